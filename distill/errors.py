@@ -1,0 +1,88 @@
+"""Errors a user can cause or meet, each with one clear line, a hint, and the exit code of the command line.
+
+Anything that is not a :class:`DistillError` is a bug of distill's own and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BudgetError",
+    "DataError",
+    "DistillError",
+    "GateMissedError",
+    "InterruptedRunError",
+    "MissingError",
+    "RecipeError",
+    "RunError",
+    "TerminatedRunError",
+    "UsageError",
+]
+
+
+class DistillError(Exception):
+    """Base of every error that a user can cause or meet: ``exit_code`` 1, the run failed.
+
+    Args:
+        message: One line that says what is wrong and where. Several mistakes of one recipe are several lines.
+        hint: What to do next, often a command to copy.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __reduce__(self) -> tuple:  # keyword-only arguments do not survive pickling between processes by default
+        return (_rebuild, (type(self), self.message, self.hint))
+
+
+def _rebuild(kind: type[DistillError], message: str, hint: str | None) -> DistillError:
+    return kind(message, hint=hint)
+
+
+class RunError(DistillError):
+    """A run could not be created, opened, resumed, or went wrong (exit code 1)."""
+
+
+class DataError(DistillError):
+    """Data that was found but cannot be used: damaged files, empty classes (exit code 1)."""
+
+
+class UsageError(DistillError):
+    """The command or the arguments are wrong (exit code 2)."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """A recipe or an override is wrong; ``message`` has one line for each mistake (exit code 2)."""
+
+
+class BudgetError(RecipeError):
+    """A model has more parameters than ``model.max_params`` allows (exit code 2)."""
+
+
+class GateMissedError(DistillError):
+    """A stated requirement was measured and missed (exit code 3)."""
+
+    exit_code = 3
+
+
+class MissingError(DistillError):
+    """The environment lacks something: data, a GPU, weights, an optional package (exit code 4)."""
+
+    exit_code = 4
+
+
+class InterruptedRunError(DistillError):
+    """The user interrupted the command (exit code 130)."""
+
+    exit_code = 130
+
+
+class TerminatedRunError(DistillError):
+    """The machine asked the command to stop, by SIGTERM (exit code 143)."""
+
+    exit_code = 143

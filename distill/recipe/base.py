@@ -1,0 +1,21 @@
+"""The pydantic base every part of a recipe shares, and the number types that recipes use."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["Fraction", "NonNegative", "Positive", "PositiveInt", "Spec"]
+
+
+class Spec(BaseModel):
+    """A frozen part of a recipe: strict types, unknown keys refused, no NaN and no infinity."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0, le=1e9)]
+NonNegative = Annotated[float, Field(ge=0.0, le=1e9)]
+PositiveInt = Annotated[int, Field(ge=1, le=1_000_000_000)]

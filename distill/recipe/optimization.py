@@ -1,0 +1,148 @@
+"""How a recipe names an optimiser and a learning-rate schedule. Names and options are torch's own."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from distill.recipe.base import Fraction, NonNegative, Positive, PositiveInt, Spec
+
+__all__ = ["Lookahead", "OptimSpec", "ScheduleSpec"]
+
+Betas = tuple[Annotated[float, Field(ge=0.0, lt=1.0)], Annotated[float, Field(ge=0.0, lt=1.0)]]
+
+
+class Lookahead(Spec):
+    """Lookahead around any optimiser (arXiv:1907.08610)."""
+
+    k: PositiveInt = Field(5, description="fast steps between two slow ones")
+    alpha: Fraction = Field(0.5, description="how far the slow weights move towards the fast ones")
+
+
+class _Optimizer(Spec):
+    lr: Positive = Field(description="base learning rate")
+    weight_decay: NonNegative = 0.0
+    decay_norm_and_bias: bool = Field(True, description="false: no weight decay on norms' weights and on biases")
+    backbone_lr_scale: Fraction = Field(1.0, description="learning rate of all but the classifier, as a share of lr")
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="each earlier stage of the backbone learns this much slower than the next"
+    )
+    lookahead: Lookahead | None = None
+
+
+class SGD(_Optimizer):
+    name: Literal["sgd"] = "sgd"
+    lr: Positive = 0.1
+    momentum: Fraction = 0.9
+    nesterov: bool = True
+    weight_decay: NonNegative = 5e-4
+
+
+class Adam(_Optimizer):
+    name: Literal["adam"]
+    lr: Positive = 1e-3
+    betas: Betas = (0.9, 0.999)
+    eps: Positive = 1e-8
+
+
+class AdamW(Adam):
+    name: Literal["adamw"]
+    weight_decay: NonNegative = 1e-2
+
+
+class RAdam(Adam):
+    name: Literal["radam"]
+
+
+class NAdam(Adam):
+    name: Literal["nadam"]
+    lr: Positive = 2e-3
+
+
+class Adamax(Adam):
+    name: Literal["adamax"]
+    lr: Positive = 2e-3
+
+
+class Adadelta(_Optimizer):
+    name: Literal["adadelta"]
+    lr: Positive = 1.0
+    rho: Fraction = 0.9
+    eps: Positive = 1e-6
+
+
+class Adagrad(_Optimizer):
+    name: Literal["adagrad"]
+    lr: Positive = 1e-2
+    lr_decay: NonNegative = 0.0
+    eps: Positive = 1e-10
+
+
+class RMSprop(_Optimizer):
+    name: Literal["rmsprop"]
+    lr: Positive = 1e-2
+    alpha: Fraction = 0.99
+    momentum: Fraction = 0.0
+    eps: Positive = 1e-8
+
+
+OptimSpec = Annotated[
+    SGD | Adam | AdamW | RAdam | NAdam | Adamax | Adadelta | Adagrad | RMSprop, Field(discriminator="name")
+]
+
+
+class _Warmup(Spec):
+    warmup_epochs: NonNegative = Field(0, description="linear rise from zero; longer than the run is shortened to it")
+
+
+class Constant(_Warmup):
+    kind: Literal["constant"] = "constant"
+
+
+class MultiStep(_Warmup):
+    kind: Literal["multistep"]
+    milestones: tuple[PositiveInt, ...] = Field(min_length=1, description="epochs after which lr is multiplied by gamma")
+    gamma: Positive = 0.1
+
+
+class Exponential(_Warmup):
+    kind: Literal["exponential"]
+    gamma: Annotated[float, Field(gt=0.0, le=1.0)] = Field(0.95, description="factor an epoch")
+
+
+class Cosine(_Warmup):
+    kind: Literal["cosine"]
+    min_lr: NonNegative = 0.0
+
+
+class WarmRestarts(_Warmup):
+    """Cosine annealing with warm restarts (SGDR, arXiv:1608.03983)."""
+
+    kind: Literal["warm_restarts"]
+    first_cycle_epochs: PositiveInt = 10
+    cycle_factor: PositiveInt = Field(2, description="each cycle is this many times as long as the one before")
+    min_lr: NonNegative = 0.0
+
+
+class OneCycle(Spec):
+    """One cycle (arXiv:1708.07120): optim.lr is the peak."""
+
+    kind: Literal["one_cycle"]
+    warmup_fraction: Fraction = 0.3
+    initial_divisor: Positive = 25.0
+    final_divisor: Positive = 1e4
+    cycle_momentum: bool = True
+
+
+class Plateau(_Warmup):
+    kind: Literal["plateau"]
+    monitor: Literal["val_loss", "val_top1"] = "val_loss"
+    factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    patience: PositiveInt = Field(10, description="epochs without improvement before lr is multiplied by factor")
+    min_lr: NonNegative = 0.0
+
+
+ScheduleSpec = Annotated[
+    Constant | MultiStep | Exponential | Cosine | WarmRestarts | OneCycle | Plateau, Field(discriminator="kind")
+]

@@ -1,0 +1,201 @@
+"""The recipe: one frozen tree that says everything about a run. Defaults live here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from distill.recipe.base import Fraction, NonNegative, Positive, PositiveInt, Spec
+from distill.recipe.model_specs import ModelSpec
+from distill.recipe.optimization import SGD, Constant, OptimSpec, ScheduleSpec
+
+__all__ = [
+    "AugmentSpec",
+    "BankSpec",
+    "DataSpec",
+    "EraseSpec",
+    "KDObjective",
+    "MixSpec",
+    "ObjectiveSpec",
+    "Recipe",
+    "STUDENT_BUDGET",
+    "SupervisedObjective",
+    "TeacherSpec",
+    "TrainSpec",
+]
+
+STUDENT_BUDGET = 5_000_000
+
+
+class DataSpec(Spec):
+    """Which images, at which size, and how validation is carved from training."""
+
+    name: Literal["cifar10", "cifar100", "digits", "folder", "synthetic"]
+    root: str = Field("data", description="the folder that holds it (folder: the data set itself, or its archive)")
+    image_size: Annotated[int, Field(ge=8, le=1024)] = 32
+    val_fraction: Annotated[float, Field(ge=0.0, le=0.5)] = Field(0.1, description="0: train on everything, keep the last epoch")
+    split_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    limit: PositiveInt | None = Field(None, description="a fixed, class-balanced subset of the training images")
+    test_limit: PositiveInt | None = Field(None, description="the same for the test images")
+    skip_bad: bool = Field(False, description="go on without unreadable images; they are counted in run.json")
+
+
+class EraseSpec(Spec):
+    """Random erasing of one square (cutout, arXiv:1708.04552)."""
+
+    size: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="side of the square in pixels; 0: off")
+    probability: Fraction = 1.0
+
+
+class MixSpec(Spec):
+    """Mixup (arXiv:1710.09412) or CutMix (arXiv:1905.04899)."""
+
+    alpha: Annotated[float, Field(ge=0.0, le=100.0)] = Field(0.0, description="Beta(alpha, alpha); 0: off")
+    probability: Fraction = 1.0
+
+
+class ResizedCropSpec(Spec):
+    """Random-resized crop: area and aspect ratio drawn for each image."""
+
+    scale: tuple[Annotated[float, Field(gt=0.0, le=1.0)], Annotated[float, Field(gt=0.0, le=1.0)]] = (0.08, 1.0)
+    ratio: tuple[Positive, Positive] = (0.75, 1.3333333333333333)
+
+
+class AugmentSpec(Spec):
+    """What happens to a training image. Every choice is planned; see docs on views."""
+
+    crop_padding: Annotated[int, Field(ge=0, le=64)] = 0
+    crop_fill: Literal["reflect", "zero"] = "reflect"
+    resized_crop: ResizedCropSpec | None = None
+    hflip: Fraction = 0.0
+    vflip: Fraction = 0.0
+    rotation: Annotated[float, Field(ge=0.0, le=180.0)] = Field(0.0, description="degrees, drawn from -r to r")
+    erase: EraseSpec = EraseSpec()
+    mixup: MixSpec = MixSpec()
+    cutmix: MixSpec = MixSpec()
+    views: PositiveInt | Literal["all"] | None = Field(
+        None, description="distinct views; epoch e shows view e mod views. null: as many as epochs. all: crop and flip tabulated"
+    )
+    view_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @model_validator(mode="after")
+    def _all_views_need_crop_and_flip_alone(self) -> AugmentSpec:
+        others = {
+            "resized_crop": self.resized_crop is not None,
+            "vflip": self.vflip > 0,
+            "rotation": self.rotation > 0,
+            "erase": self.erase.size > 0,
+            "mixup": self.mixup.alpha > 0,
+            "cutmix": self.cutmix.alpha > 0,
+            f"hflip: {self.hflip:g}": self.hflip not in (0.0, 0.5),
+        }
+        if self.views == "all" and any(others.values()):
+            names = ", ".join(name for name, on in others.items() if on)
+            raise ValueError(f"views: all tabulates crops and horizontal flips (hflip 0 or 0.5) alone; turn off {names}")
+        return self
+
+
+class BankSpec(Spec):
+    """One bank of stored teacher logits, and its weight in an ensemble."""
+
+    path: str
+    weight: Positive = 1.0
+
+
+class TeacherSpec(Spec):
+    """Where the teacher's logits come from."""
+
+    run: str | None = Field(None, description="a run folder, or a name: its latest finished run")
+    bank: str | None = Field(None, description="a stored bank: neither the teacher's weights nor a GPU is needed")
+    banks: tuple[BankSpec, ...] = Field((), description="an ensemble of banks")
+    logits: Literal["auto", "bank", "live"] = "auto"
+    logits_dtype: Literal["float16", "float32"] = "float16"
+
+    @model_validator(mode="after")
+    def _one_source(self) -> TeacherSpec:
+        if sum((self.run is not None, self.bank is not None, bool(self.banks))) != 1:
+            raise ValueError("name exactly one of run, bank, banks")
+        if self.logits == "live" and self.run is None:
+            raise ValueError("logits: live needs run; a bank holds answers, not the teacher")
+        return self
+
+
+class SupervisedObjective(Spec):
+    """Cross-entropy with the labels."""
+
+    kind: Literal["supervised"] = "supervised"
+
+
+class KDObjective(Spec):
+    """ce_weight * CE + kd_weight * T^2 * KL(teacher || student) (arXiv:1503.02531)."""
+
+    kind: Literal["kd"]
+    ce_weight: NonNegative = 0.1
+    kd_weight: NonNegative = 0.9
+    temperature: Positive = 4.0
+    standardize: bool = Field(False, description="z-score the logits of both first (arXiv:2403.01427)")
+
+
+ObjectiveSpec = Annotated[SupervisedObjective | KDObjective, Field(discriminator="kind")]
+
+
+class EarlyStoppingSpec(Spec):
+    patience: PositiveInt = Field(description="epochs without improvement of train.monitor")
+    min_delta: NonNegative = 0.0
+
+
+class TrainSpec(Spec):
+    """The loop: how long, in which batches, in which precision."""
+
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 200
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = Field(128, description="over all devices")
+    accumulate: PositiveInt = Field(1, description="a step's batch is worked through in this many pieces")
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    monitor: Literal["val_top1", "val_loss"] = Field("val_top1", description="picks the best checkpoint")
+    early_stopping: EarlyStoppingSpec | None = None
+    freeze_backbone_epochs: Annotated[int, Field(ge=0)] = Field(0, description="first epochs train the classifier alone")
+    ema: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.0, description="decay of averaged weights a step; 0: off")
+    clip_norm: Positive | None = None
+    clip_value: Positive | None = None
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    channels_last: Literal["auto"] | bool = "auto"
+    compile: Literal["auto"] | bool = "auto"
+    sync_batchnorm: bool = Field(False, description="over CUDA devices; else batch norm is each device's own")
+    deterministic: bool = Field(False, description="CUDA: deterministic kernels, slower; the CPU always is")
+    checkpoint_minutes: Positive | None = Field(None, description="save within an epoch too, this often")
+
+
+class Recipe(Spec):
+    """Everything about one run."""
+
+    schema_version: Literal[1] = 1
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    role: Literal["teacher", "student", "baseline"]
+    data: DataSpec
+    augment: AugmentSpec = AugmentSpec()
+    model: ModelSpec
+    teacher: TeacherSpec | None = None
+    objective: ObjectiveSpec = SupervisedObjective()
+    optim: OptimSpec = SGD()
+    schedule: ScheduleSpec = Constant()
+    train: TrainSpec = TrainSpec()
+
+    @model_validator(mode="after")
+    def _teacher_and_objective_agree(self) -> Recipe:
+        learns = self.objective.kind != "supervised"
+        if learns and self.teacher is None:
+            raise ValueError(f"objective {self.objective.kind} needs a teacher: section")
+        if not learns and self.teacher is not None:
+            raise ValueError("teacher: is set but objective supervised asks none; remove it or use kind: kd")
+        if learns and self.role != "student":
+            raise ValueError(f"objective {self.objective.kind} is a student's; role is {self.role}")
+        return self
+
+    @property
+    def max_params(self) -> int | None:
+        """The parameter budget: ``model.max_params``, by default 5,000,000 for a student and none for others."""
+        if self.model.max_params is not None:
+            return self.model.max_params
+        return STUDENT_BUDGET if self.role == "student" else None

@@ -1,0 +1,72 @@
+"""What the loop tells while it works. A renderer draws these; nothing here waits for the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["CheckpointSaved", "EpochDone", "Event", "Note", "RunStarted", "StageProgress", "StepDone"]
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """Training begins or goes on: ``epoch`` epochs are behind it."""
+
+    run: str
+    name: str
+    device: str
+    epochs: int
+    steps_per_epoch: int
+    batch_size: int
+    train_images: int
+    val_images: int
+    params: int
+    epoch: int = 0
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """One optimiser step was queued; ``images`` is how many images this epoch has used so far."""
+
+    epoch: int
+    step: int
+    images: int
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """An epoch ended. ``metrics`` is the line of metrics.jsonl; accuracies are fractions, ``seconds`` wall time."""
+
+    epoch: int
+    metrics: dict[str, float]
+    seconds: float
+    images_per_s: float
+    is_best: bool
+
+
+@dataclass(frozen=True)
+class CheckpointSaved:
+    """A checkpoint is whole on disk."""
+
+    path: str
+    is_best: bool
+
+
+@dataclass(frozen=True)
+class StageProgress:
+    """Work outside the loop that takes long: decoding, downloading, asking a teacher, timing models."""
+
+    stage: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something the user should know."""
+
+    message: str
+    level: Literal["note", "warning"] = "note"
+
+
+Event = RunStarted | StepDone | EpochDone | CheckpointSaved | StageProgress | Note
