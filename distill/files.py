@@ -1,16 +1,70 @@
-"""Files that are whole or absent: written aside, synced, then renamed into place."""
+"""Files that are whole or absent: written aside, synced, then renamed into place. Failures become one line."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-__all__ = ["link_atomically", "sha256_file", "sync_folder", "write_atomically", "write_json", "write_with"]
+from distill.errors import DistillError, RunError
+
+__all__ = [
+    "PARTIAL_SUFFIX",
+    "follow_link",
+    "link_atomically",
+    "link_target",
+    "read_json",
+    "read_text",
+    "remove_partials",
+    "sha256_file",
+    "sync_file",
+    "sync_folder",
+    "write_atomically",
+    "write_json",
+    "write_with",
+    "writing",
+]
+
+PARTIAL_SUFFIX = ".partial"  # what a killed process leaves behind is hidden and ends so
+_NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NO_SYNC = (errno.EINVAL, getattr(errno, "ENOTSUP", errno.EINVAL), errno.ENOSYS, errno.EBADF)  # some network folders
+_NO_LINKS = (errno.EPERM, getattr(errno, "ENOTSUP", errno.EPERM), errno.EOPNOTSUPP, errno.ENOSYS)  # exFAT, cloud drives
+_LINK_TEXT_MAX = 255
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the operating system refuses while ``path`` is written into one line that names it.
+
+    Raises:
+        DistillError: ``cannot write PATH: No space left on device``, with a hint.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> DistillError:
+    hint = None
+    if error.errno in _NO_SPACE:
+        hint = "free some space there, then repeat the command; what was there before is as it was"
+    elif error.errno in _NOT_ALLOWED:
+        hint = "make the folder writable, or choose another"
+    return DistillError(f"cannot write {path}: {error.strerror or error}", hint=hint)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the file's bytes are on the disk."""
+    with open(path, "rb+") as file:
+        _sync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
@@ -20,32 +74,44 @@ def sync_folder(folder: Path) -> None:
     except OSError:  # Windows
         return
     try:
-        os.fsync(handle)
+        _sync(handle)
     finally:
         os.close(handle)
 
 
-def write_with(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a file beside ``path``, sync it, and rename it to ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    os.close(handle)
-    aside = Path(name)
+def _sync(handle: int) -> None:
     try:
-        write(aside)
-        with open(aside, "rb+") as file:
-            os.fsync(file.fileno())
-        aside.chmod(0o666 & ~_umask())  # mkstemp's 0600 would hide results from a group
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-    sync_folder(path.parent)
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+
+
+def write_with(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a file beside ``path``, sync it, and rename it to ``path``.
+
+    Raises:
+        DistillError: The disk is full or the folder cannot be written; ``path`` is as before.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Not tempfile: its 0600 would hide results from a group, and to ask for the umask is to change it for a moment.
+        aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}{PARTIAL_SUFFIX}")
+        try:
+            os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            write(aside)
+            sync_file(aside)
+            os.replace(aside, path)
+        finally:
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
+        sync_folder(path.parent)
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write ``content`` (text as UTF-8) so that ``path`` is either as before or whole."""
+    """Write ``content`` (text as UTF-8, its line ends as they are) so that ``path`` is either as before or whole."""
     data = content.encode() if isinstance(content, str) else content
-    write_with(path, lambda aside: aside.write_bytes(data) and None)
+    write_with(path, lambda aside: aside.write_bytes(data))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -53,22 +119,111 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def read_text(path: Path, *, error: type[DistillError] = RunError, hint: str | None = None) -> str:
+    """The UTF-8 text of a regular file.
+
+    Raises:
+        DistillError: As ``error``: the file is missing, unreadable, not a file, or not UTF-8.
+    """
+    try:
+        if not path.is_file() and path.exists():  # a pipe or a device would block for ever
+            raise error(f"{path}: not a file", hint=hint)
+        return path.read_bytes().decode()
+    except FileNotFoundError as cause:
+        raise error(f"{path}: missing", hint=hint) from cause
+    except OSError as cause:
+        raise error(f"{path}: cannot be read: {cause.strerror or cause}", hint=hint) from cause
+    except UnicodeDecodeError as cause:
+        raise error(f"{path}: damaged: not UTF-8 text (byte {cause.start})", hint=hint) from cause
+
+
+def read_json(path: Path, *, error: type[DistillError] = RunError, hint: str | None = None) -> dict[str, Any]:
+    """The JSON object in a file, NaN and infinity refused.
+
+    Raises:
+        DistillError: As ``error``: the file is missing, unreadable, no JSON, or no object.
+    """
+    text = read_text(path, error=error, hint=hint)
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as cause:
+        raise error(f"{path}: damaged: not JSON ({_first_line(cause)})", hint=hint) from cause
+    if not isinstance(value, dict):
+        raise error(f"{path}: damaged: a JSON object was expected", hint=hint)
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
 def link_atomically(link: Path, target: str) -> None:
-    """Make ``link`` a relative symbolic link to ``target``, replacing an older link in one step."""
-    aside = link.with_name(f".{link.name}.{os.getpid()}.partial")
-    aside.unlink(missing_ok=True)
-    os.symlink(target, aside)
-    os.replace(aside, link)
-    sync_folder(link.parent)
+    """Make ``link`` a relative symbolic link to ``target``, replacing an older link in one step.
+
+    Where the file system has no symbolic links, a small file with the target's name takes its place;
+    :func:`follow_link` reads both.
+
+    Raises:
+        DistillError: The link cannot be made, or something that is no link has its name.
+    """
+    aside = link.with_name(f".{link.name}.{secrets.token_hex(6)}{PARTIAL_SUFFIX}")
+    with writing(link):
+        try:
+            _symlink_or_text(aside, target)
+            os.replace(aside, link)
+        finally:
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
+        sync_folder(link.parent)
+
+
+def _symlink_or_text(path: Path, target: str) -> None:
+    try:
+        os.symlink(target, path)
+    except (OSError, NotImplementedError) as error:
+        if os.name != "nt" and getattr(error, "errno", None) not in _NO_LINKS:
+            raise
+        path.write_bytes(f"{target}\n".encode())
+        sync_file(path)
+
+
+def link_target(link: Path) -> str | None:
+    """The name that a link of :func:`link_atomically` holds, there or not; None if it is no such link."""
+    try:
+        if link.is_symlink():
+            target = os.readlink(link)
+        elif link.is_file() and link.stat().st_size <= _LINK_TEXT_MAX:
+            target = link.read_bytes().decode().removesuffix("\n")
+        else:
+            return None
+    except (OSError, ValueError):
+        return None
+    is_beside = target not in ("", ".", "..") and target == Path(target).name
+    return target if is_beside else None  # a link never leaves its folder
+
+
+def follow_link(link: Path) -> Path | None:
+    """What a link of :func:`link_atomically` leads to; None if it is missing, dangling, or leaves its folder."""
+    target = link_target(link)
+    if target is None:
+        return None
+    path = link.with_name(target)
+    return path if os.path.lexists(path) and not path.is_symlink() else None
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove the hidden files that killed writers left in ``folder``. Only its one writer may call this."""
+    with contextlib.suppress(OSError):
+        for path in folder.glob(f".*{PARTIAL_SUFFIX}"):
+            if path.is_symlink() or path.is_file():
+                path.unlink(missing_ok=True)
 
 
 def sha256_file(path: Path) -> str:
     """Hex sha256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -1,1 +1,110 @@
+"""The command line: the app, its entry point, and what becomes of errors. Nothing here imports torch."""
 
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from distill.cli import (
+    cache,
+    compare,
+    doctor,
+    evaluate,
+    models,
+    predict,
+    quickstart,
+    recipe,
+    report,
+    student,
+    sweep,
+    teacher_finetune,
+)
+from distill.cli.output import show_error
+from distill.errors import DistillError, InterruptedRunError, TerminatedRunError
+
+__all__ = ["app", "main"]
+
+_TRAIN, _MEASURE, _LOOK = "Train", "Measure", "Look around"
+
+
+class _Group(TyperGroup):
+    """The root of all commands: the one place where an error becomes a line and an exit code."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DistillError as error:
+            show_error(error)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            show_error(InterruptedRunError("interrupted"))
+            raise typer.Exit(InterruptedRunError.exit_code) from None
+
+
+app = typer.Typer(
+    name="distill",
+    cls=_Group,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a bug keeps Python's own traceback: short to read, whole to report
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="[bold]Examples[/]\n  distill quickstart\n  distill student --recipe r18_small && distill compare",
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        import distill  # noqa: PLC0415 - its version is looked up only when asked for
+
+        typer.echo(f"distill {distill.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Distill a large image classifier into a small one, and prove what was kept."""
+
+
+app.command("quickstart", epilog=quickstart.EXAMPLES, rich_help_panel=_TRAIN)(quickstart.command)
+app.command("teacher-finetune", epilog=teacher_finetune.EXAMPLES, rich_help_panel=_TRAIN)(teacher_finetune.command)
+app.command("student", epilog=student.EXAMPLES, rich_help_panel=_TRAIN)(student.command)
+app.command("sweep", epilog=sweep.EXAMPLES, rich_help_panel=_TRAIN)(sweep.command)
+app.add_typer(cache.app, name="cache", rich_help_panel=_TRAIN)
+app.command("compare", epilog=compare.EXAMPLES, rich_help_panel=_MEASURE)(compare.command)
+app.command("evaluate", epilog=evaluate.EXAMPLES, rich_help_panel=_MEASURE)(evaluate.command)
+app.command("predict", epilog=predict.EXAMPLES, rich_help_panel=_MEASURE)(predict.command)
+app.command("report", epilog=report.EXAMPLES, rich_help_panel=_MEASURE)(report.command)
+app.add_typer(recipe.app, name="recipe", rich_help_panel=_LOOK)
+app.command("models", epilog=models.EXAMPLES, rich_help_panel=_LOOK)(models.command)
+app.command("doctor", epilog=doctor.EXAMPLES, rich_help_panel=_LOOK)(doctor.command)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line; ends by ``SystemExit`` with the exit codes of :mod:`distill.errors`.
+
+    Args:
+        args: The arguments after the command's name; by default the process's own.
+    """
+    # Threads that wait between operations leave the cores to others; read once, when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # replaced by something that cannot: nothing to protect
+            stream.reconfigure(errors="backslashreplace")  # an ASCII terminal must not end a run over a "±"
+    signal.signal(signal.SIGTERM, _terminate)
+    app(args=None if args is None else list(args), prog_name="distill")
+
+
+def _terminate(_number: int, _frame: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # schedulers send it again; the first one is being obeyed
+    raise TerminatedRunError("terminated by SIGTERM")

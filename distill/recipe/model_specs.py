@@ -4,20 +4,33 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from distill.recipe.base import Fraction, PositiveInt, Spec
+from distill.recipe.base import Positive, PositiveInt, Spec
 
-__all__ = ["ModelSpec", "NormalizeSpec"]
+__all__ = [
+    "CNNModel",
+    "GroupedResNetModel",
+    "LeNetModel",
+    "ModelSpec",
+    "NormalizeSpec",
+    "ResNet9Model",
+    "ResNetModel",
+    "TimmModel",
+    "TinyModel",
+]
 
 Rgb = tuple[float, float, float]
+PositiveRgb = tuple[Positive, Positive, Positive]
+Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
+Widths = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 
 
 class NormalizeSpec(Spec):
     """Mean and standard deviation by channel, for pixels scaled to 0..1."""
 
     mean: Rgb
-    std: Annotated[Rgb, Field(description="each above 0")]
+    std: Annotated[PositiveRgb, Field(description="each above 0")]
 
 
 class _Model(Spec):
@@ -26,17 +39,31 @@ class _Model(Spec):
         "auto", description="auto: what pretrained weights expect, else the training images' own mean and std"
     )
     max_params: PositiveInt | None = Field(None, description="the parameter budget; 5,000,000 by default for students")
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.0, description="before the classifier")
+    dropout: Dropout = Field(0.0, description="before the classifier")
 
 
 class TimmModel(_Model):
     """Any classifier of timm, by timm's name."""
 
     source: Literal["timm"]
-    name: str
-    stem: Literal["cifar", "imagenet"] = "imagenet"
+    name: str = Field(min_length=1, description="as timm.list_models() says it, with or without a pretrained tag")
+    stem: Literal["cifar", "imagenet"] = Field(
+        "imagenet", description="cifar (ResNets): one 3x3 stride-1 convolution, no max-pool"
+    )
     weights: str = Field("pretrained", description="pretrained, none, or a .safetensors file")
-    head: Literal["linear", "conv"] = "linear"
+    head: Literal["linear", "conv"] = Field("linear", description="conv: four convolutions and two dense layers")
+    patch_size: PositiveInt | None = Field(
+        None, description="vision transformers: side of a patch in pixels; null: the name's own"
+    )
+
+    @field_validator("weights")
+    @classmethod
+    def _safetensors_only(cls, value: str) -> str:
+        if value not in ("pretrained", "none") and not value.endswith(".safetensors"):
+            raise ValueError(
+                f"should be pretrained, none, or a .safetensors file, got {value!r} (a pickle can run code when loaded)"
+            )
+        return value
 
 
 class ResNetModel(_Model):
@@ -44,15 +71,81 @@ class ResNetModel(_Model):
 
     source: Literal["students"]
     name: Literal["resnet"]
-    blocks: tuple[PositiveInt, ...] = Field(min_length=1)
-    channels: tuple[PositiveInt, ...] = Field(min_length=1)
-    strides: tuple[PositiveInt, ...] = Field(min_length=1)
-    kernel: PositiveInt = 3
-    skip_kernel: PositiveInt = 1
+    blocks: Widths = Field(description="blocks of each stage")
+    channels: Widths = Field(description="channels of each stage")
+    strides: Widths = Field(description="stride of each stage's first block")
+    kernel: PositiveInt = Field(3, description="of the stem and the blocks; odd")
+    skip_kernel: PositiveInt = Field(1, description="of the projections; odd")
     skip: Literal["projection", "pad"] = Field("projection", description="pad: parameter-free, zero-padded channels")
     conv_bias: bool = False
     stem_channels: PositiveInt | None = Field(None, description="null: channels[0]")
     pool: PositiveInt | None = Field(None, description="average-pool window; null: the whole map")
+
+    @model_validator(mode="after")
+    def _hyper_parameters_agree(self) -> ResNetModel:
+        lengths = {"blocks": len(self.blocks), "channels": len(self.channels), "strides": len(self.strides)}
+        if len(set(lengths.values())) > 1:
+            found = ", ".join(f"{name} {n}" for name, n in lengths.items())
+            raise ValueError(f"blocks, channels and strides need one value a stage each, got {found}")
+        for name in ("kernel", "skip_kernel"):
+            if getattr(self, name) % 2 == 0:
+                raise ValueError(f"{name} should be odd, got {getattr(self, name)}")
+        widths = (self.stem_channels or self.channels[0], *self.channels)
+        if self.skip == "pad" and list(widths) != sorted(widths):
+            raise ValueError("skip: pad can only add channels; let them grow from stage to stage")
+        return self
+
+    @model_validator(mode="after")
+    def _pool_fits_the_last_map(self) -> ResNetModel:
+        size = self.input_size
+        for stride in self.strides:
+            size = -(-size // stride)
+        if self.pool is not None and self.pool > size:
+            at = f"{size}x{size} at input_size {self.input_size}"
+            raise ValueError(f"pool {self.pool} is larger than the last map, {at}")
+        return self
+
+
+class GroupedResNetModel(_Model):
+    """A residual network in groups of equal width, joined by 1x1 convolutions; all convolutions with biases."""
+
+    source: Literal["students"]
+    name: Literal["grouped_resnet"]
+    blocks: Widths = Field((2, 4, 4, 2), description="blocks of each group")
+    channels: Widths = Field((32, 64, 128, 256), description="channels of each group")
+    stem_dropout: Dropout = Field(0.3, description="of whole channels, after the stem")
+    pool: PositiveInt = Field(4, description="max-pool window at the end")
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> GroupedResNetModel:
+        if len(self.blocks) != len(self.channels):
+            raise ValueError(f"blocks and channels differ in length: {len(self.blocks)} and {len(self.channels)}")
+        return self
+
+
+class LeNetModel(_Model):
+    """LeNet-5 with ReLU and max-pooling: 62,006 parameters for ten classes at 32 pixels."""
+
+    source: Literal["students"]
+    name: Literal["lenet"]
+
+
+class CNNModel(_Model):
+    """A plain CNN without skips or batch norm: convolutions with max-pools between them, then dense layers."""
+
+    source: Literal["students"]
+    name: Literal["cnn"]
+    channels: Widths = (32, 64, 64)
+    kernel: PositiveInt = Field(3, description="without padding")
+    hidden: tuple[PositiveInt, ...] = Field((64,), description="sizes of the dense layers before the classifier")
+
+
+class ResNet9Model(_Model):
+    """ResNet-9: 6,575,370 parameters at width 64."""
+
+    source: Literal["teachers"]
+    name: Literal["resnet9"]
+    width: PositiveInt = 64
 
 
 class TinyModel(_Model):
@@ -61,7 +154,7 @@ class TinyModel(_Model):
     source: Literal["teachers", "students"]
     name: Literal["tiny"]
     width: PositiveInt = 8
-    norm: bool = True
+    norm: bool = Field(True, description="false: no batch norm")
 
 
 def _tag(value: Any) -> str | None:
@@ -71,8 +164,12 @@ def _tag(value: Any) -> str | None:
 
 ModelSpec = Annotated[
     Annotated[TimmModel, Tag("timm")]
+    | Annotated[CNNModel, Tag("students.cnn")]
+    | Annotated[GroupedResNetModel, Tag("students.grouped_resnet")]
+    | Annotated[LeNetModel, Tag("students.lenet")]
     | Annotated[ResNetModel, Tag("students.resnet")]
     | Annotated[TinyModel, Tag("students.tiny")]
+    | Annotated[ResNet9Model, Tag("teachers.resnet9")]
     | Annotated[TinyModel, Tag("teachers.tiny")],
     Discriminator(_tag),
 ]

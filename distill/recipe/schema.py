@@ -161,9 +161,12 @@ class TrainSpec(Spec):
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     channels_last: Literal["auto"] | bool = "auto"
-    compile: Literal["auto"] | bool = "auto"
+    compile: Literal["auto", "default", "reduce-overhead", "max-autotune"] | bool = Field(
+        "auto", description="torch.compile of the model; auto: on CUDA. reduce-overhead: CUDA graphs, for small networks"
+    )
     sync_batchnorm: bool = Field(False, description="over CUDA devices; else batch norm is each device's own")
     deterministic: bool = Field(False, description="CUDA: deterministic kernels, slower; the CPU always is")
+    checkpoint_epochs: PositiveInt = Field(1, description="save after every so many epochs; the best and the last always")
     checkpoint_minutes: Positive | None = Field(None, description="save within an epoch too, this often")
 
 

@@ -1,0 +1,130 @@
+"""Distill a large image classifier into a small one, and prove what was kept.
+
+Everything the command line does is one import away::
+
+    from distill import compare, finetune_teacher, load_recipe, train_student
+
+    teacher = finetune_teacher(load_recipe("resnet152_cifar10"))
+    student = train_student(load_recipe("r18_small"))
+    print(compare([teacher.run, student.run]).to_json())
+
+Names are loaded when they are first used (PEP 562), so that importing distill does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distill.compare import compare
+    from distill.errors import DistillError
+    from distill.pipeline import (
+        RunResult,
+        dry_run,
+        evaluate_run,
+        finetune_teacher,
+        predict,
+        quickstart,
+        rerun,
+        resume_run,
+        train_student,
+    )
+    from distill.recipe import Recipe, dump_recipe, load_recipe
+    from distill.report.rows import Comparison, Row
+
+    __version__: str
+
+__all__ = [
+    "Comparison",
+    "DistillError",
+    "Recipe",
+    "Row",
+    "RunResult",
+    "__version__",
+    "compare",
+    "dry_run",
+    "dump_recipe",
+    "evaluate_run",
+    "finetune_teacher",
+    "load_recipe",
+    "predict",
+    "quickstart",
+    "rerun",
+    "resume_run",
+    "train_student",
+]
+
+_HOMES = {
+    "Comparison": "distill.report.rows",
+    "DistillError": "distill.errors",
+    "Recipe": "distill.recipe",
+    "Row": "distill.report.rows",
+    "RunResult": "distill.pipeline",
+    "dry_run": "distill.pipeline",
+    "dump_recipe": "distill.recipe",
+    "evaluate_run": "distill.pipeline",
+    "finetune_teacher": "distill.pipeline",
+    "load_recipe": "distill.recipe",
+    "predict": "distill.pipeline",
+    "quickstart": "distill.pipeline",
+    "rerun": "distill.pipeline",
+    "resume_run": "distill.pipeline",
+    "train_student": "distill.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        value: Any = _version()
+    elif name == "compare":
+        value = importlib.import_module("distill.compare")
+    elif name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    setattr(sys.modules[__name__], name, value)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - slow, and seldom asked
+
+    try:
+        return version("distill")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+class _VerbModule(ModuleType):
+    """A module whose namesake function is called by calling the module."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._verb(*args, **kwargs)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self._verb)
+
+    @property
+    def _verb(self) -> Any:
+        return vars(self)[self.__name__.rpartition(".")[2]]
+
+
+class _Package(ModuleType):
+    """``compare`` is a verb and a module: whoever imports the module first, ``distill.compare(...)`` must work."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "compare" and isinstance(value, ModuleType):
+            value.__class__ = _VerbModule
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,106 @@
+"""``distill compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from distill.cli import options
+from distill.cli.output import Output
+from distill.cli.progress import ProgressPrinter
+
+if TYPE_CHECKING:
+    from distill.report.rows import Comparison
+
+__all__ = ["EXAMPLES", "command"]
+
+EXAMPLES = options.examples(
+    "distill compare",
+    "distill compare resnet152_cifar10 r18_small --threads 1 --csv table.csv",
+    "distill compare --require 'student.test_top1 >= teacher.test_top1 - 0.01'",
+)
+
+_WHAT, _OUTPUT = "What to measure", "Output"
+
+
+def command(
+    references: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUNS]...",
+            help="Run folders or names of runs.",
+            show_default="the newest of every recipe and seed",
+            autocompletion=options.complete_runs,
+        ),
+    ] = None,
+    latency: Annotated[
+        bool, typer.Option("--latency/--no-latency", help="Time the models in turn.", rich_help_panel=_WHAT)
+    ] = True,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--require",
+            metavar="EXPR",
+            help="Exit with 3 unless ROW.COLUMN >= ROW.COLUMN - NUMBER holds. A row is a name or a role; "
+            "also <=, >, <, ==, and plain numbers. Repeatable.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    device: options.DeviceOption = None,
+    threads: options.ThreadsOption = None,
+    runs: options.RunsOption = Path("runs"),
+    json: options.JsonOption = False,
+    csv: options.CsvOption = None,
+    svg: Annotated[
+        Path | None,
+        typer.Option("--svg", metavar="FILE", help="Save the table as a picture (SVG).", rich_help_panel=_OUTPUT),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot",
+            metavar="FILE",
+            help="Draw accuracy against latency and size (.svg, .png or .pdf).",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
+    quiet: options.QuietOption = False,
+) -> None:
+    """Show accuracy, parameters and latency of runs side by side.
+
+    Seeds of one recipe are one row: mean, standard deviation and n. Models are timed in turn, round by round, on this
+    machine, so that a drifting machine hurts all alike.
+    """
+    from distill.report.gates import check_gates, parse_gate  # noqa: PLC0415 - help needs none of it
+
+    options.one_document(json=json, csv=csv)
+    gates = [parse_gate(text) for text in require or []]  # a typing mistake is told before minutes of measuring
+    from distill.compare import compare  # noqa: PLC0415 - torch
+
+    output = Output(json=json, quiet=quiet)
+    with ProgressPrinter(quiet=quiet) as printer:
+        comparison = compare(
+            references or [], runs_dir=runs, latency=latency, device=device, threads=threads, on_event=printer
+        )
+    _show(comparison, output, csv=csv, svg=svg, plot=plot)
+    check_gates(gates, comparison)
+
+
+def _show(comparison: Comparison, output: Output, *, csv: str | None, svg: Path | None, plot: Path | None) -> None:
+    from distill.report.tables import comparison_csv, comparison_table  # noqa: PLC0415 - help needs no tables
+
+    if csv != "-":
+        output.show(comparison, lambda width: comparison_table(comparison, width))
+    if csv is not None:
+        output.csv(comparison_csv(comparison), csv)
+    if svg is not None:
+        from distill.report.svg import comparison_svg  # noqa: PLC0415 - only where asked for
+
+        output.file(comparison_svg(comparison), svg)
+    if plot is not None:
+        from distill.report.plots import plot_comparison  # noqa: PLC0415 - matplotlib
+
+        plot_comparison(comparison, plot)
+        output.note(f"wrote {plot}")

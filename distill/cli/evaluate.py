@@ -1,0 +1,54 @@
+"""``distill evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from distill.cli import options
+from distill.cli.output import Output
+from distill.cli.progress import ProgressPrinter
+
+__all__ = ["EXAMPLES", "command"]
+
+EXAMPLES = options.examples("distill evaluate r18_small", "distill evaluate runs/r18_small/003 --split val --json")
+
+
+def command(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="A run folder, or a name: its latest finished run.",
+            show_default=False,
+            autocompletion=options.complete_runs,
+        ),
+    ],
+    split: Annotated[Literal["test", "val", "train"], typer.Option("--split", help="Which images.")] = "test",
+    plots: Annotated[
+        bool, typer.Option("--plots/--no-plots", help="Draw the confusion matrix into the run's plots/.")
+    ] = True,
+    device: options.DeviceOption = None,
+    threads: options.ThreadsOption = None,
+    runs: options.RunsOption = Path("runs"),
+    json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
+) -> None:
+    """Measure a run: accuracy, precision, recall and F1 by class, calibration, confusion matrix."""
+    from distill.pipeline import evaluate_run  # noqa: PLC0415 - torch
+    from distill.report.evaluation import evaluation_table  # noqa: PLC0415
+
+    output = Output(json=json, quiet=quiet)
+    with ProgressPrinter(quiet=quiet) as printer:
+        evaluation = evaluate_run(
+            run, runs_dir=runs, split=split, device=device, threads=threads, on_event=printer
+        )
+    output.show(evaluation, lambda width: evaluation_table(evaluation, width))
+    if plots:
+        from distill.report.plots import plot_confusion  # noqa: PLC0415 - matplotlib
+
+        result, file = evaluation.result, Path(evaluation.run) / "plots" / f"confusion_{split}.svg"
+        plot_confusion(result.confusion, [each.label for each in result.per_class], file)
+        output.note(f"wrote {file}")

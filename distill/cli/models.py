@@ -1,0 +1,44 @@
+"""``distill models``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from distill.cli import options
+from distill.cli.output import Output
+
+__all__ = ["EXAMPLES", "command"]
+
+EXAMPLES = options.examples("distill models", "distill models r18_small", "distill models r18_small --json")
+
+
+def command(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="A recipe, for its network layer by layer.",
+            show_default="every bundled recipe's network",
+            autocompletion=options.complete_recipes,
+        ),
+    ] = None,
+    changes: options.SetOption = None,
+    json: options.JsonOption = False,
+) -> None:
+    """List networks with their exact parameters and GMACs, or show one layer by layer."""
+    from distill.report.tables import layers_table, models_table  # noqa: PLC0415 - help needs no tables
+
+    output = Output(json=json)
+    if name is None:
+        from distill.pipeline import list_models  # noqa: PLC0415 - torch
+
+        models = list_models()
+        output.show(models, lambda width: models_table(models, width))
+    else:
+        from distill.pipeline import describe_model  # noqa: PLC0415 - torch
+        from distill.recipe import load_recipe  # noqa: PLC0415
+
+        summary = describe_model(load_recipe(name, changes or []))
+        output.show(summary, lambda width: layers_table(summary, width))

@@ -1,0 +1,203 @@
+"""The options that several commands share, each declared once: name, unit, default, help, panel."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distill.errors import UsageError
+
+__all__ = [
+    "CsvOption",
+    "DeviceOption",
+    "DevicesOption",
+    "DryRunOption",
+    "InitFromOption",
+    "JsonOption",
+    "QuietOption",
+    "RecipeOption",
+    "RerunOption",
+    "ResumeOption",
+    "RunsOption",
+    "SeedOption",
+    "SetOption",
+    "TeacherOption",
+    "ThreadsOption",
+    "complete_runs",
+    "examples",
+    "one_document",
+    "overrides",
+]
+
+_RECIPE, _MACHINE, _RUN, _OUTPUT = "Recipe", "Machine", "Run folders", "Output"
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: lines to copy."""
+    return "\n".join(["[bold]Examples[/]", *(f"  {line}" for line in lines)])
+
+
+def complete_recipes(incomplete: str) -> list[str]:
+    """Names of bundled recipes, and YAML files, that begin so."""
+    from distill.recipe.bundled import bundled_recipes  # noqa: PLC0415 - only when a shell asks
+
+    folder, _, start = incomplete.rpartition("/")
+    files = [str(path) for path in Path(folder or ".").glob(f"{start}*.yaml")]
+    return sorted(name for name in bundled_recipes() if name.startswith(incomplete)) + sorted(files)
+
+
+def complete_runs(incomplete: str) -> list[str]:
+    """Names of runs below the runs folder that begin so."""
+    root = Path(os.environ.get("DISTILL_RUNS", "runs"))
+    return sorted(path.name for path in root.glob(f"{incomplete}*") if path.is_dir())
+
+
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        "-r",
+        metavar="R",
+        help="A recipe file, or the name of a bundled one (distill recipe list).",
+        rich_help_panel=_RECIPE,
+        autocompletion=complete_recipes,
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="A.B=VALUE",
+        help="Change one entry of the recipe, as in --set train.epochs=30. Repeatable; checked like the recipe.",
+        rich_help_panel=_RECIPE,
+    ),
+]
+SeedOption = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        min=0,
+        metavar="N",
+        help="Seed of initial weights, order and dropout: short for --set train.seed=N.",
+        show_default="the recipe's",
+        rich_help_panel=_RECIPE,
+    ),
+]
+TeacherOption = Annotated[
+    str | None,
+    typer.Option(
+        "--teacher",
+        "-t",
+        metavar="RUN",
+        help="The teacher's run: a folder or a name.",
+        show_default="the recipe's teacher.run",
+        rich_help_panel=_RECIPE,
+        autocompletion=complete_runs,
+    ),
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="D",
+        help="cpu, cuda, cuda:1, mps; auto takes the first of cuda, mps, cpu.",
+        show_default="auto",
+        rich_help_panel=_MACHINE,
+    ),
+]
+DevicesOption = Annotated[
+    int,
+    typer.Option(
+        "--devices", min=1, metavar="N", help="Train on N devices, one process each.", rich_help_panel=_MACHINE
+    ),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        metavar="N",
+        help="CPU threads of one operation. Recorded: it changes results in the last bits.",
+        show_default="one per core",
+        rich_help_panel=_MACHINE,
+    ),
+]
+RunsOption = Annotated[
+    Path,
+    typer.Option(
+        "--runs",
+        metavar="DIR",
+        envvar="DISTILL_RUNS",
+        help="The folder that holds the runs.",
+        rich_help_panel=_RUN,
+    ),
+]
+ResumeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--resume",
+        metavar="RUN",
+        help="Go on with an interrupted run from its last checkpoint, by its own recipe.",
+        rich_help_panel=_RUN,
+        autocompletion=complete_runs,
+    ),
+]
+RerunOption = Annotated[
+    str | None,
+    typer.Option(
+        "--rerun",
+        metavar="RUN",
+        help="Repeat a run from the start, by its recipe, seeds and threads, in a new folder.",
+        rich_help_panel=_RUN,
+        autocompletion=complete_runs,
+    ),
+]
+InitFromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--init-from",
+        metavar="RUN",
+        help="Start a new run from the weights of another one, where names and shapes agree.",
+        rich_help_panel=_RUN,
+        autocompletion=complete_runs,
+    ),
+]
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Build everything, run one batch, print shapes, parameters, memory and estimated time; write no run.",
+        rich_help_panel=_RUN,
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document instead of a table.", rich_help_panel=_OUTPUT)
+]
+CsvOption = Annotated[
+    str | None,
+    typer.Option(
+        "--csv", metavar="FILE", help="Write the table as CSV too; - prints it instead.", rich_help_panel=_OUTPUT
+    ),
+]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress and no notes, on stderr.", rich_help_panel=_OUTPUT)
+]
+
+
+def overrides(changes: list[str] | None, seed: int | None = None) -> list[str]:
+    """The overrides of --set, with --seed among them, last."""
+    return [*(changes or []), *([] if seed is None else [f"train.seed={seed}"])]
+
+
+def one_document(*, json: bool, csv: str | None) -> None:
+    """Refuse to print two documents to stdout.
+
+    Raises:
+        UsageError: --json together with --csv -.
+    """
+    if json and csv == "-":
+        raise UsageError("--json and --csv - both print to stdout", hint="name a file: --csv table.csv")

@@ -1,0 +1,144 @@
+"""Where everything a command says goes: tables and JSON to stdout, notes, warnings and errors to stderr."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from distill.errors import DistillError, InterruptedRunError, TerminatedRunError, UsageError
+from distill.files import write_atomically
+from distill.report.text import plain
+
+__all__ = ["Output", "jsonable", "open_console", "show_error"]
+
+_PIPE_WIDTH = 240  # a pipe has no width: whoever reads it gets every column on one line
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Go on in silence: ``| head`` ends the printing, not the command and its exit code."""
+        self.quiet = True
+        mute(sys.stderr if self.stderr else sys.stdout)
+
+
+def mute(stream: TextIO) -> None:
+    """Send what is still buffered, and all that follows, nowhere, so that the interpreter can exit cleanly."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
+
+
+def open_console(*, stderr: bool = False) -> Console:
+    """A console on stdout or stderr that never interprets, highlights or shortens what users named."""
+    console = _Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _PIPE_WIDTH
+    return console
+
+
+def show_error(error: DistillError) -> None:
+    """Print the error's lines and its hint to stderr, aligned."""
+    stopped = isinstance(error, InterruptedRunError | TerminatedRunError)
+    label, style = ("stopped", "bold yellow") if stopped else ("error", "bold red")
+    _say(label, error.message, style)
+    if error.hint:
+        _say("hint", error.hint, "bold cyan")
+
+
+def _say(label: str, message: str, style: str) -> None:
+    """``label: message``, later lines below the first."""
+    head = f"{label}: ".ljust(len("error: "))
+    lines = [plain(line) for line in message.splitlines()]
+    body = ("\n" + " " * len(head)).join(lines)
+    open_console(stderr=True).print(Text.assemble((head, style), body), soft_wrap=True)
+
+
+class Output:
+    """What a command prints, by kind.
+
+    Args:
+        json: stdout gets one JSON document and no table.
+        quiet: no notes; warnings and errors stay.
+    """
+
+    def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
+        self.is_json = json
+        self.quiet = quiet
+
+    def show(self, value: Any, render: Callable[[int], RenderableType]) -> None:
+        """Print ``value`` as JSON, or what ``render`` makes of it at the width of stdout."""
+        if self.is_json:
+            self.json(value)
+        else:
+            self.table(render)
+
+    def table(self, render: Callable[[int], RenderableType]) -> None:
+        """Print a table to stdout; ``render`` is told the width in characters."""
+        console = open_console()
+        console.print(render(console.width))
+
+    def json(self, value: Any) -> None:
+        """Print one JSON document to stdout; dataclasses and paths are converted, NaN and infinity are null."""
+        self.text(json.dumps(jsonable(value), indent=2, allow_nan=False))
+
+    def text(self, text: str) -> None:
+        """Print text to stdout as it is, ending in one newline."""
+        try:
+            sys.stdout.write(text.rstrip("\n") + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            mute(sys.stdout)
+
+    def csv(self, text: str, target: str) -> None:
+        """Write CSV to a file, or to stdout where ``target`` is ``-``."""
+        if target == "-":
+            self.text(text)
+        else:
+            self.file(text, Path(target))
+
+    def file(self, text: str, path: Path) -> None:
+        """Write a file that was asked for, and say so.
+
+        Raises:
+            UsageError: It cannot be written there.
+        """
+        try:
+            write_atomically(path, text)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
+        self.note(f"wrote {path}")
+
+    def note(self, message: str) -> None:
+        """Say something useful on stderr, unless asked to be quiet."""
+        if not self.quiet:
+            _say("note", message, "dim")
+
+    def warning(self, message: str) -> None:
+        """Say on stderr that something is not as the user may think."""
+        _say("warning", message, "bold yellow")
+
+
+def jsonable(value: Any) -> Any:
+    """``value`` in the types of JSON: ``to_json`` where an object has it, else the fields of a dataclass."""
+    if hasattr(value, "to_json"):
+        return jsonable(value.to_json())
+    if dataclasses.is_dataclass(value):
+        return {field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(each) for each in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

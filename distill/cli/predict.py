@@ -1,0 +1,80 @@
+"""``distill predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distill.cli import options
+from distill.cli.output import Output
+from distill.cli.progress import ProgressPrinter
+
+__all__ = ["EXAMPLES", "command"]
+
+EXAMPLES = options.examples(
+    "distill predict r18_small photo.png",
+    "distill predict r18_small pictures/ --top 3 --grid predictions.png",
+)
+
+
+def command(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="A run folder, or a name: its latest finished run.",
+            show_default=False,
+            autocompletion=options.complete_runs,
+        ),
+    ],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATHS...", help="Pictures, and folders of pictures.", show_default=False)
+    ],
+    top: Annotated[int, typer.Option("--top", min=1, metavar="K", help="How many classes a picture.")] = 5,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher",
+            "-t",
+            metavar="RUN",
+            help="Ask this run too; in the grid, disagreements come first.",
+            autocompletion=options.complete_runs,
+        ),
+    ] = None,
+    device: options.DeviceOption = None,
+    threads: options.ThreadsOption = None,
+    runs: options.RunsOption = Path("runs"),
+    json: options.JsonOption = False,
+    csv: options.CsvOption = None,
+    grid: Annotated[
+        Path | None,
+        typer.Option(
+            "--grid",
+            metavar="FILE",
+            help="Draw the pictures with label and prediction (.png).",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    quiet: options.QuietOption = False,
+) -> None:
+    """Classify pictures: the most probable classes of each."""
+    options.one_document(json=json, csv=csv)
+    from distill.pipeline import predict  # noqa: PLC0415 - torch
+    from distill.report.evaluation import predictions_csv, predictions_table  # noqa: PLC0415
+
+    output = Output(json=json, quiet=quiet)
+    with ProgressPrinter(quiet=quiet) as printer:
+        predictions = predict(
+            run, paths, runs_dir=runs, top=top, teacher=teacher, device=device, threads=threads, on_event=printer
+        )
+    if csv != "-":
+        output.show(predictions, lambda width: predictions_table(predictions, width))
+    if csv is not None:
+        output.csv(predictions_csv(predictions), csv)
+    if grid is not None:
+        from distill.report.pictures import plot_predictions  # noqa: PLC0415 - matplotlib
+
+        plot_predictions(predictions, grid)
+        output.note(f"wrote {grid}")

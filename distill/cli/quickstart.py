@@ -1,0 +1,36 @@
+"""``distill quickstart``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distill.cli import options
+from distill.cli.output import Output
+from distill.cli.progress import ProgressPrinter
+
+__all__ = ["EXAMPLES", "command"]
+
+EXAMPLES = options.examples("distill quickstart", "distill quickstart --runs /tmp/tour --json")
+
+
+def command(
+    device: options.DeviceOption = None,
+    threads: options.ThreadsOption = None,
+    runs: options.RunsOption = Path("runs"),
+    json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
+) -> None:
+    """Run the whole pipeline on embedded data, in about two minutes on a laptop CPU.
+
+    Fine-tunes a small teacher on scikit-learn's digits, trains a student from labels alone and the same student
+    against the teacher, and prints the comparison. No network needed. Every other command works on its runs.
+    """
+    from distill.pipeline import quickstart  # noqa: PLC0415 - torch
+    from distill.report.tables import comparison_table  # noqa: PLC0415 - help needs no tables
+
+    output = Output(json=json, quiet=quiet)
+    with ProgressPrinter(quiet=quiet) as printer:
+        comparison = quickstart(runs_dir=runs, device=device, threads=threads, on_event=printer)
+    output.show(comparison, lambda width: comparison_table(comparison, width))
+    where = "" if runs == Path("runs") else f" --runs {runs}"
+    output.note(f"the runs are in {runs}; next: distill evaluate quickstart_student{where}")

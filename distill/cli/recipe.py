@@ -1,0 +1,152 @@
+"""``distill recipe``: list, show, copy, check, schema."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from distill.cli import options
+from distill.cli.output import Output, open_console
+from distill.errors import DistillError, RecipeError, UsageError
+
+if TYPE_CHECKING:
+    from distill.recipe import Recipe
+    from distill.report.rows import RecipeRow
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="List, show, copy and check recipes.")
+
+_Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="The name of a bundled recipe, or a file.",
+        show_default=False,
+        autocompletion=options.complete_recipes,
+    ),
+]
+
+
+@app.command("list", epilog=options.examples("distill recipe list", "distill recipe list --json"))
+def list_recipes(json: options.JsonOption = False) -> None:
+    """List the bundled recipes."""
+    from distill.recipe.bundled import bundled_recipes  # noqa: PLC0415 - help needs no pydantic
+    from distill.report.tables import recipes_table  # noqa: PLC0415
+
+    rows = [_row(name, path) for name, path in sorted(bundled_recipes().items())]
+    Output(json=json).show(rows, lambda width: recipes_table(rows, width))
+
+
+def _row(name: str, path: Path) -> RecipeRow:
+    from distill.recipe import load_recipe  # noqa: PLC0415
+    from distill.report.rows import RecipeRow  # noqa: PLC0415
+
+    recipe = load_recipe(path)
+    teacher = recipe.teacher
+    return RecipeRow(
+        name=name,
+        role=recipe.role,
+        dataset=recipe.data.name,
+        model=recipe.model.name,
+        objective=recipe.objective.kind,
+        teacher=(teacher.run or teacher.bank or f"{len(teacher.banks)} banks") if teacher else None,
+        epochs=recipe.train.epochs,
+        purpose=_purpose(path),
+    )
+
+
+def _purpose(path: Path) -> str:
+    """The first comment of a recipe says what it is for."""
+    first = path.read_text(encoding="utf-8").split("\n", 1)[0]
+    return first.lstrip("# ").strip() if first.startswith("#") else ""
+
+
+@app.command("show", epilog=options.examples("distill recipe show r18_small", "distill recipe show r18_small --full"))
+def show(
+    name: _Name,
+    changes: options.SetOption = None,
+    full: Annotated[bool, typer.Option("--full", help="Spell out every default; comments are left out.")] = False,
+) -> None:
+    """Print a recipe: as it is written, or with --full or --set with every default spelled out."""
+    from distill.recipe import dump_recipe, load_recipe  # noqa: PLC0415
+    from distill.recipe.bundled import find_recipe  # noqa: PLC0415
+
+    recipe = load_recipe(name, changes or [])
+    text = dump_recipe(recipe) if full or changes else Path(find_recipe(name)).read_text(encoding="utf-8")
+    if sys.stdout.isatty():
+        from rich.syntax import Syntax  # noqa: PLC0415 - for people only
+
+        open_console().print(Syntax(text, "yaml", background_color="default", word_wrap=True))
+    else:
+        Output().text(text)
+
+
+@app.command("copy", epilog=options.examples("distill recipe copy r18_small mine.yaml"))
+def copy(
+    name: _Name,
+    target: Annotated[Path, typer.Argument(metavar="FILE", help="Where to: a file or a folder.", show_default=False)],
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+) -> None:
+    """Copy a recipe, comments and all, to change it."""
+    from distill.recipe.bundled import find_recipe  # noqa: PLC0415
+
+    source = Path(find_recipe(name))
+    path = target / source.name if target.is_dir() else target
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists", hint="name another file, or replace it with --force")
+    output = Output()
+    output.file(source.read_text(encoding="utf-8"), path)
+    output.note(f"next: distill recipe check {path}")
+
+
+@app.command("check", epilog=options.examples("distill recipe check mine.yaml", "distill recipe check recipes/*.yaml"))
+def check(
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="NAMES...", help="Files, or names of bundled recipes.", show_default=False),
+    ],
+    changes: options.SetOption = None,
+) -> None:
+    """Check recipes: every mistake with its file and line, and the parameter budget. Reads no data."""
+    output = Output()
+    mistakes: list[str] = []
+    for name in names:
+        try:
+            output.text(_checked(name, changes or []))
+        except RecipeError as error:
+            mistakes += error.message.splitlines()
+    if mistakes:
+        raise RecipeError("\n".join(mistakes))
+
+
+def _checked(name: str, changes: Iterable[str]) -> str:
+    from distill.recipe import load_recipe  # noqa: PLC0415
+
+    recipe = load_recipe(name, list(changes))
+    params = _params(recipe)
+    return f"{name}: ok" + (f", {params:,} parameters" if params is not None else ", parameters not counted: no data yet")
+
+
+def _params(recipe: Recipe) -> int | None:
+    """The parameters, within the budget; None where the number of classes is in a folder that is not there."""
+    from distill.data.datasets import num_classes  # noqa: PLC0415 - torch
+    from distill.models import check_budget  # noqa: PLC0415
+
+    try:
+        classes = num_classes(recipe.data)
+    except DistillError:
+        return None
+    return check_budget(recipe, classes)
+
+
+@app.command("schema", epilog=options.examples("distill recipe schema > distill.schema.json"))
+def schema() -> None:
+    """Print the JSON Schema of recipes, for editors that complete and check YAML."""
+    from distill.recipe import Recipe  # noqa: PLC0415
+
+    Output().json(Recipe.model_json_schema())

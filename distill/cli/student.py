@@ -1,0 +1,55 @@
+"""``distill student``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distill.cli import options
+from distill.cli.training import Request, train
+
+if TYPE_CHECKING:
+    from distill.recipe import Recipe
+
+__all__ = ["EXAMPLES", "command"]
+
+EXAMPLES = options.examples(
+    "distill student --recipe r18_small --teacher resnet152_cifar10",
+    "distill student --recipe mine.yaml --set objective.temperature=2 --seed 1",
+    "distill student --resume r18_small/003",
+)
+
+
+def command(
+    recipe: options.RecipeOption = None,
+    changes: options.SetOption = None,
+    seed: options.SeedOption = None,
+    teacher: options.TeacherOption = None,
+    device: options.DeviceOption = None,
+    devices: options.DevicesOption = 1,
+    threads: options.ThreadsOption = None,
+    runs: options.RunsOption = Path("runs"),
+    resume: options.ResumeOption = None,
+    rerun: options.RerunOption = None,
+    init_from: options.InitFromOption = None,
+    dry_run: options.DryRunOption = False,
+    json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
+) -> None:
+    """Train a student against a teacher, or a baseline from labels alone.
+
+    The recipe says which network, which losses, and whose logits: --teacher puts another run in its place.
+    The run is written to RUNS/NAME/NNN.
+    """
+    changed = options.overrides(changes, seed)
+    request = Request(
+        recipe, changed, runs, device, devices, threads, resume, rerun, init_from, dry_run, json=json, quiet=quiet,
+        teacher=teacher,
+    )  # fmt: skip
+    train(request, _start, roles=("student", "baseline"))
+
+
+def _start(recipe: Recipe, request: Request, machine: dict[str, Any]) -> Any:
+    from distill.pipeline import train_student  # noqa: PLC0415 - torch
+
+    return train_student(recipe, teacher=request.teacher, init_from=request.init_from, **machine)

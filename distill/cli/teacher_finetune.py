@@ -1,0 +1,55 @@
+"""``distill teacher-finetune``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distill.cli import options
+from distill.cli.training import Request, train
+
+if TYPE_CHECKING:
+    from distill.recipe import Recipe
+
+__all__ = ["EXAMPLES", "command"]
+
+DEFAULT_RECIPE = "resnet152_cifar10"
+EXAMPLES = options.examples(
+    "distill teacher-finetune",
+    "distill teacher-finetune --recipe resnet152_cifar10 --set train.epochs=10 --dry-run",
+    "distill teacher-finetune --resume resnet152_cifar10",
+)
+
+
+def command(
+    recipe: options.RecipeOption = None,
+    changes: options.SetOption = None,
+    seed: options.SeedOption = None,
+    device: options.DeviceOption = None,
+    devices: options.DevicesOption = 1,
+    threads: options.ThreadsOption = None,
+    runs: options.RunsOption = Path("runs"),
+    resume: options.ResumeOption = None,
+    rerun: options.RerunOption = None,
+    init_from: options.InitFromOption = None,
+    dry_run: options.DryRunOption = False,
+    json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
+) -> None:
+    """Fine-tune a teacher on your data.
+
+    Without --recipe it is resnet152_cifar10: timm's ResNet-152 with ImageNet weights, fitted to CIFAR-10.
+    The run is written to RUNS/NAME/NNN; its best checkpoint is what students learn from.
+    """
+    changed = options.overrides(changes, seed)
+    named = recipe or (None if resume or rerun else DEFAULT_RECIPE)
+    request = Request(
+        named, changed, runs, device, devices, threads, resume, rerun, init_from, dry_run, json=json, quiet=quiet
+    )
+    train(request, _start, roles=("teacher",))
+
+
+def _start(recipe: Recipe, request: Request, machine: dict[str, Any]) -> Any:
+    from distill.pipeline import finetune_teacher  # noqa: PLC0415 - torch
+
+    return finetune_teacher(recipe, init_from=request.init_from, **machine)

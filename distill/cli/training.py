@@ -1,0 +1,133 @@
+"""What ``teacher-finetune`` and ``student`` share: which of four ways to begin a run, and how its end is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distill.cli.output import Output
+from distill.cli.progress import ProgressPrinter
+from distill.errors import UsageError
+
+if TYPE_CHECKING:
+    from distill.recipe import Recipe
+
+__all__ = ["Request", "train"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for on the command line, before any recipe is read."""
+
+    recipe: str | None
+    overrides: list[str]
+    runs: Path
+    device: str | None
+    devices: int
+    threads: int | None
+    resume: str | None
+    rerun: str | None
+    init_from: str | None
+    dry_run: bool
+    json: bool
+    quiet: bool
+    teacher: str | None = None
+
+    def machine(self, printer: ProgressPrinter) -> dict[str, Any]:
+        """The arguments that every way to begin takes."""
+        return {
+            "runs_dir": self.runs,
+            "device": self.device,
+            "devices": self.devices,
+            "threads": self.threads,
+            "on_event": printer,
+        }
+
+
+Start = Callable[["Recipe", Request, dict[str, Any]], Any]
+
+
+def train(request: Request, start: Start, *, roles: tuple[str, ...]) -> None:
+    """Begin, resume or repeat a run, or try it without writing one, and print what it came to.
+
+    Args:
+        start: Begins a new run from a recipe.
+        roles: The roles of recipes that this command is for.
+
+    Raises:
+        UsageError: Options that exclude each other, or a recipe of another role.
+    """
+    _check_exclusive(request)
+    output = Output(json=request.json, quiet=request.quiet)
+    with ProgressPrinter(quiet=request.quiet) as printer:
+        if request.dry_run:
+            _show_dry_run(request, output, printer, roles)
+            return
+        result = _result(request, start, roles, request.machine(printer))
+    _show_result(result, output, roles)
+
+
+def _result(request: Request, start: Start, roles: tuple[str, ...], machine: dict[str, Any]) -> Any:
+    if request.resume or request.rerun:
+        from distill.pipeline import rerun, resume_run  # noqa: PLC0415 - torch
+
+        return resume_run(request.resume, **machine) if request.resume else rerun(request.rerun, **machine)
+    return start(_recipe(request, roles), request, machine)
+
+
+def _show_dry_run(request: Request, output: Output, printer: ProgressPrinter, roles: tuple[str, ...]) -> None:
+    recipe = _recipe(request, roles)
+    from distill.pipeline import dry_run  # noqa: PLC0415 - torch
+    from distill.report.tables import dry_run_table  # noqa: PLC0415 - only for this
+
+    teacher = {"teacher": request.teacher} if request.teacher else {}
+    found = dry_run(recipe, **teacher, **request.machine(printer))
+    printer.close()
+    output.show(found, lambda _: dry_run_table(found))
+
+
+def _show_result(result: Any, output: Output, roles: tuple[str, ...]) -> None:
+    from distill.report.tables import result_table  # noqa: PLC0415 - help needs no tables
+
+    output.show(result, lambda _: result_table(result))
+    follow = "distill student --recipe R --teacher" if "teacher" in roles else "distill compare"
+    output.note(f"next: {follow} {result.run}" if "teacher" in roles else f"next: {follow}")
+
+
+def _recipe(request: Request, roles: tuple[str, ...]) -> Recipe:
+    from distill.recipe import load_recipe  # noqa: PLC0415 - help needs no pydantic
+
+    assert request.recipe is not None, "checked before"
+    recipe = load_recipe(request.recipe, request.overrides)
+    if recipe.role not in roles:
+        command = "teacher-finetune" if recipe.role == "teacher" else "student"
+        raise UsageError(
+            f"{request.recipe} has role {recipe.role}, which this command does not train",
+            hint=f"distill {command} --recipe {request.recipe}",
+        )
+    return recipe
+
+
+def _check_exclusive(request: Request) -> None:
+    from_run = "--resume" if request.resume else "--rerun" if request.rerun else None
+    if from_run is None:
+        if request.recipe is None:
+            raise UsageError("no recipe", hint="--recipe R begins a run (distill recipe list), --resume RUN goes on")
+        return
+    given = {
+        "--recipe": request.recipe,
+        "--set or --seed": request.overrides,
+        "--teacher": request.teacher,
+        "--init-from": request.init_from,
+        "--dry-run": request.dry_run,
+        "--rerun": request.rerun if request.resume else None,
+    }
+    extra = [name for name, value in given.items() if value]
+    if extra:
+        run = request.resume or request.rerun
+        raise UsageError(
+            f"{from_run} {run} follows the run's own recipe and takes no {', '.join(extra)}",
+            hint=f"for a changed run: distill recipe show {run}/recipe.yaml > changed.yaml",
+        )

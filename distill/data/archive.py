@@ -1,0 +1,232 @@
+"""A data set inside a .tar, .tgz or .zip: listed and read in place, nothing is ever unpacked to disk.
+
+Nothing in an archive is trusted: paths that lead out of it, links, devices and encrypted members are refused by name,
+and what it may unpack to is bounded by its size.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TypeVar
+
+from distill.data.decode import BadImageError
+from distill.data.decode_pool import MAX_FILE_BYTES
+from distill.data.images import Progress, silent
+from distill.data.layout import EXPECTED_LAYOUT, SPLIT_NAMES, Found, is_hidden, printable
+from distill.errors import DataError
+
+__all__ = ["ArchiveContent", "list_archive", "read_archive"]
+
+T = TypeVar("T")
+
+_FREE_BYTES = 1 << 30  # any archive may unpack to this much,
+_MOST_RATIO = 100  # and beyond it to this many times its own size: images are compressed already
+_BLOCK = 1 << 20
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, UnicodeError)
+
+
+@dataclass(frozen=True)
+class ArchiveContent:
+    """A data set found in an archive; ``prefix`` is the folder above ``train/`` with a slash, or ''."""
+
+    found: Found
+    prefix: str
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A file or folder in an archive, by the parts of its path; ``read`` works until the next member is asked for."""
+
+    parts: tuple[str, ...]
+    is_folder: bool
+    size: int
+    read: Callable[[], bytes]
+
+
+def list_archive(path: Path, progress: Progress) -> ArchiveContent:
+    """Find the data set in an archive, checking the name and kind of every member.
+
+    Raises:
+        DataError: The archive is damaged, hostile, encrypted, no archive, or has another layout.
+    """
+    members: dict[tuple[str, ...], bool] = {}  # parts -> is it a folder
+    for member in _members(path, progress):
+        if not member.is_folder and member.parts in members:
+            raise DataError(f"{path} holds {_shown('/'.join(member.parts))} twice")
+        members[member.parts] = member.is_folder
+    prefix = _prefix(path, members)
+    found = Found()
+    nested: set[tuple[str, ...]] = set()
+    for parts, is_folder in members.items():
+        inner = parts[len(prefix) :]
+        if parts[: len(prefix)] == prefix and inner and inner[0] in SPLIT_NAMES and not any(map(is_hidden, inner)):
+            _note(found, inner, is_folder, nested)
+    found.ignored += len(nested)
+    return ArchiveContent(found, "".join(f"{part}/" for part in prefix))
+
+
+def read_archive(path: Path, wanted: Mapping[str, T]) -> Iterator[tuple[T, bytes | BadImageError]]:
+    """The bytes of the wanted members, in the archive's order, or why one has none.
+
+    Args:
+        path: The archive.
+        wanted: Path of a member -> what the caller knows it by.
+    """
+    for member in _members(path, silent):
+        name = "/".join(member.parts)
+        if name not in wanted or member.is_folder:
+            continue
+        if member.size > MAX_FILE_BYTES:
+            yield wanted[name], BadImageError(f"larger than {MAX_FILE_BYTES >> 20} MB")
+            continue
+        try:
+            yield wanted[name], member.read()
+        except BadImageError as error:
+            yield wanted[name], error
+
+
+def _note(found: Found, inner: tuple[str, ...], is_folder: bool, nested: set[tuple[str, ...]]) -> None:
+    """Sort one member, by its path below the data set's root."""
+    if len(inner) > 3 or (len(inner) == 3 and is_folder):
+        found.add_class(inner[0], inner[1])
+        nested.add(inner[:3])
+    elif len(inner) == 3:
+        found.add_file(*inner)
+    elif len(inner) == 2 and is_folder:
+        found.add_class(*inner)
+    elif is_folder:
+        found.add_split(inner[0])
+    else:
+        found.ignored += 1
+
+
+def _prefix(path: Path, members: Mapping[tuple[str, ...], bool]) -> tuple[str, ...]:
+    """The folder above ``train/``: none, or one."""
+    if any(parts[0] == "train" for parts in members):
+        return ()
+    above = sorted({parts[0] for parts in members if len(parts) > 1 and parts[1] == "train"})
+    if len(above) > 1:
+        raise DataError(f"{path} holds several data sets: {', '.join(map(_shown, above))}", hint=EXPECTED_LAYOUT)
+    if not above:
+        raise DataError(f"{path} has no train/ folder, at its top or one folder below", hint=EXPECTED_LAYOUT)
+    return (above[0],)
+
+
+def _members(path: Path, progress: Progress) -> Iterator[_Member]:
+    with _explain_damage(path), open(path, "rb") as file:
+        magic = file.read(4)
+        file.seek(0)
+        if magic.startswith(b"PK"):
+            yield from _zip_members(path, file, progress)
+        elif magic.startswith(b"\x1f\x8b"):
+            with gzip.open(file) as stream:
+                yield from _tar_members(path, _BoundedReader(path, file, stream, progress))
+        elif tarfile.is_tarfile(file):
+            file.seek(0)
+            yield from _tar_members(path, _BoundedReader(path, file, file, progress))
+        else:
+            raise DataError(f"{path} is neither a folder nor a .tar, .tar.gz, .tgz or .zip archive")
+
+
+@contextmanager
+def _explain_damage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGE as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DataError(f"{path} cannot be read, it may be damaged or half copied: {reason}") from error
+
+
+def _tar_members(path: Path, stream: _BoundedReader) -> Iterator[_Member]:
+    with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK) as tar:
+        while (info := tar.next()) is not None:
+            tar.members.clear()  # tarfile would keep them all, and an archive may hold millions
+            stream.member = info.name
+            parts = _clean(path, info.name)
+            if info.issym() or info.islnk():
+                raise DataError(f"{path}: {_shown(info.name)} is a link; an archive must hold the files themselves")
+            if not (info.isreg() or info.isdir()):
+                raise DataError(f"{path}: {_shown(info.name)} is a device or another special file")
+            if parts:
+                yield _Member(parts, info.isdir(), info.size, lambda info=info: tar.extractfile(info).read())
+
+
+def _zip_members(path: Path, file: IO[bytes], progress: Progress) -> Iterator[_Member]:
+    with zipfile.ZipFile(file) as archive:
+        infos = archive.infolist()
+        left = _most_bytes(path)
+        for done, info in enumerate(infos):
+            parts = _clean(path, info.filename)
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            if kind == stat.S_IFLNK:
+                raise DataError(f"{path}: {_shown(info.filename)} is a link; an archive must hold the files themselves")
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise DataError(f"{path}: {_shown(info.filename)} is a device or another special file")
+            if info.flag_bits & 0x1:
+                raise DataError(f"{path}: {_shown(info.filename)} is encrypted", hint="pack the images without a password")
+            left -= info.file_size
+            if left < 0:
+                raise _bomb(path, info.filename)
+            if parts:
+                yield _Member(parts, info.is_dir(), info.file_size, lambda info=info: _read_zipped(archive, info))
+            progress("list", done + 1, len(infos))
+
+
+def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    try:
+        return archive.read(info)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise BadImageError(f"damaged in the archive: {error}") from error
+
+
+def _clean(path: Path, name: str) -> tuple[str, ...]:
+    """The parts of a member's path, refused where they lead out of the archive."""
+    forward = name.replace("\\", "/")
+    if forward.startswith("/") or re.match(r"[A-Za-z]:/", forward):
+        raise DataError(f"{path}: {_shown(name)} is an absolute path; the archive is not to be trusted")
+    parts = tuple(part for part in forward.split("/") if part not in ("", "."))
+    if ".." in parts:
+        raise DataError(f"{path}: {_shown(name)} leads out of the archive; it is not to be trusted")
+    return parts
+
+
+class _BoundedReader:
+    """What tarfile reads an archive through: no more than its size allows, telling how far it is."""
+
+    def __init__(self, path: Path, file: IO[bytes], stream: IO[bytes], progress: Progress) -> None:
+        self.member = "its first member"
+        self._path, self._file, self._stream, self._progress = path, file, stream, progress
+        self._size = path.stat().st_size
+        self._left = _most_bytes(path)
+
+    def read(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise _bomb(self._path, self.member)
+        self._progress("list", min(self._file.tell(), self._size), self._size)
+        return data
+
+
+def _most_bytes(path: Path) -> int:
+    return _FREE_BYTES + _MOST_RATIO * path.stat().st_size
+
+
+def _bomb(path: Path, member: str) -> DataError:
+    return DataError(
+        f"{path} unpacks to more than {_most_bytes(path) / 1e9:.1f} GB, at {_shown(member)}: a decompression bomb",
+        hint="if it is not, unpack it yourself and name the folder: --set data.root=PATH",
+    )
+
+
+def _shown(name: str) -> str:
+    return repr(printable(name))

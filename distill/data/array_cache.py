@@ -1,0 +1,257 @@
+"""Decoded images kept on disk: built once, whole or absent, checked whenever they are opened.
+
+An entry is a folder ``arrays/<key>/`` with one ``.npy`` of images and one of labels for each split, and a
+``meta.json`` that holds their checksums and what the loader wants to remember. It is built aside and renamed, so that
+processes which build the same entry at once all end well: the first to finish wins and the others read its entry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.data.images import Progress, Split
+from distill.errors import MissingError
+
+__all__ = [
+    "ArrayWriter",
+    "Entry",
+    "array_key",
+    "arrays_folder",
+    "cache_folder",
+    "open_or_build",
+    "peek_facts",
+    "require_space",
+]
+
+_VERSION = 1  # raise it whenever the same file would decode to other pixels
+_HASH_BYTES = 32 << 20
+_STALE_SECONDS = 24 * 3600
+_OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES}
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """An opened entry: the base split of every stored name, and the loader's facts."""
+
+    splits: Mapping[str, Split]
+    facts: Mapping[str, Any]
+
+
+class ArrayWriter:
+    """Fills one split of an entry, in any order of rows, in plain writes.
+
+    A memory map would be shorter, but a full disk then kills the process with SIGBUS instead of raising.
+
+    Args:
+        folder: The entry under construction, as handed to ``build``.
+        name: The split.
+        labels: int64 label of every row.
+        image_size: Pixels.
+    """
+
+    def __init__(self, folder: Path, name: str, labels: np.ndarray, image_size: int) -> None:
+        shape = (len(labels), 3, image_size, image_size)
+        self._row_bytes = 3 * image_size * image_size
+        with _explain_write_errors(folder):
+            np.save(folder / f"labels_{name}.npy", np.asarray(labels, dtype=np.int64))
+            self._file = open(folder / f"images_{name}.npy", "wb")  # noqa: SIM115 - closed by __exit__
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(self._file, header)
+            self._offset = self._file.tell()
+            self._file.truncate(self._offset + len(labels) * self._row_bytes)
+        self._folder = folder
+
+    def write(self, row: int, block: np.ndarray) -> None:
+        """Store ``block``, uint8 ``(k, 3, S, S)``, at rows ``row`` to ``row + k``."""
+        assert block.dtype == np.uint8
+        with _explain_write_errors(self._folder):
+            self._file.seek(self._offset + row * self._row_bytes)
+            self._file.write(np.ascontiguousarray(block).data)
+
+    def __enter__(self) -> ArrayWriter:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with _explain_write_errors(self._folder):
+            self._file.close()
+
+
+def cache_folder() -> Path:
+    """Where distill keeps what it can make again: ``$DISTILL_CACHE``, by default ``~/.cache/distill``."""
+    chosen = os.environ.get("DISTILL_CACHE")
+    return Path(chosen or "~/.cache/distill").expanduser()
+
+
+def arrays_folder() -> Path:
+    """Where decoded images are kept."""
+    return cache_folder() / "arrays"
+
+
+def array_key(*parts: Any) -> str:
+    """The name of an entry: hex sha256 over JSON-able ``parts`` and the version of decoding."""
+    return hashlib.sha256(json.dumps([_VERSION, *parts]).encode()).hexdigest()
+
+
+def open_or_build(key: str, build: Callable[[Path], Mapping[str, Any]], progress: Progress) -> Entry:
+    """Open the entry of ``key``; where it is absent or damaged, let ``build`` make it.
+
+    Args:
+        key: From :func:`array_key`.
+        build: Fills an empty folder through :class:`ArrayWriter` and returns JSON-able facts to remember.
+        progress: Told about verification.
+
+    Raises:
+        MissingError: The cache cannot be written.
+    """
+    folder = arrays_folder() / key
+    entry = _open(folder, progress)
+    if entry is not None:
+        return entry
+    with _folder_aside(folder) as aside:
+        facts = build(aside)
+        with _explain_write_errors(aside):
+            _seal(aside, facts, progress)
+            _install(aside, folder, progress)
+    entry = _open(folder, progress)
+    if entry is None:
+        raise MissingError(f"{folder}: decoded images were damaged right after they were written", hint=_HINT)
+    return entry
+
+
+def peek_facts(key: str) -> Mapping[str, Any] | None:
+    """What the loader remembered in an entry, its arrays unread; None where there is none."""
+    try:
+        return dict(json.loads((arrays_folder() / key / "meta.json").read_text())["facts"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def require_space(folder: Path, nbytes: int) -> None:
+    """Refuse to start what will not fit on the disk of ``folder``.
+
+    Raises:
+        MissingError: Fewer than ``nbytes`` bytes are free.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < nbytes:
+        raise MissingError(
+            f"decoded images take {nbytes / 1e9:.1f} GB and {arrays_folder()} has {free / 1e9:.1f} GB free", hint=_HINT
+        )
+
+
+_HINT = "keep decoded images elsewhere: export DISTILL_CACHE=/a/folder/with/space"
+
+
+@contextlib.contextmanager
+def _explain_write_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise MissingError(f"cannot keep decoded images in {path.parent}: {reason}", hint=_HINT) from error
+
+
+@contextlib.contextmanager
+def _folder_aside(folder: Path) -> Iterator[Path]:
+    """An empty folder beside ``folder``, removed on the way out unless it was renamed."""
+    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.partial")
+    with _explain_write_errors(aside):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder.parent)
+        aside.mkdir()
+    try:
+        yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _remove_leftovers(arrays: Path) -> None:
+    """Drop what killed processes left behind a day ago or earlier."""
+    for folder in [*arrays.glob(".*.partial"), *arrays.glob(".*.damaged")]:
+        with contextlib.suppress(OSError):
+            newest = max(path.stat().st_mtime for path in [folder, *folder.iterdir()])
+            if time.time() - newest > _STALE_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _seal(aside: Path, facts: Mapping[str, Any], progress: Progress) -> None:
+    names = sorted(path.stem.removeprefix("images_") for path in aside.glob("images_*.npy"))
+    arrays = {}
+    for name in names:
+        images, labels = _read_arrays(aside, name)
+        arrays[name] = {
+            "shape": list(images.shape),
+            "images": _digest(images, "check", progress),
+            "labels": hashlib.sha256(labels.data).hexdigest(),
+        }
+    # Reading an entry costs nothing new where it is damaged, so nothing is synced: a checksum tells.
+    (aside / "meta.json").write_text(json.dumps({"arrays": arrays, "facts": dict(facts)}))
+
+
+def _install(aside: Path, folder: Path, progress: Progress) -> None:
+    """Rename ``aside`` to ``folder``, unless another process put a sound entry there meanwhile."""
+    for attempt in range(5):
+        try:
+            os.rename(aside, folder)
+            return
+        except OSError as error:
+            if error.errno not in _OCCUPIED or attempt == 4:
+                raise
+        if _open(folder, progress) is not None:
+            return
+        damaged = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.damaged")
+        with contextlib.suppress(FileNotFoundError):  # another process moved it first
+            os.rename(folder, damaged)
+        shutil.rmtree(damaged, ignore_errors=True)
+
+
+def _open(folder: Path, progress: Progress) -> Entry | None:
+    """The entry in ``folder``, or None where it is absent or differs from its checksums in any way."""
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        splits = {name: _open_split(folder, name, record, progress) for name, record in meta["arrays"].items()}
+        facts = dict(meta["facts"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
+        return None
+    return None if None in splits.values() else Entry(splits, facts)
+
+
+def _open_split(folder: Path, name: str, record: Mapping[str, Any], progress: Progress) -> Split | None:
+    images, labels = _read_arrays(folder, name)
+    sound = (
+        images.dtype == np.uint8
+        and labels.dtype == np.int64
+        and list(images.shape) == record["shape"]
+        and labels.shape == images.shape[:1]
+        and hashlib.sha256(labels.data).hexdigest() == record["labels"]
+        and _digest(images, "check", progress) == record["images"]
+    )
+    return Split(images, labels, digest=record["images"]) if sound else None
+
+
+def _read_arrays(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+    images = np.load(folder / f"images_{name}.npy", mmap_mode="r", allow_pickle=False)
+    return images, np.load(folder / f"labels_{name}.npy", allow_pickle=False)
+
+
+def _digest(images: np.ndarray, stage: str, progress: Progress) -> str:
+    """Hex sha256 of the pixels of a C-ordered array, the same as :func:`distill.data.images.pixel_digest`."""
+    flat = images.reshape(-1)
+    digest = hashlib.sha256()
+    for start in range(0, flat.size, _HASH_BYTES):
+        digest.update(flat[start : start + _HASH_BYTES])
+        progress(stage, min(start + _HASH_BYTES, flat.size), flat.size)
+    return digest.hexdigest()

@@ -1,0 +1,227 @@
+"""Iterate over a split in batches, augmented on the device that trains.
+
+The images live on the device where they fit. Where they do not, they are gathered on the host, a few batches ahead
+and in the background, and copied while the device computes (:mod:`distill.data.prefetch`). Both give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.data.augment import apply_rows, device_view
+from distill.data.plan import View
+from distill.data.prefetch import prefetch_chunks
+
+__all__ = ["Batch", "Loader", "Mix", "batch_positions", "fits_on", "steps_per_epoch"]
+
+_LARGEST_SHARE = 0.4  # of a device's free memory that images may take; the rest is for the model and its activations
+_COPY_IMAGES = 4096  # at a time on the way to the device, so that a memory map is never held in memory as a whole
+
+
+class ImageSplit(Protocol):
+    """What a loader asks of a split: uint8 images ``(N, 3, S, S)``, their labels, and which images belong to it."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    rows: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Labels of a mixed batch: ``weight`` of an image's own label, the rest of its partner's.
+
+    Shapes:
+        partner_labels: ``(B,)`` int64; weight: ``(B,)`` float32, 1 where an image is not mixed.
+    """
+
+    partner_labels: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images and what is known about them; pixels are not normalised.
+
+    Shapes:
+        images: ``(B, 3, S, S)`` uint8, or float32 in [0, 255] under mixup, on the loader's device.
+        labels: ``(B,)`` int64, on the loader's device.
+        index: ``(B,)`` int64 position within the split, on the CPU.
+        rows: ``(B,)`` int64 stored view that each image shows, on the CPU.
+    """
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+    rows: Tensor
+    mix: Mix | None = None
+
+    @property
+    def size(self) -> int:
+        """How many images."""
+        return len(self.index)
+
+
+def steps_per_epoch(n: int, batch_size: int, world: int = 1, *, keep_all: bool = False) -> int:
+    """Batches in an epoch of ``n`` images, ``batch_size`` over all ``world`` processes.
+
+    The last, smaller batch is kept, unless it has fewer than two images for each process: batch normalisation cannot
+    train on one. ``keep_all`` keeps that one too, for networks that only answer.
+    """
+    whole, rest = divmod(n, batch_size)
+    return whole + (rest >= (1 if keep_all else 2 * world))
+
+
+def batch_positions(
+    order: np.ndarray,
+    batch_size: int,
+    *,
+    start_step: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    keep_all: bool = False,
+) -> list[np.ndarray]:
+    """The part of each step's batch that process ``rank`` of ``world`` works on: every ``world``-th image of it."""
+    rank, world = shard
+    steps = range(start_step, steps_per_epoch(len(order), batch_size, world, keep_all=keep_all))
+    return [order[step * batch_size : (step + 1) * batch_size][rank::world] for step in steps]
+
+
+def fits_on(device: torch.device, size_bytes: int) -> bool:
+    """Whether images of this size should be held on the device; on a CPU they already are where they belong."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return size_bytes <= _LARGEST_SHARE * free
+    if device.type == "mps":
+        free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+        return size_bytes <= _LARGEST_SHARE * free
+    return True
+
+
+class Loader:
+    """The images of one split, where they belong, and batches of them.
+
+    Args:
+        split: The images and labels.
+        device: Where batches are made and arrive.
+        resident: Hold all images on the device; None: where they fit.
+        fill: Colour of erased squares, uint8 ``(3,)``, as the mean colour of the data set; None: black.
+    """
+
+    def __init__(
+        self,
+        split: ImageSplit,
+        *,
+        device: torch.device | str,
+        resident: bool | None = None,
+        fill: np.ndarray | None = None,
+    ) -> None:
+        self.device = torch.device(device)
+        self.n = len(split.labels)
+        self._base_rows = None if split.rows is None else torch.from_numpy(np.array(split.rows, dtype=np.int64))
+        self._host = _as_tensor(split.images)
+        size_bytes = self.n * self._host[0].numel()
+        self.resident = fits_on(self.device, size_bytes) if resident is None else resident
+        if self.resident and self.device.type != "cpu":
+            self._images, self._device_rows = self._copied_to_device(), None
+        else:
+            self._images, self._device_rows = self._host, self._base_rows
+        self._labels = torch.from_numpy(np.array(split.labels, dtype=np.int64)).to(self.device)
+        self._fill = torch.from_numpy(np.array([0, 0, 0] if fill is None else fill, dtype=np.uint8)).to(self.device)
+
+    def __len__(self) -> int:
+        return self.n
+
+    def augmented(
+        self,
+        order: np.ndarray,
+        view: View,
+        rows: np.ndarray,
+        batch_size: int,
+        *,
+        start_step: int = 0,
+        shard: tuple[int, int] = (0, 1),
+        keep_all: bool = False,
+        channels_last: bool = False,
+    ) -> Iterator[Batch]:
+        """Batches of one epoch as ``view`` shows them.
+
+        Args:
+            order: Positions within the split, in the order of the epoch, int64.
+            view: Every choice of augmentation, for all images of the split.
+            rows: The stored view that each image of the split shows, int64 ``(n,)``; handed on in the batches.
+            batch_size: Images a step over all processes.
+            start_step: Steps of this epoch that are already done.
+            shard: This process's rank, and how many there are.
+            keep_all: Keep a last batch of a single image too (:func:`steps_per_epoch`).
+            channels_last: Lay the pixels out as channels-last.
+        """
+        assert view.n == self.n == len(rows)
+        batches = batch_positions(order, batch_size, start_step=start_step, shard=shard, keep_all=keep_all)
+        needed = [_with_partners(index, view.partner) for index in batches]
+        on_device = device_view(view, self.device)
+        for index, (images, at, where) in zip(batches, self._chunks(needed), strict=True):
+            pixels = apply_rows(images, where, on_device.take(at), self._fill)
+            labels, mix = self._labels.index_select(0, at), None
+            if on_device.mixes:
+                labels, partner_labels = labels.chunk(2)
+                mix = Mix(partner_labels, on_device.mix_weight.index_select(0, at[: len(index)]))
+            if channels_last:
+                pixels = pixels.contiguous(memory_format=torch.channels_last)
+            yield Batch(pixels, labels, torch.from_numpy(index), torch.from_numpy(rows[index]), mix)
+
+    def plain(self, batch_size: int) -> Iterator[Batch]:
+        """All images in order, as they are; the last batch has what remains."""
+        batches = [np.arange(at, min(at + batch_size, self.n)) for at in range(0, self.n, batch_size)]
+        for index, (images, at, where) in zip(batches, self._chunks(batches), strict=True):
+            labels, rows = self._labels.index_select(0, at), torch.zeros(len(index), dtype=torch.int64)
+            yield Batch(images.index_select(0, where), labels, torch.from_numpy(index), rows)
+
+    def _chunks(self, needed: list[np.ndarray]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """For each batch: a tensor that holds its images, their positions in the split, and in that tensor."""
+        if not needed:
+            return
+        # One transfer an epoch: a copy of each small index would wait for the device.
+        positions = torch.from_numpy(np.concatenate(needed)).to(self.device).split([len(each) for each in needed])
+        if self.resident:
+            for at in positions:
+                yield self._images, at, at if self._device_rows is None else self._device_rows.index_select(0, at)
+            return
+        for chunk, at in zip(prefetch_chunks(self._gather(needed), self.device), positions, strict=True):
+            yield chunk, at, torch.arange(len(at), device=self.device)
+
+    def _gather(self, needed: list[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
+        """For each batch: all images of the host, and the ones to send."""
+        for positions in map(torch.from_numpy, needed):
+            yield self._host, positions if self._base_rows is None else self._base_rows.index_select(0, positions)
+
+    def _copied_to_device(self) -> Tensor:
+        images = torch.empty((self.n, *self._host.shape[1:]), dtype=torch.uint8, device=self.device)
+        rows = torch.arange(self.n) if self._base_rows is None else self._base_rows
+        for at in range(0, self.n, _COPY_IMAGES):
+            part = rows[at : at + _COPY_IMAGES]
+            images[at : at + len(part)] = self._host.index_select(0, part).to(self.device)
+        return images
+
+
+def _with_partners(index: np.ndarray, partner: np.ndarray | None) -> np.ndarray:
+    return index if partner is None else np.concatenate([index, partner[index]])
+
+
+class _Readable:
+    """An array's memory offered as writable, which nobody will write to: torch warns about read-only memory maps."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array  # kept alive as long as any tensor that shares its memory
+        address, _ = array.__array_interface__["data"]
+        self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}
+
+
+def _as_tensor(images: np.ndarray) -> Tensor:
+    """The same memory as a tensor, also of a read-only memory map."""
+    images = np.ascontiguousarray(images)
+    return torch.from_numpy(images if images.flags.writeable else np.asarray(_Readable(images)))

@@ -1,0 +1,157 @@
+"""Where the official CIFAR files lie, and how they get there: unpacked, beside their archive, or downloaded."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+import tarfile
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+
+from distill.data.images import Progress
+from distill.errors import DataError, MissingError
+
+__all__ = ["Official", "official_files", "official_set"]
+
+_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
+_TIMEOUT = 30  # seconds without a byte
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Official:
+    """One official data set: names and md5 as torchvision publishes them."""
+
+    name: str
+    folder: str
+    url: str
+    archive: str
+    archive_md5: str
+    md5: dict[str, str]
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    meta: str
+    classes_key: str
+    label_key: str
+
+
+def official_set(name: str) -> Official:
+    """Names and checksums of ``cifar10`` or ``cifar100``."""
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    source = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
+    meta = source.meta
+    return Official(
+        name=name,
+        folder=source.base_folder,
+        url=source.url,
+        archive=source.filename,
+        archive_md5=source.tgz_md5,
+        md5={**dict(source.train_list), **dict(source.test_list), meta["filename"]: meta["md5"]},
+        train=tuple(file for file, _ in source.train_list),
+        test=tuple(file for file, _ in source.test_list),
+        meta=meta["filename"],
+        classes_key=meta["key"],
+        label_key="labels" if name == "cifar10" else "fine_labels",
+    )
+
+
+def official_files(official: Official, root: Path, progress: Progress) -> dict[str, Path]:
+    """The official files under ``root`` by name; their content is not checked here.
+
+    Where the folder is absent, it is unpacked from the official archive in ``root``, which is downloaded if need be.
+
+    Raises:
+        MissingError: Nothing is there and nothing can be downloaded, or ``root`` cannot be written.
+        DataError: Some of the files are missing, or the archive is damaged.
+    """
+    folder = root / official.folder
+    if not folder.is_dir():
+        archive = root / official.archive
+        with _folder_aside(folder, official) as aside:
+            if not archive.is_file():
+                archive = aside / official.archive
+                _download(official, root, archive, progress)
+            _unpack(official, archive, aside)
+            _move(aside / official.folder, folder)
+    files = {name: folder / name for name in official.md5}
+    missing = [name for name, path in files.items() if not path.is_file()]
+    if missing:
+        raise DataError(
+            f"{folder} is incomplete: it lacks {', '.join(missing)}",
+            hint=f"remove {folder}; the next run downloads it again",
+        )
+    return files
+
+
+@contextlib.contextmanager
+def _folder_aside(folder: Path, official: Official) -> Iterator[Path]:
+    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.partial")
+    try:
+        aside.mkdir(parents=True)
+    except OSError as error:
+        raise MissingError(
+            f"{official.name} is not in {folder}, and {folder.parent} cannot be written: {error.strerror}",
+            hint=_place_by_hand(official, folder.parent),
+        ) from error
+    try:
+        yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        with contextlib.suppress(OSError):  # the data folder too, if it was made for this and stayed empty
+            folder.parent.rmdir()
+
+
+def _download(official: Official, root: Path, target: Path, progress: Progress) -> None:
+    try:
+        with urllib.request.urlopen(official.url, timeout=_TIMEOUT) as response, open(target, "wb") as file:
+            total = int(response.headers.get("Content-Length") or 0)
+            while block := response.read(_BLOCK):
+                file.write(block)
+                progress("download", file.tell(), max(total, file.tell()))
+    except (OSError, HTTPException, ValueError) as error:
+        raise MissingError(
+            f"{official.name} is not in {root / official.folder}, and it cannot be downloaded: {error}",
+            hint=_place_by_hand(official, root),
+        ) from error
+
+
+def _unpack(official: Official, archive: Path, aside: Path) -> None:
+    """Copy the official files out of an archive of the official md5."""
+    with open(archive, "rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if found != official.archive_md5:
+        where = official.url if archive.parent == aside else archive
+        raise DataError(
+            f"{where} is damaged or half downloaded: {archive.stat().st_size:,} bytes with md5 {found}, "
+            f"expected {official.archive_md5}",
+            hint=f"remove it and run again; {_place_by_hand(official, aside.parent)}",
+        )
+    (aside / official.folder).mkdir()
+    try:
+        with tarfile.open(archive) as tar:
+            for name in official.md5:
+                target = aside / official.folder / name
+                with tar.extractfile(f"{official.folder}/{name}") as member, open(target, "wb") as file:
+                    shutil.copyfileobj(member, file, _BLOCK)
+    except OSError as error:
+        raise MissingError(f"cannot unpack {archive} into {aside.parent}: {error.strerror or error}") from error
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename into place; another process that was faster has put the same files there."""
+    with contextlib.suppress(OSError):
+        os.rename(source, target)
+
+
+def _place_by_hand(official: Official, root: Path) -> str:
+    return (
+        f"download {official.archive} from {_PAGE}, put it (or its unpacked folder {official.folder}) into "
+        f"{root.resolve()}; or name the folder that holds it: --set data.root=PATH"
+    )

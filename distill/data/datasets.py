@@ -1,0 +1,106 @@
+"""Data sets by name: decoded, limited, fingerprinted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from distill.data.cifar import load_cifar
+from distill.data.digits import load_digits
+from distill.data.folder import folder_classes, load_folder
+from distill.data.images import Decoded, Progress, Split, channel_stats, pixel_digest, silent
+from distill.data.stratify import balanced_subset
+from distill.data.synthetic import SYNTHETIC_CLASSES, load_synthetic
+from distill.recipe.schema import DataSpec
+
+__all__ = ["LOADERS", "Dataset", "Split", "load_dataset", "num_classes"]
+
+LOADERS: dict[str, Callable[[DataSpec, Progress], Decoded]] = {
+    "cifar10": load_cifar,
+    "cifar100": load_cifar,
+    "digits": load_digits,
+    "synthetic": load_synthetic,
+    "folder": load_folder,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set, ready for use.
+
+    Attributes:
+        name: As in the recipe.
+        classes: Names in the order of their labels.
+        train: All training images (after ``data.limit``), before validation is carved from them.
+        val: Only where the data set brings a validation split of its own.
+        test: Test images (after ``data.test_limit``).
+        fingerprint: Hex sha256 over pixels, labels and class names of ``train``: content alone, no paths or dates.
+        mean: Of each channel of the training pixels in 0..1, to 6 decimals.
+        std: The same for the standard deviation.
+        skipped: Unreadable images left out (``data.skip_bad``).
+        ignored: Entries of a folder that were passed over: other file types, folders within class folders.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    val: Split | None
+    test: Split
+    fingerprint: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    skipped: int = 0
+    ignored: int = 0
+
+
+def load_dataset(spec: DataSpec, *, progress: Progress | None = None) -> Dataset:
+    """Load the data set a recipe names, from the array cache where it was decoded before.
+
+    Args:
+        spec: The recipe's ``data:``.
+        progress: Told ``(stage, done, total)``; stages are download, read, decode, and check.
+
+    Raises:
+        MissingError: The data, or a place to keep its decoded images, is missing.
+        DataError: The data was found but cannot be used; all bad images are listed at once.
+    """
+    decoded = LOADERS[spec.name](spec, progress or silent)
+    train = _limited(decoded.train, spec.limit, "train", spec.split_seed)
+    stats = decoded.stats if decoded.stats is not None and train is decoded.train else channel_stats(train)
+    return Dataset(
+        name=spec.name,
+        classes=decoded.classes,
+        train=train,
+        val=decoded.val,
+        test=_limited(decoded.test, spec.test_limit, "test", spec.split_seed),
+        fingerprint=_fingerprint(train, decoded.classes),
+        mean=stats.mean,
+        std=stats.std,
+        skipped=decoded.skipped,
+        ignored=decoded.ignored,
+    )
+
+
+def num_classes(spec: DataSpec) -> int:
+    """How many classes the data set has, without decoding an image.
+
+    Raises:
+        MissingError: A folder or archive is not there.
+        DataError: It has another layout.
+    """
+    fixed = {"cifar10": 10, "cifar100": 100, "digits": 10, "synthetic": SYNTHETIC_CLASSES}
+    return fixed[spec.name] if spec.name in fixed else len(folder_classes(spec))
+
+
+def _limited(split: Split, limit: int | None, name: str, split_seed: int) -> Split:
+    if limit is None or limit >= len(split):
+        return split
+    return split.subset(balanced_subset(split.labels, limit, "data", "limit", name, split_seed))
+
+
+def _fingerprint(train: Split, classes: tuple[str, ...]) -> str:
+    digest = hashlib.sha256(f"images {train.image_size} {len(train)} {pixel_digest(train)} ".encode())
+    digest.update(train.labels.astype("<i8").tobytes())
+    digest.update("\0".join(classes).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

@@ -1,0 +1,80 @@
+"""Many encoded images to rows of arrays: several threads, bounded memory, every bad image noted."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from distill.data.array_cache import ArrayWriter
+from distill.data.decode import BadImageError, decode_image, strict_pillow
+from distill.data.images import Progress
+
+__all__ = ["MAX_FILE_BYTES", "Job", "decode_all"]
+
+MAX_FILE_BYTES = 256 << 20
+_MOST_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to decode: where its pixels go, and how to get at its bytes.
+
+    ``read`` runs in a thread and raises ``OSError`` or :class:`BadImageError` where there are no bytes to be had.
+    """
+
+    split: str
+    row: int
+    read: Callable[[], bytes]
+
+
+def decode_all(
+    jobs: Iterable[Job], writers: Mapping[str, ArrayWriter], *, size: int, total: int, progress: Progress
+) -> dict[str, dict[int, str]]:
+    """Decode every job into its writer; the rows of bad images stay zero.
+
+    Returns:
+        split -> row -> reason, for images that cannot be used.
+    """
+    bad: dict[str, dict[int, str]] = {split: {} for split in writers}
+    threads = min(_MOST_THREADS, _usable_cores())
+    waiting: deque[tuple[Job, Future]] = deque()
+    done = 0
+
+    def settle() -> None:
+        nonlocal done
+        job, future = waiting.popleft()
+        pixels = future.result()
+        if isinstance(pixels, str):
+            bad[job.split][job.row] = pixels
+        else:
+            writers[job.split].write(job.row, pixels[None])
+        done += 1
+        progress("decode", done, total)
+
+    with strict_pillow(), ThreadPoolExecutor(threads) as pool:
+        for job in jobs:
+            waiting.append((job, pool.submit(_decode, job.read, size)))
+            if len(waiting) >= 2 * threads:
+                settle()
+        while waiting:
+            settle()
+    return bad
+
+
+def _decode(read: Callable[[], bytes], size: int) -> np.ndarray | str:
+    """Pixels, or the reason why there are none."""
+    try:
+        return decode_image(read(), size)
+    except BadImageError as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

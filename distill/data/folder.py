@@ -1,0 +1,252 @@
+"""``folder``: the user's own images, ``train/<class>/*`` and ``test/<class>/*``, in a folder or an archive.
+
+Every image is decoded before anything is trained, so that all bad ones are reported at once.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.data.archive import list_archive, read_archive
+from distill.data.array_cache import ArrayWriter, Entry, array_key, open_or_build, peek_facts, require_space
+from distill.data.decode import BadImageError
+from distill.data.decode_pool import MAX_FILE_BYTES, Job, decode_all
+from distill.data.images import ChannelStats, Decoded, Progress, Split, channel_stats, silent
+from distill.data.layout import (
+    EXPECTED_LAYOUT,
+    SPLIT_NAMES,
+    Found,
+    Listing,
+    check_layout,
+    class_names,
+    is_hidden,
+    printable,
+)
+from distill.errors import DataError, MissingError
+from distill.recipe.schema import DataSpec
+
+__all__ = ["folder_classes", "load_folder"]
+
+_MOST_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A folder or an archive, listed: its layout, and the jobs that read every image once."""
+
+    listing: Listing
+    jobs: Callable[[], Iterator[Job]]
+
+
+def load_folder(spec: DataSpec, progress: Progress = silent) -> Decoded:
+    """Decode the folder or archive ``spec.root``, or open what was decoded before.
+
+    Only files directly in a class folder count: PNG, JPEG, WebP or BMP by name, decoded by content. Hidden files are
+    passed over, other files and deeper folders are passed over and counted.
+
+    Raises:
+        MissingError: ``spec.root`` does not exist, or decoded images cannot be kept.
+        DataError: The layout is wrong, or images are bad; all of them are listed.
+    """
+    root = _existing(spec)
+    if root.is_dir():
+        found = _find(root)
+        listing = _checked(found, root)
+        key = array_key("folder", str(root.resolve()), spec.image_size, _identity(root, listing))
+        source = partial(_Source, listing, partial(_folder_jobs, root, listing))
+    else:
+        key = _archive_key(root, spec)
+        source = partial(_archive_source, root, progress)
+    entry = open_or_build(key, partial(_build, spec, source, progress), progress)
+    _refuse_bad(spec, entry.facts)
+    return _decoded(entry)
+
+
+def folder_classes(spec: DataSpec) -> tuple[str, ...]:
+    """The classes of the folder or archive ``spec.root``; no image is read.
+
+    Raises:
+        MissingError: ``spec.root`` does not exist.
+        DataError: There is no ``train/`` with two classes.
+    """
+    root = _existing(spec)
+    if root.is_dir():
+        return class_names(_find(root, ("train",), files=False), str(root))
+    facts = peek_facts(_archive_key(root, spec))  # an archive is read to its end to be listed
+    return tuple(facts["classes"]) if facts else class_names(list_archive(root, silent).found, str(root))
+
+
+def _existing(spec: DataSpec) -> Path:
+    root = Path(spec.root).expanduser()
+    if not root.exists():
+        raise MissingError(
+            f"data.root {root} does not exist (looked for {root.absolute()})",
+            hint=f"name a folder or an archive: --set data.root=PATH; {EXPECTED_LAYOUT}",
+        )
+    return root
+
+
+def _find(root: Path, splits: tuple[str, ...] = SPLIT_NAMES, files: bool = True) -> Found:
+    """What lies in a folder, links followed."""
+    found = Found()
+    try:
+        for split in splits:
+            if (root / split).is_dir():
+                found.add_split(split)
+                for label in _visible(root / split):
+                    _find_class(found, split, label, files)
+    except OSError as error:
+        raise DataError(f"cannot list {error.filename}: {error.strerror}") from error
+    return found
+
+
+def _find_class(found: Found, split: str, label: os.DirEntry, files: bool) -> None:
+    if not label.is_dir():
+        found.ignored += 1
+        return
+    found.add_class(split, label.name)
+    for entry in _visible(Path(label.path)) if files else ():
+        if entry.is_dir():
+            found.ignored += 1
+        else:
+            found.add_file(split, label.name, entry.name)
+
+
+def _visible(folder: Path) -> Iterator[os.DirEntry]:
+    with os.scandir(folder) as entries:
+        yield from (entry for entry in entries if not is_hidden(entry.name))
+
+
+def _checked(found: Found, root: Path) -> Listing:
+    if "train" not in found.splits:
+        below = [path.name for path in sorted(root.iterdir()) if (path / "train").is_dir()]
+        if len(below) == 1:
+            raise DataError(f"{root} has no train/ folder", hint=f"did you mean --set data.root={root / below[0]}?")
+    return check_layout(found, str(root))
+
+
+def _identity(root: Path, listing: Listing) -> list:
+    """Path, size and times of every file: the time of change too, because copying tools set the other one back."""
+    identity = []
+    for split in listing.splits.values():
+        for path in split.paths:
+            try:
+                status = os.stat(root / path)
+                identity.append([path, status.st_size, status.st_mtime_ns, status.st_ctime_ns])
+            except OSError as error:  # a dangling link; reading it will say so
+                identity.append([path, str(error.strerror)])
+    return identity
+
+
+def _archive_key(root: Path, spec: DataSpec) -> str:
+    status = root.stat()
+    identity = [str(root.resolve()), status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    return array_key("archive", identity, spec.image_size)
+
+
+def _folder_jobs(root: Path, listing: Listing) -> Iterator[Job]:
+    for name, split in listing.splits.items():
+        for row, path in enumerate(split.paths):
+            yield Job(name, row, partial(_read_file, root / path))
+
+
+def _read_file(path: Path) -> bytes:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait forever
+        raise BadImageError("not a regular file")
+    if status.st_size > MAX_FILE_BYTES:
+        raise BadImageError(f"larger than {MAX_FILE_BYTES >> 20} MB")
+    return path.read_bytes()
+
+
+def _archive_source(root: Path, progress: Progress) -> _Source:
+    content = list_archive(root, progress)
+    listing = check_layout(content.found, str(root))
+    return _Source(listing, partial(_archive_jobs, root, listing, content.prefix))
+
+
+def _archive_jobs(root: Path, listing: Listing, prefix: str) -> Iterator[Job]:
+    wanted = {
+        f"{prefix}{path}": (name, row)
+        for name, split in listing.splits.items()
+        for row, path in enumerate(split.paths)
+    }
+    for (name, row), content in read_archive(root, wanted):
+        yield Job(name, row, partial(_given, content))
+
+
+def _given(content: bytes | BadImageError) -> bytes:
+    if isinstance(content, BadImageError):
+        raise content
+    return content
+
+
+def _build(spec: DataSpec, source: Callable[[], _Source], progress: Progress, aside: Path) -> Mapping[str, Any]:
+    opened = source()
+    listing, size = opened.listing, spec.image_size
+    require_space(aside, len(listing) * 3 * size * size)
+    with ExitStack() as stack:
+        writers = {
+            name: stack.enter_context(ArrayWriter(aside, name, split.labels, size))
+            for name, split in listing.splits.items()
+        }
+        bad = decode_all(opened.jobs(), writers, size=size, total=len(listing), progress=progress)
+    facts = {
+        "classes": listing.classes,
+        "root": spec.root,
+        "files": {name: split.paths for name, split in listing.splits.items()},
+        "bad": {name: sorted(rows.items()) for name, rows in bad.items()},
+        "ignored": listing.ignored,
+    }
+    _refuse_bad(spec, facts)
+    _refuse_emptied_classes(listing, bad)
+    return facts
+
+
+def _refuse_bad(spec: DataSpec, facts: Mapping[str, Any]) -> None:
+    """List every bad image, unless the recipe goes on without them."""
+    bad = [f"{facts['files'][name][row]}: {reason}" for name, rows in facts["bad"].items() for row, reason in rows]
+    if not bad or spec.skip_bad:
+        return
+    total = sum(len(paths) for paths in facts["files"].values())
+    lines = [f"{len(bad):,} of {total:,} images in {spec.root} cannot be used:"]
+    lines += [f"  {printable(line)}" for line in bad[:_MOST_SHOWN]]
+    if len(bad) > _MOST_SHOWN:
+        lines.append(f"  and {len(bad) - _MOST_SHOWN:,} more")
+    raise DataError("\n".join(lines), hint="repair or remove them, or go on without them: --set data.skip_bad=true")
+
+
+def _refuse_emptied_classes(listing: Listing, bad: Mapping[str, Mapping[int, str]]) -> None:
+    for name, split in listing.splits.items():
+        good = np.ones(len(split.paths), dtype=bool)
+        good[list(bad[name])] = False
+        left = np.bincount(split.labels[good], minlength=len(listing.classes))
+        for label in np.flatnonzero(left == 0):
+            raise DataError(f"every image of {name}/{listing.classes[label]} is bad: nothing is left of this class")
+
+
+def _decoded(entry: Entry) -> Decoded:
+    splits = {name: _good(entry, name, split) for name, split in entry.splits.items()}
+    return Decoded(
+        classes=tuple(entry.facts["classes"]),
+        train=splits["train"],
+        test=splits["test"],
+        val=splits.get("val"),
+        skipped=sum(len(rows) for rows in entry.facts["bad"].values()),
+        ignored=entry.facts["ignored"],
+    )
+
+
+def _good(entry: Entry, name: str, split: Split) -> Split:
+    whole = Split(split.images, split.labels, tuple(entry.facts["files"][name]), digest=split.digest)
+    bad = [row for row, _ in entry.facts["bad"][name]]
+    return whole.subset(np.setdiff1d(np.arange(len(whole)), bad)) if bad else whole

@@ -1,0 +1,132 @@
+"""Labelled uint8 images, held as a base array and the rows of it that belong to a split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+__all__ = ["ChannelStats", "Decoded", "Progress", "Split", "channel_stats", "pixel_digest", "silent"]
+
+Progress = Callable[[str, int, int], None]
+"""Told ``(stage, done, total)`` while data is read, decoded, or verified."""
+
+_CHUNK_BYTES = 8 << 20  # of uint8; the float64 copies of a chunk take eight times as much
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images and labels of one split. Position ``i`` is ``images[i]``, or ``images[rows[i]]`` where ``rows`` is set.
+
+    ``images`` is the *base* array: often a read-only memory map, and often larger than the split, because a subset
+    shares the base of its parent instead of copying it. So never index ``images`` by position: use :meth:`take`,
+    which maps positions to base rows, or go through ``rows`` yourself. ``len(split)`` is the number of positions.
+
+    Shapes:
+        images: ``(M, 3, S, S)`` uint8.
+        labels: ``(N,)`` int64, by position.
+        files: ``N`` names by position (``train/cat/a.png``), or None where images have no files.
+        rows: ``(N,)`` int64 base row of every position; None is the identity, and then ``N == M``.
+        digest: hex sha256 of all pixels by position, where somebody computed it already.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    files: tuple[str, ...] | None = None
+    rows: np.ndarray | None = None
+    digest: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        rows = self.images.shape[0] if self.rows is None else len(self.rows)
+        assert self.images.dtype == np.uint8
+        assert self.images.ndim == 4
+        assert self.labels.shape == (rows,)
+        assert self.labels.dtype == np.int64
+        assert self.files is None or len(self.files) == rows
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of every image, in pixels."""
+        return self.images.shape[-1]
+
+    def take(self, positions: np.ndarray | slice) -> np.ndarray:
+        """A new, writable, contiguous copy of the images at ``positions``.
+
+        Shapes:
+            positions: ``(B,)`` integers in any order, repeats allowed; or a slice.
+            returns: ``(B, 3, S, S)`` uint8.
+        """
+        rows = self.base_rows(positions)
+        return np.take(np.asarray(self.images), rows, axis=0)
+
+    def base_rows(self, positions: np.ndarray | slice) -> np.ndarray:
+        """Rows of the base array that hold ``positions``: int64 ``(B,)``."""
+        if isinstance(positions, slice):
+            positions = np.arange(*positions.indices(len(self)), dtype=np.int64)
+        positions = np.asarray(positions, dtype=np.int64)
+        return positions if self.rows is None else self.rows[positions]
+
+    def subset(self, positions: np.ndarray) -> Split:
+        """The split of these positions, in this order, on the same base array."""
+        positions = np.asarray(positions, dtype=np.int64)
+        files = None if self.files is None else tuple(self.files[i] for i in positions)
+        return Split(self.images, self.labels[positions], files, self.base_rows(positions).copy())
+
+    def chunks(self) -> Iterator[np.ndarray]:
+        """All images in order, a bounded number of bytes at a time: ``(B, 3, S, S)`` uint8 each."""
+        step = max(1, _CHUNK_BYTES // max(1, self.images[:1].nbytes))
+        for start in range(0, len(self), step):
+            yield self.take(slice(start, start + step))
+
+
+@dataclass(frozen=True)
+class ChannelStats:
+    """Mean and standard deviation of each channel of pixels in 0..1, to 6 decimals."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """What a loader hands over: a whole data set, before any subset is drawn from it."""
+
+    classes: tuple[str, ...]
+    train: Split
+    test: Split
+    val: Split | None = None
+    stats: ChannelStats | None = None  # of train, where they are known already
+    skipped: int = 0
+    ignored: int = 0
+
+
+def channel_stats(split: Split) -> ChannelStats:
+    """Mean and (population) standard deviation of the split's pixels, from exact integer sums."""
+    total, squares, pixels = [0, 0, 0], [0, 0, 0], 0
+    for chunk in split.chunks():
+        values = chunk.astype(np.float64)  # whole numbers below 2**53 add up exactly, in any order
+        pixels += values.shape[0] * values.shape[2] * values.shape[3]
+        total = [a + int(b) for a, b in zip(total, values.sum(axis=(0, 2, 3)), strict=True)]
+        squares = [a + int(b) for a, b in zip(squares, np.square(values, out=values).sum(axis=(0, 2, 3)), strict=True)]
+    mean = [round(s / (255 * pixels), 6) for s in total]
+    std = [round(((pixels * q - s * s) / pixels**2) ** 0.5 / 255, 6) for s, q in zip(total, squares, strict=True)]
+    return ChannelStats(mean=(mean[0], mean[1], mean[2]), std=(std[0], std[1], std[2]))
+
+
+def pixel_digest(split: Split) -> str:
+    """Hex sha256 of the split's pixels, image by image in order."""
+    if split.digest is not None:
+        return split.digest
+    digest = hashlib.sha256()
+    for chunk in split.chunks():
+        digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,129 @@
+"""The layout of a data set made of files: ``<split>/<class>/<image>``, found in a folder or in an archive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from distill.errors import DataError
+
+__all__ = ["EXPECTED_LAYOUT", "Found", "Listing", "SplitListing", "check_layout", "is_hidden", "printable"]
+
+SPLIT_NAMES = ("train", "val", "test")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+EXPECTED_LAYOUT = (
+    "expected train/<class>/<image> and test/<class>/<image> (PNG, JPEG, WebP, BMP, directly in the class folder), "
+    "and optionally val/<class>/<image>"
+)
+
+
+@dataclass
+class Found:
+    """What lies under a root, before anything is checked: split -> class -> names of image files."""
+
+    splits: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    ignored: int = 0
+
+    def add_split(self, split: str) -> None:
+        """Note that the folder of a split exists."""
+        self.splits.setdefault(split, {})
+
+    def add_class(self, split: str, label: str) -> None:
+        """Note that a class folder exists."""
+        self.splits.setdefault(split, {}).setdefault(label, [])
+
+    def add_file(self, split: str, label: str, name: str) -> None:
+        """Note a file directly in a class folder: an image by its suffix, or something to pass over."""
+        self.add_class(split, label)
+        if name.lower().endswith(IMAGE_SUFFIXES):
+            self.splits[split][label].append(name)
+        else:
+            self.ignored += 1
+
+
+@dataclass(frozen=True, eq=False)
+class SplitListing:
+    """Images of one split, by class and then by name: paths ``train/cat/a.png`` and int64 labels."""
+
+    paths: tuple[str, ...]
+    labels: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """A data set whose layout is as expected."""
+
+    classes: tuple[str, ...]
+    splits: dict[str, SplitListing]
+    ignored: int
+
+    def __len__(self) -> int:
+        return sum(len(split.paths) for split in self.splits.values())
+
+
+def check_layout(found: Found, where: str) -> Listing:
+    """Settle classes, labels and order.
+
+    Raises:
+        DataError: A split is missing, a class is empty, or splits have different classes.
+    """
+    for split in ("train", "test"):
+        if split not in found.splits:
+            raise DataError(f"{where} has no {split}/ folder", hint=EXPECTED_LAYOUT)
+    classes = class_names(found, where)
+    splits = {name: found.splits[name] for name in SPLIT_NAMES if name in found.splits}
+    for name, by_class in splits.items():
+        _refuse_other_classes(where, name, classes, by_class)
+    empty = [f"{name}/{label}" for name, by_class in splits.items() for label in classes if not by_class[label]]
+    if empty:
+        raise DataError(f"{where}: no images in {_several(empty)}", hint=EXPECTED_LAYOUT)
+    return Listing(classes, {name: _list_split(name, classes, splits[name]) for name in splits}, found.ignored)
+
+
+def class_names(found: Found, where: str) -> tuple[str, ...]:
+    """Sorted names of the class folders of ``train/``.
+
+    Raises:
+        DataError: There are fewer than two, or a name is not UTF-8.
+    """
+    classes = tuple(sorted(found.splits.get("train", {})))
+    if len(classes) < 2:
+        count = "no class folder" if not classes else f"one class folder alone ({classes[0]})"
+        raise DataError(f"{where}/train holds {count}; a classifier needs two", hint=EXPECTED_LAYOUT)
+    unreadable = [name for name in classes if name != printable(name)]
+    if unreadable:
+        raise DataError(f"{where}/train: class names that are not UTF-8: {_several([printable(n) for n in unreadable])}")
+    return classes
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is passed over without a word: ``.DS_Store``, ``._cat.jpg``, ``.git``."""
+    return name.startswith(".")
+
+
+def printable(name: str) -> str:
+    """A file name for messages, with bytes that are not UTF-8 escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _list_split(split: str, classes: Sequence[str], by_class: dict[str, list[str]]) -> SplitListing:
+    pairs = [(f"{split}/{label}/{file}", i) for i, label in enumerate(classes) for file in sorted(by_class[label])]
+    return SplitListing(tuple(path for path, _ in pairs), np.array([label for _, label in pairs], dtype=np.int64))
+
+
+def _refuse_other_classes(where: str, split: str, classes: Sequence[str], by_class: dict[str, list[str]]) -> None:
+    missing, extra = sorted(set(classes) - set(by_class)), sorted(set(by_class) - set(classes))
+    if missing or extra:
+        differences = [f"{split}/ lacks {_several(missing)}"] if missing else []
+        differences += [f"{split}/ alone has {_several(extra)}"] if extra else []
+        raise DataError(
+            f"{where}: the classes of {split}/ and train/ differ: {'; '.join(differences)}",
+            hint="every split needs the same class folders, spelled alike",
+        )
+
+
+def _several(names: Sequence[str], most: int = 10) -> str:
+    shown = ", ".join(printable(name) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"

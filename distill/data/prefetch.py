@@ -1,0 +1,91 @@
+"""Bring images to a device ahead of time: gathered by a thread, copied beside the computation."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["in_background", "prefetch_chunks"]
+
+Item = TypeVar("Item")
+
+_DEPTH = 2  # batches that wait; more would hide no more, and hold memory
+
+
+def prefetch_chunks(requests: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> Iterator[Tensor]:
+    """``images.index_select(0, rows)`` of each request ``(images, rows)``, on the device, in order.
+
+    The thread ends when the iterator is exhausted or closed; its errors are raised here.
+    """
+    if device.type == "cuda":
+        yield from _prefetch_cuda(requests, device)
+    else:
+        yield from in_background(images.index_select(0, rows).to(device) for images, rows in requests)
+
+
+def in_background(items: Iterable[Item], *, depth: int = _DEPTH) -> Iterator[Item]:
+    """The same items, made by a thread that runs up to ``depth`` of them ahead."""
+    ready: queue.Queue[tuple[str, Item | BaseException | None]] = queue.Queue(depth)
+    stop = threading.Event()
+    thread = threading.Thread(target=_produce, args=(items, _put_unless(ready, stop)), daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = ready.get()
+            if kind == "error":
+                raise value
+            if kind == "end":
+                return
+            yield value
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _produce(items: Iterable[Item], put: Callable[[str, object], bool]) -> None:
+    try:
+        for item in items:
+            if not put("item", item):
+                return
+        put("end", None)
+    except BaseException as error:  # raised again by the consumer
+        put("error", error)
+
+
+def _put_unless(ready: queue.Queue, stop: threading.Event) -> Callable[[str, object], bool]:
+    """Puts into ``ready`` until ``stop`` is set; says whether it could."""
+
+    def put(kind: str, value: object) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put((kind, value), timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    return put
+
+
+def _prefetch_cuda(requests: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> Iterator[Tensor]:
+    stream = torch.cuda.Stream(device)
+
+    def copied() -> Iterator[tuple[Tensor, torch.cuda.Event]]:
+        for images, rows in requests:
+            pinned = torch.empty((len(rows), *images.shape[1:]), dtype=images.dtype, pin_memory=True)
+            torch.index_select(images, 0, rows, out=pinned)
+            with torch.cuda.stream(stream):
+                chunk = pinned.to(device, non_blocking=True)
+                arrived = stream.record_event()
+            yield chunk, arrived
+
+    for chunk, arrived in in_background(copied()):
+        current = torch.cuda.current_stream(device)
+        current.wait_event(arrived)
+        chunk.record_stream(current)  # else its memory might be used again before the batch is made
+        yield chunk

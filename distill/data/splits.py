@@ -1,0 +1,92 @@
+"""What a run trains on, what it validates on, and what it is tested on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from distill.data.datasets import Dataset, load_dataset
+from distill.data.images import Progress, Split
+from distill.data.stratify import stratified_fraction
+from distill.recipe.schema import DataSpec
+
+__all__ = ["Splits", "TrainVal", "load_splits", "split_train_val"]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainVal:
+    """Sorted positions in ``Dataset.train``: int64 ``(N - n,)`` to train on, ``(n,)`` (maybe none) to validate on."""
+
+    train: np.ndarray
+    val: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """A data set with its validation split settled.
+
+    Attributes:
+        dataset: As loaded; its ``train`` still holds what ``val`` was carved from.
+        train: What to train on.
+        val: What to pick checkpoints by; None where everything is trained on.
+        test: For the final report alone.
+        fingerprint: Hex sha256 over the data and the choice of training images; a bank of logits fits one of these.
+        train_index: int64 ``(N,)``, the position in ``dataset.train`` of each training image.
+        note: What a user should know about the data, or None.
+    """
+
+    dataset: Dataset
+    train: Split
+    val: Split | None
+    test: Split
+    fingerprint: str
+    train_index: np.ndarray
+    note: str | None = None
+
+
+def split_train_val(labels: np.ndarray, *, val_fraction: float, split_seed: int) -> TrainVal:
+    """Carve a stratified validation split: about ``val_fraction`` of every class.
+
+    Every class of two or more images gives at least one and keeps at least one.
+
+    Shapes:
+        labels: ``(N,)`` int64.
+    """
+    val = stratified_fraction(labels, val_fraction, "data", "val", split_seed)
+    train = np.setdiff1d(np.arange(len(labels), dtype=np.int64), val, assume_unique=True)
+    return TrainVal(train=train, val=val)
+
+
+def load_splits(spec: DataSpec, progress: Progress | None = None) -> Splits:
+    """Load a data set and carve validation from its training images, unless it brings a ``val/`` of its own.
+
+    Raises:
+        MissingError: The data, or a place to keep its decoded images, is missing.
+        DataError: The data was found but cannot be used.
+    """
+    dataset = load_dataset(spec, progress=progress)
+    if dataset.val is not None:
+        index = np.arange(len(dataset.train), dtype=np.int64)
+        train, val = dataset.train, dataset.val
+    else:
+        carved = split_train_val(dataset.train.labels, val_fraction=spec.val_fraction, split_seed=spec.split_seed)
+        index = carved.train
+        train = dataset.train.subset(index) if len(carved.val) else dataset.train
+        val = dataset.train.subset(carved.val) if len(carved.val) else None
+    fingerprint = hashlib.sha256(f"split {dataset.fingerprint} ".encode() + index.astype("<i8").tobytes()).hexdigest()
+    return Splits(dataset, train, val, dataset.test, fingerprint, index, _note(spec, dataset, val))
+
+
+def _note(spec: DataSpec, dataset: Dataset, val: Split | None) -> str | None:
+    notes = []
+    if dataset.val is not None and spec.val_fraction > 0:
+        notes.append(f"validation is the data set's own val/; data.val_fraction {spec.val_fraction:g} is ignored")
+    if val is None and spec.val_fraction > 0:
+        notes.append("no class has two training images to spare one for validation; there is no validation split")
+    if dataset.skipped:
+        notes.append(f"{dataset.skipped:,} unreadable images were skipped")
+    if dataset.ignored:
+        notes.append(f"{dataset.ignored:,} entries that are no PNG, JPEG, WebP or BMP were ignored")
+    return "; ".join(notes) or None

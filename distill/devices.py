@@ -1,0 +1,219 @@
+"""Where the arithmetic runs, in which precision, and what that machine is called."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from distill.errors import MissingError, UsageError
+
+__all__ = [
+    "Precision",
+    "PrecisionName",
+    "autocast",
+    "describe_device",
+    "fabric_precision",
+    "library_versions",
+    "resolve_device",
+    "resolve_precision",
+    "set_threads",
+    "threads",
+]
+
+PrecisionName = Literal["fp32", "bf16", "fp16"]
+
+_FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+_AUTOCAST_DTYPE = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_LIBRARIES = (
+    "distill",
+    "torch",
+    "torchvision",
+    "timm",
+    "torchmetrics",
+    "lightning-fabric",
+    "numpy",
+    "scikit-learn",
+    "safetensors",
+    "pydantic",
+)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The precision of the networks' forward and backward passes, and what the user should know about it."""
+
+    name: PrecisionName
+    warning: str | None = None
+
+
+def resolve_device(name: str | None = "auto") -> torch.device:
+    """The device of that name: ``auto`` (or None) is the first of cuda, mps, cpu that this machine has.
+
+    GPUs get their index (``cuda`` is ``cuda:0``), so that the result equals the ``device`` of tensors made on it.
+
+    Raises:
+        UsageError: The name is not one of auto, cpu, mps, cuda, cuda:N.
+        MissingError: This machine has no such device.
+    """
+    wanted = (name or "auto").strip().lower()
+    available = _available_devices()
+    if wanted == "auto":
+        return available[0]
+    device = _parse_device(wanted)
+    if device not in available:
+        listed = ", ".join(str(each) for each in available)
+        raise MissingError(f"device {wanted}: {_why_missing(device)}", hint=f"available here: {listed}")
+    return device
+
+
+def _available_devices() -> list[torch.device]:
+    devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())] if _has_cuda() else []
+    if torch.backends.mps.is_available():
+        devices.append(torch.device("mps", 0))
+    return [*devices, torch.device("cpu")]
+
+
+def _has_cuda() -> bool:
+    return torch.cuda.is_available()
+
+
+def _parse_device(name: str) -> torch.device:
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "mps", "cuda") or (":" in name and not index.isdecimal()):
+        raise UsageError(f"device {name!r} is unknown", hint="use auto, cpu, mps, cuda, or one of several: cuda:1")
+    number = int(index or 0)
+    return torch.device("cpu") if (kind, number) == ("cpu", 0) else torch.device(kind, number)
+
+
+def _why_missing(device: torch.device) -> str:
+    if device.type == "cuda" and torch.version.cuda is None and torch.version.hip is None:
+        return f"PyTorch {torch.__version__} was built without CUDA"
+    if device.type == "cuda" and not _has_cuda():
+        return "PyTorch finds no usable NVIDIA driver or GPU"
+    return "not on this machine"
+
+
+def resolve_precision(name: str, device: torch.device) -> Precision:
+    """The precision for ``train.precision`` on ``device``, with a warning where that is a slow choice.
+
+    ``auto`` is bf16 on CUDA devices with bf16 arithmetic, fp16 on older ones, fp32 elsewhere.
+
+    Raises:
+        UsageError: fp16 on a CPU, or an unknown name.
+    """
+    if name == "auto":
+        if device.type != "cuda":
+            return Precision("fp32")
+        return Precision("bf16" if _has_native_bf16(device) else "fp16")
+    if name not in _FABRIC_PRECISION:
+        raise UsageError(f"precision {name!r} is unknown", hint="use auto, fp32, bf16 or fp16")
+    if name == "fp16" and device.type == "cpu":
+        raise UsageError("precision fp16 needs a GPU; a CPU trains in fp32 or bf16", hint="use precision: auto")
+    if name == "bf16" and not _has_native_bf16(device):
+        return Precision("bf16", _emulation_warning(device))
+    return Precision(name)
+
+
+def _has_native_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        # For this device, not the current one; ROCm numbers its capabilities otherwise, and always has bf16.
+        return torch.version.hip is not None or torch.cuda.get_device_capability(device)[0] >= 8
+    if device.type == "cpu":
+        return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return True
+
+
+def _emulation_warning(device: torch.device) -> str:
+    slower = " (20 to 60 times slower than fp32)" if device.type == "cpu" else ""
+    return (
+        f"precision bf16: {describe_device(device)} has no bf16 arithmetic and emulates it{slower}; use precision: auto"
+    )
+
+
+def fabric_precision(name: PrecisionName) -> str:
+    """Lightning Fabric's name for a precision: weights stay float32, ``16-mixed`` brings a gradient scaler.
+
+    >>> fabric_precision("bf16")
+    'bf16-mixed'
+    """
+    return _FABRIC_PRECISION[name]
+
+
+def autocast(device: torch.device, name: PrecisionName) -> contextlib.AbstractContextManager[None]:
+    """A context in which the networks run in that precision (fp32: does nothing)."""
+    if name == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=_AUTOCAST_DTYPE[name])
+
+
+def describe_device(device: torch.device) -> str:
+    """What the hardware is called, for reports: ``NVIDIA H200``, or ``AMD EPYC 9354, 64 logical cores``."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return f"{_cpu_model()} GPU"
+    cores = _usable_cores()
+    return f"{_cpu_model()}, {cores} logical core{'' if cores == 1 else 's'}"
+
+
+def _cpu_model() -> str:
+    found = _sysctl_model() if sys.platform == "darwin" else _cpuinfo_model(Path("/proc/cpuinfo"))
+    return found or platform.processor() or platform.machine() or "CPU"
+
+
+def _cpuinfo_model(path: Path) -> str | None:
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError:
+        return None
+    entries = (line.partition(":") for line in lines)
+    return next((" ".join(value.split()) for key, _, value in entries if key.strip() == "model name"), None)
+
+
+def _sysctl_model() -> str | None:
+    command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _usable_cores() -> int:
+    """Cores this process may run on: fewer than the machine's inside a job or a container with pinned cores."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def threads() -> int:
+    """How many threads one CPU operation uses; it changes results in the last bits."""
+    return torch.get_num_threads()
+
+
+def set_threads(n: int) -> None:
+    """Let one CPU operation use ``n`` threads.
+
+    Raises:
+        UsageError: ``n`` is less than 1.
+    """
+    if n < 1:
+        raise UsageError(f"threads must be at least 1, got {n}")
+    torch.set_num_threads(n)
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that results depend on; what is not installed is left out."""
+    versions = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions

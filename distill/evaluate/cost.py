@@ -1,0 +1,107 @@
+"""What a network costs: parameters, multiply-accumulates, size; counted layer by layer on the meta device."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+__all__ = ["Cost", "LayerCost", "model_cost"]
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One module's own share of the cost, without its children's.
+
+    Attributes:
+        name: Its dotted name in the network.
+        kind: Its class.
+        output_shape: Of its last output for a batch of one; empty where it was not called.
+        params: Parameters of its own.
+        macs: Multiply-accumulates of its own, for one image.
+    """
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    params: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs for one image.
+
+    Attributes:
+        params: Parameters, shared ones once.
+        macs: Multiply-accumulates of convolutions, linear layers and matrix products (attention's among them);
+            norms, activations and pooling are not counted. Divide by 1e9 for GMACs.
+        layers: In the order in which they run.
+        size_mb: Millions of bytes of parameters and buffers, each floating-point value in float32.
+    """
+
+    params: int
+    macs: int
+    layers: tuple[LayerCost, ...]
+    size_mb: float
+
+
+def model_cost(module: nn.Module, input_size: int, *, in_channels: int = 3) -> Cost:
+    """Count by a pass of one image through a twin on the meta device: nothing is computed, ``module`` is untouched."""
+    twin = _meta_twin(module).eval()
+    shapes, names = {}, {m: name for name, m in twin.named_modules()}
+    hooks = [m.register_forward_hook(lambda m, _, out: shapes.__setitem__(names[m], _shape(out))) for m in names]
+    counter = FlopCounterMode(display=False, depth=None)
+    with torch.no_grad(), counter:
+        twin(torch.empty(1, in_channels, input_size, input_size, device="meta"))
+    for hook in hooks:
+        hook.remove()
+    macs = _macs_by_name(counter, names[twin], type(twin).__name__)
+    layers = _layers(twin, shapes, macs)
+    tensors = [*module.parameters(), *module.buffers()]
+    size = sum(t.numel() * (4 if t.is_floating_point() else t.element_size()) for t in tensors)
+    return Cost(
+        params=sum(p.numel() for p in module.parameters()),
+        macs=counter.get_total_flops() // 2,  # the counter counts a multiply-accumulate as two operations
+        layers=layers,
+        size_mb=size / 1e6,
+    )
+
+
+def _meta_twin(module: nn.Module) -> nn.Module:
+    """A copy whose parameters and buffers have shapes but no storage; copying a memo of them copies no weights."""
+    memo: dict[int, object] = {}
+    for p in module.parameters():
+        memo[id(p)] = nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=False)
+    for b in module.buffers():
+        memo[id(b)] = torch.empty_like(b, device="meta")
+    return copy.deepcopy(module, memo)
+
+
+def _shape(output: object) -> tuple[int, ...]:
+    while isinstance(output, tuple | list) and output:
+        output = output[0]
+    return tuple(output.shape) if isinstance(output, Tensor) else ()
+
+
+def _macs_by_name(counter: FlopCounterMode, root: str, kind: str) -> dict[str, int]:
+    """Multiply-accumulates of each module with its children; the counter's names start with the network's class."""
+    counts = {name.removeprefix(f"{kind}."): sum(ops.values()) // 2 for name, ops in counter.get_flop_counts().items()}
+    return counts | {root: counts.get(kind, 0)}
+
+
+def _layers(twin: nn.Module, shapes: dict[str, tuple[int, ...]], macs: dict[str, int]) -> tuple[LayerCost, ...]:
+    modules, seen, layers = dict(twin.named_modules()), set(), []
+    for name in [*shapes, *(n for n in modules if n not in shapes)]:
+        module = modules[name]
+        fresh = {id(p): p.numel() for p in module.parameters(recurse=False) if id(p) not in seen}
+        seen |= fresh.keys()
+        within = sum(macs.get(f"{name}.{child}".lstrip("."), 0) for child, _ in module.named_children())
+        own, called = macs.get(name, 0) - within, name in shapes
+        leaf = called and not list(module.children()) and not isinstance(module, nn.Identity)
+        if leaf or fresh or own:
+            layers.append(LayerCost(name, type(module).__name__, shapes.get(name, ()), sum(fresh.values()), own))
+    return tuple(layers)

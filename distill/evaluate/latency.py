@@ -1,0 +1,192 @@
+"""How long models take for a batch, timed side by side.
+
+All models are timed in turn, round by round, and each round starts with the next model: a machine that slows down, or
+shares its cores for a while, then hurts all of them alike. A slow model has fewer turns, spread over all rounds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Latency", "measure_latency"]
+
+MIN_TIMINGS = 5
+SETTLE_BELOW_S = 0.1
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Wall time of one forward pass, from images on the device to logits.
+
+    ``images_per_s`` is this batch size over the median; a model's throughput is that of its largest batch.
+    """
+
+    batch_size: int
+    median_ms: float
+    p90_ms: float
+    n: int
+    images_per_s: float
+
+
+@dataclass
+class _Cell:
+    """One model at one batch size, and its turns so far."""
+
+    name: str
+    batch_size: int
+    run: Callable[[], None]
+    share_s: float
+    rounds: int
+    turns: int = 0
+    settles: bool = True
+    spent_s: float = 0.0
+    seconds: list[float] = field(default_factory=list)
+
+    def is_due(self, round_index: int) -> bool:
+        """Whether this round holds one of the turns, which lie evenly over the rounds."""
+        if self.spent_s >= self.share_s and len(self.seconds) >= min(MIN_TIMINGS, self.turns):
+            return False  # slower than in its warm-up
+        return (round_index + 1) * self.turns // self.rounds > round_index * self.turns // self.rounds
+
+
+def measure_latency(
+    models: Mapping[str, Callable[[Tensor], Tensor]],
+    input_shapes: Mapping[str, Sequence[int]],
+    *,
+    device: torch.device,
+    batch_sizes: Sequence[int] = (1, 32),
+    rounds: int = 50,
+    warmup: int = 3,
+    seconds_per_model: float = 4.0,
+    clock: Callable[[], float] = time.perf_counter,
+    on_round: Callable[[int, int], None] | None = None,
+) -> dict[str, dict[int, Latency]]:
+    """Time every model at every batch size, in turn, without gradients, on random float32 images.
+
+    Each turn of a fast model is an untimed pass, which brings its weights back into the caches after the others' turns,
+    and a timed one. On a GPU a pass ends when the device is done, and so includes the launching of its kernels.
+
+    Args:
+        models: Name -> forward pass on ``device``, in eval mode. A module with channels_last weights gets such images.
+        input_shapes: Name -> shape of one image, ``(3, S, S)``.
+        batch_sizes: Each is timed on its own; the last dictionary has them in this order.
+        rounds: Timings of each model and batch size, at most.
+        warmup: Untimed passes before the first round.
+        seconds_per_model: Time share of a model, over all its batch sizes, warm-up aside; a model that is too slow for
+            it is timed less often, yet at least 5 times.
+        clock: Seconds, for tests.
+        on_round: Told ``(rounds done, rounds)`` after each.
+
+    Raises:
+        ValueError: A model has no input shape, or there is nothing to time.
+    """
+    missing = [name for name in models if name not in input_shapes]
+    if missing:
+        raise ValueError(f"no input shape for: {', '.join(missing)}")
+    if not models or not batch_sizes or min(*batch_sizes, rounds, warmup) < 1:
+        raise ValueError("nothing to time: models, batch_sizes, rounds and warmup must not be empty or 0")
+    share_s = seconds_per_model / len(batch_sizes)
+    rows = [
+        [_Cell(name, size, _forward(model, input_shapes[name], size, device), share_s, rounds) for size in batch_sizes]
+        for name, model in models.items()
+    ]
+    with torch.inference_mode():
+        for cell in itertools.chain.from_iterable(rows):
+            _warm_up(cell, warmup, clock)
+        _run_rounds(rows, rounds, clock, on_round)
+    return {row[0].name: {cell.batch_size: _summary(cell) for cell in row} for row in rows}
+
+
+def _run_rounds(
+    rows: list[list[_Cell]], rounds: int, clock: Callable[[], float], on_round: Callable[[int, int], None] | None
+) -> None:
+    for round_index in range(rounds):
+        first = round_index % len(rows)
+        for cell in itertools.chain.from_iterable(rows[first:] + rows[:first]):
+            if cell.is_due(round_index):
+                _take_turn(cell, clock)
+        if on_round is not None:
+            on_round(round_index + 1, rounds)
+
+
+def _warm_up(cell: _Cell, passes: int, clock: Callable[[], float]) -> None:
+    """Run untimed passes, fewer where they use the share up, and plan the turns by the fastest."""
+    start = clock()
+    fastest_s = math.inf
+    for _ in range(passes):
+        before = clock()
+        cell.run()
+        now = clock()
+        fastest_s = min(fastest_s, now - before)
+        if now - start >= cell.share_s:
+            break
+    cell.settles = fastest_s < SETTLE_BELOW_S
+    turn_s = fastest_s * (2 if cell.settles else 1)
+    affordable = math.floor(cell.share_s / turn_s) if turn_s > 0 else cell.rounds
+    cell.turns = min(cell.rounds, max(MIN_TIMINGS, affordable))
+
+
+def _take_turn(cell: _Cell, clock: Callable[[], float]) -> None:
+    start = clock()
+    if cell.settles:
+        cell.run()
+    before = clock()
+    cell.run()
+    now = clock()
+    cell.seconds.append(now - before)
+    cell.spent_s += now - start
+
+
+def _forward(
+    model: Callable[[Tensor], Tensor], shape: Sequence[int], batch_size: int, device: torch.device
+) -> Callable[[], None]:
+    # Random, since zeros skip work in some kernels and denormals slow down others.
+    images = torch.randn(batch_size, *shape, generator=torch.Generator().manual_seed(0)).to(device)
+    if _is_channels_last(model):
+        images = images.contiguous(memory_format=torch.channels_last)
+
+    synchronize = _synchronizer(device)
+
+    def run() -> None:
+        model(images)
+        synchronize()
+
+    return run
+
+
+def _is_channels_last(model: Callable[[Tensor], Tensor]) -> bool:
+    """Whether a module's convolutions are stored so; 1x1 kernels look the same either way and do not count."""
+    if not isinstance(model, nn.Module):
+        return False
+    return any(
+        weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+        for weight in model.parameters()
+    )
+
+
+def _synchronizer(device: torch.device) -> Callable[[], None]:
+    if device.type == "cuda":
+        return lambda: torch.cuda.synchronize(device)
+    if device.type == "mps":
+        return torch.mps.synchronize
+    return lambda: None
+
+
+def _summary(cell: _Cell) -> Latency:
+    median_s = statistics.median(cell.seconds)
+    return Latency(
+        batch_size=cell.batch_size,
+        median_ms=1000.0 * median_s,
+        p90_ms=1000.0 * float(np.percentile(cell.seconds, 90)),
+        n=len(cell.seconds),
+        images_per_s=cell.batch_size / median_s if median_s > 0 else math.inf,
+    )

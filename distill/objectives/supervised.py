@@ -1,0 +1,52 @@
+"""Losses that need labels and no teacher."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["MixedLabels", "cross_entropy"]
+
+
+class MixedLabels(Protocol):
+    """The labels of images mixed with a partner (mixup, CutMix).
+
+    Shapes:
+        partner_labels: ``(B,)`` int64.
+        weight: ``(B,)`` float32, the share of the image's own label, from 0 to 1.
+    """
+
+    @property
+    def partner_labels(self) -> Tensor: ...
+
+    @property
+    def weight(self) -> Tensor: ...
+
+
+def cross_entropy(
+    logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.0, mix: MixedLabels | None = None
+) -> Tensor:
+    """Cross-entropy with the labels, in float32 whatever autocast is on.
+
+    A mixed image pays ``weight * CE(label) + (1 - weight) * CE(partner)`` (arXiv:1710.09412, arXiv:1905.04899).
+    Smoothing (arXiv:1512.00567) gives ``label_smoothing / C`` to every class, for either label of a mixed image.
+
+    Shapes:
+        logits: ``(B, C)`` float; gradient flows.
+        labels: ``(B,)`` int64.
+        returns: ``()`` float32, mean over the batch.
+
+    >>> cross_entropy(torch.zeros(2, 4), torch.tensor([0, 3])).item() == torch.tensor(4.0).log().item()
+    True
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        logits = logits.float()
+        if mix is None:
+            return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        own = F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
+        partner = F.cross_entropy(logits, mix.partner_labels, label_smoothing=label_smoothing, reduction="none")
+        weight = mix.weight.float()
+        return (weight * own + (1.0 - weight) * partner).mean()

@@ -1,0 +1,141 @@
+"""What a run is made of before it begins: everything that can be wrong with it is found here, before a folder exists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.data.datasets import num_classes
+from distill.data.plan import views_of
+from distill.data.splits import Splits, load_splits
+from distill.devices import resolve_device, resolve_precision, set_threads
+from distill.errors import UsageError
+from distill.models import build_normalize, check_budget, params_of, resolved_model
+from distill.recipe import Recipe
+from distill.train.events import Event, Note, StageProgress
+
+__all__ = ["Context", "Options", "prepare", "tell_progress"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where and how a run is carried out: what a recipe does not say.
+
+    Attributes:
+        runs_dir: The folder of all runs.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None picks the best there is.
+        devices: How many processes, each with a device of its own.
+        threads: CPU threads of each process; None leaves torch's choice.
+        init_from: A run whose weights the network starts from, where names and shapes agree.
+        command: What the user typed, kept in ``run.json``.
+        on_event: Called with everything the run has to tell; must be picklable for several devices.
+    """
+
+    runs_dir: Path = Path("runs")
+    device: str | None = None
+    devices: int = 1
+    threads: int | None = None
+    init_from: str | None = None
+    command: tuple[str, ...] = ()
+    on_event: Callable[[Event], None] | None = None
+
+    def tell(self, event: Event) -> None:
+        """Hand an event to whoever listens."""
+        if self.on_event is not None:
+            self.on_event(event)
+
+
+@dataclass(frozen=True)
+class Context:
+    """A run that can begin.
+
+    Attributes:
+        recipe: With every ``auto`` resolved.
+        splits: None in a process that still has to load them.
+        resume: The run folder to go on with.
+        choices: What ``auto`` became and why, for ``run.json``.
+    """
+
+    recipe: Recipe
+    options: Options
+    device: torch.device
+    params: int
+    splits: Splits | None
+    resume: Path | None = None
+    choices: dict[str, Any] = field(default_factory=dict)
+
+
+def tell_progress(options: Options) -> Callable[[str, int, int], None]:
+    """A progress callback (stage, done, total) that tells events."""
+    return lambda stage, done, total: options.tell(StageProgress(stage, done, total))
+
+
+def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None) -> Context:
+    """Check the budget, then find the device, then load the data, then resolve every ``auto``.
+
+    Raises:
+        BudgetError: More parameters than ``model.max_params``.
+        MissingError: No such device, no data, no weights.
+        DataError: The data cannot be used.
+    """
+    if recipe.data.name != "folder":  # a folder's classes are counted on disk; the others are known
+        check_budget(recipe, num_classes(recipe.data))
+    device = resolve_device(options.device)
+    if options.devices > 1 and device.type == "cuda" and options.device not in (None, "auto", "cuda"):
+        raise UsageError(f"--device {options.device} is one device", hint="--device cuda --devices 2")
+    if options.threads is not None:
+        set_threads(options.threads)
+    if recipe.data.name == "folder":
+        check_budget(recipe, num_classes(recipe.data))
+    splits = load_splits(recipe.data, tell_progress(options))
+    if splits.note:
+        options.tell(Note(splits.note))
+    recipe, choices = _resolve(recipe, device, splits, options)
+    return Context(
+        recipe=recipe,
+        options=options,
+        device=device,
+        params=params_of(recipe.model, len(splits.dataset.classes)),
+        splits=splits,
+        resume=resume,
+        choices=choices,
+    )
+
+
+def _resolve(recipe: Recipe, device: torch.device, splits: Splits, options: Options) -> tuple[Recipe, dict[str, Any]]:
+    precision = resolve_precision(recipe.train.precision, device)
+    if precision.warning:
+        options.tell(Note(precision.warning, "warning"))
+    train = recipe.train
+    channels_last = device.type != "mps" if train.channels_last == "auto" else train.channels_last
+    compile_mode: Any = train.compile
+    if compile_mode == "auto":
+        compile_mode = "default" if device.type == "cuda" else False
+    elif compile_mode is True:
+        compile_mode = "default"
+    normalize = build_normalize(recipe.model, mean=splits.dataset.mean, std=splits.dataset.std)
+    augment = recipe.augment
+    if augment.views is None:
+        augment = _copy(augment, views=views_of(augment, train.epochs))
+    resolved = _copy(
+        recipe,
+        train=_copy(train, precision=precision.name, channels_last=channels_last, compile=compile_mode),
+        model=resolved_model(recipe.model, normalize),
+        augment=augment,
+    )
+    asked = {"precision": train.precision, "channels_last": train.channels_last, "compile": train.compile}
+    found = {"precision": precision.name, "channels_last": channels_last, "compile": compile_mode}
+    return resolved, {f"train.{key}": found[key] for key, value in asked.items() if value == "auto"}
+
+
+def _copy(spec: Any, **changes: Any) -> Any:
+    return spec.model_copy(update=changes)
+
+
+def without_splits(context: Context) -> Context:
+    """A context small enough to send to another process."""
+    return replace(context, splits=None)

@@ -1,0 +1,98 @@
+"""Build everything, run a few steps, and say what the run would take. No folder is made."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+
+import torch
+from lightning.fabric import Fabric
+
+from distill.evaluate.cost import model_cost
+from distill.pipeline.context import Context, Options, prepare
+from distill.pipeline.launch import launch
+from distill.pipeline.source import open_live, resolve_teacher
+from distill.pipeline.worker import build_job
+from distill.recipe import Recipe
+from distill.report.rows import DryRun
+from distill.train.events import Note, StepDone
+from distill.train.loop import fit
+
+__all__ = ["dry_run"]
+
+_STEPS = 3  # the first one warms up
+
+
+def dry_run(recipe: Recipe, *, teacher: str | None = None, options: Options | None = None) -> DryRun:
+    """Shapes, parameters, memory and estimated time of a run, from three real steps; a teacher is asked live."""
+    options = options or Options()
+    recipe = resolve_teacher(recipe, runs_dir=options.runs_dir, override=teacher)
+    return launch(_worker, prepare(recipe, options))
+
+
+def _worker(fabric: Fabric, context: Context) -> DryRun:
+    recipe, splits = context.recipe, context.splits
+    assert splits is not None, "a dry run has one process"
+    source = None
+    if recipe.teacher is not None and recipe.teacher.run is not None:
+        source = open_live(recipe, splits, runs_dir=context.options.runs_dir, device=fabric.device)
+    elif recipe.teacher is not None:
+        context.options.tell(Note("the bank is not read in a dry run: the steps are timed without a teacher"))
+    job = build_job(fabric, context, splits, source, path=context.options.runs_dir / recipe.name, saves=False)
+    marks, steps_per_epoch = [], 0
+    for event in fit(job, fabric):
+        if isinstance(event, StepDone):
+            _wait(fabric.device)
+            marks.append(time.perf_counter())
+            if len(marks) == _STEPS:
+                break
+        steps_per_epoch = getattr(event, "steps_per_epoch", steps_per_epoch)
+    seconds_per_step = (marks[-1] - marks[0]) / (len(marks) - 1) if len(marks) > 1 else None
+    return _report(context, source, fabric.device, steps_per_epoch, seconds_per_step)
+
+
+def _report(context: Context, source, device: torch.device, steps: int, seconds_per_step: float | None) -> DryRun:
+    recipe, splits = context.recipe, context.splits
+    classes = len(splits.dataset.classes)
+    side = recipe.model.input_size
+    batch = min(recipe.train.batch_size, len(splits.train))
+    total = None if seconds_per_step is None else seconds_per_step * steps * recipe.train.epochs
+    return DryRun(
+        name=recipe.name,
+        role=recipe.role,
+        dataset=recipe.data.name,
+        device=str(device),
+        precision=recipe.train.precision,
+        train_images=len(splits.train),
+        val_images=0 if splits.val is None else len(splits.val),
+        input_shape=(batch, 3, side, side),
+        output_shape=(batch, classes),
+        params=context.params,
+        max_params=recipe.max_params,
+        gmacs=_gmacs(recipe, classes),
+        steps_per_epoch=steps,
+        epochs=recipe.train.epochs,
+        memory_mb=_memory_mb(device),
+        seconds_per_step=seconds_per_step,
+        seconds=total,
+        teacher=None if source is None else source.about["run"],
+        notes=("time is of training steps; validation and saving come on top",),
+    )
+
+
+def _gmacs(recipe: Recipe, classes: int) -> float:
+    spec = recipe.model.model_copy(update={"weights": "none"}) if recipe.model.source == "timm" else recipe.model
+    return model_cost(build_model(spec, num_classes=classes), recipe.model.input_size).macs / 1e9
+
+
+def _memory_mb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3  # bytes there, kilobytes elsewhere
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,197 @@
+"""Which teacher a student learns from, and whether it is asked live or read from a bank."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.data.plan import views_of
+from distill.data.splits import Splits
+from distill.errors import RunError, UsageError
+from distill.fingerprint import state_sha256
+from distill.recipe import Recipe
+from distill.runs import open_run
+from distill.teaching.bank import Bank
+from distill.teaching.build import bank_key, bank_path, build_bank, estimate
+from distill.teaching.key import BankKey, augmentation_key
+from distill.teaching.live import LiveTeacher
+from distill.teaching.objective import TeacherSource
+from distill.teaching.stored import EnsembleTeacher, StoredTeacher
+from distill.train.events import Event, Note
+from distill.train.trained import Trained, load_trained
+
+__all__ = ["Source", "choose_logits", "open_live", "open_source", "resolve_teacher"]
+
+_AUTO_DISK_SHARE = 0.25  # auto never fills more of the free disk than this with a bank
+
+
+@dataclass(frozen=True)
+class Source:
+    """A teacher that is ready to be asked.
+
+    Attributes:
+        about: What ``run.json`` keeps of it.
+        trained: The network, where it is here; None where only its answers are.
+    """
+
+    teacher: TeacherSource
+    about: dict[str, Any]
+    trained: Trained | None = None
+
+    def check_unchanged(self) -> None:
+        """Raise if the teacher's weights or buffers changed while it taught.
+
+        Raises:
+            RunError: They did: the student did not learn from the teacher it names.
+        """
+        if self.trained is None:
+            return
+        if state_sha256(self.trained.module.state_dict()) != self.trained.sha256:
+            raise RunError(f"the teacher {self.about['run']} changed during training; this is a bug of distill")
+
+
+def resolve_teacher(recipe: Recipe, *, runs_dir: Path, override: str | None) -> Recipe:
+    """The recipe with its teacher as a run folder's path (a bank's stays as it is).
+
+    Raises:
+        UsageError: The recipe has no teacher to override.
+        RunError: There is no such finished run.
+    """
+    if recipe.teacher is None:
+        if override is not None:
+            raise UsageError(
+                f"--teacher {override}: recipe {recipe.name} asks no teacher (objective supervised)",
+                hint="drop --teacher, or use a recipe with objective kd",
+            )
+        return recipe
+    teacher = recipe.teacher
+    if override is not None:
+        teacher = teacher.model_copy(update={"run": override, "bank": None, "banks": ()})
+    if teacher.run is not None:
+        run = open_run(teacher.run, runs_dir=runs_dir)
+        teacher = teacher.model_copy(update={"run": str(run.path)})
+    return recipe.model_copy(update={"teacher": teacher})
+
+
+def choose_logits(
+    recipe: Recipe, splits: Splits, *, runs_dir: Path, device: torch.device
+) -> tuple[Recipe, dict[str, Any]]:
+    """Resolve ``teacher.logits: auto`` once; the reason goes to ``run.json``."""
+    teacher = recipe.teacher
+    if teacher is None or teacher.logits != "auto":
+        return recipe, {}
+    if teacher.run is None:
+        how, why = "bank", "a bank was named"
+    else:
+        trained = load_trained(open_run(teacher.run, runs_dir=runs_dir), device=device)
+        how, why = _cheaper(recipe, splits, trained)
+    resolved = recipe.model_copy(update={"teacher": teacher.model_copy(update={"logits": how})})
+    return resolved, {"teacher.logits": how, "teacher.logits_why": why}
+
+
+def _cheaper(recipe: Recipe, splits: Splits, trained: Trained) -> tuple[str, str]:
+    views, epochs = views_of(recipe.augment, recipe.train.epochs), recipe.train.epochs
+    key = bank_key(trained, splits, recipe)
+    path = bank_path(trained, key)
+    if (path / "bank.json").is_file() and Bank.open(path).info.views >= views:
+        return "bank", f"a bank with {views} views is there: {path}"
+    disk = views * len(splits.train) * len(trained.classes) * (2 if key.dtype == "float16" else 4)
+    if disk > _AUTO_DISK_SHARE * shutil.disk_usage(trained.run.path).free:
+        return "live", f"a bank would take {disk / 1e9:.1f} GB, over a quarter of the free disk"
+    if views > epochs:
+        return "live", f"a bank of {views} views asks the teacher more often than {epochs} epochs do"
+    if views == epochs and recipe.train.early_stopping is not None:
+        return "live", "the run may stop early, a bank is built whole"
+    return "bank", f"{views} views for {epochs} epochs: asked once, and the next student asks nothing"
+
+
+def open_source(
+    recipe: Recipe, splits: Splits, *, runs_dir: Path, device: torch.device, tell: Callable[[Event], None]
+) -> Source:
+    """Load or find the teacher that ``recipe`` names, building its bank first where that is missing."""
+    teacher = recipe.teacher
+    assert teacher is not None
+    if teacher.run is None:
+        return _from_banks(recipe, splits, device=device)
+    live = open_live(recipe, splits, runs_dir=runs_dir, device=device)
+    if teacher.logits == "live":
+        return live
+    bank = _bank_for(live.trained, splits, recipe, tell=tell)
+    views = views_of(recipe.augment, recipe.train.epochs)
+    return replace(live, teacher=StoredTeacher(bank, device=device, views=views), about=live.about | _about_bank(bank))
+
+
+def open_live(recipe: Recipe, splits: Splits, *, runs_dir: Path, device: torch.device) -> Source:
+    """The teacher ``recipe.teacher.run`` itself, to be asked at every step."""
+    trained = load_trained(open_run(recipe.teacher.run, runs_dir=runs_dir), device=device)
+    _check_classes(trained, splits)
+    about = {"run": str(trained.run.path), "name": trained.recipe.name, "sha256": trained.sha256, "logits": "live"}
+    return Source(LiveTeacher(trained, logits_dtype=recipe.teacher.logits_dtype), about, trained)
+
+
+def _about_bank(bank: Bank) -> dict[str, Any]:
+    return {"logits": "bank", "bank": str(bank.path), "bank_key": bank.info.key.digest()}
+
+
+def _check_classes(trained: Trained, splits: Splits) -> None:
+    if trained.classes != tuple(splits.dataset.classes):
+        raise UsageError(
+            f"the teacher {trained.run.path} knows {len(trained.classes)} classes of {trained.recipe.data.name}, "
+            f"which are not the {len(splits.dataset.classes)} of this data",
+            hint="teacher and student need the same data set: see data: in both recipes",
+        )
+
+
+def _bank_for(trained: Trained, splits: Splits, recipe: Recipe, *, tell: Callable[[Event], None]) -> Bank:
+    views = views_of(recipe.augment, recipe.train.epochs)
+    key = bank_key(trained, splits, recipe)
+    path = bank_path(trained, key)
+    there = Bank.open(path).info.views if (path / "bank.json").is_file() else 0
+    if there < views:
+        cost = estimate(trained, splits, recipe, views=views - there)
+        tell(Note(f"building {path}: {views - there} views, about {cost.seconds:.0f} s, {cost.disk_bytes / 1e6:.1f} MB"))
+    for event in build_bank(trained, splits, recipe, views=views, path=path):
+        tell(event)
+    bank = Bank.open(path)
+    bank.require(key, views=views, teachers_own=True)
+    return bank
+
+
+def _from_banks(recipe: Recipe, splits: Splits, *, device: torch.device) -> Source:
+    teacher = recipe.teacher
+    named = [(entry.path, entry.weight) for entry in teacher.banks] or [(teacher.bank, 1.0)]
+    banks = [(Bank.open(Path(path)), weight) for path, weight in named]
+    views = views_of(recipe.augment, recipe.train.epochs)
+    for bank, _ in banks:
+        bank.require(_students_key(recipe, splits), views=views, teachers_own=False)
+        if bank.info.classes != tuple(splits.dataset.classes):
+            raise UsageError(f"{bank.path} does not fit this recipe: its classes are not those of the data")
+    sources = [StoredTeacher(bank, device=device, views=views) for bank, _ in banks]
+    first = banks[0][0]
+    about = {
+        "run": None,
+        "name": " + ".join(bank.info.teacher.get("name", "?") for bank, _ in banks),
+        "sha256": first.info.key.teacher,
+        "banks": [{"path": str(bank.path), "weight": weight} for bank, weight in banks],
+    } | _about_bank(first)
+    source = sources[0] if len(sources) == 1 else EnsembleTeacher(sources, [weight for _, weight in banks])
+    return Source(source, about)
+
+
+def _students_key(recipe: Recipe, splits: Splits) -> BankKey:
+    augment = recipe.augment
+    return BankKey(
+        teacher="",
+        data=splits.fingerprint,
+        image_size=recipe.data.image_size,
+        normalize={},
+        augment=augmentation_key(augment),
+        view_seed=None if augment.views == "all" else augment.view_seed,
+        dtype=recipe.teacher.logits_dtype,
+        precision="",
+    )

@@ -1,0 +1,133 @@
+"""What a user does with distill, one function each; the command line and Python call the same ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill.errors import UsageError
+from distill.files import sha256_file
+from distill.pipeline.context import Options, prepare
+from distill.pipeline.launch import launch
+from distill.pipeline.source import resolve_teacher
+from distill.pipeline.worker import RunResult, read_result, train_worker
+from distill.recipe import Recipe, load_recipe
+from distill.runs import RunFolder, open_run
+from distill.train.checkpoint import MODEL_FILE, best_checkpoint
+from distill.train.events import Note
+
+__all__ = ["QuickstartResult", "RerunResult", "finetune_teacher", "quickstart", "rerun", "resume_run", "train_student"]
+
+_QUICKSTART = ("quickstart_teacher", "quickstart_scratch", "quickstart_student")
+
+
+def finetune_teacher(
+    recipe: Recipe | str | Path = "resnet152_cifar10", *, options: Options | None = None
+) -> RunResult:
+    """Fine-tune (or train from scratch) a network that will teach.
+
+    Args:
+        recipe: A recipe, a path, or a bundled name; its role is ``teacher`` or ``baseline``.
+
+    Raises:
+        DistillError: See :mod:`distill.errors` for the kinds and their exit codes.
+    """
+    recipe = _load(recipe)
+    if recipe.teacher is not None:
+        raise UsageError(
+            f"recipe {recipe.name} is a student's: it names a teacher",
+            hint=f"distill student --recipe {recipe.name}",
+        )
+    return _train(recipe, options or Options())
+
+
+def train_student(
+    recipe: Recipe | str | Path, *, teacher: str | None = None, options: Options | None = None
+) -> RunResult:
+    """Train a student against its teacher, or, with objective ``supervised``, without one.
+
+    Args:
+        teacher: A run folder or name that replaces the recipe's ``teacher.run``.
+    """
+    options = options or Options()
+    recipe = resolve_teacher(_load(recipe), runs_dir=options.runs_dir, override=teacher)
+    return _train(recipe, options)
+
+
+def resume_run(reference: str | Path, *, options: Options | None = None) -> RunResult:
+    """Go on with a run; on the CPU it ends with the bytes of a run that never stopped.
+
+    A finished run's result is returned as it is; one that never saved a checkpoint starts over in its folder.
+    """
+    options = options or Options()
+    run = open_run(reference, runs_dir=options.runs_dir, finished=False)
+    if run.status == "finished":
+        options.tell(Note(f"{run.path} is finished"))
+        return read_result(run)
+    return launch(train_worker, prepare(run.recipe(), _as_before(run, options), resume=run.path))
+
+
+@dataclass(frozen=True)
+class RerunResult:
+    """A repeated run, and whether it ended with the same bytes.
+
+    Attributes:
+        differences: The files that differ: none where it matched.
+    """
+
+    result: RunResult
+    original: Path
+    differences: tuple[str, ...]
+
+
+def rerun(reference: str | Path, *, options: Options | None = None) -> RerunResult:
+    """Repeat a finished run in a new folder, by its recipe, seeds and threads, and compare the bytes."""
+    options = options or Options()
+    run = open_run(reference, runs_dir=options.runs_dir)
+    result = _train(run.recipe(), _as_before(run, options))
+    again = RunFolder(result.run)
+    pairs = {
+        "metrics.jsonl": [folder.path / "metrics.jsonl" for folder in (run, again)],
+        MODEL_FILE: [best_checkpoint(folder.checkpoints) / MODEL_FILE for folder in (run, again)],
+    }
+    differences = tuple(name for name, (one, two) in pairs.items() if sha256_file(one) != sha256_file(two))
+    return RerunResult(result, run.path, differences)
+
+
+def _as_before(run: RunFolder, options: Options) -> Options:
+    """The options a run began with, where they decide its bytes and the caller leaves them open."""
+    info = run.info
+    device, devices = info.extra.get("device_type"), info.extra.get("devices", 1)
+    return Options(
+        runs_dir=options.runs_dir,
+        device=options.device or device,
+        devices=options.devices if options.devices > 1 else devices,
+        threads=options.threads or info.threads,
+        init_from=info.extra.get("init_from"),
+        command=options.command,
+        on_event=options.on_event,
+    )
+
+
+def _train(recipe: Recipe, options: Options) -> RunResult:
+    return launch(train_worker, prepare(recipe, options))
+
+
+def _load(recipe: Recipe | str | Path) -> Recipe:
+    return recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+
+
+@dataclass(frozen=True)
+class QuickstartResult:
+    """The runs of a quickstart: teacher, student from scratch, student distilled."""
+
+    runs: tuple[Path, ...]
+
+
+def quickstart(*, options: Options | None = None) -> QuickstartResult:
+    """The whole pipeline on embedded data: a teacher, a student with CE alone, the same student with CE + KL."""
+    options = options or Options()
+    teacher = finetune_teacher(_QUICKSTART[0], options=options)
+    scratch = train_student(_QUICKSTART[1], options=options)
+    student = train_student(_QUICKSTART[2], teacher=str(teacher.run), options=options)
+    return QuickstartResult((teacher.run, scratch.run, student.run))

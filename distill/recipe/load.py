@@ -1,0 +1,182 @@
+"""Recipes from files and text: YAML, then overrides, then the schema, with every mistake told at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from distill.errors import RecipeError
+from distill.recipe.bundled import SUFFIXES, bundled_recipes, strip_suffix
+from distill.recipe.dump import dump_recipe
+from distill.recipe.mistakes import MAX_MISTAKES, Mistake, check_tree
+from distill.recipe.overrides import (
+    Override,
+    OverrideError,
+    merge_overrides,
+    override_at,
+    override_below,
+    parse_override,
+)
+from distill.recipe.schema import Recipe
+from distill.recipe.shape import closest
+from distill.recipe.yaml_tree import YamlTree, read_yaml, show
+
+__all__ = ["dump_recipe", "load_recipe", "parse_recipe"]
+
+MAX_BYTES = 1_000_000
+_HINT = "see every key: distill recipe schema"
+
+
+def load_recipe(path_or_name: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe from a file, or a bundled one by its name, with or without ``.yaml``.
+
+    A file of that path comes before a bundled recipe of that name.
+
+    Args:
+        path_or_name: A path, or a name of :func:`distill.recipe.bundled_recipes`.
+        overrides: Changes, each ``section.key=value``.
+
+    Raises:
+        RecipeError: No such recipe, or one line ``file:line: what`` for every mistake in it.
+    """
+    path = _find(os.fspath(path_or_name))
+    return parse_recipe(_read(path), source=str(path), overrides=overrides)
+
+
+def parse_recipe(text: str, *, source: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe from text; ``source`` is the file that messages name.
+
+    Raises:
+        RecipeError: One line for every mistake, those of the file by line, then those of overrides.
+    """
+    tree = read_yaml(text)
+    report = _Report(source, tree)
+    for problem in tree.problems:
+        report.add_line(problem.line, problem.text)
+    sets = _parse_overrides(overrides, report)
+    if not tree.fatal:
+        recipe = _validate(tree, sets, report)
+        if recipe is not None and not report.mistaken:
+            return recipe
+    raise RecipeError(report.message(), hint=_HINT)
+
+
+class _Report:
+    """Gathers the lines of one error message."""
+
+    def __init__(self, source: str, tree: YamlTree) -> None:
+        self._source = source if source.isprintable() else repr(source)[1:-1]
+        self._tree = tree
+        self._in_file: list[tuple[int, str]] = []
+        self._in_overrides: list[str] = []
+
+    @property
+    def mistaken(self) -> bool:
+        return bool(self._in_file or self._in_overrides)
+
+    def add_line(self, line: int, text: str) -> None:
+        self._in_file.append((line, f"{self._source}:{line}: {text}"))
+
+    def add_override(self, text: str) -> None:
+        self._in_overrides.append(text)
+
+    def add_in_file(self, mistake: Mistake) -> None:
+        path = mistake.path
+        if not mistake.at_value and mistake.mentions and (*path, mistake.mentions[0]) in self._tree.lines:
+            path = (*path, mistake.mentions[0])
+        while path not in self._tree.lines and path:
+            path = path[:-1]
+        key_line, value_line = self._tree.lines.get(path, (1, 1))
+        self.add_line(value_line if mistake.at_value else key_line, mistake.text)
+
+    def message(self) -> str:
+        lines = [text for _, text in sorted(self._in_file, key=lambda item: item[0])] + self._in_overrides
+        lines = list(dict.fromkeys(lines))
+        if len(lines) > MAX_MISTAKES:
+            lines[MAX_MISTAKES:] = [f"{self._source}: and {len(lines) - MAX_MISTAKES} more"]
+        return "\n".join(lines)
+
+
+def _parse_overrides(overrides: Sequence[str], report: _Report) -> list[Override]:
+    sets = []
+    for text in overrides:
+        try:
+            sets.append(parse_override(text))
+        except OverrideError as error:
+            report.add_override(str(error))
+    return sets
+
+
+def _validate(tree: YamlTree, sets: Sequence[Override], report: _Report) -> Recipe | None:
+    if tree.empty:
+        report.add_line(1, "empty; a recipe has at least name, role, data and model")
+        return None
+    if not isinstance(tree.value, dict):
+        if not tree.problems:
+            report.add_line(tree.lines[()][0], f"a recipe is a mapping of keys to values, got {show(tree.value)}")
+        return None
+    merged, problems = merge_overrides(tree.value, sets)
+    for problem in problems:
+        report.add_override(problem)
+    result = check_tree(merged, {} if sets else tree.written)
+    if isinstance(result, Recipe):
+        return result
+    refused = {problem.path for problem in tree.problems if problem.path}
+    mistakes = [mistake for mistake in result if not _lies_under(mistake, refused)]
+    in_file = set(mistakes) if not sets else set(_mistakes_of_file(tree))
+    for mistake in mistakes:
+        blamed = override_at(sets, mistake.path)
+        if blamed is None and mistake not in in_file:
+            blamed = override_below(sets, mistake.path, mistake.mentions)
+        if blamed is None:
+            report.add_in_file(mistake)
+        else:
+            report.add_override(f"{blamed.label}: {mistake.text}")
+    return None
+
+
+def _lies_under(mistake: Mistake, refused: set[tuple[str | int, ...]]) -> bool:
+    """Whether the mistake is only that a value was refused while reading, which is told already."""
+    return any(mistake.path[:length] in refused for length in range(1, len(mistake.path) + 1))
+
+
+def _mistakes_of_file(tree: YamlTree) -> list[Mistake]:
+    result = check_tree(tree.value, {})
+    return [] if isinstance(result, Recipe) else result
+
+
+def _find(given: str) -> Path:
+    if not given:
+        raise RecipeError("no recipe named", hint="see them all: distill recipe list")
+    path = Path(given)
+    try:
+        if path.is_file() or (path.exists() and not path.is_dir()):  # a pipe, as of <(...), is fine
+            return path
+        is_folder = path.is_dir()
+    except (OSError, ValueError):  # a name too long, or with a NUL
+        is_folder = False
+    bundled = bundled_recipes()
+    if strip_suffix(given) in bundled:
+        return bundled[strip_suffix(given)]
+    if is_folder:
+        raise RecipeError(f"{given}: a folder, not a recipe file", hint="name the .yaml file in it")
+    near = closest(strip_suffix(path.name), bundled)
+    meant = f" (did you mean '{near}'?)" if near else ""
+    what = "no such file" if path.suffix in SUFFIXES or len(path.parts) > 1 else "no such recipe"
+    raise RecipeError(f"{given!r}: {what}, and no bundled recipe{meant}", hint="see them all: distill recipe list")
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(content) > MAX_BYTES:
+        raise RecipeError(f"{path}: larger than {MAX_BYTES // 1_000_000} MB; this is no recipe")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise RecipeError(f"{path}:{line}: not UTF-8 text", hint="save the file as UTF-8") from None

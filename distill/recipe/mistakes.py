@@ -1,0 +1,265 @@
+"""What is wrong with a recipe, in words: pydantic's errors turned into one line for each mistake.
+
+Pydantic says where (with the labels of union members mixed into the path) and that something is wrong; what would be
+right is read from the schema, so that every message is built the same way: ``train.epochs: should be a whole number,
+got 'yes'``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from distill.recipe.schema import Recipe
+from distill.recipe.shape import (
+    Node,
+    closest,
+    is_tagged,
+    join_words,
+    members,
+    pick_variant,
+    properties,
+    resolve,
+    root_node,
+    tag_keys,
+    tag_values,
+    variant_labels,
+    variants,
+    words,
+)
+from distill.recipe.yaml_tree import KeyPath, join_path, parse_scalar, shorten, show
+
+__all__ = ["MAX_MISTAKES", "Mistake", "check_tree"]
+
+#: More than this many are not told: the first ones matter.
+MAX_MISTAKES = 50
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One mistake. ``mentions`` are the keys of the section at ``path`` that the text is about."""
+
+    path: KeyPath
+    text: str
+    at_value: bool = False
+    mentions: tuple[str, ...] = field(default=(), compare=False)
+
+
+def check_tree(tree: Mapping[str, Any], written: Mapping[KeyPath, str]) -> Recipe | list[Mistake]:
+    """Validate a tree of plain values: the recipe, or every mistake in it, once each.
+
+    ``written`` gives numbers as the user wrote them, by path.
+    """
+    try:
+        return Recipe.model_validate_json(json.dumps(tree), strict=True)
+    except ValidationError as error:
+        found: dict[KeyPath, Mistake] = {}
+        for detail in error.errors(include_url=False)[: 20 * MAX_MISTAKES]:
+            for mistake in _translate(detail, tree, written):
+                found.setdefault((*mistake.path, *mistake.mentions[:1]), mistake)
+        return _without_shadows(list(found.values()), tree)
+
+
+def _without_shadows(mistakes: list[Mistake], tree: Mapping[str, Any]) -> list[Mistake]:
+    """Drop "should be auto or a section" where the user wrote a section and its own mistakes are told."""
+    parents = {mistake.path[:length] for mistake in mistakes for length in range(len(mistake.path))}
+    return [
+        mistake
+        for mistake in mistakes
+        if not (mistake.at_value and mistake.path in parents and isinstance(_value_at(tree, mistake.path), dict))
+    ]
+
+
+def _translate(detail: Mapping[str, Any], tree: Mapping[str, Any], written: Mapping[KeyPath, str]) -> Iterator[Mistake]:
+    path, node, parent = _locate(detail["loc"], tree)
+    kind = detail["type"]
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        yield from _tag_mistakes(path, node, detail["input"])
+    elif kind == "missing" and isinstance(path[-1], str):
+        yield _missing(path, node)
+    elif kind == "extra_forbidden":
+        yield Mistake(path, _unknown_key(path, parent, _value_at(tree, path[:-1])))
+    elif kind in ("value_error", "assertion_error"):
+        yield _stated(path, str(detail["msg"]), _value_at(tree, path))
+    else:
+        if kind == "missing":  # a list that is too short: pydantic names the item that is not there
+            path, node = path[:-1], parent
+        yield Mistake(path, _wrong_value(path, node, _value_at(tree, path), written.get(path), detail), at_value=True)
+
+
+def _locate(loc: tuple[str | int, ...], tree: Mapping[str, Any]) -> tuple[KeyPath, Node | None, Node | None]:
+    """Pydantic's location without the labels of union members, the schema's node there, and its parent's."""
+    path: KeyPath = ()
+    node: Node | None = root_node()
+    parent: Node | None = None
+    items = list(loc)
+    while items:
+        value = _value_at(tree, path)
+        if node is None:
+            return path, None, parent
+        alternatives = [member for member in members(node) if member.get("type") != "null"]
+        if len(alternatives) > 1:
+            items.pop(0)  # the member's label
+        wanted = "object" if isinstance(value, Mapping) else "array" if isinstance(value, list) else None
+        chosen = next((m for m in alternatives if wanted in (m.get("type"), "oneOf" in m and "object")), None)
+        if chosen is None and len(alternatives) == 1:
+            chosen = alternatives[0]
+        if not items or chosen is None:
+            return path, node, parent
+        if is_tagged(chosen):
+            items.pop(0)  # the variant's tag
+            chosen = pick_variant(chosen, value)
+        if items:
+            parent, node = chosen, _child(chosen, items[0])
+            path = (*path, items.pop(0))
+    return path, node, parent
+
+
+def _child(node: Node | None, item: str | int) -> Node | None:
+    if node is None:
+        return None
+    if isinstance(item, str):
+        child = node.get("properties", {}).get(item)
+        return resolve(child) if child is not None else None
+    prefix = node.get("prefixItems", [])
+    child = prefix[item] if item < len(prefix) else node.get("items")
+    return resolve(child) if isinstance(child, Mapping) else None
+
+
+def _value_at(tree: Any, path: KeyPath) -> Any:
+    for part in path:
+        if isinstance(tree, Mapping):
+            tree = tree.get(part)
+        else:
+            tree = tree[part] if isinstance(tree, list) and isinstance(part, int) and part < len(tree) else None
+    return tree
+
+
+def _missing(path: KeyPath, node: Node | None) -> Mistake:
+    kinds = words(node, bounds=False) if node is not None else ""
+    listed = f" ({kinds})" if kinds and kinds not in ("text", "a section of keys") else ""
+    return Mistake(path[:-1], f"missing key '{join_path(path)}'{listed}", mentions=(str(path[-1]),))
+
+
+def _stated(path: KeyPath, message: str, section: Any) -> Mistake:
+    """A mistake that a validator of the schema words itself; it names the keys it is about."""
+    text = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    said = set(re.findall(r"[A-Za-z_]\w*", text))
+    keys = [key for key in section if key in said] if isinstance(section, Mapping) else []
+    return Mistake(path, f"{join_path(path)}: {text}" if path else text, mentions=tuple(keys))
+
+
+def _unknown_key(path: KeyPath, section: Node | None, values: Any) -> str:
+    *parents, key = path
+    known = list(section.get("properties", {})) if section else []
+    text = f"unknown key '{join_path(path)}'"
+    owners = _other_owners(tuple(parents), key, values)
+    if owners:
+        return f"{text} (a key of {owners})"
+    near = closest(key, known)
+    if near:
+        return f"{text} (did you mean '{near}'?)"
+    elsewhere = [join_path(place) for place in _all_keys() if place[-1] == key]
+    if len(elsewhere) in (1, 2, 3):
+        return f"{text} (did you mean {join_words([repr(place) for place in elsewhere])}?)"
+    return text
+
+
+def _other_owners(section_path: KeyPath, key: str | int, values: Any) -> str:
+    """The variants of a tagged section that do have the key, and which one the recipe names."""
+    node: Node | None = root_node()
+    for part in section_path:
+        node = _child(node, part)
+    if node is None or not is_tagged(node):
+        return ""
+    owners = [variant for variant in variants(node) if key in variant["properties"]]
+    labels = dict.fromkeys(label for variant in owners for label in variant_labels(node, variant))
+    tags = ", ".join(f"{tag} is {values.get(tag)}" for tag in tag_keys(node)) if isinstance(values, Mapping) else ""
+    return f"{', '.join(labels)}; {tags}" if labels else ""
+
+
+def _all_keys() -> Iterator[KeyPath]:
+    for section, node in root_node()["properties"].items():
+        yield (section,)
+        for key in properties(node):
+            yield (section, key)
+
+
+def _tag_mistakes(path: KeyPath, node: Node | None, section: Any) -> Iterator[Mistake]:
+    """The section's class is not known: say which tag is wrong, and which keys no class has."""
+    node = next((member for member in members(node) if is_tagged(member)), None) if node is not None else None
+    if node is None:
+        return
+    if not isinstance(section, Mapping):
+        yield Mistake(path, f"{join_path(path)}: should be a section of keys, got {show(section)}", at_value=True)
+        return
+    candidates = variants(node)
+    settled: list[str] = []
+    for key in tag_keys(node):
+        mistake = _tag_mistake((*path, key), key, section, candidates, settled, variants(node))
+        if mistake:
+            yield mistake
+        else:
+            settled.append(f"{key}: {section[key]}")
+            candidates = [variant for variant in candidates if section[key] in (tag_values(variant, key) or [section[key]])]
+    known = properties(node)
+    for key in section:
+        if key not in known:
+            yield Mistake((*path, key), _unknown_key((*path, key), {"properties": known}, section))
+
+
+def _tag_mistake(
+    path: KeyPath, key: str, section: Mapping[str, Any], candidates: list[Node], settled: list[str], every: list[Node]
+) -> Mistake | None:
+    """What is wrong with one tag, given the variants that the tags before it leave."""
+    values = {id(variant): tag_values(variant, key) for variant in every}
+    if len(candidates) == len(every) and any(allowed is None for allowed in values.values()) and settled == []:
+        known = None  # any text may be right: it depends on a tag that is itself wrong
+    else:
+        known = list(dict.fromkeys(value for variant in candidates for value in values[id(variant)] or ()))
+    listed = f"should be {join_words(known)}" + (f" for {settled[-1]}" if settled else "") if known else "should be text"
+    if key not in section:
+        return Mistake(path[:-1], f"missing key '{join_path(path)}' ({listed.removeprefix('should be ')})", mentions=(key,))
+    got = section[key]
+    if isinstance(got, str) and (known is None or got in known):
+        return None
+    near = closest(got, known or ())
+    meant = f" (did you mean '{near}'?)" if near else ""
+    return Mistake(path, f"{join_path(path)}: {listed}, got {show(got)}{meant}", at_value=True)
+
+
+def _wrong_value(path: KeyPath, node: Node | None, value: Any, written: str | None, detail: Mapping[str, Any]) -> str:
+    got = shorten(written) if written is not None else show(value)
+    if node is None:
+        wanted = re.sub("^Input should ", "should ", str(detail["msg"]))
+        return f"{join_path(path)}: {wanted}, got {got}"
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    wanted = words(node, bounds=is_number)
+    return f"{join_path(path)}: should be {wanted}, got {got}{_advice(node, value)}"
+
+
+def _advice(node: Node, value: Any) -> str:
+    if not isinstance(value, str):
+        return ""
+    literals = [literal for member in members(node) for literal in member.get("enum", [member.get("const")]) if literal]
+    near = closest(value, [literal for literal in literals if isinstance(literal, str)])
+    if near:
+        return f" (did you mean '{near}'?)"
+    kinds = {member.get("type") for member in members(node)}
+    if "boolean" in kinds and value.casefold() in ("yes", "no", "on", "off", "y", "n"):
+        return f" (write {'true' if value.casefold() in ('yes', 'on', 'y') else 'false'})"
+    return " (leave out the quotes)" if _reads_as(value) in kinds else ""
+
+
+def _reads_as(text: str) -> str | None:
+    """The schema's name for what ``text`` would be without its quotes."""
+    try:
+        value = parse_scalar(text)
+    except ValueError:
+        return None
+    return {bool: "boolean", int: "integer", float: "number"}.get(type(value))

@@ -1,0 +1,172 @@
+"""``--set a.b=value``: changes to a recipe's tree before it is validated.
+
+The value is YAML on one line, read as a recipe's own values are: ``--set optim.lr=1e-3``,
+``--set model.blocks=[2, 2, 2, 2]``, ``--set "schedule={kind: cosine}"``, ``--set train.clip_norm=null``.
+Later overrides win over earlier ones.
+
+Choosing another variant drops what only the old one knew. ``--set optim.name=adam`` on a recipe with ``momentum`` would
+otherwise be an error, and no sweep over optimisers possible. Keys that an override set are kept, and so are keys that
+neither variant knows: those are mistakes, and are reported. ``--set objective.kind=supervised`` drops ``teacher:``,
+which that objective does not ask. Keys that both variants know keep the recipe's values, ``lr`` among them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from distill.errors import RecipeError
+from distill.recipe.shape import is_tagged, pick_variant, resolve, root_node, tag_keys
+from distill.recipe.yaml_tree import KeyPath, join_path, read_yaml, shorten, show
+
+__all__ = ["Override", "OverrideError", "apply_overrides", "merge_overrides", "parse_override"]
+
+MAX_PARTS = 8
+_HINT = 'write --set section.key=value, for example --set optim.lr=0.05 or --set "schedule={kind: cosine}"'
+
+
+@dataclass(frozen=True)
+class Override:
+    """One ``--set``: the key's path, the value, and the text as it was given."""
+
+    path: tuple[str, ...]
+    value: Any
+    text: str
+
+    @property
+    def label(self) -> str:
+        """How messages name it."""
+        return f"--set {shorten(self.text if self.text.isprintable() else repr(self.text)[1:-1], 80)}"
+
+
+class OverrideError(ValueError):
+    """An override that cannot be read or applied; the message names it."""
+
+
+def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of ``tree`` with the overrides applied, not yet validated.
+
+    Raises:
+        RecipeError: One line for each override that cannot be read or applied.
+    """
+    parsed, problems = [], []
+    for text in overrides:
+        try:
+            parsed.append(parse_override(text))
+        except OverrideError as error:
+            problems.append(str(error))
+    merged, more = merge_overrides(tree, parsed)
+    if problems or more:
+        raise RecipeError("\n".join(problems + more), hint=_HINT)
+    return merged
+
+
+def parse_override(text: str) -> Override:
+    """Read one ``a.b=value``.
+
+    Raises:
+        OverrideError: No ``=``, an empty key or value, a key into a list, or a value that is not YAML on one line.
+    """
+    label = Override((), None, text).label
+    key, equals, value_text = text.partition("=")
+    path = tuple(part.strip() for part in key.split("."))
+    if not equals:
+        raise OverrideError(f"{label}: no '='; write --set section.key=value")
+    if not all(path):
+        raise OverrideError(f"{label}: an empty key; write --set section.key=value")
+    if len(path) > MAX_PARTS:
+        raise OverrideError(f"{label}: no recipe nests so deep")
+    if any(part.isdigit() or part.endswith("]") for part in path):
+        raise OverrideError(f"{label}: a list is set whole, as in --set model.blocks=[3, 3, 2, 3]")
+    return Override(path, _parse_value(value_text, label), text)
+
+
+def _parse_value(text: str, label: str) -> Any:
+    if not text.strip():
+        raise OverrideError(f"{label}: no value; write null to unset a key")
+    if "\n" in text or "\r" in text:
+        raise OverrideError(f"{label}: the value should be on one line")
+    tree = read_yaml(text)
+    if tree.problems:
+        raise OverrideError(f"{label}: {tree.problems[0].text}")
+    if tree.empty:
+        raise OverrideError(f"{label}: no value; write null to unset a key")
+    if tree.block:
+        raise OverrideError(f"{label}: write a section as {{key: value}}, a list as [1, 2], and quote text with ': '")
+    return tree.value
+
+
+def merge_overrides(tree: dict[str, Any], overrides: Sequence[Override]) -> tuple[dict[str, Any], list[str]]:
+    """A copy of ``tree`` with the overrides applied, and a line for each that does not fit the tree."""
+    merged = copy.deepcopy(tree)
+    problems = []
+    for override in overrides:
+        try:
+            _set(merged, override)
+        except OverrideError as error:
+            problems.append(str(error))
+    _follow_new_variants(tree, merged, overrides)
+    return merged, problems
+
+
+def _set(tree: dict[str, Any], override: Override) -> None:
+    section = tree
+    for depth, part in enumerate(override.path[:-1], start=1):
+        inner = section.get(part)
+        if inner is None:
+            inner = section[part] = {}
+        if isinstance(inner, list):
+            raise OverrideError(f"{override.label}: '{join_path(override.path[:depth])}' is a list; set it whole")
+        if not isinstance(inner, dict):
+            where = join_path(override.path[:depth])
+            raise OverrideError(f"{override.label}: '{where}' is no section of keys; it is {show(inner)}")
+        section = inner
+    section[override.path[-1]] = override.value
+
+
+def _follow_new_variants(before: dict[str, Any], after: dict[str, Any], overrides: Sequence[Override]) -> None:
+    for name, node in root_node()["properties"].items():
+        node = resolve(node)
+        section = after.get(name)
+        if not is_tagged(node) or not isinstance(section, dict):
+            continue
+        chosen = {override.path[1] for override in overrides if override.path[:1] == (name,) and len(override.path) > 1}
+        if chosen and before.get(name) is None:
+            _fill_default_tags(section, node)
+        _drop_old_keys(before.get(name), section, node, chosen)
+    objective = after.get("objective")
+    kind_is_set = any(override.path in (("objective",), ("objective", "kind")) for override in overrides)
+    if kind_is_set and isinstance(objective, dict) and objective.get("kind") == "supervised":
+        if not any(override.path[0] == "teacher" for override in overrides):
+            after.pop("teacher", None)
+
+
+def _fill_default_tags(section: dict[str, Any], node: Any) -> None:
+    """``--set optim.lr=0.05`` where the recipe has no ``optim:`` changes the default optimiser."""
+    default = node.get("default") or {}
+    for key in tag_keys(node):
+        if key in default:
+            section.setdefault(key, default[key])
+
+
+def _drop_old_keys(before: Any, section: dict[str, Any], node: Any, chosen: set[str]) -> None:
+    old, new = pick_variant(node, before), pick_variant(node, section)
+    if old is None or new is None or old == new:
+        return
+    for key in list(section):
+        if key in old["properties"] and key not in new["properties"] and key not in chosen:
+            del section[key]
+
+
+def override_at(overrides: Sequence[Override], path: KeyPath) -> Override | None:
+    """The last override that set ``path``, or a section around it."""
+    return next((o for o in reversed(overrides) if o.path == path[: len(o.path)]), None)
+
+
+def override_below(overrides: Sequence[Override], path: KeyPath, mentions: Sequence[str]) -> Override | None:
+    """The last override of a key below ``path``, one of a mentioned key before others."""
+    below = [o for o in overrides if o.path[: len(path)] == path]
+    named = [o for o in below if o.path[len(path) : len(path) + 1] and o.path[len(path)] in mentions]
+    return (named or below or [None])[-1]

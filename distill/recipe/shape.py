@@ -1,0 +1,187 @@
+"""The recipe's shape, read from its JSON schema: which keys a section has, which variants, which values.
+
+Messages, overrides and ``distill recipe schema`` all ask here, so that a new model or optimiser is known to them
+as soon as the schema has it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from distill.recipe.schema import Recipe
+from distill.recipe.yaml_tree import show
+
+__all__ = [
+    "Node",
+    "closest",
+    "is_tagged",
+    "join_words",
+    "members",
+    "pick_variant",
+    "properties",
+    "recipe_schema",
+    "resolve",
+    "root_node",
+    "tag_keys",
+    "tag_values",
+    "variant_labels",
+    "variants",
+    "words",
+]
+
+Node = Mapping[str, Any]
+
+#: The keys that pick a model's class. Pydantic writes no discriminator into a JSON schema for a callable one.
+MODEL_TAGS = ("source", "name")
+
+_PATTERN_WORDS = {
+    r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$": (
+        "1 to 64 letters, digits, '_', '-' and '.', a letter or digit first"
+    )
+}
+
+
+def recipe_schema() -> dict[str, Any]:
+    """The JSON schema of a recipe, for editors and other tools."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
+
+
+@functools.cache
+def root_node() -> Node:
+    """The schema's node for a whole recipe."""
+    return recipe_schema()
+
+
+def resolve(node: Node) -> Node:
+    """``node`` with its ``$ref`` followed; what stands beside the reference (description, default) is kept."""
+    if "$ref" not in node:
+        return node
+    target = root_node()["$defs"][node["$ref"].rsplit("/", 1)[1]]
+    return {**target, **{key: value for key, value in node.items() if key != "$ref"}}
+
+
+def members(node: Node) -> list[Node]:
+    """The alternatives of an untagged union, ``null`` among them; any other node alone."""
+    node = resolve(node)
+    return [resolve(member) for member in node["anyOf"]] if "anyOf" in node else [node]
+
+
+def is_tagged(node: Node) -> bool:
+    """Whether one of the section's keys picks its class."""
+    return "oneOf" in resolve(node)
+
+
+def variants(node: Node) -> list[Node]:
+    """The classes a tagged section may have."""
+    return [resolve(variant) for variant in resolve(node)["oneOf"]]
+
+
+def tag_keys(node: Node) -> tuple[str, ...]:
+    """The keys that pick the class of a tagged section."""
+    discriminator = resolve(node).get("discriminator")
+    return (discriminator["propertyName"],) if discriminator else MODEL_TAGS
+
+
+def tag_values(variant: Node, key: str) -> tuple[str, ...] | None:
+    """What a variant allows for a tag; ``None`` where it allows any text."""
+    node = variant["properties"][key]
+    return (node["const"],) if "const" in node else tuple(node["enum"]) if "enum" in node else None
+
+
+def pick_variant(node: Node, section: Any) -> Node | None:
+    """The variant that the tags in ``section`` name, if they name one."""
+    if not isinstance(section, Mapping):
+        return None
+    for variant in variants(node):
+        if all(_allows(tag_values(variant, key), section.get(key)) for key in tag_keys(node)):
+            return variant
+    return None
+
+
+def _allows(values: tuple[str, ...] | None, value: Any) -> bool:
+    return isinstance(value, str) and (values is None or value in values)
+
+
+def variant_labels(node: Node, variant: Node) -> tuple[str, ...]:
+    """The names under which users know a variant: ``adam``; for models ``students.resnet``, ``timm``."""
+    labels: tuple[str, ...] = ("",)
+    for key in tag_keys(node):
+        values = tag_values(variant, key)
+        labels = tuple(f"{label}.{value}".lstrip(".") for label in labels for value in values) if values else labels
+    return labels
+
+
+def properties(node: Node) -> dict[str, Node]:
+    """The keys of a section, as far as they are known without its tags: all that some variant has."""
+    if is_tagged(node):
+        return {key: value for variant in variants(node) for key, value in variant["properties"].items()}
+    found: dict[str, Node] = {}
+    for member in members(node):
+        if is_tagged(member):
+            found.update(properties(member))
+        else:
+            found.update(member.get("properties", {}))
+    return found
+
+
+def words(node: Node, *, bounds: bool = True) -> str:
+    """What a key takes, in words: ``a whole number from 1 to 64``, ``auto, true or false``."""
+    choices: list[str] = []
+    for member in members(node):
+        choices += _choices(member, bounds)
+    return join_words(dict.fromkeys(choices))
+
+
+def join_words(choices: Iterable[str]) -> str:
+    """``a, b or c``."""
+    *most, last = choices
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def _choices(node: Node, bounds: bool) -> list[str]:
+    if "const" in node or "enum" in node:
+        return [_literal(value) for value in node.get("enum", [node.get("const")])]
+    kind = "object" if "oneOf" in node else node.get("type")
+    if kind == "boolean":
+        return ["true", "false"]
+    if kind in ("integer", "number"):
+        return [("a whole number" if kind == "integer" else "a number") + (_bounds(node) if bounds else "")]
+    if kind == "array":
+        return [_array(node)]
+    text = _PATTERN_WORDS.get(node["pattern"], f"text like {node['pattern']}") if "pattern" in node else "text"
+    return [{"string": text, "null": "null", "object": "a section of keys"}.get(str(kind), "a value")]
+
+
+def _literal(value: Any) -> str:
+    return value if isinstance(value, str) else "null" if value is None else show(value)
+
+
+def _array(node: Node) -> str:
+    items = node.get("prefixItems")
+    item = words(items[0] if items else node.get("items", {}), bounds=False)
+    item = {"a whole number": "whole numbers", "a number": "numbers", "a section of keys": "sections"}.get(item, item)
+    count = f"{len(items)} " if items else ""
+    return f"a list of {count}{item}" + (", not empty" if node.get("minItems") and not items else "")
+
+
+def _bounds(node: Node) -> str:
+    low, high = node.get("minimum"), node.get("maximum")
+    above, below = node.get("exclusiveMinimum"), node.get("exclusiveMaximum")
+    if low is not None and high is not None:
+        return f" from {low:,} to {high:,}".replace(".0 ", " ").removesuffix(".0")
+    start = f" from {low:,}" if low is not None else f" above {above:,}" if above is not None else ""
+    end = f" up to {high:,}" if high is not None else f" below {below:,}" if below is not None else ""
+    text = " and".join(part for part in (start, end) if part)
+    return text.replace(".0 ", " ").removesuffix(".0")
+
+
+def closest(word: Any, known: Iterable[str]) -> str | None:
+    """The known word that ``word`` was probably meant to be."""
+    if not isinstance(word, str) or len(word) > 100:
+        return None
+    by_folded = {name.casefold().replace("-", "_"): name for name in known}
+    found = difflib.get_close_matches(word.casefold().replace("-", "_"), by_folded, n=1, cutoff=0.6)
+    return by_folded[found[0]] if found else None

@@ -1,0 +1,134 @@
+"""Requirements that a comparison must meet, in a grammar of one line.
+
+::
+
+    gate  = value op value ;                value = (number | row "." column) [("+" | "-") number]
+    op    = ">=" | "<=" | ">" | "<" | "=="
+    row   = the name of a row, or a role: then every row of that role must meet it
+
+As in ``student.test_top1 >= teacher.test_top1 - 0.01`` or ``r18_small.latency_b1_ms < 5``.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from distill.errors import GateMissedError, UsageError
+from distill.report.rows import ROW_FIELDS, Comparison, Row
+
+__all__ = ["Gate", "Value", "check_gates", "missed", "parse_gate"]
+
+_TEXT_FIELDS = ("name", "role", "run", "dataset", "objective")
+_COLUMNS = tuple(name for name in ROW_FIELDS if name not in _TEXT_FIELDS)
+_NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_VALUE = re.compile(
+    rf"\s*(?:(?P<number>[+-]?{_NUMBER})|(?P<row>[A-Za-z0-9][A-Za-z0-9_.-]*)\.(?P<column>[A-Za-z]\w*))"
+    rf"\s*(?:(?P<sign>[+-])\s*(?P<offset>{_NUMBER}))?\s*",
+    re.ASCII,
+)
+_OPERATORS = {">=": operator.ge, "<=": operator.le, "==": operator.eq, ">": operator.gt, "<": operator.lt}
+_OPERATOR = re.compile(r">=|<=|==|>|<")
+_EXAMPLE = "as in --require 'student.test_top1 >= teacher.test_top1 - 0.01'"
+
+
+@dataclass(frozen=True)
+class Value:
+    """A column of a row plus an offset; without a row, the offset alone."""
+
+    row: str | None
+    column: str | None
+    offset: float
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One requirement, and the text it was read from."""
+
+    text: str
+    left: Value
+    op: str
+    right: Value
+
+
+def parse_gate(text: str) -> Gate:
+    """Read one requirement.
+
+    Raises:
+        UsageError: The text is no requirement, or names an unknown column.
+    """
+    operators = _OPERATOR.findall(text)
+    if len(operators) != 1:
+        raise UsageError(f"--require {text!r}: needs exactly one of {', '.join(_OPERATORS)}", hint=_EXAMPLE)
+    left, right = (_parse_value(side, text) for side in text.split(operators[0]))
+    if left.row is None and right.row is None:
+        raise UsageError(f"--require {text!r}: names no row", hint=_EXAMPLE)
+    return Gate(text.strip(), left, operators[0], right)
+
+
+def _parse_value(side: str, text: str) -> Value:
+    match = _VALUE.fullmatch(side)
+    if match is None:
+        raise UsageError(f"--require {text!r}: cannot read {side.strip()!r}", hint=_EXAMPLE)
+    column = match["column"]
+    if column is not None and column not in _COLUMNS:
+        raise UsageError(f"--require {text!r}: no column {column!r}", hint=f"columns: {', '.join(_COLUMNS)}")
+    offset = float((match["sign"] or "") + (match["offset"] or "0"))
+    return Value(match["row"], column, offset + float(match["number"] or 0))
+
+
+def missed(gate: Gate, rows: Sequence[Row]) -> list[str]:
+    """For every pair of rows that does not meet the gate, the numbers; empty where it is met.
+
+    Raises:
+        UsageError: A row is not there, or the column was not measured for it.
+    """
+    pairs = product(_numbers(gate.left, rows, gate), _numbers(gate.right, rows, gate))
+    return [
+        ", ".join(f"{name} is {number:.6g}" for name, number in (left, right) if name)
+        for left, right in pairs
+        if not _holds(left[1], gate.op, right[1])
+    ]
+
+
+def _numbers(value: Value, rows: Sequence[Row], gate: Gate) -> list[tuple[str, float]]:
+    """The value for each row it names, with a name that tells row, column and offset; a bare number has none."""
+    if value.row is None or value.column is None:
+        return [("", value.offset)]
+    found = [row for row in rows if row.name == value.row] or [row for row in rows if row.role == value.row]
+    if not found:
+        names = ", ".join(dict.fromkeys([*(row.name for row in rows), *(row.role for row in rows)]))
+        raise UsageError(f"--require {gate.text!r}: no row or role {value.row!r}", hint=f"there are: {names or 'none'}")
+    offset = f" {'-' if value.offset < 0 else '+'} {abs(value.offset):g}" if value.offset else ""
+    return [(f"{row.name}.{value.column}{offset}", _number(row, value.column, gate) + value.offset) for row in found]
+
+
+def _number(row: Row, column: str, gate: Gate) -> float:
+    number = getattr(row, column)
+    if number is None:
+        hint = "leave out --no-latency" if column.startswith(("latency", "images")) else None
+        raise UsageError(f"--require {gate.text!r}: {row.name} has no {column}", hint=hint)
+    return float(number)
+
+
+def _holds(left: float, op: str, right: float) -> bool:
+    # 0.92 - 0.01 is a rounding error above 0.91: sides that are equal to nine digits are equal.
+    if math.isclose(left, right, rel_tol=1e-9, abs_tol=1e-12):
+        return op in (">=", "<=", "==")
+    return bool(_OPERATORS[op](left, right))
+
+
+def check_gates(gates: Sequence[Gate], comparison: Comparison) -> None:
+    """Check every requirement.
+
+    Raises:
+        GateMissedError: One line for each requirement that was missed, with the numbers.
+        UsageError: A requirement names what the comparison lacks.
+    """
+    lines = [f"missed: {gate.text} ({numbers})" for gate in gates for numbers in missed(gate, comparison.rows)]
+    if lines:
+        raise GateMissedError("\n".join(lines))

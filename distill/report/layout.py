@@ -1,0 +1,103 @@
+"""Tables that fit: where the screen is narrow, columns move below, and no number is ever cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from distill.report.text import MISSING, plain
+
+__all__ = ["Column", "key_values", "stacked", "table_width"]
+
+_GAP = 2  # cells between columns
+_WIDEST_KEY = 32
+
+
+@dataclass(frozen=True)
+class Column:
+    """A head and one cell a row; the head may have two lines.
+
+    Attributes:
+        words: Cells are words, which may be folded; numbers never are.
+        style: Of the whole column.
+    """
+
+    head: str
+    cells: Sequence[str]
+    words: bool = False
+    style: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        return all(cell in ("", MISSING) for cell in self.cells)
+
+    @property
+    def width(self) -> int:
+        lines = [*self.head.split("\n"), *self.cells]
+        return max((cell_len(plain(line)) for line in lines), default=0)
+
+
+def stacked(columns: Sequence[Column], width: int, *, row_styles: Sequence[str] = ()) -> Group:
+    """The columns side by side as far as ``width`` allows, the rest below, each part led by the first column.
+
+    Columns without a single value are left out.
+    """
+    key, *others = columns
+    others = [column for column in others if not column.is_empty]
+    key_width = min(key.width, _WIDEST_KEY, max(width // 2, 8))
+    return Group(*(_table([key, *part], key_width, width, row_styles) for part in _parts(others, width - key_width)))
+
+
+def table_width(columns: Sequence[Column]) -> int:
+    """Cells that all columns with a value need side by side."""
+    key, *others = columns
+    return min(key.width, _WIDEST_KEY) + sum(column.width + _GAP for column in others if not column.is_empty) + _GAP
+
+
+def _parts(columns: Sequence[Column], room: int) -> list[list[Column]]:
+    """Columns in their order, broken like words of a paragraph."""
+    parts: list[list[Column]] = [[]]
+    used = _GAP
+    for column in columns:
+        if parts[-1] and used + column.width + _GAP > room:
+            parts.append([])
+            used = _GAP
+        parts[-1].append(column)
+        used += column.width + _GAP
+    return parts
+
+
+def _table(columns: Sequence[Column], key_width: int, width: int, row_styles: Sequence[str]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold", show_edge=False)
+    for place, column in enumerate(columns):
+        justify: Literal["left", "right"] = "left" if column.words or place == 0 else "right"
+        folds = place == 0 or (column.words and column.width > width - key_width - _GAP)
+        table.add_column(
+            Text(column.head, justify=justify),
+            justify=justify,
+            no_wrap=not folds,
+            overflow="fold",
+            style=column.style,
+            max_width=key_width if place == 0 else None,
+        )
+    for row in range(len(columns[0].cells)):
+        style = row_styles[row] if row_styles else ""
+        table.add_row(*(Text(plain(column.cells[row])) for column in columns), style=style)
+    return table
+
+
+def key_values(pairs: Sequence[tuple[str, str]]) -> RenderableType:
+    """Two columns without a head: what, and its value."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in pairs:
+        table.add_row(Text(name), Text(plain(value)))
+    return table

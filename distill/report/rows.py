@@ -1,0 +1,243 @@
+"""The rows that tables, JSON and CSV are made of. Accuracies are fractions; names carry units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from distill.evaluate.metrics import EvalResult
+
+__all__ = [
+    "BankRow",
+    "Check",
+    "Comparison",
+    "DryRun",
+    "Evaluation",
+    "Guess",
+    "LayerRow",
+    "ModelRow",
+    "ModelSummary",
+    "Prediction",
+    "RecipeRow",
+    "Row",
+]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model in a comparison: a run, or several seeds of one recipe.
+
+    Attributes:
+        role: teacher, student or baseline.
+        run: A run folder that exists; of several seeds the newest.
+        seeds: How many runs the means are of.
+        test_top1_std: Sample standard deviation over the seeds; None for one.
+        delta_top1: Test top-1 minus the teacher's.
+        latency_b1_ms: Median for one image; ``latency_b32_ms`` for a batch of 32.
+        images_per_s: At batch 32.
+        ece: Expected calibration error.
+        agreement: Fraction of test images given the teacher's class.
+    """
+
+    name: str
+    role: str
+    run: str
+    dataset: str
+    objective: str
+    seeds: int
+    test_top1: float | None
+    test_top1_std: float | None = None
+    delta_top1: float | None = None
+    params: int | None = None
+    gmacs: float | None = None
+    size_mb: float | None = None
+    latency_b1_ms: float | None = None
+    latency_b1_p90_ms: float | None = None
+    latency_b32_ms: float | None = None
+    images_per_s: float | None = None
+    ece: float | None = None
+    agreement: float | None = None
+
+
+ROW_FIELDS = tuple(each.name for each in fields(Row))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows, and what they were measured on.
+
+    Attributes:
+        device: What the hardware is called.
+        threads: CPU threads of one operation.
+        latency_n: Timed calls a model and batch size; None where nothing was timed.
+        notes: What the reader must know: models left out, seeds missing, banks used.
+    """
+
+    rows: tuple[Row, ...]
+    device: str
+    threads: int
+    versions: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    latency_n: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that ``distill compare --json`` prints."""
+        return {
+            "rows": [asdict(row) for row in self.rows],
+            "device": self.device,
+            "threads": self.threads,
+            "versions": dict(self.versions),
+            "latency_n": self.latency_n,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What ``distill evaluate`` measured; ``classes`` in the order of the labels."""
+
+    run: str
+    split: str
+    result: EvalResult
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that ``distill evaluate --json`` prints."""
+        metrics = asdict(self.result)
+        return {"run": self.run, "split": self.split} | metrics
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One class and the probability the model gives it."""
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable classes of one picture.
+
+    Attributes:
+        label: The true class where the file's place tells it.
+        teacher: What the teacher would say, where one was asked.
+    """
+
+    file: str
+    top: tuple[Guess, ...]
+    label: str | None = None
+    teacher: Guess | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of the document that ``distill predict --json`` prints."""
+        document: dict[str, Any] = {"file": self.file, "top": [asdict(guess) for guess in self.top]}
+        if self.label is not None:
+            document["label"] = self.label
+        if self.teacher is not None:
+            document["teacher"] = asdict(self.teacher)
+        return document
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One network a recipe can name; ``gmacs`` at ``input_size``."""
+
+    name: str
+    role: str
+    source: str
+    params: int
+    gmacs: float | None
+    input_size: int
+    num_classes: int
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer: what leaves it, what it holds, what it costs for one image."""
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    params: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """A network, layer by layer."""
+
+    model: ModelRow
+    layers: tuple[LayerRow, ...]
+
+
+@dataclass(frozen=True)
+class RecipeRow:
+    """One line of ``distill recipe list``."""
+
+    name: str
+    role: str
+    dataset: str
+    model: str
+    objective: str
+    teacher: str | None
+    epochs: int
+    purpose: str
+
+
+@dataclass(frozen=True)
+class BankRow:
+    """One bank of stored teacher logits."""
+
+    path: str
+    teacher: str
+    dataset: str
+    images: int
+    views: int
+    dtype: str
+    size_mb: float
+    status: str = "ok"
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a run would be, found by building everything and running one batch; nothing was written.
+
+    Attributes:
+        output_shape: Of the logits of one batch.
+        memory_mb: Peak memory of the step: the device's, or on a CPU the process's.
+        seconds_per_step: Of one step after warm-up.
+        seconds: Estimated time of the whole run.
+    """
+
+    name: str
+    role: str
+    dataset: str
+    device: str
+    precision: str
+    train_images: int
+    val_images: int
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    params: int
+    max_params: int | None
+    gmacs: float | None
+    steps_per_epoch: int
+    epochs: int
+    memory_mb: float | None = None
+    seconds_per_step: float | None = None
+    seconds: float | None = None
+    teacher: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of ``distill doctor``."""
+
+    topic: str
+    name: str
+    status: Literal["ok", "absent", "broken"]
+    detail: str
+    fix: str | None = None

@@ -1,0 +1,34 @@
+"""The comparison as a picture: what a terminal would show, as an SVG that needs nothing from elsewhere."""
+
+from __future__ import annotations
+
+import io
+import re
+
+from rich.console import Console
+
+from distill.report.rows import Comparison
+from distill.report.tables import comparison_table, comparison_width
+
+__all__ = ["comparison_svg"]
+
+_NARROWEST = 60
+_WEB_FONT = re.compile(r"@font-face\s*\{[^}]*\}\s*")  # rich's links a server; the fall-back is any monospaced font
+
+
+def comparison_svg(comparison: Comparison, *, title: str = "distill compare") -> str:
+    """The table side by side at the width it needs; the same comparison gives the same bytes."""
+    width = max(comparison_width(comparison), _NARROWEST)
+    console = Console(
+        record=True,
+        width=width,
+        file=io.StringIO(),
+        force_terminal=True,
+        color_system="truecolor",
+        highlight=False,
+        markup=False,
+        emoji=False,
+        legacy_windows=False,
+    )
+    console.print(comparison_table(comparison, width))
+    return _WEB_FONT.sub("", console.export_svg(title=title, unique_id="distill"))

@@ -1,0 +1,233 @@
+"""Tables of a terminal, from dataclasses: what ``distill compare`` and its sisters print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from distill.report.layout import Column, key_values, stacked, table_width
+from distill.report.rows import (
+    ROW_FIELDS,
+    BankRow,
+    Check,
+    Comparison,
+    DryRun,
+    ModelRow,
+    ModelSummary,
+    RecipeRow,
+    Row,
+)
+from distill.report.text import MISSING, count, csv_text, duration, fixed, percent, plain
+
+__all__ = [
+    "banks_table",
+    "comparison_csv",
+    "comparison_table",
+    "comparison_width",
+    "doctor_table",
+    "dry_run_table",
+    "layers_table",
+    "models_table",
+    "recipes_table",
+    "result_table",
+]
+
+_ROLE_STYLES = {"teacher": "cyan", "student": "green", "baseline": "yellow"}
+
+
+def comparison_table(comparison: Comparison, width: int) -> RenderableType:
+    """The comparison, and below it what it was measured on."""
+    rows = comparison.rows
+    if not rows:
+        return Text("no finished runs to compare", style="dim")
+    styles = [_ROLE_STYLES.get(row.role, "") for row in rows]
+    return Group(stacked(_comparison_columns(rows), width, row_styles=styles), Text(), _measured_on(comparison))
+
+
+def comparison_width(comparison: Comparison) -> int:
+    """Characters the table needs side by side."""
+    return table_width(_comparison_columns(comparison.rows))
+
+
+def _comparison_columns(rows: Sequence[Row]) -> list[Column]:
+    return [
+        Column("recipe", [row.name for row in rows], words=True, style="bold"),
+        Column("role", [row.role for row in rows], words=True),
+        Column("dataset", [row.dataset for row in rows], words=True),
+        Column("test top-1\n%", [_accuracy(row) for row in rows]),
+        Column("Δ teacher\npoints", [_signed(row.delta_top1) for row in rows]),
+        Column("params", [count(row.params) for row in rows]),
+        Column("GMACs", [_significant(row.gmacs) for row in rows]),
+        Column("size\nMB", [fixed(row.size_mb, 2) for row in rows]),
+        Column("latency b1, ms\nmedian / p90", [_latency(row) for row in rows]),
+        Column("b32, ms\nmedian", [_milliseconds(row.latency_b32_ms) for row in rows]),
+        Column("images/s", [count(row.images_per_s) for row in rows]),
+        Column("agreement\n%", [percent(row.agreement, 1) for row in rows]),
+        Column("ECE\n%", [percent(row.ece, 1) for row in rows]),
+    ]
+
+
+def _accuracy(row: Row) -> str:
+    if row.test_top1 is None or row.seeds <= 1:
+        return percent(row.test_top1)
+    spread = "" if row.test_top1_std is None else f" ± {percent(row.test_top1_std)}"
+    return f"{percent(row.test_top1)}{spread} (n={row.seeds})"
+
+
+def _signed(fraction: float | None) -> str:
+    return MISSING if fraction is None else f"{100 * fraction:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _latency(row: Row) -> str:
+    if row.latency_b1_ms is None:
+        return MISSING
+    return f"{_milliseconds(row.latency_b1_ms)} / {_milliseconds(row.latency_b1_p90_ms)}"
+
+
+def _milliseconds(value: float | None) -> str:
+    return fixed(value, 2 if value is None or value < 100 else 1)
+
+
+def _significant(value: float | None) -> str:
+    """Three digits that mean something, whether it is 0.000417 or 78.2."""
+    if value is None:
+        return MISSING
+    return f"{value:.3g}" if 0 < abs(value) < 1 else fixed(value, 2)
+
+
+def _measured_on(comparison: Comparison) -> RenderableType:
+    threads = f"{comparison.threads} thread{'' if comparison.threads == 1 else 's'}"
+    lines = [f"{plain(comparison.device)}, {threads}"]
+    if comparison.latency_n is not None:
+        lines[0] += f"; latency of {comparison.latency_n:,} calls a model, in turn, after warm-up"
+    if any(row.seeds > 1 for row in comparison.rows):
+        lines.append("±: sample standard deviation over n seeds")
+    if comparison.versions:
+        lines.append(", ".join(f"{plain(name)} {plain(version)}" for name, version in comparison.versions.items()))
+    notes = [Text(f"note: {plain(note)}", style="yellow") for note in comparison.notes]
+    return Group(*(Text(line, style="dim") for line in lines), *notes)
+
+
+def comparison_csv(comparison: Comparison) -> str:
+    """Every field of every row, with all digits."""
+    return csv_text(ROW_FIELDS, (astuple(row) for row in comparison.rows))
+
+
+def result_table(result: Any) -> RenderableType:
+    """What a training run came to."""
+    pairs = [
+        ("run", str(result.run)),
+        ("status", result.status),
+        ("epochs", count(result.epochs)),
+        ("val top-1", MISSING if result.val_top1 is None else f"{percent(result.val_top1)} %"),
+        ("time", duration(result.seconds)),
+        ("speed", f"{count(result.images_per_s)} images/s"),
+    ]
+    return key_values(pairs)
+
+
+def dry_run_table(dry: DryRun) -> RenderableType:
+    """What a run would be."""
+    budget = f" of {count(dry.max_params)} allowed" if dry.max_params is not None else ""
+    pairs = [
+        ("recipe", f"{dry.name} ({dry.role})"),
+        ("data", f"{dry.dataset}: {count(dry.train_images)} training, {count(dry.val_images)} validation images"),
+        ("device", f"{dry.device}, {dry.precision}"),
+        ("teacher", dry.teacher or ""),
+        ("batch", f"{_shape(dry.input_shape)} -> {_shape(dry.output_shape)}"),
+        ("parameters", f"{count(dry.params)}{budget}"),
+        ("GMACs", "" if dry.gmacs is None else f"{_significant(dry.gmacs)} an image"),
+        ("steps", f"{count(dry.steps_per_epoch)} an epoch, {count(dry.epochs)} epochs"),
+        ("memory", "" if dry.memory_mb is None else f"{count(dry.memory_mb)} MB at the peak"),
+        ("step", "" if dry.seconds_per_step is None else f"{1000 * dry.seconds_per_step:,.1f} ms"),
+        ("whole run", "" if dry.seconds is None else f"about {duration(dry.seconds)}, without validation"),
+    ]
+    notes = [Text(f"note: {plain(note)}", style="yellow") for note in dry.notes]
+    return Group(key_values([pair for pair in pairs if pair[1]]), *notes)
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(str(size) for size in shape)
+
+
+def models_table(models: Sequence[ModelRow], width: int) -> RenderableType:
+    """Networks by name."""
+    columns = [
+        Column("name", [row.name for row in models], words=True, style="bold"),
+        Column("role", [row.role for row in models], words=True),
+        Column("source", [row.source for row in models], words=True),
+        Column("params", [count(row.params) for row in models]),
+        Column("GMACs", [_significant(row.gmacs) for row in models]),
+        Column("input", [f"{row.input_size}x{row.input_size}" for row in models]),
+        Column("classes", [count(row.num_classes) for row in models]),
+    ]
+    return stacked(columns, width, row_styles=[_ROLE_STYLES.get(row.role, "") for row in models])
+
+
+def layers_table(summary: ModelSummary, width: int) -> RenderableType:
+    """A network layer by layer, and its sums."""
+    layers = summary.layers
+    columns = [
+        Column("layer", [layer.name for layer in layers], words=True, style="bold"),
+        Column("kind", [layer.kind for layer in layers], words=True),
+        Column("output", [_shape(layer.output_shape) for layer in layers]),
+        Column("params", [count(layer.params) for layer in layers]),
+        Column("MACs", [count(layer.macs) for layer in layers]),
+    ]
+    model = summary.model
+    total = (
+        f"{plain(model.name)}: {count(model.params)} parameters, {_significant(model.gmacs)} GMACs "
+        f"at {model.input_size}x{model.input_size}, {model.num_classes} classes"
+    )
+    return Group(stacked(columns, width), Text(), Text(total))
+
+
+def recipes_table(recipes: Sequence[RecipeRow], width: int) -> RenderableType:
+    """Bundled recipes by name."""
+    columns = [
+        Column("name", [row.name for row in recipes], words=True, style="bold"),
+        Column("role", [row.role for row in recipes], words=True),
+        Column("dataset", [row.dataset for row in recipes], words=True),
+        Column("model", [row.model for row in recipes], words=True),
+        Column("objective", [row.objective for row in recipes], words=True),
+        Column("teacher", [row.teacher or MISSING for row in recipes], words=True),
+        Column("epochs", [count(row.epochs) for row in recipes]),
+    ]
+    return stacked(columns, width, row_styles=[_ROLE_STYLES.get(row.role, "") for row in recipes])
+
+
+def banks_table(banks: Sequence[BankRow], width: int) -> RenderableType:
+    """Stored teacher logits."""
+    columns = [
+        Column("bank", [Path(row.path).name for row in banks], words=True, style="bold"),
+        Column("teacher", [row.teacher for row in banks], words=True),
+        Column("dataset", [row.dataset for row in banks], words=True),
+        Column("images", [count(row.images) for row in banks]),
+        Column("views", [count(row.views) for row in banks]),
+        Column("dtype", [row.dtype for row in banks], words=True),
+        Column("size\nMB", [fixed(row.size_mb, 1) for row in banks]),
+        Column("status", [row.status for row in banks], words=True),
+    ]
+    return stacked(columns, width)
+
+
+def doctor_table(checks: Sequence[Check]) -> RenderableType:
+    """What is here, what is not, and how to get it; grouped by topic."""
+    marks = {"ok": ("ok", "green"), "absent": ("–", "yellow"), "broken": ("broken", "bold red")}
+    topics: Mapping[str, list[Check]] = {}
+    for check in checks:
+        topics.setdefault(check.topic, []).append(check)  # type: ignore[attr-defined]
+    name_width = max((len(check.name) for check in checks), default=0)
+    lines: list[Text] = []
+    for topic, members in topics.items():
+        lines.append(Text(topic, style="bold"))
+        for check in members:
+            mark, style = marks[check.status]
+            detail = plain(check.detail) + (f"\n{'':{name_width + 12}}{check.fix}" if check.fix else "")
+            lines.append(Text.assemble("  ", (f"{mark:<6}", style), f"  {check.name:<{name_width}}  ", detail))
+    return Group(*lines)

@@ -1,0 +1,24 @@
+"""Runs are folders: made, opened, locked, listed, and read. Needs no torch."""
+
+from __future__ import annotations
+
+from distill.runs.find import create_run, list_damaged, list_runs, open_run
+from distill.runs.folder import RunFolder
+from distill.runs.info import RunInfo, Status, git_state, package_versions
+from distill.runs.lock import Lock, Owner, process_alive, utc_now
+
+__all__ = [
+    "Lock",
+    "Owner",
+    "RunFolder",
+    "RunInfo",
+    "Status",
+    "create_run",
+    "git_state",
+    "list_damaged",
+    "list_runs",
+    "open_run",
+    "package_versions",
+    "process_alive",
+    "utc_now",
+]

@@ -1,0 +1,159 @@
+"""Make, open and list runs: ``runs/<name>/<NNN>``."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from distill.errors import RunError, UsageError
+from distill.files import follow_link, sync_folder, writing
+from distill.runs.folder import RunFolder
+
+__all__ = ["create_run", "list_damaged", "list_runs", "open_run"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # as a recipe's name
+_NUMBER = re.compile(r"[0-9]{3,9}")
+_REFERENCE = re.compile(rf"(?P<name>{_NAME.pattern})(?:[/\\](?P<number>[0-9]{{1,9}}|latest))?[/\\]?")
+_LISTED = 10
+
+
+def create_run(runs_dir: Path, name: str) -> RunFolder:
+    """Make the next folder of a name; two that ask at once get different ones.
+
+    Raises:
+        UsageError: The name cannot be a folder's.
+        DistillError: The folder cannot be made.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"not a run's name: {name!r}", hint="letters, digits, '_', '-', '.', 64 at most, no '.' first")
+    parent = runs_dir / name
+    with writing(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        number = max((int(path.name) for path in _numbered(parent)), default=0)
+        while True:
+            number += 1
+            path = parent / f"{number:03d}"
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            sync_folder(parent)
+            return RunFolder(path)
+
+
+def open_run(reference: str | Path, *, runs_dir: Path, finished: bool = True) -> RunFolder:
+    """Find a run by its path, by name (the latest), or by name and number.
+
+    Args:
+        reference: ``runs/r18_small/003``, ``r18_small`` or ``r18_small/003``. A path goes before a name.
+        runs_dir: Where names are looked up.
+        finished: Accept finished runs alone. Otherwise a name means its latest run, whatever its state.
+
+    Raises:
+        RunError: There is none, it is damaged, or it is not finished; the hint says what to do.
+    """
+    text = str(reference)
+    folder = _at_path(Path(os.path.expanduser(text)), finished) if text else None
+    match = _REFERENCE.fullmatch(text)
+    if folder is None and match is not None:
+        folder = _by_name(runs_dir, match["name"], match["number"], finished)
+    if folder is None:
+        raise _not_found(text, runs_dir, name=match["name"] if match else None)
+    folder.read_info()
+    if finished and folder.status != "finished":
+        raise _unfinished(folder)
+    return folder
+
+
+def list_runs(runs_dir: Path) -> list[RunFolder]:
+    """Every readable run, by name and number; whatever else stands there is passed over."""
+    return [folder for folder in _candidates(runs_dir) if _problem(folder) is None]
+
+
+def list_damaged(runs_dir: Path) -> list[tuple[RunFolder, RunError]]:
+    """Runs that cannot be read, each with what is wrong; an empty folder, of a run that never began, is none."""
+    problems = ((folder, _problem(folder)) for folder in _candidates(runs_dir))
+    return [(folder, problem) for folder, problem in problems if problem is not None and not _never_began(folder)]
+
+
+def _problem(folder: RunFolder) -> RunError | None:
+    try:
+        folder.read_info()
+    except RunError as error:
+        return error
+    return None
+
+
+def _never_began(folder: RunFolder) -> bool:
+    return not any(path.name != "lock.json" and not path.name.startswith(".") for path in _entries(folder.path))
+
+
+def _candidates(runs_dir: Path) -> Iterator[RunFolder]:
+    for parent in sorted(_entries(runs_dir)):
+        if _NAME.fullmatch(parent.name) and parent.is_dir():
+            yield from _runs_in(parent)
+
+
+def _runs_in(parent: Path) -> list[RunFolder]:
+    return [RunFolder(path) for path in _numbered(parent) if path.is_dir() and not path.is_symlink()]
+
+
+def _numbered(parent: Path) -> list[Path]:
+    return sorted((path for path in _entries(parent) if _NUMBER.fullmatch(path.name)), key=lambda path: int(path.name))
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:  # missing, no folder, or closed to us
+        return []
+
+
+def _at_path(path: Path, finished: bool) -> RunFolder | None:
+    """The run at a path, or the latest in a folder of runs; None if neither is there."""
+    if path.name == "latest" and (target := follow_link(path)) is not None:
+        return RunFolder(target)
+    if not os.path.isdir(path):  # unlike Path.is_dir, False for names that no file can have
+        return None
+    if os.path.lexists(path / "run.json"):
+        return RunFolder(path)
+    return _latest(path, finished)
+
+
+def _by_name(runs_dir: Path, name: str, number: str | None, finished: bool) -> RunFolder | None:
+    if number is None:
+        return _latest(runs_dir / name, finished)
+    path = follow_link(runs_dir / name / "latest") if number == "latest" else runs_dir / name / f"{int(number):03d}"
+    return RunFolder(path) if path is not None and path.is_dir() else None
+
+
+def _latest(parent: Path, finished: bool) -> RunFolder | None:
+    """The last run of a name, if possible a finished one; None if there is none."""
+    begun = [folder for folder in _runs_in(parent) if not _never_began(folder)]
+    readable = [folder for folder in begun if _problem(folder) is None]
+    done = [folder for folder in readable if folder.status == "finished"] if finished else []
+    return next((folders[-1] for folders in (done, readable, begun) if folders), None)
+
+
+def _unfinished(folder: RunFolder) -> RunError:
+    status = folder.status
+    if status == "running":
+        return RunError(f"{folder} is not finished: {folder.owner} is at work", hint="wait until it has ended")
+    state = {"interrupted": "was interrupted", "failed": "has failed"}.get(status, status)
+    return RunError(f"{folder} is not finished: it {state}", hint=f"go on with it: {folder.resume_command()}")
+
+
+def _not_found(text: str, runs_dir: Path, *, name: str | None) -> RunError:
+    names = sorted(parent.name for parent in _entries(runs_dir) if _NAME.fullmatch(parent.name) and _runs_in(parent))
+    if not names:
+        return RunError(f"no run {text!r}: there are none in {runs_dir}", hint="make one: distill quickstart")
+    if name in names:
+        numbers = ", ".join(folder.path.name for folder in _runs_in(runs_dir / name)[-_LISTED:])
+        return RunError(f"no run {text!r} in {runs_dir}", hint=f"of {name} there are {numbers}")
+    near = difflib.get_close_matches(name or Path(text).name, names, n=1)
+    guess = f"did you mean {near[0]!r}? " if near else ""
+    more = ", ..." if len(names) > _LISTED else ""
+    return RunError(f"no run {text!r} in {runs_dir}", hint=f"{guess}there are {', '.join(names[:_LISTED])}{more}")

@@ -1,0 +1,194 @@
+"""A run is a folder: run.json, recipe.yaml, metrics.jsonl, timing.jsonl, run.log, checkpoints/, plots/, result.json."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distill.errors import RecipeError, RunError
+from distill.files import (
+    follow_link,
+    link_atomically,
+    read_json,
+    read_text,
+    remove_partials,
+    write_atomically,
+    write_json,
+)
+from distill.runs.info import RunInfo, Status
+from distill.runs.journal import Journal, append_bytes
+from distill.runs.lock import Lock, Owner, lock_owner, utc_now
+
+if TYPE_CHECKING:
+    from distill.recipe import Recipe
+
+__all__ = ["RunFolder"]
+
+_RESTORE = "restore the file from a copy, or start the run anew"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run, at ``runs/<name>/<NNN>``. Every file is read when asked for and written as a whole."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def name(self) -> str:
+        """The run's name: its folder's, or of a copy that stands elsewhere the copy's own."""
+        path = self.path.absolute()
+        return path.parent.name if path.name.isdecimal() else path.name
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def plots(self) -> Path:
+        """The folder of plots."""
+        return self.path / "plots"
+
+    @contextlib.contextmanager
+    def lock(self, *, wait_s: float = 0.0) -> Iterator[Lock]:
+        """Hold the run for this process, and clear away what a killed one left half-written.
+
+        Raises:
+            RunError: ``runs/x/003 is in use by process 123 on host H``.
+        """
+        with Lock(self.path / "lock.json", subject=str(self.path), wait_s=wait_s) as lock:
+            remove_partials(self.path)
+            yield lock
+
+    @property
+    def owner(self) -> Owner | None:
+        """The living process that holds the run, if any."""
+        return lock_owner(self.path / "lock.json")
+
+    @property
+    def status(self) -> Status:
+        """How the run stands: ``running`` only while its process lives, ``interrupted`` if that died."""
+        written = self.read_info().status
+        return "interrupted" if written == "running" and self.owner is None else written
+
+    @property
+    def info(self) -> RunInfo:
+        """The content of run.json."""
+        return self.read_info()
+
+    def read_info(self) -> RunInfo:
+        """The content of run.json.
+
+        Raises:
+            RunError: It is missing or damaged.
+        """
+        path = self.path / "run.json"
+        return RunInfo.from_json(read_json(path, hint=_RESTORE), source=path)
+
+    def write_info(self, **changes: Any) -> RunInfo:
+        """Change run.json, or begin it; names that are no field of :class:`RunInfo` are kept as they are."""
+        path = self.path / "run.json"
+        before = self.read_info() if path.exists() else RunInfo(name=self.name)
+        info = before.updated(**changes)
+        RunInfo.from_json(info.to_json(), source=path)
+        write_json(path, info.to_json())
+        return info
+
+    def recipe(self) -> Recipe:
+        """The resolved recipe.
+
+        Raises:
+            RunError: recipe.yaml is missing or damaged.
+        """
+        from distill.recipe import parse_recipe  # noqa: PLC0415  (status and lists need no pydantic)
+
+        path = self.path / "recipe.yaml"
+        text = read_text(path, hint=_RESTORE)
+        try:
+            return parse_recipe(text, source=str(path))
+        except RecipeError as cause:  # not the user's spelling: this file is distill's own
+            raise RunError(cause.message, hint=cause.hint or _RESTORE) from cause
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Write recipe.yaml with every default spelled out."""
+        from distill.recipe import dump_recipe  # noqa: PLC0415
+
+        write_atomically(self.path / "recipe.yaml", dump_recipe(recipe))
+
+    def append_metrics(self, entry: dict[str, Any]) -> None:
+        """Add an epoch to metrics.jsonl; what it holds is the same on every repeat of the run."""
+        self._metrics.append(entry)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """One object an epoch."""
+        return self._metrics.read()
+
+    def truncate_metrics(self, epochs_kept: int) -> None:
+        """Go back to the first ``epochs_kept`` epochs.
+
+        Raises:
+            RunError: There are fewer.
+        """
+        if (found := self._metrics.truncate(epochs_kept)) < epochs_kept:
+            raise RunError(
+                f"{self._metrics.path}: damaged: {found} epochs where the checkpoint has {epochs_kept}", hint=_RESTORE
+            )
+
+    def append_timing(self, entry: dict[str, Any]) -> None:
+        """Add an epoch to timing.jsonl: what differs from repeat to repeat."""
+        self._timing.append(entry)
+
+    def timing(self) -> list[dict[str, Any]]:
+        """One object an epoch."""
+        return self._timing.read()
+
+    def truncate_timing(self, epochs_kept: int) -> None:
+        """Go back to the first ``epochs_kept`` epochs; fewer are left as they are."""
+        self._timing.truncate(epochs_kept)
+
+    @property
+    def _metrics(self) -> Journal:
+        return Journal(self.path / "metrics.jsonl")
+
+    @property
+    def _timing(self) -> Journal:
+        return Journal(self.path / "timing.jsonl")
+
+    def log(self, text: str) -> None:
+        """Add text to run.log, with the time; where that fails, nothing that matters is lost, and the run goes on."""
+        lines = "".join(f"{utc_now()} {line}\n" for line in text.splitlines() or [""])
+        with contextlib.suppress(OSError):
+            append_bytes(self.path / "run.log", lines.encode(errors="backslashreplace"), sync=False)
+
+    def result(self) -> dict[str, Any]:
+        """The content of result.json.
+
+        Raises:
+            RunError: It is missing or damaged.
+        """
+        return read_json(
+            self.path / "result.json", hint=f"measure it again: distill evaluate {shlex.quote(str(self.path))}"
+        )
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """Write result.json."""
+        write_json(self.path / "result.json", result)
+
+    def point_latest(self) -> None:
+        """Make ``latest`` beside this run point at it, unless it points at a later one."""
+        link = self.path.parent / "latest"
+        current = follow_link(link)
+        if current is None or not current.name.isdecimal() or int(current.name) <= int(self.path.name):
+            link_atomically(link, self.path.name)
+
+    def resume_command(self) -> str:
+        """The command line that goes on with this run."""
+        verb = "teacher-finetune" if self.read_info().role == "teacher" else "student"
+        return f"distill {verb} --resume {shlex.quote(str(self.path))}"

@@ -1,0 +1,159 @@
+"""Build a bank: run a teacher over planned views of the training images, once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from distill.assess import assess_trained
+from distill.data.batches import Loader
+from distill.data.plan import View, plan_view, table_view, view_checksum
+from distill.data.splits import Splits
+from distill.evaluate.cost import model_cost
+from distill.evaluate.latency import measure_latency
+from distill.recipe import AugmentSpec, Recipe, dump_recipe
+from distill.teaching.bank import Bank, BankInfo
+from distill.teaching.key import BankKey, augmentation_key
+from distill.teaching.live import CPU_ASK_BATCH, ask, round_logits
+from distill.train.events import Event, Note, StageProgress
+from distill.train.trained import Trained
+
+__all__ = ["BuildCost", "bank_key", "bank_path", "build_bank", "estimate", "planned_view"]
+
+_GPU_ASK_BATCH = 512
+_STAGE = "asking the teacher"
+
+
+def bank_key(teacher: Trained, splits: Splits, recipe: Recipe) -> BankKey:
+    """The identity of the bank that this teacher would build for this student's recipe."""
+    augment = recipe.augment
+    return BankKey(
+        teacher=teacher.sha256,
+        data=splits.fingerprint,
+        image_size=recipe.data.image_size,
+        normalize={
+            "mean": list(teacher.normalize.mean),
+            "std": list(teacher.normalize.std),
+            "input_size": teacher.normalize.input_size,
+        },
+        augment=augmentation_key(augment),
+        view_seed=None if augment.views == "all" else augment.view_seed,
+        dtype=recipe.teacher.logits_dtype,
+        precision=teacher.precision,
+    )
+
+
+def bank_path(teacher: Trained, key: BankKey) -> Path:
+    """Where a bank lives: in its teacher's run folder, by its key."""
+    return teacher.run.path / "banks" / key.digest()[:16]
+
+
+def planned_view(augment: AugmentSpec, *, n: int, image_size: int, row: int) -> View:
+    """What a bank's row ``row`` shows: a drawn view, or one entry of the table of all crops and flips."""
+    if augment.views == "all":
+        return table_view(augment, n=n, image_size=image_size, row=row)
+    return plan_view(augment, n=n, image_size=image_size, view=row)
+
+
+def build_bank(
+    teacher: Trained, splits: Splits, recipe: Recipe, *, views: int, path: Path | None = None
+) -> Iterator[Event]:
+    """Store ``views`` views, going on where an earlier build stopped; a complete bank is left as it is.
+
+    Raises:
+        RunError: Another process is building this bank, or it is damaged.
+        UsageError: ``path`` holds a bank of something else.
+    """
+    key = bank_key(teacher, splits, recipe)
+    path = path or bank_path(teacher, key)
+    count = len(splits.train)
+    if (path / "bank.json").is_file():
+        bank = Bank.open(path)
+        bank.require(key, views=0, teachers_own=True)
+    else:
+        bank = Bank.create(path, BankInfo(key=key, images=count, classes=teacher.classes))
+    if bank.info.views >= views and bank.info.teacher:
+        return
+    with bank.writing():
+        if not bank.info.teacher:
+            yield Note(f"measuring the teacher on the test set for the bank {path}")
+            bank.set_teacher(*_describe(teacher, splits))
+        yield from _fill(bank, teacher, splits, recipe, views)
+
+
+def _fill(bank: Bank, teacher: Trained, splits: Splits, recipe: Recipe, views: int) -> Iterator[Event]:
+    loader = Loader(splits.train, device=teacher.device, fill=splits.fill)
+    count = len(splits.train)
+    rows = range(bank.info.views, views)
+    for number, row in enumerate(rows):
+        view = planned_view(recipe.augment, n=count, image_size=recipe.data.image_size, row=row)
+        answers = np.empty((count, len(teacher.classes)), dtype=bank.info.key.dtype)
+        for start, logits in _answers(loader, teacher, view, bank.info.key.dtype):
+            answers[start : start + len(logits)] = logits
+            yield StageProgress(_STAGE, number * count + start + len(logits), len(rows) * count)
+        bank.append_view(answers, view_checksum(view))
+
+
+def _answers(loader: Loader, teacher: Trained, view: View, dtype: str) -> Iterator[tuple[int, np.ndarray]]:
+    size = CPU_ASK_BATCH if teacher.device.type == "cpu" else _GPU_ASK_BATCH
+    for start, images in loader.in_order(view, batch_size=size):
+        yield start, round_logits(ask(teacher, images), dtype).cpu().numpy()
+
+
+def _describe(teacher: Trained, splits: Splits) -> tuple[dict[str, Any], np.ndarray]:
+    """What ``compare`` shows of a teacher that is not there, and its logits on the test set."""
+    assessment = assess_trained(teacher, splits)
+    side = teacher.normalize.input_size
+    cost = model_cost(teacher.module, side)
+    timings = measure_latency({"teacher": teacher.network}, {"teacher": (3, side, side)}, device=teacher.device)
+    latency = {
+        str(size): {"median_ms": timing.median_ms, "p90_ms": timing.p90_ms, "n": timing.n}
+        for size, timing in timings["teacher"].items()
+    }
+    about = {
+        "name": teacher.recipe.name,
+        "recipe": dump_recipe(teacher.recipe),
+        "dataset": teacher.recipe.data.name,
+        "test_top1": assessment.result.top1,
+        "test_ece": assessment.result.ece,
+        "test_images": assessment.result.n,
+        "params": cost.params,
+        "gmacs": cost.macs / 1e9,
+        "size_mb": cost.size_mb,
+        "latency_ms": latency,
+        "latency_device": str(teacher.device),
+        "threads": torch.get_num_threads(),
+    }
+    return about, assessment.logits
+
+
+@dataclass(frozen=True)
+class BuildCost:
+    """What a bank will cost: seconds of asking, from a few timed batches, and bytes on disk."""
+
+    seconds: float
+    disk_bytes: int
+
+
+def estimate(teacher: Trained, splits: Splits, recipe: Recipe, *, views: int) -> BuildCost:
+    """Time two batches (the first warms up) and multiply."""
+    loader = Loader(splits.train, device=teacher.device, fill=splits.fill)
+    view = planned_view(recipe.augment, n=len(splits.train), image_size=recipe.data.image_size, row=0)
+    started, asked = 0.0, 0
+    for number, (_, logits) in enumerate(_answers(loader, teacher, view, "float32")):
+        if number == 0:
+            started = time.perf_counter()
+            continue
+        asked += len(logits)
+        if number == 2:
+            break
+    per_image = (time.perf_counter() - started) / asked if asked else 0.0
+    count = len(splits.train)
+    itemsize = np.dtype(recipe.teacher.logits_dtype).itemsize
+    return BuildCost(per_image * count * views, count * views * len(teacher.classes) * itemsize)

@@ -1,0 +1,63 @@
+"""A teacher that was asked before: logits looked up in a bank by view and image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.data.batches import Batch
+from distill.teaching.bank import Bank
+
+__all__ = ["EnsembleTeacher", "StoredTeacher"]
+
+_RESIDENT_BYTES = {"cpu": 2 << 30, "cuda": 8 << 30, "mps": 1 << 30}  # a bank up to this lies where the student learns
+
+
+class StoredTeacher:
+    """Looks a batch's logits up in a bank, on the student's device where the bank fits there."""
+
+    def __init__(self, bank: Bank, *, device: torch.device, views: int) -> None:
+        self.bank = bank
+        self._device = device
+        self._images = bank.info.images
+        self._resident: Tensor | None = None
+        self._mapped: dict[int, np.ndarray] = {}
+        if views * bank.info.view_bytes <= _RESIDENT_BYTES[device.type]:
+            stacked = np.concatenate([bank.view(row) for row in range(views)])
+            self._resident = torch.from_numpy(stacked).to(device)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Teacher logits of a batch: float32 ``(B, C)``."""
+        if self._resident is not None:
+            where = (batch.rows * self._images + batch.index).to(self._device, non_blocking=True)
+            return self._resident.index_select(0, where).float()
+        return self._read(batch.rows.numpy(), batch.index.numpy())
+
+    def _read(self, rows: np.ndarray, index: np.ndarray) -> Tensor:
+        found = np.empty((len(index), len(self.bank.info.classes)), dtype=np.float32)
+        for row in np.unique(rows):
+            here = rows == row
+            found[here] = self._view(int(row))[index[here]]
+        return torch.from_numpy(found).to(self._device, non_blocking=True)
+
+    def _view(self, row: int) -> np.ndarray:
+        if row not in self._mapped:
+            if len(self._mapped) > 512:  # mapped files are handles
+                self._mapped.clear()
+            self._mapped[row] = self.bank.view(row)
+        return self._mapped[row]
+
+
+class EnsembleTeacher:
+    """The weighted mean of several teachers' logits."""
+
+    def __init__(self, teachers: Sequence[StoredTeacher], weights: Sequence[float]) -> None:
+        total = sum(weights)
+        self._teachers = [(teacher, weight / total) for teacher, weight in zip(teachers, weights, strict=True)]
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Teacher logits of a batch: float32 ``(B, C)``."""
+        return torch.stack([teacher.logits(batch) * weight for teacher, weight in self._teachers]).sum(0)

@@ -1,0 +1,78 @@
+"""From a recipe's ``optim`` section to a torch optimiser, with a learning rate for each depth of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from distill.recipe.optimization import OptimSpec
+
+__all__ = ["OPTIMIZERS", "build_optimizer", "parameter_groups"]
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "radam": torch.optim.RAdam,
+    "nadam": torch.optim.NAdam,
+    "adamax": torch.optim.Adamax,
+    "adadelta": torch.optim.Adadelta,
+    "adagrad": torch.optim.Adagrad,
+    "rmsprop": torch.optim.RMSprop,
+}
+_FUSED_ON_CUDA = ("sgd", "adam", "adamw", "adagrad")
+_OURS = {
+    "name", "lr", "weight_decay", "decay_norm_and_bias", "backbone_lr_scale", "layer_decay", "lookahead",
+}  # fmt: skip
+
+
+def build_optimizer(
+    module: nn.Module, spec: OptimSpec, *, head: Iterable[str], stages: Sequence[str], device: torch.device
+) -> Optimizer:
+    """The optimiser over all of ``module``'s parameters.
+
+    Args:
+        head: Names of the classifier's parameters: they learn at ``spec.lr``.
+        stages: Name prefixes of the backbone's stages in depth order, for ``spec.layer_decay``.
+    """
+    options = {key: value for key, value in spec.model_dump(exclude=_OURS).items()}
+    if device.type == "cuda" and spec.name in _FUSED_ON_CUDA:
+        options["fused"] = True
+    if spec.name == "sgd" and spec.momentum == 0.0:
+        options["nesterov"] = False  # torch refuses Nesterov without momentum; without momentum it has no meaning
+    groups = parameter_groups(module, spec, head=head, stages=stages)
+    optimizer = OPTIMIZERS[spec.name](groups, lr=spec.lr, weight_decay=spec.weight_decay, **options)
+    if spec.lookahead is None:
+        return optimizer
+    from timm.optim import Lookahead
+
+    return Lookahead(optimizer, alpha=spec.lookahead.alpha, k=spec.lookahead.k)
+
+
+def parameter_groups(
+    module: nn.Module, spec: OptimSpec, *, head: Iterable[str], stages: Sequence[str]
+) -> list[dict[str, object]]:
+    """Parameters by learning rate and weight decay, in the module's order.
+
+    A backbone parameter of stage s of S learns at ``lr * backbone_lr_scale * layer_decay ** (S - s)``; with
+    ``decay_norm_and_bias: false``, vectors and scalars have no weight decay.
+    """
+    head_names = frozenset(head)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        scale = 1.0
+        if name not in head_names:
+            scale = spec.backbone_lr_scale * spec.layer_decay ** _stages_above(name, stages)
+        decays = parameter.ndim > 1 or spec.decay_norm_and_bias
+        groups.setdefault((spec.lr * scale, spec.weight_decay if decays else 0.0), []).append(parameter)
+    return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]
+
+
+def _stages_above(name: str, stages: Sequence[str]) -> int:
+    for depth, prefix in enumerate(stages):
+        if name == prefix or name.startswith(prefix + "."):
+            return len(stages) - depth
+    return len(stages)  # what belongs to no stage is the stem

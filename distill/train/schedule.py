@@ -1,0 +1,135 @@
+"""From a recipe's ``schedule`` section to learning rates, one for each step."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
+
+from distill.recipe.optimization import (
+    Constant,
+    Cosine,
+    Exponential,
+    MultiStep,
+    OneCycle,
+    Plateau,
+    ScheduleSpec,
+    WarmRestarts,
+)
+
+__all__ = ["Schedule", "build_schedule", "factor_at", "warmup_steps"]
+
+Factor = Callable[[float], float]
+
+
+class Schedule:
+    """Learning rates of a run: ``step_done`` after every step, ``epoch_done`` after every validation."""
+
+    def __init__(self, by_step: LambdaLR | OneCycleLR, plateau: ReduceLROnPlateau | None, warmup: int, monitor: str):
+        self._by_step = by_step
+        self._plateau = plateau
+        self._warmup = warmup
+        self._monitor = monitor
+        self._steps = 0
+
+    def step_done(self) -> None:
+        """Move to the next step's learning rate."""
+        self._steps += 1
+        if self._plateau is None or self._steps <= self._warmup:
+            self._by_step.step()
+
+    def epoch_done(self, metrics: dict[str, float]) -> None:
+        """Let a plateau schedule look at the epoch's metrics."""
+        if self._plateau is not None and self._steps >= self._warmup:
+            watched = metrics.get(self._monitor, metrics["train_loss"])
+            self._plateau.step(watched)
+
+    def state_dict(self) -> dict[str, Any]:
+        plateau = None if self._plateau is None else _plain(self._plateau.state_dict())
+        return {"steps": self._steps, "by_step": _plain(self._by_step.state_dict()), "plateau": plateau}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._steps = state["steps"]
+        self._by_step.load_state_dict(state["by_step"])
+        if self._plateau is not None:
+            self._plateau.load_state_dict(state["plateau"])
+
+
+def build_schedule(spec: ScheduleSpec, optimizer: Optimizer, *, epochs: int, steps_per_epoch: int) -> Schedule:
+    """The schedule of a run of ``epochs * steps_per_epoch`` steps; it sets the first step's learning rate."""
+    total = epochs * steps_per_epoch
+    if isinstance(spec, OneCycle):
+        return Schedule(_one_cycle(spec, optimizer, total), None, 0, "val_loss")
+    warmup = warmup_steps(spec, epochs=epochs, steps_per_epoch=steps_per_epoch)
+    plateau = _plateau(spec, optimizer) if isinstance(spec, Plateau) else None
+    base_lr = max(group["lr"] for group in optimizer.param_groups)
+    after = factor_at(spec, base_lr=base_lr, steps=max(total - warmup, 1), steps_per_epoch=steps_per_epoch, warmup=warmup)
+    by_step = LambdaLR(optimizer, lambda step: (step + 1) / warmup if step < warmup else after(step - warmup))
+    return Schedule(by_step, plateau, warmup, getattr(spec, "monitor", "val_loss"))
+
+
+def warmup_steps(spec: ScheduleSpec, *, epochs: int, steps_per_epoch: int) -> int:
+    """Steps of the linear rise, never more than the run has."""
+    return round(min(getattr(spec, "warmup_epochs", 0.0), epochs) * steps_per_epoch)
+
+
+def factor_at(spec: ScheduleSpec, *, base_lr: float, steps: int, steps_per_epoch: int, warmup: int = 0) -> Factor:
+    """What the learning rate is multiplied by, as a function of the steps since the warm-up ended.
+
+    Milestones and decays count epochs from the start of the run, warm-up included; a cosine spans what is left.
+    """
+    match spec:
+        case Constant() | Plateau():
+            return lambda step: 1.0
+        case MultiStep(milestones=milestones, gamma=gamma):
+            ends = sorted(milestone * steps_per_epoch for milestone in milestones)
+            return lambda step: gamma ** bisect_right(ends, step + warmup)
+        case Exponential(gamma=gamma):
+            return lambda step: gamma ** ((step + warmup) // steps_per_epoch)
+        case Cosine(min_lr=min_lr):
+            return lambda step: _cosine(step / steps, min_lr / base_lr)
+        case WarmRestarts():
+            return _warm_restarts(spec, min_lr=spec.min_lr / base_lr, steps_per_epoch=steps_per_epoch)
+    raise AssertionError(f"no factor for {spec.kind}")
+
+
+def _cosine(progress: float, floor: float) -> float:
+    return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def _warm_restarts(spec: WarmRestarts, *, min_lr: float, steps_per_epoch: int) -> Factor:
+    def factor(step: float) -> float:
+        length = spec.first_cycle_epochs * steps_per_epoch
+        while step >= length:
+            step -= length
+            length *= spec.cycle_factor
+        return _cosine(step / length, min_lr)
+
+    return factor
+
+
+def _one_cycle(spec: OneCycle, optimizer: Optimizer, total: int) -> OneCycleLR:
+    has_momentum = all("momentum" in group or "betas" in group for group in optimizer.param_groups)
+    return OneCycleLR(
+        optimizer,
+        max_lr=[group["lr"] for group in optimizer.param_groups],
+        total_steps=total + 1,  # torch counts the rate after the last step too
+        pct_start=spec.warmup_fraction,
+        div_factor=spec.initial_divisor,
+        final_div_factor=spec.final_divisor,
+        cycle_momentum=spec.cycle_momentum and has_momentum,
+    )
+
+
+def _plateau(spec: Plateau, optimizer: Optimizer) -> ReduceLROnPlateau:
+    mode = "max" if spec.monitor == "val_top1" else "min"
+    return ReduceLROnPlateau(optimizer, mode=mode, factor=spec.factor, patience=spec.patience, min_lr=spec.min_lr)
+
+
+def _plain(state: dict[str, Any]) -> dict[str, Any]:
+    """Without functions and methods: what torch.load(weights_only=True) accepts and load_state_dict sets again."""
+    return {key: value for key, value in state.items() if not callable(value) and key != "lr_lambdas"}

@@ -1,0 +1,35 @@
+"""One named generator for each use of chance: what one part draws never shifts another."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+__all__ = ["derive_seed", "restore_generators", "seed_generators", "snapshot_generators"]
+
+
+def derive_seed(seed: int, use: str) -> int:
+    """A 63-bit seed for one use (``"init"``, ``"dropout"``), the same on every machine."""
+    digest = hashlib.sha256(f"{use}\x1f{seed}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def seed_generators(seed: int, *, rank: int = 0) -> None:
+    """Seed torch's default generators, which in training serve dropout alone; each rank draws its own."""
+    torch.manual_seed(derive_seed(seed, f"dropout/{rank}"))
+
+
+def snapshot_generators(device: torch.device) -> dict[str, torch.Tensor]:
+    """The state of the default generators that a step on ``device`` draws from."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def restore_generators(states: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Undo everything drawn since :func:`snapshot_generators`."""
+    torch.set_rng_state(states["cpu"].cpu())
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"].cpu(), device)

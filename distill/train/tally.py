@@ -1,0 +1,78 @@
+"""An epoch's sums, kept on the device, so that no step waits for a number to reach the host."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from distill.errors import RunError
+from distill.objectives import LossParts
+
+__all__ = ["Tally"]
+
+
+class Tally:
+    """Sums of loss, its parts and top-1 hits over an epoch, and the first step whose loss was not finite."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._dtype = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
+        self._device = device
+        self._names: tuple[str, ...] = ()
+        self._sums: Tensor | None = None
+        self._bad: Tensor | None = None
+
+    def add(self, result: LossParts, logits: Tensor, labels: Tensor, *, step: int) -> None:
+        """Count one batch; ``logits`` are ``(B, C)``, ``labels`` ``(B,)``."""
+        images = labels.shape[0]
+        values = [result.loss.detach(), *result.parts.values()]
+        means = torch.stack([value.detach().to(self._dtype) for value in values])
+        hits = (logits.detach().argmax(1) == labels).sum().to(self._dtype)
+        row = torch.cat([means * images, hits[None], torch.full_like(hits[None], images)])
+        if self._sums is None:
+            self._names = ("loss", *result.parts)
+            self._sums = torch.zeros_like(row)
+            self._bad = torch.full((1 + len(values),), -1.0, dtype=self._dtype, device=self._device)
+        self._sums += row
+        here = torch.cat([torch.full_like(means[:1], step), means])
+        is_first = ~means[0].isfinite() & (self._bad[0] < 0)
+        self._bad = torch.where(is_first, here, self._bad)
+
+    def check_finite(self, *, epoch: int, lr: float) -> None:
+        """Raise if a loss since the epoch began was not finite (waits for the device).
+
+        Raises:
+            RunError: with the epoch, the step, the learning rate and the parts of the loss.
+        """
+        if self._bad is None:
+            return
+        step, *values = self._bad.tolist()
+        if step < 0:
+            return
+        parts = ", ".join(f"{name} {value:g}" for name, value in zip(self._names, values, strict=True))
+        raise RunError(
+            f"the loss is not finite at epoch {epoch + 1}, step {int(step) + 1}: {parts}; learning rate {lr:g}",
+            hint="lower optim.lr, add schedule.warmup_epochs or train.clip_norm, or set train.precision=fp32; "
+            "the best checkpoint so far is kept",
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """Means over the epoch: ``train_loss``, ``train_<part>``, ``train_top1`` (waits for the device)."""
+        assert self._sums is not None, "an epoch without a step"
+        *totals, hits, images = self._sums.tolist()
+        means = {f"train_{name}": total / images for name, total in zip(self._names, totals, strict=True)}
+        return means | {"train_top1": hits / images}
+
+    def reduce(self, all_reduce) -> None:
+        """Add up the sums of all ranks."""
+        if self._sums is not None:
+            self._sums = all_reduce(self._sums, reduce_op="sum")
+
+    def state_dict(self) -> dict[str, object]:
+        tensors = {"sums": self._sums, "bad": self._bad}
+        return {"names": list(self._names)} | {key: None if t is None else t.cpu() for key, t in tensors.items()}
+
+    def load_state_dict(self, state: dict) -> None:
+        self._names = tuple(state["names"])
+        self._sums, self._bad = (
+            None if state[key] is None else state[key].to(self._device, self._dtype) for key in ("sums", "bad")
+        )

@@ -1,0 +1,100 @@
+"""From a run folder back to the network it trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from distill.devices import autocast, resolve_precision
+from distill.errors import RunError
+from distill.fingerprint import state_sha256
+from distill.models import Normalize, build_model, build_normalize
+from distill.recipe import Recipe
+from distill.runs import RunFolder
+from distill.train.checkpoint import Checkpoint, best_checkpoint, load_checkpoint
+
+__all__ = ["Trained", "load_trained", "shipped_checkpoint"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network, frozen, in eval mode, with what it expects of its input.
+
+    Attributes:
+        run: The run folder it came from.
+        sha256: Of its weights and buffers.
+        precision: ``fp32``, ``bf16`` or ``fp16``: what its forward pass runs in on its device.
+    """
+
+    run: RunFolder
+    recipe: Recipe
+    module: nn.Module
+    normalize: Normalize
+    classes: tuple[str, ...]
+    sha256: str
+    device: torch.device
+    precision: str
+
+    @torch.no_grad()
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Logits ``(B, C)`` float32 of pixels ``(B, 3, S, S)``, uint8 or float in 0..255."""
+        return self.network(self.normalize(pixels).contiguous(memory_format=torch.channels_last)).float()
+
+    @property
+    def network(self) -> nn.Module:
+        """The network alone, in its precision, for inputs that are normalised already: what is timed."""
+        return self.module if self.precision == "fp32" else _Autocast(self.module, self.device, self.precision)
+
+
+class _Autocast(nn.Module):
+    def __init__(self, module: nn.Module, device: torch.device, precision: str) -> None:
+        super().__init__()
+        self.module, self._device, self._precision = module, device, precision
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        with autocast(self._device, self._precision):
+            return self.module(inputs)
+
+
+def shipped_checkpoint(run: RunFolder) -> Checkpoint:
+    """The checkpoint a run ships: its best epoch by validation, its last where nothing was validated.
+
+    Raises:
+        RunError: There is none, or it is damaged.
+    """
+    return load_checkpoint(best_checkpoint(run.checkpoints))
+
+
+def load_trained(run: RunFolder, *, device: torch.device, precision: str | None = None) -> Trained:
+    """Load the best checkpoint of a run (the last one where nothing was validated).
+
+    Raises:
+        RunError: The folder has no whole checkpoint, or it does not fit the recipe beside it.
+    """
+    recipe = run.recipe()
+    checkpoint = shipped_checkpoint(run)
+    classes = tuple(run.info.data["classes"])
+    # The weights come from the checkpoint: a pretrained download is not repeated.
+    spec = recipe.model.model_copy(update={"weights": "none"}) if recipe.model.source == "timm" else recipe.model
+    module = build_model(spec, num_classes=len(classes))
+    try:
+        module.load_state_dict(checkpoint.model_state)
+    except RuntimeError as error:
+        raise RunError(
+            f"{checkpoint.path}: the weights do not fit the recipe beside them",
+            hint=f"was {run.path / 'recipe.yaml'} edited? ({str(error).splitlines()[-1].strip()})",
+        ) from error
+    module.eval().requires_grad_(False)
+    normalize = build_normalize(spec, mean=(0.0,) * 3, std=(1.0,) * 3)
+    return Trained(
+        run=run,
+        recipe=recipe,
+        module=module.to(device, memory_format=torch.channels_last),
+        normalize=normalize,
+        classes=classes,
+        sha256=state_sha256(checkpoint.model_state),
+        device=device,
+        precision=precision or resolve_precision("auto", device).name,
+    )

@@ -1,0 +1,134 @@
+"""Residual networks of basic blocks (arXiv:1512.03385) by hyper-parameters: blocks, channels, kernels, pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["PadSkip", "ResNet", "resnet"]
+
+
+class PadSkip(nn.Module):
+    """A skip without parameters: every ``stride``-th pixel, new channels filled with zeros on both sides (option A)."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
+        super().__init__()
+        if out_channels < in_channels:
+            raise ValueError(f"skip: pad cannot go from {in_channels} to fewer channels ({out_channels})")
+        self.stride = stride
+        missing = out_channels - in_channels
+        self.before, self.after = missing // 2, missing - missing // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
+
+
+def _conv(i: int, o: int, kernel: int, *, stride: int = 1, bias: bool) -> nn.Conv2d:
+    return nn.Conv2d(i, o, kernel, stride=stride, padding=kernel // 2, bias=bias)
+
+
+class _BasicBlock(nn.Module):
+    def __init__(
+        self, in_channels: int, channels: int, *, stride: int, kernel: int, skip: str, skip_kernel: int, bias: bool
+    ) -> None:
+        super().__init__()
+        self.conv1 = _conv(in_channels, channels, kernel, stride=stride, bias=bias)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.act1 = nn.ReLU(inplace=True)
+        self.conv2 = _conv(channels, channels, kernel, bias=bias)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.skip: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != channels:
+            self.skip = (
+                PadSkip(in_channels, channels, stride=stride)
+                if skip == "pad"
+                else nn.Sequential(
+                    _conv(in_channels, channels, skip_kernel, stride=stride, bias=bias), nn.BatchNorm2d(channels)
+                )
+            )
+        self.act2 = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.act1(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        return self.act2(out + self.skip(x))
+
+
+class ResNet(nn.Module):
+    """Stem, stages of basic blocks, average pooling, dropout, classifier. See :func:`resnet`."""
+
+    def __init__(self, *, stem: nn.Module, stages: nn.Sequential, pool: nn.Module, dropout: float, head: nn.Linear):
+        super().__init__()
+        self.stem = stem
+        self.stages = stages
+        self.pool = pool
+        self.dropout = nn.Dropout(dropout)
+        self.head = head
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def get_classifier(self) -> nn.Module:
+        """The last layer, under timm's name for it."""
+        return self.head
+
+    def group_matcher(self, coarse: bool = False) -> dict:
+        """Depth groups as timm states them: the stem, then each stage (or each block)."""
+        return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)"}
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(self.stages(self.stem(x)))
+        return self.head(self.dropout(x.flatten(1)))
+
+
+def resnet(
+    *,
+    num_classes: int,
+    in_channels: int = 3,
+    input_size: int = 32,
+    blocks: Sequence[int] = (3, 3, 2, 3),
+    channels: Sequence[int] = (64, 128, 128, 256),
+    strides: Sequence[int] = (1, 2, 2, 2),
+    kernel: int = 3,
+    skip_kernel: int = 1,
+    skip: Literal["projection", "pad"] = "projection",
+    conv_bias: bool = False,
+    stem_channels: int | None = None,
+    pool: int | None = None,
+    dropout: float = 0.0,
+) -> nn.Module:
+    """Build a residual network for small images: a 3x3 stride-1 stem and no max-pool.
+
+    A skip has parameters only where the shape changes (convolution and batch norm, or none with ``skip="pad"``). The
+    first block of a stage has the stage's stride. ``pool`` is the window of the average pooling at the end; a window
+    smaller than the last map leaves several cells, all of which enter the classifier.
+
+    Shapes:
+        input: ``(B, in_channels, input_size, input_size)``; output: ``(B, num_classes)`` logits.
+
+    Raises:
+        ValueError: The window is larger than the last map, or the hyper-parameters' lengths differ.
+    """
+    width = stem_channels or channels[0]
+    first = _conv(in_channels, width, kernel, bias=conv_bias)
+    stem = nn.Sequential(first, nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+    stages, size = nn.Sequential(), input_size
+    for count, out, stride in zip(blocks, channels, strides, strict=True):
+        stage = nn.Sequential()
+        for step in [stride] + [1] * (count - 1):
+            stage.append(
+                _BasicBlock(
+                    width, out, stride=step, kernel=kernel, skip=skip, skip_kernel=skip_kernel, bias=conv_bias
+                )
+            )
+            width = out
+        stages.append(stage)
+        size = -(-size // stride)
+    if pool is not None and pool > size:
+        raise ValueError(f"pool {pool} is larger than the last map, {size}x{size} at input_size {input_size}")
+    cells = 1 if pool is None else (size // pool) ** 2
+    pooling = nn.AdaptiveAvgPool2d(1) if pool is None else nn.AvgPool2d(pool)
+    return ResNet(stem=stem, stages=stages, pool=pooling, dropout=dropout, head=nn.Linear(width * cells, num_classes))

@@ -1,0 +1,191 @@
+"""Any classifier of timm, fitted to small images: a CIFAR stem for ResNets, and a convolutional head."""
+
+from __future__ import annotations
+
+import difflib
+
+import timm
+import torch
+from timm.models import get_arch_name, get_pretrained_cfg, is_model, list_pretrained
+from timm.models.resnet import ResNet
+from timm.models.resnetv2 import ResNetV2
+from torch import Tensor, nn
+
+from teachers.pretrained import weights_overlay
+
+__all__ = ["ConvHead", "centre_crop", "check_name", "cifar_stem_state", "fit_cifar_stem", "timm_backbone"]
+
+
+class ConvHead(nn.Module):
+    """A head of convolutions for a backbone's last map: 3x3 to 32, 32, pool, 64, 64, pool, dense 512, dropout, dense.
+
+    The pools round up, so that a 1x1 map stays 1x1.
+
+    Shapes:
+        input: ``(B, in_channels, S, S)`` with ``S`` as given; output: ``(B, num_classes)`` logits.
+    """
+
+    def __init__(self, in_channels: int, map_size: int, num_classes: int, *, dropout: float) -> None:
+        super().__init__()
+
+        def pair(i: int, o: int) -> list[nn.Module]:
+            first, second = nn.Conv2d(i, o, 3, padding=1), nn.Conv2d(o, o, 3, padding=1)
+            return [first, nn.ReLU(inplace=True), second, nn.ReLU(inplace=True), nn.MaxPool2d(2, ceil_mode=True)]
+
+        cells = (-(-map_size // 4)) ** 2
+        self.convs = nn.Sequential(*pair(in_channels, 32), *pair(32, 64))
+        self.hidden = nn.Linear(64 * cells, 512)
+        self.act = nn.ReLU(inplace=True)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(512, num_classes)
+
+    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.dropout(self.act(self.hidden(self.convs(x).flatten(1))))
+        return x if pre_logits else self.fc(x)
+
+
+def timm_backbone(
+    *,
+    num_classes: int,
+    in_channels: int = 3,
+    name: str,
+    input_size: int = 32,
+    stem: str = "imagenet",
+    head: str = "linear",
+    pretrained: bool = False,
+    patch_size: int | None = None,
+    dropout: float = 0.0,
+) -> nn.Module:
+    """Build timm's network ``name`` with a new classifier.
+
+    ``stem="cifar"`` fits a ResNet to small images (see :func:`fit_cifar_stem`), after pretrained weights are in place.
+    Networks that are built for one image size (vision transformers) are built for ``input_size``; timm then resamples
+    pretrained position embeddings.
+
+    Shapes:
+        input: ``(B, in_channels, input_size, input_size)``; output: ``(B, num_classes)`` logits.
+
+    Raises:
+        ValueError: timm has no such name, tag or option, or the family has no CIFAR stem or convolutional head.
+        WeightsUnavailableError: Pretrained weights do not exist or cannot be fetched.
+    """
+    check_name(name)
+    options: dict = {"num_classes": num_classes, "in_chans": in_channels, "drop_rate": dropout}
+    if get_pretrained_cfg(name).fixed_input_size:
+        options["img_size"] = input_size
+    if patch_size is not None:
+        options["patch_size"] = patch_size
+    if pretrained:
+        options["pretrained_cfg_overlay"] = weights_overlay(name)
+    try:
+        model = timm.create_model(name, pretrained=pretrained, **options)
+    except (TypeError, AssertionError) as error:
+        # timm hands options to a family's own class: what that class does not know is a TypeError
+        raise ValueError(f"timm {name}: {error}") from error
+    _check_patches(model, name, input_size)
+    if stem == "cifar":
+        fit_cifar_stem(model, name)
+    if head == "conv":
+        _fit_conv_head(model, name, input_size, num_classes, dropout)
+    return model
+
+
+def check_name(name: str) -> None:
+    """Raise ``ValueError`` with near misses where timm knows no such architecture or pretrained tag."""
+    arch = get_arch_name(name)
+    if not is_model(name) or "/" in name or ":" in name:
+        near = difflib.get_close_matches(arch, timm.list_models(), n=3)
+        raise ValueError(f"timm has no model {name!r}" + _did_you_mean(near))
+    try:
+        get_pretrained_cfg(name)
+    except RuntimeError as error:  # an unknown tag behind the dot
+        near = difflib.get_close_matches(name, list_pretrained(f"{arch}.*"), n=3, cutoff=0.0)
+        raise ValueError(f"timm has no model {name!r}" + _did_you_mean(near)) from error
+
+
+def _check_patches(model: nn.Module, name: str, input_size: int) -> None:
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    if patch is not None and (input_size < patch[0] or input_size % patch[0]):
+        raise ValueError(f"timm {name}: input_size {input_size} is no multiple of its patches' {patch[0]} pixels")
+
+
+def _did_you_mean(near: list[str]) -> str:
+    return f" (did you mean {' or '.join(near)}?)" if near else ""
+
+
+def cifar_stem_state(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of the original network, by name, as the same network with a CIFAR stem can load them.
+
+    A single large convolution is cropped to its centre; a deep stem's is dropped, and the model's own stays.
+    """
+    stem = "conv1" if isinstance(model, ResNet) else "stem.conv"
+    own, key = model.state_dict(), f"{stem}.weight"
+    fitted = {k.replace("stem.norm3.", "stem.norm."): v for k, v in state.items()}
+    if key in fitted and fitted[key].ndim == 4:
+        fitted[key] = centre_crop(fitted[key], own[key].shape[-1])
+        return fitted
+    deep = ("conv1.",) if stem == "conv1" else ("stem.conv", "stem.norm1.", "stem.norm2.")
+    fitted = {k: v for k, v in fitted.items() if not k.startswith(deep)}
+    return fitted | {k: v for k, v in own.items() if k.startswith(f"{stem}.")}
+
+
+def centre_crop(weight: Tensor, size: int = 3) -> Tensor:
+    """The centre ``(size, size)`` window of convolution weights ``(O, I, K, K)`` with an odd ``K``."""
+    edge = (weight.shape[-1] - size) // 2
+    return weight[..., edge : edge + size, edge : edge + size]
+
+
+def fit_cifar_stem(model: nn.Module, name: str) -> None:
+    """Replace the whole stem, deep ones too, by one 3x3 stride-1 convolution, and drop the max-pool, in place.
+
+    The norm and activation after the stem stay. So does what can be kept of a single large convolution, pretrained or
+    not: the centre of its kernel, where most of its energy lies. A deep stem's convolution starts from random weights,
+    since its last layer reads feature maps, not pixels.
+
+    Raises:
+        ValueError: Not a ResNet of timm's.
+    """
+    if isinstance(model, ResNet):
+        model.conv1 = _small_conv(model.conv1, model.bn1.num_features)
+        model.maxpool = nn.Identity()
+    elif isinstance(model, ResNetV2):
+        convs = [m for m in model.stem if isinstance(m, nn.Conv2d)]
+        norms = [m for n, m in model.stem.named_children() if n in ("norm", "norm3")]  # only without pre-activation
+        fitted = nn.Sequential()
+        fitted.add_module("conv", _small_conv(model.stem, convs[-1].out_channels))
+        for norm in norms:
+            fitted.add_module("norm", norm)
+        model.stem, model.stem_feat_idx = fitted, len(fitted) - 1
+    else:
+        raise ValueError(f"stem: cifar is for timm's ResNets (resnet*, resnetv2*, resnext*, wide_resnet*), not {name}")
+    for info in model.feature_info:  # timm's note of how far each feature map is reduced
+        info["reduction"] //= 2 if info is model.feature_info[0] else 4
+
+
+def _small_conv(old: nn.Module, out_channels: int) -> nn.Conv2d:
+    """A 3x3 stride-1 convolution of the old one's kind, with the centre of its weights where there is one of them."""
+    convs = [m for m in old.modules() if isinstance(m, nn.Conv2d)]
+    first = convs[0]
+    bias = first.bias is not None
+    new = type(first)(first.in_channels, out_channels, kernel_size=3, stride=1, padding=1, bias=bias)
+    if hasattr(first, "eps"):  # weight-standardised convolutions
+        new.eps = first.eps
+    if len(convs) == 1:
+        with torch.no_grad():
+            new.weight.copy_(centre_crop(first.weight))
+            if bias:
+                new.bias.copy_(first.bias)
+    else:
+        nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    return new
+
+
+def _fit_conv_head(model: nn.Module, name: str, input_size: int, num_classes: int, dropout: float) -> None:
+    if not isinstance(model, ResNet | ResNetV2):
+        raise ValueError(f"head: conv is for timm's ResNets (resnet*, resnetv2*, resnext*, wide_resnet*), not {name}")
+    map_size = -(-input_size // model.feature_info[-1]["reduction"])
+    head = ConvHead(model.num_features, map_size, num_classes, dropout=dropout)
+    if isinstance(model, ResNetV2):
+        model.head = head
+    else:
+        model.global_pool, model.fc, model.drop_rate = nn.Identity(), head, 0.0

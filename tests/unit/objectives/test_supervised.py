@@ -1,0 +1,100 @@
+"""Cross-entropy: hand values, torch's probability targets, and float64 NumPy."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distill.objectives.supervised import cross_entropy
+
+
+def mixed(partner: list[int], weight: list[float]) -> SimpleNamespace:
+    return SimpleNamespace(partner_labels=torch.tensor(partner), weight=torch.tensor(weight))
+
+
+def numpy_soft_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> float:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return float(-(targets * log_probabilities).sum(axis=1).mean())
+
+
+def test_hand_value():
+    logits = torch.tensor([[math.log(7.0), math.log(2.0), 0.0]])  # probabilities 0.7, 0.2, 0.1
+    assert cross_entropy(logits, torch.tensor([1])).item() == pytest.approx(-math.log(0.2), rel=1e-6)
+
+
+def test_mixed_hand_value():
+    logits = torch.tensor([[math.log(7.0), math.log(2.0), 0.0]] * 2)
+    loss = cross_entropy(logits, torch.tensor([0, 1]), mix=mixed([1, 2], [0.75, 0.5]))
+    first = -0.75 * math.log(0.7) - 0.25 * math.log(0.2)
+    second = -0.5 * math.log(0.2) - 0.5 * math.log(0.1)
+    assert loss.item() == pytest.approx((first + second) / 2, rel=1e-6)
+
+
+def test_smoothing_hand_value_on_both_labels():
+    logits = torch.tensor([[math.log(6.0), math.log(3.0), 0.0]])  # probabilities 0.6, 0.3, 0.1
+    loss = cross_entropy(logits, torch.tensor([0]), label_smoothing=0.3, mix=mixed([2], [0.8]))
+    # 0.7 goes to the labels as 0.8 : 0.2, and 0.1 to each class
+    expected = -(0.66 * math.log(0.6) + 0.1 * math.log(0.3) + 0.24 * math.log(0.1))
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    batch=st.integers(1, 9),
+    classes=st.integers(2, 30),
+    smoothing=st.sampled_from([0.0, 0.1, 0.9]),
+    scale=st.sampled_from([0.1, 3.0, 60.0]),
+)
+def test_equals_soft_targets(seed, batch, classes, smoothing, scale):
+    rng = np.random.default_rng(seed)
+    logits = (rng.normal(size=(batch, classes)) * scale).astype(np.float32)
+    labels, partners = rng.integers(classes, size=(2, batch))
+    weight = rng.random(batch, dtype=np.float32)
+    one_hot = np.eye(classes)
+    targets = weight[:, None] * one_hot[labels] + (1 - weight[:, None].astype(np.float64)) * one_hot[partners]
+    targets = (1 - smoothing) * targets + smoothing / classes
+
+    mix = SimpleNamespace(partner_labels=torch.from_numpy(partners), weight=torch.from_numpy(weight))
+    ours = cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels), label_smoothing=smoothing, mix=mix).item()
+
+    assert ours == pytest.approx(numpy_soft_cross_entropy(logits.astype(np.float64), targets), rel=2e-5, abs=1e-6)
+    by_torch = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(targets).float()).item()
+    assert ours == pytest.approx(by_torch, rel=2e-5, abs=1e-6)
+
+
+def test_a_weight_of_one_is_no_mix():
+    logits, labels = torch.randn(5, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 3, 0])
+    unmixed = cross_entropy(logits, labels, label_smoothing=0.1)
+    torch.testing.assert_close(
+        cross_entropy(logits, labels, label_smoothing=0.1, mix=mixed([3] * 5, [1.0] * 5)), unmixed
+    )
+
+
+@pytest.mark.parametrize("mix", [None, mixed([1, 0], [0.3, 0.6])])
+def test_is_float32_under_autocast_and_for_half_logits(mix):
+    logits = torch.tensor([[1.0, -3.0], [0.5, 200.0]], dtype=torch.bfloat16, requires_grad=True)
+    labels = torch.tensor([1, 0])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = cross_entropy(logits, labels, mix=mix)
+    assert loss.dtype == torch.float32
+    assert loss.shape == ()
+    assert loss.item() == cross_entropy(logits.detach().float(), labels, mix=mix).item()
+    loss.backward()
+    assert logits.grad.dtype == torch.bfloat16
+
+
+def test_gradient_is_softmax_minus_target():
+    logits = torch.tensor([[0.2, -1.0, 2.0]], requires_grad=True)
+    cross_entropy(logits, torch.tensor([0]), mix=mixed([1], [0.4])).backward()
+    exponentials = np.exp([0.2, -1.0, 2.0])
+    expected = exponentials / exponentials.sum() - [0.4, 0.6, 0.0]
+    np.testing.assert_allclose(logits.grad.numpy()[0], expected, rtol=1e-5, atol=1e-7)

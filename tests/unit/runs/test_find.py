@@ -1,0 +1,226 @@
+"""Runs are made without collisions, found by path and by name, and listed whatever else stands there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill.errors import DistillError, RunError, UsageError
+from distill.runs import create_run, list_damaged, list_runs, open_run
+
+
+def make(runs_dir: Path, name: str, status: str = "finished", role: str = "student"):
+    folder = create_run(runs_dir, name)
+    folder.write_info(status=status, role=role)
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return tmp_path / "runs"
+
+
+def test_numbers_go_up_and_past_999(runs):
+    assert [create_run(runs, "a").path.name for _ in range(2)] == ["001", "002"]
+    (runs / "a" / "999").mkdir()
+    assert create_run(runs, "a").path == runs / "a" / "1000"
+    assert create_run(runs, "a").path == runs / "a" / "1001"
+    assert [folder.path.name for folder in (make(runs, "a"),)] == ["1002"]
+
+
+def test_a_file_in_the_way_is_stepped_over(runs):
+    (runs / "a").mkdir(parents=True)
+    (runs / "a" / "001").write_text("mine")
+    assert create_run(runs, "a").path.name == "002"
+
+
+def test_processes_that_start_together_get_different_folders(runs):
+    code = (
+        "import sys; from pathlib import Path; from distill.runs import create_run\n"
+        "assert 'torch' not in sys.modules\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "for _ in range(25): print(create_run(Path(sys.argv[1]), 'a').path.name)"
+    )
+    children = [
+        subprocess.Popen([sys.executable, "-c", code, runs], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    for child in children:
+        assert child.stdout.readline() == "ready\n"
+    for child in children:
+        child.stdin.write("\n")
+        child.stdin.flush()
+    names = [name for child in children for name in child.communicate(timeout=60)[0].split()]
+    assert sorted(names) == [f"{number:03d}" for number in range(1, 76)]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "/abs", "a\n", "a\0", "-x", "x" * 65, "a b", "é"])
+def test_names_that_cannot_be_folders_are_refused(runs, name):
+    with pytest.raises(UsageError, match="not a run's name"):
+        create_run(runs, name)
+    assert not runs.exists()
+
+
+def test_a_file_instead_of_the_runs_folder_is_one_line(tmp_path):
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(DistillError, match=r"cannot write .*runs/a"):
+        create_run(tmp_path / "runs", "a")
+    assert list_runs(tmp_path / "runs") == []
+
+
+def test_latest_points_at_the_highest(runs):
+    first, second = make(runs, "a"), make(runs, "a")
+    first.point_latest()
+    assert os.readlink(runs / "a" / "latest") == "001"
+    second.point_latest()
+    first.point_latest()
+    assert os.readlink(runs / "a" / "latest") == "002"
+
+
+def test_a_reference_is_a_path_a_name_or_a_name_and_number(runs, monkeypatch):
+    first, second = make(runs, "a"), make(runs, "a")
+    second.point_latest()
+    make(runs, "a", "interrupted")
+    monkeypatch.chdir(runs.parent)
+    for reference in ("a", "a/", "a/002", "a/2", "a/latest", runs / "a", runs / "a" / "002", runs / "a" / "latest"):
+        assert open_run(reference, runs_dir=runs) == second, reference
+    assert open_run("runs/a/001", runs_dir=runs).path == Path("runs/a/001")
+    assert open_run("a/1", runs_dir=runs) == first
+    assert open_run("a", runs_dir=runs, finished=False).path == runs / "a" / "003"
+
+
+def test_a_copy_elsewhere_is_a_run(runs, tmp_path):
+    folder = make(runs, "a")
+    folder.path.rename(tmp_path / "copied")
+    opened = open_run(tmp_path / "copied", runs_dir=runs)
+    assert opened.name == "copied"
+
+
+def test_a_folder_of_the_users_with_a_runs_name_does_not_hide_the_run(runs, monkeypatch, tmp_path):
+    folder = make(runs, "digits")
+    (tmp_path / "digits").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert open_run("digits", runs_dir=runs) == folder
+
+
+@pytest.mark.parametrize(
+    ("status", "role", "message", "hint"),
+    [
+        ("interrupted", "student", "it was interrupted", "distill student --resume"),
+        ("running", "baseline", "it was interrupted", "distill student --resume"),
+        ("failed", "teacher", "it has failed", "distill teacher-finetune --resume"),
+    ],
+)
+def test_an_unfinished_run_says_how_to_go_on(runs, status, role, message, hint):
+    folder = make(runs, "a", status, role)
+    for reference in ("a", "a/001", folder.path):
+        with pytest.raises(RunError) as caught:
+            open_run(reference, runs_dir=runs)
+        assert caught.value.message == f"{folder.path} is not finished: {message}"
+        assert caught.value.hint == f"go on with it: {hint} {folder.path}"
+    assert open_run("a", runs_dir=runs, finished=False) == folder
+
+
+def test_a_running_run_names_its_process(runs):
+    folder = make(runs, "a", "running")
+    with folder.lock():
+        assert folder.status == "running"
+        with pytest.raises(RunError, match=rf"is not finished: process {os.getpid()} on host .* is at work"):
+            open_run("a", runs_dir=runs)
+    assert folder.status == "interrupted"
+
+
+def test_a_path_with_spaces_is_quoted_in_the_hint(tmp_path):
+    make(tmp_path / "my runs", "a", "failed")
+    with pytest.raises(RunError) as caught:
+        open_run("a", runs_dir=tmp_path / "my runs")
+    assert f"--resume '{tmp_path}/my runs/a/001'" in caught.value.hint
+
+
+def test_what_is_not_there_gets_a_near_miss(runs):
+    with pytest.raises(RunError) as caught:
+        open_run("a", runs_dir=runs)
+    assert (caught.value.message, caught.value.hint) == (
+        f"no run 'a': there are none in {runs}",
+        "make one: distill quickstart",
+    )
+    make(runs, "r18_small")
+    make(runs, "teacher")
+    with pytest.raises(RunError) as caught:
+        open_run("r18_smal", runs_dir=runs)
+    assert caught.value.hint == "did you mean 'r18_small'? there are r18_small, teacher"
+    with pytest.raises(RunError) as caught:
+        open_run("teacher/004", runs_dir=runs)
+    assert caught.value.hint == "of teacher there are 001"
+
+
+@pytest.mark.parametrize(
+    "reference", ["", "../secret", "..", ".", "/", "a/../../secret", "\0", "x" * 5000, "a/001/002", "~no-such-user/x"]
+)
+def test_hostile_references_are_one_line(runs, reference, monkeypatch):
+    make(runs, "a")
+    monkeypatch.chdir(runs.parent)
+    with pytest.raises(RunError) as caught:
+        open_run(reference, runs_dir=runs)
+    assert "\n" not in caught.value.message
+
+
+@given(st.text(max_size=20))
+def test_any_text_is_a_run_or_one_error(tmp_path_factory, text):
+    runs = tmp_path_factory.getbasetemp() / "any_runs"
+    if not runs.exists():
+        make(runs, "a")
+    message = ""
+    try:
+        assert open_run(text, runs_dir=runs).path.parent.parent == runs
+    except RunError as error:
+        message = error.message
+    assert message.isprintable()
+
+
+def test_lists_are_sorted_and_pass_over_what_is_foreign(runs):
+    for name in ("b", "a", "b"):
+        make(runs, name)
+    (runs / "b" / "1000").mkdir()
+    (runs / "b" / "1000" / "run.json").write_text('{"status": "failed"}')
+    (runs / "b" / "latest").symlink_to("002")
+    (runs / "b" / "notes").mkdir()
+    (runs / ".hidden").mkdir()
+    (runs / "mine.txt").write_text("x")
+    (runs / "empty").mkdir()
+    create_run(runs, "never_began")
+    (runs / "a" / "002").symlink_to("001")
+    assert [str(folder.path.relative_to(runs)) for folder in list_runs(runs)] == ["a/001", "b/001", "b/002", "b/1000"]
+    assert list_damaged(runs) == []
+
+
+def test_damaged_runs_are_listed_apart_and_passed_over_by_name(runs):
+    good, bad = make(runs, "a"), make(runs, "a")
+    (bad.path / "run.json").write_text("{")
+    lost = create_run(runs, "b")
+    (lost.path / "metrics.jsonl").write_text("")
+    assert list_runs(runs) == [good]
+    assert [(folder, str(error).split(": ")[0]) for folder, error in list_damaged(runs)] == [
+        (bad, f"{bad.path}/run.json"),
+        (lost, f"{lost.path}/run.json"),
+    ]
+    assert open_run("a", runs_dir=runs) == good
+    with pytest.raises(RunError, match=r"b/001/run\.json: missing"):
+        open_run("b", runs_dir=runs)
+    with pytest.raises(RunError, match=r"a/002/run\.json: damaged"):
+        open_run("a/002", runs_dir=runs)
+
+
+def test_results_are_read_and_missing_ones_named(runs):
+    folder = make(runs, "a")
+    with pytest.raises(RunError, match=r"result\.json: missing") as caught:
+        folder.result()
+    assert caught.value.hint.startswith("measure it again: distill evaluate")
+    folder.write_result({"test_top1": 0.5})
+    assert folder.result() == {"test_top1": 0.5}

@@ -1,0 +1,181 @@
+"""Files are whole or absent, whatever the file system refuses; links stay in their folder."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill import files
+from distill.errors import DataError, DistillError, RunError
+
+
+def failing(code: int):
+    def fail(*_args, **_options):
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+def test_writes_bytes_and_text_as_they_are(tmp_path):
+    files.write_atomically(tmp_path / "deep" / "a.txt", "é\r\n\n")
+    files.write_atomically(tmp_path / "b", b"\x00\xff")
+    assert (tmp_path / "deep" / "a.txt").read_bytes() == b"\xc3\xa9\r\n\n"
+    assert (tmp_path / "b").read_bytes() == b"\x00\xff"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "deep"]
+
+
+def test_a_group_can_read_what_the_umask_allows(tmp_path):
+    before = os.umask(0o022)
+    try:
+        files.write_atomically(tmp_path / "a", "x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize(("code", "hint"), [(errno.ENOSPC, "free some space"), (errno.EACCES, "writable")])
+def test_a_refused_write_is_one_line_and_leaves_the_old_file(tmp_path, monkeypatch, step, code, hint):
+    path = tmp_path / "a.json"
+    files.write_json(path, {"old": 1})
+    monkeypatch.setattr(files.os, step, failing(code))
+    with pytest.raises(DistillError) as caught:
+        files.write_json(path, {"new": 2})
+    assert caught.value.message == f"cannot write {path}: {os.strerror(code)}"
+    assert hint in caught.value.hint
+    assert json.loads(path.read_text()) == {"old": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_writer_that_raises_leaves_nothing(tmp_path):
+    def write(aside: Path) -> None:
+        aside.write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        files.write_with(tmp_path / "a", write)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.os, "fsync", failing(errno.EINVAL))
+    files.write_atomically(tmp_path / "a", "x")
+    assert (tmp_path / "a").read_text() == "x"
+
+
+def test_a_file_where_a_folder_should_be_is_one_line(tmp_path):
+    (tmp_path / "a").write_text("")
+    with pytest.raises(DistillError, match=r"^cannot write .*a/b: "):
+        files.write_atomically(tmp_path / "a" / "b", "x")
+
+
+def test_json_has_no_nan(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(tmp_path / "a", {"x": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "not JSON"),
+        (b'{"a": 1', "not JSON"),
+        (b"[1]", "a JSON object was expected"),
+        (b'{"a": NaN}', "NaN"),
+        (b'{"a": "\xff"}', "not UTF-8"),
+        (b"[" * 200_000, "not JSON"),
+        (b'{"a": ' + b"9" * 10_000 + b"}", "not JSON"),
+    ],
+)
+def test_damaged_json_names_the_file(tmp_path, content, says):
+    path = tmp_path / "run.json"
+    path.write_bytes(content)
+    with pytest.raises(RunError) as caught:
+        files.read_json(path, hint="try again")
+    assert caught.value.message.startswith(f"{path}: damaged: ")
+    assert says in caught.value.message
+    assert "\n" not in caught.value.message
+    assert caught.value.hint == "try again"
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_an_object_or_one_error(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    path.write_bytes(content)
+    message = "any.json"
+    try:
+        assert isinstance(files.read_json(path), dict)
+    except RunError as error:
+        message = error.message
+    assert "any.json" in message
+
+
+def test_missing_files_folders_and_pipes_are_errors_of_the_kind_asked_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name, says in (("absent", "missing"), (".", "not a file"), ("pipe", "not a file")):
+        with pytest.raises(DataError, match=says):
+            files.read_json(tmp_path / name, error=DataError)
+
+
+def test_a_link_is_relative_and_replaced_in_one_step(tmp_path):
+    for name in ("001", "002"):
+        (tmp_path / name).mkdir()
+        files.link_atomically(tmp_path / "latest", name)
+        assert os.readlink(tmp_path / "latest") == name
+        assert files.follow_link(tmp_path / "latest") == tmp_path / name
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["001", "002", "latest"]
+
+
+def test_a_text_file_stands_in_where_links_are_not_supported(tmp_path, monkeypatch):
+    (tmp_path / "001").mkdir()
+    monkeypatch.setattr(files.os, "symlink", failing(errno.EPERM))
+    files.link_atomically(tmp_path / "latest", "001")
+    assert not (tmp_path / "latest").is_symlink()
+    assert files.follow_link(tmp_path / "latest") == tmp_path / "001"
+
+
+def test_a_link_does_not_replace_a_folder_of_the_users(tmp_path):
+    (tmp_path / "latest").mkdir()
+    (tmp_path / "latest" / "mine").write_text("x")
+    with pytest.raises(DistillError, match=r"cannot write .*latest"):
+        files.link_atomically(tmp_path / "latest", "001")
+    assert [path.name for path in tmp_path.iterdir()] == ["latest"]
+
+
+@pytest.mark.parametrize("target", ["../other", "/etc", "..", ".", "a/b", "gone"])
+def test_a_link_never_leaves_its_folder(tmp_path, target):
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    (tmp_path / "other").mkdir()
+    (folder / "a").mkdir()
+    os.symlink(target, folder / "latest")
+    assert files.follow_link(folder / "latest") is None
+    (folder / "text").write_text(f"{target}\n")
+    assert files.follow_link(folder / "text") is None
+
+
+def test_a_link_to_a_link_is_not_followed(tmp_path):
+    os.symlink("/etc", tmp_path / "001")
+    os.symlink("001", tmp_path / "latest")
+    assert files.follow_link(tmp_path / "latest") is None
+
+
+def test_remove_partials_takes_hidden_partial_files_alone(tmp_path):
+    for name in (".run.json.abc.partial", "mine.partial", ".hidden"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / ".folder.partial").mkdir()
+    files.remove_partials(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".folder.partial", ".hidden", "mine.partial"]
+
+
+def test_sha256_of_a_file(tmp_path):
+    (tmp_path / "a").write_bytes(b"x" * 100_000)
+    assert files.sha256_file(tmp_path / "a") == hashlib.sha256(b"x" * 100_000).hexdigest()
