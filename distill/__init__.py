@@ -95,7 +95,7 @@ def __dir__() -> list[str]:
 
 
 def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - slow, and seldom asked
+    from importlib.metadata import PackageNotFoundError, version
 
     try:
         return version("distill")

@@ -27,7 +27,9 @@ class PadSkip(nn.Module):
 
 
 def _conv(i: int, o: int, kernel: int, *, stride: int = 1, bias: bool) -> nn.Conv2d:
-    return nn.Conv2d(i, o, kernel, stride=stride, padding=kernel // 2, bias=bias)
+    conv = nn.Conv2d(i, o, kernel, stride=stride, padding=kernel // 2, bias=bias)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return conv
 
 
 class _BasicBlock(nn.Module):
@@ -67,9 +69,6 @@ class ResNet(nn.Module):
         self.pool = pool
         self.dropout = nn.Dropout(dropout)
         self.head = head
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def get_classifier(self) -> nn.Module:
         """The last layer, under timm's name for it."""

@@ -39,7 +39,7 @@ def weights_overlay(name: str) -> dict:
 
 
 def _cached(repository: str) -> str | None:
-    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - only pretrained weights need it
+    from huggingface_hub import try_to_load_from_cache
 
     name, _, revision = repository.partition("@")
     found = try_to_load_from_cache(name, "model.safetensors", revision=revision or None)

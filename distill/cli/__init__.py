@@ -61,7 +61,7 @@ app = typer.Typer(
 
 def _print_version(asked: bool) -> None:
     if asked:
-        import distill  # noqa: PLC0415 - its version is looked up only when asked for
+        import distill
 
         typer.echo(f"distill {distill.__version__}")
         raise typer.Exit

@@ -31,6 +31,7 @@ _Banks = Annotated[
     ),
 )
 def build(
+    *,
     recipe: options.RecipeOption = None,
     changes: options.SetOption = None,
     teacher: options.TeacherOption = None,
@@ -52,13 +53,13 @@ def build(
 
     An interrupted build goes on where it stopped; more views extend it. A bank may be made on a GPU and used elsewhere.
     """
-    from distill.recipe import load_recipe  # noqa: PLC0415 - help needs no pydantic
+    from distill.recipe import load_recipe
 
     if recipe is None:
         raise UsageError("no recipe", hint="name the student's: distill cache build --recipe r18_small")
     loaded = load_recipe(recipe, changes or [])
-    from distill.pipeline import build_cache  # noqa: PLC0415 - torch
-    from distill.report.tables import banks_table  # noqa: PLC0415
+    from distill.pipeline import build_cache
+    from distill.report.tables import banks_table
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
@@ -77,20 +78,20 @@ def build(
 
 
 @app.command("info", epilog=options.examples("distill cache info", "distill cache info resnet152_cifar10 --json"))
-def info(banks: _Banks = None, runs: options.RunsOption = Path("runs"), json: options.JsonOption = False) -> None:
+def info(*, banks: _Banks = None, runs: options.RunsOption = Path("runs"), json: options.JsonOption = False) -> None:
     """Show banks: teacher, data, views, size."""
-    from distill.pipeline import list_caches  # noqa: PLC0415 - torch
-    from distill.report.tables import banks_table  # noqa: PLC0415
+    from distill.pipeline import list_caches
+    from distill.report.tables import banks_table
 
     rows = list_caches(banks or [], runs_dir=runs)
     Output(json=json).show(rows, lambda width: banks_table(rows, width))
 
 
 @app.command("verify", epilog=options.examples("distill cache verify", "distill cache verify bank"))
-def verify(banks: _Banks = None, runs: options.RunsOption = Path("runs"), json: options.JsonOption = False) -> None:
+def verify(*, banks: _Banks = None, runs: options.RunsOption = Path("runs"), json: options.JsonOption = False) -> None:
     """Read banks whole and compare every checksum; exits with 1 if one is damaged."""
-    from distill.pipeline import list_caches  # noqa: PLC0415 - torch
-    from distill.report.tables import banks_table  # noqa: PLC0415
+    from distill.pipeline import list_caches
+    from distill.report.tables import banks_table
 
     rows = list_caches(banks or [], runs_dir=runs, verify=True)
     Output(json=json).show(rows, lambda width: banks_table(rows, width))
@@ -99,8 +100,11 @@ def verify(banks: _Banks = None, runs: options.RunsOption = Path("runs"), json: 
         raise RunError(f"damaged: {', '.join(damaged)}", hint=f"distill cache clear {damaged[0]}, then build it again")
 
 
-@app.command("clear", epilog=options.examples("distill cache clear bank", "distill cache clear resnet152_cifar10 --yes"))
+@app.command(
+    "clear", epilog=options.examples("distill cache clear bank", "distill cache clear resnet152_cifar10 --yes")
+)
 def clear(
+    *,
     banks: Annotated[
         list[str], typer.Argument(metavar="BANKS...", help="Bank folders, or runs of teachers.", show_default=False)
     ],
@@ -108,7 +112,7 @@ def clear(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete banks."""
-    from distill.pipeline import clear_caches, list_caches  # noqa: PLC0415 - torch
+    from distill.pipeline import clear_caches, list_caches
 
     output = Output()
     rows = list_caches(banks, runs_dir=runs)

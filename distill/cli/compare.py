@@ -26,6 +26,7 @@ _WHAT, _OUTPUT = "What to measure", "Output"
 
 
 def command(
+    *,
     references: Annotated[
         list[str] | None,
         typer.Argument(
@@ -73,11 +74,11 @@ def command(
     Seeds of one recipe are one row: mean, standard deviation and n. Models are timed in turn, round by round, on this
     machine, so that a drifting machine hurts all alike.
     """
-    from distill.report.gates import check_gates, parse_gate  # noqa: PLC0415 - help needs none of it
+    from distill.report.gates import check_gates, parse_gate
 
     options.one_document(json=json, csv=csv)
     gates = [parse_gate(text) for text in require or []]  # a typing mistake is told before minutes of measuring
-    from distill.compare import compare  # noqa: PLC0415 - torch
+    from distill.compare import compare
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
@@ -89,18 +90,18 @@ def command(
 
 
 def _show(comparison: Comparison, output: Output, *, csv: str | None, svg: Path | None, plot: Path | None) -> None:
-    from distill.report.tables import comparison_csv, comparison_table  # noqa: PLC0415 - help needs no tables
+    from distill.report.tables import comparison_csv, comparison_table
 
     if csv != "-":
         output.show(comparison, lambda width: comparison_table(comparison, width))
     if csv is not None:
         output.csv(comparison_csv(comparison), csv)
     if svg is not None:
-        from distill.report.svg import comparison_svg  # noqa: PLC0415 - only where asked for
+        from distill.report.svg import comparison_svg
 
         output.file(comparison_svg(comparison), svg)
     if plot is not None:
-        from distill.report.plots import plot_comparison  # noqa: PLC0415 - matplotlib
+        from distill.report.plots import plot_comparison
 
         plot_comparison(comparison, plot)
         output.note(f"wrote {plot}")

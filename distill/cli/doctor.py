@@ -17,6 +17,7 @@ EXAMPLES = options.examples("distill doctor", "distill doctor --data /datasets -
 
 
 def command(
+    *,
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="The folder to look for data sets in.")] = Path(
         "data"
     ),
@@ -27,8 +28,8 @@ def command(
 
     Exits with 4 only if distill itself cannot work.
     """
-    from distill.report.doctor import examine  # noqa: PLC0415 - help needs none of it
-    from distill.report.tables import doctor_table  # noqa: PLC0415
+    from distill.report.doctor import examine
+    from distill.report.tables import doctor_table
 
     checks = examine(data_root=data, runs_dir=runs)
     Output(json=json).show(checks, lambda _: doctor_table(checks))

@@ -17,6 +17,7 @@ EXAMPLES = options.examples("distill evaluate r18_small", "distill evaluate runs
 
 
 def command(
+    *,
     run: Annotated[
         str,
         typer.Argument(
@@ -37,8 +38,8 @@ def command(
     quiet: options.QuietOption = False,
 ) -> None:
     """Measure a run: accuracy, precision, recall and F1 by class, calibration, confusion matrix."""
-    from distill.pipeline import evaluate_run  # noqa: PLC0415 - torch
-    from distill.report.evaluation import evaluation_table  # noqa: PLC0415
+    from distill.pipeline import evaluate_run
+    from distill.report.evaluation import evaluation_table
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
@@ -47,7 +48,7 @@ def command(
         )
     output.show(evaluation, lambda width: evaluation_table(evaluation, width))
     if plots:
-        from distill.report.plots import plot_confusion  # noqa: PLC0415 - matplotlib
+        from distill.report.plots import plot_confusion
 
         result, file = evaluation.result, Path(evaluation.run) / "plots" / f"confusion_{split}.svg"
         plot_confusion(result.confusion, [each.label for each in result.per_class], file)

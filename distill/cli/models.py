@@ -15,6 +15,7 @@ EXAMPLES = options.examples("distill models", "distill models r18_small", "disti
 
 
 def command(
+    *,
     name: Annotated[
         str | None,
         typer.Argument(
@@ -28,17 +29,17 @@ def command(
     json: options.JsonOption = False,
 ) -> None:
     """List networks with their exact parameters and GMACs, or show one layer by layer."""
-    from distill.report.tables import layers_table, models_table  # noqa: PLC0415 - help needs no tables
+    from distill.report.tables import layers_table, models_table
 
     output = Output(json=json)
     if name is None:
-        from distill.pipeline import list_models  # noqa: PLC0415 - torch
+        from distill.pipeline import list_models
 
         models = list_models()
         output.show(models, lambda width: models_table(models, width))
     else:
-        from distill.pipeline import describe_model  # noqa: PLC0415 - torch
-        from distill.recipe import load_recipe  # noqa: PLC0415
+        from distill.pipeline import describe_model
+        from distill.recipe import load_recipe
 
         summary = describe_model(load_recipe(name, changes or []))
         output.show(summary, lambda width: layers_table(summary, width))

@@ -42,7 +42,7 @@ def examples(*lines: str) -> str:
 
 def complete_recipes(incomplete: str) -> list[str]:
     """Names of bundled recipes, and YAML files, that begin so."""
-    from distill.recipe.bundled import bundled_recipes  # noqa: PLC0415 - only when a shell asks
+    from distill.recipe.bundled import bundled_recipes
 
     folder, _, start = incomplete.rpartition("/")
     files = [str(path) for path in Path(folder or ".").glob(f"{start}*.yaml")]

@@ -20,6 +20,7 @@ EXAMPLES = options.examples(
 
 
 def command(
+    *,
     run: Annotated[
         str,
         typer.Argument(
@@ -61,8 +62,8 @@ def command(
 ) -> None:
     """Classify pictures: the most probable classes of each."""
     options.one_document(json=json, csv=csv)
-    from distill.pipeline import predict  # noqa: PLC0415 - torch
-    from distill.report.evaluation import predictions_csv, predictions_table  # noqa: PLC0415
+    from distill.pipeline import predict
+    from distill.report.evaluation import predictions_csv, predictions_table
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
@@ -74,7 +75,7 @@ def command(
     if csv is not None:
         output.csv(predictions_csv(predictions), csv)
     if grid is not None:
-        from distill.report.pictures import plot_predictions  # noqa: PLC0415 - matplotlib
+        from distill.report.pictures import plot_predictions
 
         plot_predictions(predictions, grid)
         output.note(f"wrote {grid}")

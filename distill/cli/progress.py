@@ -101,7 +101,7 @@ class _Display:
         self.drawn_at = 0.0
         self.bars: Bars | None = None
         if console.is_terminal:
-            from distill.cli.bars import Bars  # noqa: PLC0415 - a log file needs none
+            from distill.cli.bars import Bars
 
             self.bars = Bars(console)
 

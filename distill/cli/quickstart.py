@@ -14,6 +14,7 @@ EXAMPLES = options.examples("distill quickstart", "distill quickstart --runs /tm
 
 
 def command(
+    *,
     device: options.DeviceOption = None,
     threads: options.ThreadsOption = None,
     runs: options.RunsOption = Path("runs"),
@@ -25,8 +26,8 @@ def command(
     Fine-tunes a small teacher on scikit-learn's digits, trains a student from labels alone and the same student
     against the teacher, and prints the comparison. No network needed. Every other command works on its runs.
     """
-    from distill.pipeline import quickstart  # noqa: PLC0415 - torch
-    from distill.report.tables import comparison_table  # noqa: PLC0415 - help needs no tables
+    from distill.pipeline import quickstart
+    from distill.report.tables import comparison_table
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:

@@ -33,18 +33,18 @@ _Name = Annotated[
 
 
 @app.command("list", epilog=options.examples("distill recipe list", "distill recipe list --json"))
-def list_recipes(json: options.JsonOption = False) -> None:
+def list_recipes(*, json: options.JsonOption = False) -> None:
     """List the bundled recipes."""
-    from distill.recipe.bundled import bundled_recipes  # noqa: PLC0415 - help needs no pydantic
-    from distill.report.tables import recipes_table  # noqa: PLC0415
+    from distill.recipe.bundled import bundled_recipes
+    from distill.report.tables import recipes_table
 
     rows = [_row(name, path) for name, path in sorted(bundled_recipes().items())]
     Output(json=json).show(rows, lambda width: recipes_table(rows, width))
 
 
 def _row(name: str, path: Path) -> RecipeRow:
-    from distill.recipe import load_recipe  # noqa: PLC0415
-    from distill.report.rows import RecipeRow  # noqa: PLC0415
+    from distill.recipe import load_recipe
+    from distill.report.rows import RecipeRow
 
     recipe = load_recipe(path)
     teacher = recipe.teacher
@@ -68,18 +68,19 @@ def _purpose(path: Path) -> str:
 
 @app.command("show", epilog=options.examples("distill recipe show r18_small", "distill recipe show r18_small --full"))
 def show(
+    *,
     name: _Name,
     changes: options.SetOption = None,
     full: Annotated[bool, typer.Option("--full", help="Spell out every default; comments are left out.")] = False,
 ) -> None:
     """Print a recipe: as it is written, or with --full or --set with every default spelled out."""
-    from distill.recipe import dump_recipe, load_recipe  # noqa: PLC0415
-    from distill.recipe.bundled import find_recipe  # noqa: PLC0415
+    from distill.recipe import dump_recipe, load_recipe
+    from distill.recipe.bundled import find_recipe
 
     recipe = load_recipe(name, changes or [])
     text = dump_recipe(recipe) if full or changes else Path(find_recipe(name)).read_text(encoding="utf-8")
     if sys.stdout.isatty():
-        from rich.syntax import Syntax  # noqa: PLC0415 - for people only
+        from rich.syntax import Syntax
 
         open_console().print(Syntax(text, "yaml", background_color="default", word_wrap=True))
     else:
@@ -88,12 +89,13 @@ def show(
 
 @app.command("copy", epilog=options.examples("distill recipe copy r18_small mine.yaml"))
 def copy(
+    *,
     name: _Name,
     target: Annotated[Path, typer.Argument(metavar="FILE", help="Where to: a file or a folder.", show_default=False)],
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
 ) -> None:
     """Copy a recipe, comments and all, to change it."""
-    from distill.recipe.bundled import find_recipe  # noqa: PLC0415
+    from distill.recipe.bundled import find_recipe
 
     source = Path(find_recipe(name))
     path = target / source.name if target.is_dir() else target
@@ -106,6 +108,7 @@ def copy(
 
 @app.command("check", epilog=options.examples("distill recipe check mine.yaml", "distill recipe check recipes/*.yaml"))
 def check(
+    *,
     names: Annotated[
         list[str],
         typer.Argument(metavar="NAMES...", help="Files, or names of bundled recipes.", show_default=False),
@@ -125,17 +128,18 @@ def check(
 
 
 def _checked(name: str, changes: Iterable[str]) -> str:
-    from distill.recipe import load_recipe  # noqa: PLC0415
+    from distill.recipe import load_recipe
 
     recipe = load_recipe(name, list(changes))
     params = _params(recipe)
-    return f"{name}: ok" + (f", {params:,} parameters" if params is not None else ", parameters not counted: no data yet")
+    counted = "parameters not counted: its data is not here" if params is None else f"{params:,} parameters"
+    return f"{name}: ok, {counted}"
 
 
 def _params(recipe: Recipe) -> int | None:
     """The parameters, within the budget; None where the number of classes is in a folder that is not there."""
-    from distill.data.datasets import num_classes  # noqa: PLC0415 - torch
-    from distill.models import check_budget  # noqa: PLC0415
+    from distill.data.datasets import num_classes
+    from distill.models import check_budget
 
     try:
         classes = num_classes(recipe.data)
@@ -147,6 +151,6 @@ def _params(recipe: Recipe) -> int | None:
 @app.command("schema", epilog=options.examples("distill recipe schema > distill.schema.json"))
 def schema() -> None:
     """Print the JSON Schema of recipes, for editors that complete and check YAML."""
-    from distill.recipe import Recipe  # noqa: PLC0415
+    from distill.recipe import Recipe
 
     Output().json(Recipe.model_json_schema())

@@ -16,6 +16,7 @@ EXAMPLES = options.examples("distill report", "distill report r18_small")
 
 
 def command(
+    *,
     references: Annotated[
         list[str] | None,
         typer.Argument(
@@ -29,8 +30,8 @@ def command(
     json: options.JsonOption = False,
 ) -> None:
     """Draw the curves of runs again: loss, accuracy and learning rate, into each run's plots/."""
-    from distill.report.plots import plot_run  # noqa: PLC0415 - matplotlib
-    from distill.runs import list_runs, open_run  # noqa: PLC0415
+    from distill.report.plots import plot_run
+    from distill.runs import list_runs, open_run
 
     output = Output(json=json)
     if references:

@@ -21,6 +21,7 @@ EXAMPLES = options.examples(
 
 
 def command(
+    *,
     recipe: options.RecipeOption = None,
     changes: options.SetOption = None,
     seed: options.SeedOption = None,
@@ -50,6 +51,6 @@ def command(
 
 
 def _start(recipe: Recipe, request: Request, machine: dict[str, Any]) -> Any:
-    from distill.pipeline import train_student  # noqa: PLC0415 - torch
+    from distill.pipeline import train_student
 
     return train_student(recipe, teacher=request.teacher, init_from=request.init_from, **machine)

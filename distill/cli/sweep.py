@@ -23,12 +23,18 @@ _SEARCH = "Search"
 
 
 def command(
+    *,
     recipe: options.RecipeOption = None,
     changes: options.SetOption = None,
     teacher: options.TeacherOption = None,
     grid: Annotated[
         list[str] | None,
-        typer.Option("--grid", metavar="A.B=V,W", help="Try each value. Repeatable: all combinations.", rich_help_panel=_SEARCH),
+        typer.Option(
+            "--grid",
+            metavar="A.B=V,W",
+            help="Try each value. Repeatable: all combinations.",
+            rich_help_panel=_SEARCH,
+        ),
     ] = None,
     search: Annotated[
         list[str] | None,
@@ -44,7 +50,10 @@ def command(
         typer.Option("--trials", min=1, metavar="N", help="How many choices of --search.", rich_help_panel=_SEARCH),
     ] = None,
     seeds: Annotated[
-        int, typer.Option("--seeds", min=1, metavar="N", help="Train each with N seeds: 0 to N-1.", rich_help_panel=_SEARCH)
+        int,
+        typer.Option(
+            "--seeds", min=1, metavar="N", help="Train each with N seeds: 0 to N-1.", rich_help_panel=_SEARCH
+        ),
     ] = 1,
     storage: Annotated[
         str | None,
@@ -64,11 +73,11 @@ def command(
 ) -> None:
     """Train one recipe many times: grids, repeated seeds, or a search by Optuna."""
     _check(recipe, grid, search, trials)
-    from distill.recipe import load_recipe  # noqa: PLC0415 - help needs no pydantic
+    from distill.recipe import load_recipe
 
     assert recipe is not None
     loaded = load_recipe(recipe, changes or [])
-    from distill.sweep import sweep, sweep_table  # noqa: PLC0415 - torch
+    from distill.sweep import sweep, sweep_table
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
@@ -92,6 +101,6 @@ def _check(recipe: str | None, grid: list[str] | None, search: list[str] | None,
     if recipe is None:
         raise UsageError("no recipe", hint="distill sweep --recipe R --grid optim.lr=0.01,0.1")
     if grid and search:
-        raise UsageError("--grid and --search exclude each other", hint="a grid tries every value, a search chooses some")
+        raise UsageError("--grid and --search exclude each other", hint="a grid tries all, a search chooses")
     if bool(search) != bool(trials):
         raise UsageError("--search and --trials go together", hint="--trials 50 --search optim.lr=1e-4:1e-1:log")

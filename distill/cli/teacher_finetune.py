@@ -22,6 +22,7 @@ EXAMPLES = options.examples(
 
 
 def command(
+    *,
     recipe: options.RecipeOption = None,
     changes: options.SetOption = None,
     seed: options.SeedOption = None,
@@ -50,6 +51,6 @@ def command(
 
 
 def _start(recipe: Recipe, request: Request, machine: dict[str, Any]) -> Any:
-    from distill.pipeline import finetune_teacher  # noqa: PLC0415 - torch
+    from distill.pipeline import finetune_teacher
 
     return finetune_teacher(recipe, init_from=request.init_from, **machine)

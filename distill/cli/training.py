@@ -71,7 +71,7 @@ def train(request: Request, start: Start, *, roles: tuple[str, ...]) -> None:
 
 def _result(request: Request, start: Start, roles: tuple[str, ...], machine: dict[str, Any]) -> Any:
     if request.resume or request.rerun:
-        from distill.pipeline import rerun, resume_run  # noqa: PLC0415 - torch
+        from distill.pipeline import rerun, resume_run
 
         return resume_run(request.resume, **machine) if request.resume else rerun(request.rerun, **machine)
     return start(_recipe(request, roles), request, machine)
@@ -79,8 +79,8 @@ def _result(request: Request, start: Start, roles: tuple[str, ...], machine: dic
 
 def _show_dry_run(request: Request, output: Output, printer: ProgressPrinter, roles: tuple[str, ...]) -> None:
     recipe = _recipe(request, roles)
-    from distill.pipeline import dry_run  # noqa: PLC0415 - torch
-    from distill.report.tables import dry_run_table  # noqa: PLC0415 - only for this
+    from distill.pipeline import dry_run
+    from distill.report.tables import dry_run_table
 
     teacher = {"teacher": request.teacher} if request.teacher else {}
     found = dry_run(recipe, **teacher, **request.machine(printer))
@@ -89,15 +89,15 @@ def _show_dry_run(request: Request, output: Output, printer: ProgressPrinter, ro
 
 
 def _show_result(result: Any, output: Output, roles: tuple[str, ...]) -> None:
-    from distill.report.tables import result_table  # noqa: PLC0415 - help needs no tables
+    from distill.report.tables import result_table
 
     output.show(result, lambda _: result_table(result))
-    follow = "distill student --recipe R --teacher" if "teacher" in roles else "distill compare"
-    output.note(f"next: {follow} {result.run}" if "teacher" in roles else f"next: {follow}")
+    is_teacher = "teacher" in roles
+    output.note(f"next: distill student --recipe R --teacher {result.run}" if is_teacher else "next: distill compare")
 
 
 def _recipe(request: Request, roles: tuple[str, ...]) -> Recipe:
-    from distill.recipe import load_recipe  # noqa: PLC0415 - help needs no pydantic
+    from distill.recipe import load_recipe
 
     assert request.recipe is not None, "checked before"
     recipe = load_recipe(request.recipe, request.overrides)
@@ -126,8 +126,7 @@ def _check_exclusive(request: Request) -> None:
     }
     extra = [name for name, value in given.items() if value]
     if extra:
-        run = request.resume or request.rerun
         raise UsageError(
-            f"{from_run} {run} follows the run's own recipe and takes no {', '.join(extra)}",
-            hint=f"for a changed run: distill recipe show {run}/recipe.yaml > changed.yaml",
+            f"{from_run} {request.resume or request.rerun} follows the run's own recipe and takes no {', '.join(extra)}",
+            hint=f"a changed run is a new one: leave out {from_run}, and name its recipe.yaml with --recipe",
         )

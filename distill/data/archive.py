@@ -125,7 +125,7 @@ def _members(path: Path, progress: Progress) -> Iterator[_Member]:
     with _explain_damage(path), open(path, "rb") as file:
         magic = file.read(4)
         file.seek(0)
-        if magic.startswith(b"PK"):
+        if magic in (b"PK\x03\x04", b"PK\x05\x06"):
             yield from _zip_members(path, file, progress)
         elif magic.startswith(b"\x1f\x8b"):
             with gzip.open(file) as stream:
@@ -147,7 +147,7 @@ def _explain_damage(path: Path) -> Iterator[None]:
 
 
 def _tar_members(path: Path, stream: _BoundedReader) -> Iterator[_Member]:
-    with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK) as tar:
+    with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK, tarinfo=_StrictInfo) as tar:
         while (info := tar.next()) is not None:
             tar.members.clear()  # tarfile would keep them all, and an archive may hold millions
             stream.member = info.name
@@ -158,6 +158,21 @@ def _tar_members(path: Path, stream: _BoundedReader) -> Iterator[_Member]:
                 raise DataError(f"{path}: {_shown(info.name)} is a device or another special file")
             if parts:
                 yield _Member(parts, info.isdir(), info.size, lambda info=info: tar.extractfile(info).read())
+    while stream.read(_BLOCK):  # gzip keeps its checksum at the end
+        pass
+
+
+class _StrictInfo(tarfile.TarInfo):
+    """tarfile takes a damaged header, or none, for the end of the archive; only the end mark is one."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.HeaderError as error:
+            if type(error).__name__ == "EOFHeaderError":
+                raise
+            raise tarfile.ReadError(f"{error} at byte {tar.offset:,}") from error
 
 
 def _zip_members(path: Path, file: IO[bytes], progress: Progress) -> Iterator[_Member]:
@@ -172,7 +187,7 @@ def _zip_members(path: Path, file: IO[bytes], progress: Progress) -> Iterator[_M
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise DataError(f"{path}: {_shown(info.filename)} is a device or another special file")
             if info.flag_bits & 0x1:
-                raise DataError(f"{path}: {_shown(info.filename)} is encrypted", hint="pack the images without a password")
+                raise DataError(f"{path}: {_shown(info.filename)} is encrypted", hint="pack it without a password")
             left -= info.file_size
             if left < 0:
                 raise _bomb(path, info.filename)

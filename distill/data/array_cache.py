@@ -33,6 +33,7 @@ __all__ = [
     "cache_folder",
     "open_or_build",
     "peek_facts",
+    "read_split",
     "require_space",
 ]
 
@@ -137,6 +138,12 @@ def peek_facts(key: str) -> Mapping[str, Any] | None:
         return dict(json.loads((arrays_folder() / key / "meta.json").read_text())["facts"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def read_split(folder: Path, name: str) -> Split:
+    """A split in a folder under construction, unchecked."""
+    images, labels = _read_arrays(folder, name)
+    return Split(images, labels)
 
 
 def require_space(folder: Path, nbytes: int) -> None:

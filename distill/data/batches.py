@@ -88,7 +88,7 @@ def batch_positions(
     """The part of each step's batch that process ``rank`` of ``world`` works on: every ``world``-th image of it."""
     rank, world = shard
     steps = range(start_step, steps_per_epoch(len(order), batch_size, world, keep_all=keep_all))
-    return [order[step * batch_size : (step + 1) * batch_size][rank::world] for step in steps]
+    return [np.ascontiguousarray(order[step * batch_size : (step + 1) * batch_size][rank::world]) for step in steps]
 
 
 def fits_on(device: torch.device, size_bytes: int) -> bool:
@@ -120,7 +120,7 @@ class Loader:
         resident: bool | None = None,
         fill: np.ndarray | None = None,
     ) -> None:
-        self.device = torch.device(device)
+        self.device = _numbered(torch.device(device))
         self.n = len(split.labels)
         self._base_rows = None if split.rows is None else torch.from_numpy(np.array(split.rows, dtype=np.int64))
         self._host = _as_tensor(split.images)
@@ -174,6 +174,13 @@ class Loader:
                 pixels = pixels.contiguous(memory_format=torch.channels_last)
             yield Batch(pixels, labels, torch.from_numpy(index), torch.from_numpy(rows[index]), mix)
 
+    def as_seen(self, view: View, batch_size: int) -> Iterator[Tensor]:
+        """Pixels of all images in order as ``view`` shows them, without labels; the last batch has what remains."""
+        batches = [np.arange(at, min(at + batch_size, self.n)) for at in range(0, self.n, batch_size)]
+        on_device = device_view(view, self.device)
+        for images, at, where in self._chunks([_with_partners(index, view.partner) for index in batches]):
+            yield apply_rows(images, where, on_device.take(at), self._fill)
+
     def plain(self, batch_size: int) -> Iterator[Batch]:
         """All images in order, as they are; the last batch has what remains."""
         batches = [np.arange(at, min(at + batch_size, self.n)) for at in range(0, self.n, batch_size)]
@@ -206,6 +213,13 @@ class Loader:
             part = rows[at : at + _COPY_IMAGES]
             images[at : at + len(part)] = self._host.index_select(0, part).to(self.device)
         return images
+
+
+def _numbered(device: torch.device) -> torch.device:
+    """``cuda`` as ``cuda:<current>``: the thread that streams has a current device of its own, the first one."""
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
 
 
 def _with_partners(index: np.ndarray, partner: np.ndarray | None) -> np.ndarray:

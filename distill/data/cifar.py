@@ -95,5 +95,3 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 def _empty_array(kind: type, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     return np.ndarray.__new__(kind, shape, dtype)
-
-

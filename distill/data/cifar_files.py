@@ -93,6 +93,7 @@ def official_files(official: Official, root: Path, progress: Progress) -> dict[s
 @contextlib.contextmanager
 def _folder_aside(folder: Path, official: Official) -> Iterator[Path]:
     aside = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.partial")
+    existed = folder.parent.exists()
     try:
         aside.mkdir(parents=True)
     except OSError as error:
@@ -104,8 +105,9 @@ def _folder_aside(folder: Path, official: Official) -> Iterator[Path]:
         yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-        with contextlib.suppress(OSError):  # the data folder too, if it was made for this and stayed empty
-            folder.parent.rmdir()
+        if not existed:
+            with contextlib.suppress(OSError):  # not empty: it holds the data set now
+                folder.parent.rmdir()
 
 
 def _download(official: Official, root: Path, target: Path, progress: Progress) -> None:
@@ -127,11 +129,12 @@ def _unpack(official: Official, archive: Path, aside: Path) -> None:
     with open(archive, "rb") as file:
         found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found != official.archive_md5:
-        where = official.url if archive.parent == aside else archive
+        downloaded = archive.parent == aside
+        again = "run again" if downloaded else f"remove {archive} and run again"
         raise DataError(
-            f"{where} is damaged or half downloaded: {archive.stat().st_size:,} bytes with md5 {found}, "
-            f"expected {official.archive_md5}",
-            hint=f"remove it and run again; {_place_by_hand(official, aside.parent)}",
+            f"{official.url if downloaded else archive} is damaged or half downloaded: "
+            f"{archive.stat().st_size:,} bytes with md5 {found}, expected {official.archive_md5}",
+            hint=f"{again}, or {_place_by_hand(official, aside.parent)}",
         )
     (aside / official.folder).mkdir()
     try:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from distill.data.archive import list_archive, read_archive
-from distill.data.array_cache import ArrayWriter, Entry, array_key, open_or_build, peek_facts, require_space
+from distill.data.array_cache import ArrayWriter, array_key, open_or_build, peek_facts, read_split, require_space
 from distill.data.decode import BadImageError
 from distill.data.decode_pool import MAX_FILE_BYTES, Job, decode_all
 from distill.data.images import ChannelStats, Decoded, Progress, Split, channel_stats, silent
@@ -68,7 +68,7 @@ def load_folder(spec: DataSpec, progress: Progress = silent) -> Decoded:
         source = partial(_archive_source, root, progress)
     entry = open_or_build(key, partial(_build, spec, source, progress), progress)
     _refuse_bad(spec, entry.facts)
-    return _decoded(entry)
+    return _decoded(entry.splits, entry.facts)
 
 
 def folder_classes(spec: DataSpec) -> tuple[str, ...]:
@@ -87,9 +87,9 @@ def folder_classes(spec: DataSpec) -> tuple[str, ...]:
 
 def _existing(spec: DataSpec) -> Path:
     root = Path(spec.root).expanduser()
-    if not root.exists():
+    if not (root.is_dir() or root.is_file()):
         raise MissingError(
-            f"data.root {root} does not exist (looked for {root.absolute()})",
+            f"data.root {root} is neither a folder nor a file (looked for {root.absolute()})",
             hint=f"name a folder or an archive: --set data.root=PATH; {EXPECTED_LAYOUT}",
         )
     return root
@@ -176,9 +176,7 @@ def _archive_source(root: Path, progress: Progress) -> _Source:
 
 def _archive_jobs(root: Path, listing: Listing, prefix: str) -> Iterator[Job]:
     wanted = {
-        f"{prefix}{path}": (name, row)
-        for name, split in listing.splits.items()
-        for row, path in enumerate(split.paths)
+        f"{prefix}{path}": (name, row) for name, split in listing.splits.items() for row, path in enumerate(split.paths)
     }
     for (name, row), content in read_archive(root, wanted):
         yield Job(name, row, partial(_given, content))
@@ -209,7 +207,8 @@ def _build(spec: DataSpec, source: Callable[[], _Source], progress: Progress, as
     }
     _refuse_bad(spec, facts)
     _refuse_emptied_classes(listing, bad)
-    return facts
+    stats = channel_stats(_without_bad("train", read_split(aside, "train"), facts))
+    return {**facts, "mean": stats.mean, "std": stats.std}
 
 
 def _refuse_bad(spec: DataSpec, facts: Mapping[str, Any]) -> None:
@@ -234,19 +233,21 @@ def _refuse_emptied_classes(listing: Listing, bad: Mapping[str, Mapping[int, str
             raise DataError(f"every image of {name}/{listing.classes[label]} is bad: nothing is left of this class")
 
 
-def _decoded(entry: Entry) -> Decoded:
-    splits = {name: _good(entry, name, split) for name, split in entry.splits.items()}
+def _decoded(bases: Mapping[str, Split], facts: Mapping[str, Any]) -> Decoded:
+    splits = {name: _without_bad(name, base, facts) for name, base in bases.items()}
     return Decoded(
-        classes=tuple(entry.facts["classes"]),
+        classes=tuple(facts["classes"]),
         train=splits["train"],
         test=splits["test"],
         val=splits.get("val"),
-        skipped=sum(len(rows) for rows in entry.facts["bad"].values()),
-        ignored=entry.facts["ignored"],
+        stats=ChannelStats(mean=tuple(facts["mean"]), std=tuple(facts["std"])),
+        skipped=sum(len(rows) for rows in facts["bad"].values()),
+        ignored=facts["ignored"],
     )
 
 
-def _good(entry: Entry, name: str, split: Split) -> Split:
-    whole = Split(split.images, split.labels, tuple(entry.facts["files"][name]), digest=split.digest)
-    bad = [row for row, _ in entry.facts["bad"][name]]
+def _without_bad(name: str, base: Split, facts: Mapping[str, Any]) -> Split:
+    """The split with its file names; rows of bad images stay in the base array and are passed over."""
+    whole = Split(base.images, base.labels, tuple(facts["files"][name]), digest=base.digest)
+    bad = [row for row, _ in facts["bad"][name]]
     return whole.subset(np.setdiff1d(np.arange(len(whole)), bad)) if bad else whole

@@ -92,9 +92,9 @@ def class_names(found: Found, where: str) -> tuple[str, ...]:
     if len(classes) < 2:
         count = "no class folder" if not classes else f"one class folder alone ({classes[0]})"
         raise DataError(f"{where}/train holds {count}; a classifier needs two", hint=EXPECTED_LAYOUT)
-    unreadable = [name for name in classes if name != printable(name)]
-    if unreadable:
-        raise DataError(f"{where}/train: class names that are not UTF-8: {_several([printable(n) for n in unreadable])}")
+    garbled = [name for name in classes if name != printable(name)]
+    if garbled:
+        raise DataError(f"{where}/train: class names that are not UTF-8: {_several(garbled)}")
     return classes
 
 

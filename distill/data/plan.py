@@ -281,7 +281,7 @@ def _beta_edges(alpha: float) -> np.ndarray:
     edges = (np.arange(1 / WEIGHT_UNIT) + 0.5) * WEIGHT_UNIT
     if alpha == 1:
         return edges
-    from scipy.special import betainc  # noqa: PLC0415  (slow to import, and needed here alone)
+    from scipy.special import betainc  # slow to import, and needed here alone
 
     return betainc(alpha, alpha, edges)
 

@@ -77,9 +77,9 @@ def _prefetch_cuda(requests: Iterable[tuple[Tensor, Tensor]], device: torch.devi
 
     def copied() -> Iterator[tuple[Tensor, torch.cuda.Event]]:
         for images, rows in requests:
-            pinned = torch.empty((len(rows), *images.shape[1:]), dtype=images.dtype, pin_memory=True)
-            torch.index_select(images, 0, rows, out=pinned)
-            with torch.cuda.stream(stream):
+            with torch.cuda.stream(stream):  # and its device, which is not this thread's by itself
+                pinned = torch.empty((len(rows), *images.shape[1:]), dtype=images.dtype, pin_memory=True)
+                torch.index_select(images, 0, rows, out=pinned)
                 chunk = pinned.to(device, non_blocking=True)
                 arrived = stream.record_event()
             yield chunk, arrived

@@ -45,6 +45,11 @@ class Splits:
     train_index: np.ndarray
     note: str | None = None
 
+    @property
+    def fill(self) -> np.ndarray:
+        """The training images' mean colour, uint8 ``(3,)``: what erased squares show."""
+        return np.rint(np.array(self.dataset.mean) * 255).astype(np.uint8)
+
 
 def split_train_val(labels: np.ndarray, *, val_fraction: float, split_seed: int) -> TrainVal:
     """Carve a stratified validation split: about ``val_fraction`` of every class.
@@ -86,7 +91,8 @@ def _note(spec: DataSpec, dataset: Dataset, val: Split | None) -> str | None:
     if val is None and spec.val_fraction > 0:
         notes.append("no class has two training images to spare one for validation; there is no validation split")
     if dataset.skipped:
-        notes.append(f"{dataset.skipped:,} unreadable images were skipped")
+        notes.append(f"skipped {dataset.skipped:,} unreadable image{'s' if dataset.skipped > 1 else ''}")
     if dataset.ignored:
-        notes.append(f"{dataset.ignored:,} entries that are no PNG, JPEG, WebP or BMP were ignored")
+        passed_over = "file or folder" if dataset.ignored == 1 else "files or folders"
+        notes.append(f"ignored {dataset.ignored:,} {passed_over} not named like a PNG, JPEG, WebP or BMP")
     return "; ".join(notes) or None

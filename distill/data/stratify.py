@@ -24,11 +24,12 @@ def stratified_fraction(labels: np.ndarray, fraction: float, *key: int | str) ->
     if fraction <= 0:
         return np.empty(0, dtype=np.int64)
     sizes = np.bincount(labels)
-    share = sizes * fraction
-    counts = np.floor(share).astype(np.int64)
-    missing = round(len(labels) * fraction) - int(counts.sum())
-    counts[np.argsort(counts - share, kind="stable")[:missing]] += 1
-    counts = np.clip(counts, np.minimum(1, np.maximum(sizes - 1, 0)), np.maximum(sizes - 1, 0))
+    most = np.maximum(sizes - 1, 0)
+    counts = np.clip(np.floor(sizes * fraction).astype(np.int64), np.minimum(1, most), most)
+    missing = max(0, round(len(labels) * fraction) - int(counts.sum()))
+    owed = np.where(counts < most, sizes * fraction - counts, -np.inf)
+    most_owed = np.argsort(-owed, kind="stable")[:missing]
+    counts[most_owed[np.isfinite(owed[most_owed])]] += 1
     return _first_of_each_class(labels, counts, *key)
 
 

@@ -7,7 +7,7 @@ import sys
 import time
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from distill.evaluate.cost import model_cost
 from distill.pipeline.context import Context, Options, prepare

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.strategies import DDPStrategy
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 
 from distill import errors as errors_module
 from distill.devices import fabric_precision, set_threads
@@ -31,7 +31,7 @@ def launch(worker: Worker, context: Context) -> Any:
 
     Under torchrun the processes are there already and each takes its place; else ``options.devices`` are started.
     """
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     if _under_torchrun():
         fabric = _fabric(context, devices=int(os.environ["LOCAL_WORLD_SIZE"]), strategy=_ddp(context, "subprocess_script"))
         fabric.launch()

@@ -1,1 +1,21 @@
+"""Recipes: what a run does, as data. Read, checked, overridden and written here; no torch."""
 
+from distill.recipe.bundled import bundled_recipes, find_recipe
+from distill.recipe.describe import SchemaKey, describe_schema
+from distill.recipe.load import dump_recipe, load_recipe, parse_recipe
+from distill.recipe.overrides import apply_overrides
+from distill.recipe.schema import Recipe
+from distill.recipe.shape import recipe_schema
+
+__all__ = [
+    "Recipe",
+    "SchemaKey",
+    "apply_overrides",
+    "bundled_recipes",
+    "describe_schema",
+    "dump_recipe",
+    "find_recipe",
+    "load_recipe",
+    "parse_recipe",
+    "recipe_schema",
+]

@@ -12,7 +12,7 @@ from pathlib import Path
 from distill.errors import RecipeError
 from distill.recipe.shape import closest
 
-__all__ = ["bundled_recipes", "find_recipe"]
+__all__ = ["SUFFIXES", "bundled_recipes", "find_recipe", "strip_suffix"]
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -22,7 +22,7 @@ def bundled_recipes() -> dict[str, Path]:
     package = Path(__file__).resolve().parent
     for folder in (package / "shipped", package.parents[1] / "recipes"):
         if folder.is_dir():
-            files = [path for path in folder.iterdir() if path.suffix == ".yaml" and path.name[0] != "." and path.is_file()]
+            files = (path for path in folder.glob("*.yaml") if path.is_file() and not path.name.startswith("."))
             return {path.stem: path for path in sorted(files, key=lambda path: path.stem)}
     return {}
 

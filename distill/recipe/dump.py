@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from inspect import get_annotations
 from typing import Any
 
 from distill.recipe.base import Spec
@@ -37,7 +38,7 @@ def _tree(value: Any) -> Any:
 
 def _ordered_fields(kind: type[Spec]) -> list[str]:
     """Tags first, then a class's own keys, then the ones that it shares with its kin."""
-    own_first = dict.fromkeys(name for base in kind.__mro__ for name in base.__dict__.get("__annotations__", ()))
+    own_first = dict.fromkeys(name for base in kind.__mro__ for name in get_annotations(base))
     tags = [name for name in _TAGS if name in kind.model_fields]
     return list(dict.fromkeys(tags + [name for name in own_first if name in kind.model_fields] + [*kind.model_fields]))
 

@@ -20,7 +20,7 @@ from distill.recipe.overrides import (
 )
 from distill.recipe.schema import Recipe
 from distill.recipe.shape import closest
-from distill.recipe.yaml_tree import YamlTree, read_yaml, show
+from distill.recipe.yaml_tree import YamlTree, read_yaml, shorten, show
 
 __all__ = ["dump_recipe", "load_recipe", "parse_recipe"]
 
@@ -83,8 +83,8 @@ class _Report:
 
     def add_in_file(self, mistake: Mistake) -> None:
         path = mistake.path
-        if not mistake.at_value and mistake.mentions and (*path, mistake.mentions[0]) in self._tree.lines:
-            path = (*path, mistake.mentions[0])
+        if not path and mistake.mentions:  # between sections: where the first section it names is
+            path = mistake.mentions[:1]
         while path not in self._tree.lines and path:
             path = path[:-1]
         key_line, value_line = self._tree.lines.get(path, (1, 1))
@@ -94,7 +94,7 @@ class _Report:
         lines = [text for _, text in sorted(self._in_file, key=lambda item: item[0])] + self._in_overrides
         lines = list(dict.fromkeys(lines))
         if len(lines) > MAX_MISTAKES:
-            lines[MAX_MISTAKES:] = [f"{self._source}: and {len(lines) - MAX_MISTAKES} more"]
+            lines[MAX_MISTAKES:] = [f"{self._source}: and more; the first {MAX_MISTAKES} are above"]
         return "\n".join(lines)
 
 
@@ -119,7 +119,8 @@ def _validate(tree: YamlTree, sets: Sequence[Override], report: _Report) -> Reci
     merged, problems = merge_overrides(tree.value, sets)
     for problem in problems:
         report.add_override(problem)
-    result = check_tree(merged, {} if sets else tree.written)
+    written = {path: text for path, text in tree.written.items() if override_at(sets, path) is None}
+    result = check_tree(merged, written)
     if isinstance(result, Recipe):
         return result
     refused = {problem.path for problem in tree.problems if problem.path}
@@ -128,11 +129,20 @@ def _validate(tree: YamlTree, sets: Sequence[Override], report: _Report) -> Reci
     for mistake in mistakes:
         blamed = override_at(sets, mistake.path)
         if blamed is None and mistake not in in_file:
-            blamed = override_below(sets, mistake.path, mistake.mentions)
+            blamed = _blame(mistake, sets)
         if blamed is None:
             report.add_in_file(mistake)
         else:
             report.add_override(f"{blamed.label}: {mistake.text}")
+    return None
+
+
+def _blame(mistake: Mistake, sets: Sequence[Override]) -> Override | None:
+    """The override that made the mistake, though it set another key: one below it, else one beside it, and so on up."""
+    for length in range(len(mistake.path), -1, -1):
+        blamed = override_below(sets, mistake.path[:length], mistake.mentions)
+        if blamed is not None:
+            return blamed
     return None
 
 
@@ -142,7 +152,7 @@ def _lies_under(mistake: Mistake, refused: set[tuple[str | int, ...]]) -> bool:
 
 
 def _mistakes_of_file(tree: YamlTree) -> list[Mistake]:
-    result = check_tree(tree.value, {})
+    result = check_tree(tree.value, tree.written)
     return [] if isinstance(result, Recipe) else result
 
 
@@ -164,7 +174,9 @@ def _find(given: str) -> Path:
     near = closest(strip_suffix(path.name), bundled)
     meant = f" (did you mean '{near}'?)" if near else ""
     what = "no such file" if path.suffix in SUFFIXES or len(path.parts) > 1 else "no such recipe"
-    raise RecipeError(f"{given!r}: {what}, and no bundled recipe{meant}", hint="see them all: distill recipe list")
+    raise RecipeError(
+        f"{shorten(given)!r}: {what}, and no bundled recipe{meant}", hint="see them all: distill recipe list"
+    )
 
 
 def _read(path: Path) -> str:

@@ -17,12 +17,13 @@ from pydantic import ValidationError
 
 from distill.recipe.schema import Recipe
 from distill.recipe.shape import (
+    CEILING,
     Node,
+    allows_tag,
     closest,
     is_tagged,
     join_words,
     members,
-    pick_variant,
     properties,
     resolve,
     root_node,
@@ -58,10 +59,10 @@ def check_tree(tree: Mapping[str, Any], written: Mapping[KeyPath, str]) -> Recip
     try:
         return Recipe.model_validate_json(json.dumps(tree), strict=True)
     except ValidationError as error:
-        found: dict[KeyPath, Mistake] = {}
+        found: dict[tuple[KeyPath, str], Mistake] = {}
         for detail in error.errors(include_url=False)[: 20 * MAX_MISTAKES]:
             for mistake in _translate(detail, tree, written):
-                found.setdefault((*mistake.path, *mistake.mentions[:1]), mistake)
+                found.setdefault((mistake.path, "" if mistake.at_value else mistake.text), mistake)
         return _without_shadows(list(found.values()), tree)
 
 
@@ -112,8 +113,8 @@ def _locate(loc: tuple[str | int, ...], tree: Mapping[str, Any]) -> tuple[KeyPat
         if not items or chosen is None:
             return path, node, parent
         if is_tagged(chosen):
-            items.pop(0)  # the variant's tag
-            chosen = pick_variant(chosen, value)
+            label, tagged = items.pop(0), chosen
+            chosen = next((v for v in variants(tagged) if label in variant_labels(tagged, v)), None)
         if items:
             parent, node = chosen, _child(chosen, items[0])
             path = (*path, items.pop(0))
@@ -149,8 +150,8 @@ def _missing(path: KeyPath, node: Node | None) -> Mistake:
 def _stated(path: KeyPath, message: str, section: Any) -> Mistake:
     """A mistake that a validator of the schema words itself; it names the keys it is about."""
     text = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    said = set(re.findall(r"[A-Za-z_]\w*", text))
-    keys = [key for key in section if key in said] if isinstance(section, Mapping) else []
+    said = re.findall(r"[A-Za-z_]\w*", text)
+    keys = [word for word in said if word in section] if isinstance(section, Mapping) else []
     return Mistake(path, f"{join_path(path)}: {text}" if path else text, mentions=tuple(keys))
 
 
@@ -201,12 +202,12 @@ def _tag_mistakes(path: KeyPath, node: Node | None, section: Any) -> Iterator[Mi
     candidates = variants(node)
     settled: list[str] = []
     for key in tag_keys(node):
-        mistake = _tag_mistake((*path, key), key, section, candidates, settled, variants(node))
+        mistake = _tag_mistake((*path, key), section, candidates, settled)
         if mistake:
             yield mistake
         else:
             settled.append(f"{key}: {section[key]}")
-            candidates = [variant for variant in candidates if section[key] in (tag_values(variant, key) or [section[key]])]
+            candidates = [variant for variant in candidates if allows_tag(variant, key, section[key])]
     known = properties(node)
     for key in section:
         if key not in known:
@@ -214,23 +215,22 @@ def _tag_mistakes(path: KeyPath, node: Node | None, section: Any) -> Iterator[Mi
 
 
 def _tag_mistake(
-    path: KeyPath, key: str, section: Mapping[str, Any], candidates: list[Node], settled: list[str], every: list[Node]
+    path: KeyPath, section: Mapping[str, Any], candidates: list[Node], settled: list[str]
 ) -> Mistake | None:
     """What is wrong with one tag, given the variants that the tags before it leave."""
-    values = {id(variant): tag_values(variant, key) for variant in every}
-    if len(candidates) == len(every) and any(allowed is None for allowed in values.values()) and settled == []:
-        known = None  # any text may be right: it depends on a tag that is itself wrong
-    else:
-        known = list(dict.fromkeys(value for variant in candidates for value in values[id(variant)] or ()))
-    listed = f"should be {join_words(known)}" + (f" for {settled[-1]}" if settled else "") if known else "should be text"
+    key = str(path[-1])
+    values = [tag_values(variant, key) for variant in candidates]
+    # a variant that takes any text makes any text right, as a model's name is while its source is itself wrong
+    known = [] if None in values else list(dict.fromkeys(value for allowed in values for value in allowed or ()))
+    wanted = join_words(known) + (f" for {settled[-1]}" if settled else "") if known else "text"
     if key not in section:
-        return Mistake(path[:-1], f"missing key '{join_path(path)}' ({listed.removeprefix('should be ')})", mentions=(key,))
+        return Mistake(path[:-1], f"missing key '{join_path(path)}' ({wanted})", mentions=(key,))
     got = section[key]
-    if isinstance(got, str) and (known is None or got in known):
+    if isinstance(got, str) and (got in known or not known):
         return None
-    near = closest(got, known or ())
+    near = closest(got, known)
     meant = f" (did you mean '{near}'?)" if near else ""
-    return Mistake(path, f"{join_path(path)}: {listed}, got {show(got)}{meant}", at_value=True)
+    return Mistake(path, f"{join_path(path)}: should be {wanted}, got {show(got)}{meant}", at_value=True)
 
 
 def _wrong_value(path: KeyPath, node: Node | None, value: Any, written: str | None, detail: Mapping[str, Any]) -> str:
@@ -239,7 +239,7 @@ def _wrong_value(path: KeyPath, node: Node | None, value: Any, written: str | No
         wanted = re.sub("^Input should ", "should ", str(detail["msg"]))
         return f"{join_path(path)}: {wanted}, got {got}"
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    wanted = words(node, bounds=is_number)
+    wanted = words(node, bounds=is_number, ceilings=is_number and abs(value) >= CEILING)
     return f"{join_path(path)}: should be {wanted}, got {got}{_advice(node, value)}"
 
 

@@ -21,7 +21,15 @@ from distill.errors import RecipeError
 from distill.recipe.shape import is_tagged, pick_variant, resolve, root_node, tag_keys
 from distill.recipe.yaml_tree import KeyPath, join_path, read_yaml, shorten, show
 
-__all__ = ["Override", "OverrideError", "apply_overrides", "merge_overrides", "parse_override"]
+__all__ = [
+    "Override",
+    "OverrideError",
+    "apply_overrides",
+    "merge_overrides",
+    "override_at",
+    "override_below",
+    "parse_override",
+]
 
 MAX_PARTS = 8
 _HINT = 'write --set section.key=value, for example --set optim.lr=0.05 or --set "schedule={kind: cosine}"'
@@ -127,9 +135,8 @@ def _set(tree: dict[str, Any], override: Override) -> None:
 
 
 def _follow_new_variants(before: dict[str, Any], after: dict[str, Any], overrides: Sequence[Override]) -> None:
-    for name, node in root_node()["properties"].items():
-        node = resolve(node)
-        section = after.get(name)
+    for name, property_node in root_node()["properties"].items():
+        node, section = resolve(property_node), after.get(name)
         if not is_tagged(node) or not isinstance(section, dict):
             continue
         chosen = {override.path[1] for override in overrides if override.path[:1] == (name,) and len(override.path) > 1}
@@ -137,10 +144,11 @@ def _follow_new_variants(before: dict[str, Any], after: dict[str, Any], override
             _fill_default_tags(section, node)
         _drop_old_keys(before.get(name), section, node, chosen)
     objective = after.get("objective")
-    kind_is_set = any(override.path in (("objective",), ("objective", "kind")) for override in overrides)
-    if kind_is_set and isinstance(objective, dict) and objective.get("kind") == "supervised":
-        if not any(override.path[0] == "teacher" for override in overrides):
-            after.pop("teacher", None)
+    paths = {override.path for override in overrides}
+    kind_is_set = ("objective",) in paths or ("objective", "kind") in paths
+    asks_none = isinstance(objective, dict) and objective.get("kind") == "supervised"
+    if kind_is_set and asks_none and not any(path[0] == "teacher" for path in paths):
+        after.pop("teacher", None)
 
 
 def _fill_default_tags(section: dict[str, Any], node: Any) -> None:

@@ -15,7 +15,9 @@ from distill.recipe.schema import Recipe
 from distill.recipe.yaml_tree import show
 
 __all__ = [
+    "CEILING",
     "Node",
+    "allows_tag",
     "closest",
     "is_tagged",
     "join_words",
@@ -37,10 +39,11 @@ Node = Mapping[str, Any]
 #: The keys that pick a model's class. Pydantic writes no discriminator into a JSON schema for a callable one.
 MODEL_TAGS = ("source", "name")
 
+#: A maximum from here on is no limit that anyone meets.
+CEILING = 1e9
+
 _PATTERN_WORDS = {
-    r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$": (
-        "1 to 64 letters, digits, '_', '-' and '.', a letter or digit first"
-    )
+    r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$": "1 to 64 letters, digits, '_', '-' and '.', a letter or digit first",
 }
 
 
@@ -96,12 +99,14 @@ def pick_variant(node: Node, section: Any) -> Node | None:
     if not isinstance(section, Mapping):
         return None
     for variant in variants(node):
-        if all(_allows(tag_values(variant, key), section.get(key)) for key in tag_keys(node)):
+        if all(allows_tag(variant, key, section.get(key)) for key in tag_keys(node)):
             return variant
     return None
 
 
-def _allows(values: tuple[str, ...] | None, value: Any) -> bool:
+def allows_tag(variant: Node, key: str, value: Any) -> bool:
+    """Whether ``value`` may stand for the tag ``key`` in a variant."""
+    values = tag_values(variant, key)
     return isinstance(value, str) and (values is None or value in values)
 
 
@@ -127,11 +132,17 @@ def properties(node: Node) -> dict[str, Node]:
     return found
 
 
-def words(node: Node, *, bounds: bool = True) -> str:
-    """What a key takes, in words: ``a whole number from 1 to 64``, ``auto, true or false``."""
+def words(node: Node, *, bounds: bool = True, ceilings: bool = False) -> str:
+    """What a key takes, in words: ``a whole number from 1 to 64``, ``auto, true or false``.
+
+    Args:
+        node: The key's node of the schema.
+        bounds: Tell what numbers are allowed.
+        ceilings: Among them the bounds that only keep out the absurd.
+    """
     choices: list[str] = []
     for member in members(node):
-        choices += _choices(member, bounds)
+        choices += _choices(member, bounds, ceilings)
     return join_words(dict.fromkeys(choices))
 
 
@@ -141,14 +152,14 @@ def join_words(choices: Iterable[str]) -> str:
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def _choices(node: Node, bounds: bool) -> list[str]:
+def _choices(node: Node, bounds: bool, ceilings: bool) -> list[str]:
     if "const" in node or "enum" in node:
         return [_literal(value) for value in node.get("enum", [node.get("const")])]
     kind = "object" if "oneOf" in node else node.get("type")
     if kind == "boolean":
         return ["true", "false"]
     if kind in ("integer", "number"):
-        return [("a whole number" if kind == "integer" else "a number") + (_bounds(node) if bounds else "")]
+        return [("a whole number" if kind == "integer" else "a number") + (_bounds(node, ceilings) if bounds else "")]
     if kind == "array":
         return [_array(node)]
     text = _PATTERN_WORDS.get(node["pattern"], f"text like {node['pattern']}") if "pattern" in node else "text"
@@ -167,15 +178,19 @@ def _array(node: Node) -> str:
     return f"a list of {count}{item}" + (", not empty" if node.get("minItems") and not items else "")
 
 
-def _bounds(node: Node) -> str:
+def _bounds(node: Node, ceilings: bool) -> str:
     low, high = node.get("minimum"), node.get("maximum")
     above, below = node.get("exclusiveMinimum"), node.get("exclusiveMaximum")
-    if low is not None and high is not None:
-        return f" from {low:,} to {high:,}".replace(".0 ", " ").removesuffix(".0")
-    start = f" from {low:,}" if low is not None else f" above {above:,}" if above is not None else ""
-    end = f" up to {high:,}" if high is not None else f" below {below:,}" if below is not None else ""
-    text = " and".join(part for part in (start, end) if part)
-    return text.replace(".0 ", " ").removesuffix(".0")
+    if node["type"] == "integer" and below is not None:
+        high, below = below - 1, None
+    if high is not None and high >= CEILING and not ceilings:
+        high = None
+    end = f"to {high:,.12g}" if high is not None else f"below {below:,.12g}" if below is not None else ""
+    if low is not None:
+        return f" from {low:,g} {end.replace('below', 'to below')}" if end else f" of at least {low:,g}"
+    if above is not None:
+        return f" above {above:,g}" + (f", up {end}".replace("up below", "below") if end else "")
+    return f" {end.replace('to', 'up to')}" if end else ""
 
 
 def closest(word: Any, known: Iterable[str]) -> str | None:

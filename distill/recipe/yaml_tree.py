@@ -53,7 +53,7 @@ class YamlTree:
     """A document as plain dicts, lists and scalars.
 
     ``value`` is ``None`` where ``fatal``: the text could not be read to its end. ``lines`` maps a path to the lines of
-    its key and of its value; ``written`` maps it to a number as it was written, for messages.
+    its key and of its value; ``written`` maps it to a number or null as it was written, for messages.
     """
 
     value: Any = None
@@ -129,7 +129,7 @@ def shorten(text: str, limit: int = 60) -> str:
 def show(value: Any) -> str:
     """A value in a message: on one line, short, as YAML would have it."""
     if value is None:
-        return "nothing"
+        return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -249,8 +249,8 @@ class _Reader:
         if isinstance(value, str) and _CONTROL.search(value):
             self._problem(event, path, _at(path, f"{show(value)} has control characters"))
             return BROKEN
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            self._tree.written[path] = event.value
+        if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+            self._tree.written[path] = event.value or "nothing"
         return value
 
     def _skip(self, event: Any) -> None:

@@ -21,9 +21,10 @@ def evaluation_table(evaluation: Evaluation, width: int) -> RenderableType:
     result = evaluation.result
     parts: list[RenderableType] = [_metrics(evaluation), Text(), _classes(evaluation, width), Text()]
     if len(result.per_class) <= _MOST_CLASSES:
-        parts += [Text("confusion: true class down, predicted class across", style="bold"), _confusion(evaluation, width)]
+        head = Text("confusion: true class down, predicted class across", style="bold")
+        parts += [head, Text(), _confusion(evaluation, width)]
     else:
-        parts += [Text("most frequent confusions", style="bold"), _worst_pairs(evaluation, width)]
+        parts += [Text("most frequent confusions", style="bold"), Text(), _worst_pairs(evaluation, width)]
     return Group(*parts)
 
 
@@ -92,7 +93,8 @@ def predictions_table(predictions: Sequence[Prediction], width: int) -> Renderab
     columns = [Column("file", [prediction.file for prediction in predictions], words=True, style="bold")]
     columns.append(Column("true", [prediction.label or "" for prediction in predictions], words=True))
     for place in range(places):
-        columns.append(Column(f"top {place + 1}", [_guess(prediction, place) for prediction in predictions], words=True))
+        cells = [_guess(prediction, place) for prediction in predictions]
+        columns.append(Column(f"top {place + 1}", cells, words=True))
     columns.append(Column("teacher", [p.teacher.label if p.teacher else "" for p in predictions], words=True))
     return stacked(columns, width)
 

@@ -16,8 +16,9 @@ from distill.report.text import MISSING, plain
 
 __all__ = ["Column", "key_values", "stacked", "table_width"]
 
-_GAP = 2  # cells between columns
+_GAP = 2  # cells between columns: one of padding, one of the box
 _WIDEST_KEY = 32
+_WIDEST_KEY_NARROW = 24  # on a screen of less than 100 cells
 
 
 @dataclass(frozen=True)
@@ -51,31 +52,41 @@ def stacked(columns: Sequence[Column], width: int, *, row_styles: Sequence[str] 
     """
     key, *others = columns
     others = [column for column in others if not column.is_empty]
-    key_width = min(key.width, _WIDEST_KEY, max(width // 2, 8))
-    return Group(*(_table([key, *part], key_width, width, row_styles) for part in _parts(others, width - key_width)))
+    key_width = min(key.width, _WIDEST_KEY if width >= 100 else _WIDEST_KEY_NARROW, max(width // 2, 8))
+    parts = _balanced(others, width - key_width)
+    tables = [_table([key, *part], key_width, width, row_styles) for part in parts]
+    return Group(*(each for table in tables for each in (table, Text())[: 1 if table is tables[-1] else 2]))
 
 
 def table_width(columns: Sequence[Column]) -> int:
     """Cells that all columns with a value need side by side."""
     key, *others = columns
-    return min(key.width, _WIDEST_KEY) + sum(column.width + _GAP for column in others if not column.is_empty) + _GAP
+    return min(key.width, _WIDEST_KEY) + sum(_GAP + column.width for column in others if not column.is_empty)
+
+
+def _balanced(columns: Sequence[Column], room: int) -> list[list[Column]]:
+    """As few parts as fit, and of those the most even, so that the last one is not a single column."""
+    fewest = len(_parts(columns, room))
+    narrowest = max((_GAP + column.width for column in columns), default=0)
+    tries = (_parts(columns, less) for less in range(min(narrowest, room), room + 1))
+    return next(parts for parts in tries if len(parts) == fewest)
 
 
 def _parts(columns: Sequence[Column], room: int) -> list[list[Column]]:
     """Columns in their order, broken like words of a paragraph."""
     parts: list[list[Column]] = [[]]
-    used = _GAP
+    used = 0
     for column in columns:
-        if parts[-1] and used + column.width + _GAP > room:
+        if parts[-1] and used + _GAP + column.width > room:
             parts.append([])
-            used = _GAP
+            used = 0
         parts[-1].append(column)
-        used += column.width + _GAP
+        used += _GAP + column.width
     return parts
 
 
 def _table(columns: Sequence[Column], key_width: int, width: int, row_styles: Sequence[str]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold", show_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", show_edge=False)
     for place, column in enumerate(columns):
         justify: Literal["left", "right"] = "left" if column.words or place == 0 else "right"
         folds = place == 0 or (column.words and column.width > width - key_width - _GAP)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def _comparison_columns(rows: Sequence[Row]) -> list[Column]:
         Column("size\nMB", [fixed(row.size_mb, 2) for row in rows]),
         Column("latency b1, ms\nmedian / p90", [_latency(row) for row in rows]),
         Column("b32, ms\nmedian", [_milliseconds(row.latency_b32_ms) for row in rows]),
-        Column("images/s", [count(row.images_per_s) for row in rows]),
+        Column("images/s", [_speed(row.images_per_s) for row in rows]),
         Column("agreement\n%", [percent(row.agreement, 1) for row in rows]),
         Column("ECE\n%", [percent(row.ece, 1) for row in rows]),
     ]
@@ -91,6 +91,10 @@ def _latency(row: Row) -> str:
 
 def _milliseconds(value: float | None) -> str:
     return fixed(value, 2 if value is None or value < 100 else 1)
+
+
+def _speed(value: float | None) -> str:
+    return fixed(value, 0 if value is None or value >= 100 else 1)
 
 
 def _significant(value: float | None) -> str:
@@ -218,10 +222,10 @@ def banks_table(banks: Sequence[BankRow], width: int) -> RenderableType:
 
 def doctor_table(checks: Sequence[Check]) -> RenderableType:
     """What is here, what is not, and how to get it; grouped by topic."""
-    marks = {"ok": ("ok", "green"), "absent": ("–", "yellow"), "broken": ("broken", "bold red")}
-    topics: Mapping[str, list[Check]] = {}
+    marks = {"ok": ("ok", "green"), "absent": (MISSING, "yellow"), "broken": ("broken", "bold red")}
+    topics: dict[str, list[Check]] = {}
     for check in checks:
-        topics.setdefault(check.topic, []).append(check)  # type: ignore[attr-defined]
+        topics.setdefault(check.topic, []).append(check)
     name_width = max((len(check.name) for check in checks), default=0)
     lines: list[Text] = []
     for topic, members in topics.items():

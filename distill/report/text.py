@@ -10,7 +10,7 @@ from typing import Any
 
 __all__ = ["MISSING", "count", "csv_text", "duration", "fixed", "percent", "plain"]
 
-MISSING = "–"
+MISSING = "\N{EN DASH}"
 
 
 def plain(text: object) -> str:

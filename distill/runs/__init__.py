@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distill.runs.find import create_run, list_damaged, list_runs, open_run
 from distill.runs.folder import RunFolder
-from distill.runs.info import RunInfo, Status, git_state, package_versions
+from distill.runs.info import RunInfo, Status, git_state
 from distill.runs.lock import Lock, Owner, process_alive, utc_now
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "list_damaged",
     "list_runs",
     "open_run",
-    "package_versions",
     "process_alive",
     "utc_now",
 ]

@@ -62,6 +62,8 @@ def open_run(reference: str | Path, *, runs_dir: Path, finished: bool = True) ->
         folder = _by_name(runs_dir, match["name"], match["number"], finished)
     if folder is None:
         raise _not_found(text, runs_dir, name=match["name"] if match else None)
+    if folder.never_began():
+        raise RunError(f"{folder} is empty: its run was stopped before it began", hint="start it anew")
     folder.read_info()
     if finished and folder.status != "finished":
         raise _unfinished(folder)
@@ -88,7 +90,10 @@ def _problem(folder: RunFolder) -> RunError | None:
 
 
 def _never_began(folder: RunFolder) -> bool:
-    return not any(path.name != "lock.json" and not path.name.startswith(".") for path in _entries(folder.path))
+    try:
+        return folder.never_began()
+    except RunError:  # closed to us: that is a problem to report, not a folder to pass over
+        return False
 
 
 def _candidates(runs_dir: Path) -> Iterator[RunFolder]:
@@ -120,7 +125,9 @@ def _at_path(path: Path, finished: bool) -> RunFolder | None:
         return None
     if os.path.lexists(path / "run.json"):
         return RunFolder(path)
-    return _latest(path, finished)
+    latest = _latest(path, finished)
+    is_numbered = _NUMBER.fullmatch(path.absolute().name) is not None
+    return RunFolder(path) if latest is None and is_numbered else latest
 
 
 def _by_name(runs_dir: Path, name: str, number: str | None, finished: bool) -> RunFolder | None:

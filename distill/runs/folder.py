@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from distill.runs.journal import Journal, append_bytes
 from distill.runs.lock import Lock, Owner, lock_owner, utc_now
 
 if TYPE_CHECKING:
-    from distill.recipe import Recipe
+    from distill.recipe.schema import Recipe
 
 __all__ = ["RunFolder"]
 
@@ -84,13 +85,25 @@ class RunFolder:
         return self.read_info()
 
     def read_info(self) -> RunInfo:
-        """The content of run.json.
+        """The content of run.json; of a run that was killed before it wrote one, its name and role.
 
         Raises:
             RunError: It is missing or damaged.
         """
         path = self.path / "run.json"
+        if not os.path.lexists(path) and self._contents() in ({"recipe.yaml"}, {"recipe.yaml", "run.log"}):
+            return RunInfo(name=self.name, role=self.recipe().role)
         return RunInfo.from_json(read_json(path, hint=_RESTORE), source=path)
+
+    def never_began(self) -> bool:
+        """Whether the run was killed before it wrote anything."""
+        return not self._contents()
+
+    def _contents(self) -> set[str]:
+        try:
+            return {name for name in os.listdir(self.path) if name != "lock.json" and not name.startswith(".")}
+        except OSError as cause:
+            raise RunError(f"{self.path}: cannot be read: {cause.strerror}") from cause
 
     def write_info(self, **changes: Any) -> RunInfo:
         """Change run.json, or begin it; names that are no field of :class:`RunInfo` are kept as they are."""
@@ -107,7 +120,7 @@ class RunFolder:
         Raises:
             RunError: recipe.yaml is missing or damaged.
         """
-        from distill.recipe import parse_recipe  # noqa: PLC0415  (status and lists need no pydantic)
+        from distill.recipe.load import parse_recipe
 
         path = self.path / "recipe.yaml"
         text = read_text(path, hint=_RESTORE)
@@ -118,7 +131,7 @@ class RunFolder:
 
     def write_recipe(self, recipe: Recipe) -> None:
         """Write recipe.yaml with every default spelled out."""
-        from distill.recipe import dump_recipe  # noqa: PLC0415
+        from distill.recipe.load import dump_recipe
 
         write_atomically(self.path / "recipe.yaml", dump_recipe(recipe))
 

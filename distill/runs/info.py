@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import platform
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
@@ -13,23 +11,11 @@ from typing import Any, Literal
 
 from distill.errors import RunError
 
-__all__ = ["RunInfo", "Status", "git_state", "package_versions"]
+__all__ = ["RunInfo", "Status", "git_state"]
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 _STATUSES = ("running", "finished", "interrupted", "failed")
 _ROLES = ("teacher", "student", "baseline")
-_PACKAGES = (
-    "distill",
-    "torch",
-    "torchvision",
-    "timm",
-    "torchmetrics",
-    "lightning-fabric",
-    "numpy",
-    "scikit-learn",
-    "safetensors",
-    "pydantic",
-)
 _GIT_SECONDS = 3.0
 
 
@@ -126,17 +112,6 @@ _CHECKS: dict[str, _Check] = {
     "data": _OBJECT_OR_NONE,
     "choices": _OBJECT_OR_NONE,
 }
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of Python and of the installed packages that decide a result, read without importing them."""
-    versions = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:

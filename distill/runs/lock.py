@@ -199,7 +199,7 @@ def _kernel_lock(handle: int, *, shared: bool) -> bool | None:
         if fcntl is not None:
             fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         else:
-            import msvcrt  # noqa: PLC0415
+            import msvcrt
 
             os.lseek(handle, _FAR, os.SEEK_SET)
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]

@@ -17,7 +17,8 @@ from distill.data.plan import View, plan_view, table_view, view_checksum
 from distill.data.splits import Splits
 from distill.evaluate.cost import model_cost
 from distill.evaluate.latency import measure_latency
-from distill.recipe import AugmentSpec, Recipe, dump_recipe
+from distill.recipe import Recipe, dump_recipe
+from distill.recipe.schema import AugmentSpec
 from distill.teaching.bank import Bank, BankInfo
 from distill.teaching.key import BankKey, augmentation_key
 from distill.teaching.live import CPU_ASK_BATCH, ask, round_logits
@@ -102,8 +103,8 @@ def _fill(bank: Bank, teacher: Trained, splits: Splits, recipe: Recipe, views: i
 
 def _answers(loader: Loader, teacher: Trained, view: View, dtype: str) -> Iterator[tuple[int, np.ndarray]]:
     size = CPU_ASK_BATCH if teacher.device.type == "cpu" else _GPU_ASK_BATCH
-    for start, images in loader.in_order(view, batch_size=size):
-        yield start, round_logits(ask(teacher, images), dtype).cpu().numpy()
+    for number, images in enumerate(loader.as_seen(view, size)):
+        yield number * size, round_logits(ask(teacher, images), dtype).cpu().numpy()
 
 
 def _describe(teacher: Trained, splits: Splits) -> tuple[dict[str, Any], np.ndarray]:

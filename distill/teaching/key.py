@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from distill.recipe import AugmentSpec
+from distill.recipe.schema import AugmentSpec
 
 __all__ = ["BankKey", "augmentation_key"]
 

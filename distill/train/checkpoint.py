@@ -10,9 +10,9 @@ import contextlib
 import hashlib
 import json
 import os
-import pickle
 import re
 import shutil
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,6 +39,7 @@ from distill.files import (
 from distill.runs import process_alive
 
 __all__ = [
+    "MODEL_FILE",
     "Checkpoint",
     "best_checkpoint",
     "is_whole",
@@ -84,8 +85,10 @@ class Checkpoint:
         path = self.path / RESUME_FILE
         _verify(path, _read_tree(self.path)["sha256"][RESUME_FILE])
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError) as cause:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about foreign formats, which the error below covers
+                state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as cause:  # forged bytes bring about any: struct.error, AttributeError, UnpicklingError
             raise RunError(f"{path}: damaged: cannot be loaded safely", hint=_RECOVER) from cause
         if not isinstance(state, dict):
             raise RunError(f"{path}: damaged: no state to resume from", hint=_RECOVER)

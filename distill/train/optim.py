@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
+from timm.optim import Lookahead
 from torch import nn
 from torch.optim import Optimizer
 
@@ -30,13 +31,13 @@ _OURS = {
 
 
 def build_optimizer(
-    module: nn.Module, spec: OptimSpec, *, head: Iterable[str], stages: Sequence[str], device: torch.device
+    module: nn.Module, spec: OptimSpec, *, head: Iterable[str], stages: Sequence[tuple[str, ...]], device: torch.device
 ) -> Optimizer:
     """The optimiser over all of ``module``'s parameters.
 
     Args:
         head: Names of the classifier's parameters: they learn at ``spec.lr``.
-        stages: Name prefixes of the backbone's stages in depth order, for ``spec.layer_decay``.
+        stages: Name prefixes of each stage in depth order, the classifier last, for ``spec.layer_decay``.
     """
     options = {key: value for key, value in spec.model_dump(exclude=_OURS).items()}
     if device.type == "cuda" and spec.name in _FUSED_ON_CUDA:
@@ -47,17 +48,15 @@ def build_optimizer(
     optimizer = OPTIMIZERS[spec.name](groups, lr=spec.lr, weight_decay=spec.weight_decay, **options)
     if spec.lookahead is None:
         return optimizer
-    from timm.optim import Lookahead
-
     return Lookahead(optimizer, alpha=spec.lookahead.alpha, k=spec.lookahead.k)
 
 
 def parameter_groups(
-    module: nn.Module, spec: OptimSpec, *, head: Iterable[str], stages: Sequence[str]
+    module: nn.Module, spec: OptimSpec, *, head: Iterable[str], stages: Sequence[tuple[str, ...]]
 ) -> list[dict[str, object]]:
     """Parameters by learning rate and weight decay, in the module's order.
 
-    A backbone parameter of stage s of S learns at ``lr * backbone_lr_scale * layer_decay ** (S - s)``; with
+    A backbone parameter of stage s learns at ``lr * backbone_lr_scale * layer_decay ** (S - s)``, the classifier being stage S; with
     ``decay_norm_and_bias: false``, vectors and scalars have no weight decay.
     """
     head_names = frozenset(head)
@@ -71,8 +70,6 @@ def parameter_groups(
     return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]
 
 
-def _stages_above(name: str, stages: Sequence[str]) -> int:
-    for depth, prefix in enumerate(stages):
-        if name == prefix or name.startswith(prefix + "."):
-            return len(stages) - depth
-    return len(stages)  # what belongs to no stage is the stem
+def _stages_above(name: str, stages: Sequence[tuple[str, ...]]) -> int:
+    depth = next(depth for depth, prefixes in enumerate(stages) if name.startswith(prefixes))
+    return len(stages) - 1 - depth

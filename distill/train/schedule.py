@@ -132,4 +132,4 @@ def _plateau(spec: Plateau, optimizer: Optimizer) -> ReduceLROnPlateau:
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
     """Without functions and methods: what torch.load(weights_only=True) accepts and load_state_dict sets again."""
-    return {key: value for key, value in state.items() if not callable(value) and key != "lr_lambdas"}
+    return {key: value for key, value in state.items() if not callable(value)}

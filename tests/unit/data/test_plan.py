@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distill.data import streams
 from distill.data.plan import (
     CUTMIX,
     MIXUP,
@@ -163,7 +164,6 @@ def test_mixup_weights_are_beta(alpha: float) -> None:
 
 def test_mixup_weight_is_the_rounded_inverse_of_the_beta_distribution() -> None:
     special = pytest.importorskip("scipy.special")
-    from distill.data import streams  # noqa: PLC0415
 
     draws = streams.uniform(500, "view", 0, 0, "mixup_weight")
     expected = np.rint(special.betaincinv(0.4, 0.4, draws) * 2**16) / 2**16
@@ -180,7 +180,7 @@ def test_cutmix_weight_is_what_is_left_of_the_image() -> None:
 
 
 def test_resized_crops_lie_within_the_image_and_the_ranges() -> None:
-    view = planned(n=5000, resized_crop={"scale": [0.25, 0.64], "ratio": [0.5, 2.0]})
+    view = planned(n=5000, resized_crop={"scale": (0.25, 0.64), "ratio": (0.5, 2.0)})
     top, left, height, width = (view.crop / 256).T
     assert min(top.min(), left.min()) >= 0
     assert max((top + height).max(), (left + width).max()) <= 32 + 1 / 128
@@ -250,6 +250,6 @@ def test_order_is_a_new_permutation_each_epoch() -> None:
 def test_impossible_crops_are_named() -> None:
     with pytest.raises(RecipeError, match="two ways to crop"):
         planned(crop_padding=4, resized_crop={})
-    with pytest.raises(RecipeError, match="augment.crop_padding: 8 cannot be reflected in an image of 8 pixels"):
+    with pytest.raises(RecipeError, match=r"augment\.crop_padding: 8 cannot be reflected in an image of 8 pixels"):
         planned(crop_padding=8, size=8)
     assert planned(crop_padding=8, size=8, crop_fill="zero").dy is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.errors import DistillError, RunError, UsageError
+from distill.recipe import Recipe
 from distill.runs import create_run, list_damaged, list_runs, open_run
 
 
@@ -19,6 +21,16 @@ def make(runs_dir: Path, name: str, status: str = "finished", role: str = "stude
     folder = create_run(runs_dir, name)
     folder.write_info(status=status, role=role)
     return folder
+
+
+def tiny_recipe(role: str) -> Recipe:
+    tree = {
+        "name": "a",
+        "role": role,
+        "data": {"name": "synthetic"},
+        "model": {"source": "students", "name": "resnet", "blocks": [1], "channels": [8], "strides": [1]},
+    }
+    return Recipe.model_validate_json(json.dumps(tree))
 
 
 @pytest.fixture
@@ -182,6 +194,34 @@ def test_any_text_is_a_run_or_one_error(tmp_path_factory, text):
     except RunError as error:
         message = error.message
     assert message.isprintable()
+
+
+def test_a_run_killed_before_it_wrote_anything_is_no_run(runs, monkeypatch):
+    good, empty = make(runs, "a"), create_run(runs, "a")
+    (empty.path / "lock.json").write_text("{}")
+    (empty.path / ".run.json.abc.partial").write_text("{")
+    monkeypatch.chdir(runs.parent)
+    for reference in ("a/002", "runs/a/002", empty.path):
+        with pytest.raises(RunError, match="a/002 is empty: its run was stopped before it began"):
+            open_run(reference, runs_dir=runs, finished=False)
+    assert open_run("a", runs_dir=runs, finished=False) == good
+    assert list_runs(runs) == [good]
+    assert list_damaged(runs) == []
+
+
+@pytest.mark.parametrize(("role", "verb"), [("baseline", "student"), ("teacher", "teacher-finetune")])
+def test_a_run_killed_before_run_json_can_be_resumed(runs, role, verb):
+    folder = create_run(runs, "a")
+    folder.write_recipe(tiny_recipe(role))
+    assert folder.status == "interrupted"
+    assert open_run(folder.path, runs_dir=runs, finished=False) == folder
+    with pytest.raises(RunError, match="it was interrupted") as caught:
+        open_run("a", runs_dir=runs)
+    assert caught.value.hint == f"go on with it: distill {verb} --resume {folder.path}"
+    assert list_runs(runs) == [folder]
+    (folder.path / "metrics.jsonl").write_text("{}\n")
+    with pytest.raises(RunError, match=r"run\.json: missing"):
+        open_run(folder.path, runs_dir=runs, finished=False)
 
 
 def test_lists_are_sorted_and_pass_over_what_is_foreign(runs):

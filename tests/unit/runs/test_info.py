@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.errors import RunError
-from distill.runs import RunInfo, create_run, git_state, package_versions
+from distill.runs import RunInfo, create_run, git_state
 from distill.runs import info as info_module
 
 json_values = st.recursive(
@@ -91,11 +91,6 @@ def test_writing_a_wrong_type_leaves_the_file(tmp_path):
     with pytest.raises(RunError, match="threads"):
         folder.write_info(threads="four")
     assert folder.read_info().threads is None
-
-
-def test_versions_name_python_and_torch_without_importing_it():
-    versions = package_versions()
-    assert {"python", "torch", "numpy"} <= versions.keys()
 
 
 def test_git_state_follows_the_repository(tmp_path, monkeypatch):

@@ -1,0 +1,201 @@
+"""Pictures of runs: curves over epochs, confusion matrices, accuracy against cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+
+from distill.report.figure import ROLE_COLORS, ROLE_MARKERS, TRAIN_COLOR, VAL_COLOR, drawing, label, save
+from distill.report.lines import loss_parts
+from distill.report.rows import Comparison, Row
+
+__all__ = ["plot_comparison", "plot_confusion", "plot_run"]
+
+Metrics = Sequence[Mapping[str, Any]]
+
+_MOST_NUMBERS = 20  # a larger confusion matrix has no room for digits
+_MOST_LABELS = 40  # nor one with more classes for their names
+_PART_STYLES = ("--", ":", "-.")
+
+
+def plot_run(metrics: Metrics, folder: Path) -> list[Path]:
+    """Draw ``loss.svg``, ``top1.svg`` and ``lr.svg`` over epochs, from lines of metrics.jsonl.
+
+    Returns:
+        The files, in that order; what has no numbers has no file.
+    """
+    pictures: list[tuple[str, tuple[str, ...], Callable[[Axes, Metrics], None]]] = [
+        ("loss", ("train_loss", "val_loss"), _draw_loss),
+        ("top1", ("train_top1", "val_top1"), _draw_top1),
+        ("lr", ("lr",), _draw_lr),
+    ]
+    files = []
+    for name, keys, draw in pictures:
+        if any(_curve(metrics, key)[0] for key in keys):
+            with drawing():
+                figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+                axes = figure.subplots()
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+                draw(axes, metrics)
+                files.append(save(figure, folder / f"{name}.svg"))
+    return files
+
+
+def _curve(metrics: Metrics, key: str) -> tuple[list[int], list[float]]:
+    """Epochs and finite values of one key."""
+    points = [
+        (int(line["epoch"]), float(line[key]))
+        for line in metrics
+        if line.get(key) is not None and math.isfinite(line[key])
+    ]
+    return [epoch for epoch, _ in points], [value for _, value in points]
+
+
+def _plot(axes: Axes, metrics: Metrics, key: str, name: str, color: str, style: str = "-") -> None:
+    epochs, values = _curve(metrics, key)
+    if epochs:
+        marker = "o" if len(epochs) <= 30 else None  # one epoch alone would be invisible
+        axes.plot(epochs, values, style, color=color, label=name, marker=marker, markersize=3.5)
+
+
+def _draw_loss(axes: Axes, metrics: Metrics) -> None:
+    parts = list(loss_parts(metrics[-1]))
+    _plot(axes, metrics, "train_loss", "training", TRAIN_COLOR)
+    if len(parts) > 1:
+        for place, part in enumerate(parts):
+            style = _PART_STYLES[place % len(_PART_STYLES)]
+            _plot(axes, metrics, f"train_{part}", f"training: {part}", TRAIN_COLOR, style)
+    _plot(axes, metrics, "val_loss", "validation (cross-entropy)", VAL_COLOR)
+    label(axes, "Loss", x="epoch", y="loss")
+    axes.legend()
+
+
+def _draw_top1(axes: Axes, metrics: Metrics) -> None:
+    _plot(axes, metrics, "train_top1", "training (augmented)", TRAIN_COLOR)
+    _plot(axes, metrics, "val_top1", "validation", VAL_COLOR)
+    epochs, values = _curve(metrics, "val_top1")
+    if epochs:
+        best = int(np.argmax(values))
+        axes.plot(
+            [epochs[best]],
+            [values[best]],
+            "o",
+            color=VAL_COLOR,
+            markersize=8,
+            fillstyle="none",
+            label=f"best: {values[best]:.2%} at epoch {epochs[best]}",
+        )
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    label(axes, "Top-1 accuracy", x="epoch", y="top-1")
+    axes.legend()
+
+
+def _draw_lr(axes: Axes, metrics: Metrics) -> None:
+    _plot(axes, metrics, "lr", "", TRAIN_COLOR)
+    axes.set_ylim(bottom=0)
+    label(axes, "Learning rate", x="epoch", y="learning rate (largest of all groups)")
+
+
+def plot_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], path: Path) -> Path:
+    """Draw which classes are taken for which: shares of each true class, with counts where there is room."""
+    counts = np.asarray(confusion, dtype=np.int64)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    size = float(np.clip(2.6 + 0.42 * len(labels), 4.5, 16))
+    with drawing():
+        figure = Figure(figsize=(size + 1, size), layout="constrained")
+        axes = figure.subplots()
+        image = axes.imshow(np.where(shares > 0, shares, np.nan), cmap="cividis", norm=LogNorm(1e-3, 1))
+        axes.grid(False)
+        _name_classes(axes, labels)
+        if len(labels) <= _MOST_NUMBERS:
+            _write_counts(axes, counts, shares)
+        bar = figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class (log)")
+        bar.ax.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+        label(axes, "Confusion", x="predicted class", y="true class")
+        return save(figure, path)
+
+
+def _name_classes(axes: Axes, labels: Sequence[str]) -> None:
+    if len(labels) > _MOST_LABELS:
+        return
+    places = range(len(labels))
+    axes.set_xticks(places, labels, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, labels)
+
+
+def _write_counts(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
+    for (row, column), number in np.ndenumerate(counts):
+        if number:
+            color = "black" if shares[row, column] > 0.05 else "white"
+            axes.text(column, row, f"{number:,}", ha="center", va="center", color=color, fontsize=8)
+
+
+def plot_comparison(comparison: Comparison, path: Path) -> Path:
+    """Draw test accuracy against parameters and, where it was measured, against latency; up and left is better."""
+    rows = [row for row in comparison.rows if row.test_top1 is not None]
+    panels = [("parameters", "params", "Accuracy and size")]
+    if any(row.latency_b1_ms for row in rows):
+        panels.append(("latency of one image, ms (median)", "latency_b1_ms", "Accuracy and speed"))
+    with drawing():
+        figure = Figure(figsize=(5.4 * len(panels), 4.2), layout="constrained")
+        for axes, (name, column, title) in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
+            _scatter(axes, rows, column)
+            label(axes, title, x=f"{name}, log scale", y="test top-1")
+        _role_legend(figure, rows)
+        return save(figure, path)
+
+
+def _scatter(axes: Axes, rows: Sequence[Row], column: str) -> None:
+    points = [(float(getattr(row, column)), row) for row in rows if getattr(row, column)]
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
+    axes.xaxis.set_major_formatter(FuncFormatter(_short_number))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    axes.margins(0.2, 0.2)
+    for place, (x, row) in enumerate(sorted(points, key=lambda point: -(point[1].test_top1 or 0))):
+        assert row.test_top1 is not None
+        color = ROLE_COLORS[row.role]
+        axes.errorbar(
+            x, row.test_top1, yerr=row.test_top1_std, fmt=ROLE_MARKERS[row.role], color=color, markersize=7, capsize=3
+        )
+        above = place % 2 == 0  # names of neighbours in accuracy go to different sides
+        axes.annotate(
+            row.name,
+            (x, row.test_top1),
+            xytext=(0, 9 if above else -9),
+            textcoords="offset points",
+            ha="center",
+            va="bottom" if above else "top",
+            fontsize=8,
+        )
+
+
+def _role_legend(figure: Figure, rows: Sequence[Row]) -> None:
+    roles = [role for role in ROLE_COLORS if any(row.role == role for row in rows)]
+    handles = [
+        Line2D([], [], linestyle="", marker=ROLE_MARKERS[role], color=ROLE_COLORS[role], label=role) for role in roles
+    ]
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+
+
+def _short_number(value: float, _place: int) -> str:
+    """200000 -> 200k.
+
+    >>> [_short_number(v, 0) for v in (0.5, 20, 200_000, 5_000_000)]
+    ['0.5', '20', '200k', '5M']
+    """
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{suffix}"
+    return f"{value:g}"

@@ -1,0 +1,139 @@
+"""Learning rates against torch's own schedulers and against hand values."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.optim import lr_scheduler
+
+from distill.recipe.optimization import (
+    Constant,
+    Cosine,
+    Exponential,
+    MultiStep,
+    OneCycle,
+    Plateau,
+    WarmRestarts,
+)
+from distill.train.schedule import build_schedule
+
+STEPS, EPOCHS, LR = 4, 12, 0.4
+
+
+def _optimizer(lrs: tuple[float, ...] = (LR,)) -> torch.optim.Optimizer:
+    return torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in lrs], momentum=0.9)
+
+
+def _ours(spec, *, group: int = 0, lrs: tuple[float, ...] = (LR,)) -> list[float]:
+    optimizer = _optimizer(lrs)
+    schedule = build_schedule(spec, optimizer, epochs=EPOCHS, steps_per_epoch=STEPS)
+    rates = []
+    for _ in range(EPOCHS * STEPS):
+        rates.append(optimizer.param_groups[group]["lr"])
+        optimizer.step()
+        schedule.step_done()
+    return rates
+
+
+def _torchs(build) -> list[float]:
+    optimizer = _optimizer()
+    scheduler = build(optimizer)
+    rates = []
+    for _ in range(EPOCHS * STEPS):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+@pytest.mark.parametrize(
+    ("spec", "build"),
+    [
+        (Constant(), lambda o: lr_scheduler.ConstantLR(o, factor=1.0)),
+        (
+            MultiStep(kind="multistep", milestones=(3, 7), gamma=0.2),
+            lambda o: lr_scheduler.MultiStepLR(o, [3 * STEPS, 7 * STEPS], gamma=0.2),
+        ),
+        (
+            Exponential(kind="exponential", gamma=0.9),
+            lambda o: lr_scheduler.StepLR(o, STEPS, gamma=0.9),
+        ),
+        (
+            Cosine(kind="cosine", min_lr=0.01),
+            lambda o: lr_scheduler.CosineAnnealingLR(o, EPOCHS * STEPS, eta_min=0.01),
+        ),
+        (
+            WarmRestarts(kind="warm_restarts", first_cycle_epochs=2, cycle_factor=2, min_lr=0.01),
+            lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 2 * STEPS, 2, eta_min=0.01),
+        ),
+        (
+            OneCycle(kind="one_cycle"),
+            lambda o: lr_scheduler.OneCycleLR(o, LR, total_steps=EPOCHS * STEPS + 1),
+        ),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+def test_rates_are_those_of_torch(spec, build) -> None:
+    assert _ours(spec) == pytest.approx(_torchs(build), rel=1e-9, abs=1e-12)
+
+
+def test_warm_up_rises_by_equal_steps_to_the_base_rate() -> None:
+    rates = _ours(Constant(warmup_epochs=2))
+    assert rates[:8] == pytest.approx([LR * k / 8 for k in range(1, 9)])
+    assert set(rates[8:]) == {LR}
+
+
+def test_a_warm_up_longer_than_the_run_is_shortened_to_it() -> None:
+    assert _ours(Constant(warmup_epochs=100))[-1] == pytest.approx(LR)
+
+
+def test_groups_keep_their_proportion() -> None:
+    slow = _ours(Cosine(kind="cosine", warmup_epochs=1), group=1, lrs=(LR, LR / 10))
+    fast = _ours(Cosine(kind="cosine", warmup_epochs=1), group=0, lrs=(LR, LR / 10))
+    assert slow == pytest.approx([rate / 10 for rate in fast])
+
+
+def test_plateau_cuts_after_patience_epochs_without_improvement() -> None:
+    optimizer = _optimizer()
+    spec = Plateau(kind="plateau", factor=0.5, patience=2)
+    schedule = build_schedule(spec, optimizer, epochs=10, steps_per_epoch=1)
+    rates = []
+    for loss in (1.0, 0.9, 0.9, 0.9, 0.9, 0.9):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step_done()
+        schedule.epoch_done({"val_loss": loss, "train_loss": 0.0})
+    rates.append(optimizer.param_groups[0]["lr"])
+    # torch counts the epochs that did not improve: the third of them is over the patience of two
+    assert rates == [LR] * 5 + [LR / 2] * 2
+
+
+@pytest.mark.parametrize("cut", [1, 5, 17])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        OneCycle(kind="one_cycle"),
+        Cosine(kind="cosine", warmup_epochs=1),
+        Plateau(kind="plateau", patience=1, warmup_epochs=1),
+    ],
+    ids=lambda spec: spec.kind,
+)
+def test_a_restored_schedule_goes_on_with_the_same_rates(spec, cut: int) -> None:
+    def rates(schedule, optimizer, steps: int) -> list[float]:
+        found = []
+        for step in range(steps):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step_done()
+            if step % STEPS == STEPS - 1:
+                schedule.epoch_done({"val_loss": 1.0, "train_loss": 1.0})
+        return found
+
+    optimizer = _optimizer()
+    schedule = build_schedule(spec, optimizer, epochs=EPOCHS, steps_per_epoch=STEPS)
+    rates(schedule, optimizer, cut * STEPS // STEPS)
+    again = _optimizer()
+    restored = build_schedule(spec, again, epochs=EPOCHS, steps_per_epoch=STEPS)
+    restored.load_state_dict(schedule.state_dict())
+    again.load_state_dict(optimizer.state_dict())
+    assert rates(restored, again, 12) == rates(schedule, optimizer, 12)

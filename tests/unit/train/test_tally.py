@@ -1,0 +1,51 @@
+"""Sums over an epoch against NumPy, and a loss that is not finite."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from distill.errors import RunError
+from distill.objectives import LossParts
+from distill.train.tally import Tally
+
+CPU = torch.device("cpu")
+
+
+def _result(loss: float, ce: float) -> LossParts:
+    return LossParts(torch.tensor(loss), {"ce": torch.tensor(ce)})
+
+
+def test_means_weigh_batches_by_their_images() -> None:
+    tally = Tally(CPU)
+    batches = [(2.0, 1.0, 3), (5.0, 4.0, 1)]
+    for step, (loss, ce, images) in enumerate(batches):
+        logits = torch.eye(4)[:images]
+        tally.add(_result(loss, ce), logits, torch.zeros(images, dtype=torch.int64), step=step)
+    metrics = tally.metrics()
+    weights = [3, 1]
+    assert metrics["train_loss"] == pytest.approx(np.average([2.0, 5.0], weights=weights))
+    assert metrics["train_ce"] == pytest.approx(np.average([1.0, 4.0], weights=weights))
+    assert metrics["train_top1"] == 2 / 4  # the first image of each batch
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_the_first_loss_that_is_not_finite_is_named(bad: float) -> None:
+    tally = Tally(CPU)
+    labels = torch.zeros(2, dtype=torch.int64)
+    for step, loss in enumerate([1.0, bad, 2.0, bad]):
+        tally.add(_result(loss, 7.0), torch.zeros(2, 3), labels, step=step)
+    with pytest.raises(RunError, match=r"epoch 5, step 2: loss (nan|inf), ce 7; learning rate 0.1"):
+        tally.check_finite(epoch=4, lr=0.1)
+
+
+def test_a_restored_tally_goes_on() -> None:
+    labels = torch.zeros(3, dtype=torch.int64)
+    one, two = Tally(CPU), Tally(CPU)
+    one.add(_result(1 / 3, 0.1), torch.eye(3), labels, step=0)
+    two.load_state_dict(one.state_dict())
+    for tally in (one, two):
+        tally.add(_result(0.7, 0.2), torch.eye(3), labels, step=1)
+        tally.check_finite(epoch=0, lr=0.1)
+    assert one.metrics() == two.metrics()
