@@ -215,12 +215,16 @@ def follow_link(link: Path) -> Path | None:
     return path if os.path.lexists(path) and not path.is_symlink() else None
 
 
-def remove_partials(folder: Path) -> None:
-    """Remove the hidden files that killed writers left in ``folder``. Only its one writer may call this."""
+def remove_partials(folder: Path, *names: str) -> None:
+    """Remove the hidden files and links that killed writers of ``names`` (of any name, if none is given) left there.
+
+    Only the one writer of ``folder`` may call this.
+    """
     with contextlib.suppress(OSError):
-        for path in folder.glob(f".*{PARTIAL_SUFFIX}"):
-            if path.is_symlink() or path.is_file():
-                path.unlink(missing_ok=True)
+        for name in names or ("*",):
+            for path in folder.glob(f".{name}.*{PARTIAL_SUFFIX}"):
+                if path.is_symlink() or path.is_file():
+                    path.unlink(missing_ok=True)
 
 
 def sha256_file(path: Path) -> str:

@@ -119,9 +119,7 @@ def resnet(
         stage = nn.Sequential()
         for step in [stride] + [1] * (count - 1):
             stage.append(
-                _BasicBlock(
-                    width, out, stride=step, kernel=kernel, skip=skip, skip_kernel=skip_kernel, bias=conv_bias
-                )
+                _BasicBlock(width, out, stride=step, kernel=kernel, skip=skip, skip_kernel=skip_kernel, bias=conv_bias)
             )
             width = out
         stages.append(stage)

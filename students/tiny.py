@@ -16,9 +16,7 @@ class TinyStudent(nn.Module):
         def normed(channels: int) -> list[nn.Module]:
             return [nn.BatchNorm2d(channels) if norm else nn.Identity(), nn.ReLU(inplace=True)]
 
-        self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, width, 3, stride=2, padding=1, bias=not norm), *normed(width)
-        )
+        self.stem = nn.Sequential(nn.Conv2d(in_channels, width, 3, stride=2, padding=1, bias=not norm), *normed(width))
         self.stages = nn.Sequential(
             nn.Sequential(
                 nn.Conv2d(width, width, 3, stride=2, padding=1, groups=width, bias=False),

@@ -22,8 +22,20 @@ class _Count(ProgressColumn):
 
 
 class _Info(ProgressColumn):
+    """As many of the task's fields as have room, each whole: a number is never cut."""
+
+    def __init__(self, console: Console, bar_width: int) -> None:
+        super().__init__()
+        self._console, self._bar_width = console, bar_width
+
     def render(self, task: Task) -> Text:
-        return Text(task.fields["info"], no_wrap=True, overflow="ellipsis")
+        count = 2 * len(f"{task.total or 0:,.0f}") + 1
+        room = self._console.width - max(len(task.description), len("epoch 000")) - self._bar_width - count - 4
+        text = ""
+        for field in task.fields["info"]:
+            longer = f"{text}  {field}" if text else field
+            text = longer if len(longer) <= room else text
+        return Text(text, no_wrap=True)
 
 
 class Bars:
@@ -43,8 +55,8 @@ class Bars:
         """Two bars for a run; an earlier run's are taken away."""
         self.close()
         progress = self._open()
-        self._epochs = progress.add_task("epochs", total=event.epochs, completed=event.epoch, info="")
-        self._steps = progress.add_task(f"epoch {event.epoch + 1}", total=event.steps_per_epoch, info="")
+        self._epochs = progress.add_task("epochs", total=event.epochs, completed=event.epoch, info=())
+        self._steps = progress.add_task(f"epoch {event.epoch + 1}", total=event.steps_per_epoch, info=())
         self._epoch_began, self._images_before, self._loss = time.monotonic(), -1, ""
         progress.refresh()
 
@@ -57,7 +69,7 @@ class Bars:
         seconds = time.monotonic() - self._epoch_began
         images = event.images - self._images_before
         speed = f"{images / seconds:,.0f} images/s" if seconds > 0 and images > 0 else ""
-        info = "  ".join(text for text in (self._loss, speed) if text)
+        info = [text for text in (speed, self._loss) if text]
         progress = self._open()
         progress.update(self._steps, description=f"epoch {event.epoch + 1}", completed=event.step, info=info)
         progress.refresh()
@@ -68,19 +80,19 @@ class Bars:
             return
         top1 = event.metrics.get("val_top1")
         accuracy = "" if top1 is None else f"val top-1 {top1:.1%} (best {best or 0:.1%})"
-        info = "  ".join(text for text in (accuracy, f"{duration(left)} left") if text)
+        info = [text for text in (f"{duration(left)} left", accuracy) if text]
         self._loss = loss_text(event.metrics)
         self._epoch_began, self._images_before = time.monotonic(), -1
         progress = self._open()
         progress.update(self._epochs, completed=event.epoch, info=info)
-        progress.reset(self._steps, description=f"epoch {event.epoch + 1}", info=self._loss)
+        progress.reset(self._steps, description=f"epoch {event.epoch + 1}", info=[self._loss])
         progress.refresh()
 
     def stage(self, event: StageProgress) -> None:
         """One bar for each stage, taken away when it is full; the totals of a stage may grow."""
         progress = self._open()
         if event.stage not in self._stages:
-            task = progress.add_task(plain(event.stage), total=event.total or None, info="")
+            task = progress.add_task(plain(event.stage), total=event.total or None, info=())
             self._stages[event.stage] = (task, time.monotonic())
         task, began = self._stages[event.stage]
         if 0 < event.total <= event.done:
@@ -88,7 +100,7 @@ class Bars:
             del self._stages[event.stage]
         else:
             left = (time.monotonic() - began) * (event.total - event.done) / event.done if event.done else None
-            info = f"{duration(left)} left" if left is not None and event.total > 0 else ""
+            info = [f"{duration(left)} left"] if left is not None and event.total > 0 else []
             progress.update(task, completed=event.done, total=event.total or None, info=info)
         progress.refresh()
 
@@ -101,7 +113,9 @@ class Bars:
 
     def _open(self) -> Progress:
         if self._progress is None:
-            columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), _Count(), _Info())
-            self._progress = Progress(*columns, console=self._console, transient=True, auto_refresh=False, expand=True)
+            width = 20 if self._console.width >= 100 else 12
+            name, info = TextColumn("{task.description}", markup=False), _Info(self._console, width)
+            columns = (name, BarColumn(width), _Count(), info)
+            self._progress = Progress(*columns, console=self._console, transient=True, auto_refresh=False)
             self._progress.start()
         return self._progress

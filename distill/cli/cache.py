@@ -58,21 +58,13 @@ def build(
     if recipe is None:
         raise UsageError("no recipe", hint="name the student's: distill cache build --recipe r18_small")
     loaded = load_recipe(recipe, changes or [])
-    from distill.pipeline import build_cache
+    from distill.pipeline import Options, build_cache
     from distill.report.tables import banks_table
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
-        bank = build_cache(
-            loaded,
-            teacher=teacher,
-            views=views,
-            path=out,
-            runs_dir=runs,
-            device=device,
-            threads=threads,
-            on_event=printer,
-        )
+        asked = Options(runs_dir=runs, device=device, threads=threads, on_event=printer)
+        bank = build_cache(loaded, teacher=teacher, views=views, path=out, options=asked)
     output.show(bank, lambda width: banks_table([bank], width))
     output.note(f"the bank is {bank.path}")
 

@@ -18,7 +18,7 @@ __all__ = ["EXAMPLES", "command"]
 
 EXAMPLES = options.examples(
     "distill compare",
-    "distill compare resnet152_cifar10 r18_small --threads 1 --csv table.csv",
+    "distill compare resnet152_cifar10 r18_small --threads 4 --csv table.csv",
     "distill compare --require 'student.test_top1 >= teacher.test_top1 - 0.01'",
 )
 
@@ -50,7 +50,16 @@ def command(
         ),
     ] = None,
     device: options.DeviceOption = None,
-    threads: options.ThreadsOption = None,
+    threads: Annotated[
+        int,
+        typer.Option(
+            "--threads",
+            min=1,
+            metavar="N",
+            help="CPU threads of one operation while timing; one compares best between machines.",
+            rich_help_panel="Machine",
+        ),
+    ] = 1,
     runs: options.RunsOption = Path("runs"),
     json: options.JsonOption = False,
     csv: options.CsvOption = None,
@@ -83,7 +92,7 @@ def command(
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
         comparison = compare(
-            references or [], runs_dir=runs, latency=latency, device=device, threads=threads, on_event=printer
+            references or [], runs_dir=runs, latency=latency, device=device, threads_used=threads, tell=printer
         )
     _show(comparison, output, csv=csv, svg=svg, plot=plot)
     check_gates(gates, comparison)

@@ -9,7 +9,6 @@ import typer
 
 from distill.cli import options
 from distill.cli.output import Output
-from distill.cli.progress import ProgressPrinter
 
 __all__ = ["EXAMPLES", "command"]
 
@@ -27,7 +26,13 @@ def command(
             autocompletion=options.complete_runs,
         ),
     ],
-    split: Annotated[Literal["test", "val", "train"], typer.Option("--split", help="Which images.")] = "test",
+    split: Annotated[
+        Literal["test", "val"],
+        typer.Option("--split", help="Which images: the test set, or those that picked the checkpoint."),
+    ] = "test",
+    again: Annotated[
+        bool, typer.Option("--again", help="Ask the network even where an earlier answer is stored.")
+    ] = False,
     plots: Annotated[
         bool, typer.Option("--plots/--no-plots", help="Draw the confusion matrix into the run's plots/.")
     ] = True,
@@ -38,14 +43,17 @@ def command(
     quiet: options.QuietOption = False,
 ) -> None:
     """Measure a run: accuracy, precision, recall and F1 by class, calibration, confusion matrix."""
-    from distill.pipeline import evaluate_run
+    from distill.assess import assess
+    from distill.devices import resolve_device, set_threads
     from distill.report.evaluation import evaluation_table
+    from distill.report.rows import Evaluation
+    from distill.runs import open_run
 
     output = Output(json=json, quiet=quiet)
-    with ProgressPrinter(quiet=quiet) as printer:
-        evaluation = evaluate_run(
-            run, runs_dir=runs, split=split, device=device, threads=threads, on_event=printer
-        )
+    if threads is not None:
+        set_threads(threads)
+    found = assess(open_run(run, runs_dir=runs), split=split, device=resolve_device(device), again=again)
+    evaluation = Evaluation(found.run, found.split, found.result)
     output.show(evaluation, lambda width: evaluation_table(evaluation, width))
     if plots:
         from distill.report.plots import plot_confusion

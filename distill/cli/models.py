@@ -33,13 +33,13 @@ def command(
 
     output = Output(json=json)
     if name is None:
-        from distill.pipeline import list_models
+        from distill.report.catalogue import list_models
 
         models = list_models()
         output.show(models, lambda width: models_table(models, width))
     else:
-        from distill.pipeline import describe_model
         from distill.recipe import load_recipe
+        from distill.report.catalogue import describe_model
 
         summary = describe_model(load_recipe(name, changes or []))
         output.show(summary, lambda width: layers_table(summary, width))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +31,7 @@ __all__ = [
     "examples",
     "one_document",
     "overrides",
+    "typed",
 ]
 
 _RECIPE, _MACHINE, _RUN, _OUTPUT = "Recipe", "Machine", "Run folders", "Output"
@@ -40,9 +42,14 @@ def examples(*lines: str) -> str:
     return "\n".join(["[bold]Examples[/]", *(f"  {line}" for line in lines)])
 
 
+def typed() -> tuple[str, ...]:
+    """What the user typed, for the run's record."""
+    return ("distill", *sys.argv[1:])
+
+
 def complete_recipes(incomplete: str) -> list[str]:
     """Names of bundled recipes, and YAML files, that begin so."""
-    from distill.recipe.bundled import bundled_recipes
+    from distill.recipe import bundled_recipes
 
     folder, _, start = incomplete.rpartition("/")
     files = [str(path) for path in Path(folder or ".").glob(f"{start}*.yaml")]

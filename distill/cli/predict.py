@@ -62,14 +62,13 @@ def command(
 ) -> None:
     """Classify pictures: the most probable classes of each."""
     options.one_document(json=json, csv=csv)
-    from distill.pipeline import predict
+    from distill.pipeline import Options, predict
     from distill.report.evaluation import predictions_csv, predictions_table
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
-        predictions = predict(
-            run, paths, runs_dir=runs, top=top, teacher=teacher, device=device, threads=threads, on_event=printer
-        )
+        asked = Options(runs_dir=runs, device=device, threads=threads, on_event=printer)
+        predictions = predict(run, paths, top=top, teacher=teacher, options=asked)
     if csv != "-":
         output.show(predictions, lambda width: predictions_table(predictions, width))
     if csv is not None:

@@ -138,13 +138,13 @@ class _Display:
             return
         pace.add(event)
         line = epoch_line(event, epochs=pace.run.epochs, best=pace.best_top1, left=pace.seconds_left(event.epoch))
-        if self.bars is None:
-            self._line(Text(line))
-        else:
+        is_last = event.epoch >= pace.run.epochs
+        if self.bars is not None and not is_last:
             self.bars.epoch(event, best=pace.best_top1, left=pace.seconds_left(event.epoch))
-            if event.epoch >= pace.run.epochs:
-                self.bars.close()
-                self._line(Text(line))
+            return
+        if self.bars is not None:
+            self.bars.close()
+        self._line(Text(line))
 
     def _stage(self, event: StageProgress) -> None:
         if self.bars is not None:

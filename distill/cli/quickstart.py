@@ -26,12 +26,15 @@ def command(
     Fine-tunes a small teacher on scikit-learn's digits, trains a student from labels alone and the same student
     against the teacher, and prints the comparison. No network needed. Every other command works on its runs.
     """
-    from distill.pipeline import quickstart
+    from distill.compare import compare
+    from distill.pipeline import Options, quickstart
     from distill.report.tables import comparison_table
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
-        comparison = quickstart(runs_dir=runs, device=device, threads=threads, on_event=printer)
+        asked = Options(runs_dir=runs, device=device, threads=threads, command=options.typed(), on_event=printer)
+        made = quickstart(options=asked)
+        comparison = compare([str(path) for path in made.runs], runs_dir=runs, device=device, tell=printer)
     output.show(comparison, lambda width: comparison_table(comparison, width))
     where = "" if runs == Path("runs") else f" --runs {runs}"
     output.note(f"the runs are in {runs}; next: distill evaluate quickstart_student{where}")

@@ -35,7 +35,7 @@ _Name = Annotated[
 @app.command("list", epilog=options.examples("distill recipe list", "distill recipe list --json"))
 def list_recipes(*, json: options.JsonOption = False) -> None:
     """List the bundled recipes."""
-    from distill.recipe.bundled import bundled_recipes
+    from distill.recipe import bundled_recipes
     from distill.report.tables import recipes_table
 
     rows = [_row(name, path) for name, path in sorted(bundled_recipes().items())]
@@ -75,16 +75,21 @@ def show(
 ) -> None:
     """Print a recipe: as it is written, or with --full or --set with every default spelled out."""
     from distill.recipe import dump_recipe, load_recipe
-    from distill.recipe.bundled import find_recipe
 
     recipe = load_recipe(name, changes or [])
-    text = dump_recipe(recipe) if full or changes else Path(find_recipe(name)).read_text(encoding="utf-8")
+    text = dump_recipe(recipe) if full or changes else _file(name).read_text(encoding="utf-8")
     if sys.stdout.isatty():
         from rich.syntax import Syntax
 
         open_console().print(Syntax(text, "yaml", background_color="default", word_wrap=True))
     else:
         Output().text(text)
+
+
+def _file(name: str) -> Path:
+    from distill.recipe import find_recipe
+
+    return Path(name) if Path(name).is_file() else find_recipe(name)
 
 
 @app.command("copy", epilog=options.examples("distill recipe copy r18_small mine.yaml"))
@@ -95,9 +100,7 @@ def copy(
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
 ) -> None:
     """Copy a recipe, comments and all, to change it."""
-    from distill.recipe.bundled import find_recipe
-
-    source = Path(find_recipe(name))
+    source = _file(name)
     path = target / source.name if target.is_dir() else target
     if path.exists() and not force:
         raise UsageError(f"{path} exists", hint="name another file, or replace it with --force")
@@ -148,9 +151,12 @@ def _params(recipe: Recipe) -> int | None:
     return check_budget(recipe, classes)
 
 
-@app.command("schema", epilog=options.examples("distill recipe schema > distill.schema.json"))
-def schema() -> None:
-    """Print the JSON Schema of recipes, for editors that complete and check YAML."""
-    from distill.recipe import Recipe
+@app.command(
+    "schema", epilog=options.examples("distill recipe schema", "distill recipe schema --json > distill.schema.json")
+)
+def schema(*, json: options.JsonOption = False) -> None:
+    """Explain every key of a recipe; --json is the JSON Schema, for editors that complete and check YAML."""
+    from distill.recipe import describe_schema, recipe_schema
+    from distill.report.tables import schema_table
 
-    Output().json(Recipe.model_json_schema())
+    Output(json=json).show(recipe_schema() if json else None, lambda width: schema_table(describe_schema(), width))

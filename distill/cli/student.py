@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from distill.cli import options
 from distill.cli.training import Request, train
 
 if TYPE_CHECKING:
+    from distill.pipeline import Options, RunResult
     from distill.recipe import Recipe
 
 __all__ = ["EXAMPLES", "command"]
@@ -50,7 +51,7 @@ def command(
     train(request, _start, roles=("student", "baseline"))
 
 
-def _start(recipe: Recipe, request: Request, machine: dict[str, Any]) -> Any:
+def _start(recipe: Recipe, request: Request, options: Options) -> RunResult:
     from distill.pipeline import train_student
 
-    return train_student(recipe, teacher=request.teacher, init_from=request.init_from, **machine)
+    return train_student(recipe, teacher=request.teacher, options=options)

@@ -77,6 +77,7 @@ def command(
 
     assert recipe is not None
     loaded = load_recipe(recipe, changes or [])
+    from distill.pipeline import Options
     from distill.sweep import sweep, sweep_table
 
     output = Output(json=json, quiet=quiet)
@@ -89,10 +90,9 @@ def command(
             trials=trials,
             seeds=seeds,
             storage=storage,
-            runs_dir=runs,
-            device=device,
-            threads=threads,
-            on_event=printer,
+            options=Options(
+                runs_dir=runs, device=device, threads=threads, command=options.typed(), on_event=printer
+            ),
         )
     output.show(result, lambda width: sweep_table(result, width))
 

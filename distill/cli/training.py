@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from distill.cli.output import Output
+from distill.cli.options import typed
+from distill.cli.output import Output, jsonable
 from distill.cli.progress import ProgressPrinter
 from distill.errors import UsageError
 
 if TYPE_CHECKING:
+    from distill.pipeline import Options, RerunResult, RunResult
     from distill.recipe import Recipe
 
 __all__ = ["Request", "train"]
@@ -35,18 +37,22 @@ class Request:
     quiet: bool
     teacher: str | None = None
 
-    def machine(self, printer: ProgressPrinter) -> dict[str, Any]:
-        """The arguments that every way to begin takes."""
-        return {
-            "runs_dir": self.runs,
-            "device": self.device,
-            "devices": self.devices,
-            "threads": self.threads,
-            "on_event": printer,
-        }
+    def options(self, printer: ProgressPrinter) -> Options:
+        """The same for the library."""
+        from distill.pipeline import Options
+
+        return Options(
+            runs_dir=self.runs,
+            device=self.device,
+            devices=self.devices,
+            threads=self.threads,
+            init_from=self.init_from,
+            command=typed(),
+            on_event=printer,
+        )
 
 
-Start = Callable[["Recipe", Request, dict[str, Any]], Any]
+Start = Callable[["Recipe", Request, "Options"], "RunResult"]
 
 
 def train(request: Request, start: Start, *, roles: tuple[str, ...]) -> None:
@@ -63,32 +69,48 @@ def train(request: Request, start: Start, *, roles: tuple[str, ...]) -> None:
     output = Output(json=request.json, quiet=request.quiet)
     with ProgressPrinter(quiet=request.quiet) as printer:
         if request.dry_run:
-            _show_dry_run(request, output, printer, roles)
-            return
-        result = _result(request, start, roles, request.machine(printer))
-    _show_result(result, output, roles)
+            _try_out(request, output, printer, roles)
+        elif request.rerun:
+            _repeat(request.rerun, request, output, printer)
+        else:
+            result = _train(request, start, printer, roles)
+            printer.close()
+            _show(result, output, roles)
 
 
-def _result(request: Request, start: Start, roles: tuple[str, ...], machine: dict[str, Any]) -> Any:
-    if request.resume or request.rerun:
-        from distill.pipeline import rerun, resume_run
+def _train(request: Request, start: Start, printer: ProgressPrinter, roles: tuple[str, ...]) -> RunResult:
+    if request.resume:
+        from distill.pipeline import resume_run
 
-        return resume_run(request.resume, **machine) if request.resume else rerun(request.rerun, **machine)
-    return start(_recipe(request, roles), request, machine)
+        return resume_run(request.resume, options=request.options(printer))
+    return start(_recipe(request, roles), request, request.options(printer))
 
 
-def _show_dry_run(request: Request, output: Output, printer: ProgressPrinter, roles: tuple[str, ...]) -> None:
+def _repeat(reference: str, request: Request, output: Output, printer: ProgressPrinter) -> None:
+    from distill.pipeline import rerun
+    from distill.report.tables import result_table
+
+    again: RerunResult = rerun(reference, options=request.options(printer))
+    printer.close()
+    document = jsonable(again.result) | {"original": str(again.original), "differences": list(again.differences)}
+    output.show(document, lambda _: result_table(again.result))
+    if again.differences:
+        output.warning(f"not the bytes of {again.original}: {', '.join(again.differences)} differ")
+    else:
+        output.note(f"the same bytes as {again.original}")
+
+
+def _try_out(request: Request, output: Output, printer: ProgressPrinter, roles: tuple[str, ...]) -> None:
     recipe = _recipe(request, roles)
     from distill.pipeline import dry_run
     from distill.report.tables import dry_run_table
 
-    teacher = {"teacher": request.teacher} if request.teacher else {}
-    found = dry_run(recipe, **teacher, **request.machine(printer))
+    found = dry_run(recipe, teacher=request.teacher, options=request.options(printer))
     printer.close()
     output.show(found, lambda _: dry_run_table(found))
 
 
-def _show_result(result: Any, output: Output, roles: tuple[str, ...]) -> None:
+def _show(result: RunResult, output: Output, roles: tuple[str, ...]) -> None:
     from distill.report.tables import result_table
 
     output.show(result, lambda _: result_table(result))
@@ -126,7 +148,8 @@ def _check_exclusive(request: Request) -> None:
     }
     extra = [name for name, value in given.items() if value]
     if extra:
+        run = request.resume or request.rerun
         raise UsageError(
-            f"{from_run} {request.resume or request.rerun} follows the run's own recipe and takes no {', '.join(extra)}",
+            f"{from_run} {run} follows the run's own recipe and takes no {', '.join(extra)}",
             hint=f"a changed run is a new one: leave out {from_run}, and name its recipe.yaml with --recipe",
         )

@@ -174,13 +174,6 @@ class Loader:
                 pixels = pixels.contiguous(memory_format=torch.channels_last)
             yield Batch(pixels, labels, torch.from_numpy(index), torch.from_numpy(rows[index]), mix)
 
-    def as_seen(self, view: View, batch_size: int) -> Iterator[Tensor]:
-        """Pixels of all images in order as ``view`` shows them, without labels; the last batch has what remains."""
-        batches = [np.arange(at, min(at + batch_size, self.n)) for at in range(0, self.n, batch_size)]
-        on_device = device_view(view, self.device)
-        for images, at, where in self._chunks([_with_partners(index, view.partner) for index in batches]):
-            yield apply_rows(images, where, on_device.take(at), self._fill)
-
     def plain(self, batch_size: int) -> Iterator[Batch]:
         """All images in order, as they are; the last batch has what remains."""
         batches = [np.arange(at, min(at + batch_size, self.n)) for at in range(0, self.n, batch_size)]

@@ -72,16 +72,16 @@ def official_files(official: Official, root: Path, progress: Progress) -> dict[s
         DataError: Some of the files are missing, or the archive is damaged.
     """
     folder = root / official.folder
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # Path.is_dir raises where a parent cannot be entered
         archive = root / official.archive
         with _folder_aside(folder, official) as aside:
-            if not archive.is_file():
+            if not os.path.isfile(archive):
                 archive = aside / official.archive
                 _download(official, root, archive, progress)
             _unpack(official, archive, aside)
             _move(aside / official.folder, folder)
     files = {name: folder / name for name in official.md5}
-    missing = [name for name, path in files.items() if not path.is_file()]
+    missing = [name for name, path in files.items() if not os.path.isfile(path)]
     if missing:
         raise DataError(
             f"{folder} is incomplete: it lacks {', '.join(missing)}",
@@ -118,16 +118,20 @@ def _download(official: Official, root: Path, target: Path, progress: Progress) 
                 file.write(block)
                 progress("download", file.tell(), max(total, file.tell()))
     except (OSError, HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", error)
         raise MissingError(
-            f"{official.name} is not in {root / official.folder}, and it cannot be downloaded: {error}",
+            f"{official.name} is not in {root / official.folder}, and it cannot be downloaded: {reason}",
             hint=_place_by_hand(official, root),
         ) from error
 
 
 def _unpack(official: Official, archive: Path, aside: Path) -> None:
     """Copy the official files out of an archive of the official md5."""
-    with open(archive, "rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    try:
+        with open(archive, "rb") as file:
+            found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    except OSError as error:
+        raise DataError(f"cannot read {archive}: {error.strerror}") from error
     if found != official.archive_md5:
         downloaded = archive.parent == aside
         again = "run again" if downloaded else f"remove {archive} and run again"

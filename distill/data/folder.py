@@ -87,9 +87,10 @@ def folder_classes(spec: DataSpec) -> tuple[str, ...]:
 
 def _existing(spec: DataSpec) -> Path:
     root = Path(spec.root).expanduser()
-    if not (root.is_dir() or root.is_file()):
+    if not (os.path.isdir(root) or os.path.isfile(root)):  # Path's own raise where a parent cannot be entered
+        what = "is neither a folder nor an archive" if os.path.lexists(root) else "does not exist"
         raise MissingError(
-            f"data.root {root} is neither a folder nor a file (looked for {root.absolute()})",
+            f"data.root {root} {what} (looked for {root.absolute()})",
             hint=f"name a folder or an archive: --set data.root=PATH; {EXPECTED_LAYOUT}",
         )
     return root

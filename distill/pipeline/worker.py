@@ -108,7 +108,7 @@ def _silent(_event: Event) -> None:
 def _recorded(context: Context, splits: Splits) -> Iterator[RunFolder]:
     """Open the folder, hold it, and say in run.json how it ended, whatever happens."""
     run = RunFolder(context.resume) if context.resume else create_run(context.options.runs_dir, context.recipe.name)
-    with run.lock():
+    with run.lock() as lock:
         _write_start(run, context, splits)
         try:
             yield run

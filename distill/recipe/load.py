@@ -20,7 +20,7 @@ from distill.recipe.overrides import (
 )
 from distill.recipe.schema import Recipe
 from distill.recipe.shape import closest
-from distill.recipe.yaml_tree import YamlTree, read_yaml, shorten, show
+from distill.recipe.yaml_tree import BROKEN, YamlTree, read_yaml, shorten, show
 
 __all__ = ["dump_recipe", "load_recipe", "parse_recipe"]
 
@@ -51,7 +51,7 @@ def parse_recipe(text: str, *, source: str, overrides: Sequence[str] = ()) -> Re
         RecipeError: One line for every mistake, those of the file by line, then those of overrides.
     """
     tree = read_yaml(text)
-    report = _Report(source, tree)
+    report = _Report(source, tree, overrides)
     for problem in tree.problems:
         report.add_line(problem.line, problem.text)
     sets = _parse_overrides(overrides, report)
@@ -65,11 +65,12 @@ def parse_recipe(text: str, *, source: str, overrides: Sequence[str] = ()) -> Re
 class _Report:
     """Gathers the lines of one error message."""
 
-    def __init__(self, source: str, tree: YamlTree) -> None:
+    def __init__(self, source: str, tree: YamlTree, overrides: Sequence[str]) -> None:
         self._source = source if source.isprintable() else repr(source)[1:-1]
         self._tree = tree
         self._in_file: list[tuple[int, str]] = []
-        self._in_overrides: list[str] = []
+        self._overrides = list(overrides)
+        self._in_overrides: list[tuple[int, str]] = []
 
     @property
     def mistaken(self) -> bool:
@@ -78,8 +79,8 @@ class _Report:
     def add_line(self, line: int, text: str) -> None:
         self._in_file.append((line, f"{self._source}:{line}: {text}"))
 
-    def add_override(self, text: str) -> None:
-        self._in_overrides.append(text)
+    def add_override(self, override: str, text: str) -> None:
+        self._in_overrides.append((self._overrides.index(override), text))
 
     def add_in_file(self, mistake: Mistake) -> None:
         path = mistake.path
@@ -91,8 +92,8 @@ class _Report:
         self.add_line(value_line if mistake.at_value else key_line, mistake.text)
 
     def message(self) -> str:
-        lines = [text for _, text in sorted(self._in_file, key=lambda item: item[0])] + self._in_overrides
-        lines = list(dict.fromkeys(lines))
+        found = sorted(self._in_file, key=lambda item: item[0]) + sorted(self._in_overrides, key=lambda item: item[0])
+        lines = list(dict.fromkeys(text for _, text in found))
         if len(lines) > MAX_MISTAKES:
             lines[MAX_MISTAKES:] = [f"{self._source}: and more; the first {MAX_MISTAKES} are above"]
         return "\n".join(lines)
@@ -104,7 +105,7 @@ def _parse_overrides(overrides: Sequence[str], report: _Report) -> list[Override
         try:
             sets.append(parse_override(text))
         except OverrideError as error:
-            report.add_override(str(error))
+            report.add_override(text, str(error))
     return sets
 
 
@@ -112,28 +113,28 @@ def _validate(tree: YamlTree, sets: Sequence[Override], report: _Report) -> Reci
     if tree.empty:
         report.add_line(1, "empty; a recipe has at least name, role, data and model")
         return None
-    if not isinstance(tree.value, dict):
+    if not isinstance(tree.value, dict) or tree.value is BROKEN:
         if not tree.problems:
             report.add_line(tree.lines[()][0], f"a recipe is a mapping of keys to values, got {show(tree.value)}")
         return None
     merged, problems = merge_overrides(tree.value, sets)
     for problem in problems:
-        report.add_override(problem)
+        report.add_override(problem.text, str(problem))
     written = {path: text for path, text in tree.written.items() if override_at(sets, path) is None}
     result = check_tree(merged, written)
     if isinstance(result, Recipe):
         return result
     refused = {problem.path for problem in tree.problems if problem.path}
     mistakes = [mistake for mistake in result if not _lies_under(mistake, refused)]
-    in_file = set(mistakes) if not sets else set(_mistakes_of_file(tree))
+    in_file = {_identity(mistake) for mistake in (_mistakes_of_file(tree) if sets else mistakes)}
     for mistake in mistakes:
         blamed = override_at(sets, mistake.path)
-        if blamed is None and mistake not in in_file:
+        if blamed is None and _identity(mistake) not in in_file:
             blamed = _blame(mistake, sets)
         if blamed is None:
             report.add_in_file(mistake)
         else:
-            report.add_override(f"{blamed.label}: {mistake.text}")
+            report.add_override(blamed.text, f"{blamed.label}: {mistake.text}")
     return None
 
 
@@ -149,6 +150,11 @@ def _blame(mistake: Mistake, sets: Sequence[Override]) -> Override | None:
 def _lies_under(mistake: Mistake, refused: set[tuple[str | int, ...]]) -> bool:
     """Whether the mistake is only that a value was refused while reading, which is told already."""
     return any(mistake.path[:length] in refused for length in range(1, len(mistake.path) + 1))
+
+
+def _identity(mistake: Mistake) -> tuple[tuple[str | int, ...], str]:
+    """A mistake without its advice, which may change with the variant that an override chose."""
+    return mistake.path, mistake.text.split(" (")[0]
 
 
 def _mistakes_of_file(tree: YamlTree) -> list[Mistake]:

@@ -46,11 +46,15 @@ class Override:
     @property
     def label(self) -> str:
         """How messages name it."""
-        return f"--set {shorten(self.text if self.text.isprintable() else repr(self.text)[1:-1], 80)}"
+        return _label(self.text)
 
 
 class OverrideError(ValueError):
-    """An override that cannot be read or applied; the message names it."""
+    """An override that cannot be read or applied; the message names it, ``text`` is the override as it was given."""
+
+    def __init__(self, text: str, what: str) -> None:
+        super().__init__(f"{_label(text)}: {what}")
+        self.text = text
 
 
 def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -64,10 +68,10 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str,
         try:
             parsed.append(parse_override(text))
         except OverrideError as error:
-            problems.append(str(error))
+            problems.append(error)
     merged, more = merge_overrides(tree, parsed)
     if problems or more:
-        raise RecipeError("\n".join(problems + more), hint=_HINT)
+        raise RecipeError("\n".join(map(str, problems + more)), hint=_HINT)
     return merged
 
 
@@ -77,44 +81,43 @@ def parse_override(text: str) -> Override:
     Raises:
         OverrideError: No ``=``, an empty key or value, a key into a list, or a value that is not YAML on one line.
     """
-    label = Override((), None, text).label
     key, equals, value_text = text.partition("=")
     path = tuple(part.strip() for part in key.split("."))
     if not equals:
-        raise OverrideError(f"{label}: no '='; write --set section.key=value")
+        raise OverrideError(text, "no '='; write --set section.key=value")
     if not all(path):
-        raise OverrideError(f"{label}: an empty key; write --set section.key=value")
+        raise OverrideError(text, "an empty key; write --set section.key=value")
     if len(path) > MAX_PARTS:
-        raise OverrideError(f"{label}: no recipe nests so deep")
+        raise OverrideError(text, "no recipe nests so deep")
     if any(part.isdigit() or part.endswith("]") for part in path):
-        raise OverrideError(f"{label}: a list is set whole, as in --set model.blocks=[3, 3, 2, 3]")
-    return Override(path, _parse_value(value_text, label), text)
+        raise OverrideError(text, "a list is set whole, as in --set model.blocks=[3, 3, 2, 3]")
+    return Override(path, _parse_value(value_text, text), text)
 
 
-def _parse_value(text: str, label: str) -> Any:
+def _parse_value(text: str, override: str) -> Any:
     if not text.strip():
-        raise OverrideError(f"{label}: no value; write null to unset a key")
+        raise OverrideError(override, "no value; write null to unset a key")
     if "\n" in text or "\r" in text:
-        raise OverrideError(f"{label}: the value should be on one line")
+        raise OverrideError(override, "the value should be on one line")
     tree = read_yaml(text)
     if tree.problems:
-        raise OverrideError(f"{label}: {tree.problems[0].text}")
+        raise OverrideError(override, tree.problems[0].text)
     if tree.empty:
-        raise OverrideError(f"{label}: no value; write null to unset a key")
+        raise OverrideError(override, "no value; write null to unset a key")
     if tree.block:
-        raise OverrideError(f"{label}: write a section as {{key: value}}, a list as [1, 2], and quote text with ': '")
+        raise OverrideError(override, "write a section as {key: value}, a list as [1, 2], and quote text with ': '")
     return tree.value
 
 
-def merge_overrides(tree: dict[str, Any], overrides: Sequence[Override]) -> tuple[dict[str, Any], list[str]]:
-    """A copy of ``tree`` with the overrides applied, and a line for each that does not fit the tree."""
+def merge_overrides(tree: dict[str, Any], overrides: Sequence[Override]) -> tuple[dict[str, Any], list[OverrideError]]:
+    """A copy of ``tree`` with the overrides applied, and an error for each that does not fit the tree."""
     merged = copy.deepcopy(tree)
     problems = []
     for override in overrides:
         try:
             _set(merged, override)
         except OverrideError as error:
-            problems.append(str(error))
+            problems.append(error)
     _follow_new_variants(tree, merged, overrides)
     return merged, problems
 
@@ -126,10 +129,10 @@ def _set(tree: dict[str, Any], override: Override) -> None:
         if inner is None:
             inner = section[part] = {}
         if isinstance(inner, list):
-            raise OverrideError(f"{override.label}: '{join_path(override.path[:depth])}' is a list; set it whole")
+            raise OverrideError(override.text, f"'{join_path(override.path[:depth])}' is a list; set it whole")
         if not isinstance(inner, dict):
             where = join_path(override.path[:depth])
-            raise OverrideError(f"{override.label}: '{where}' is no section of keys; it is {show(inner)}")
+            raise OverrideError(override.text, f"'{where}' is no section of keys; it is {show(inner)}")
         section = inner
     section[override.path[-1]] = override.value
 
@@ -166,6 +169,10 @@ def _drop_old_keys(before: Any, section: dict[str, Any], node: Any, chosen: set[
     for key in list(section):
         if key in old["properties"] and key not in new["properties"] and key not in chosen:
             del section[key]
+
+
+def _label(text: str) -> str:
+    return f"--set {shorten(text if text.isprintable() else repr(text)[1:-1], 80)}"
 
 
 def override_at(overrides: Sequence[Override], path: KeyPath) -> Override | None:

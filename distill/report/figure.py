@@ -18,7 +18,7 @@ __all__ = ["ROLE_COLORS", "ROLE_MARKERS", "TRAIN_COLOR", "VAL_COLOR", "drawing",
 
 # Okabe and Ito's colours: told apart with every common kind of colour blindness, and in grey by their lightness.
 TRAIN_COLOR, VAL_COLOR = "#0072B2", "#D55E00"
-ROLE_COLORS = {"teacher": "#0072B2", "student": "#009E73", "baseline": "#D55E00"}
+ROLE_COLORS = {"teacher": TRAIN_COLOR, "student": "#009E73", "baseline": VAL_COLOR}
 ROLE_MARKERS = {"teacher": "s", "student": "o", "baseline": "^"}
 
 _STYLE = {

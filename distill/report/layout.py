@@ -14,7 +14,7 @@ from rich.text import Text
 
 from distill.report.text import MISSING, plain
 
-__all__ = ["Column", "key_values", "stacked", "table_width"]
+__all__ = ["Column", "fitted", "key_values", "stacked", "table_width"]
 
 _GAP = 2  # cells between columns: one of padding, one of the box
 _WIDEST_KEY = 32
@@ -28,12 +28,14 @@ class Column:
     Attributes:
         words: Cells are words, which may be folded; numbers never are.
         style: Of the whole column.
+        rank: Where columns are left out for want of room, the highest rank goes first; 0 never goes.
     """
 
     head: str
     cells: Sequence[str]
     words: bool = False
     style: str = ""
+    rank: int = 0
 
     @property
     def is_empty(self) -> bool:
@@ -56,6 +58,14 @@ def stacked(columns: Sequence[Column], width: int, *, row_styles: Sequence[str] 
     parts = _balanced(others, width - key_width)
     tables = [_table([key, *part], key_width, width, row_styles) for part in parts]
     return Group(*(each for table in tables for each in (table, Text())[: 1 if table is tables[-1] else 2]))
+
+
+def fitted(columns: Sequence[Column], width: int, *, row_styles: Sequence[str] = ()) -> Group:
+    """The columns side by side; where ``width`` is too small, columns are left out by rank, then moved below."""
+    kept = list(columns)
+    while table_width(kept) > width and (least := max(kept, key=lambda column: column.rank)).rank > 0:
+        kept.remove(least)
+    return stacked(kept, width, row_styles=row_styles)
 
 
 def table_width(columns: Sequence[Column]) -> int:

@@ -60,7 +60,7 @@ def _curve(metrics: Metrics, key: str) -> tuple[list[int], list[float]]:
     return [epoch for epoch, _ in points], [value for _, value in points]
 
 
-def _plot(axes: Axes, metrics: Metrics, key: str, name: str, color: str, style: str = "-") -> None:
+def _plot(axes: Axes, metrics: Metrics, key: str, *, name: str, color: str, style: str = "-") -> None:
     epochs, values = _curve(metrics, key)
     if epochs:
         marker = "o" if len(epochs) <= 30 else None  # one epoch alone would be invisible
@@ -69,19 +69,19 @@ def _plot(axes: Axes, metrics: Metrics, key: str, name: str, color: str, style: 
 
 def _draw_loss(axes: Axes, metrics: Metrics) -> None:
     parts = list(loss_parts(metrics[-1]))
-    _plot(axes, metrics, "train_loss", "training", TRAIN_COLOR)
+    _plot(axes, metrics, "train_loss", name="training", color=TRAIN_COLOR)
     if len(parts) > 1:
         for place, part in enumerate(parts):
             style = _PART_STYLES[place % len(_PART_STYLES)]
-            _plot(axes, metrics, f"train_{part}", f"training: {part}", TRAIN_COLOR, style)
-    _plot(axes, metrics, "val_loss", "validation (cross-entropy)", VAL_COLOR)
+            _plot(axes, metrics, f"train_{part}", name=f"training: {part}", color=TRAIN_COLOR, style=style)
+    _plot(axes, metrics, "val_loss", name="validation (cross-entropy)", color=VAL_COLOR)
     label(axes, "Loss", x="epoch", y="loss")
     axes.legend()
 
 
 def _draw_top1(axes: Axes, metrics: Metrics) -> None:
-    _plot(axes, metrics, "train_top1", "training (augmented)", TRAIN_COLOR)
-    _plot(axes, metrics, "val_top1", "validation", VAL_COLOR)
+    _plot(axes, metrics, "train_top1", name="training (augmented)", color=TRAIN_COLOR)
+    _plot(axes, metrics, "val_top1", name="validation", color=VAL_COLOR)
     epochs, values = _curve(metrics, "val_top1")
     if epochs:
         best = int(np.argmax(values))
@@ -100,7 +100,7 @@ def _draw_top1(axes: Axes, metrics: Metrics) -> None:
 
 
 def _draw_lr(axes: Axes, metrics: Metrics) -> None:
-    _plot(axes, metrics, "lr", "", TRAIN_COLOR)
+    _plot(axes, metrics, "lr", name="", color=TRAIN_COLOR)
     axes.set_ylim(bottom=0)
     label(axes, "Learning rate", x="epoch", y="learning rate (largest of all groups)")
 
@@ -109,7 +109,7 @@ def plot_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], pa
     """Draw which classes are taken for which: shares of each true class, with counts where there is room."""
     counts = np.asarray(confusion, dtype=np.int64)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    size = float(np.clip(2.6 + 0.42 * len(labels), 4.5, 16))
+    size = float(np.clip(2.6 + 0.42 * len(labels), 4.5, 11))
     with drawing():
         figure = Figure(figsize=(size + 1, size), layout="constrained")
         axes = figure.subplots()
@@ -119,7 +119,7 @@ def plot_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], pa
         if len(labels) <= _MOST_NUMBERS:
             _write_counts(axes, counts, shares)
         bar = figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class (log)")
-        bar.ax.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
         label(axes, "Confusion", x="predicted class", y="true class")
         return save(figure, path)
 
@@ -162,20 +162,21 @@ def _scatter(axes: Axes, rows: Sequence[Row], column: str) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     axes.margins(0.2, 0.2)
-    for place, (x, row) in enumerate(sorted(points, key=lambda point: -(point[1].test_top1 or 0))):
+    middle = math.log(max(x for x, _ in points) * min(x for x, _ in points)) / 2 if points else 0.0
+    for x, row in points:
         assert row.test_top1 is not None
         color = ROLE_COLORS[row.role]
         axes.errorbar(
             x, row.test_top1, yerr=row.test_top1_std, fmt=ROLE_MARKERS[row.role], color=color, markersize=7, capsize=3
         )
-        above = place % 2 == 0  # names of neighbours in accuracy go to different sides
+        is_left = math.log(x) <= middle  # names go inwards, so that long ones stay within the picture
         axes.annotate(
             row.name,
             (x, row.test_top1),
-            xytext=(0, 9 if above else -9),
+            xytext=(8 if is_left else -8, 0),
             textcoords="offset points",
-            ha="center",
-            va="bottom" if above else "top",
+            ha="left" if is_left else "right",
+            va="center",
             fontsize=8,
         )
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from distill.evaluate.metrics import EvalResult
 
 __all__ = [
+    "ROW_FIELDS",
     "BankRow",
     "Check",
     "Comparison",
@@ -22,6 +24,7 @@ __all__ = [
     "Prediction",
     "RecipeRow",
     "Row",
+    "RunSummary",
 ]
 
 
@@ -198,6 +201,23 @@ class BankRow:
     dtype: str
     size_mb: float
     status: str = "ok"
+
+
+class RunSummary(Protocol):
+    """What is shown of a training run: the pipeline's RunResult has it."""
+
+    @property
+    def run(self) -> Path: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def val_top1(self) -> float | None: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def images_per_s(self) -> float: ...
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
-from distill.report.layout import Column, key_values, stacked, table_width
+from distill.report.layout import Column, fitted, key_values, stacked, table_width
 from distill.report.rows import (
     ROW_FIELDS,
     BankRow,
@@ -21,8 +23,12 @@ from distill.report.rows import (
     ModelSummary,
     RecipeRow,
     Row,
+    RunSummary,
 )
 from distill.report.text import MISSING, count, csv_text, duration, fixed, percent, plain
+
+if TYPE_CHECKING:
+    from distill.recipe import SchemaKey
 
 __all__ = [
     "banks_table",
@@ -35,6 +41,7 @@ __all__ = [
     "models_table",
     "recipes_table",
     "result_table",
+    "schema_table",
 ]
 
 _ROLE_STYLES = {"teacher": "cyan", "student": "green", "baseline": "yellow"}
@@ -122,7 +129,7 @@ def comparison_csv(comparison: Comparison) -> str:
     return csv_text(ROW_FIELDS, (astuple(row) for row in comparison.rows))
 
 
-def result_table(result: Any) -> RenderableType:
+def result_table(result: RunSummary) -> RenderableType:
     """What a training run came to."""
     pairs = [
         ("run", str(result.run)),
@@ -164,13 +171,13 @@ def models_table(models: Sequence[ModelRow], width: int) -> RenderableType:
     columns = [
         Column("name", [row.name for row in models], words=True, style="bold"),
         Column("role", [row.role for row in models], words=True),
-        Column("source", [row.source for row in models], words=True),
+        Column("source", [row.source for row in models], words=True, rank=1),
         Column("params", [count(row.params) for row in models]),
         Column("GMACs", [_significant(row.gmacs) for row in models]),
         Column("input", [f"{row.input_size}x{row.input_size}" for row in models]),
         Column("classes", [count(row.num_classes) for row in models]),
     ]
-    return stacked(columns, width, row_styles=[_ROLE_STYLES.get(row.role, "") for row in models])
+    return fitted(columns, width, row_styles=[_ROLE_STYLES.get(row.role, "") for row in models])
 
 
 def layers_table(summary: ModelSummary, width: int) -> RenderableType:
@@ -197,12 +204,24 @@ def recipes_table(recipes: Sequence[RecipeRow], width: int) -> RenderableType:
         Column("name", [row.name for row in recipes], words=True, style="bold"),
         Column("role", [row.role for row in recipes], words=True),
         Column("dataset", [row.dataset for row in recipes], words=True),
-        Column("model", [row.model for row in recipes], words=True),
-        Column("objective", [row.objective for row in recipes], words=True),
-        Column("teacher", [row.teacher or MISSING for row in recipes], words=True),
+        Column("model", [row.model for row in recipes], words=True, rank=2),
+        Column("objective", [row.objective for row in recipes], words=True, rank=1),
+        Column("teacher", [row.teacher or MISSING for row in recipes], words=True, rank=3),
         Column("epochs", [count(row.epochs) for row in recipes]),
     ]
-    return stacked(columns, width, row_styles=[_ROLE_STYLES.get(row.role, "") for row in recipes])
+    return fitted(columns, width, row_styles=[_ROLE_STYLES.get(row.role, "") for row in recipes])
+
+
+def schema_table(keys: Sequence[SchemaKey], width: int) -> RenderableType:
+    """Every key of a recipe: one that belongs to some variants of its section alone says to which."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", show_edge=False)
+    table.add_column("key", style="bold", overflow="fold", min_width=min(24, width // 3))
+    for head in ("takes", "default", "what it is"):
+        table.add_column(head, overflow="fold")
+    for key in keys:
+        only = f" ({', '.join(key.variants)})" if key.variants else ""
+        table.add_row(*(Text(plain(cell)) for cell in (key.path, key.type, key.default, f"{key.description}{only}")))
+    return table
 
 
 def banks_table(banks: Sequence[BankRow], width: int) -> RenderableType:

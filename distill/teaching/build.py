@@ -103,8 +103,9 @@ def _fill(bank: Bank, teacher: Trained, splits: Splits, recipe: Recipe, views: i
 
 def _answers(loader: Loader, teacher: Trained, view: View, dtype: str) -> Iterator[tuple[int, np.ndarray]]:
     size = CPU_ASK_BATCH if teacher.device.type == "cpu" else _GPU_ASK_BATCH
-    for number, images in enumerate(loader.as_seen(view, size)):
-        yield number * size, round_logits(ask(teacher, images), dtype).cpu().numpy()
+    order, rows = np.arange(len(loader)), np.zeros(len(loader), dtype=np.int64)
+    for batch in loader.augmented(order, view, rows, size, keep_all=True):
+        yield int(batch.index[0]), round_logits(ask(teacher, batch.images), dtype).cpu().numpy()
 
 
 def _describe(teacher: Trained, splits: Splits) -> tuple[dict[str, Any], np.ndarray]:

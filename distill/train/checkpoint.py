@@ -31,6 +31,7 @@ from distill.files import (
     link_atomically,
     link_target,
     read_json,
+    remove_partials,
     sha256_file,
     sync_file,
     sync_folder,
@@ -334,8 +335,7 @@ def best_checkpoint(folder: Path) -> Path:
 
 def _linked(link: Path) -> Path | None:
     """What a link leads to; a process that died while replacing it has left it aside."""
-    path = follow_link(link)
-    name = link_target(link)
+    path, name = follow_link(link), link_target(link)
     if path is not None or name is None:
         return path
     aside = [
@@ -374,8 +374,10 @@ def _entries(folder: Path) -> list[Path]:
 def prune(folder: Path) -> None:
     """Remove checkpoints that neither ``last`` nor ``best`` points at, and what dead processes left half-written.
 
-    Without a ``last`` that leads somewhere, every checkpoint stays. Failing to remove is no error.
+    Only the holder of the run's lock may call this. Without a ``last`` that leads somewhere, every checkpoint stays.
+    Failing to remove is no error.
     """
+    remove_partials(folder, "last", "best")
     for path, match in _hidden(folder):
         is_needed = match["kind"] == _REPLACED_SUFFIX and not (folder / match["name"]).exists()
         pid = int(match["pid"])

@@ -171,9 +171,11 @@ def test_a_link_to_a_link_is_not_followed(tmp_path):
 def test_remove_partials_takes_hidden_partial_files_alone(tmp_path):
     for name in (".run.json.abc.partial", "mine.partial", ".hidden"):
         (tmp_path / name).write_text("x")
-    (tmp_path / ".folder.partial").mkdir()
+    (tmp_path / ".folder.a.partial").mkdir()
+    files.remove_partials(tmp_path, "last")
+    assert len(list(tmp_path.iterdir())) == 4
     files.remove_partials(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".folder.partial", ".hidden", "mine.partial"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".folder.a.partial", ".hidden", "mine.partial"]
 
 
 def test_sha256_of_a_file(tmp_path):

@@ -97,7 +97,12 @@ def test_what_packers_add_is_passed_over(tmp_path, as_folder):
 
 
 def test_other_files_and_deeper_folders_are_counted(tmp_path):
-    extra = {"train/cat/notes.txt": b"x", "train/cat/more/5.png": b"x", "train/cat/more/6.png": b"x", "test/x.png": b"x"}
+    extra = {
+        "train/cat/notes.txt": b"x",
+        "train/cat/more/5.png": b"x",
+        "train/cat/more/6.png": b"x",
+        "test/x.png": b"x",
+    }
     data = load(write_zip(tmp_path / "pets.zip", {**images(), **extra}))
     assert (len(data.train), data.ignored) == (4, 3)
 
@@ -252,5 +257,5 @@ def test_a_wrong_layout_is_named(tmp_path, members, message):
 
 def test_a_file_that_is_no_archive_is_named(tmp_path):
     (tmp_path / "pets.rar").write_bytes(b"Rar!" + bytes(2000))
-    with pytest.raises(DataError, match=r"pets\.rar is neither a folder nor a \.tar, \.tar\.gz, \.tgz or \.zip archive"):
+    with pytest.raises(DataError, match=r"pets\.rar is neither a folder nor a \.tar, .* or \.zip archive"):
         load(tmp_path / "pets.rar")

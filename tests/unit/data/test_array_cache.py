@@ -141,7 +141,7 @@ def test_leftovers_of_killed_processes_are_removed_after_a_day():
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "file"))
-    with pytest.raises(MissingError, match="cannot keep decoded images in .*: Not a directory") as caught:
+    with pytest.raises(MissingError, match=r"cannot keep decoded images in .*: Not a directory") as caught:
         open_or_build(KEY, build, silent)
     assert "DISTILL_CACHE" in caught.value.hint
 

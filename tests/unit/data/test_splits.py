@@ -56,7 +56,8 @@ def test_the_fingerprint_follows_the_split_and_the_data():
         return load_splits(DataSpec(**{"name": "synthetic", "image_size": 8, **changes})).fingerprint
 
     same = [fingerprint(), fingerprint(), fingerprint(test_limit=10)]
-    others = [fingerprint(split_seed=1), fingerprint(val_fraction=0.2), fingerprint(limit=100), fingerprint(image_size=9)]
+    changes = {"split_seed": 1, "val_fraction": 0.2, "limit": 100, "image_size": 9}
+    others = [fingerprint(**{key: value}) for key, value in changes.items()]
     assert len(set(same)) == 1
     assert len({*same, *others}) == 5
 

@@ -42,9 +42,7 @@ def test_names_are_sorted(shelf: Path) -> None:
 
 
 @pytest.mark.parametrize("given", ["r18_small", "r18_small.yaml", "r18_small.yml"])
-def test_with_or_without_its_suffix(
-    shelf: Path, given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_with_or_without_its_suffix(shelf: Path, given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert find_recipe(given) == shelf / "r18_small.yaml"
     assert load_recipe(given).name == "r18_small"

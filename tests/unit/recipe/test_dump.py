@@ -13,7 +13,9 @@ share = st.floats(0, 1)
 positive = st.floats(1e-300, 1e9)
 count = st.integers(1, 1_000_000)
 text = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=0, max_size=40)
-tricky = st.sampled_from(["no", "null", "1e3", "~", "- a", "a: b", "#", "{", "2020-01-01", "\u2028", "\ufeff", " x ", "é", "\ud7ff", "😀"])
+tricky = st.sampled_from(
+    ["no", "null", "1e3", "~", "- a", "a: b", "#", "{", "2020-01-01", "\u2028", "\ufeff", " x ", "é", "\ud7ff", "😀"]
+)
 words = text | tricky
 name = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,20}", fullmatch=True)
 
@@ -71,7 +73,11 @@ alone = section({"role": st.sampled_from(["teacher", "student", "baseline"])})
 def recipes(draw: st.DrawFn) -> Recipe:
     tree = draw(
         section(
-            {"name": name, "data": section({"name": st.just("folder")}, root=words, limit=st.none() | count), "model": models},
+            {
+                "name": name,
+                "data": section({"name": st.just("folder")}, root=words, limit=st.none() | count),
+                "model": models,
+            },
             optim=optims,
             schedule=schedules,
             augment=augments,

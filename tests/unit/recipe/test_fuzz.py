@@ -29,9 +29,69 @@ train:
 TOKENS = re.findall(r"\w+|\s+|[^\w\s]", BASE)
 
 pieces = st.sampled_from(
-    ["{", "}", "[", "]", ":", ",", "\n", "\n  ", " ", "\t", "- ", "? ", "&a ", "*a", "!t ", "!!str ", "|", ">", "'", '"', "#", "%", "---\n"]
-    + ["...\n", "<<: ", "~", "null", "true", "no", "0", "-1", "1e999", ".nan", "9" * 40, "1.5", "2020-01-01", "[1, 2]", "{a: 1}", "\\", "\x00"]
-    + ["\ufeff", "\u2028", "é", "sgd", "adam", "timm", "tiny", "kind", "all", "name", "multistep", "@", "`", "\\ud800", '"\\ud800"', "\r", "\x85"]
+    [
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        ",",
+        "\n",
+        "\n  ",
+        " ",
+        "\t",
+        "- ",
+        "? ",
+        "&a ",
+        "*a",
+        "!t ",
+        "!!str ",
+        "|",
+        ">",
+        "'",
+        '"',
+        "#",
+        "%",
+        "---\n",
+    ]
+    + [
+        "...\n",
+        "<<: ",
+        "~",
+        "null",
+        "true",
+        "no",
+        "0",
+        "-1",
+        "1e999",
+        ".nan",
+        "9" * 40,
+        "1.5",
+        "2020-01-01",
+        "[1, 2]",
+        "{a: 1}",
+        "\\",
+        "\x00",
+    ]
+    + [
+        "\ufeff",
+        "\u2028",
+        "é",
+        "sgd",
+        "adam",
+        "timm",
+        "tiny",
+        "kind",
+        "all",
+        "name",
+        "multistep",
+        "@",
+        "`",
+        "\\ud800",
+        '"\\ud800"',
+        "\r",
+        "\x85",
+    ]
 )
 values = st.one_of(pieces, st.text(max_size=8), st.integers().map(str), st.floats().map(repr))
 edits = st.lists(st.tuples(st.integers(0, len(TOKENS) - 1), st.sampled_from(["cut", "put", "set"]), values), max_size=6)
@@ -64,7 +124,9 @@ def test_any_text(text: str) -> None:
     check(text)
 
 
-keys = st.sampled_from(["optim", "name", "lr", "model", "blocks", "train", "normalize", "kind", "teacher", "banks", "", "0", "x y"])
+keys = st.sampled_from(
+    ["optim", "name", "lr", "model", "blocks", "train", "normalize", "kind", "teacher", "banks", "", "0", "x y"]
+)
 paths = st.lists(keys | st.text(max_size=4), max_size=4).map(".".join)
 
 
@@ -75,9 +137,18 @@ def test_any_overrides(overrides: list[str]) -> None:
 
 
 trees = st.recursive(
-    st.none() | st.booleans() | st.integers(-10, 10) | st.sampled_from(["auto", "sgd", "timm", "kd", "tiny", "students"]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["name", "kind", "source", "lr", "erase", "mean", "path", "sgd", "kd", "timm"]), inner, max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers(-10, 10)
+    | st.sampled_from(["auto", "sgd", "timm", "kd", "tiny", "students"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["name", "kind", "source", "lr", "erase", "mean", "path", "sgd", "kd", "timm"]),
+            inner,
+            max_size=4,
+        )
+    ),
     max_leaves=8,
 )
 

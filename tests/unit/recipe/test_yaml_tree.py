@@ -44,7 +44,26 @@ def test_scalars_with_a_meaning(text: str, expected: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["no", "yes", "on", "off", "y", "2020-01-01", "1:30", "0b11", "1__0", "_1", "1_", "0x", "1e", "e3", "nan", "=", "١"]
+    "text",
+    [
+        "no",
+        "yes",
+        "on",
+        "off",
+        "y",
+        "2020-01-01",
+        "1:30",
+        "0b11",
+        "1__0",
+        "_1",
+        "1_",
+        "0x",
+        "1e",
+        "e3",
+        "nan",
+        "=",
+        "١",
+    ],
 )
 def test_scalars_that_are_text(text: str) -> None:
     assert value_of(text) == text
@@ -148,7 +167,9 @@ def test_absurd_documents_are_given_up_on(text: str) -> None:
 
 
 def test_a_laughing_document_is_refused_unexpanded() -> None:
-    text = "a: &a [x, x]\n" + "\n".join(f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}]" for i in range(20))
+    text = "a: &a [x, x]\n" + "\n".join(
+        f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}]" for i in range(20)
+    )
     tree = read_yaml(text)
     assert len(tree.problems) == 21
     assert len(str(tree.value)) < 1000

@@ -193,6 +193,7 @@ def test_prune_keeps_what_links_point_at_and_what_is_not_ours(folder):
     for path in (dead, alive, folder / ".mine.partial"):
         path.mkdir()
         (path / "model.safetensors").write_text("half")
+    os.symlink("000002", folder / ".last.0123456789ab.partial")
     prune(folder)
     assert names(folder) == [".000002.1.partial", ".mine.partial", "000002", "000004", "best", "last", "notes"]
 

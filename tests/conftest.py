@@ -1,0 +1,31 @@
+"""Every test has its own cache, one thread, and no network."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Decoded images go to a folder that is gone afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISTILL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def real_cifar() -> Path:
+    """The folder that holds the official CIFAR files; tests that need them are skipped where it is absent."""
+    folder = Path(os.environ.get("DISTILL_TEST_DATA", "data"))
+    if not (folder / "cifar-10-batches-py").is_dir():
+        pytest.skip("the official CIFAR-10 files are not in data/ (or $DISTILL_TEST_DATA)")
+    return folder

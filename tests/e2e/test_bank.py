@@ -1,0 +1,210 @@
+"""A teacher is asked once: what the bank gives is, to the byte, what asking live gives."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from distill.compare import compare
+from distill.data.splits import load_splits
+from distill.errors import DistillError, RunError, UsageError
+from distill.pipeline import Options, train_student
+from distill.recipe import load_recipe
+from distill.runs import RunFolder
+from distill.teaching.bank import Bank, BankInfo, chunk_bounds
+from distill.teaching.build import bank_key, build_bank
+from distill.teaching.key import BankKey
+from distill.train.trained import load_trained
+
+CPU = torch.device("cpu")
+
+AUGMENTATIONS = {
+    "crop and flip": (),
+    "erase and rotate": ("augment.erase={size: 8}", "augment.rotation=15"),
+    "mixup and cutmix": ("augment.mixup={alpha: 0.4}", "augment.cutmix={alpha: 1.0, probability: 0.5}"),
+    "resized crop": ("augment.crop_padding=0", "augment.resized_crop={scale: [0.5, 1.0]}"),
+    "all crops and flips": ("augment.crop_padding=1", "augment.views=all"),
+    "two views for three epochs": ("augment.views=2",),
+}
+
+
+def _weights(run: Path) -> bytes:
+    return (run / "checkpoints" / "last" / "model.safetensors").read_bytes()
+
+
+def _bank_of(run: Path) -> Path:
+    return Path(RunFolder(run).info.teacher["bank"])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS.values(), ids=AUGMENTATIONS.keys())
+def test_bank_and_live_train_to_the_same_bytes(train, augmentation, dtype: str) -> None:
+    settings = (*augmentation, f"teacher.logits_dtype={dtype}")
+    live = train(*settings, "teacher.logits=live")
+    bank = train(*settings, "teacher.logits=bank")
+    assert 135 % 40 and RunFolder(bank.run).info.data["train"] == 135  # the batch size does not divide
+    assert RunFolder(live.run).info.teacher["logits"] == "live"
+    assert RunFolder(bank.run).info.teacher["logits"] == "bank"
+    assert _weights(live.run) == _weights(bank.run)
+    assert (live.run / "metrics.jsonl").read_bytes() == (bank.run / "metrics.jsonl").read_bytes()
+
+
+def test_the_teacher_matters(train) -> None:
+    """The comparison above could not fail if the teacher's logits had no say."""
+    one = train("teacher.logits=live", "objective.kd_weight=0.0")
+    two = train("teacher.logits=live")
+    assert _weights(one.run) != _weights(two.run)
+
+
+def test_seeds_and_temperatures_share_one_bank_and_views_extend_it(train) -> None:
+    first = train("teacher.logits=bank", "augment.view_seed=5")
+    bank = Bank.open(_bank_of(first.run))
+    assert bank.info.views == 3
+    stamps = {name: (bank.path / name).stat().st_mtime_ns for name in bank.info.checksums}
+    other = train("augment.view_seed=5", "train.seed=1", "objective.temperature=3.0", "augment.views=4", "train.epochs=4")
+    assert _bank_of(other.run) == bank.path
+    longer = Bank.open(bank.path)
+    assert longer.info.views == 4
+    assert {name: (bank.path / name).stat().st_mtime_ns for name in stamps} == stamps
+
+
+def test_a_named_bank_needs_no_teacher_and_compare_knows_what_it_left(train, student_recipe, tmp_path: Path) -> None:
+    taught = train("teacher.logits=bank", "augment.view_seed=6")
+    travelled = tmp_path / "laptop" / "bank"
+    shutil.copytree(_bank_of(taught.run), travelled)
+    recipe = student_recipe("augment.view_seed=6", f"teacher={{bank: '{travelled}'}}", "name=far")
+    far = train_student(recipe, options=Options(runs_dir=tmp_path / "laptop" / "runs", threads=1))
+    assert _weights(far.run) == _weights(taught.run)
+    table = compare(runs_dir=tmp_path / "laptop" / "runs", latency=False)
+    near = compare([taught.run], latency=False)
+    assert [row.role for row in table.rows] == ["teacher", "student"]
+    assert table.rows[0].run == str(travelled)
+    assert table.rows[1].delta_top1 == pytest.approx(near.rows[0].delta_top1)
+    assert table.rows[1].agreement == near.rows[0].agreement
+
+
+@pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("augment.crop_padding=3", "augment.crop_padding: 3, in the bank 2"),
+        ("augment.view_seed=8", "view_seed: 8, in the bank 7"),
+        ("data.split_seed=1", "data: "),
+        ("teacher.logits_dtype=float32", "dtype: float32, in the bank float16"),
+        ("train.epochs=9", "holds 3 views, the recipe shows 9"),
+    ],
+)
+def test_a_bank_that_does_not_fit_is_refused_by_the_part_that_differs(
+    train, student_recipe, tmp_path: Path, override: str, part: str
+) -> None:
+    bank = _bank_of(train("teacher.logits=bank", "augment.view_seed=7").run)
+    recipe = student_recipe("augment.view_seed=7", f"teacher={{bank: '{bank}'}}", override)
+    with pytest.raises(UsageError) as caught:
+        train_student(recipe, options=Options(runs_dir=tmp_path / "runs", threads=1))
+    assert part in caught.value.message
+
+
+def test_an_ensemble_of_one_bank_twice_is_that_bank(train, student_recipe, tmp_path: Path) -> None:
+    single = train("teacher.logits=bank", "teacher.logits_dtype=float32")
+    bank = _bank_of(single.run)
+    banks = f"teacher={{banks: [{{path: '{bank}', weight: 1}}, {{path: '{bank}', weight: 3}}], logits_dtype: float32}}"
+    both = train_student(student_recipe(banks), options=Options(runs_dir=tmp_path / "runs", threads=1))
+    ours = RunFolder(both.run).metrics()[-1]
+    theirs = RunFolder(single.run).metrics()[-1]
+    assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-5)
+
+
+def test_bank_logits_are_the_teachers_own(train, teacher_run) -> None:
+    """Against the network asked by hand, one image at a time, on pixels cut and flipped with NumPy."""
+    run = RunFolder(train("teacher.logits=bank", "augment.view_seed=9", "augment.crop_padding=0").run)
+    bank = Bank.open(_bank_of(run.path))
+    teacher = load_trained(RunFolder(teacher_run.run), device=CPU)
+    recipe, splits = run.recipe(), load_splits(run.recipe().data)
+    from distill.data.plan import plan_view
+
+    view = plan_view(recipe.augment, n=len(splits.train), image_size=32, view=1)
+    pixels = splits.train.take(np.arange(5))
+    for index in range(5):
+        image = pixels[index][:, :, ::-1] if view.hflip[index] else pixels[index]
+        mean, std = (np.array(v).reshape(3, 1, 1) for v in (teacher.normalize.mean, teacher.normalize.std))
+        inputs = torch.from_numpy((image / 255 - mean) / std).float()[None]
+        expected = teacher.module(inputs)[0].numpy()
+        assert bank.view(1)[index].astype(np.float32) == pytest.approx(expected, abs=2e-3, rel=2e-3)
+
+
+def _small_bank(path: Path, *, classes: int = 10, images: int = 6) -> Bank:
+    key = BankKey("t", "d", 32, {}, {}, 0, "float16", "fp32")
+    return Bank.create(path, BankInfo(key=key, images=images, classes=tuple(map(str, range(classes)))))
+
+
+def test_a_build_that_stopped_goes_on_where_it_was(train, teacher_run, tmp_path: Path) -> None:
+    recipe = train("teacher.logits=live", "augment.view_seed=11").run
+    recipe = RunFolder(recipe).recipe()
+    teacher, splits = load_trained(RunFolder(teacher_run.run), device=CPU), load_splits(recipe.data)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for _ in build_bank(teacher, splits, recipe, views=3, path=whole):
+        pass
+    for event in build_bank(teacher, splits, recipe, views=3, path=cut):
+        if getattr(event, "done", 0) > len(splits.train) * 1.5:
+            break  # in the middle of the second view
+    assert Bank.open(cut).info.views == 1
+    for _ in build_bank(teacher, splits, recipe, views=3, path=cut):
+        pass
+    assert {n: c for n, c in Bank.open(cut).info.checksums.items()} == Bank.open(whole).info.checksums
+    assert Bank.open(cut).info.plans == Bank.open(whole).info.plans
+
+
+def test_no_file_of_a_large_bank_is_over_15_mb() -> None:
+    key = BankKey("t", "d", 32, {}, {}, 0, "float32", "fp32")
+    info = BankInfo(key=key, images=1_281_167, classes=tuple(map(str, range(1000))))
+    bounds = chunk_bounds(info)
+    assert bounds[0][0] == 0
+    assert bounds[-1][1] == info.images
+    assert all(one[1] == two[0] for one, two in zip(bounds, bounds[1:], strict=False))
+    assert max(end - start for start, end in bounds) * 4000 + 128 <= 15_000_000
+
+
+def test_a_flipped_bit_is_found_and_a_cut_file_is_refused(tmp_path: Path) -> None:
+    bank = _small_bank(tmp_path / "bank")
+    bank.append_view(np.ones((6, 10), dtype=np.float16), "plan")
+    file = bank.path / "views" / "00000-000.npy"
+    assert bank.damaged_files() == []
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert bank.damaged_files() == ["views/00000-000.npy"]
+    file.write_bytes(content[:-20])
+    with pytest.raises(RunError, match="00000-000.npy is missing or damaged"):
+        Bank.open(bank.path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', "\x00", '{"format": 2, "key": {}}'])
+def test_a_damaged_description_is_one_clear_error(tmp_path: Path, text: str) -> None:
+    bank = _small_bank(tmp_path / "bank")
+    (bank.path / "bank.json").write_text(text)
+    with pytest.raises(DistillError, match="bank.json"):
+        Bank.open(bank.path)
+
+
+def test_auto_takes_the_bank_and_says_why(train) -> None:
+    info = RunFolder(train().run).info
+    assert info.choices["teacher.logits"] == "bank"
+    assert "views for 3 epochs" in info.choices["teacher.logits_why"] or "is there" in info.choices["teacher.logits_why"]
+    assert json.loads((Path(info.teacher["bank"]) / "bank.json").read_text())["views"] >= 3
+
+
+def test_key_names_every_part_that_differs() -> None:
+    one = BankKey("a" * 64, "d", 32, {"mean": [0]}, {"hflip": 0.5}, 0, "float16", "fp32")
+    two = replace(one, image_size=64, augment={"hflip": 0.0})
+    assert one.differences(two) == ["image_size: 32, in the bank 64", "augment.hflip: 0.5, in the bank 0.0"]
+    assert one.differences(replace(one, teacher="b" * 64), teachers_own=False) == []
+
+
+def test_a_recipe_without_a_teacher_asks_none(train) -> None:
+    with pytest.raises(UsageError, match="asks no teacher"):
+        train_student(load_recipe("quickstart_scratch"), teacher="x")

@@ -1,0 +1,126 @@
+"""Gates: the grammar, what it selects, and what a missed one says."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill.errors import GateMissedError, UsageError
+from distill.report.gates import Gate, Value, check_gates, missed, parse_gate
+from distill.report.rows import Comparison, Row
+
+
+def _row(name: str, role: str, top1: float | None, **more: float) -> Row:
+    return Row(name, role, f"runs/{name}/001", "digits", "kd", 1, top1, **more)
+
+
+ROWS = (_row("big", "teacher", 0.95, params=100), _row("r18-small.v2", "student", 0.94), _row("r20", "student", 0.90))
+COMPARISON = Comparison(ROWS, "cpu", 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "gate"),
+    [
+        (
+            "student.test_top1 >= teacher.test_top1 - 0.01",
+            (Value("student", "test_top1", 0.0), ">=", Value("teacher", "test_top1", -0.01)),
+        ),
+        ("r18-small.v2.test_top1>big.test_top1-0.01", (Value("r18-small.v2", "test_top1", 0.0), ">", Value("big", "test_top1", -0.01))),
+        ("a.params<=5e6", (Value("a", "params", 0.0), "<=", Value(None, None, 5e6))),
+        (" .5 < a.ece + 1 ", (Value(None, None, 0.5), "<", Value("a", "ece", 1.0))),
+        ("a.ece == -1", (Value("a", "ece", 0.0), "==", Value(None, None, -1.0))),
+    ],
+)  # fmt: skip
+def test_reads(text: str, gate: tuple) -> None:
+    assert parse_gate(text) == Gate(text.strip(), *gate)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "student.test_top1",
+        "1 > 0",
+        "a.test_top1 > b.test_top1 > c.test_top1",
+        "a.test_top1 => 0.5",
+        "a.test_top1 != 0.5",
+        "a.test_top1 > b.test_top1 * 2",
+        "a.test_top1 > (0.5)",
+        "a.tset_top1 > 0.5",
+        "a.run > 0.5",
+        "a.__class__ > 0.5",
+        "__import__('os').system('true') > 0",
+        "a.test_top1 > nan",
+        "a.test_top1 > ٣",
+    ],
+)
+def test_refuses(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_gate(text)
+    assert caught.value.hint
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        parse_gate(text)
+    except UsageError:
+        pass
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "r18-small.v2.test_top1 >= big.test_top1 - 0.01",  # 0.95 - 0.01 is 0.9399999999999999
+        "student.test_top1 >= 0.9",  # every student
+        "student.test_top1 <= teacher.test_top1",
+        "0.95 == teacher.test_top1",
+        "big.params < 101",
+    ],
+)
+def test_met(text: str) -> None:
+    check_gates([parse_gate(text)], COMPARISON)
+
+
+def test_a_role_means_every_row_of_it() -> None:
+    told = missed(parse_gate("student.test_top1 >= teacher.test_top1 - 0.02"), ROWS)
+    assert told == ["r20.test_top1 is 0.9, big.test_top1 - 0.02 is 0.93"]
+
+
+def test_a_name_comes_before_a_role() -> None:
+    rows = (_row("student", "teacher", 0.5), _row("other", "student", 0.9))
+    assert missed(parse_gate("student.test_top1 < 0.6"), rows) == []
+
+
+def test_missed_gates_are_told_together() -> None:
+    gates = [parse_gate("r20.test_top1 > 0.91"), parse_gate("big.params > 1"), parse_gate("r20.test_top1 > 0.92")]
+    with pytest.raises(GateMissedError) as caught:
+        check_gates(gates, COMPARISON)
+    assert caught.value.message.splitlines() == [
+        "missed: r20.test_top1 > 0.91 (r20.test_top1 is 0.9)",
+        "missed: r20.test_top1 > 0.92 (r20.test_top1 is 0.9)",
+    ]
+    assert caught.value.exit_code == 3
+
+
+def test_equal_numbers_are_not_greater() -> None:
+    assert missed(parse_gate("r20.test_top1 > 0.9"), ROWS)
+    assert missed(parse_gate("r20.test_top1 < 0.9"), ROWS)
+
+
+def test_what_is_not_a_number_meets_no_gate() -> None:
+    rows = (_row("a", "student", float("nan")),)
+    assert missed(parse_gate("a.test_top1 >= 0"), rows)
+    assert missed(parse_gate("a.test_top1 <= 0"), rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("nobody.test_top1 > 0", "there are: big, r18-small.v2, r20, teacher, student"), ("r20.latency_b1_ms < 5", "--no-latency")],
+)  # fmt: skip
+def test_what_is_not_there_is_wrong_usage(text: str, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        missed(parse_gate(text), ROWS)
+    assert caught.value.exit_code == 2
+    assert words in (caught.value.hint or "")

@@ -1,0 +1,103 @@
+"""Pictures: drawn from whatever there is, the same bytes every time."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from distill.errors import UsageError
+from distill.report.pictures import disagreements_first, plot_predictions
+from distill.report.plots import plot_comparison, plot_confusion, plot_run
+from distill.report.rows import Comparison, Guess, Prediction, Row
+
+METRICS = [
+    {"epoch": e, "lr": 0.1 / e, "train_loss": 1 / e, "train_ce": 0.5 / e, "train_kd": 2 / e, "train_top1": 0.5, "val_loss": 1.0,
+     "val_top1": 0.3 + e / 100} for e in range(1, 6)
+]  # fmt: skip
+
+
+def _texts(path: Path) -> str:
+    """The words of a picture: matplotlib keeps each beside its outlines, as a comment."""
+    ElementTree.parse(path)
+    return path.read_text()
+
+
+def test_curves(tmp_path: Path) -> None:
+    files = plot_run(METRICS, tmp_path)
+    assert [file.name for file in files] == ["loss.svg", "top1.svg", "lr.svg"]
+    loss, top1, lr = (_texts(file) for file in files)
+    assert "training: kd" in loss
+    assert "best: 35.00% at epoch 5" in top1
+    assert "learning rate" in lr
+
+
+def test_curves_are_the_same_bytes_every_time(tmp_path: Path) -> None:
+    one, two = (plot_run(METRICS, tmp_path / name) for name in "ab")
+    assert [file.read_bytes() for file in one] == [file.read_bytes() for file in two]
+    assert b"<dc:date>" not in one[0].read_bytes()
+
+
+def test_one_epoch_without_validation_and_a_loss_that_is_not_finite(tmp_path: Path) -> None:
+    files = plot_run([{"epoch": 1, "lr": 0.1, "train_loss": math.nan, "train_top1": 0.1}], tmp_path)
+    assert [file.name for file in files] == ["top1.svg", "lr.svg"]
+
+
+def test_no_epoch_no_picture(tmp_path: Path) -> None:
+    assert plot_run([], tmp_path) == []
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_confusion(tmp_path: Path, classes: int) -> None:
+    labels = [f"$class_{number}" for number in range(classes)]
+    file = plot_confusion((np.eye(classes, dtype=int) * 900).tolist(), labels, tmp_path / "c.svg")
+    assert ("$class_1" in _texts(file)) == (classes <= 40)
+
+
+def test_a_class_without_images_and_one_never_confused(tmp_path: Path) -> None:
+    plot_confusion([[0, 0], [0, 5]], ["a", "b"], tmp_path / "c.png")
+
+
+def test_comparison(tmp_path: Path) -> None:
+    rows = (Row("big", "teacher", "r", "d", "supervised", 1, 0.9, params=100, latency_b1_ms=3.0),
+            Row("small", "student", "r", "d", "kd", 3, 0.8, 0.01, params=10, latency_b1_ms=1.0),
+            Row("unmeasured", "student", "r", "d", "kd", 1, None))  # fmt: skip
+    text = _texts(plot_comparison(Comparison(rows, "cpu", 1), tmp_path / "c.svg"))
+    assert "Accuracy and speed" in text
+    assert "small" in text
+    without = _texts(plot_comparison(Comparison((Row("a", "student", "r", "d", "kd", 1, 0.8, params=10),), "cpu", 1), tmp_path / "d.svg"))
+    assert "Accuracy and speed" not in without
+
+
+@pytest.mark.parametrize("name", ["table.txt", "table"])
+def test_a_kind_that_cannot_be_drawn(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=r"\.svg, \.png or \.pdf"):
+        plot_confusion([[1]], ["a"], tmp_path / name)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"):
+        plot_confusion([[1]], ["a"], tmp_path / "file" / "c.png")
+
+
+def _prediction(tmp_path: Path, number: int, label: str | None, teacher: str | None) -> Prediction:
+    path = tmp_path / f"{number}.png"
+    Image.new("L" if number % 2 else "RGBA", (8 + number, 8)).save(path)
+    return Prediction(str(path), (Guess("cat", 0.9),), label, Guess(teacher, 0.5) if teacher else None)
+
+
+def test_grid(tmp_path: Path) -> None:
+    shown = [_prediction(tmp_path, n, "dog" if n % 3 else "cat", "cat" if n % 2 else "dog") for n in range(10)]
+    with Image.open(plot_predictions(shown, tmp_path / "grid.png")) as grid:
+        assert grid.width > 500
+    plot_predictions([_prediction(tmp_path, 1, None, None)], tmp_path / "one.png")
+
+
+def test_disagreements_come_first_each_in_their_order(tmp_path: Path) -> None:
+    shown = [_prediction(tmp_path, n, None, teacher) for n, teacher in enumerate(["cat", "dog", None, "dog"])]
+    assert [Path(each.file).stem for each in disagreements_first(shown)] == ["1", "3", "0", "2"]
