@@ -23,35 +23,39 @@ if TYPE_CHECKING:
     from distill.compare import compare
     from distill.errors import DistillError
     from distill.pipeline import (
+        Options,
         RunResult,
         dry_run,
-        evaluate_run,
         finetune_teacher,
-        predict,
         quickstart,
         rerun,
         resume_run,
         train_student,
     )
     from distill.recipe import Recipe, dump_recipe, load_recipe
+    from distill.report.catalogue import describe_model, list_models
     from distill.report.rows import Comparison, Row
+    from distill.runs import list_runs, open_run
 
     __version__: str
 
 __all__ = [
     "Comparison",
     "DistillError",
+    "Options",
     "Recipe",
     "Row",
     "RunResult",
     "__version__",
     "compare",
+    "describe_model",
     "dry_run",
     "dump_recipe",
-    "evaluate_run",
     "finetune_teacher",
+    "list_models",
+    "list_runs",
     "load_recipe",
-    "predict",
+    "open_run",
     "quickstart",
     "rerun",
     "resume_run",
@@ -61,15 +65,18 @@ __all__ = [
 _HOMES = {
     "Comparison": "distill.report.rows",
     "DistillError": "distill.errors",
+    "Options": "distill.pipeline",
     "Recipe": "distill.recipe",
     "Row": "distill.report.rows",
     "RunResult": "distill.pipeline",
+    "describe_model": "distill.report.catalogue",
     "dry_run": "distill.pipeline",
     "dump_recipe": "distill.recipe",
-    "evaluate_run": "distill.pipeline",
     "finetune_teacher": "distill.pipeline",
+    "list_models": "distill.report.catalogue",
+    "list_runs": "distill.runs",
     "load_recipe": "distill.recipe",
-    "predict": "distill.pipeline",
+    "open_run": "distill.runs",
     "quickstart": "distill.pipeline",
     "rerun": "distill.pipeline",
     "resume_run": "distill.pipeline",

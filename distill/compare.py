@@ -81,7 +81,7 @@ def compare(
     rows = [_row(key, group, teachers, timings.get(key)) for key, group in groups.items()]
     rows += _bank_rows(entries, rows, notes)
     rows.sort(key=lambda row: (_ROLES.index(row.role), row.name))
-    notes += _seed_notes(groups)
+    notes += _namesake_notes(groups) + _seed_notes(groups)
     counts = [cell.n for cells in timings.values() for cell in cells.values()]
     return Comparison(
         rows=tuple(rows),
@@ -274,6 +274,28 @@ def _agreement(entry: _Entry, reference: _Reference) -> float | None:
 
 def _mean(values: Sequence[float]) -> float | None:
     return mean_std(list(values))[0] if values else None
+
+
+def _namesake_notes(groups: Mapping[str, list[_Entry]]) -> list[str]:
+    """Where several rows bear one name, the keys of the recipe in which they differ."""
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for group in groups.values():
+        recipe = group[0].recipe
+        by_name.setdefault(recipe.name, []).append(_flat(recipe.model_dump(mode="json", exclude={"train": {"seed"}})))
+    notes = []
+    for name, trees in by_name.items():
+        keys = sorted({key for tree in trees for key in tree if len({str(other.get(key)) for other in trees}) > 1})
+        if keys:
+            values = (f"{key} ({', '.join(str(tree.get(key)) for tree in trees)})" for key in keys[:4])
+            notes.append(f"{name}: {len(trees)} rows, which differ in {', '.join(values)}")
+    return notes
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
 
 
 def _seed_notes(groups: Mapping[str, list[_Entry]]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from distill.errors import DistillError, InterruptedRunError, TerminatedRunError, UsageError
+from distill.errors import DistillError, InterruptedRunError, TerminatedRunError
 from distill.files import write_atomically
 from distill.report.text import plain
 
@@ -109,12 +109,9 @@ class Output:
         """Write a file that was asked for, and say so.
 
         Raises:
-            UsageError: It cannot be written there.
+            DistillError: It cannot be written there.
         """
-        try:
-            write_atomically(path, text)
-        except OSError as error:
-            raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
+        write_atomically(path, text)
         self.note(f"wrote {path}")
 
     def note(self, message: str) -> None:

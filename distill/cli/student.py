@@ -45,9 +45,20 @@ def command(
     """
     changed = options.overrides(changes, seed)
     request = Request(
-        recipe, changed, runs, device, devices, threads, resume, rerun, init_from, dry_run, json=json, quiet=quiet,
+        recipe,
+        changed,
+        runs,
+        device,
+        devices,
+        threads,
+        resume,
+        rerun,
+        init_from,
+        dry_run,
+        json=json,
+        quiet=quiet,
         teacher=teacher,
-    )  # fmt: skip
+    )
     train(request, _start, roles=("student", "baseline"))
 
 

@@ -51,9 +51,7 @@ def command(
     ] = None,
     seeds: Annotated[
         int,
-        typer.Option(
-            "--seeds", min=1, metavar="N", help="Train each with N seeds: 0 to N-1.", rich_help_panel=_SEARCH
-        ),
+        typer.Option("--seeds", min=1, metavar="N", help="Train each with N seeds: 0 to N-1.", rich_help_panel=_SEARCH),
     ] = 1,
     storage: Annotated[
         str | None,
@@ -90,9 +88,7 @@ def command(
             trials=trials,
             seeds=seeds,
             storage=storage,
-            options=Options(
-                runs_dir=runs, device=device, threads=threads, command=options.typed(), on_event=printer
-            ),
+            options=Options(runs_dir=runs, device=device, threads=threads, command=options.typed(), on_event=printer),
         )
     output.show(result, lambda width: sweep_table(result, width))
 

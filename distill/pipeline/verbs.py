@@ -18,7 +18,8 @@ from distill.train.events import Note
 
 __all__ = ["QuickstartResult", "RerunResult", "finetune_teacher", "quickstart", "rerun", "resume_run", "train_student"]
 
-_QUICKSTART = ("quickstart_teacher", "quickstart_scratch", "quickstart_student")
+_QUICKSTART_TEACHER = "quickstart_teacher"
+_QUICKSTART_STUDENTS = ("quickstart_scratch", "quickstart_student")
 
 
 def finetune_teacher(
@@ -119,15 +120,23 @@ def _load(recipe: Recipe | str | Path) -> Recipe:
 
 @dataclass(frozen=True)
 class QuickstartResult:
-    """The runs of a quickstart: teacher, student from scratch, student distilled."""
+    """The runs of a quickstart: the teacher, then each seed's student from scratch and distilled."""
 
     runs: tuple[Path, ...]
 
 
-def quickstart(*, options: Options | None = None) -> QuickstartResult:
-    """The whole pipeline on embedded data: a teacher, a student with CE alone, the same student with CE + KL."""
+def quickstart(*, seeds: int = 3, options: Options | None = None) -> QuickstartResult:
+    """The whole pipeline on embedded data: a teacher, a student with CE alone, the same student with CE + KL.
+
+    Args:
+        seeds: How many of each student: one seed says little about a small difference.
+    """
     options = options or Options()
-    teacher = finetune_teacher(_QUICKSTART[0], options=options)
-    scratch = train_student(_QUICKSTART[1], options=options)
-    student = train_student(_QUICKSTART[2], teacher=str(teacher.run), options=options)
-    return QuickstartResult((teacher.run, scratch.run, student.run))
+    teacher = finetune_teacher(_QUICKSTART_TEACHER, options=options)
+    runs = [teacher.run]
+    for seed in range(seeds):
+        for name in _QUICKSTART_STUDENTS:
+            recipe = load_recipe(name, [f"train.seed={seed}"])
+            override = None if recipe.teacher is None else str(teacher.run)
+            runs.append(train_student(recipe, teacher=override, options=options).run)
+    return QuickstartResult(tuple(runs))

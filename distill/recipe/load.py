@@ -20,7 +20,7 @@ from distill.recipe.overrides import (
 )
 from distill.recipe.schema import Recipe
 from distill.recipe.shape import closest
-from distill.recipe.yaml_tree import BROKEN, YamlTree, read_yaml, shorten, show
+from distill.recipe.yaml_tree import BROKEN, YamlTree, printable, read_yaml, shorten, show
 
 __all__ = ["dump_recipe", "load_recipe", "parse_recipe"]
 
@@ -66,7 +66,7 @@ class _Report:
     """Gathers the lines of one error message."""
 
     def __init__(self, source: str, tree: YamlTree, overrides: Sequence[str]) -> None:
-        self._source = source if source.isprintable() else repr(source)[1:-1]
+        self._source = printable(source)
         self._tree = tree
         self._in_file: list[tuple[int, str]] = []
         self._overrides = list(overrides)
@@ -77,10 +77,10 @@ class _Report:
         return bool(self._in_file or self._in_overrides)
 
     def add_line(self, line: int, text: str) -> None:
-        self._in_file.append((line, f"{self._source}:{line}: {text}"))
+        self._in_file.append((line, f"{self._source}:{line}: {printable(text)}"))
 
     def add_override(self, override: str, text: str) -> None:
-        self._in_overrides.append((self._overrides.index(override), text))
+        self._in_overrides.append((self._overrides.index(override), printable(text)))
 
     def add_in_file(self, mistake: Mistake) -> None:
         path = mistake.path

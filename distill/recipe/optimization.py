@@ -93,7 +93,7 @@ OptimSpec = Annotated[
 
 
 class _Warmup(Spec):
-    warmup_epochs: NonNegative = Field(0, description="linear rise from zero; longer than the run is shortened to it")
+    warmup_epochs: NonNegative = Field(0.0, description="linear rise from zero; longer than the run is shortened to it")
 
 
 class Constant(_Warmup):

@@ -19,7 +19,7 @@ from typing import Any
 
 from distill.errors import RecipeError
 from distill.recipe.shape import is_tagged, pick_variant, resolve, root_node, tag_keys
-from distill.recipe.yaml_tree import KeyPath, join_path, read_yaml, shorten, show
+from distill.recipe.yaml_tree import KeyPath, join_path, printable, read_yaml, shorten, show
 
 __all__ = [
     "Override",
@@ -172,7 +172,7 @@ def _drop_old_keys(before: Any, section: dict[str, Any], node: Any, chosen: set[
 
 
 def _label(text: str) -> str:
-    return f"--set {shorten(text if text.isprintable() else repr(text)[1:-1], 80)}"
+    return f"--set {shorten(printable(text), 80)}"
 
 
 def override_at(overrides: Sequence[Override], path: KeyPath) -> Override | None:

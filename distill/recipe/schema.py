@@ -196,6 +196,12 @@ class Recipe(Spec):
             raise ValueError(f"objective {self.objective.kind} is a student's; role is {self.role}")
         return self
 
+    @model_validator(mode="after")
+    def _what_watches_validation_has_some(self) -> Recipe:
+        if self.train.early_stopping is not None and self.data.val_fraction == 0 and self.data.name != "folder":
+            raise ValueError("train.early_stopping watches validation, and data.val_fraction is 0")
+        return self
+
     @property
     def max_params(self) -> int | None:
         """The parameter budget: ``model.max_params``, by default 5,000,000 for a student and none for others."""

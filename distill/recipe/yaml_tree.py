@@ -16,7 +16,18 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
-__all__ = ["BROKEN", "KeyPath", "Problem", "YamlTree", "join_path", "parse_scalar", "read_yaml", "shorten", "show"]
+__all__ = [
+    "BROKEN",
+    "KeyPath",
+    "Problem",
+    "YamlTree",
+    "join_path",
+    "parse_scalar",
+    "printable",
+    "read_yaml",
+    "shorten",
+    "show",
+]
 
 KeyPath = tuple[str | int, ...]
 
@@ -85,7 +96,7 @@ def read_yaml(text: str) -> YamlTree:
         _Reader(text, tree).document()
     except _UnreadableError as error:
         tree.value, tree.fatal = None, True
-        tree.problems.append(Problem(error.line, (), str(error)))
+        tree.problems.append(Problem(error.line, (), printable(str(error))))
     return tree
 
 
@@ -126,6 +137,11 @@ def shorten(text: str, limit: int = 60) -> str:
     return text if len(text) <= limit else f"{text[:half]}...{text[-half:]}"
 
 
+def printable(text: str) -> str:
+    """``text`` with whatever would break a line, or not show, escaped."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
 def show(value: Any) -> str:
     """A value in a message: on one line, short, as YAML would have it."""
     if value is None:
@@ -148,8 +164,7 @@ def join_path(path: KeyPath) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            plain = part if part.isprintable() else repr(part)[1:-1]
-            text += f".{shorten(plain)}" if text else shorten(plain)
+            text += ("." if text else "") + shorten(printable(part))
     return text
 
 
@@ -260,7 +275,7 @@ class _Reader:
             depth += _opens(next(self._events))
 
     def _problem(self, event: Any, path: KeyPath, text: str) -> None:
-        self._tree.problems.append(Problem(_line(event), path, text))
+        self._tree.problems.append(Problem(_line(event), path, printable(text)))
 
 
 def _at(path: KeyPath, text: str) -> str:

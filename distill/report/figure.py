@@ -63,7 +63,8 @@ def save(figure: Figure, path: Path) -> Path:
     """Write the figure, in the format that the name ends in, without a date in it.
 
     Raises:
-        UsageError: The name ends in something else, or cannot be written.
+        UsageError: The name ends in something else.
+        DistillError: It cannot be written there.
     """
     kind = path.suffix.lower().removeprefix(".")
     if kind not in _KINDS:
@@ -71,8 +72,5 @@ def save(figure: Figure, path: Path) -> Path:
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[kind]
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, metadata=metadata)
-    try:
-        write_atomically(path, buffer.getvalue())
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
+    write_atomically(path, buffer.getvalue())
     return path

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-import distill.recipe.bundled as bundled
 from distill.errors import RecipeError
-from distill.recipe import bundled_recipes, find_recipe, load_recipe
+from distill.recipe import bundled, bundled_recipes, find_recipe, load_recipe
 
 
 @pytest.fixture
@@ -65,7 +64,7 @@ def test_a_folder_of_that_name_does_not_hide_it(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.usefixtures("shelf")
-@pytest.mark.parametrize("given", ["r18_smal", "r18-small.yaml", "R18_small", "recipes/r18_small.yaml"])
+@pytest.mark.parametrize("given", ["r18_smal", "r18-small.yaml", "R18_small", "elsewhere/r18_small.yaml"])
 def test_a_near_miss(given: str) -> None:
     for find in (load_recipe, find_recipe) if "/" not in given else (load_recipe,):
         with pytest.raises(RecipeError, match=r"\(did you mean 'r18_small'\?\)") as caught:

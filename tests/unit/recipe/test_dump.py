@@ -87,13 +87,12 @@ def recipes(draw: st.DrawFn) -> Recipe:
     return Recipe.model_validate(tree | draw(taught | alone), strict=False)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(recipes())
 def test_loads_back_equal(recipe: Recipe) -> None:
     dumped = dump_recipe(recipe)
     assert parse_recipe(dumped, source="dumped.yaml") == recipe
     assert dump_recipe(parse_recipe(dumped, source="dumped.yaml")) == dumped
-    assert max(map(len, dumped.splitlines())) <= WIDTH + 60  # text of the user's may be long
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])

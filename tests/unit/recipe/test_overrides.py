@@ -173,8 +173,8 @@ def test_mistakes_of_the_file_come_first_and_keep_their_lines(student: str) -> N
     text = student.replace("batch_size: 128", "batch_size: 0")
     assert mistakes(text, "optim.lrr=1", "nonsense", "data.root=5") == [
         "r.yaml:14: train.batch_size: should be a whole number from 1 to 1,000,000, got 0",
-        "--set nonsense: no '='; write --set section.key=value",
         "--set optim.lrr=1: unknown key 'optim.lrr' (did you mean 'lr'?)",
+        "--set nonsense: no '='; write --set section.key=value",
         "--set data.root=5: data.root: should be text, got 5",
     ]
 

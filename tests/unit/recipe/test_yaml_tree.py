@@ -62,7 +62,7 @@ def test_scalars_with_a_meaning(text: str, expected: object) -> None:
         "e3",
         "nan",
         "=",
-        "١",
+        "\u0661",
     ],
 )
 def test_scalars_that_are_text(text: str) -> None:

@@ -21,9 +21,13 @@ def _text(renderable: RenderableType, width: int) -> str:
 
 def _evaluation(classes: int) -> Evaluation:
     labels = [f"[class {number}]" for number in range(classes)]
-    confusion = tuple(tuple(1000 + i if i == j else (i * classes + j) % 7 for j in range(classes)) for i in range(classes))
+    confusion = tuple(
+        tuple(1000 + i if i == j else (i * classes + j) % 7 for j in range(classes)) for i in range(classes)
+    )
     per_class = tuple(PerClass(label, 0.9, 0.8, 0.85, 0.8, 1000) for label in labels)
-    return Evaluation("runs/a/001", "test", EvalResult(0.9, 0.99, 0.9, 0.8, 0.85, 0.3214, 0.02, 10_000, per_class, confusion))
+    return Evaluation(
+        "runs/a/001", "test", EvalResult(0.9, 0.99, 0.9, 0.8, 0.85, 0.3214, 0.02, 10_000, per_class, confusion)
+    )
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -41,8 +45,8 @@ def test_a_hundred_classes_show_the_worst_pairs() -> None:
 
 
 def test_json_has_the_keys_of_the_contract() -> None:
-    keys = "run split top1 top5 macro_precision macro_recall macro_f1 nll ece per_class confusion".split()
-    assert set(keys) <= set(_evaluation(3).to_json())
+    keys = "run split top1 top5 macro_precision macro_recall macro_f1 nll ece per_class confusion"
+    assert set(keys.split()) <= set(_evaluation(3).to_json())
 
 
 PREDICTIONS = [

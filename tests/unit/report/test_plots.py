@@ -10,15 +10,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distill.errors import UsageError
+from distill.errors import DistillError, UsageError
 from distill.report.pictures import disagreements_first, plot_predictions
 from distill.report.plots import plot_comparison, plot_confusion, plot_run
 from distill.report.rows import Comparison, Guess, Prediction, Row
 
 METRICS = [
-    {"epoch": e, "lr": 0.1 / e, "train_loss": 1 / e, "train_ce": 0.5 / e, "train_kd": 2 / e, "train_top1": 0.5, "val_loss": 1.0,
-     "val_top1": 0.3 + e / 100} for e in range(1, 6)
-]  # fmt: skip
+    {
+        "epoch": e,
+        "lr": 0.1 / e,
+        "train_loss": 1 / e,
+        "train_ce": 0.5 / e,
+        "train_kd": 2 / e,
+        "train_top1": 0.5,
+        "val_loss": 1.0,
+        "val_top1": 0.3 + e / 100,
+    }
+    for e in range(1, 6)
+]
 
 
 def _texts(path: Path) -> str:
@@ -63,13 +72,19 @@ def test_a_class_without_images_and_one_never_confused(tmp_path: Path) -> None:
 
 
 def test_comparison(tmp_path: Path) -> None:
-    rows = (Row("big", "teacher", "r", "d", "supervised", 1, 0.9, params=100, latency_b1_ms=3.0),
-            Row("small", "student", "r", "d", "kd", 3, 0.8, 0.01, params=10, latency_b1_ms=1.0),
-            Row("unmeasured", "student", "r", "d", "kd", 1, None))  # fmt: skip
+    rows = (
+        Row("big", "teacher", "r", "d", "supervised", 1, 0.9, params=100, latency_b1_ms=3.0),
+        Row("small", "student", "r", "d", "kd", 3, 0.8, 0.01, params=10, latency_b1_ms=1.0),
+        Row("unmeasured", "student", "r", "d", "kd", 1, None),
+    )
     text = _texts(plot_comparison(Comparison(rows, "cpu", 1), tmp_path / "c.svg"))
     assert "Accuracy and speed" in text
     assert "small" in text
-    without = _texts(plot_comparison(Comparison((Row("a", "student", "r", "d", "kd", 1, 0.8, params=10),), "cpu", 1), tmp_path / "d.svg"))
+    without = _texts(
+        plot_comparison(
+            Comparison((Row("a", "student", "r", "d", "kd", 1, 0.8, params=10),), "cpu", 1), tmp_path / "d.svg"
+        )
+    )
     assert "Accuracy and speed" not in without
 
 
@@ -81,7 +96,7 @@ def test_a_kind_that_cannot_be_drawn(tmp_path: Path, name: str) -> None:
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(DistillError, match="cannot write"):
         plot_confusion([[1]], ["a"], tmp_path / "file" / "c.png")
 
 

@@ -1,0 +1,113 @@
+"""What the command line is called, option by option: a change is a visible diff here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from distill.cli import app
+
+_TRAIN = (
+    "--recipe -r --set -s --seed --device --devices --threads --runs --resume --rerun --init-from --dry-run "
+    "--json --quiet -q"
+)
+
+SURFACE = {
+    "": "--install-completion --show-completion --version",
+    "quickstart": "--device --json --quiet -q --runs --threads",
+    "teacher-finetune": _TRAIN,
+    "student": f"{_TRAIN} --teacher -t",
+    "sweep": (
+        "--recipe -r --set -s --teacher -t --grid --search --trials --seeds --storage --device --threads --runs "
+        "--json --quiet -q"
+    ),
+    "cache": "",
+    "cache build": "--device --json --out --quiet -q --recipe -r --runs --set -s --teacher -t --threads --views",
+    "cache info": "BANKS --json --runs",
+    "cache verify": "BANKS --json --runs",
+    "cache clear": "BANKS --runs --yes -y",
+    "compare": "RUNS --csv --device --json --latency --no-latency --plot --quiet -q --require --runs --svg --threads",
+    "evaluate": "RUN --again --device --json --no-plots --plots --quiet -q --runs --split --threads",
+    "predict": "PATHS RUN --csv --device --grid --json --quiet -q --runs --teacher -t --threads --top",
+    "report": "RUNS --json --runs",
+    "recipe": "",
+    "recipe list": "--json",
+    "recipe show": "NAME --full --set -s",
+    "recipe copy": "FILE NAME --force",
+    "recipe check": "NAMES --set -s",
+    "recipe schema": "--json",
+    "models": "NAME --json --set -s",
+    "doctor": "--data --json --runs",
+}
+
+
+def _walk(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    yield path, command
+    for name, child in getattr(command, "commands", {}).items():
+        yield from _walk(child, f"{path} {name}".strip())
+
+
+COMMANDS = dict(_walk(get_command(app)))
+
+
+def _surface(command: Any) -> set[str]:
+    names = set()
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            names.add(parameter.metavar.strip("[].").removesuffix("]"))
+        else:
+            names |= {*parameter.opts, *parameter.secondary_opts}
+    return {name for name in names if name not in ("--help", "-h")}
+
+
+def test_the_commands() -> None:
+    assert set(COMMANDS) == set(SURFACE)
+
+
+@pytest.mark.parametrize("path", SURFACE)
+def test_the_options(path: str) -> None:
+    assert _surface(COMMANDS[path]) == set(SURFACE[path].split())
+
+
+@pytest.mark.parametrize("path", [path for path, command in COMMANDS.items() if not hasattr(command, "commands")])
+def test_every_command_says_what_it_does_and_gives_two_lines_to_copy(path: str, cli) -> None:
+    command = COMMANDS[path]
+    first = command.help.split("\n")[0]
+    assert first[0].isupper()
+    assert first.split()[0].rstrip(",:").replace("-", "").isalpha()
+    copied = [line.strip() for line in command.epilog.splitlines()[1:]]
+    assert copied
+    assert all(line.startswith(f"distill {path}") for line in copied)
+    result = cli(*path.split(), "--help")
+    assert result.exit_code == 0
+    shown = " ".join(result.output.split())
+    assert all(" ".join(line.split()) in shown for line in copied)
+
+
+@pytest.mark.parametrize("path", [path for path, command in COMMANDS.items() if not hasattr(command, "commands")])
+def test_examples_parse(path: str) -> None:
+    """Every option that an example uses exists."""
+    known = set(SURFACE[path].split())
+    for line in COMMANDS[path].epilog.splitlines()[1:]:
+        used = {word for word in line.split() if word.startswith("-") and len(word) > 1 and not word.startswith("->")}
+        assert used - {"-"} <= known, line
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_option_explains_itself(path: str) -> None:
+    for parameter in COMMANDS[path].params:
+        assert parameter.help, parameter.name
+
+
+@pytest.mark.parametrize("args", [(), ("recipe",), ("cache",)])
+def test_no_arguments_show_the_help(args: tuple[str, ...], cli) -> None:
+    assert "Usage" in cli(*args).output
+
+
+def test_version(cli) -> None:
+    result = cli("--version")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("distill ")
