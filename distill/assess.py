@@ -18,7 +18,6 @@ from distill.data.splits import Splits, load_splits
 from distill.errors import DataError, RunError, UsageError
 from distill.evaluate.metrics import EvalResult, PerClass, evaluate_logits, predict_logits
 from distill.files import sha256_file, write_json, write_with
-
 from distill.runs import RunFolder
 from distill.train.checkpoint import MODEL_FILE, best_checkpoint
 from distill.train.trained import Trained, load_trained

@@ -154,7 +154,9 @@ def _teachers(
             found[path] = _taught_by(entry, runs_dir, device, notes)
         else:
             same = [t for t in shown if np.array_equal(t.assessment.labels, entry.assessment.labels)]
-            found[path] = _Reference(same[0].assessment.logits, same[0].assessment.result.top1) if len(same) == 1 else None
+            found[path] = (
+                _Reference(same[0].assessment.logits, same[0].assessment.result.top1) if len(same) == 1 else None
+            )
     return found
 
 
@@ -174,7 +176,9 @@ def _taught_by(entry: _Entry, runs_dir: Path, device: torch.device, notes: list[
 
 def _bank_rows(entries: Sequence[_Entry], rows: Sequence[Row], notes: list[str]) -> list[Row]:
     """Teachers that are not here but left a bank, as they were measured when the bank was built."""
-    banks = {e.teacher["bank"]: e for e in entries if e.teacher and e.teacher.get("run") is None and "bank" in e.teacher}
+    banks = {
+        e.teacher["bank"]: e for e in entries if e.teacher and e.teacher.get("run") is None and "bank" in e.teacher
+    }
     found = []
     for path in banks:
         try:

@@ -33,6 +33,7 @@ __all__ = [
     "params_of",
     "resolved_model",
     "stages",
+    "without_weights",
 ]
 
 _NOT_OPTIONS = {"source", "name", "normalize", "max_params", "weights"}
@@ -127,6 +128,11 @@ def _read_weights(path: str) -> dict[str, Tensor]:
         raise MissingError(f"model.weights: no file {path}", hint="paths start at the current folder") from error
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def without_weights(spec: ModelSpec) -> ModelSpec:
+    """The same network with nothing to fetch: its weights are random, or come from elsewhere."""
+    return spec.model_copy(update={"weights": "none"}) if spec.source == "timm" else spec
 
 
 def count_params(module: nn.Module) -> int:

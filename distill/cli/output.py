@@ -56,7 +56,7 @@ def show_error(error: DistillError) -> None:
 
 def _say(label: str, message: str, style: str) -> None:
     """``label: message``, later lines below the first."""
-    head = f"{label}: ".ljust(len("error: "))
+    head = "hint:  " if label == "hint" else f"{label}: "  # below "error: "
     lines = [plain(line) for line in message.splitlines()]
     body = ("\n" + " " * len(head)).join(lines)
     open_console(stderr=True).print(Text.assemble((head, style), body), soft_wrap=True)

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["Cost", "LayerCost", "model_cost"]
+from distill.models import build_model, without_weights
+from distill.recipe.model_specs import ModelSpec
+
+__all__ = ["Cost", "LayerCost", "model_cost", "spec_cost"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,13 @@ def model_cost(module: nn.Module, input_size: int, *, in_channels: int = 3) -> C
         layers=layers,
         size_mb=size / 1e6,
     )
+
+
+def spec_cost(spec: ModelSpec, num_classes: int) -> Cost:
+    """The cost of the network that a recipe names, for one image of its ``input_size``; no weights are fetched."""
+    with torch.device("meta"):
+        module = build_model(without_weights(spec), num_classes=num_classes)
+    return model_cost(module, spec.input_size)
 
 
 def _meta_twin(module: nn.Module) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What a run is made of before it begins: everything that can be wrong with it is found here, before a folder exists."""
+"""What a run is made of before it begins: what can be wrong with it is found here, before a folder exists."""
 
 from __future__ import annotations
 

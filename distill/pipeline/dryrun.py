@@ -9,7 +9,7 @@ import time
 import torch
 from lightning_fabric import Fabric
 
-from distill.evaluate.cost import model_cost
+from distill.evaluate.cost import spec_cost
 from distill.pipeline.context import Context, Options, prepare
 from distill.pipeline.launch import launch
 from distill.pipeline.source import open_live, resolve_teacher
@@ -70,7 +70,7 @@ def _report(context: Context, source, device: torch.device, steps: int, seconds_
         output_shape=(batch, classes),
         params=context.params,
         max_params=recipe.max_params,
-        gmacs=_gmacs(recipe, classes),
+        gmacs=spec_cost(recipe.model, classes).macs / 1e9,
         steps_per_epoch=steps,
         epochs=recipe.train.epochs,
         memory_mb=_memory_mb(device),
@@ -79,11 +79,6 @@ def _report(context: Context, source, device: torch.device, steps: int, seconds_
         teacher=None if source is None else source.about["run"],
         notes=("time is of training steps; validation and saving come on top",),
     )
-
-
-def _gmacs(recipe: Recipe, classes: int) -> float:
-    spec = recipe.model.model_copy(update={"weights": "none"}) if recipe.model.source == "timm" else recipe.model
-    return model_cost(build_model(spec, num_classes=classes), recipe.model.input_size).macs / 1e9
 
 
 def _memory_mb(device: torch.device) -> float:

@@ -15,17 +15,19 @@ from distill.data.splits import Splits
 from distill.errors import RunError, UsageError
 from distill.fingerprint import state_sha256
 from distill.recipe import Recipe
+from distill.report.text import duration
 from distill.runs import open_run
 from distill.teaching.bank import Bank
-from distill.teaching.build import bank_key, bank_path, build_bank, estimate
+from distill.teaching.build import BuildCost, bank_key, bank_path, build_bank, estimate
 from distill.teaching.key import BankKey, augmentation_key
 from distill.teaching.live import LiveTeacher
 from distill.teaching.objective import TeacherSource
 from distill.teaching.stored import EnsembleTeacher, StoredTeacher
+from distill.teaching.team import ALONE, Team
 from distill.train.events import Event, Note
 from distill.train.trained import Trained, load_trained
 
-__all__ = ["Source", "choose_logits", "open_live", "open_source", "resolve_teacher"]
+__all__ = ["Source", "choose_logits", "ensure_bank", "open_live", "open_source", "resolve_teacher"]
 
 _AUTO_DISK_SHARE = 0.25  # auto never fills more of the free disk than this with a bank
 
@@ -111,9 +113,18 @@ def _cheaper(recipe: Recipe, splits: Splits, trained: Trained) -> tuple[str, str
 
 
 def open_source(
-    recipe: Recipe, splits: Splits, *, runs_dir: Path, device: torch.device, tell: Callable[[Event], None]
+    recipe: Recipe,
+    splits: Splits,
+    *,
+    runs_dir: Path,
+    device: torch.device,
+    tell: Callable[[Event], None],
+    team: Team = ALONE,
 ) -> Source:
-    """Load or find the teacher that ``recipe`` names, building its bank first where that is missing."""
+    """Load or find the teacher that ``recipe`` names, building its bank first where that is missing.
+
+    Several processes call this alike, and build that bank together.
+    """
     teacher = recipe.teacher
     assert teacher is not None
     if teacher.run is None:
@@ -121,8 +132,8 @@ def open_source(
     live = open_live(recipe, splits, runs_dir=runs_dir, device=device)
     if teacher.logits == "live":
         return live
-    bank = _bank_for(live.trained, splits, recipe, tell=tell)
     views = views_of(recipe.augment, recipe.train.epochs)
+    bank = ensure_bank(live.trained, splits, recipe, views=views, tell=tell, team=team)
     return replace(live, teacher=StoredTeacher(bank, device=device, views=views), about=live.about | _about_bank(bank))
 
 
@@ -147,19 +158,55 @@ def _check_classes(trained: Trained, splits: Splits) -> None:
         )
 
 
-def _bank_for(trained: Trained, splits: Splits, recipe: Recipe, *, tell: Callable[[Event], None]) -> Bank:
-    views = views_of(recipe.augment, recipe.train.epochs)
+def ensure_bank(
+    trained: Trained,
+    splits: Splits,
+    recipe: Recipe,
+    *,
+    views: int,
+    path: Path | None = None,
+    tell: Callable[[Event], None],
+    team: Team = ALONE,
+) -> Bank:
+    """The bank of this teacher for this recipe, with ``views`` views at least; what is missing is built.
+
+    Says first what that will cost. Several processes call this alike.
+
+    Raises:
+        RunError: The disk has too little room, or the bank that is there is damaged.
+        UsageError: ``path`` holds a bank of something else.
+    """
     key = bank_key(trained, splits, recipe)
-    path = bank_path(trained, key)
-    there = Bank.open(path).info.views if (path / "bank.json").is_file() else 0
-    if there < views:
-        cost = estimate(trained, splits, recipe, views=views - there)
-        tell(Note(f"building {path}: {views - there} views, about {cost.seconds:.0f} s, {cost.disk_bytes / 1e6:.1f} MB"))
-    for event in build_bank(trained, splits, recipe, views=views, path=path):
+    path = path or bank_path(trained, key)
+    if team.rank == 0 and (missing := views - _views_there(path, key)) > 0:
+        cost = estimate(trained, splits, recipe, views=missing)
+        _say_cost(path, missing, replace(cost, seconds=cost.seconds / team.world), tell)
+    for event in build_bank(trained, splits, recipe, views=views, path=path, team=team):
         tell(event)
+    team.broadcast(None)  # all wait until the first one has written the last view
     bank = Bank.open(path)
     bank.require(key, views=views, teachers_own=True)
     return bank
+
+
+def _views_there(path: Path, key: BankKey) -> int:
+    """How many views a bank at ``path`` holds already; one of something else is refused."""
+    if not (path / "bank.json").is_file():
+        return 0
+    bank = Bank.open(path)
+    bank.require(key, views=0, teachers_own=True)
+    return bank.info.views
+
+
+def _say_cost(path: Path, views: int, cost: BuildCost, tell: Callable[[Event], None]) -> None:
+    size = f"{cost.disk_bytes / 1e6:,.1f} MB"
+    free = shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.is_dir())).free
+    if cost.disk_bytes > free:
+        raise RunError(
+            f"{path} would take {size}, and {free / 1e6:,.1f} MB are free there",
+            hint="fewer views (--set augment.views=N), or ask at every step: --set teacher.logits=live",
+        )
+    tell(Note(f"building {path}: {views} view{'' if views == 1 else 's'}, about {duration(cost.seconds)}, {size}"))
 
 
 def _from_banks(recipe: Recipe, splits: Splits, *, device: torch.device) -> Source:

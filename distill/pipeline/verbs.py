@@ -22,9 +22,7 @@ _QUICKSTART_TEACHER = "quickstart_teacher"
 _QUICKSTART_STUDENTS = ("quickstart_scratch", "quickstart_student")
 
 
-def finetune_teacher(
-    recipe: Recipe | str | Path = "resnet152_cifar10", *, options: Options | None = None
-) -> RunResult:
+def finetune_teacher(recipe: Recipe | str | Path = "resnet152_cifar10", *, options: Options | None = None) -> RunResult:
     """Fine-tune (or train from scratch) a network that will teach.
 
     Args:

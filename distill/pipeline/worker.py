@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from distill.data.batches import Loader
 from distill.data.splits import Splits, load_splits
 from distill.devices import describe_device, library_versions, threads
 from distill.errors import DistillError, InterruptedRunError, RunError, TerminatedRunError
-from distill.evaluate.cost import model_cost
+from distill.evaluate.cost import spec_cost
 from distill.models import build_model, build_normalize
 from distill.objectives import build_loss
 from distill.pipeline.context import Context, tell_progress
@@ -23,6 +23,7 @@ from distill.recipe import Recipe
 from distill.report.plots import plot_run
 from distill.runs import RunFolder, create_run, git_state, open_run, utc_now
 from distill.teaching.objective import Supervised, Taught
+from distill.teaching.team import Together
 from distill.train.checkpoint import best_checkpoint, last_checkpoint, load_checkpoint, read_meta
 from distill.train.events import CheckpointSaved, EpochDone, Event, Note, RunStarted
 from distill.train.loop import Job, fit
@@ -65,7 +66,7 @@ def train_worker(fabric: Fabric, context: Context) -> RunResult:
         source = _source(fabric, context, splits)
         if run is not None and source is not None:
             run.write_info(teacher=source.about)
-        _fit(fabric, context, splits, source, run, path)
+        _fit(fabric, context, splits, source, run=run, path=path)
         if run is not None:
             _finish(run, context, source)
     fabric.barrier()
@@ -80,21 +81,17 @@ def _chosen(fabric: Fabric, context: Context, splits: Splits) -> tuple[Recipe, d
 
 
 def _source(fabric: Fabric, context: Context, splits: Splits) -> Source | None:
-    """The first process builds a missing bank while the others wait, then all open it."""
+    """The teacher of this run; a missing bank is built first, by all processes together."""
     if context.recipe.teacher is None:
         return None
-
-    def find() -> Source:
-        tell = context.options.tell if fabric.is_global_zero else _silent
-        return open_source(
-            context.recipe, splits, runs_dir=context.options.runs_dir, device=fabric.device, tell=tell
-        )
-
-    if fabric.world_size == 1:
-        return find()
-    source = find() if fabric.is_global_zero else None
-    fabric.barrier()
-    return source or find()
+    return open_source(
+        context.recipe,
+        splits,
+        runs_dir=context.options.runs_dir,
+        device=fabric.device,
+        tell=context.options.tell if fabric.is_global_zero else _silent,
+        team=Together(fabric),
+    )
 
 
 def _silent(_event: Event) -> None:
@@ -108,7 +105,7 @@ def _silent(_event: Event) -> None:
 def _recorded(context: Context, splits: Splits) -> Iterator[RunFolder]:
     """Open the folder, hold it, and say in run.json how it ended, whatever happens."""
     run = RunFolder(context.resume) if context.resume else create_run(context.options.runs_dir, context.recipe.name)
-    with run.lock() as lock:
+    with run.lock():
         _write_start(run, context, splits)
         try:
             yield run
@@ -161,17 +158,15 @@ def _write_end(run: RunFolder, error: BaseException) -> None:
     code = error.exit_code if isinstance(error, DistillError) else 130 if stopped else 1
     message = error.message if isinstance(error, DistillError) else f"{type(error).__name__}: {error}"
     run.log(f"ended: {message}")
-    try:
+    with suppress(DistillError):  # the disk that failed the run fails its last words too; the error is on its way
         run.write_info(status="interrupted" if stopped else "failed", finished=utc_now(), exit_code=code, error=message)
-    except DistillError:
-        pass  # the disk that failed the run fails its last words too; the error itself is on its way
 
 
 # Fitting
 
 
 def _fit(
-    fabric: Fabric, context: Context, splits: Splits, source: Source | None, run: RunFolder | None, path: Path
+    fabric: Fabric, context: Context, splits: Splits, source: Source | None, *, run: RunFolder | None, path: Path
 ) -> None:
     last = last_checkpoint(path / "checkpoints") if context.resume else None
     resume = None if last is None else load_checkpoint(last)
@@ -252,8 +247,7 @@ def _finish(run: RunFolder, context: Context, source: Source | None) -> None:
     best = read_meta(best_checkpoint(run.checkpoints))
     entry = metrics[best["epoch"] - 1]
     classes = len(run.info.data["classes"])
-    spec = recipe.model.model_copy(update={"weights": "none"}) if recipe.model.source == "timm" else recipe.model
-    cost = model_cost(build_model(spec, num_classes=classes), recipe.model.input_size)
+    cost = spec_cost(recipe.model, classes)
     seconds = sum(line["seconds"] for line in timing)
     images = sum(line["seconds"] * line["images_per_s"] for line in timing)
     run.write_result(

@@ -34,7 +34,7 @@ class NormalizeSpec(Spec):
 
 
 class _Model(Spec):
-    input_size: PositiveInt = Field(32, le=1024, description="images are resized to this on the device")
+    input_size: Annotated[int, Field(ge=1, le=1024)] = Field(32, description="images are resized to this on the device")
     normalize: Literal["auto"] | NormalizeSpec = Field(
         "auto", description="auto: what pretrained weights expect, else the training images' own mean and std"
     )

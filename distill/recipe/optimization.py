@@ -102,7 +102,9 @@ class Constant(_Warmup):
 
 class MultiStep(_Warmup):
     kind: Literal["multistep"]
-    milestones: tuple[PositiveInt, ...] = Field(min_length=1, description="epochs after which lr is multiplied by gamma")
+    milestones: tuple[PositiveInt, ...] = Field(
+        min_length=1, description="epochs after which lr is multiplied by gamma"
+    )
     gamma: Positive = 0.1
 
 

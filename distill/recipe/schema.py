@@ -11,6 +11,7 @@ from distill.recipe.model_specs import ModelSpec
 from distill.recipe.optimization import SGD, Constant, OptimSpec, ScheduleSpec
 
 __all__ = [
+    "STUDENT_BUDGET",
     "AugmentSpec",
     "BankSpec",
     "DataSpec",
@@ -19,7 +20,6 @@ __all__ = [
     "MixSpec",
     "ObjectiveSpec",
     "Recipe",
-    "STUDENT_BUDGET",
     "SupervisedObjective",
     "TeacherSpec",
     "TrainSpec",
@@ -34,7 +34,9 @@ class DataSpec(Spec):
     name: Literal["cifar10", "cifar100", "digits", "folder", "synthetic"]
     root: str = Field("data", description="the folder that holds it (folder: the data set itself, or its archive)")
     image_size: Annotated[int, Field(ge=8, le=1024)] = 32
-    val_fraction: Annotated[float, Field(ge=0.0, le=0.5)] = Field(0.1, description="0: train on everything, keep the last epoch")
+    val_fraction: Annotated[float, Field(ge=0.0, le=0.5)] = Field(
+        0.1, description="0: train on all, keep the last epoch"
+    )
     split_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     limit: PositiveInt | None = Field(None, description="a fixed, class-balanced subset of the training images")
     test_limit: PositiveInt | None = Field(None, description="the same for the test images")
@@ -75,7 +77,8 @@ class AugmentSpec(Spec):
     mixup: MixSpec = MixSpec()
     cutmix: MixSpec = MixSpec()
     views: PositiveInt | Literal["all"] | None = Field(
-        None, description="distinct views; epoch e shows view e mod views. null: as many as epochs. all: crop and flip tabulated"
+        None,
+        description="distinct views; epoch e shows view e mod views. null: one an epoch. all: crop and flip tabulated",
     )
     view_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
@@ -92,7 +95,7 @@ class AugmentSpec(Spec):
         }
         if self.views == "all" and any(others.values()):
             names = ", ".join(name for name, on in others.items() if on)
-            raise ValueError(f"views: all tabulates crops and horizontal flips (hflip 0 or 0.5) alone; turn off {names}")
+            raise ValueError(f"views: all tabulates crops and flips (hflip 0 or 0.5) alone: turn off {names}")
         return self
 
 
@@ -154,7 +157,7 @@ class TrainSpec(Spec):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     monitor: Literal["val_top1", "val_loss"] = Field("val_top1", description="picks the best checkpoint")
     early_stopping: EarlyStoppingSpec | None = None
-    freeze_backbone_epochs: Annotated[int, Field(ge=0)] = Field(0, description="first epochs train the classifier alone")
+    freeze_backbone_epochs: Annotated[int, Field(ge=0)] = Field(0, description="so long the classifier trains alone")
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.0, description="decay of averaged weights a step; 0: off")
     clip_norm: Positive | None = None
     clip_value: Positive | None = None
@@ -162,11 +165,11 @@ class TrainSpec(Spec):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     channels_last: Literal["auto"] | bool = "auto"
     compile: Literal["auto", "default", "reduce-overhead", "max-autotune"] | bool = Field(
-        "auto", description="torch.compile of the model; auto: on CUDA. reduce-overhead: CUDA graphs, for small networks"
+        "auto", description="torch.compile; auto: on CUDA. reduce-overhead: CUDA graphs, for small networks"
     )
     sync_batchnorm: bool = Field(False, description="over CUDA devices; else batch norm is each device's own")
     deterministic: bool = Field(False, description="CUDA: deterministic kernels, slower; the CPU always is")
-    checkpoint_epochs: PositiveInt = Field(1, description="save after every so many epochs; the best and the last always")
+    checkpoint_epochs: PositiveInt = Field(1, description="save every so many epochs; the best and the last always")
     checkpoint_minutes: Positive | None = Field(None, description="save within an epoch too, this often")
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-
 from distill.data.datasets import num_classes
 from distill.errors import DistillError
-from distill.evaluate.cost import Cost, model_cost
-from distill.models import build_model
+from distill.evaluate.cost import spec_cost
 from distill.recipe import Recipe, bundled_recipes, load_recipe
 from distill.report.rows import LayerRow, ModelRow, ModelSummary
 
@@ -28,7 +25,7 @@ def describe_model(recipe: Recipe) -> ModelSummary:
         UsageError: No such network, or options that do not go together.
     """
     classes = _classes(recipe)
-    cost = _cost(recipe, classes)
+    cost = spec_cost(recipe.model, classes)
     model = ModelRow(
         name=recipe.name,
         role=recipe.role,
@@ -51,11 +48,3 @@ def _classes(recipe: Recipe) -> int:
         return num_classes(recipe.data)
     except DistillError:  # they would be counted in a folder that is not here
         return _USUAL_CLASSES
-
-
-def _cost(recipe: Recipe, classes: int) -> Cost:
-    spec = recipe.model
-    if spec.source == "timm":
-        spec = spec.model_copy(update={"weights": "none"})
-    with torch.device("meta"):  # ResNet-152 is not worth 58 million random numbers here
-        return model_cost(build_model(spec, num_classes=classes), spec.input_size)

@@ -191,7 +191,19 @@ class RecipeRow:
 
 @dataclass(frozen=True)
 class BankRow:
-    """One bank of stored teacher logits."""
+    """One bank of stored teacher logits.
+
+    Attributes:
+        status: ``ok``, or what is wrong with it.
+        augment: What an image goes through, in a few words.
+        view_seed: None for a table of all crops and flips.
+        precision: Of the teacher's forward pass.
+        teacher_top1: On the test set, a fraction.
+        teacher_sha256: Of the teacher's weights.
+        damaged: Files that are not what the teacher answered, by their paths inside the bank.
+        asked: How many stored answers the teacher was asked for again; None where it was not asked.
+        max_difference: The largest absolute difference between stored and new logits.
+    """
 
     path: str
     teacher: str
@@ -201,6 +213,17 @@ class BankRow:
     dtype: str
     size_mb: float
     status: str = "ok"
+    classes: int | None = None
+    image_size: int | None = None
+    augment: str | None = None
+    view_seed: int | None = None
+    precision: str | None = None
+    teacher_top1: float | None = None
+    teacher_params: int | None = None
+    teacher_sha256: str | None = None
+    damaged: tuple[str, ...] = ()
+    asked: int | None = None
+    max_difference: float | None = None
 
 
 class RunSummary(Protocol):

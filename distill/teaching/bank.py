@@ -10,7 +10,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,11 +24,14 @@ from distill.files import sha256_file, write_json, write_with
 from distill.runs import Lock
 from distill.teaching.key import BankKey
 
-__all__ = ["Bank", "BankInfo", "chunk_bounds"]
+__all__ = ["TEST_LOGITS", "Bank", "BankInfo", "chunk_bounds", "chunk_name"]
+
+TEST_LOGITS = "test_logits.npy"
 
 _CHUNK_BYTES = 15_000_000
 _FORMAT = 1
 _PATIENCE_S = 24 * 3600.0
+_FILE = re.compile(r"views/([0-9]{5,})-[0-9]{3,}\.npy|test_logits\.npy")
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class BankInfo:
         teacher: Its name, recipe, parameters, GMACs, size, latency and test accuracy.
         checksums: sha256 of each file, by its path inside the bank.
         plans: Checksum of each view's plan.
+        data: The recipe's ``data:`` section: where the images were found. Not part of the key.
     """
 
     key: BankKey
@@ -49,6 +54,7 @@ class BankInfo:
     teacher: dict[str, Any] = field(default_factory=dict)
     checksums: dict[str, str] = field(default_factory=dict)
     plans: tuple[str, ...] = ()
+    data: dict[str, Any] = field(default_factory=dict)
 
     @property
     def view_bytes(self) -> int:
@@ -86,6 +92,18 @@ class Bank:
             MissingError: There is none.
             RunError: ``bank.json`` is damaged, or a file of it is missing or of the wrong shape.
         """
+        bank = cls.read(path)
+        bank._check_files()
+        return bank
+
+    @classmethod
+    def read(cls, path: Path) -> Bank:
+        """Open a bank by its ``bank.json`` alone: its files may be damaged.
+
+        Raises:
+            MissingError: There is none.
+            RunError: ``bank.json`` is damaged.
+        """
         file = path / "bank.json"
         if not file.is_file():
             raise MissingError(f"{path} is not a bank: no bank.json in it", hint="make one: distill cache build")
@@ -96,10 +114,22 @@ class Bank:
             document["key"] = BankKey(**document["key"])
             document |= {"classes": tuple(document["classes"]), "plans": tuple(document["plans"])}
             bank = cls(path, BankInfo(**document))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RunError(f"{file} is damaged: {error}", hint="distill cache clear, then build it again") from error
-        bank._check_files()
+            bank._check_info()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            hint = f"distill cache clear {path}, then build it again"
+            raise RunError(f"{file} is damaged: {error}", hint=hint) from error
         return bank
+
+    def _check_info(self) -> None:
+        info = self.info
+        counts = isinstance(info.images, int) and isinstance(info.views, int) and info.images > 0 <= info.views
+        named = info.classes and all(isinstance(name, str) for name in info.classes)
+        if not (counts and named and info.key.dtype in ("float16", "float32") and len(info.plans) == info.views):
+            raise ValueError("its images, views, classes, dtype or plans make no sense")
+        if not (isinstance(info.teacher, dict) and isinstance(info.data, dict) and isinstance(info.key.augment, dict)):
+            raise ValueError("its teacher, data or key make no sense")
+        if not all(_FILE.fullmatch(name) and isinstance(checksum, str) for name, checksum in info.checksums.items()):
+            raise ValueError("it names files that no bank has")
 
     def _check_files(self) -> None:
         for row in range(self.info.views):
@@ -121,7 +151,7 @@ class Bank:
         if self.info.views < views:
             raise UsageError(
                 f"{self.path} holds {self.info.views} views, the recipe shows {views}",
-                hint=f"--set augment.views={max(self.info.views, 1)}, or extend it: distill cache build --views {views}",
+                hint=f"--set augment.views={max(self.info.views, 1)}, or more: distill cache build --views {views}",
             )
 
     # Reading
@@ -133,7 +163,8 @@ class Bank:
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise RunError(f"{path} is missing or damaged: {error}", hint=f"distill cache verify {self.path}") from error
+            hint = f"distill cache verify {self.path}"
+            raise RunError(f"{path} is missing or damaged: {error}", hint=hint) from error
         if array.shape != (end - start, len(self.info.classes)) or array.dtype != np.dtype(self.info.key.dtype):
             raise RunError(f"{path} is damaged: {array.dtype} {array.shape}", hint=f"distill cache verify {self.path}")
         return array
@@ -145,20 +176,38 @@ class Bank:
 
     def test_logits(self) -> np.ndarray | None:
         """The teacher's logits on the test set, float32 ``(M, C)``, or None where they were not stored."""
-        path = self.path / "test_logits.npy"
+        path = self.path / TEST_LOGITS
         return np.load(path, allow_pickle=False) if path.is_file() else None
 
     def size_bytes(self) -> int:
         """Bytes on disk."""
         return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
 
-    def damaged_files(self) -> list[str]:
-        """Files whose checksum is not what ``bank.json`` says (every file is read)."""
-        return [
-            name
-            for name, checksum in self.info.checksums.items()
-            if not (self.path / name).is_file() or sha256_file(self.path / name) != checksum
-        ]
+    def files(self) -> list[str]:
+        """The files a bank of this content has, by their paths inside it."""
+        parts = range(len(chunk_bounds(self.info)))
+        views = [chunk_name(row, part) for row in range(self.info.views) for part in parts]
+        return views + ([TEST_LOGITS] if self.info.teacher else [])
+
+    def damaged_files(self, progress: Callable[[int, int], None] = lambda done, total: None) -> list[str]:
+        """Files that are missing, or whose checksum is not what ``bank.json`` says (every file is read).
+
+        Args:
+            progress: Told how many files are done, and how many there are.
+        """
+        names, damaged = self.files(), []
+        for number, name in enumerate(names, start=1):
+            if not self._is_whole(name):
+                damaged.append(name)
+            progress(number, len(names))
+        return damaged
+
+    def _is_whole(self, name: str) -> bool:
+        path = self.path / name
+        try:
+            return path.is_file() and sha256_file(path) == self.info.checksums.get(name)
+        except OSError:
+            return False
 
     # Writing
 
@@ -166,7 +215,7 @@ class Bank:
     def writing(self) -> Iterator[None]:
         """Hold the bank for this process; while another one builds it, wait."""
         with Lock(self.path / "lock.json", subject=str(self.path), wait_s=_PATIENCE_S):
-            self.info = Bank.open(self.path).info  # the other one's views count
+            self.info = Bank.read(self.path).info  # the other one's views count
             yield
 
     def append_view(self, logits: np.ndarray, plan: str) -> None:
@@ -182,11 +231,17 @@ class Bank:
 
     def set_teacher(self, teacher: dict[str, Any], test_logits: np.ndarray) -> None:
         """Store what ``compare`` wants to know of the teacher."""
-        checksum = self._save("test_logits.npy", test_logits.astype(np.float32))
-        self.info = replace(
-            self.info, teacher=teacher, checksums={**self.info.checksums, "test_logits.npy": checksum}
-        )
+        checksum = self._save(TEST_LOGITS, test_logits.astype(np.float32))
+        self.info = replace(self.info, teacher=teacher, checksums={**self.info.checksums, TEST_LOGITS: checksum})
         self._write_info()
+
+    def drop(self, damaged: Sequence[str]) -> None:
+        """Forget damaged files, and the views from the first of them on, so that the next build makes them again."""
+        rows = [int(match[1]) for name in damaged if (match := _FILE.fullmatch(name)) and match[1]]
+        if TEST_LOGITS in damaged:
+            keep = {name: checksum for name, checksum in self.info.checksums.items() if name != TEST_LOGITS}
+            self.info = replace(self.info, teacher={}, checksums=keep)
+        self.drop_views(min(rows, default=self.info.views))
 
     def drop_views(self, first: int) -> None:
         """Forget views from ``first`` on, so that they are built again."""
@@ -209,7 +264,8 @@ def chunk_name(row: int, part: int) -> str:
 
 
 def _is_view_from(name: str, first: int) -> bool:
-    return name.startswith("views/") and int(name[6:11]) >= first
+    match = _FILE.fullmatch(name)
+    return match is not None and match[1] is not None and int(match[1]) >= first
 
 
 def _save_array(path: Path, array: np.ndarray) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from distill.assess import assess_trained
 from distill.data.batches import Loader
 from distill.data.plan import View, plan_view, table_view, view_checksum
 from distill.data.splits import Splits
+from distill.devices import describe_device
 from distill.evaluate.cost import model_cost
 from distill.evaluate.latency import measure_latency
 from distill.recipe import Recipe, dump_recipe
@@ -22,6 +25,7 @@ from distill.recipe.schema import AugmentSpec
 from distill.teaching.bank import Bank, BankInfo
 from distill.teaching.key import BankKey, augmentation_key
 from distill.teaching.live import CPU_ASK_BATCH, ask, round_logits
+from distill.teaching.team import ALONE, Team, share
 from distill.train.events import Event, Note, StageProgress
 from distill.train.trained import Trained
 
@@ -63,49 +67,62 @@ def planned_view(augment: AugmentSpec, *, n: int, image_size: int, row: int) -> 
 
 
 def build_bank(
-    teacher: Trained, splits: Splits, recipe: Recipe, *, views: int, path: Path | None = None
+    teacher: Trained, splits: Splits, recipe: Recipe, *, views: int, path: Path | None = None, team: Team = ALONE
 ) -> Iterator[Event]:
     """Store ``views`` views, going on where an earlier build stopped; a complete bank is left as it is.
+
+    Several processes call this alike and share the images of each view; the first one writes, and tells all.
 
     Raises:
         RunError: Another process is building this bank, or it is damaged.
         UsageError: ``path`` holds a bank of something else.
     """
+    path = path or bank_path(teacher, bank_key(teacher, splits, recipe))
+    bank = _open_or_create(path, teacher, splits, recipe) if team.rank == 0 else None
+    if team.broadcast(bank is not None and bank.info.views >= views and bool(bank.info.teacher)):
+        return
+    with bank.writing() if bank else nullcontext():
+        if bank and not bank.info.teacher:
+            yield Note(f"measuring the teacher on the test set for the bank {path}")
+            bank.set_teacher(*_describe(teacher, splits))
+        yield from _fill(bank, teacher, splits, recipe, views, team)
+
+
+def _open_or_create(path: Path, teacher: Trained, splits: Splits, recipe: Recipe) -> Bank:
     key = bank_key(teacher, splits, recipe)
-    path = path or bank_path(teacher, key)
-    count = len(splits.train)
     if (path / "bank.json").is_file():
         bank = Bank.open(path)
         bank.require(key, views=0, teachers_own=True)
-    else:
-        bank = Bank.create(path, BankInfo(key=key, images=count, classes=teacher.classes))
-    if bank.info.views >= views and bank.info.teacher:
-        return
-    with bank.writing():
-        if not bank.info.teacher:
-            yield Note(f"measuring the teacher on the test set for the bank {path}")
-            bank.set_teacher(*_describe(teacher, splits))
-        yield from _fill(bank, teacher, splits, recipe, views)
+        return bank
+    data = recipe.data.model_dump(mode="json")
+    return Bank.create(path, BankInfo(key=key, images=len(splits.train), classes=teacher.classes, data=data))
 
 
-def _fill(bank: Bank, teacher: Trained, splits: Splits, recipe: Recipe, views: int) -> Iterator[Event]:
+def _fill(
+    bank: Bank | None, teacher: Trained, splits: Splits, recipe: Recipe, views: int, team: Team
+) -> Iterator[Event]:
     loader = Loader(splits.train, device=teacher.device, fill=splits.fill)
-    count = len(splits.train)
-    rows = range(bank.info.views, views)
+    count, dtype = len(splits.train), recipe.teacher.logits_dtype
+    start, end = share(team, count)
+    rows = range(team.broadcast(bank.info.views if bank else 0), views)
     for number, row in enumerate(rows):
         view = planned_view(recipe.augment, n=count, image_size=recipe.data.image_size, row=row)
-        answers = np.empty((count, len(teacher.classes)), dtype=bank.info.key.dtype)
-        for start, logits in _answers(loader, teacher, view, bank.info.key.dtype):
-            answers[start : start + len(logits)] = logits
-            yield StageProgress(_STAGE, number * count + start + len(logits), len(rows) * count)
-        bank.append_view(answers, view_checksum(view))
+        answers = torch.empty((end - start, len(teacher.classes)), dtype=getattr(torch, dtype))
+        done = 0
+        for logits in _answers(loader, teacher, view, dtype, np.arange(start, end)):
+            answers[done : done + len(logits)] = logits
+            done += len(logits)
+            yield StageProgress(_STAGE, number * count + min(done * team.world, count), len(rows) * count)
+        whole = team.gather(answers, count)
+        if bank:
+            bank.append_view(whole.numpy(), view_checksum(view))
 
 
-def _answers(loader: Loader, teacher: Trained, view: View, dtype: str) -> Iterator[tuple[int, np.ndarray]]:
+def _answers(loader: Loader, teacher: Trained, view: View, dtype: str, order: np.ndarray) -> Iterator[Tensor]:
     size = CPU_ASK_BATCH if teacher.device.type == "cpu" else _GPU_ASK_BATCH
-    order, rows = np.arange(len(loader)), np.zeros(len(loader), dtype=np.int64)
+    rows = np.zeros(len(loader), dtype=np.int64)
     for batch in loader.augmented(order, view, rows, size, keep_all=True):
-        yield int(batch.index[0]), round_logits(ask(teacher, batch.images), dtype).cpu().numpy()
+        yield round_logits(ask(teacher, batch.images), dtype).cpu()
 
 
 def _describe(teacher: Trained, splits: Splits) -> tuple[dict[str, Any], np.ndarray]:
@@ -130,6 +147,7 @@ def _describe(teacher: Trained, splits: Splits) -> tuple[dict[str, Any], np.ndar
         "size_mb": cost.size_mb,
         "latency_ms": latency,
         "latency_device": str(teacher.device),
+        "hardware": describe_device(teacher.device),
         "threads": torch.get_num_threads(),
     }
     return about, assessment.logits
@@ -148,7 +166,7 @@ def estimate(teacher: Trained, splits: Splits, recipe: Recipe, *, views: int) ->
     loader = Loader(splits.train, device=teacher.device, fill=splits.fill)
     view = planned_view(recipe.augment, n=len(splits.train), image_size=recipe.data.image_size, row=0)
     started, asked = 0.0, 0
-    for number, (_, logits) in enumerate(_answers(loader, teacher, view, "float32")):
+    for number, logits in enumerate(_answers(loader, teacher, view, "float32", np.arange(len(loader)))):
         if number == 0:
             started = time.perf_counter()
             continue

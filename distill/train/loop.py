@@ -22,7 +22,7 @@ from distill.train.checkpoint import Checkpoint, prune, save_checkpoint, set_lin
 from distill.train.ema import build_ema
 from distill.train.events import CheckpointSaved, EpochDone, Event, Note, RunStarted, StepDone
 from distill.train.optim import build_optimizer
-from distill.train.schedule import build_schedule, warmup_steps
+from distill.train.schedule import build_schedule
 from distill.train.seeds import restore_generators, seed_generators, snapshot_generators
 from distill.train.signals import StopRequest
 from distill.train.tally import Tally
@@ -53,7 +53,9 @@ class Job:
     checkpoints: Path | None
 
 
-def fit(job: Job, fabric: Fabric, *, resume: Checkpoint | None = None, stop: StopRequest | None = None) -> Iterator[Event]:
+def fit(
+    job: Job, fabric: Fabric, *, resume: Checkpoint | None = None, stop: StopRequest | None = None
+) -> Iterator[Event]:
     """Train ``job.module`` in place, telling what happens; on the CPU, resuming repeats every byte.
 
     The consumer of the events writes metrics: an :class:`EpochDone` is handed over before its checkpoint is saved, so
@@ -125,10 +127,14 @@ class _Fit:
     def _notes(self) -> Iterator[Event]:
         asked = getattr(self.recipe.schedule, "warmup_epochs", 0)
         if asked > self.train.epochs:
-            yield Note(f"schedule.warmup_epochs {asked:g} is longer than the run: shortened to {self.train.epochs}", "warning")
+            yield Note(
+                f"schedule.warmup_epochs {asked:g} is longer than the run: shortened to {self.train.epochs}", "warning"
+            )
         dropped = self.count - min(self.count, self.steps * self.train.batch_size)
         if dropped:
-            yield Note(f"the last {dropped} image(s) of each epoch's order are left out: too few for batch norm on every device")
+            yield Note(
+                f"the last {dropped} image(s) of each epoch are left out: too few for batch norm on every device"
+            )
 
     def _stopped_early(self) -> bool:
         stopping = self.train.early_stopping
@@ -215,7 +221,9 @@ class _Fit:
         if self.train.clip_value is not None:
             self.fabric.clip_gradients(self.model, self.optimizer, clip_val=self.train.clip_value)
         if self.train.clip_norm is not None:
-            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.train.clip_norm, error_if_nonfinite=False)
+            self.fabric.clip_gradients(
+                self.model, self.optimizer, max_norm=self.train.clip_norm, error_if_nonfinite=False
+            )
 
     def _between_steps(self) -> Iterator[Event]:
         if self.step % _STEPS_BETWEEN_CHECKS == 0:

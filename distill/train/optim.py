@@ -56,8 +56,8 @@ def parameter_groups(
 ) -> list[dict[str, object]]:
     """Parameters by learning rate and weight decay, in the module's order.
 
-    A backbone parameter of stage s learns at ``lr * backbone_lr_scale * layer_decay ** (S - s)``, the classifier being stage S; with
-    ``decay_norm_and_bias: false``, vectors and scalars have no weight decay.
+    A backbone parameter of stage s learns at ``lr * backbone_lr_scale * layer_decay ** (S - s)``, the classifier being
+    stage S; with ``decay_norm_and_bias: false``, vectors and scalars have no weight decay.
     """
     head_names = frozenset(head)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}

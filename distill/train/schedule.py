@@ -67,7 +67,9 @@ def build_schedule(spec: ScheduleSpec, optimizer: Optimizer, *, epochs: int, ste
     warmup = warmup_steps(spec, epochs=epochs, steps_per_epoch=steps_per_epoch)
     plateau = _plateau(spec, optimizer) if isinstance(spec, Plateau) else None
     base_lr = max(group["lr"] for group in optimizer.param_groups)
-    after = factor_at(spec, base_lr=base_lr, steps=max(total - warmup, 1), steps_per_epoch=steps_per_epoch, warmup=warmup)
+    after = factor_at(
+        spec, base_lr=base_lr, steps=max(total - warmup, 1), steps_per_epoch=steps_per_epoch, warmup=warmup
+    )
     by_step = LambdaLR(optimizer, lambda step: (step + 1) / warmup if step < warmup else after(step - warmup))
     return Schedule(by_step, plateau, warmup, getattr(spec, "monitor", "val_loss"))
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from distill.devices import autocast, resolve_precision
 from distill.errors import RunError
 from distill.fingerprint import state_sha256
-from distill.models import Normalize, build_model, build_normalize
+from distill.models import Normalize, build_model, build_normalize, without_weights
 from distill.recipe import Recipe
 from distill.runs import RunFolder
 from distill.train.checkpoint import Checkpoint, best_checkpoint, load_checkpoint
@@ -77,7 +77,7 @@ def load_trained(run: RunFolder, *, device: torch.device, precision: str | None 
     checkpoint = shipped_checkpoint(run)
     classes = tuple(run.info.data["classes"])
     # The weights come from the checkpoint: a pretrained download is not repeated.
-    spec = recipe.model.model_copy(update={"weights": "none"}) if recipe.model.source == "timm" else recipe.model
+    spec = without_weights(recipe.model)
     module = build_model(spec, num_classes=len(classes))
     try:
         module.load_state_dict(checkpoint.model_state)

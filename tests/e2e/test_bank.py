@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from distill.pipeline import Options, train_student
 from distill.recipe import load_recipe
 from distill.runs import RunFolder
 from distill.teaching.bank import Bank, BankInfo, chunk_bounds
-from distill.teaching.build import bank_key, build_bank
+from distill.teaching.build import build_bank
 from distill.teaching.key import BankKey
 from distill.train.trained import load_trained
 
@@ -48,7 +49,7 @@ def test_bank_and_live_train_to_the_same_bytes(train, augmentation, dtype: str) 
     settings = (*augmentation, f"teacher.logits_dtype={dtype}")
     live = train(*settings, "teacher.logits=live")
     bank = train(*settings, "teacher.logits=bank")
-    assert 135 % 40 and RunFolder(bank.run).info.data["train"] == 135  # the batch size does not divide
+    assert RunFolder(bank.run).info.data["train"] == 135  # which batches of 40 do not divide
     assert RunFolder(live.run).info.teacher["logits"] == "live"
     assert RunFolder(bank.run).info.teacher["logits"] == "bank"
     assert _weights(live.run) == _weights(bank.run)
@@ -67,7 +68,7 @@ def test_seeds_and_temperatures_share_one_bank_and_views_extend_it(train) -> Non
     bank = Bank.open(_bank_of(first.run))
     assert bank.info.views == 3
     stamps = {name: (bank.path / name).stat().st_mtime_ns for name in bank.info.checksums}
-    other = train("augment.view_seed=5", "train.seed=1", "objective.temperature=3.0", "augment.views=4", "train.epochs=4")
+    other = train("augment.view_seed=5", "train.seed=1", "objective.temperature=3.0", "train.epochs=4")
     assert _bank_of(other.run) == bank.path
     longer = Bank.open(bank.path)
     assert longer.info.views == 4
@@ -165,7 +166,7 @@ def test_no_file_of_a_large_bank_is_over_15_mb() -> None:
     bounds = chunk_bounds(info)
     assert bounds[0][0] == 0
     assert bounds[-1][1] == info.images
-    assert all(one[1] == two[0] for one, two in zip(bounds, bounds[1:], strict=False))
+    assert all(one[1] == two[0] for one, two in pairwise(bounds))
     assert max(end - start for start, end in bounds) * 4000 + 128 <= 15_000_000
 
 
@@ -179,7 +180,7 @@ def test_a_flipped_bit_is_found_and_a_cut_file_is_refused(tmp_path: Path) -> Non
     file.write_bytes(content)
     assert bank.damaged_files() == ["views/00000-000.npy"]
     file.write_bytes(content[:-20])
-    with pytest.raises(RunError, match="00000-000.npy is missing or damaged"):
+    with pytest.raises(RunError, match=r"00000-000\.npy is missing or damaged"):
         Bank.open(bank.path)
 
 
@@ -187,14 +188,14 @@ def test_a_flipped_bit_is_found_and_a_cut_file_is_refused(tmp_path: Path) -> Non
 def test_a_damaged_description_is_one_clear_error(tmp_path: Path, text: str) -> None:
     bank = _small_bank(tmp_path / "bank")
     (bank.path / "bank.json").write_text(text)
-    with pytest.raises(DistillError, match="bank.json"):
+    with pytest.raises(DistillError, match=r"bank\.json"):
         Bank.open(bank.path)
 
 
 def test_auto_takes_the_bank_and_says_why(train) -> None:
-    info = RunFolder(train().run).info
+    info = RunFolder(train("augment.view_seed=12").run).info
     assert info.choices["teacher.logits"] == "bank"
-    assert "views for 3 epochs" in info.choices["teacher.logits_why"] or "is there" in info.choices["teacher.logits_why"]
+    assert "3 views for 3 epochs" in info.choices["teacher.logits_why"]
     assert json.loads((Path(info.teacher["bank"]) / "bank.json").read_text())["views"] >= 3
 
 

@@ -1,0 +1,221 @@
+"""Banks as a user handles them: build one, find them, look at them, delete them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+
+from distill.data.plan import views_of
+from distill.data.splits import load_splits
+from distill.errors import DistillError, RunError, UsageError
+from distill.pipeline.context import Context, Options, prepare, tell_progress
+from distill.pipeline.launch import launch
+from distill.pipeline.source import ensure_bank, open_live, resolve_teacher
+from distill.recipe import Recipe, load_recipe
+from distill.report.rows import BankRow
+from distill.runs import open_run
+from distill.teaching.bank import Bank
+from distill.teaching.remove import Removal, is_bank, remove_bank
+from distill.teaching.team import Together
+from distill.train.events import Event, Note
+
+__all__ = ["build_cache", "clear_caches", "describe_bank", "find_banks", "list_caches"]
+
+
+def build_cache(
+    recipe: Recipe | str | Path,
+    *,
+    teacher: str | None = None,
+    views: int | None = None,
+    path: Path | None = None,
+    options: Options | None = None,
+) -> BankRow:
+    """Store a teacher's logits for the views that a student's recipe shows; go on with what is there.
+
+    Args:
+        teacher: A run that replaces the recipe's ``teacher.run``.
+        views: How many; by default as many as the recipe shows.
+        path: The bank's folder; by default one in the teacher's run.
+
+    Raises:
+        UsageError: The recipe asks no teacher or names only a bank; ``path`` holds something else.
+        RunError: There is no such teacher, or no room.
+    """
+    options = options or Options()
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    recipe = resolve_teacher(recipe, runs_dir=options.runs_dir, override=teacher)
+    _require_run(recipe)
+    count = _how_many(recipe, views, options)
+    if path is not None and not (path / "bank.json").exists() and path.exists() and _is_taken(path):
+        raise UsageError(f"{path} is there and is no bank", hint="name a folder that is empty or not there yet: --out DIR")
+    found = launch(partial(_build, views=count, path=path), prepare(recipe, options))
+    return describe_bank(found)
+
+
+def _require_run(recipe: Recipe) -> None:
+    if recipe.teacher is None:
+        raise UsageError(
+            f"recipe {recipe.name} asks no teacher (objective {recipe.objective.kind}): there is nothing to store",
+            hint="name a student's recipe: distill recipe list",
+        )
+    if recipe.teacher.run is None:
+        raise UsageError(
+            f"recipe {recipe.name} reads a bank and names no teacher to ask", hint="name one: --teacher RUN"
+        )
+
+
+def _how_many(recipe: Recipe, views: int | None, options: Options) -> int:
+    """The number of views to store; asking for more than there are says so."""
+    if views is None:
+        return views_of(recipe.augment, recipe.train.epochs)
+    if recipe.augment.views == "all":
+        rows = views_of(recipe.augment, recipe.train.epochs)
+        if views != rows:
+            raise UsageError(f"augment.views: all has {rows} views, not {views}", hint="leave out --views")
+        return rows
+    wanted = recipe.augment.model_copy(update={"views": views})
+    there_are = views_of(wanted, views)
+    if there_are < views:
+        options.tell(Note(f"nothing in this augmentation is random: {there_are} view, not {views}", "warning"))
+    return there_are
+
+
+def _is_taken(path: Path) -> bool:
+    return not path.is_dir() or any(path.iterdir())
+
+
+def _build(fabric: Fabric, context: Context, *, views: int, path: Path | None) -> Path:
+    """In each process of one or several."""
+    options, recipe = context.options, context.recipe
+    splits = context.splits or load_splits(recipe.data, tell_progress(options))
+    live = open_live(recipe, splits, runs_dir=options.runs_dir, device=fabric.device)
+    tell = options.tell if fabric.is_global_zero else _silent
+    return ensure_bank(live.trained, splits, recipe, views=views, path=path, tell=tell, team=Together(fabric)).path
+
+
+def _silent(_event: Event) -> None:
+    pass
+
+
+# Finding
+
+
+def find_banks(references: Sequence[str | Path], *, runs_dir: Path) -> list[Path]:
+    """Bank folders: those named, those of the runs named, or, with nothing named, all below ``runs_dir``.
+
+    Raises:
+        RunError: A name is neither a bank nor a run that has one.
+    """
+    if not references:
+        return list(_below(runs_dir.glob("*/*/banks")))
+    found = (path for reference in references for path in _named(reference, runs_dir))
+    return list(dict.fromkeys(found))
+
+
+def _named(reference: str | Path, runs_dir: Path) -> list[Path]:
+    path = Path(reference).expanduser()
+    if (path / "bank.json").exists():
+        return [path]
+    if inside := list(_below([path])):
+        return inside
+    try:
+        run = open_run(reference, runs_dir=runs_dir, finished=False)
+    except RunError as error:
+        raise RunError(f"neither a bank nor a run: {reference}", hint=error.hint) from error
+    if not (inside := list(_below([run.path / "banks"]))):
+        hint = f"make one: distill cache build --recipe R --teacher {run.path}"
+        raise RunError(f"{run.path} has no bank", hint=hint)
+    return inside
+
+
+def _below(folders: Sequence[Path] | Iterator[Path]) -> Iterator[Path]:
+    for folder in sorted(folders):
+        if folder.is_dir():
+            yield from sorted(path for path in folder.iterdir() if is_bank(path))
+
+
+# Looking
+
+
+def list_caches(references: Sequence[str | Path] = (), *, runs_dir: Path = Path("runs")) -> tuple[BankRow, ...]:
+    """What banks there are; a damaged one is a row that says so. See :func:`find_banks` for what can be named."""
+    return tuple(describe_bank(path) for path in find_banks(references, runs_dir=runs_dir))
+
+
+def describe_bank(path: Path) -> BankRow:
+    """A bank as a row. Its files are looked at, not read: see :func:`distill.pipeline.verify_caches`."""
+    try:
+        bank = Bank.read(path)
+    except DistillError as error:
+        return BankRow(str(path), "", "", 0, 0, "", _size_mb(path), f"damaged: {_reason(error, path)}")
+    try:
+        Bank.open(path)
+        status = "ok"
+    except DistillError as error:
+        status = f"damaged: {_reason(error, path)}"
+    return _row(bank, status)
+
+
+def _row(bank: Bank, status: str) -> BankRow:
+    info, teacher = bank.info, bank.info.teacher
+    return BankRow(
+        path=str(bank.path),
+        teacher=str(teacher.get("name", "")),
+        dataset=str(teacher.get("dataset", info.data.get("name", ""))),
+        images=info.images,
+        views=info.views,
+        dtype=info.key.dtype,
+        size_mb=_size_mb(bank.path),
+        status=status,
+        classes=len(info.classes),
+        image_size=info.key.image_size,
+        augment=_augmentation(info.key.augment),
+        view_seed=info.key.view_seed,
+        precision=info.key.precision,
+        teacher_top1=teacher.get("test_top1"),
+        teacher_params=teacher.get("params"),
+        teacher_sha256=info.key.teacher,
+    )
+
+
+def _size_mb(path: Path) -> float:
+    files = (file for file in path.rglob("*") if file.is_file() and not file.is_symlink())
+    return sum(file.stat().st_size for file in files) / 1e6
+
+
+def _reason(error: DistillError, path: Path) -> str:
+    """The error's line without the path that the row has already."""
+    return error.message.replace(f"{path}/", "").replace(str(path), "the bank")
+
+
+def _augmentation(augment: dict[str, Any]) -> str:
+    """What an image goes through, in a few words: what is off is left out."""
+    words = []
+    if padding := augment.get("crop_padding"):
+        fill = "" if augment.get("crop_fill") == "reflect" else f" {augment.get('crop_fill')}"
+        words.append(f"crop {padding}{fill}")
+    if augment.get("resized_crop"):
+        words.append("resized crop")
+    words += [f"{name} {augment[name]:g}" for name in ("hflip", "vflip", "rotation") if augment.get(name)]
+    for name, key in (("erase", "size"), ("mixup", "alpha"), ("cutmix", "alpha")):
+        if value := (augment.get(name) or {}).get(key):
+            words.append(f"{name} {value:g}")
+    if augment.get("tabulated"):
+        words.append("all of them")
+    return ", ".join(words) or "none"
+
+
+# Deleting
+
+
+def clear_caches(references: Sequence[str | Path] = (), *, runs_dir: Path = Path("runs")) -> tuple[Removal, ...]:
+    """Delete banks. What distill did not make stays, and is named in the result.
+
+    Raises:
+        RunError: A name is no bank, or a bank is being built.
+    """
+    return tuple(remove_bank(path) for path in find_banks(references, runs_dir=runs_dir))

@@ -1,0 +1,72 @@
+"""One process that asks a teacher, or several that share the images of each view between them."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["ALONE", "Alone", "Team", "Together", "share"]
+
+_T = TypeVar("_T")
+
+
+class Team(Protocol):
+    """The processes that build one bank; the one of rank 0 writes it."""
+
+    rank: int
+    world: int
+
+    def broadcast(self, value: _T) -> _T:
+        """What the first process has, in every process."""
+        ...
+
+    def gather(self, rows: Tensor, count: int) -> Tensor:
+        """The shares of all processes, ``(count, C)``, from each one's ``(n, C)``; see :func:`share`."""
+        ...
+
+
+def share(team: Team, count: int) -> tuple[int, int]:
+    """The rows of ``count`` that this process works on: ``(first, end)``, equal blocks, the last ones shorter.
+
+    >>> share(ALONE, 10)
+    (0, 10)
+    """
+    step = -(-count // team.world)
+    return min(team.rank * step, count), min((team.rank + 1) * step, count)
+
+
+class Alone:
+    """A single process."""
+
+    rank, world = 0, 1
+
+    def broadcast(self, value: _T) -> _T:
+        return value
+
+    def gather(self, rows: Tensor, count: int) -> Tensor:
+        assert len(rows) == count
+        return rows
+
+
+ALONE = Alone()
+
+
+class Together:
+    """The processes that a launched ``lightning_fabric.Fabric`` joins."""
+
+    def __init__(self, fabric: Any) -> None:
+        self._fabric = fabric
+        self.rank, self.world = fabric.global_rank, fabric.world_size
+
+    def broadcast(self, value: _T) -> _T:
+        return self._fabric.broadcast(value)
+
+    def gather(self, rows: Tensor, count: int) -> Tensor:
+        if self.world == 1:
+            return rows
+        step = -(-count // self.world)
+        padded = torch.zeros((step, rows.shape[1]), dtype=rows.dtype, device=self._fabric.device)
+        padded[: len(rows)] = rows.to(padded.device)
+        return self._fabric.all_gather(padded).reshape(self.world * step, -1)[:count].cpu()
