@@ -1,34 +1,34 @@
 # make quickstart   set up if needed, then the whole pipeline on embedded data
 # make test         set up if needed, then all tests
+# make test-fast    the same without those that train for more than a few seconds
+#
+# PYTHON=python3.12 chooses the Python that .venv is made from, VENV=DIR another place for it.
 
-PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
+# One thread each, and a process for each core up to four: small operations gain nothing from more threads.
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+export VENV
 
 .PHONY: quickstart test test-fast lint clean
 
-quickstart: $(STAMP)
+quickstart:
+	@sh .ci/setup
 	$(BIN)/distill quickstart
 
-test: $(STAMP)
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
+test:
+	@sh .ci/setup test
+	$(PYTEST)
 
-test-fast: $(STAMP)
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m "not slow"
+test-fast:
+	@sh .ci/setup test
+	$(PYTEST) -m "not slow"
 
-lint: $(STAMP)
-	$(BIN)/pip install -q ruff
+lint:
+	@sh .ci/setup test
+	$(BIN)/python -m pip install --quiet ruff
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-
-$(STAMP):
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "error: distill needs Python 3.11 or newer; this is $$($(PYTHON) --version)"; \
-	    echo "hint:  make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing distill and what it needs into $(VENV) (PyTorch is large: some minutes)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
-	touch $@
 
 clean:
 	rm -rf build dist *.egg-info

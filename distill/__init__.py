@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from distill.report.catalogue import describe_model, list_models
     from distill.report.rows import Comparison, Row
     from distill.runs import list_runs, open_run
+    from distill.sweep import resume_sweep, sweep
 
     __version__: str
 
@@ -59,8 +60,12 @@ __all__ = [
     "quickstart",
     "rerun",
     "resume_run",
+    "resume_sweep",
+    "sweep",
     "train_student",
 ]
+
+_VERB_MODULES = ("compare", "sweep")
 
 _HOMES = {
     "Comparison": "distill.report.rows",
@@ -80,6 +85,7 @@ _HOMES = {
     "quickstart": "distill.pipeline",
     "rerun": "distill.pipeline",
     "resume_run": "distill.pipeline",
+    "resume_sweep": "distill.sweep",
     "train_student": "distill.pipeline",
 }
 
@@ -87,8 +93,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         value: Any = _version()
-    elif name == "compare":
-        value = importlib.import_module("distill.compare")
+    elif name in _VERB_MODULES:
+        value = importlib.import_module(f"distill.{name}")
     elif name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
     else:
@@ -126,10 +132,10 @@ class _VerbModule(ModuleType):
 
 
 class _Package(ModuleType):
-    """``compare`` is a verb and a module: whoever imports the module first, ``distill.compare(...)`` must work."""
+    """``compare`` and ``sweep`` are verbs and modules: whoever imports one first, ``distill.compare()`` must work."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "compare" and isinstance(value, ModuleType):
+        if name in _VERB_MODULES and isinstance(value, ModuleType):
             value.__class__ = _VerbModule
         super().__setattr__(name, value)
 

@@ -6,16 +6,18 @@ The test set is read here and nowhere else.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from distill.data.batches import Loader
 from distill.data.splits import Splits, load_splits
-from distill.errors import DataError, RunError, UsageError
+from distill.errors import DataError, UsageError
 from distill.evaluate.metrics import EvalResult, PerClass, evaluate_logits, predict_logits
 from distill.files import sha256_file, write_json, write_with
 from distill.runs import RunFolder
@@ -94,8 +96,14 @@ def _weights_id(run: RunFolder) -> str:
 def _write(folder: Path, found: Assessment, weights: str) -> None:
     write_with(folder / f"{found.split}_logits.npy", lambda aside: _save(aside, found.logits))
     write_with(folder / f"{found.split}_labels.npy", lambda aside: _save(aside, found.labels))
-    document = {"weights": weights, "fingerprint": found.fingerprint, "result": dataclasses.asdict(found.result)}
-    write_json(folder / f"{found.split}.json", document)
+    files = {kind: sha256_file(folder / f"{found.split}_{kind}.npy") for kind in ("logits", "labels")}
+    result = dataclasses.asdict(found.result)
+    document = {"weights": weights, "fingerprint": found.fingerprint, "files": files, "result": result}
+    write_json(folder / f"{found.split}.json", document | {"sha256": _digest(document)})
+
+
+def _digest(document: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def _save(path: Path, array: np.ndarray) -> None:
@@ -107,15 +115,17 @@ def _read(folder: Path, split: str, weights: str, run: RunFolder) -> Assessment 
     """What is stored, or None where it is absent, damaged, or of other weights."""
     try:
         document = json.loads((folder / f"{split}.json").read_text())
-        if document["weights"] != weights:
+        if document.pop("sha256") != _digest(document) or document["weights"] != weights:
             return None
-        logits = np.load(folder / f"{split}_logits.npy", allow_pickle=False)
-        labels = np.load(folder / f"{split}_labels.npy", allow_pickle=False)
+        paths = {kind: folder / f"{split}_{kind}.npy" for kind in ("logits", "labels")}
+        if any(sha256_file(path) != document["files"][kind] for kind, path in paths.items()):
+            return None
+        logits, labels = (np.load(path, allow_pickle=False) for path in paths.values())
         fields = document["result"]
         fields["per_class"] = tuple(PerClass(**entry) for entry in fields["per_class"])
         fields["confusion"] = tuple(tuple(row) for row in fields["confusion"])
         result = EvalResult(**fields)
-    except (OSError, ValueError, KeyError, TypeError, RunError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError):
         return None
     if len(logits) != len(labels) or len(labels) != result.n:
         return None

@@ -27,6 +27,7 @@ __all__ = ["compare"]
 
 _ROLES = ("teacher", "baseline", "student")
 _STAGE = "timing"
+_RESULT = ("params", "gmacs", "size_mb")
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _identity(recipe: Recipe) -> str:
 
 def _entry(run: RunFolder, device: torch.device, tell: Callable[[Event], None]) -> _Entry:
     tell(Note(f"test set: {run.path}"))
-    return _Entry(run, run.recipe(), assess(run, device=device), run.result(), run.info.teacher)
+    return _Entry(run, run.recipe(), assess(run, device=device), run.result(*_RESULT), run.info.teacher)
 
 
 def _grouped(entries: Sequence[_Entry]) -> dict[str, list[_Entry]]:

@@ -9,6 +9,7 @@ __all__ = [
     "BudgetError",
     "DataError",
     "DistillError",
+    "DivergedError",
     "GateMissedError",
     "InterruptedRunError",
     "MissingError",
@@ -44,6 +45,10 @@ def _rebuild(kind: type[DistillError], message: str, hint: str | None) -> Distil
 
 class RunError(DistillError):
     """A run could not be created, opened, resumed, or went wrong (exit code 1)."""
+
+
+class DivergedError(RunError):
+    """A loss was not finite: the run's own settings are to blame, not the machine (exit code 1)."""
 
 
 class DataError(DistillError):

@@ -26,8 +26,9 @@ from distill.cli import (
     sweep,
     teacher_finetune,
 )
-from distill.cli.output import show_error
+from distill.cli.output import mute, show_error
 from distill.errors import DistillError, InterruptedRunError, TerminatedRunError
+from distill.ranks import process_rank, under_torchrun
 
 __all__ = ["app", "main"]
 
@@ -46,6 +47,20 @@ class _Group(TyperGroup):
         except KeyboardInterrupt:
             show_error(InterruptedRunError("interrupted"))
             raise typer.Exit(InterruptedRunError.exit_code) from None
+        except (typer.Exit, typer.Abort):  # RuntimeErrors too
+            raise
+        except (OSError, MemoryError, RuntimeError) as error:
+            if (told := _told(error)) is None:
+                raise
+            show_error(told)
+            raise typer.Exit(told.exit_code) from None
+
+
+def _told(error: Exception) -> DistillError | None:
+    """The one line for what the machine refused; None for a bug of distill's own."""
+    from distill.pipeline.failures import explain
+
+    return explain(error)
 
 
 app = typer.Typer(
@@ -102,6 +117,10 @@ def main(args: Sequence[str] | None = None) -> None:
         with contextlib.suppress(AttributeError):  # replaced by something that cannot: nothing to protect
             stream.reconfigure(errors="backslashreplace")  # an ASCII terminal must not end a run over a "±"
     signal.signal(signal.SIGTERM, _terminate)
+    if under_torchrun():
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP's advice, and hosts without a name, are no news
+        if process_rank() != 0:
+            mute(sys.stdout)  # the first process prints the result
     app(args=None if args is None else list(args), prog_name="distill")
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,9 @@ from distill.cli import options
 from distill.cli.output import Output
 from distill.cli.progress import ProgressPrinter
 from distill.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    from distill.report.rows import BankRow
 
 __all__ = ["app"]
 
@@ -44,6 +48,7 @@ def build(
         typer.Option("--out", metavar="DIR", help="The bank's folder.", show_default="in the teacher's run"),
     ] = None,
     device: options.DeviceOption = None,
+    devices: options.DevicesOption = 1,
     threads: options.ThreadsOption = None,
     runs: options.RunsOption = Path("runs"),
     json: options.JsonOption = False,
@@ -63,33 +68,83 @@ def build(
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
-        asked = Options(runs_dir=runs, device=device, threads=threads, on_event=printer)
+        asked = Options(runs_dir=runs, device=device, devices=devices, threads=threads, on_event=printer)
         bank = build_cache(loaded, teacher=teacher, views=views, path=out, options=asked)
     output.show(bank, lambda width: banks_table([bank], width))
-    output.note(f"the bank is {bank.path}")
+    output.note(f"the bank is {bank.path}; it travels: --set teacher='{{bank: PATH}}'")
 
 
 @app.command("info", epilog=options.examples("distill cache info", "distill cache info resnet152_cifar10 --json"))
 def info(*, banks: _Banks = None, runs: options.RunsOption = Path("runs"), json: options.JsonOption = False) -> None:
-    """Show banks: teacher, data, views, size."""
+    """Show banks: teacher and its test accuracy, augmentation, views, size."""
     from distill.pipeline import list_caches
     from distill.report.tables import banks_table
 
+    output = Output(json=json)
     rows = list_caches(banks or [], runs_dir=runs)
-    Output(json=json).show(rows, lambda width: banks_table(rows, width))
+    if rows or json:
+        output.show(rows, lambda width: banks_table(rows, width))
+    else:
+        output.note(f"no bank below {runs}")
 
 
-@app.command("verify", epilog=options.examples("distill cache verify", "distill cache verify bank"))
-def verify(*, banks: _Banks = None, runs: options.RunsOption = Path("runs"), json: options.JsonOption = False) -> None:
-    """Read banks whole and compare every checksum; exits with 1 if one is damaged."""
-    from distill.pipeline import list_caches
+@app.command(
+    "verify",
+    epilog=options.examples("distill cache verify", "distill cache verify bank --teacher resnet152_cifar10 --repair"),
+)
+def verify(
+    *,
+    banks: _Banks = None,
+    images: Annotated[
+        int, typer.Option("--images", min=0, metavar="N", help="Ask the teacher again for N random stored answers.")
+    ] = 64,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher",
+            "-t",
+            metavar="RUN",
+            help="The teacher's run, of a bank that has left it.",
+            show_default="the run that the bank lies in",
+            autocompletion=options.complete_runs,
+        ),
+    ] = None,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Drop what is damaged and the views after it; cache build makes them again."),
+    ] = False,
+    device: options.DeviceOption = None,
+    threads: options.ThreadsOption = None,
+    runs: options.RunsOption = Path("runs"),
+    json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
+) -> None:
+    """Check banks: every file's checksum, and some answers against the teacher. Exits with 1 if one is damaged.
+
+    The largest difference from the stored logits is 0 on a CPU like the one that built the bank.
+    """
+    from distill.pipeline import Options, verify_caches
     from distill.report.tables import banks_table
 
-    rows = list_caches(banks or [], runs_dir=runs, verify=True)
-    Output(json=json).show(rows, lambda width: banks_table(rows, width))
-    damaged = [row.path for row in rows if row.status != "ok"]
+    output = Output(json=json, quiet=quiet)
+    with ProgressPrinter(quiet=quiet) as printer:
+        asked = Options(runs_dir=runs, device=device, threads=threads, on_event=printer)
+        rows = verify_caches(banks or [], images=images, teacher=teacher, repair=repair, options=asked)
+    if rows or json:
+        output.show(rows, lambda width: banks_table(rows, width))
+    else:
+        output.note(f"no bank below {runs}")
+    _raise_damage(rows, repair=repair)
+
+
+def _raise_damage(rows: Sequence[BankRow], *, repair: bool) -> None:
+    damaged = [row for row in rows if row.status.startswith("damaged")]
     if damaged:
-        raise RunError(f"damaged: {', '.join(damaged)}", hint=f"distill cache clear {damaged[0]}, then build it again")
+        lines = [f"{row.path} is {row.status}" for row in damaged]
+        hint = f"distill cache verify {damaged[0].path} --repair, then build it again"
+        if repair or not damaged[0].damaged:
+            hint = f"distill cache clear {damaged[0].path}, then build it again"
+        raise RunError("\n".join(lines), hint=hint)
 
 
 @app.command(
@@ -97,26 +152,34 @@ def verify(*, banks: _Banks = None, runs: options.RunsOption = Path("runs"), jso
 )
 def clear(
     *,
-    banks: Annotated[
-        list[str], typer.Argument(metavar="BANKS...", help="Bank folders, or runs of teachers.", show_default=False)
-    ],
+    banks: _Banks = None,
     runs: options.RunsOption = Path("runs"),
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete banks."""
+    """Delete banks, after saying which; files that distill did not make stay."""
     from distill.pipeline import clear_caches, list_caches
 
     output = Output()
-    rows = list_caches(banks, runs_dir=runs)
-    if rows and not yes:
-        _confirm([row.path for row in rows])
-    clear_caches(banks, runs_dir=runs)
+    rows = list_caches(banks or [], runs_dir=runs)
+    if not rows:
+        output.note(f"no bank below {runs}")
+    elif not yes:
+        _confirm(rows, output)
+    for gone in clear_caches([row.path for row in rows], runs_dir=runs) if rows else ():
+        output.note(f"deleted {gone.path}, {gone.size_bytes / 1e6:,.1f} MB")
+        if gone.left:
+            output.warning(f"not distill's, and still there: {', '.join(map(str, gone.left))}")
+
+
+def _confirm(rows: Sequence[BankRow], output: Output) -> None:
     for row in rows:
-        output.note(f"deleted {row.path}, {row.size_mb:,.1f} MB")
-
-
-def _confirm(paths: list[str]) -> None:
-    if not sys.stdin.isatty():
-        raise UsageError(f"{len(paths)} banks would be deleted: {', '.join(paths)}", hint="say so with --yes")
-    if not typer.confirm(f"Delete {', '.join(paths)}?", err=True):
+        output.note(f"would delete {row.path}, {row.size_mb:,.1f} MB")
+    if not _is_terminal():
+        raise UsageError(f"this would delete {', '.join(row.path for row in rows)}", hint="say so with --yes")
+    if not typer.confirm(f"Delete {len(rows)} bank{'' if len(rows) == 1 else 's'}?", err=True):
+        output.note("nothing was deleted")
         raise typer.Exit
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()

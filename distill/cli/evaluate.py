@@ -9,6 +9,7 @@ import typer
 
 from distill.cli import options
 from distill.cli.output import Output
+from distill.cli.progress import ProgressPrinter
 
 __all__ = ["EXAMPLES", "command"]
 
@@ -34,7 +35,7 @@ def command(
         bool, typer.Option("--again", help="Ask the network even where an earlier answer is stored.")
     ] = False,
     plots: Annotated[
-        bool, typer.Option("--plots/--no-plots", help="Draw the confusion matrix into the run's plots/.")
+        bool, typer.Option("--plots/--no-plots", help="Draw confusion matrix and classes into the run's evaluation/.")
     ] = True,
     device: options.DeviceOption = None,
     threads: options.ThreadsOption = None,
@@ -43,21 +44,13 @@ def command(
     quiet: options.QuietOption = False,
 ) -> None:
     """Measure a run: accuracy, precision, recall and F1 by class, calibration, confusion matrix."""
-    from distill.assess import assess
-    from distill.devices import resolve_device, set_threads
+    from distill.pipeline import Options, evaluate_run
     from distill.report.evaluation import evaluation_table
-    from distill.report.rows import Evaluation
-    from distill.runs import open_run
 
     output = Output(json=json, quiet=quiet)
-    if threads is not None:
-        set_threads(threads)
-    found = assess(open_run(run, runs_dir=runs), split=split, device=resolve_device(device), again=again)
-    evaluation = Evaluation(found.run, found.split, found.result)
+    with ProgressPrinter(quiet=quiet) as printer:
+        asked = Options(runs_dir=runs, device=device, threads=threads, on_event=printer)
+        evaluation = evaluate_run(run, split=split, again=again, plots=plots, options=asked)
     output.show(evaluation, lambda width: evaluation_table(evaluation, width))
-    if plots:
-        from distill.report.plots import plot_confusion
-
-        result, file = evaluation.result, Path(evaluation.run) / "plots" / f"confusion_{split}.svg"
-        plot_confusion(result.confusion, [each.label for each in result.per_class], file)
+    for file in evaluation.plots:
         output.note(f"wrote {file}")

@@ -119,7 +119,7 @@ DeviceOption = Annotated[
 DevicesOption = Annotated[
     int,
     typer.Option(
-        "--devices", min=1, metavar="N", help="Train on N devices, one process each.", rich_help_panel=_MACHINE
+        "--devices", min=1, metavar="N", help="Work on N devices, one process each.", rich_help_panel=_MACHINE
     ),
 ]
 ThreadsOption = Annotated[

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from distill.errors import DistillError, InterruptedRunError, TerminatedRunError
 from distill.files import write_atomically
+from distill.ranks import process_rank
 from distill.report.text import plain
 
 __all__ = ["Output", "jsonable", "open_console", "show_error"]
@@ -49,6 +50,10 @@ def show_error(error: DistillError) -> None:
     """Print the error's lines and its hint to stderr, aligned."""
     stopped = isinstance(error, InterruptedRunError | TerminatedRunError)
     label, style = ("stopped", "bold yellow") if stopped else ("error", "bold red")
+    if process_rank() != 0:  # torchrun's first process says what all know; what only this one met must be said too
+        if stopped:
+            return
+        label = f"error in process {process_rank()}"
     _say(label, error.message, style)
     if error.hint:
         _say("hint", error.hint, "bold cyan")
@@ -72,7 +77,7 @@ class Output:
 
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
         self.is_json = json
-        self.quiet = quiet
+        self.quiet = quiet or process_rank() != 0
 
     def show(self, value: Any, render: Callable[[int], RenderableType]) -> None:
         """Print ``value`` as JSON, or what ``render`` makes of it at the width of stdout."""

@@ -54,27 +54,41 @@ def command(
         typer.Option(
             "--grid",
             metavar="FILE",
-            help="Draw the pictures with label and prediction (.png).",
+            help="Draw up to 100 pictures with label and prediction (.png, .svg or .pdf).",
             rich_help_panel="Output",
         ),
     ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace a file at --grid that distill did not draw.", rich_help_panel="Output"
+        ),
+    ] = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Classify pictures: the most probable classes of each."""
+    """Classify pictures: the most probable classes of each.
+
+    Files that are no pictures are named at the end, and the exit code is 1; the others are classified.
+    """
     options.one_document(json=json, csv=csv)
+    if grid is not None:
+        from distill.report.figure import check_name
+
+        check_name(grid, overwrite=overwrite)  # before minutes of predicting
     from distill.pipeline import Options, predict
     from distill.report.evaluation import predictions_csv, predictions_table
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
         asked = Options(runs_dir=runs, device=device, threads=threads, on_event=printer)
-        predictions = predict(run, paths, top=top, teacher=teacher, options=asked)
+        found = predict(run, paths, top=top, teacher=teacher, leave_out=grid, options=asked)
     if csv != "-":
-        output.show(predictions, lambda width: predictions_table(predictions, width))
+        output.show(found.rows, lambda width: predictions_table(found.rows, width))
     if csv is not None:
-        output.csv(predictions_csv(predictions), csv)
-    if grid is not None:
+        output.csv(predictions_csv(found.rows), csv)
+    if grid is not None and found.rows:
         from distill.report.pictures import plot_predictions
 
-        plot_predictions(predictions, grid)
+        plot_predictions(found.rows, grid)
         output.note(f"wrote {grid}")
+    found.require_all()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from distill.cli import options
 from distill.cli.output import Output
@@ -10,11 +13,12 @@ from distill.cli.progress import ProgressPrinter
 
 __all__ = ["EXAMPLES", "command"]
 
-EXAMPLES = options.examples("distill quickstart", "distill quickstart --runs /tmp/tour --json")
+EXAMPLES = options.examples("distill quickstart", "distill quickstart --seeds 1 --runs /tmp/tour --json")
 
 
 def command(
     *,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, metavar="N", help="Train each student with N seeds.")] = 3,
     device: options.DeviceOption = None,
     threads: options.ThreadsOption = None,
     runs: options.RunsOption = Path("runs"),
@@ -33,7 +37,7 @@ def command(
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
         asked = Options(runs_dir=runs, device=device, threads=threads, command=options.typed(), on_event=printer)
-        made = quickstart(options=asked)
+        made = quickstart(seeds=seeds, options=asked)
         comparison = compare([str(path) for path in made.runs], runs_dir=runs, device=device, tell=printer)
     output.show(comparison, lambda width: comparison_table(comparison, width))
     where = "" if runs == Path("runs") else f" --runs {runs}"

@@ -9,6 +9,7 @@ import typer
 
 from distill.cli import options
 from distill.cli.output import Output
+from distill.errors import RunError
 
 __all__ = ["EXAMPLES", "command"]
 
@@ -29,16 +30,20 @@ def command(
     runs: options.RunsOption = Path("runs"),
     json: options.JsonOption = False,
 ) -> None:
-    """Draw the curves of runs again: loss, accuracy and learning rate, into each run's plots/."""
-    from distill.report.plots import plot_run
+    """Draw the pictures of runs again: curves into plots/, confusion and classes into evaluation/."""
+    from distill.report.redraw import redraw
     from distill.runs import list_runs, open_run
 
     output = Output(json=json)
-    if references:
-        folders = [open_run(reference, runs_dir=runs, finished=False) for reference in references]
-    else:
-        folders = list_runs(runs)
-    files = [path for folder in folders for path in plot_run(folder.metrics(), folder.path / "plots")]
+    named = [open_run(reference, runs_dir=runs, finished=False) for reference in references or ()]
+    files: list[Path] = []
+    for folder in named or list_runs(runs):
+        try:
+            files += redraw(folder)
+        except RunError as error:
+            if named:
+                raise
+            output.warning(f"left out: {error.message}")
     if json:
         output.json(files)
     elif files:

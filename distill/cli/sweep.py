@@ -16,10 +16,11 @@ __all__ = ["EXAMPLES", "command"]
 
 EXAMPLES = options.examples(
     "distill sweep --recipe mine.yaml --grid optim.name=adam,sgd --grid optim.lr=0.001,0.01 --seeds 3",
-    "distill sweep --recipe mine.yaml --trials 50 --search optim.lr=1e-4:1e-1:log",
+    "distill sweep --recipe mine.yaml --trials 50 --search optim.lr=1e-4:1e-1:log --search train.batch_size=32:256",
+    "distill sweep --resume sweeps/mine",
 )
 
-_SEARCH = "Search"
+_SEARCH, _FOLDER = "What to vary", "Run folders"
 
 
 def command(
@@ -36,67 +37,121 @@ def command(
             rich_help_panel=_SEARCH,
         ),
     ] = None,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            "--seeds",
+            min=1,
+            metavar="N",
+            help="Train each with N seeds, counting up from the recipe's; shows mean and spread.",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = 1,
     search: Annotated[
         list[str] | None,
         typer.Option(
             "--search",
-            metavar="A.B=LOW:HIGH[:log]",
-            help="Let Optuna choose within a range. Repeatable; needs --trials.",
+            metavar="A.B=LOW:HIGH",
+            help="Let Optuna choose: LOW:HIGH, LOW:HIGH:log, or [V, W]. Repeatable; needs --trials.",
             rich_help_panel=_SEARCH,
         ),
     ] = None,
     trials: Annotated[
         int | None,
-        typer.Option("--trials", min=1, metavar="N", help="How many choices of --search.", rich_help_panel=_SEARCH),
+        typer.Option(
+            "--trials",
+            min=1,
+            metavar="N",
+            help="How many choices of --search, over all machines.",
+            rich_help_panel=_SEARCH,
+        ),
     ] = None,
-    seeds: Annotated[
-        int,
-        typer.Option("--seeds", min=1, metavar="N", help="Train each with N seeds: 0 to N-1.", rich_help_panel=_SEARCH),
-    ] = 1,
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune/--no-prune",
+            help="End trials of a search that do worse than the median of others at the same epoch.",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = True,
     storage: Annotated[
         str | None,
         typer.Option(
             "--storage",
             metavar="URL",
-            help="Optuna's storage, shared by several machines.",
-            show_default="an SQLite file below the runs",
+            help="Optuna's storage, shared by several machines; the study has the sweep's name.",
+            show_default="sqlite, sweeps/NAME/study.db",
             rich_help_panel=_SEARCH,
         ),
     ] = None,
     device: options.DeviceOption = None,
     threads: options.ThreadsOption = None,
     runs: options.RunsOption = Path("runs"),
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="Of the sweep's folder, sweeps/NAME beside the runs folder.",
+            show_default="the recipe's",
+            rich_help_panel=_FOLDER,
+        ),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            "--resume",
+            metavar="SWEEP",
+            help="Go on with a stopped sweep: its folder or its name. The same command again does so too.",
+            rich_help_panel=_FOLDER,
+        ),
+    ] = None,
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Train one recipe many times: grids, repeated seeds, or a search by Optuna."""
-    _check(recipe, grid, search, trials)
-    from distill.recipe import load_recipe
+    """Train one recipe many times: grids, repeated seeds, or a search by Optuna.
 
-    assert recipe is not None
-    loaded = load_recipe(recipe, changes or [])
+    Validation accuracy decides, the test set has no say. Each trial is a run like any other, finished ones are not
+    repeated, and the best becomes the recipe sweeps/NAME/best.yaml.
+    """
+    _check(recipe, resume, {"--set": changes, "--teacher": teacher, "--grid": grid, "--search": search, "--name": name})
     from distill.pipeline import Options
-    from distill.sweep import sweep, sweep_table
+    from distill.report.sweeps import sweep_table
+    from distill.sweep import resume_sweep, sweep
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
-        result = sweep(
-            loaded,
-            teacher=teacher,
-            grid=grid or [],
-            search=search or [],
-            trials=trials,
-            seeds=seeds,
-            storage=storage,
-            options=Options(runs_dir=runs, device=device, threads=threads, command=options.typed(), on_event=printer),
+        machine = Options(runs_dir=runs, device=device, threads=threads, command=options.typed(), on_event=printer)
+        if resume is not None:
+            report = resume_sweep(resume, trials=trials, storage=storage, options=machine)
+        else:
+            assert recipe is not None, "checked before"
+            report = sweep(
+                recipe,
+                overrides=changes or [],
+                teacher=teacher,
+                grid=grid or [],
+                search=search or [],
+                trials=trials,
+                seeds=seeds,
+                storage=storage,
+                prune=prune,
+                name=name,
+                options=machine,
+            )
+    output.show(report, lambda width: sweep_table(report, width))
+    if report.best is not None:
+        output.note(f"next: distill compare, or train the best again: {report.best.recipe}")
+
+
+def _check(recipe: str | None, resume: str | None, given: dict[str, object]) -> None:
+    if resume is None:
+        if recipe is None:
+            raise UsageError("no recipe", hint="distill sweep --recipe R --grid optim.lr=0.01,0.1")
+        return
+    extra = [name for name, value in ({"--recipe": recipe} | given).items() if value]
+    if extra:
+        raise UsageError(
+            f"--resume {resume} follows the sweep's own recipe and takes no {', '.join(extra)}",
+            hint="to widen a sweep, repeat its command with more values, without --resume",
         )
-    output.show(result, lambda width: sweep_table(result, width))
-
-
-def _check(recipe: str | None, grid: list[str] | None, search: list[str] | None, trials: int | None) -> None:
-    if recipe is None:
-        raise UsageError("no recipe", hint="distill sweep --recipe R --grid optim.lr=0.01,0.1")
-    if grid and search:
-        raise UsageError("--grid and --search exclude each other", hint="a grid tries all, a search chooses")
-    if bool(search) != bool(trials):
-        raise UsageError("--search and --trials go together", hint="--trials 50 --search optim.lr=1e-4:1e-1:log")

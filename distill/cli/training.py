@@ -93,9 +93,11 @@ def _repeat(reference: str, request: Request, output: Output, printer: ProgressP
     again: RerunResult = rerun(reference, options=request.options(printer))
     printer.close()
     document = jsonable(again.result) | {"original": str(again.original), "differences": list(again.differences)}
+    document["changed"] = list(again.changed)
     output.show(document, lambda _: result_table(again.result))
     if again.differences:
-        output.warning(f"not the bytes of {again.original}: {', '.join(again.differences)} differ")
+        why = f"; not as it was: {', '.join(again.changed)}" if again.changed else ""
+        output.warning(f"not the bytes of {again.original}: {', '.join(again.differences)} differ{why}")
     else:
         output.note(f"the same bytes as {again.original}")
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from distill.data.array_cache import ArrayWriter
 from distill.data.decode import BadImageError, decode_image, strict_pillow
 from distill.data.images import Progress
 
-__all__ = ["MAX_FILE_BYTES", "Job", "decode_all"]
+__all__ = ["MAX_FILE_BYTES", "Job", "decode_all", "read_picture"]
 
 MAX_FILE_BYTES = 256 << 20
 _MOST_THREADS = 8
@@ -30,6 +32,21 @@ class Job:
     split: str
     row: int
     read: Callable[[], bytes]
+
+
+def read_picture(path: Path) -> bytes:
+    """The bytes of a picture's file.
+
+    Raises:
+        BadImageError: It is no regular file, or far too large for a picture.
+        OSError: It cannot be read.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait forever
+        raise BadImageError("not a regular file")
+    if status.st_size > MAX_FILE_BYTES:
+        raise BadImageError(f"larger than {MAX_FILE_BYTES >> 20} MB")
+    return path.read_bytes()
 
 
 def decode_all(

@@ -6,7 +6,6 @@ Every image is decoded before anything is trained, so that all bad ones are repo
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import numpy as np
 from distill.data.archive import list_archive, read_archive
 from distill.data.array_cache import ArrayWriter, array_key, open_or_build, peek_facts, read_split, require_space
 from distill.data.decode import BadImageError
-from distill.data.decode_pool import MAX_FILE_BYTES, Job, decode_all
+from distill.data.decode_pool import Job, decode_all, read_picture
 from distill.data.images import ChannelStats, Decoded, Progress, Split, channel_stats, silent
 from distill.data.layout import (
     EXPECTED_LAYOUT,
@@ -157,16 +156,7 @@ def _archive_key(root: Path, spec: DataSpec) -> str:
 def _folder_jobs(root: Path, listing: Listing) -> Iterator[Job]:
     for name, split in listing.splits.items():
         for row, path in enumerate(split.paths):
-            yield Job(name, row, partial(_read_file, root / path))
-
-
-def _read_file(path: Path) -> bytes:
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait forever
-        raise BadImageError("not a regular file")
-    if status.st_size > MAX_FILE_BYTES:
-        raise BadImageError(f"larger than {MAX_FILE_BYTES >> 20} MB")
-    return path.read_bytes()
+            yield Job(name, row, partial(read_picture, root / path))
 
 
 def _archive_source(root: Path, progress: Progress) -> _Source:

@@ -9,7 +9,17 @@ import numpy as np
 
 from distill.errors import DataError
 
-__all__ = ["EXPECTED_LAYOUT", "Found", "Listing", "SplitListing", "check_layout", "is_hidden", "printable"]
+__all__ = [
+    "EXPECTED_LAYOUT",
+    "IMAGE_SUFFIXES",
+    "Found",
+    "Listing",
+    "SplitListing",
+    "check_layout",
+    "class_names",
+    "is_hidden",
+    "printable",
+]
 
 SPLIT_NAMES = ("train", "val", "test")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from distill.pipeline.banks import build_cache, clear_caches, list_caches
 from distill.pipeline.context import Options
 from distill.pipeline.dryrun import DryRun, dry_run
+from distill.pipeline.evaluate import evaluate_run
+from distill.pipeline.predict import Predictions, predict
 from distill.pipeline.verbs import (
     QuickstartResult,
     RerunResult,
@@ -13,18 +16,26 @@ from distill.pipeline.verbs import (
     resume_run,
     train_student,
 )
+from distill.pipeline.verify import verify_caches
 from distill.pipeline.worker import RunResult
 
 __all__ = [
     "DryRun",
     "Options",
+    "Predictions",
     "QuickstartResult",
     "RerunResult",
     "RunResult",
+    "build_cache",
+    "clear_caches",
     "dry_run",
+    "evaluate_run",
     "finetune_teacher",
+    "list_caches",
+    "predict",
     "quickstart",
     "rerun",
     "resume_run",
     "train_student",
+    "verify_caches",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def build_cache(
     _require_run(recipe)
     count = _how_many(recipe, views, options)
     if path is not None and not (path / "bank.json").exists() and path.exists() and _is_taken(path):
-        raise UsageError(f"{path} is there and is no bank", hint="name a folder that is empty or not there yet: --out DIR")
+        raise UsageError(f"{path} is there and is no bank", hint="name an empty folder, or one that is not there yet")
     found = launch(partial(_build, views=count, path=path), prepare(recipe, options))
     return describe_bank(found)
 
@@ -111,7 +111,7 @@ def find_banks(references: Sequence[str | Path], *, runs_dir: Path) -> list[Path
         RunError: A name is neither a bank nor a run that has one.
     """
     if not references:
-        return list(_below(runs_dir.glob("*/*/banks")))
+        return list(_below(path for path in runs_dir.glob("*/*/banks") if not path.parent.is_symlink()))  # no latest/
     found = (path for reference in references for path in _named(reference, runs_dir))
     return list(dict.fromkeys(found))
 
@@ -132,7 +132,7 @@ def _named(reference: str | Path, runs_dir: Path) -> list[Path]:
     return inside
 
 
-def _below(folders: Sequence[Path] | Iterator[Path]) -> Iterator[Path]:
+def _below(folders: Iterable[Path]) -> Iterator[Path]:
     for folder in sorted(folders):
         if folder.is_dir():
             yield from sorted(path for path in folder.iterdir() if is_bank(path))

@@ -13,12 +13,14 @@ from distill.data.datasets import num_classes
 from distill.data.plan import views_of
 from distill.data.splits import Splits, load_splits
 from distill.devices import resolve_device, resolve_precision, set_threads
-from distill.errors import UsageError
+from distill.errors import MissingError, UsageError
 from distill.models import build_normalize, check_budget, params_of, resolved_model
+from distill.ranks import process_count, process_rank, under_torchrun
 from distill.recipe import Recipe
+from distill.runs import open_run
 from distill.train.events import Event, Note, StageProgress
 
-__all__ = ["Context", "Options", "prepare", "tell_progress"]
+__all__ = ["Context", "Options", "prepare", "resolve_auto", "tell_progress"]
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,8 @@ class Options:
     on_event: Callable[[Event], None] | None = None
 
     def tell(self, event: Event) -> None:
-        """Hand an event to whoever listens."""
-        if self.on_event is not None:
+        """Hand an event to whoever listens; of torchrun's processes only the first one tells."""
+        if self.on_event is not None and process_rank() == 0:
             self.on_event(event)
 
 
@@ -74,27 +76,34 @@ def tell_progress(options: Options) -> Callable[[str, int, int], None]:
     return lambda stage, done, total: options.tell(StageProgress(stage, done, total))
 
 
-def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None) -> Context:
+def prepare(
+    recipe: Recipe, options: Options, *, resume: Path | None = None, splits: Splits | None = None
+) -> Context:
     """Check the budget, then find the device, then load the data, then resolve every ``auto``.
+
+    Args:
+        splits: The recipe's data where it is loaded already, as by a sweep for the trial before.
 
     Raises:
         BudgetError: More parameters than ``model.max_params``.
         MissingError: No such device, no data, no weights.
         DataError: The data cannot be used.
     """
+    if options.init_from is not None and resume is None:  # a name means another run tomorrow
+        options = replace(options, init_from=str(open_run(options.init_from, runs_dir=options.runs_dir).path))
     if recipe.data.name != "folder":  # a folder's classes are counted on disk; the others are known
         check_budget(recipe, num_classes(recipe.data))
     device = resolve_device(options.device)
-    if options.devices > 1 and device.type == "cuda" and options.device not in (None, "auto", "cuda"):
-        raise UsageError(f"--device {options.device} is one device", hint="--device cuda --devices 2")
+    _check_devices(recipe, device, options)
     if options.threads is not None:
         set_threads(options.threads)
     if recipe.data.name == "folder":
         check_budget(recipe, num_classes(recipe.data))
-    splits = load_splits(recipe.data, tell_progress(options))
-    if splits.note:
-        options.tell(Note(splits.note))
-    recipe, choices = _resolve(recipe, device, splits, options)
+    if splits is None:
+        splits = load_splits(recipe.data, tell_progress(options))
+        if splits.note:
+            options.tell(Note(splits.note))
+    recipe, choices = resolve_auto(recipe, device, splits, options)
     return Context(
         recipe=recipe,
         options=options,
@@ -106,7 +115,34 @@ def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None) -> 
     )
 
 
-def _resolve(recipe: Recipe, device: torch.device, splits: Splits, options: Options) -> tuple[Recipe, dict[str, Any]]:
+def _check_devices(recipe: Recipe, device: torch.device, options: Options) -> None:
+    count = process_count() if under_torchrun() else options.devices
+    if count == 1:
+        return
+    if device.type == "mps":
+        raise UsageError(f"{count} devices: a Mac has one GPU", hint="leave out --devices, or use --device cpu")
+    if device.type == "cuda" and options.device not in (None, "auto", "cuda"):
+        raise UsageError(f"--device {options.device} is one device", hint=f"--device cuda --devices {count}")
+    if device.type == "cuda" and not under_torchrun() and count > torch.cuda.device_count():
+        raise MissingError(
+            f"--devices {count}: this machine has {torch.cuda.device_count()}", hint="distill doctor lists them"
+        )
+    if recipe.train.sync_batchnorm and device.type != "cuda":
+        raise UsageError(
+            f"train.sync_batchnorm works on CUDA devices alone, not on {count} of {device.type}",
+            hint="--set train.sync_batchnorm=false: batch norm is then each process's own",
+        )
+    if recipe.train.batch_size < 2 * count:
+        raise UsageError(
+            f"train.batch_size {recipe.train.batch_size} is over all devices: {count} of them need {2 * count} or more",
+            hint="raise train.batch_size, or use fewer devices",
+        )
+
+
+def resolve_auto(
+    recipe: Recipe, device: torch.device, splits: Splits, options: Options
+) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe with every ``auto`` of its model and training decided, and what was decided."""
     precision = resolve_precision(recipe.train.precision, device)
     if precision.warning:
         options.tell(Note(precision.warning, "warning"))

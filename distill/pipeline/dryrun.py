@@ -5,12 +5,14 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from dataclasses import replace
 
 import torch
 from lightning_fabric import Fabric
 
 from distill.evaluate.cost import spec_cost
 from distill.pipeline.context import Context, Options, prepare
+from distill.pipeline.failures import on_this_machine
 from distill.pipeline.launch import launch
 from distill.pipeline.source import open_live, resolve_teacher
 from distill.pipeline.worker import build_job
@@ -28,10 +30,15 @@ def dry_run(recipe: Recipe, *, teacher: str | None = None, options: Options | No
     """Shapes, parameters, memory and estimated time of a run, from three real steps; a teacher is asked live."""
     options = options or Options()
     recipe = resolve_teacher(recipe, runs_dir=options.runs_dir, override=teacher)
-    return launch(_worker, prepare(recipe, options))
+    return launch(_worker, prepare(recipe, replace(options, devices=1)))
 
 
 def _worker(fabric: Fabric, context: Context) -> DryRun:
+    with on_this_machine(fabric.device, context):
+        return _try_out(fabric, context)
+
+
+def _try_out(fabric: Fabric, context: Context) -> DryRun:
     recipe, splits = context.recipe, context.splits
     assert splits is not None, "a dry run has one process"
     source = None

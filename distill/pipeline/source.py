@@ -14,9 +14,9 @@ from distill.data.plan import views_of
 from distill.data.splits import Splits
 from distill.errors import RunError, UsageError
 from distill.fingerprint import state_sha256
-from distill.recipe import Recipe
+from distill.recipe import Recipe, bundled_recipes
 from distill.report.text import duration
-from distill.runs import open_run
+from distill.runs import RunFolder, open_run
 from distill.teaching.bank import Bank
 from distill.teaching.build import BuildCost, bank_key, bank_path, build_bank, estimate
 from distill.teaching.key import BankKey, augmentation_key
@@ -75,9 +75,19 @@ def resolve_teacher(recipe: Recipe, *, runs_dir: Path, override: str | None) -> 
     if override is not None:
         teacher = teacher.model_copy(update={"run": override, "bank": None, "banks": ()})
     if teacher.run is not None:
-        run = open_run(teacher.run, runs_dir=runs_dir)
+        run = _open_teacher(teacher.run, runs_dir)
         teacher = teacher.model_copy(update={"run": str(run.path)})
     return recipe.model_copy(update={"teacher": teacher})
+
+
+def _open_teacher(reference: str, runs_dir: Path) -> RunFolder:
+    try:
+        return open_run(reference, runs_dir=runs_dir)
+    except RunError as error:
+        if reference in bundled_recipes() and not (runs_dir / reference).exists():
+            hint = f"train it first: distill teacher-finetune --recipe {reference}; or name another: --teacher RUN"
+            raise RunError(f"the teacher {reference} has no run in {runs_dir}", hint=hint) from error
+        raise
 
 
 def choose_logits(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.errors import UsageError
+from distill.errors import DistillError, UsageError
 from distill.files import sha256_file
 from distill.pipeline.context import Options, prepare
 from distill.pipeline.launch import launch
 from distill.pipeline.source import resolve_teacher
 from distill.pipeline.worker import RunResult, read_result, train_worker
 from distill.recipe import Recipe, load_recipe
-from distill.runs import RunFolder, open_run
+from distill.runs import RunFolder, RunInfo, open_run
 from distill.train.checkpoint import MODEL_FILE, best_checkpoint
 from distill.train.events import Note
 
@@ -62,6 +63,8 @@ def resume_run(reference: str | Path, *, options: Options | None = None) -> RunR
     run = open_run(reference, runs_dir=options.runs_dir, finished=False)
     if run.status == "finished":
         options.tell(Note(f"{run.path} is finished"))
+        with suppress(DistillError):  # killed at its very last act; a folder of somebody else's is fine as it is
+            run.point_latest()
         return read_result(run)
     return launch(train_worker, prepare(run.recipe(), _as_before(run, options), resume=run.path))
 
@@ -72,11 +75,13 @@ class RerunResult:
 
     Attributes:
         differences: The files that differ: none where it matched.
+        changed: What is not as it was then, and may be why: versions, data, teacher, device, threads.
     """
 
     result: RunResult
     original: Path
     differences: tuple[str, ...]
+    changed: tuple[str, ...] = ()
 
 
 def rerun(reference: str | Path, *, options: Options | None = None) -> RerunResult:
@@ -90,7 +95,24 @@ def rerun(reference: str | Path, *, options: Options | None = None) -> RerunResu
         MODEL_FILE: [best_checkpoint(folder.checkpoints) / MODEL_FILE for folder in (run, again)],
     }
     differences = tuple(name for name, (one, two) in pairs.items() if sha256_file(one) != sha256_file(two))
-    return RerunResult(result, run.path, differences)
+    return RerunResult(result, run.path, differences, _changed(run.info, again.info))
+
+
+def _changed(before: RunInfo, now: RunInfo) -> tuple[str, ...]:
+    """What decides a run's bytes besides its recipe, where it is no longer the same."""
+    pairs = {
+        "device": (before.device, now.device),
+        "threads": (before.threads, now.threads),
+        "data": ((before.data or {}).get("fingerprint"), (now.data or {}).get("fingerprint")),
+        "teacher": ((before.teacher or {}).get("sha256"), (now.teacher or {}).get("sha256")),
+    }
+    pairs |= {name: (before.versions.get(name), version) for name, version in now.versions.items()}
+    return tuple(f"{name} (was {_brief(was)}, is {_brief(here)})" for name, (was, here) in pairs.items() if was != here)
+
+
+def _brief(value: object) -> str:
+    text = str(value)
+    return text[:12] if len(text) == 64 else text  # a digest
 
 
 def _as_before(run: RunFolder, options: Options) -> Options:

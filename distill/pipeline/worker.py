@@ -12,12 +12,13 @@ from lightning_fabric import Fabric
 
 from distill.data.batches import Loader
 from distill.data.splits import Splits, load_splits
-from distill.devices import describe_device, library_versions, threads
+from distill.devices import describe_device, keep_freed_memory, library_versions, threads
 from distill.errors import DistillError, InterruptedRunError, RunError, TerminatedRunError
 from distill.evaluate.cost import spec_cost
 from distill.models import build_model, build_normalize
 from distill.objectives import build_loss
 from distill.pipeline.context import Context, tell_progress
+from distill.pipeline.failures import explain, on_this_machine
 from distill.pipeline.source import Source, choose_logits, open_source
 from distill.recipe import Recipe
 from distill.report.plots import plot_run
@@ -55,9 +56,15 @@ class RunResult:
 
 def train_worker(fabric: Fabric, context: Context) -> RunResult:
     """Carry out a run in this process and return its result."""
+    with on_this_machine(fabric.device, context):
+        return _train(fabric, context)
+
+
+def _train(fabric: Fabric, context: Context) -> RunResult:
     splits = context.splits or load_splits(context.recipe.data, tell_progress(context.options))
     recipe, choices = _chosen(fabric, context, splits)
-    context = replace(context, recipe=recipe, choices=context.choices | choices)
+    options = replace(context.options, devices=fabric.world_size)  # what torchrun started is not in the options
+    context = replace(context, recipe=recipe, choices=context.choices | choices, options=options)
     with ExitStack() as stack:
         run = None
         if fabric.is_global_zero:
@@ -69,8 +76,7 @@ def train_worker(fabric: Fabric, context: Context) -> RunResult:
         _fit(fabric, context, splits, source, run=run, path=path)
         if run is not None:
             _finish(run, context, source)
-    fabric.barrier()
-    return read_result(RunFolder(path))
+    return fabric.broadcast(read_result(run) if run is not None else None)  # other machines may not see the folder
 
 
 def _chosen(fabric: Fabric, context: Context, splits: Splits) -> tuple[Recipe, dict[str, Any]]:
@@ -129,8 +135,6 @@ def _write_start(run: RunFolder, context: Context, splits: Splits) -> None:
                 f"{run.path}: the data changed since this run began",
                 hint=f"restore {context.recipe.data.root}, or start a new run",
             )
-    else:
-        run.write_recipe(context.recipe)
     recipe, options = context.recipe, context.options
     run.write_info(
         status="running",
@@ -151,12 +155,15 @@ def _write_start(run: RunFolder, context: Context, splits: Splits) -> None:
         params=context.params,
         init_from=options.init_from,
     )
+    if not context.resume:
+        run.write_recipe(recipe)  # last: a folder with a recipe knows its threads and what it starts from
 
 
 def _write_end(run: RunFolder, error: BaseException) -> None:
     stopped = isinstance(error, KeyboardInterrupt | InterruptedRunError | TerminatedRunError)
-    code = error.exit_code if isinstance(error, DistillError) else 130 if stopped else 1
-    message = error.message if isinstance(error, DistillError) else f"{type(error).__name__}: {error}"
+    told = explain(error)
+    code = told.exit_code if told else 130 if stopped else 1
+    message = told.message if told else f"{type(error).__name__}: {error}"
     run.log(f"ended: {message}")
     with suppress(DistillError):  # the disk that failed the run fails its last words too; the error is on its way
         run.write_info(status="interrupted" if stopped else "failed", finished=utc_now(), exit_code=code, error=message)
@@ -168,13 +175,15 @@ def _write_end(run: RunFolder, error: BaseException) -> None:
 def _fit(
     fabric: Fabric, context: Context, splits: Splits, source: Source | None, *, run: RunFolder | None, path: Path
 ) -> None:
-    last = last_checkpoint(path / "checkpoints") if context.resume else None
+    last = last_checkpoint(path / "checkpoints") if run is not None and context.resume else None
+    last = fabric.broadcast(last)
     resume = None if last is None else load_checkpoint(last)
     if run is not None and context.resume:
         kept = resume.epoch if resume else 0
         run.truncate_metrics(kept)
         run.truncate_timing(kept)
-    job = build_job(fabric, context, splits, source, path=path, saves=run is not None)
+    begins = replace(context, resume=None) if resume is None else context  # where nothing was saved, it starts over
+    job = build_job(fabric, begins, splits, source, path=path, saves=run is not None)
     with watch_signals() as stop:
         for event in fit(job, fabric, resume=resume, stop=stop):
             if run is not None:
@@ -188,6 +197,7 @@ def build_job(
     fabric: Fabric, context: Context, splits: Splits, source: Source | None, *, path: Path, saves: bool
 ) -> Job:
     """The network, its data and its objective, ready to fit."""
+    keep_freed_memory(fabric.device)
     recipe = context.recipe
     module = build_model(
         recipe.model, num_classes=len(splits.dataset.classes), seed=derive_seed(recipe.train.seed, "init")
@@ -246,10 +256,10 @@ def _finish(run: RunFolder, context: Context, source: Source | None) -> None:
     metrics, timing = run.metrics(), run.timing()
     best = read_meta(best_checkpoint(run.checkpoints))
     entry = metrics[best["epoch"] - 1]
-    classes = len(run.info.data["classes"])
+    classes = len(run.classes)
     cost = spec_cost(recipe.model, classes)
-    seconds = sum(line["seconds"] for line in timing)
-    images = sum(line["seconds"] * line["images_per_s"] for line in timing)
+    seconds = sum(line.get("seconds") or 0.0 for line in timing)
+    images = sum((line.get("seconds") or 0.0) * (line.get("images_per_s") or 0.0) for line in timing)
     run.write_result(
         {
             "epochs": len(metrics),
@@ -270,7 +280,7 @@ def _finish(run: RunFolder, context: Context, source: Source | None) -> None:
 
 def read_result(run: RunFolder) -> RunResult:
     """A finished run's result, from its folder."""
-    result = run.result()
+    result = run.result("epochs", "val_top1", "seconds", "images_per_s")
     return RunResult(
         run=run.path,
         status=run.status,

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from distill.report.layout import Column, key_values, stacked
 from distill.report.rows import Evaluation, Prediction
-from distill.report.text import count, csv_text, fixed, percent
+from distill.report.text import count, csv_text, fixed, percent, plain
 
 __all__ = ["evaluation_table", "predictions_csv", "predictions_table"]
 
@@ -62,7 +62,7 @@ def _confusion(evaluation: Evaluation, width: int) -> RenderableType:
     matrix = evaluation.result.confusion
     columns = [Column("", labels, words=True, style="bold")]
     for place, label in enumerate(labels):
-        columns.append(Column(_short(label), [count(row[place]) for row in matrix]))
+        columns.append(Column(_short(plain(label)), [count(row[place]) for row in matrix]))
     return stacked(columns, width)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 from distill.errors import UsageError
 from distill.files import write_atomically
 
-__all__ = ["ROLE_COLORS", "ROLE_MARKERS", "TRAIN_COLOR", "VAL_COLOR", "drawing", "label", "save"]
+__all__ = ["ROLE_COLORS", "ROLE_MARKERS", "TRAIN_COLOR", "VAL_COLOR", "check_name", "drawing", "label", "save"]
 
 # Okabe and Ito's colours: told apart with every common kind of colour blindness, and in grey by their lightness.
 TRAIN_COLOR, VAL_COLOR = "#0072B2", "#D55E00"
@@ -40,7 +41,13 @@ _STYLE = {
     "svg.fonttype": "path",  # the same letters on every machine
     "text.parse_math": False,  # a class may be called "$1"
 }
-_KINDS = ("svg", "png", "pdf")
+_MARK = "Drawn by distill"
+# Who drew it, and no date: the same bytes every time.
+_METADATA = {
+    "svg": {"Date": None, "Creator": _MARK},
+    "pdf": {"CreationDate": None, "Creator": _MARK},
+    "png": {"Software": _MARK},
+}
 
 
 @contextmanager
@@ -66,11 +73,34 @@ def save(figure: Figure, path: Path) -> Path:
         UsageError: The name ends in something else.
         DistillError: It cannot be written there.
     """
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in _KINDS:
-        raise UsageError(f"{path}: pictures are .svg, .png or .pdf", hint=f"for example {path.with_suffix('.svg')}")
-    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[kind]
+    kind = _kind(path)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, metadata=metadata)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph \d+")  # a class named in Chinese gets boxes, and no alarm
+        figure.savefig(buffer, format=kind, metadata=_METADATA[kind])
     write_atomically(path, buffer.getvalue())
     return path
+
+
+def check_name(path: Path, *, overwrite: bool = False) -> None:
+    """Refuse a name that no picture can have, or that belongs to a file which distill did not draw.
+
+    Args:
+        overwrite: Files may be replaced whoever made them.
+
+    Raises:
+        UsageError: It is refused; the hint says what to do.
+    """
+    _kind(path)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", hint=f"name a file: {path / 'picture.png'}")
+    if overwrite or not path.exists() or (path.is_file() and _MARK.encode() in path.read_bytes()):
+        return
+    raise UsageError(f"{path} is there, and distill did not draw it", hint="another name, or --overwrite")
+
+
+def _kind(path: Path) -> str:
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in _METADATA:
+        raise UsageError(f"{path}: pictures are .svg, .png or .pdf", hint=f"for example {path.with_suffix('.svg')}")
+    return kind

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image, ImageOps
+from PIL import Image
 
+from distill.data.decode import decode_image, strict_pillow
 from distill.report.figure import drawing, save
 from distill.report.rows import Prediction
+from distill.report.text import plain
 
 __all__ = ["disagreements_first", "plot_predictions"]
 
 _MOST = 100
 _COLUMNS = 8
+_LARGEST_SIDE = 240  # pixels; a hundred photographs in full would take gigabytes
 _RIGHT, _WRONG, _UNKNOWN = "#00664B", "#B34700", "#222222"
 
 
@@ -42,18 +47,26 @@ def disagreements_first(predictions: Sequence[Prediction]) -> list[Prediction]:
 
 
 def _draw(axes: Axes, prediction: Prediction) -> None:
-    with Image.open(prediction.file) as image:
-        axes.imshow(ImageOps.exif_transpose(image).convert("RGB"), interpolation="nearest")
+    axes.imshow(_square(prediction.file).transpose(1, 2, 0), interpolation="nearest")
     guess = prediction.top[0]
-    lines = [f"{_short(guess.label)} {guess.probability:.0%}"]
+    lines = [f"{_short(plain(guess.label))} {guess.probability:.0%}"]
     if prediction.label is not None and prediction.label != guess.label:
-        lines.append(f"is {_short(prediction.label)}")
+        lines.append(f"is {_short(plain(prediction.label))}")
     if prediction.teacher is not None:
-        lines.append(f"teacher: {_short(prediction.teacher.label)}")
+        lines.append(f"teacher: {_short(plain(prediction.teacher.label))}")
     color = _UNKNOWN
     if prediction.label is not None:
         color = _RIGHT if prediction.label == guess.label else _WRONG
     axes.text(0.5, -0.04, "\n".join(lines), transform=axes.transAxes, ha="center", va="top", fontsize=8, color=color)
+
+
+def _square(file: str) -> np.ndarray:
+    """The part of a picture that models are shown, its centre square, large enough to recognise: ``(3, S, S)``."""
+    content = Path(file).read_bytes()
+    with strict_pillow():
+        with Image.open(io.BytesIO(content)) as image:
+            side = min(_LARGEST_SIDE, *image.size)
+        return decode_image(content, side)
 
 
 def _short(text: str, most: int = 16) -> str:

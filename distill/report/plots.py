@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,14 +17,19 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from distill.report.figure import ROLE_COLORS, ROLE_MARKERS, TRAIN_COLOR, VAL_COLOR, drawing, label, save
 from distill.report.lines import loss_parts
 from distill.report.rows import Comparison, Row
+from distill.report.text import plain
 
-__all__ = ["plot_comparison", "plot_confusion", "plot_run"]
+if TYPE_CHECKING:
+    from distill.evaluate.metrics import PerClass
+
+__all__ = ["plot_classes", "plot_comparison", "plot_confusion", "plot_run"]
 
 Metrics = Sequence[Mapping[str, Any]]
 
 _MOST_NUMBERS = 20  # a larger confusion matrix has no room for digits
 _MOST_LABELS = 40  # nor one with more classes for their names
 _PART_STYLES = ("--", ":", "-.")
+_CLASS_MARKS = (("Precision", "<", TRAIN_COLOR), ("Recall", ">", VAL_COLOR), ("F1", "o", "#222222"))
 
 
 def plot_run(metrics: Metrics, folder: Path) -> list[Path]:
@@ -127,7 +132,7 @@ def plot_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], pa
 def _name_classes(axes: Axes, labels: Sequence[str]) -> None:
     if len(labels) > _MOST_LABELS:
         return
-    places = range(len(labels))
+    places, labels = range(len(labels)), [plain(name) for name in labels]
     axes.set_xticks(places, labels, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(places, labels)
 
@@ -137,6 +142,27 @@ def _write_counts(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
         if number:
             color = "black" if shares[row, column] > 0.05 else "white"
             axes.text(column, row, f"{number:,}", ha="center", va="center", color=color, fontsize=8)
+
+
+def plot_classes(classes: Sequence[PerClass], path: Path) -> Path:
+    """Draw precision, recall and F1 of every class, the worst on top; of many classes the worst forty."""
+    shown = sorted(classes, key=lambda each: each.f1)[:_MOST_LABELS]
+    places = np.arange(len(shown))[::-1]
+    with drawing():
+        figure = Figure(figsize=(6.4, 1.6 + 0.27 * len(shown)), layout="constrained")
+        axes = figure.subplots()
+        for place, each in zip(places, shown, strict=True):
+            axes.plot([each.precision, each.recall], [place, place], "-", color="#BBBBBB", linewidth=1, zorder=1)
+        for name, marker, color in _CLASS_MARKS:
+            values = [getattr(each, name.lower()) for each in shown]
+            axes.scatter(values, places, s=34, marker=marker, color=color, label=name, zorder=2)
+        axes.set_yticks(places, [plain(each.label) for each in shown])
+        axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
+        left_out = len(classes) - len(shown)
+        title = f"The {len(shown)} worst of {len(classes)} classes" if left_out else "Classes, by F1"
+        label(axes, title, x="share", y="")
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        return save(figure, path)
 
 
 def plot_comparison(comparison: Comparison, path: Path) -> Path:
@@ -171,7 +197,7 @@ def _scatter(axes: Axes, rows: Sequence[Row], column: str) -> None:
         )
         is_left = math.log(x) <= middle  # names go inwards, so that long ones stay within the picture
         axes.annotate(
-            row.name,
+            plain(row.name),
             (x, row.test_top1),
             xytext=(8 if is_left else -8, 0),
             textcoords="offset points",

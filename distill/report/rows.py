@@ -99,16 +99,17 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What ``distill evaluate`` measured; ``classes`` in the order of the labels."""
+    """What ``distill evaluate`` measured, and the pictures it drew of that."""
 
     run: str
     split: str
     result: EvalResult
+    plots: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``distill evaluate --json`` prints."""
         metrics = asdict(self.result)
-        return {"run": self.run, "split": self.split} | metrics
+        return {"run": self.run, "split": self.split} | metrics | {"plots": list(self.plots)}
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ def dry_run_table(dry: DryRun) -> RenderableType:
         ("steps", f"{count(dry.steps_per_epoch)} an epoch, {count(dry.epochs)} epochs"),
         ("memory", "" if dry.memory_mb is None else f"{count(dry.memory_mb)} MB at the peak"),
         ("step", "" if dry.seconds_per_step is None else f"{1000 * dry.seconds_per_step:,.1f} ms"),
-        ("whole run", "" if dry.seconds is None else f"about {duration(dry.seconds)}, without validation"),
+        ("whole run", "" if dry.seconds is None else f"about {duration(dry.seconds)}"),
     ]
     notes = [Text(f"note: {plain(note)}", style="yellow") for note in dry.notes]
     return Group(key_values([pair for pair in pairs if pair[1]]), *notes)
@@ -234,9 +234,19 @@ def banks_table(banks: Sequence[BankRow], width: int) -> RenderableType:
         Column("views", [count(row.views) for row in banks]),
         Column("dtype", [row.dtype for row in banks], words=True),
         Column("size\nMB", [fixed(row.size_mb, 1) for row in banks]),
+        Column("teacher's\ntop-1 %", [percent(row.teacher_top1) for row in banks]),
+        Column("augmentation", [row.augment or "" for row in banks], words=True),
+        Column("view\nseed", ["" if row.view_seed is None else str(row.view_seed) for row in banks]),
+        Column("asked\nagain", [count(row.asked) for row in banks]),
+        Column("largest\ndifference", [_difference(row.max_difference) for row in banks]),
         Column("status", [row.status for row in banks], words=True),
+        Column("folder", [row.path for row in banks], words=True),
     ]
     return stacked(columns, width)
+
+
+def _difference(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.2g}"
 
 
 def doctor_table(checks: Sequence[Check]) -> RenderableType:

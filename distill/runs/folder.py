@@ -21,7 +21,7 @@ from distill.files import (
     write_json,
 )
 from distill.runs.info import RunInfo, Status
-from distill.runs.journal import Journal, append_bytes
+from distill.runs.journal import Journal, append_bytes, is_number
 from distill.runs.lock import Lock, Owner, lock_owner, utc_now
 
 if TYPE_CHECKING:
@@ -80,6 +80,18 @@ class RunFolder:
         return "interrupted" if written == "running" and self.owner is None else written
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of their labels.
+
+        Raises:
+            RunError: run.json is damaged, or of a run that never had data.
+        """
+        classes = (self.info.data or {}).get("classes")
+        if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
+            raise RunError(f"{self.path / 'run.json'}: damaged: data.classes should be a list of text", hint=_RESTORE)
+        return tuple(classes)
+
+    @property
     def info(self) -> RunInfo:
         """The content of run.json."""
         return self.read_info()
@@ -96,8 +108,13 @@ class RunFolder:
         return RunInfo.from_json(read_json(path, hint=_RESTORE), source=path)
 
     def never_began(self) -> bool:
-        """Whether the run was killed before it wrote anything."""
-        return not self._contents()
+        """Whether the run was killed before both run.json and recipe.yaml were written, in this order."""
+        contents = self._contents()
+        if not contents:
+            return True
+        with contextlib.suppress(RunError):  # damaged: that is a problem to report, not a run to pass over
+            return contents <= {"run.json", "run.log"} and self.read_info().status == "running" and not self.owner
+        return False
 
     def _contents(self) -> set[str]:
         try:
@@ -140,8 +157,12 @@ class RunFolder:
         self._metrics.append(entry)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """One object an epoch."""
-        return self._metrics.read()
+        """One object of numbers an epoch.
+
+        Raises:
+            RunError: The file is damaged, with the line.
+        """
+        return self._metrics.read_numbers()
 
     def truncate_metrics(self, epochs_kept: int) -> None:
         """Go back to the first ``epochs_kept`` epochs.
@@ -159,8 +180,12 @@ class RunFolder:
         self._timing.append(entry)
 
     def timing(self) -> list[dict[str, Any]]:
-        """One object an epoch."""
-        return self._timing.read()
+        """One object of numbers an epoch.
+
+        Raises:
+            RunError: The file is damaged, with the line.
+        """
+        return self._timing.read_numbers()
 
     def truncate_timing(self, epochs_kept: int) -> None:
         """Go back to the first ``epochs_kept`` epochs; fewer are left as they are."""
@@ -180,15 +205,22 @@ class RunFolder:
         with contextlib.suppress(OSError):
             append_bytes(self.path / "run.log", lines.encode(errors="backslashreplace"), sync=False)
 
-    def result(self) -> dict[str, Any]:
+    def result(self, *numbers: str) -> dict[str, Any]:
         """The content of result.json.
+
+        Args:
+            numbers: Keys that must be there; each a number, or null where nothing was validated.
 
         Raises:
             RunError: It is missing or damaged.
         """
-        return read_json(
-            self.path / "result.json", hint=f"measure it again: distill evaluate {shlex.quote(str(self.path))}"
-        )
+        path = self.path / "result.json"
+        hint = f"measure it again: distill evaluate {shlex.quote(str(self.path))}"
+        found = read_json(path, hint=hint)
+        for name in numbers:
+            if not (is_number(found.get(name)) or (name.startswith("val_") and name in found and found[name] is None)):
+                raise RunError(f"{path}: damaged: {name} should be a number", hint=hint)
+        return found
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Write result.json."""

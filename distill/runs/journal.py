@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 from distill.errors import RunError
 from distill.files import read_text, sync_folder, write_atomically, writing
 
-__all__ = ["Journal", "append_bytes"]
+__all__ = ["Journal", "append_bytes", "is_number"]
+
+_RESTORE = "restore the file from a copy, or start the run anew"
 
 _APPEND = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
@@ -88,6 +91,19 @@ class Journal:
         """
         return [entry for _, entry in self._lines()]
 
+    def read_numbers(self) -> list[dict[str, Any]]:
+        """The same where every value is a number, or null.
+
+        Raises:
+            RunError: One is not, with the line's number.
+        """
+        entries = self.read()
+        for number, entry in enumerate(entries, start=1):
+            for key, value in entry.items():
+                if value is not None and not is_number(value):
+                    raise RunError(f"{self.path}:{number}: damaged: {key} should be a number", hint=_RESTORE)
+        return entries
+
     def truncate(self, kept: int) -> int:
         """Keep the first ``kept`` lines, byte for byte, and return how many there are now, at most ``kept``."""
         lines = self._lines()
@@ -106,7 +122,7 @@ class Journal:
             if entry is None and number < len(texts):
                 raise RunError(
                     f"{self.path}:{number}: damaged: not a JSON object",
-                    hint="restore the file from a copy, or start the run anew",
+                    hint=_RESTORE,
                 )
             if entry is not None:
                 entries.append((text, entry))
@@ -124,6 +140,11 @@ class Journal:
                 return whole.decode()
             except UnicodeDecodeError as cause:
                 raise RunError(f"{self.path}: damaged: not UTF-8 text (byte {cause.start})") from cause
+
+
+def is_number(value: Any) -> bool:
+    """Whether a JSON value is a finite number: Python reads NaN and 1e999 too, and takes true for 1."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _parse(text: str) -> dict[str, Any] | None:

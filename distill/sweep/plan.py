@@ -13,9 +13,20 @@ from typing import Any
 from distill.errors import BudgetError, RecipeError, UsageError
 from distill.recipe import Recipe, dump_recipe, parse_recipe
 from distill.recipe.mistakes import MAX_MISTAKES
-from distill.sweep.space import Axis, Params, Range, Variable, combinations
+from distill.report.sweeps import shown_value
+from distill.sweep.space import Axis, Params, Range, Variable, combinations, value_of
 
-__all__ = ["Base", "Trial", "check_budgets", "check_trials", "corner_trials", "grid_trials", "no_validation", "takes_whole_numbers", "trial_key"]
+__all__ = [
+    "Base",
+    "Trial",
+    "check_budgets",
+    "check_trials",
+    "corner_trials",
+    "grid_trials",
+    "no_validation",
+    "takes_whole_numbers",
+    "trial_key",
+]
 
 _MOST_TRIALS = 20_000
 _MOST_CORNERS = 500
@@ -38,7 +49,8 @@ class Trial:
     def label(self) -> str:
         """How messages name it."""
         seed = () if self.seed is None else (f"seed {self.seed}",)
-        return ", ".join((*(f"{key}={text}" for key, text in self.params.items()), *seed)) or "the recipe as it is"
+        choices = (f"{key}={shown_value(value_of(key, text))}" for key, text in self.params.items())
+        return ", ".join((*choices, *seed)) or "the recipe as it is"
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,9 @@ def grid_trials(base: Base, axes: Sequence[Axis], seeds: int) -> list[Trial]:
     for axis in axes:
         count *= len(axis.values)
     if count > _MOST_TRIALS:
-        raise UsageError(f"{count:,} trials: more than a sweep takes ({_MOST_TRIALS:,})", hint="use --search --trials N")
+        raise UsageError(
+            f"{count:,} trials: more than a sweep takes ({_MOST_TRIALS:,})", hint="use --search --trials N"
+        )
     if seeds == 1:
         return [Trial(params) for params in combinations(axes)]
     if any(axis.key == "train.seed" for axis in axes):

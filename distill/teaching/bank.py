@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from distill.errors import MissingError, RunError, UsageError
-from distill.files import sha256_file, write_json, write_with
+from distill.files import remove_partials, sha256_file, write_json, write_with, writing
 from distill.runs import Lock
 from distill.teaching.key import BankKey
 
@@ -75,14 +76,23 @@ class Bank:
     def __init__(self, path: Path, info: BankInfo) -> None:
         self.path = path
         self.info = info
+        self._whole: set[str] = set()  # files whose bytes were compared with their checksums
 
     @classmethod
     def create(cls, path: Path, info: BankInfo) -> Bank:
-        """Begin an empty bank."""
-        bank = cls(path, info)
-        (path / "views").mkdir(parents=True, exist_ok=True)
-        bank._write_info()
-        return bank
+        """Begin an empty bank, or open the one that another process has just begun there.
+
+        Raises:
+            DistillError: The folder cannot be written.
+        """
+        with writing(path):
+            (path / "views").mkdir(parents=True, exist_ok=True)
+        with Lock(path / "lock.json", subject=str(path), wait_s=_PATIENCE_S):
+            if (path / "bank.json").is_file():
+                return cls.read(path)
+            bank = cls(path, info)
+            bank._write_info()
+            return bank
 
     @classmethod
     def open(cls, path: Path) -> Bank:
@@ -111,11 +121,13 @@ class Bank:
             document = json.loads(file.read_text())
             if document.pop("format") != _FORMAT:
                 raise RunError(f"{file}: made by another version of distill", hint="build the bank again")
+            if document.pop("sha256", None) not in (None, _digest(document)):  # the first banks had none
+                raise ValueError("its bytes are not those that were written")
             document["key"] = BankKey(**document["key"])
             document |= {"classes": tuple(document["classes"]), "plans": tuple(document["plans"])}
             bank = cls(path, BankInfo(**document))
             bank._check_info()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             hint = f"distill cache clear {path}, then build it again"
             raise RunError(f"{file} is damaged: {error}", hint=hint) from error
         return bank
@@ -161,6 +173,8 @@ class Bank:
         path = self.path / chunk_name(row, part)
         start, end = chunk_bounds(self.info)[part]
         try:
+            if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+                raise OSError("not a file")
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             hint = f"distill cache verify {self.path}"
@@ -170,14 +184,42 @@ class Bank:
         return array
 
     def view(self, row: int) -> np.ndarray:
-        """All images of one view: ``(N, C)``, mapped where it is one file."""
-        parts = [self.chunk(row, part) for part in range(len(chunk_bounds(self.info)))]
+        """All images of one view: ``(N, C)``, mapped where it is one file.
+
+        Raises:
+            RunError: A file of it does not have the bytes that were written; each is read whole the first time.
+        """
+        parts = [self._verified(row, part) for part in range(len(chunk_bounds(self.info)))]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    def _verified(self, row: int, part: int) -> np.ndarray:
+        self._verify(chunk_name(row, part))
+        return self.chunk(row, part)
+
+    def _verify(self, name: str) -> None:
+        if name in self._whole:
+            return
+        if not self._is_whole(name):
+            raise RunError(
+                f"{self.path / name} is missing or damaged: its bytes are not those that were written",
+                hint=f"distill cache verify {self.path}",
+            )
+        self._whole.add(name)
+
     def test_logits(self) -> np.ndarray | None:
-        """The teacher's logits on the test set, float32 ``(M, C)``, or None where they were not stored."""
+        """The teacher's logits on the test set, float32 ``(M, C)``, or None where they were not stored.
+
+        Raises:
+            RunError: The file is damaged.
+        """
         path = self.path / TEST_LOGITS
-        return np.load(path, allow_pickle=False) if path.is_file() else None
+        if not path.is_file():
+            return None
+        self._verify(TEST_LOGITS)
+        try:
+            return np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise RunError(f"{path} is damaged: {error}", hint=f"distill cache verify {self.path}") from error
 
     def size_bytes(self) -> int:
         """Bytes on disk."""
@@ -216,6 +258,8 @@ class Bank:
         """Hold the bank for this process; while another one builds it, wait."""
         with Lock(self.path / "lock.json", subject=str(self.path), wait_s=_PATIENCE_S):
             self.info = Bank.read(self.path).info  # the other one's views count
+            for folder in (self.path, self.path / "views"):
+                remove_partials(folder)
             yield
 
     def append_view(self, logits: np.ndarray, plan: str) -> None:
@@ -255,7 +299,12 @@ class Bank:
         return sha256_file(path)
 
     def _write_info(self) -> None:
-        write_json(self.path / "bank.json", {"format": _FORMAT} | asdict(self.info))
+        document = json.loads(json.dumps(asdict(self.info)))  # as it will be read: tuples are lists
+        write_json(self.path / "bank.json", {"format": _FORMAT} | document | {"sha256": _digest(document)})
+
+
+def _digest(document: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def chunk_name(row: int, part: int) -> str:

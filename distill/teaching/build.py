@@ -17,7 +17,7 @@ from distill.assess import assess_trained
 from distill.data.batches import Loader
 from distill.data.plan import View, plan_view, table_view, view_checksum
 from distill.data.splits import Splits
-from distill.devices import describe_device
+from distill.devices import describe_device, keep_freed_memory
 from distill.evaluate.cost import model_cost
 from distill.evaluate.latency import measure_latency
 from distill.recipe import Recipe, dump_recipe
@@ -85,7 +85,7 @@ def build_bank(
         if bank and not bank.info.teacher:
             yield Note(f"measuring the teacher on the test set for the bank {path}")
             bank.set_teacher(*_describe(teacher, splits))
-        yield from _fill(bank, teacher, splits, recipe, views, team)
+        yield from _fill(bank, teacher, splits, recipe, views=views, team=team)
 
 
 def _open_or_create(path: Path, teacher: Trained, splits: Splits, recipe: Recipe) -> Bank:
@@ -99,8 +99,9 @@ def _open_or_create(path: Path, teacher: Trained, splits: Splits, recipe: Recipe
 
 
 def _fill(
-    bank: Bank | None, teacher: Trained, splits: Splits, recipe: Recipe, views: int, team: Team
+    bank: Bank | None, teacher: Trained, splits: Splits, recipe: Recipe, *, views: int, team: Team
 ) -> Iterator[Event]:
+    keep_freed_memory(teacher.device)
     loader = Loader(splits.train, device=teacher.device, fill=splits.fill)
     count, dtype = len(splits.train), recipe.teacher.logits_dtype
     start, end = share(team, count)

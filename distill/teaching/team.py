@@ -23,7 +23,7 @@ class Team(Protocol):
         ...
 
     def gather(self, rows: Tensor, count: int) -> Tensor:
-        """The shares of all processes, ``(count, C)``, from each one's ``(n, C)``; see :func:`share`."""
+        """In the first process the shares of all, ``(count, C)``, from each one's ``(n, C)``; see :func:`share`."""
         ...
 
 
@@ -69,4 +69,6 @@ class Together:
         step = -(-count // self.world)
         padded = torch.zeros((step, rows.shape[1]), dtype=rows.dtype, device=self._fabric.device)
         padded[: len(rows)] = rows.to(padded.device)
-        return self._fabric.all_gather(padded).reshape(self.world * step, -1)[:count].cpu()
+        shares = [torch.empty_like(padded) for _ in range(self.world)] if self.rank == 0 else None
+        torch.distributed.gather(padded, shares, dst=0)
+        return torch.cat(shares)[:count].cpu() if shares else rows

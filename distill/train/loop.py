@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,16 @@ from torch import Tensor, nn
 
 from distill.data.batches import Batch, Loader, steps_per_epoch
 from distill.data.plan import epoch_order, epoch_view
+from distill.errors import RunError, UsageError
 from distill.models import Normalize, head_parameters, stages
 from distill.objectives import LossParts
 from distill.recipe import Recipe
+from distill.train.agreement import Agreement
 from distill.train.checkpoint import Checkpoint, prune, save_checkpoint, set_link
 from distill.train.ema import build_ema
 from distill.train.events import CheckpointSaved, EpochDone, Event, Note, RunStarted, StepDone
 from distill.train.optim import build_optimizer
+from distill.train.pieces import split_batch
 from distill.train.schedule import build_schedule
 from distill.train.seeds import restore_generators, seed_generators, snapshot_generators
 from distill.train.signals import StopRequest
@@ -32,6 +34,8 @@ __all__ = ["Job", "Objective", "fit"]
 
 Objective = Callable[[Tensor, Batch], LossParts]
 _STEPS_BETWEEN_CHECKS = 100  # reading whether the loss is finite waits for the device
+_CUDA_GRAPHS = ("reduce-overhead", "max-autotune")  # modes in which a step's outputs lie where the next one's will
+_RECOMPILES = 64  # a sweep compiles many networks of one class; at 8, torch's default, the rest would run uncompiled
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,8 @@ def fit(
         RunError: The loss is not finite, or a checkpoint cannot be written.
         InterruptedRunError, TerminatedRunError: ``stop`` was set; the state is saved.
     """
-    return _Fit(job, fabric, stop or StopRequest()).events(resume)
+    stop = StopRequest() if stop is None else stop  # one that is not set yet is false
+    return _Fit(job, fabric, stop).events(resume)
 
 
 class _Fit:
@@ -76,28 +81,44 @@ class _Fit:
         self.device = fabric.device
         self.count = len(job.train)
         self.steps = steps_per_epoch(self.count, self.train.batch_size, fabric.world_size)
+        if self.steps == 0:
+            raise UsageError(
+                f"{self.count} training image(s) are too few: a step takes two for each device",
+                hint="see data.limit and data.val_fraction; or fewer --devices",
+            )
         self.epoch = self.step = self.waited = 0
-        self.best: float | None = None
+        self.best: float | None = None  # of train.monitor, larger is better
+        self.waited_from: float | None = None  # what early stopping wants to see exceeded
+        self.agreement = Agreement(fabric)
         self.saved_at = time.monotonic()
         self._build()
 
     def _build(self) -> None:
         module = self.job.module.to(self.device)
+        if self.train.sync_batchnorm and self.fabric.world_size > 1:
+            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
         if self.train.channels_last is True:
             module = module.to(memory_format=torch.channels_last)
         self.raw = module
         self.head = head_parameters(module)
         optimizer = build_optimizer(
-            module, self.recipe.optim, head=self.head, stages=stages(module), device=self.device
+            module,
+            self.recipe.optim,
+            head=self.head,
+            stages=stages(module),
+            device=self.device,
+            fused=not (self.train.precision == "fp16" and self._clips()),
         )
         self.ema = build_ema(module, self.train.ema)
         if self.train.compile is not False:
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _RECOMPILES)
             module.compile(mode=self.train.compile, dynamic=False)
         self.model, self.optimizer = self.fabric.setup(module, optimizer)
         self.schedule = build_schedule(
             self.recipe.schedule, self.optimizer.optimizer, epochs=self.train.epochs, steps_per_epoch=self.steps
         )
         self.tally = Tally(self.device)
+        self.ranks_before = self.agreement.world
         seed_generators(self.train.seed, rank=self.fabric.global_rank)
 
     # The run
@@ -136,6 +157,13 @@ class _Fit:
                 f"the last {dropped} image(s) of each epoch are left out: too few for batch norm on every device"
             )
 
+        if self.ranks_before != self.agreement.world:
+            yield Note(
+                f"this run had {self.ranks_before} device(s) and goes on with {self.agreement.world}: "
+                "the last bits, and what dropout draws, will differ",
+                "warning",
+            )
+
     def _stopped_early(self) -> bool:
         stopping = self.train.early_stopping
         return stopping is not None and self.waited >= stopping.patience
@@ -153,8 +181,9 @@ class _Fit:
             yield StepDone(self.epoch, self.step, min(self.step * self.train.batch_size, self.count))
             yield from self._between_steps()
         lr = self._lr()
-        self.tally.check_finite(epoch=self.epoch, lr=lr)
+        self._check_finite()
         self.tally.reduce(self.fabric.all_reduce)
+        self.agreement.share([*self.raw.buffers(), *(() if self.ema is None else self.ema.buffers())])
         train_metrics = self.tally.metrics()
         seconds = time.monotonic() - started
         images = self.count - first * self.train.batch_size
@@ -163,9 +192,12 @@ class _Fit:
         self.epoch, self.step = self.epoch + 1, 0
         is_best = self._judge(metrics)
         yield EpochDone(self.epoch, metrics, seconds, images / seconds, is_best)
-        if is_best or self.epoch % self.train.checkpoint_epochs == 0 or self._is_over() or self.stop:
+        stopping, _ = self.agreement.ask(self.stop, now=True)
+        stopping = stopping and not self._is_over()
+        better = is_best and self.job.val is not None  # without validation every epoch is the best so far
+        if better or self.epoch % self.train.checkpoint_epochs == 0 or self._is_over() or stopping:
             yield self._save(metrics, is_best=is_best)
-        if self.stop and not self._is_over():
+        if stopping:
             raise self._stopped()
 
     def _batches(self) -> Iterator[Batch]:
@@ -202,7 +234,9 @@ class _Fit:
     def _step(self, batch: Batch) -> None:
         whole = min(self.train.batch_size, self.count - self.step * self.train.batch_size)
         share = batch.size * self.fabric.world_size / whole  # ranks may differ by one image
-        pieces = _split(batch, self.train.accumulate)
+        pieces = split_batch(batch, self.train.accumulate)
+        if self.train.compile in _CUDA_GRAPHS and self.device.type == "cuda":
+            torch.compiler.cudagraph_mark_step_begin()
         for number, piece in enumerate(pieces):
             last = number == len(pieces) - 1
             with self.fabric.no_backward_sync(self.model, enabled=not last):
@@ -217,6 +251,9 @@ class _Fit:
         if self.ema is not None:
             self.ema.update_parameters(self.raw)
 
+    def _clips(self) -> bool:
+        return self.train.clip_norm is not None or self.train.clip_value is not None
+
     def _clip(self) -> None:
         if self.train.clip_value is not None:
             self.fabric.clip_gradients(self.model, self.optimizer, clip_val=self.train.clip_value)
@@ -226,16 +263,21 @@ class _Fit:
             )
 
     def _between_steps(self) -> Iterator[Event]:
-        if self.step % _STEPS_BETWEEN_CHECKS == 0:
-            self.tally.check_finite(epoch=self.epoch, lr=self._lr())
         if self.step == self.steps:
-            return  # the epoch's own checkpoint follows
-        if self.stop:
-            yield self._save({}, is_best=False)
-            raise self._stopped()
+            return  # the epoch's own check and checkpoint follow
+        if self.step % _STEPS_BETWEEN_CHECKS == 0:
+            self._check_finite()
         minutes = self.train.checkpoint_minutes
-        if minutes is not None and time.monotonic() - self.saved_at >= minutes * 60:
+        is_due = minutes is not None and time.monotonic() - self.saved_at >= minutes * 60
+        stopping, is_due = self.agreement.ask(self.stop, save=is_due)
+        if is_due or stopping:
+            self._check_finite()
             yield self._save({}, is_best=False)
+        if stopping:
+            raise self._stopped()
+
+    def _check_finite(self) -> None:
+        self.tally.check_finite(epoch=self.epoch, lr=self._lr(), gather=self.agreement.gather)
 
     # What an epoch was worth
 
@@ -254,9 +296,12 @@ class _Fit:
             return True
         value = metrics[self.train.monitor] * (1 if self.train.monitor == "val_top1" else -1)
         margin = self.train.early_stopping.min_delta if self.train.early_stopping else 0.0
-        is_best = self.best is None or value > self.best + margin
+        if self.waited_from is None or value > self.waited_from + margin:
+            self.waited_from, self.waited = value, 0
+        else:
+            self.waited += 1
+        is_best = self.best is None or value > self.best  # however little: the margin is for patience alone
         self.best = value if is_best else self.best
-        self.waited = 0 if is_best else self.waited + 1
         return is_best
 
     def _is_over(self) -> bool:
@@ -271,12 +316,15 @@ class _Fit:
     # Saving and going on
 
     def _stopped(self) -> Exception:
+        self.agreement.wait()  # whoever started the processes may end them all once one has ended
         command = "teacher-finetune" if self.recipe.role == "teacher" else "student"
         return self.stop.error(self.job.run, hint=f"go on with it: distill {command} --resume {self.job.run}")
 
     def _save(self, metrics: dict[str, float], *, is_best: bool) -> CheckpointSaved:
         self.saved_at = time.monotonic()
         folder = self.job.checkpoints
+        own = {"tally": self.tally.state_dict() if self.step else None, "generators": snapshot_generators(self.device)}
+        ranks = self.agreement.gather(own)
         if folder is None:
             return CheckpointSaved("", is_best)
         path = save_checkpoint(
@@ -284,7 +332,7 @@ class _Fit:
             epoch=self.epoch,
             step=self.step,
             model_state=self._shipped().state_dict(),
-            resume_state=self._state(),
+            resume_state=self._state() | {"ranks": ranks},
             meta={"metrics": metrics},
         )
         if is_best:
@@ -299,18 +347,33 @@ class _Fit:
             "epoch": self.epoch,
             "step": self.step,
             "best": self.best,
+            "waited_from": self.waited_from,
             "waited": self.waited,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "raw": None if self.ema is None else self.raw.state_dict(),
             "ema_updates": None if self.ema is None else int(self.ema.n_averaged),
             "scaler": scaler or None,
-            "tally": self.tally.state_dict() if self.step else None,
-            "generators": snapshot_generators(self.device),
         }
 
     def _restore(self, checkpoint: Checkpoint) -> None:
+        """Take up where a checkpoint stands.
+
+        Raises:
+            RunError: It is of another network or optimiser than the recipe's.
+        """
         state = checkpoint.load_resume()
+        try:
+            self._take_up(checkpoint, state)
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise RunError(
+                f"{checkpoint.path} does not fit the recipe of its run: {str(error).strip().splitlines()[-1].strip()}",
+                hint="was recipe.yaml edited? a changed recipe is a new run: --recipe",
+            ) from error
+
+    def _take_up(self, checkpoint: Checkpoint, state: dict[str, Any]) -> None:
         self._shipped().load_state_dict(checkpoint.model_state)
         if self.ema is not None:
             self.raw.load_state_dict(state["raw"])
@@ -319,23 +382,16 @@ class _Fit:
         self.schedule.load_state_dict(state["schedule"])
         if state["scaler"]:
             self.fabric.strategy.precision.load_state_dict(state["scaler"])
-        if state["tally"] is not None:
-            self.tally.load_state_dict(state["tally"])
         self.epoch, self.step = state["epoch"], state["step"]
-        self.best, self.waited = state["best"], state["waited"]
-        restore_generators(state["generators"], self.device)
+        self.best, self.waited, self.waited_from = state["best"], state["waited"], state["waited_from"]
+        self._restore_ranks(state["ranks"])
 
-
-def _split(batch: Batch, pieces: int) -> list[Batch]:
-    """``batch`` in at most ``pieces`` parts of nearly equal size."""
-    if pieces == 1:
-        return [batch]
-    bounds = [batch.size * number // pieces for number in range(pieces + 1)]
-    return [_slice(batch, slice(start, end)) for start, end in pairwise(bounds) if end > start]
-
-
-def _slice(batch: Batch, part: slice) -> Batch:
-    mix = batch.mix
-    if mix is not None:
-        mix = replace(mix, partner_labels=mix.partner_labels[part], weight=mix.weight[part])
-    return Batch(batch.images[part], batch.labels[part], batch.index[part], batch.rows[part], mix)
+    def _restore_ranks(self, ranks: list[dict[str, Any]]) -> None:
+        """What each process had of its own; with another number of processes, the sums are shared out anew."""
+        rank, world = self.agreement.rank, self.agreement.world
+        for own in ranks[rank::world]:
+            if own["tally"] is not None:
+                self.tally.add_state(own["tally"])
+        if len(ranks) == world:
+            restore_generators(ranks[rank]["generators"], self.device)
+        self.ranks_before = len(ranks)

@@ -31,16 +31,24 @@ _OURS = {
 
 
 def build_optimizer(
-    module: nn.Module, spec: OptimSpec, *, head: Iterable[str], stages: Sequence[tuple[str, ...]], device: torch.device
+    module: nn.Module,
+    spec: OptimSpec,
+    *,
+    head: Iterable[str],
+    stages: Sequence[tuple[str, ...]],
+    device: torch.device,
+    fused: bool = True,
 ) -> Optimizer:
     """The optimiser over all of ``module``'s parameters.
 
     Args:
         head: Names of the classifier's parameters: they learn at ``spec.lr``.
         stages: Name prefixes of each stage in depth order, the classifier last, for ``spec.layer_decay``.
+        fused: Allow torch's one-kernel step on CUDA. It takes the gradient scaler's factor out by itself, so
+            gradients that are scaled cannot be clipped before it.
     """
     options = {key: value for key, value in spec.model_dump(exclude=_OURS).items()}
-    if device.type == "cuda" and spec.name in _FUSED_ON_CUDA:
+    if fused and device.type == "cuda" and spec.name in _FUSED_ON_CUDA:
         options["fused"] = True
     if spec.name == "sgd" and spec.momentum == 0.0:
         options["nesterov"] = False  # torch refuses Nesterov without momentum; without momentum it has no meaning

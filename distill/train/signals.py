@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from distill.errors import DistillError, InterruptedRunError, TerminatedRunError
 
 __all__ = ["StopRequest", "watch_signals"]
+
+_SAME_PRESS_S = 1.0  # with several devices a Ctrl-C comes twice: from the terminal, and from the first process
 
 
 class StopRequest:
@@ -35,11 +38,15 @@ def watch_signals() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
+    first_at = time.monotonic()
 
     def handle(number: int, _frame: object) -> None:
-        if request.signal == signal.SIGINT == number:
+        nonlocal first_at
+        now = time.monotonic()
+        if request.signal is None:
+            request.signal, first_at = number, now
+        elif number == signal.SIGINT and now - first_at > _SAME_PRESS_S:
             raise KeyboardInterrupt
-        request.signal = number
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

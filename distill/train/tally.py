@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from distill.errors import RunError
+from distill.errors import DivergedError
 from distill.objectives import LossParts
 
 __all__ = ["Tally"]
+
+Gather = Callable[[list[float]], list[list[float]]]
 
 
 class Tally:
@@ -37,19 +41,23 @@ class Tally:
         is_first = ~means[0].isfinite() & (self._bad[0] < 0)
         self._bad = torch.where(is_first, here, self._bad)
 
-    def check_finite(self, *, epoch: int, lr: float) -> None:
+    def check_finite(self, *, epoch: int, lr: float, gather: Gather = lambda row: [row]) -> None:
         """Raise if a loss since the epoch began was not finite (waits for the device).
 
+        Args:
+            gather: From one process's numbers to those of all, so that all raise the same.
+
         Raises:
-            RunError: with the epoch, the step, the learning rate and the parts of the loss.
+            DivergedError: with the epoch, the step, the learning rate and the parts of the loss.
         """
         if self._bad is None:
             return
-        step, *values = self._bad.tolist()
-        if step < 0:
+        found = [row for row in gather(self._bad.tolist()) if row[0] >= 0]
+        if not found:
             return
+        step, *values = min(found, key=lambda row: row[0])
         parts = ", ".join(f"{name} {value:g}" for name, value in zip(self._names, values, strict=True))
-        raise RunError(
+        raise DivergedError(
             f"the loss is not finite at epoch {epoch + 1}, step {int(step) + 1}: {parts}; learning rate {lr:g}",
             hint="lower optim.lr, add schedule.warmup_epochs or train.clip_norm, or set train.precision=fp32; "
             "the best checkpoint so far is kept",
@@ -71,8 +79,12 @@ class Tally:
         tensors = {"sums": self._sums, "bad": self._bad}
         return {"names": list(self._names)} | {key: None if t is None else t.cpu() for key, t in tensors.items()}
 
-    def load_state_dict(self, state: dict) -> None:
+    def add_state(self, state: dict) -> None:
+        """Go on from a saved tally, or from several one after the other."""
+        if state["sums"] is None:
+            return
+        sums, bad = (state[key].to(self._device, self._dtype) for key in ("sums", "bad"))
         self._names = tuple(state["names"])
-        self._sums, self._bad = (
-            None if state[key] is None else state[key].to(self._device, self._dtype) for key in ("sums", "bad")
-        )
+        self._sums = sums if self._sums is None else self._sums + sums
+        if self._bad is None or self._bad[0] < 0:
+            self._bad = bad

@@ -75,7 +75,7 @@ def load_trained(run: RunFolder, *, device: torch.device, precision: str | None 
     """
     recipe = run.recipe()
     checkpoint = shipped_checkpoint(run)
-    classes = tuple(run.info.data["classes"])
+    classes = run.classes
     # The weights come from the checkpoint: a pretrained download is not repeated.
     spec = without_weights(recipe.model)
     module = build_model(spec, num_classes=len(classes))

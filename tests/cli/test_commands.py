@@ -19,7 +19,7 @@ import distill.pipeline
 import distill.runs
 from distill.errors import BudgetError, DistillError, InterruptedRunError, MissingError, RunError, TerminatedRunError
 from distill.pipeline import QuickstartResult, RerunResult, RunResult
-from distill.report.rows import Comparison, DryRun, Row
+from distill.report.rows import Comparison, DryRun, Evaluation, Row
 from distill.train.events import EpochDone, Note, RunStarted, StepDone
 
 RESULT = RunResult(Path("runs/r18_small/003"), "finished", 12, 0.9345, 62.4, 12_345.6)
@@ -370,14 +370,13 @@ def test_evaluate(cli, monkeypatch: pytest.MonkeyPatch) -> None:
 
     classes = tuple(PerClass(f"[c{n}]", 0.5, 0.5, 0.5, 0.5, 2) for n in range(2))
     metrics = EvalResult(0.5, None, 0.5, 0.5, 0.5, 0.7, 0.1, 4, classes, ((1, 1), (1, 1)))
-    found = distill.assess.Assessment("runs/a/001", "test", metrics, None, None, "")
+    found = Evaluation("runs/a/001", "test", metrics, ("runs/a/001/evaluation/confusion_test.svg",))
     asked: dict[str, Any] = {}
-    monkeypatch.setattr(distill.runs, "open_run", lambda reference, **_: reference)
-    monkeypatch.setattr(distill.assess, "assess", lambda run, **kwargs: asked.update(kwargs, run=run) or found)
+    monkeypatch.setattr(distill.pipeline, "evaluate_run", lambda run, **kwargs: asked.update(kwargs, run=run) or found)
     result = cli("evaluate", "a", "--device", "cpu")
-    assert (asked["run"], asked["split"], asked["again"]) == ("a", "test", False)
+    assert (asked["run"], asked["split"], asked["again"], asked["plots"]) == ("a", "test", False, True)
     assert "[c1]" in result.stdout
-    assert Path("runs/a/001/plots/confusion_test.svg").is_file()
+    assert "wrote runs/a/001/evaluation/confusion_test.svg" in result.stderr
     document = json.loads(cli("evaluate", "a", "--json", "--no-plots").stdout)
     keys = "run split top1 top5 macro_precision macro_recall macro_f1 nll ece per_class confusion"
     assert set(keys.split()) <= set(document)

@@ -17,21 +17,21 @@ _TRAIN = (
 
 SURFACE = {
     "": "--install-completion --show-completion --version",
-    "quickstart": "--device --json --quiet -q --runs --threads",
+    "quickstart": "--device --json --quiet -q --runs --seeds --threads",
     "teacher-finetune": _TRAIN,
     "student": f"{_TRAIN} --teacher -t",
     "sweep": (
-        "--recipe -r --set -s --teacher -t --grid --search --trials --seeds --storage --device --threads --runs "
-        "--json --quiet -q"
+        "--recipe -r --set -s --teacher -t --grid --search --trials --seeds --prune --no-prune --storage --device "
+        "--threads --runs --name --resume --json --quiet -q"
     ),
     "cache": "",
-    "cache build": "--device --json --out --quiet -q --recipe -r --runs --set -s --teacher -t --threads --views",
+    "cache build": "--device --devices --json --out --quiet -q --recipe -r --runs --set -s --teacher -t --threads --views",  # noqa: E501
     "cache info": "BANKS --json --runs",
-    "cache verify": "BANKS --json --runs",
+    "cache verify": "BANKS --device --images --json --quiet -q --repair --runs --teacher -t --threads",
     "cache clear": "BANKS --runs --yes -y",
     "compare": "RUNS --csv --device --json --latency --no-latency --plot --quiet -q --require --runs --svg --threads",
     "evaluate": "RUN --again --device --json --no-plots --plots --quiet -q --runs --split --threads",
-    "predict": "PATHS RUN --csv --device --grid --json --quiet -q --runs --teacher -t --threads --top",
+    "predict": "PATHS RUN --csv --device --grid --json --overwrite --quiet -q --runs --teacher -t --threads --top",
     "report": "RUNS --json --runs",
     "recipe": "",
     "recipe list": "--json",

@@ -128,10 +128,11 @@ def _header(path: Path) -> str:
 
 
 def _commands(header: str) -> list[list[str]]:
-    """The commands a header quotes; two spaces or a bracket end one, a backslash continues it."""
+    """The commands a header quotes: punctuation, a bracket or two spaces end one, a backslash continues it."""
     joined = re.sub(r"\s*\\\n#\s*", " ", header)
-    found = re.findall(r"\bdistill ((?:quickstart|teacher-finetune|student|sweep|models|compare)(?: [^\s(,;]\S*)*)", joined)
-    return [command.split() for command in found]
+    apart = re.sub(r"[,;.](?=\s|$)", "  ", joined)
+    names = "quickstart|teacher-finetune|student|sweep|models|compare"
+    return [command.split() for command in re.findall(rf"\bdistill ((?:{names})(?: [^\s(]\S*)*)", apart)]
 
 
 def _parse(args: list[str]) -> dict[str, Any]:
@@ -161,20 +162,18 @@ def test_the_commands_of_a_header_are_right(path: Path) -> None:
         load_recipe(name, given.get("changes") or [])
         grids = [entry.split("=", 1) for entry in given.get("grid") or []]
         ranges = [entry.split("=", 1) for entry in given.get("search") or []]
-        for key, values in grids:
-            for value in values.split(","):
-                load_recipe(name, [f"{key}={value}"])
-        for key, bounds in ranges:
-            for value in bounds.split(":")[:2]:
-                load_recipe(name, [f"{key}={value}"])
+        tried = [f"{key}={value}" for key, values in grids for value in values.split(",")]
+        tried += [f"{key}={value}" for key, bounds in ranges for value in bounds.split(":")[:2]]
+        for change in tried:
+            load_recipe(name, [change])
 
 
 def test_the_commands_are_found() -> None:
     header = "# Run:    distill quickstart            (all three), or: distill student --recipe a\n"
-    header += "# Grid: distill sweep --recipe b \\\n#         --grid x=1,2   (c)\n# Use: distill models c; or distill it"
+    header += "# Grid: distill sweep --recipe b \\\n#         --grid x=1,2   (c)\n# Layers: distill models c; again.\n"
     assert _commands(header) == [
         ["quickstart"],
         ["student", "--recipe", "a"],
         ["sweep", "--recipe", "b", "--grid", "x=1,2"],
-        ["models", "c;"],
+        ["models", "c"],
     ]

@@ -147,10 +147,10 @@ def test_names_of_hardware(machine, monkeypatch, tmp_path):
     machine(gpus=1, mps=True)
     assert describe_device(torch.device("cuda:0")) == "NVIDIA H200"
     monkeypatch.setattr(devices, "_cpu_model", lambda: "Apple M2")
-    monkeypatch.setattr(devices, "_usable_cores", lambda: 8)
+    monkeypatch.setattr(devices, "usable_cores", lambda: 8)
     assert describe_device(torch.device("mps:0")) == "Apple M2 GPU"
     assert describe_device(CPU) == "Apple M2, 8 logical cores"
-    monkeypatch.setattr(devices, "_usable_cores", lambda: 1)
+    monkeypatch.setattr(devices, "usable_cores", lambda: 1)
     assert describe_device(CPU) == "Apple M2, 1 logical core"
 
 

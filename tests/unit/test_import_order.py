@@ -11,11 +11,11 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "distill"
 
 ORDER = (
-    "errors", "files", "recipe", "runs", "devices", "fingerprint", "data", "models", "objectives", "evaluate", "train",
+    "errors", "files", "ranks", "recipe", "runs", "devices", "fingerprint", "data", "models", "objectives", "evaluate", "train",
     "assess", "teaching", "report", "compare", "pipeline", "sweep", "cli",
 )  # fmt: skip
 LEAVES = ("teachers", "students")
-TORCH_FREE = ("errors", "files", "recipe", "runs", "cli")
+TORCH_FREE = ("errors", "files", "ranks", "recipe", "runs", "cli")
 
 
 def _room(path: Path) -> str:

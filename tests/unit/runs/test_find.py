@@ -20,6 +20,7 @@ from distill.runs import create_run, list_damaged, list_runs, open_run
 def make(runs_dir: Path, name: str, status: str = "finished", role: str = "student"):
     folder = create_run(runs_dir, name)
     folder.write_info(status=status, role=role)
+    folder.write_recipe(tiny_recipe(role))
     return folder
 
 
@@ -207,6 +208,17 @@ def test_a_run_killed_before_it_wrote_anything_is_no_run(runs, monkeypatch):
     assert open_run("a", runs_dir=runs, finished=False) == good
     assert list_runs(runs) == [good]
     assert list_damaged(runs) == []
+
+
+def test_a_run_killed_before_its_recipe_was_written_never_began(runs):
+    folder = make(runs, "a", "running")
+    (folder.path / "recipe.yaml").unlink()
+    with pytest.raises(RunError, match="stopped before it began"):
+        open_run("a/001", runs_dir=runs, finished=False)
+    with folder.lock():
+        assert not folder.never_began()
+    folder.write_info(status="finished")
+    assert open_run("a", runs_dir=runs) == folder
 
 
 @pytest.mark.parametrize(("role", "verb"), [("baseline", "student"), ("teacher", "teacher-finetune")])

@@ -44,7 +44,7 @@ def test_a_restored_tally_goes_on() -> None:
     labels = torch.zeros(3, dtype=torch.int64)
     one, two = Tally(CPU), Tally(CPU)
     one.add(_result(1 / 3, 0.1), torch.eye(3), labels, step=0)
-    two.load_state_dict(one.state_dict())
+    two.add_state(one.state_dict())
     for tally in (one, two):
         tally.add(_result(0.7, 0.2), torch.eye(3), labels, step=1)
         tally.check_finite(epoch=0, lr=0.1)

@@ -1,0 +1,119 @@
+"""distill, through the job and the loop that ``distill student`` runs, with what ``auto`` picks for the device."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from benchmarks.peers.setting import CLASSES, MEAN, STD, Setting
+from distill.data.datasets import Dataset
+from distill.data.images import Split
+from distill.data.splits import Splits
+from distill.devices import fabric_precision, keep_freed_memory
+from distill.fingerprint import state_sha256
+from distill.models import Normalize
+from distill.pipeline.context import Context, Options, resolve_auto
+from distill.pipeline.source import Source
+from distill.pipeline.worker import build_job
+from distill.recipe import Recipe
+from distill.runs import RunFolder
+from distill.teaching.bank import Bank, BankInfo
+from distill.teaching.build import bank_key, build_bank
+from distill.teaching.live import LiveTeacher
+from distill.teaching.objective import TeacherSource
+from distill.teaching.stored import StoredTeacher
+from distill.train.events import EpochDone, Event
+from distill.train.loop import fit
+from distill.train.trained import Trained
+
+__all__ = ["BankBuild", "Ours"]
+
+
+@dataclass(frozen=True)
+class BankBuild:
+    """What storing one view of every image took."""
+
+    images: int
+    cpu_s: float
+    wall_s: float
+
+
+class Ours:
+    """A student that distill trains, its teacher asked live or read from a bank that is built first."""
+
+    def __init__(self, setting: Setting, *, logits: str) -> None:
+        self.setting = setting
+        self.device = torch.device(setting.device)
+        self.splits = _splits(setting)
+        self.recipe, self.choices = self._resolved()
+        self.teacher = self._trained()
+        self.bank: Bank | None = None
+        if logits == "live":
+            self.source: TeacherSource = LiveTeacher(self.teacher, logits_dtype=self.recipe.teacher.logits_dtype)
+
+    def _resolved(self) -> tuple[Recipe, dict[str, Any]]:
+        return resolve_auto(self.setting.recipe, self.device, self.splits, Options())
+
+    def _trained(self) -> Trained:
+        module = self.setting.build_teacher()
+        return Trained(
+            run=RunFolder(Path("teacher")),
+            recipe=self.setting.teacher_recipe,
+            module=module.to(self.device, memory_format=torch.channels_last),
+            normalize=Normalize(MEAN, STD, input_size=32),
+            classes=self.splits.dataset.classes,
+            sha256=state_sha256(module.state_dict()),
+            device=self.device,
+            precision=self.recipe.train.precision,
+        )
+
+    def build_bank(self, folder: Path) -> Iterator[Event]:
+        """Ask about one view of all images and store it, as ``distill cache build`` does; then teach from it.
+
+        What that command measures of a teacher besides (accuracy, latency) does not grow with the views: it is left out.
+        """
+        key = bank_key(self.teacher, self.splits, self.recipe)
+        info = BankInfo(key=key, images=len(self.splits.train), classes=self.teacher.classes)
+        bank = Bank.create(folder, info)
+        bank.set_teacher({"name": "teacher"}, np.zeros((1, CLASSES), dtype=np.float32))
+        yield from build_bank(self.teacher, self.splits, self.recipe, views=1, path=folder)
+        self.source = StoredTeacher(Bank.open(folder), device=self.device, views=1)
+
+    def epochs(self) -> Iterator[float]:
+        """Train; each epoch hands over its mean loss when it ends."""
+        with tempfile.TemporaryDirectory() as folder:
+            fabric = Fabric(
+                accelerator=self.device.type, devices=1, precision=fabric_precision(self.recipe.train.precision)
+            )
+            context = Context(self.recipe, Options(), self.device, params=0, splits=self.splits)
+            source = Source(self.source, {"run": "teacher"})
+            job = build_job(fabric, context, self.splits, source, path=Path(folder), saves=False)
+            job.module.load_state_dict(self.setting.build_student().state_dict())
+            for event in fit(job, fabric):
+                if isinstance(event, EpochDone):
+                    yield event.metrics["train_loss"]
+
+    def teacher_is_unchanged(self) -> bool:
+        """Whether its weights and buffers still are what they were."""
+        return state_sha256(self.teacher.module.state_dict()) == self.teacher.sha256
+
+
+def _splits(setting: Setting) -> Splits:
+    planes = np.ascontiguousarray(setting.pixels.transpose(0, 3, 1, 2))
+    train = Split(planes, setting.labels)
+    few = Split(planes[:1], setting.labels[:1])
+    classes = tuple(f"class {number}" for number in range(CLASSES))
+    data = Dataset("cifar10", classes, train, None, few, "", mean=MEAN, std=STD)
+    return Splits(data, train, None, few, "benchmark", np.arange(len(train)))
+
+
+def prepare_process(device: str) -> None:
+    """What a run of distill does to its process."""
+    keep_freed_memory(torch.device(device))

@@ -1,0 +1,74 @@
+"""Measure a finished run: on the test set, or on what picked its checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from distill.assess import assess
+from distill.devices import resolve_device, set_threads
+from distill.errors import RunError
+from distill.evaluate.metrics import EvalResult
+from distill.pipeline.context import Options
+from distill.report.rows import Evaluation
+from distill.runs import RunFolder, open_run
+from distill.train.events import Note
+
+__all__ = ["evaluate_run"]
+
+
+def evaluate_run(
+    reference: str | Path,
+    *,
+    split: str = "test",
+    again: bool = False,
+    plots: bool = True,
+    options: Options | None = None,
+) -> Evaluation:
+    """Accuracy, precision, recall and F1 by class, calibration and confusion of a run's best checkpoint.
+
+    What it finds is kept in the run's ``evaluation/``; figures on the test set enter its ``result.json`` too.
+
+    Args:
+        split: ``test`` or ``val``.
+        again: Ask the network even where the answers are stored.
+        plots: Draw the confusion matrix and the classes into ``evaluation/``.
+    """
+    options = options or Options()
+    if options.threads is not None:
+        set_threads(options.threads)
+    run = open_run(reference, runs_dir=options.runs_dir)
+    options.tell(Note(f"measuring {run.path} on its {'test set' if split == 'test' else 'validation images'}"))
+    found = assess(run, split=split, device=resolve_device(options.device), again=again)
+    if split == "test":
+        _keep(run, found.result)
+    files = _draw(run, split, found.result) if plots else ()
+    return Evaluation(found.run, found.split, found.result, files)
+
+
+def _keep(run: RunFolder, result: EvalResult) -> None:
+    """Add the test metrics to result.json, where there is one to add them to."""
+    metrics: dict[str, Any] = {
+        "test_top1": result.top1,
+        "test_top5": result.top5,
+        "test_macro_f1": result.macro_f1,
+        "test_nll": result.nll,
+        "test_ece": result.ece,
+    }
+    try:
+        before = run.result()
+    except RunError:  # the measuring is not to fail over a file that it does not need
+        return
+    if before | metrics != before:
+        run.write_result(before | metrics)
+
+
+def _draw(run: RunFolder, split: str, result: EvalResult) -> tuple[str, ...]:
+    from distill.report.plots import plot_classes, plot_confusion
+
+    folder = run.path / "evaluation"
+    labels = [each.label for each in result.per_class]
+    return (
+        str(plot_confusion(result.confusion, labels, folder / f"confusion_{split}.svg")),
+        str(plot_classes(result.per_class, folder / f"classes_{split}.svg")),
+    )

@@ -1,0 +1,219 @@
+"""Classify pictures that no data set holds: files, and folders of files."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.data.decode import BadImageError, decode_image, strict_pillow
+from distill.data.decode_pool import read_picture
+from distill.data.layout import IMAGE_SUFFIXES, is_hidden
+from distill.devices import resolve_device, set_threads
+from distill.errors import DataError, RunError, UsageError
+from distill.pipeline.context import Options
+from distill.report.rows import Guess, Prediction
+from distill.runs import open_run
+from distill.teaching.live import ask
+from distill.train.events import StageProgress
+from distill.train.trained import Trained, load_trained
+
+__all__ = ["BadFile", "Predictions", "find_pictures", "predict"]
+
+_BATCH = 256
+_THREADS = 4
+_STAGE = "predicting"
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """A file that is no picture, and why."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a network says of the pictures, in their order, and which files it could not be shown."""
+
+    rows: tuple[Prediction, ...]
+    bad: tuple[BadFile, ...] = ()
+
+    def require_all(self) -> None:
+        """Raise where there were bad files.
+
+        Raises:
+            DataError: Names every one of them.
+        """
+        if self.bad:
+            lines = [f"{bad.file}: {bad.reason}" for bad in self.bad]
+            count = f"{len(lines)} of {len(lines) + len(self.rows)} files could not be used"
+            raise DataError("\n".join([count, *lines]), hint="pictures are PNG, JPEG, WebP or BMP")
+
+
+def predict(
+    reference: str | Path,
+    paths: Sequence[str | Path],
+    *,
+    top: int = 5,
+    teacher: str | Path | None = None,
+    leave_out: Path | None = None,
+    options: Options | None = None,
+) -> Predictions:
+    """The most probable classes of each picture, decoded as a data set's would be at the run's ``data.image_size``.
+
+    Args:
+        paths: Pictures, and folders of pictures, searched to any depth.
+        top: How many classes a picture; at most as many as there are.
+        teacher: A run that is asked too.
+        leave_out: A file in those folders that is no input: the picture of an earlier call's results.
+
+    Raises:
+        DataError: There is not one file to look at.
+        UsageError: The teacher knows other classes.
+    """
+    options = options or Options()
+    if options.threads is not None:
+        set_threads(options.threads)
+    files = find_pictures(paths, leave_out=leave_out)
+    student = _load(reference, options)
+    other = None if teacher is None else _load(teacher, options)
+    if other is not None and other.classes != student.classes:
+        raise UsageError(
+            f"{other.run.path} and {student.run.path} know different classes",
+            hint="a teacher and its student share a data set",
+        )
+    rows: list[Prediction] = []
+    bad: list[BadFile] = []
+    sizes = [model.recipe.data.image_size for model in (student, other) if model is not None]
+    for done, (names, pixels, failed) in enumerate(_decoded(files, sizes), start=1):
+        bad += failed
+        if names:
+            rows += _classified(names, pixels, student, other, top=top)
+        options.tell(StageProgress(_STAGE, min(done * _BATCH, len(files)), len(files)))
+    return Predictions(tuple(rows), tuple(bad))
+
+
+def _load(reference: str | Path, options: Options) -> Trained:
+    return load_trained(open_run(reference, runs_dir=options.runs_dir), device=resolve_device(options.device))
+
+
+# Files
+
+
+def find_pictures(paths: Sequence[str | Path], *, leave_out: Path | None = None) -> list[str]:
+    """The files named, and the pictures (by their names) below the folders named, each once, in order.
+
+    Hidden files are passed over, links are followed, and no folder is entered twice.
+
+    Raises:
+        DataError: A path does not exist, or there is nothing to look at.
+    """
+    missing = [str(path) for path in paths if not os.path.lexists(path)]
+    if missing:
+        lines = [f"{path} does not exist" for path in missing]
+        raise DataError("\n".join(lines), hint="name pictures, or folders of them")
+    found: dict[str, None] = {}
+    entered: set[tuple[int, int]] = set()
+    for path in map(str, paths):
+        found |= dict.fromkeys(_below(path, entered) if os.path.isdir(path) else [path])
+    kept = [file for file in found if leave_out is None or not _is_same(file, leave_out)]
+    if not kept:
+        raise DataError(f"no picture in {', '.join(map(str, paths))}", hint=f"looked for {', '.join(IMAGE_SUFFIXES)}")
+    return kept
+
+
+def _below(folder: str, entered: set[tuple[int, int]]) -> Iterator[str]:
+    for where, folders, files in os.walk(folder, followlinks=True, onerror=_cannot_list):
+        status = os.stat(where)
+        if (status.st_dev, status.st_ino) in entered:  # a link that leads back up
+            folders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        yield from (
+            os.path.join(where, name)
+            for name in sorted(files)
+            if name.lower().endswith(IMAGE_SUFFIXES) and not is_hidden(name)
+        )
+
+
+def _cannot_list(error: OSError) -> None:
+    raise DataError(f"cannot list {error.filename}: {error.strerror}") from error
+
+
+def _is_same(file: str, other: Path) -> bool:
+    return os.path.abspath(file) == os.path.abspath(other)
+
+
+_Decoded = dict[int, np.ndarray] | BadFile
+
+
+def _decoded(
+    files: Sequence[str], sizes: Sequence[int]
+) -> Iterator[tuple[list[str], dict[int, np.ndarray], list[BadFile]]]:
+    """Batch by batch: the good files' names, their pixels ``(B, 3, S, S)`` by size S, and the bad files."""
+    batches = [files[at : at + _BATCH] for at in range(0, len(files), _BATCH)]
+    with strict_pillow(), ThreadPoolExecutor(_THREADS) as pool:
+        ahead: deque[list] = deque()
+        for batch in [*batches, None]:
+            if batch is not None:
+                ahead.append([(file, pool.submit(_decode, file, tuple(set(sizes)))) for file in batch])
+            if batch is None or len(ahead) > 1:
+                yield _collected(ahead.popleft())
+
+
+def _collected(waiting: list) -> tuple[list[str], dict[int, np.ndarray], list[BadFile]]:
+    results = [(file, future.result()) for file, future in waiting]
+    bad = [found for _, found in results if isinstance(found, BadFile)]
+    good = [(file, found) for file, found in results if not isinstance(found, BadFile)]
+    sizes = good[0][1] if good else {}
+    return [file for file, _ in good], {size: np.stack([found[size] for _, found in good]) for size in sizes}, bad
+
+
+def _decode(file: str, sizes: tuple[int, ...]) -> _Decoded:
+    try:
+        content = read_picture(Path(file))
+        return {size: decode_image(content, size) for size in sizes}
+    except BadImageError as error:
+        return BadFile(file, str(error))
+    except OSError as error:
+        return BadFile(file, f"cannot be read: {error.strerror or error}")
+
+
+# Answers
+
+
+def _classified(
+    files: Sequence[str], pixels: dict[int, np.ndarray], student: Trained, teacher: Trained | None, *, top: int
+) -> Iterator[Prediction]:
+    ours = _top(student, pixels, top)
+    theirs = [None] * len(files) if teacher is None else [guesses[0] for guesses in _top(teacher, pixels, 1)]
+    for file, guesses, other in zip(files, ours, theirs, strict=True):
+        folder = os.path.basename(os.path.dirname(os.path.abspath(file)))
+        yield Prediction(file, guesses, folder if folder in student.classes else None, other)
+
+
+def _top(model: Trained, pixels: dict[int, np.ndarray], top: int) -> list[tuple[Guess, ...]]:
+    images = torch.from_numpy(pixels[model.recipe.data.image_size]).to(model.device)
+    values, places = _probabilities(model, images).sort(dim=1, descending=True, stable=True)
+    return [
+        tuple(Guess(model.classes[place], value) for value, place in zip(row[:top], order[:top], strict=True))
+        for row, order in zip(values.tolist(), places.tolist(), strict=True)
+    ]
+
+
+def _probabilities(model: Trained, images: Tensor) -> Tensor:
+    # asked as a bank asks: what a picture is taken for does not depend on the pictures beside it
+    logits = ask(model, images).cpu().double()
+    if not bool(logits.isfinite().all()):
+        raise RunError(f"the logits of {model.run.path} are NaN or infinite", hint="its training diverged")
+    return logits.softmax(dim=1)

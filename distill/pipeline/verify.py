@@ -1,0 +1,230 @@
+"""Is a bank what its teacher answered? Every file is read, and the teacher is asked again for some images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.data.batches import Loader
+from distill.data.plan import view_checksum
+from distill.data.splits import Splits, load_splits
+from distill.devices import resolve_device, set_threads
+from distill.errors import DistillError, UsageError
+from distill.pipeline.banks import describe_bank, find_banks
+from distill.pipeline.context import Options, tell_progress
+from distill.recipe.schema import AugmentSpec, DataSpec
+from distill.report.rows import BankRow
+from distill.runs import RunFolder, open_run
+from distill.teaching.bank import Bank, chunk_bounds, chunk_name
+from distill.teaching.build import planned_view
+from distill.teaching.live import ask, round_logits
+from distill.train.events import Note, StageProgress
+from distill.train.trained import Trained, load_trained
+
+__all__ = ["verify_caches"]
+
+# How far an answer may lie from the stored one, as a share of the largest logit, where another device, library or
+# number of threads computes it. On the machine that built the bank the difference on a CPU is 0.
+_TOLERANCE = {"fp32": 0.01, "bf16": 0.1, "fp16": 0.05}
+
+
+def verify_caches(
+    references: Sequence[str | Path] = (),
+    *,
+    images: int = 64,
+    teacher: str | None = None,
+    repair: bool = False,
+    options: Options | None = None,
+) -> tuple[BankRow, ...]:
+    """Compare every checksum, then ask the teacher again where it is here, for random images in random views.
+
+    Args:
+        images: How many stored answers to ask for again; 0 asks for none.
+        teacher: The run of the banks' teacher, where they have left its run folder.
+        repair: Drop what is damaged, and the views after it, so that the next build makes it again.
+
+    Raises:
+        UsageError: ``teacher`` is not the one that a bank was asked of.
+    """
+    options = options or Options()
+    if options.threads is not None:
+        set_threads(options.threads)
+    examiner = _Examiner(options, images=images, teacher=teacher)
+    rows = []
+    for path in find_banks(references, runs_dir=options.runs_dir):
+        row = examiner.examine(path)
+        rows.append(_repaired(row) if repair and row.damaged else row)
+    return tuple(rows)
+
+
+def _repaired(row: BankRow) -> BankRow:
+    bank = Bank.read(Path(row.path))
+    with bank.writing():
+        bank.drop(row.damaged)
+    kept = f"repaired: {bank.info.views} of {row.views} views are left"
+    return replace(describe_bank(bank.path), damaged=row.damaged, status=kept)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Stored answers and new ones.
+
+    Shapes:
+        rows, index: ``(B,)`` int64 view and image; stored, asked: ``(B, C)`` float32.
+    """
+
+    rows: np.ndarray
+    index: np.ndarray
+    stored: Tensor
+    asked: Tensor
+
+
+class _Examiner:
+    """Looks at one bank after the other; banks of one teacher share its weights and its data."""
+
+    def __init__(self, options: Options, *, images: int, teacher: str | None) -> None:
+        self._options, self._images, self._teacher = options, images, teacher
+        self._load = cache(self._load_teacher)
+        self._splits = cache(lambda spec: load_splits(spec, tell_progress(options)))
+
+    def examine(self, path: Path) -> BankRow:
+        """A bank's row, with what was found."""
+        row = describe_bank(path)
+        try:
+            bank = Bank.read(path)
+        except DistillError:
+            return row
+        damaged = bank.damaged_files(lambda done, total: self._tell_progress(f"reading {path.name}", done, total))
+        if damaged:
+            return replace(row, damaged=tuple(damaged), status=f"damaged: {_several(damaged)}")
+        if self._images == 0 or bank.info.views == 0:
+            return row
+        return self._asked(bank, row)
+
+    def _tell_progress(self, stage: str, done: int, total: int) -> None:
+        self._options.tell(StageProgress(stage, done, total))
+
+    def _asked(self, bank: Bank, row: BankRow) -> BankRow:
+        try:
+            trained, splits = self._teacher_of(bank), self._data_of(bank)
+        except _NotHere as reason:
+            self._options.tell(Note(f"{bank.path}: the teacher was not asked again: {reason}", "warning"))
+            return row
+        augment = _augment_of(bank)
+        chosen = _choose(bank, self._images)
+        if strange := [r for r in np.unique(chosen[0]).tolist() if not _plans_agree(bank, augment, splits, r)]:
+            damaged = _files_of(bank, strange)
+            return replace(row, damaged=damaged, status="damaged: its views are not the ones planned today")
+        sample = _ask_again(bank, trained, splits, augment, chosen)
+        difference = (sample.stored - sample.asked).abs().nan_to_num(nan=torch.inf)
+        row = replace(row, asked=len(sample.rows), max_difference=difference.max().item())
+        limit = _TOLERANCE[bank.info.key.precision] * max(sample.asked.abs().max().item(), 1.0)
+        wrong = (difference.amax(1) > limit).numpy()
+        if not wrong.any():
+            return row
+        places = [f"view {r} image {i}" for r, i in zip(sample.rows[wrong], sample.index[wrong], strict=True)]
+        damaged = _files_of(bank, sample.rows[wrong].tolist(), sample.index[wrong].tolist())
+        return replace(row, damaged=damaged, status=f"damaged: not what the teacher answers: {_several(places)}")
+
+    # What is needed to ask
+
+    def _teacher_of(self, bank: Bank) -> Trained:
+        home = bank.path.absolute().parent.parent
+        if self._teacher is not None:
+            run = open_run(self._teacher, runs_dir=self._options.runs_dir)
+        elif (home / "run.json").is_file():
+            run = RunFolder(home)
+        else:
+            raise _NotHere("its run is not here; name it: --teacher RUN")
+        try:
+            trained = self._load(run.path, bank.info.key.precision)
+        except DistillError as error:
+            raise _NotHere(error.message) from error
+        if trained.sha256 == bank.info.key.teacher:
+            return trained
+        if self._teacher is not None:
+            raise UsageError(
+                f"{run.path} is not the teacher of {bank.path}: its weights are others", hint="leave out --teacher"
+            )
+        raise _NotHere(f"the weights of {run.path} are not those that answered; students will build a new bank")
+
+    def _load_teacher(self, path: Path, precision: str) -> Trained:
+        device = resolve_device(self._options.device)
+        # What a CPU can only emulate is computed in full there; the tolerance covers the difference.
+        return load_trained(RunFolder(path), device=device, precision="fp32" if device.type == "cpu" else precision)
+
+    def _data_of(self, bank: Bank) -> Splits:
+        try:
+            splits = self._splits(DataSpec.model_validate_json(json.dumps(bank.info.data)))
+        except (DistillError, ValueError) as error:
+            reason = error.message if isinstance(error, DistillError) else "the bank does not say where its images are"
+            raise _NotHere(reason) from error
+        if splits.fingerprint != bank.info.key.data:
+            raise _NotHere(f"the images in {bank.info.data.get('root')} are not those that it was asked about")
+        return splits
+
+
+class _NotHere(Exception):
+    """Why a teacher cannot be asked again."""
+
+
+def _augment_of(bank: Bank) -> AugmentSpec:
+    """The augmentation that a bank's key describes."""
+    key = bank.info.key
+    spec = {name: value for name, value in key.augment.items() if name != "tabulated"}
+    views = "all" if key.augment.get("tabulated") else None
+    return AugmentSpec.model_validate_json(json.dumps(spec | {"views": views, "view_seed": key.view_seed or 0}))
+
+
+def _choose(bank: Bank, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random stored answers, each once: int64 views and images, by view."""
+    total = bank.info.views * bank.info.images
+    picked = np.sort(np.random.default_rng().choice(total, size=min(count, total), replace=False))
+    return picked // bank.info.images, picked % bank.info.images
+
+
+def _plans_agree(bank: Bank, augment: AugmentSpec, splits: Splits, row: int) -> bool:
+    view = planned_view(augment, n=len(splits.train), image_size=bank.info.key.image_size, row=row)
+    return view_checksum(view) == bank.info.plans[row]
+
+
+def _ask_again(
+    bank: Bank, trained: Trained, splits: Splits, augment: AugmentSpec, chosen: tuple[np.ndarray, np.ndarray]
+) -> _Sample:
+    """Ask about a few images of many views at once: who asks view by view fills most of a batch with padding."""
+    loader = Loader(splits.train, device=trained.device, fill=splits.fill)
+    rows, index = chosen
+    pixels, stored = [], []
+    for row in np.unique(rows).tolist():
+        here = index[rows == row]
+        view = planned_view(augment, n=len(splits.train), image_size=bank.info.key.image_size, row=row)
+        same_view = np.full(len(loader), row, dtype=np.int64)
+        pixels += [batch.images for batch in loader.augmented(here, view, same_view, len(here), keep_all=True)]
+        stored.append(torch.from_numpy(bank.view(row)[here].astype(np.float32)))
+    pieces = torch.cat(pixels).split(512)
+    asked = torch.cat([round_logits(ask(trained, piece), bank.info.key.dtype).cpu() for piece in pieces])
+    return _Sample(rows, index, torch.cat(stored), asked)
+
+
+def _files_of(bank: Bank, rows: Sequence[int], index: Sequence[int] | None = None) -> tuple[str, ...]:
+    """The files that hold these answers; without ``index``, all files of these views."""
+    bounds = chunk_bounds(bank.info)
+    if index is None:
+        names = [chunk_name(row, part) for row in rows for part in range(len(bounds))]
+    else:
+        ends = [end for _, end in bounds]
+        parts = np.searchsorted(ends, index, side="right").tolist()
+        names = [chunk_name(row, part) for row, part in zip(rows, parts, strict=True)]
+    return tuple(dict.fromkeys(names))
+
+
+def _several(names: Sequence[str], most: int = 3) -> str:
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"

@@ -1,0 +1,41 @@
+"""Every picture of a run again, from the numbers in its folder; no model, no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+from distill.errors import RunError
+from distill.files import read_json
+from distill.report.plots import plot_classes, plot_confusion, plot_run
+from distill.runs import RunFolder
+
+__all__ = ["redraw"]
+
+
+def redraw(run: RunFolder) -> list[Path]:
+    """Draw a run's curves and, where it was evaluated, its confusion matrix and classes.
+
+    Raises:
+        RunError: The numbers are damaged.
+    """
+    files = plot_run(run.metrics(), run.plots)
+    for split in ("val", "test"):
+        source = run.path / "evaluation" / f"{split}.json"
+        if source.is_file():
+            files += _evaluation(source, split)
+    return files
+
+
+def _evaluation(source: Path, split: str) -> list[Path]:
+    hint = f"measure it again: distill evaluate {source.parent.parent} --split {split} --again"
+    try:
+        result = read_json(source, hint=hint)["result"]
+        classes = [SimpleNamespace(**entry) for entry in result["per_class"]]
+        labels, confusion = [each.label for each in classes], result["confusion"]
+        return [
+            plot_confusion(confusion, labels, source.parent / f"confusion_{split}.svg"),
+            plot_classes(classes, source.parent / f"classes_{split}.svg"),
+        ]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise RunError(f"{source}: damaged: {error}", hint=hint) from error

@@ -1,0 +1,236 @@
+"""A sweep's trials as rows, as a table and as JSON. Accuracies are fractions, of validation images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from distill.report.layout import Column, stacked
+from distill.report.text import MISSING, count, duration, percent, plain
+
+__all__ = ["BestTrial", "GroupRow", "SweepReport", "TrialRow", "shown_value", "sweep_table"]
+
+_MOST_ROWS = 40
+_BAR_CELLS = 24
+
+TrialStatus = Literal["finished", "pruned", "failed", "running", "interrupted", "waiting"]
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One trial.
+
+    Attributes:
+        number: From 0, in the order of the grid, or as Optuna numbers it.
+        params: The swept keys and their values.
+        seed: The training seed, where a grid repeats seeds.
+        val_top1: Of its best epoch; of a pruned one the best so far.
+        seconds: Of training.
+        run: Its run folder, where that is on this machine.
+        error: Why it failed.
+    """
+
+    number: int
+    params: Mapping[str, Any]
+    status: TrialStatus
+    seed: int | None = None
+    val_top1: float | None = None
+    epochs: int | None = None
+    seconds: float | None = None
+    run: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """One combination of a grid over its seeds: mean and sample standard deviation of the finished ones."""
+
+    params: Mapping[str, Any]
+    seeds: int
+    val_top1: float | None
+    val_top1_std: float | None
+    seconds: float | None
+    runs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BestTrial:
+    """What the sweep found.
+
+    Attributes:
+        val_top1: Over seeds, the mean.
+        recipe: A file that ``distill student`` or ``distill teacher-finetune`` takes.
+        run: Its run; of several seeds the best one.
+    """
+
+    params: Mapping[str, Any]
+    val_top1: float
+    val_top1_std: float | None
+    seeds: int
+    trial: int
+    run: str | None
+    recipe: str
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """All a sweep came to.
+
+    Attributes:
+        kind: ``grid`` or ``search``.
+        groups: Means over seeds; none where each combination has one run.
+        importances: Share of the differences in accuracy that each key explains; None where too little is known.
+        importance_method: ``main effects`` (of a full grid) or ``fANOVA``.
+        storage: Of a search, where the study lives; without a password.
+    """
+
+    name: str
+    kind: Literal["grid", "search"]
+    folder: str
+    trials: tuple[TrialRow, ...]
+    groups: tuple[GroupRow, ...] = ()
+    best: BestTrial | None = None
+    importances: Mapping[str, float] | None = None
+    importance_method: str | None = None
+    plot: str | None = None
+    storage: str | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that ``distill sweep --json`` prints."""
+        return asdict(self)
+
+
+def sweep_table(report: SweepReport, width: int) -> RenderableType:
+    """Means over seeds where there are some, the trials, best first, what mattered, and where everything is."""
+    parts: list[RenderableType] = []
+    if report.groups:
+        parts += [_groups_table(report, width), Text()]
+    parts += [_trials_table(report, width), Text()]
+    if report.importances:
+        parts += [_importances(report), Text()]
+    return Group(*parts, *_ending(report))
+
+
+def _groups_table(report: SweepReport, width: int) -> RenderableType:
+    ranked = sorted(report.groups, key=lambda row: -1.0 if row.val_top1 is None else row.val_top1, reverse=True)
+    rows = ranked[:_MOST_ROWS]
+    rank = Column("mean", [str(place) for place in range(1, len(rows) + 1)], style="bold")
+    columns = [
+        rank,
+        *_param_columns([row.params for row in rows]),
+        Column("val top-1, %\nmean ± std", [_mean(row) for row in rows]),
+        Column("n", [count(row.seeds) for row in rows]),
+        Column("time\na run", [duration(row.seconds) for row in rows]),
+    ]
+    table = stacked(columns, width, row_styles=_first_green(len(rows), report))
+    return Group(table, *_left_out(len(ranked), report))
+
+
+def _mean(row: GroupRow) -> str:
+    spread = "" if row.val_top1_std is None else f" ± {percent(row.val_top1_std)}"
+    return f"{percent(row.val_top1)}{spread}"
+
+
+def _trials_table(report: SweepReport, width: int) -> RenderableType:
+    ranked = sorted(report.trials, key=_rank)
+    rows = ranked[:_MOST_ROWS]
+    columns = [
+        Column("trial", [str(row.number) for row in rows], style="bold"),
+        *_param_columns([row.params for row in rows]),
+        Column("seed", [MISSING if row.seed is None else str(row.seed) for row in rows]),
+        Column("val top-1\n%", [percent(row.val_top1) for row in rows]),
+        Column("epochs", [count(row.epochs) for row in rows]),
+        Column("time", [duration(row.seconds) for row in rows]),
+        Column("status", [_status(row) for row in rows], words=True),
+        Column("run", [row.run or "" for row in rows], words=True),
+    ]
+    if all(row.status == "finished" for row in report.trials):
+        columns = [column for column in columns if column.head != "status"]
+    styles = [_row_style(row, report) for row in rows]
+    failed = [row for row in report.trials if row.error]
+    errors = [Text(f"trial {row.number} failed: {plain(row.error)}", style="yellow") for row in failed[:5]]
+    return Group(stacked(columns, width, row_styles=styles), *_left_out(len(ranked), report), *errors)
+
+
+def _status(row: TrialRow) -> str:
+    return "" if row.status == "finished" else row.status
+
+
+def _rank(row: TrialRow) -> tuple[int, float, int]:
+    group = {"finished": 0, "pruned": 1}.get(row.status, 2)
+    return group, -(row.val_top1 if row.val_top1 is not None else -1.0), row.number
+
+
+def _row_style(row: TrialRow, report: SweepReport) -> str:
+    if report.best is not None and row.number == report.best.trial:
+        return "green"
+    return "" if row.status == "finished" else "dim"
+
+
+def _first_green(rows: int, report: SweepReport) -> list[str]:
+    return ["green" if place == 0 and report.best is not None else "" for place in range(rows)]
+
+
+def _left_out(rows: int, report: SweepReport) -> list[Text]:
+    if rows <= _MOST_ROWS:
+        return []
+    return [Text(f"and {rows - _MOST_ROWS:,} more: {plain(Path(report.folder) / 'result.json')}", style="dim")]
+
+
+def _param_columns(params: Sequence[Mapping[str, Any]]) -> list[Column]:
+    keys = list(dict.fromkeys(key for each in params for key in each))
+    columns = []
+    for key in keys:
+        cells = [shown_value(each[key]) if key in each else MISSING for each in params]
+        numbers = all(isinstance(each.get(key), int | float) and not isinstance(each.get(key), bool) for each in params)
+        columns.append(Column(key, cells, words=not numbers))
+    return columns
+
+
+def shown_value(value: Any) -> str:
+    """A swept value: numbers to four digits, the rest as YAML has it.
+
+    >>> [shown_value(v) for v in (0.0123456, 1e-5, 128, [2, 2], None, True, {"kind": "cosine"})]
+    ['0.01235', '1e-05', '128', '[2, 2]', 'null', 'true', '{kind: cosine}']
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {shown_value(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(shown_value(each) for each in value) + "]"
+    return str(value)
+
+
+def _importances(report: SweepReport) -> RenderableType:
+    assert report.importances
+    ranked = sorted(report.importances.items(), key=lambda item: -item[1])
+    name_width = max(len(plain(key)) for key, _ in ranked)
+    lines = [Text(f"importance ({report.importance_method})", style="bold")]
+    for key, share in ranked:
+        bar = "█" * round(_BAR_CELLS * share)
+        lines.append(Text.assemble(f"  {plain(key):<{name_width}}  {100 * share:>5.1f} %  ", (bar, "cyan")))
+    return Group(*lines)
+
+
+def _ending(report: SweepReport) -> list[RenderableType]:
+    lines: list[RenderableType] = []
+    if report.groups and any(row.val_top1_std is not None for row in report.groups):
+        lines.append(Text("±: sample standard deviation over n seeds", style="dim"))
+    if report.best is not None:
+        lines.append(Text(f"best recipe: {plain(report.best.recipe)}"))
+    if report.plot is not None:
+        lines.append(Text(f"plot: {plain(report.plot)}"))
+    if report.storage is not None:
+        lines.append(Text(f"study: {plain(report.name)} in {plain(report.storage)}", style="dim"))
+    return lines + [Text(f"note: {plain(note)}", style="yellow") for note in report.notes]

@@ -1,0 +1,190 @@
+"""A sweep's folder, ``sweeps/<name>``: sweep.json, trials.json, study.db, best.yaml, result.json, trials.svg."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from distill.errors import RunError, UsageError
+from distill.files import read_json, write_json
+from distill.runs import Lock
+from distill.sweep.plan import Base
+from distill.sweep.space import parse_grid, parse_search
+
+__all__ = ["Definition", "SweepFolder", "check_name", "check_same", "find_sweep", "redacted", "sweeps_dir"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_OTHER = "give this sweep a name of its own: --name NAME"
+
+
+def sweeps_dir(runs_dir: Path) -> Path:
+    """The folder of all sweeps: beside that of all runs."""
+    return runs_dir.parent / "sweeps"
+
+
+def redacted(text: str) -> str:
+    """A URL without its password; any other text as it is.
+
+    >>> redacted("postgresql://me:secret@host/db")
+    'postgresql://me:***@host/db'
+    """
+    try:
+        parts = urlsplit(text)
+        if "://" not in text or parts.password is None:
+            return text
+    except ValueError:
+        return text
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}"))
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a sweep was asked to do, as sweep.json keeps it.
+
+    Attributes:
+        recipe: The recipe as written, overrides applied, defaults left open.
+        source: What messages call that recipe.
+        worker: Which of several machines on one study this folder belongs to.
+        teachers: Which run folder each name of a teacher meant when the sweep began.
+        runs: The folder of all runs, from the sweep's folder.
+    """
+
+    source: str
+    recipe: dict[str, Any]
+    grid: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+    trials: int | None = None
+    seeds: int = 1
+    storage: str | None = None
+    prune: bool = True
+    teacher: str | None = None
+    device: str | None = None
+    threads: int | None = None
+    worker: str = field(default_factory=lambda: secrets.token_hex(8))
+    teachers: dict[str, str] = field(default_factory=dict)
+    runs: str = "../../runs"
+
+    @property
+    def base(self) -> Base:
+        """The recipe that trials change."""
+        return Base(self.recipe, self.source)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must agree for two sweeps to be one: the recipe, wherever its data lies, and what is searched."""
+        recipe = self.base.recipe
+        data = recipe.data.model_copy(update={"root": ""})
+        tree = recipe.model_copy(update={"data": data, "teacher": None}).model_dump(mode="json")
+        keys = ",".join(sorted(axis.key for axis in parse_grid(self.grid)))
+        search = "; ".join(sorted(map(repr, parse_search(self.search))))
+        return _flat(tree) | {"--grid": keys, "--search": search}
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any], *, source: Path) -> Definition:
+        """Read sweep.json.
+
+        Raises:
+            RunError: It is damaged.
+        """
+        known = {item.name: tree[item.name] for item in fields(cls) if item.name in tree}
+        try:
+            lists = {key: tuple(known[key]) for key in ("grid", "search")}
+            found = cls(**(known | lists))
+            assert isinstance(found.recipe, dict)
+            assert isinstance(found.teachers, dict)
+        except (KeyError, TypeError, AssertionError) as error:
+            raise RunError(f"{source}: damaged", hint="remove the file, or use another --name") from error
+        return found
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """One sweep's files. Every one is written as a whole."""
+
+    path: Path
+
+    def lock(self) -> Lock:
+        """Hold the sweep for this process: ``with folder.lock():``.
+
+        Raises:
+            RunError: Another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        return Lock(self.path / "lock.json", subject=f"the sweep {self.path}")
+
+    def definition(self) -> Definition | None:
+        """What the folder's sweep was asked to do; None where there is none yet."""
+        path = self.path / "sweep.json"
+        return Definition.from_json(read_json(path), source=path) if os.path.lexists(path) else None
+
+    def write_definition(self, definition: Definition) -> None:
+        """Write sweep.json; a password in the storage's URL is left out."""
+        storage = None if definition.storage is None else redacted(definition.storage)
+        tree = asdict(definition) | {"storage": storage}
+        write_json(self.path / "sweep.json", {"version": 1} | tree)
+
+    def ledger(self) -> dict[str, dict[str, Any]]:
+        """Which run each trial of a grid has, by the trial's key."""
+        path = self.path / "trials.json"
+        return read_json(path) if path.exists() else {}
+
+    def write_ledger(self, ledger: Mapping[str, dict[str, Any]]) -> None:
+        """Write trials.json."""
+        write_json(self.path / "trials.json", dict(ledger))
+
+
+def check_same(before: Definition, now: Definition, path: Path) -> None:
+    """Refuse to mix two sweeps in one folder; more values of the same keys, trials or seeds are welcome.
+
+    Raises:
+        UsageError: They differ; the message says in what.
+    """
+    one, two = before.identity, now.identity
+    if before.teacher != now.teacher:
+        one, two = one | {"--teacher": before.teacher}, two | {"--teacher": now.teacher}
+    different = [key for key in {**one, **two} if one.get(key) != two.get(key)]
+    if different:
+        more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+        raise UsageError(f"{path} holds another sweep: other {', '.join(different[:3])}{more}", hint=_OTHER)
+
+
+def check_name(name: str) -> str:
+    """The name of a sweep's folder.
+
+    Raises:
+        UsageError: It cannot be one.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"not a sweep's name: {name!r}", hint="letters, digits, '_', '-', '.', 64 at most, no '.' first"
+        )
+    return name
+
+
+def find_sweep(reference: str | Path, runs_dir: Path) -> SweepFolder:
+    """A sweep by its path or its name.
+
+    Raises:
+        RunError: There is none.
+    """
+    for path in (Path(reference), sweeps_dir(runs_dir) / str(reference)):
+        if (path / "sweep.json").is_file():
+            return SweepFolder(path)
+    root = sweeps_dir(runs_dir)
+    names = sorted(path.parent.name for path in root.glob("*/sweep.json"))
+    hint = f"there are {', '.join(names[:10])}" if names else "begin one: distill sweep --recipe R --grid A.B=V,W"
+    raise RunError(f"no sweep {str(reference)!r} in {root}", hint=hint)

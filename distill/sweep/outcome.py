@@ -1,0 +1,115 @@
+"""What the trials of a sweep say together: the best, means over seeds, which keys mattered, and the files about it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from distill.evaluate.spread import mean_std
+from distill.files import write_atomically, write_json
+from distill.recipe import Recipe, dump_recipe
+from distill.report.sweep_plots import plot_sweep
+from distill.report.sweeps import BestTrial, GroupRow, SweepReport, TrialRow, shown_value
+from distill.report.text import percent, plain
+from distill.sweep.folder import SweepFolder
+
+__all__ = ["best_of", "grouped", "main_effects", "publish", "write_best"]
+
+
+def identity(params: Mapping[str, Any]) -> str:
+    """Equal for equal choices."""
+    return json.dumps(params, sort_keys=True)
+
+
+def grouped(rows: Sequence[TrialRow]) -> tuple[GroupRow, ...]:
+    """Trials that differ in their seed alone, in the order in which they first came."""
+    groups: dict[str, list[TrialRow]] = {}
+    for row in rows:
+        groups.setdefault(identity(row.params), []).append(row)
+    return tuple(_group(members) for members in groups.values())
+
+
+def _group(members: Sequence[TrialRow]) -> GroupRow:
+    done = [row for row in members if row.status == "finished" and row.val_top1 is not None]
+    mean, std = mean_std([row.val_top1 for row in done if row.val_top1 is not None]) if done else (None, None)
+    return GroupRow(
+        params=members[0].params,
+        seeds=len(done),
+        val_top1=mean,
+        val_top1_std=std,
+        seconds=statistics.fmean(row.seconds or 0.0 for row in done) if done else None,
+        runs=tuple(row.run for row in done if row.run is not None),
+    )
+
+
+def best_of(rows: Sequence[TrialRow], recipe: Path) -> BestTrial | None:
+    """The combination with the best mean over the seeds it shares with most others; ties go to the first.
+
+    A combination that lost seeds to failures is passed over while another has all of its own.
+    """
+    groups = [group for group in grouped(rows) if group.val_top1 is not None]
+    if not groups:
+        return None
+    most = max(group.seeds for group in groups)
+    best = max((group for group in groups if group.seeds == most), key=lambda group: group.val_top1 or 0.0)
+    members = [row for row in rows if identity(row.params) == identity(best.params) and row.status == "finished"]
+    top = max(members, key=lambda row: row.val_top1 or 0.0)
+    assert best.val_top1 is not None
+    return BestTrial(
+        best.params, best.val_top1, best.val_top1_std, best.seeds, trial=top.number, run=top.run, recipe=str(recipe)
+    )
+
+
+def main_effects(rows: Sequence[TrialRow]) -> dict[str, float] | None:
+    """Of a full grid, the share of all variance that lies between the means of each key's values (eta squared).
+
+    What is left over is interaction and noise. None where a trial is missing, fewer than two keys were varied, or
+    nothing differs.
+    """
+    done = [row for row in rows if row.status == "finished" and row.val_top1 is not None]
+    keys = [key for key in (rows[0].params if rows else {}) if len({identity({key: r.params[key]}) for r in rows}) > 1]
+    if len(done) < len(rows) or len(keys) < 2:
+        return None
+    tops = [row.val_top1 or 0.0 for row in done]
+    total = statistics.pvariance(tops)
+    if total == 0:
+        return None
+    return {key: _between(done, key) / total for key in keys}
+
+
+def _between(rows: Sequence[TrialRow], key: str) -> float:
+    """The variance of the means of one key's values, each weighted by its trials."""
+    by_value: dict[str, list[float]] = {}
+    for row in rows:
+        by_value.setdefault(identity({key: row.params[key]}), []).append(row.val_top1 or 0.0)
+    return statistics.pvariance([mean for tops in by_value.values() for mean in [statistics.fmean(tops)] * len(tops)])
+
+
+def write_best(best: BestTrial, recipe: Recipe, *, name: str, trials: int, command: Sequence[str]) -> None:
+    """Write the best trial's recipe, with a header that says how it was found."""
+    over = "" if best.seeds < 2 else f" (mean of {best.seeds} seeds)"
+    verb = "teacher-finetune" if recipe.role == "teacher" else "student"
+    chosen = ", ".join(f"{key}={shown_value(value)}" for key, value in best.params.items())
+    lines = [
+        f"Best of {trials} trials of sweep {name}: validation top-1 {percent(best.val_top1)} %{over}.",
+        "The test set had no say in the choice: measure this recipe on it once, at the end.",
+        f"Chosen: {chosen}" if chosen else "",
+        f"Found by: {shlex.join(command)}" if command else "",
+        f"Its run: {best.run}" if best.run else "",
+        f"Run:    distill {verb} --recipe {shlex.quote(best.recipe)}",
+    ]
+    header = "".join(f"# {plain(line)}\n" for line in lines if line)
+    write_atomically(Path(best.recipe), header + dump_recipe(recipe))
+
+
+def publish(report: SweepReport, folder: SweepFolder, *, log_keys: Sequence[str] = ()) -> SweepReport:
+    """Draw the plot and write result.json; returns the report that knows where the plot is."""
+    plot = plot_sweep(report, folder.path / "trials.svg", log_keys=log_keys)
+    report = replace(report, plot=None if plot is None else str(plot))
+    write_json(folder.path / "result.json", report.to_json())
+    return report

@@ -1,0 +1,154 @@
+"""One trial after another in one process: data is loaded once, a teacher is looked up once and its bank serves all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from distill.data.splits import Splits, load_splits
+from distill.errors import DivergedError, InterruptedRunError, RunError
+from distill.pipeline.context import Options, prepare, tell_progress
+from distill.pipeline.launch import launch
+from distill.pipeline.verbs import resume_run
+from distill.pipeline.worker import RunResult, read_result, train_worker
+from distill.recipe import Recipe
+from distill.runs import RunFolder, open_run
+from distill.sweep.plan import no_validation
+from distill.train.events import EpochDone, Event, Note, RunStarted
+
+__all__ = ["PrunedTrial", "Trainer", "TrialFailedError", "Watch", "portable"]
+
+#: Told an epoch and its ``val_top1``; True ends the trial.
+Hopeless = Callable[[int, float], bool]
+
+
+class PrunedTrial(InterruptedRunError):
+    """A trial was ended early because others were better at the same epoch; its run can be resumed like any other."""
+
+    exit_code = 0
+
+
+class TrialFailedError(RunError):
+    """A trial that cannot be trained as chosen: a loss that is not finite, too little memory. The sweep goes on."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a trial does besides training.
+
+    Attributes:
+        started: Told the run folder and how many epochs are behind it, when training begins.
+        hopeless: Asked after each epoch.
+    """
+
+    started: Callable[[RunFolder, int], None]
+    hopeless: Hopeless | None = None
+
+
+class _Listener:
+    """Hands events on, and ends a hopeless trial at the event after its epoch, so that its checkpoint is on disk."""
+
+    def __init__(self, tell: Callable[[Event], None], watch: Watch) -> None:
+        self.tell, self.watch = tell, watch
+        self.epochs = 0
+        self.verdict: str | None = None
+
+    def __call__(self, event: Event) -> None:
+        self.tell(event)
+        if self.verdict is not None:
+            raise PrunedTrial(self.verdict)
+        if isinstance(event, RunStarted):
+            self.epochs = event.epochs
+            self.watch.started(RunFolder(Path(event.run)), event.epoch)
+        elif isinstance(event, EpochDone) and self.watch.hopeless is not None:
+            top1 = event.metrics["val_top1"]
+            if self.watch.hopeless(event.epoch, top1) and event.epoch < self.epochs:
+                self.verdict = f"pruned after epoch {event.epoch} of {self.epochs}: val_top1 {top1:.4f}"
+
+
+@dataclass
+class Trainer:
+    """Trains trials, sharing what they have in common.
+
+    Attributes:
+        teacher: A run that stands in for the recipes' ``teacher.run``.
+        teachers: The run folder of each teacher that was asked for; kept, so that a sweep that goes on asks the same.
+    """
+
+    options: Options
+    teacher: str | None = None
+    teachers: dict[str, str] = field(default_factory=dict)
+    _splits: dict[str, Splits] = field(default_factory=dict)
+
+    def resolved(self, recipe: Recipe) -> Recipe:
+        """The recipe with its teacher's folder; the first look decides which run a name means.
+
+        Raises:
+            RunError: There is no such finished run.
+        """
+        teacher = recipe.teacher
+        asked = None if teacher is None else self.teacher or teacher.run
+        if teacher is None or asked is None:
+            return recipe
+        if asked not in self.teachers:
+            run = open_run(asked, runs_dir=self.options.runs_dir)
+            self.teachers[asked] = portable(run.path, self.options.runs_dir)
+        path = open_run(self.options.runs_dir / self.teachers[asked], runs_dir=self.options.runs_dir).path
+        named = teacher.model_copy(update={"run": str(path), "bank": None, "banks": ()})
+        return recipe.model_copy(update={"teacher": named})
+
+    def splits(self, recipe: Recipe) -> Splits:
+        """The recipe's data, loaded once for all trials that share it.
+
+        Raises:
+            UsageError: There is no validation split.
+        """
+        key = recipe.data.model_dump_json()
+        if key not in self._splits:
+            splits = load_splits(recipe.data, tell_progress(self.options))
+            if splits.note:
+                self.options.tell(Note(splits.note))
+            if splits.val is None:
+                raise no_validation()
+            self._splits[key] = splits
+        return self._splits[key]
+
+    def train(self, recipe: Recipe, watch: Watch) -> RunResult:
+        """A new run.
+
+        Raises:
+            PrunedTrial: ``watch.hopeless`` said so.
+            TrialFailedError: The trial cannot be trained as chosen.
+        """
+        options = replace(self.options, on_event=_Listener(self.options.tell, watch))
+        resolved = self.resolved(recipe)
+        return _guarded(lambda: launch(train_worker, prepare(resolved, options, splits=self.splits(resolved))))
+
+    def go_on(self, run: RunFolder, watch: Watch) -> RunResult:
+        """The rest of a run that was stopped, or the result of one that was not.
+
+        Raises:
+            PrunedTrial, TrialFailedError: As :meth:`train`.
+        """
+        if run.status == "finished":
+            return read_result(run)
+        options = replace(self.options, on_event=_Listener(self.options.tell, watch))
+        return _guarded(lambda: resume_run(run.path, options=options))
+
+
+def _guarded(train: Callable[[], RunResult]) -> RunResult:
+    """What the trial's own choices caused is the trial's failure; a full disk, say, is the sweep's, and ends it."""
+    try:
+        return train()
+    except RunError as error:
+        ran_out_of_memory = isinstance(error.__cause__, RuntimeError | MemoryError)
+        if not isinstance(error, DivergedError) and not ran_out_of_memory:
+            raise
+        raise TrialFailedError(error.message, hint=error.hint) from error
+
+
+def portable(path: Path, runs_dir: Path) -> str:
+    """``path`` from ``runs_dir`` where it lies in it, so that a sweep may move with its runs; else the whole path."""
+    whole, root = path.absolute(), runs_dir.absolute()
+    return str(whole.relative_to(root)) if whole.is_relative_to(root) else str(whole)

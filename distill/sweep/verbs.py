@@ -1,0 +1,263 @@
+"""``sweep`` and ``resume_sweep``: check everything, then train trial after trial."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from distill.errors import InterruptedRunError, RunError, TerminatedRunError, UsageError
+from distill.pipeline.context import Options
+from distill.recipe import Recipe, load_recipe
+from distill.report.sweeps import SweepReport, TrialRow
+from distill.sweep.folder import Definition, SweepFolder, check_name, check_same, find_sweep, redacted, sweeps_dir
+from distill.sweep.grid import run_grid
+from distill.sweep.outcome import best_of, grouped, main_effects, publish, write_best
+from distill.sweep.plan import Trial, check_budgets, check_trials, corner_trials, grid_trials
+from distill.sweep.space import parse_grid, parse_search
+from distill.sweep.study import Search, open_study, require_optuna
+from distill.sweep.trainer import Trainer
+
+__all__ = ["resume_sweep", "sweep"]
+
+
+def sweep(
+    recipe: Recipe | str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    teacher: str | None = None,
+    grid: Sequence[str] = (),
+    search: Sequence[str] = (),
+    trials: int | None = None,
+    seeds: int = 1,
+    storage: str | None = None,
+    prune: bool = True,
+    name: str | None = None,
+    options: Options | None = None,
+) -> SweepReport:
+    """Train one recipe many times and keep the best by validation accuracy; the test set has no say.
+
+    Each trial is a run folder like any other, named after the recipe. The sweep's own files are in ``sweeps/<name>``,
+    beside the runs. Called again with the same arguments, a sweep goes on where it was stopped.
+
+    Args:
+        overrides: Changes to the recipe, for all trials.
+        teacher: A run that stands in for the recipe's ``teacher.run``.
+        grid: ``key=value,value`` each; every combination is a trial.
+        search: ``key=LOW:HIGH``, ``key=LOW:HIGH:log`` or ``key=[a, b]`` each; Optuna chooses.
+        trials: How many choices of ``search``, over all machines that share the study.
+        seeds: Train each combination of a grid with so many seeds, counting up from the recipe's.
+        storage: Optuna's storage URL, to share a study between machines; by default an SQLite file.
+        prune: End trials of a search early that do worse than the median of the others at the same epoch.
+        name: Of the sweep; by default the recipe's.
+
+    Raises:
+        RecipeError: Some trial would not be a valid recipe; none was started.
+        UsageError: Options that exclude each other, no validation split, or another sweep of that name.
+        MissingError: Optuna, data or a device is missing.
+        InterruptedRunError: Stopped; the hint says how to go on.
+    """
+    options = options or Options()
+    loaded = load_recipe(recipe, overrides) if not isinstance(recipe, Recipe) else recipe
+    if isinstance(recipe, Recipe) and overrides:
+        raise UsageError("overrides change a recipe's file", hint="load_recipe(path, overrides)")
+    source = recipe.name if isinstance(recipe, Recipe) else os.fspath(recipe)
+    definition = Definition(
+        source=source,
+        recipe=loaded.model_dump(mode="json", exclude_unset=True),
+        grid=tuple(grid),
+        search=tuple(search),
+        trials=trials,
+        seeds=seeds,
+        storage=storage,
+        prune=prune,
+        teacher=teacher,
+        device=options.device,
+        threads=options.threads,
+    )
+    folder = SweepFolder(sweeps_dir(options.runs_dir) / check_name(name or loaded.name))
+    return _carry_out(definition, folder, options)
+
+
+def resume_sweep(
+    reference: str | Path, *, trials: int | None = None, storage: str | None = None, options: Options | None = None
+) -> SweepReport:
+    """Go on with a sweep, by its folder or its name: what is finished stays, what was stopped goes on.
+
+    Args:
+        trials: A new number of trials for a search.
+        storage: The study's URL again, where it has a password, which is kept nowhere.
+
+    Raises:
+        RunError: There is no such sweep.
+    """
+    options = options or Options()
+    folder = find_sweep(reference, options.runs_dir)
+    definition = folder.definition()
+    assert definition is not None
+    definition = replace(definition, trials=trials or definition.trials, storage=storage or definition.storage)
+    if definition.storage is not None and ":***@" in definition.storage:
+        raise UsageError(f"the password of {definition.storage} is not kept", hint="give the URL again: --storage URL")
+    options = replace(
+        options, device=options.device or definition.device, threads=options.threads or definition.threads,
+        runs_dir=Path(os.path.normpath(folder.path / definition.runs)),
+    )  # fmt: skip
+    return _carry_out(definition, folder, options)
+
+
+def _carry_out(definition: Definition, folder: SweepFolder, options: Options) -> SweepReport:
+    _check_request(definition, options)
+    planned, recipes = _planned(definition)
+    before = folder.definition()
+    if before is not None:
+        check_same(before, definition, folder.path)
+        definition = replace(definition, worker=before.worker, teachers=before.teachers)
+    options = replace(options, command=tuple(map(redacted, options.command)))
+    trainer = Trainer(options, definition.teacher, dict(definition.teachers))
+    check_budgets(recipes)
+    _check_shared(definition, trainer, recipes)
+    definition = replace(definition, teachers=trainer.teachers, runs=os.path.relpath(options.runs_dir, folder.path))
+    with _hinting(folder), folder.lock():
+        folder.write_definition(definition)
+        if definition.search:
+            return _run_search(definition, folder, trainer)
+        return _run_grid(definition, folder, trainer, planned, recipes)
+
+
+def _check_request(definition: Definition, options: Options) -> None:
+    if definition.grid and definition.search:
+        raise UsageError("--grid and --search exclude each other", hint="a grid tries all, a search chooses")
+    if bool(definition.search) != bool(definition.trials):
+        raise UsageError("--search and --trials go together", hint="--trials 50 --search optim.lr=1e-4:1e-1:log")
+    if definition.search and definition.seeds > 1:
+        raise UsageError(
+            "--seeds goes with --grid: a search spends its runs on new choices",
+            hint="then repeat the best one: distill sweep --recipe sweeps/NAME/best.yaml --seeds 3 --name NAME-seeds",
+        )
+    if definition.storage and not definition.search:
+        raise UsageError("--storage goes with --search: a grid has no study", hint="leave out --storage")
+    if not definition.grid and not definition.search and definition.seeds == 1:
+        raise UsageError("nothing to vary", hint="--grid optim.lr=0.01,0.1, --seeds 3, or --search with --trials")
+    if options.devices > 1:
+        raise UsageError("a sweep trains on one device", hint="start it once a device, with one --storage for all")
+
+
+def _planned(definition: Definition) -> tuple[list[Trial], list[Recipe]]:
+    """The trials of a grid, or those at the corners of a search, and their recipes: every mistake is found here."""
+    base = definition.base
+    if definition.search:
+        require_optuna()
+        planned, option = corner_trials(parse_search(definition.search)), "--search"
+    else:
+        planned, option = grid_trials(base, parse_grid(definition.grid), definition.seeds), "--grid"
+    return planned, check_trials(base, planned, option=option)
+
+
+def _check_shared(definition: Definition, trainer: Trainer, recipes: Sequence[Recipe]) -> None:
+    """What all trials need: their teachers, and data with a validation split."""
+    if definition.teacher is not None:
+        if all(recipe.teacher is None for recipe in recipes):
+            raise UsageError(
+                f"--teacher {definition.teacher}: recipe {recipes[0].name} asks no teacher (objective supervised)",
+                hint="drop --teacher, or use a recipe with objective kd",
+            )
+        if any(text.startswith("teacher.") for text in (*definition.grid, *definition.search)):
+            raise UsageError("--teacher and a swept teacher exclude each other", hint="leave out --teacher")
+    for recipe in recipes:
+        trainer.resolved(recipe)
+    trainer.splits(recipes[0])
+
+
+@contextmanager
+def _hinting(folder: SweepFolder) -> Iterator[None]:
+    """An interrupted sweep says how to go on with all of it, not with the one run it was at."""
+    hint = f"go on with it: distill sweep --resume {shlex.quote(str(folder.path))}"
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptedRunError(f"interrupted; {folder.path} is saved", hint=hint) from None
+    except InterruptedRunError:
+        raise InterruptedRunError(f"interrupted; {folder.path} and its runs are saved", hint=hint) from None
+    except TerminatedRunError:
+        raise TerminatedRunError(f"terminated; {folder.path} and its runs are saved", hint=hint) from None
+
+
+def _run_grid(
+    definition: Definition, folder: SweepFolder, trainer: Trainer, trials: Sequence[Trial], recipes: Sequence[Recipe]
+) -> SweepReport:
+    rows = run_grid(folder, trainer, trials, recipes)
+    effects = main_effects(rows)
+    report = _report(folder, "grid", rows)
+    report = replace(
+        report,
+        groups=grouped(rows) if definition.seeds > 1 else (),
+        importances=effects,
+        importance_method=None if effects is None else "main effects: share of the variance",
+    )
+    chosen = None if report.best is None else trials[report.best.trial]
+    return _published(definition, folder, trainer, report, None if chosen is None else Trial(chosen.params))
+
+
+def _run_search(definition: Definition, folder: SweepFolder, trainer: Trainer) -> SweepReport:
+    variables = parse_search(definition.search)
+    assert definition.trials is not None, "checked before"
+    with open_study(folder, definition) as study:
+        search = Search(
+            study,
+            folder,
+            trainer,
+            definition.base,
+            variables,
+            trials=definition.trials,
+            prune=definition.prune,
+            worker=definition.worker,
+            shared=definition.storage is not None,
+        )
+        report = _report(folder, "search", search.run())
+        shares = search.importances()
+        running = sum(row.status == "running" for row in report.trials)
+        report = replace(
+            report,
+            importances=shares,
+            importance_method=None if shares is None else "fANOVA",
+            storage=redacted(definition.storage) if definition.storage else str(folder.path / "study.db"),
+            notes=(f"{running} trials are still at work on other machines",) if running else (),
+        )
+        chosen = None if report.best is None else search.choices_of(report.best.trial)
+        return _published(definition, folder, trainer, report, chosen, log_keys=search.log_keys)
+
+
+def _report(folder: SweepFolder, kind: Literal["grid", "search"], rows: Sequence[TrialRow]) -> SweepReport:
+    best = best_of(rows, folder.path / "best.yaml")
+    return SweepReport(folder.path.name, kind, str(folder.path), tuple(rows), best=best)
+
+
+def _published(
+    definition: Definition,
+    folder: SweepFolder,
+    trainer: Trainer,
+    report: SweepReport,
+    chosen: Trial | None,
+    *,
+    log_keys: Sequence[str] = (),
+) -> SweepReport:
+    """Write the files about the sweep.
+
+    Raises:
+        RunError: No trial was finished; the message is the first failure's.
+    """
+    report = publish(report, folder, log_keys=log_keys)
+    if report.best is None or chosen is None:
+        errors = [row.error for row in report.trials if row.error]
+        what = f"every trial failed: {errors[0]}" if errors else "no trial was finished"
+        raise RunError(f"{folder.path}: {what}", hint=f"see {folder.path / 'result.json'}")
+    recipe = definition.base.recipe_of(chosen)
+    if definition.teacher is not None and recipe.teacher is not None:
+        named = recipe.teacher.model_copy(update={"run": definition.teacher, "bank": None, "banks": ()})
+        recipe = recipe.model_copy(update={"teacher": named})
+    write_best(report.best, recipe, name=report.name, trials=len(report.trials), command=trainer.options.command)
+    return report

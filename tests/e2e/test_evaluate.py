@@ -1,0 +1,116 @@
+"""``distill evaluate`` on a real run: against scikit-learn, by its contract, and what it leaves in the run's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from typer.testing import CliRunner, Result
+
+from distill.cli import app
+from distill.data.splits import load_splits
+from distill.pipeline import Options, RunResult, finetune_teacher
+from distill.runs import RunFolder
+
+CONTRACT = "run split top1 top5 macro_precision macro_recall macro_f1 nll ece per_class confusion"
+
+
+@pytest.fixture
+def evaluate(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    monkeypatch.setenv("COLUMNS", "120")
+    return lambda *args: CliRunner().invoke(
+        app, ["evaluate", *map(str, args), "--threads", "1"], catch_exceptions=False
+    )
+
+
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_the_document_agrees_with_scikit_learn(evaluate, teacher_run: RunResult, split: str) -> None:
+    result = evaluate(teacher_run.run, "--split", split, "--json", "--quiet")
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr == ""
+    document = json.loads(result.stdout)
+    assert set(CONTRACT.split()) <= set(document)
+    assert (document["run"], document["split"]) == (str(teacher_run.run), split)
+    logits = np.load(teacher_run.run / "evaluation" / f"{split}_logits.npy")
+    splits = load_splits(RunFolder(teacher_run.run).recipe().data)
+    labels = (splits.test if split == "test" else splits.val).labels
+    guesses = logits.argmax(1)
+    assert document["top1"] == (guesses == labels).mean()
+    assert document["confusion"] == confusion_matrix(labels, guesses, labels=range(10)).tolist()
+    precision, recall, f1, count = precision_recall_fscore_support(labels, guesses, labels=range(10), zero_division=0)
+    for place, entry in enumerate(document["per_class"]):
+        assert entry["precision"] == pytest.approx(precision[place], abs=1e-6)
+        assert entry["recall"] == pytest.approx(recall[place], abs=1e-6)
+        assert entry["f1"] == pytest.approx(f1[place], abs=1e-6)
+        assert entry["n"] == count[place]
+
+
+def test_validation_is_what_training_reported(evaluate, teacher_run: RunResult) -> None:
+    document = json.loads(evaluate(teacher_run.run, "--split", "val", "--json", "--no-plots").stdout)
+    assert document["top1"] == pytest.approx(teacher_run.val_top1)
+
+
+def test_tables_pictures_and_result_json(evaluate, train) -> None:
+    run = train("teacher.logits=live").run
+    result = evaluate(run)
+    assert result.exit_code == 0
+    assert "macro F1" in result.stdout
+    assert "confusion: true class down" in result.stdout
+    for name in ("confusion_test.svg", "classes_test.svg"):
+        assert (run / "evaluation" / name).read_text().startswith("<?xml")
+        assert f"wrote {run / 'evaluation' / name}" in result.stderr
+    stored = json.loads((run / "result.json").read_text())
+    assert stored["test_top1"] == json.loads((run / "evaluation" / "test.json").read_text())["result"]["top1"]
+    assert stored["params"] > 0
+
+
+def test_a_second_call_reads_what_the_first_one_found(evaluate, train, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = train("teacher.logits=live").run
+    first = evaluate(run, "--json").stdout
+
+    def asked_again(*args: object, **options: object) -> None:
+        raise AssertionError("asked")
+
+    monkeypatch.setattr("distill.assess.assess_trained", asked_again)
+    assert evaluate(run, "--json").stdout == first
+    with pytest.raises(AssertionError, match="asked"):
+        evaluate(run, "--json", "--again")
+
+
+def test_a_run_without_validation_says_so(evaluate, teacher_recipe, tmp_path: Path) -> None:
+    recipe = teacher_recipe("data.val_fraction=0", "train.epochs=1")
+    run = finetune_teacher(recipe, options=Options(runs_dir=tmp_path, threads=1)).run
+    result = evaluate(run, "--split", "val")
+    assert result.exit_code == 1
+    assert "no validation images" in result.stderr
+
+
+def test_nobody_and_damaged_weights_are_one_line(evaluate, train, tmp_path: Path) -> None:
+    assert evaluate("nobody", "--runs", tmp_path).exit_code == 1
+    run = train("teacher.logits=live").run
+    weights = run / "checkpoints" / "best" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-7])
+    result = evaluate(run)
+    assert result.exit_code == 1
+    assert result.stderr.count("error: ") == 1
+
+
+def test_evaluating_draws_what_report_draws_again(evaluate, train, tmp_path: Path) -> None:
+    run = train("teacher.logits=live").run
+    evaluate(run, "--no-plots")
+    assert not (run / "evaluation" / "confusion_test.svg").exists()
+    result = CliRunner().invoke(app, ["report", str(run), "--json"], catch_exceptions=False)
+    assert result.exit_code == 0
+    drawn = {Path(path).relative_to(run).as_posix() for path in json.loads(result.stdout)}
+    assert drawn == {
+        "plots/loss.svg",
+        "plots/top1.svg",
+        "plots/lr.svg",
+        "evaluation/confusion_test.svg",
+        "evaluation/classes_test.svg",
+    }
+    assert all((run / name).is_file() for name in drawn)

@@ -1,0 +1,210 @@
+"""A run that was stopped anywhere and goes on ends, on the CPU, with the bytes of a run that never stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from distill.errors import DistillError, InterruptedRunError, TerminatedRunError
+from distill.pipeline import Options, RunResult, resume_run
+from distill.runs import RunFolder, list_runs
+from distill.train.checkpoint import best_checkpoint
+from distill.train.events import CheckpointSaved, EpochDone, Event, StepDone
+
+# The tiny student: 135 images in batches of 40 are 4 steps an epoch, the last one smaller.
+LIVE = ("teacher.logits=live",)
+SETTINGS = {
+    "sgd, cosine with warm-up": ("schedule={kind: cosine, warmup_epochs: 1}",),
+    "adam, one cycle": ("optim={name: adam, lr: 0.01}", "schedule={kind: one_cycle}"),
+    "plateau": ("optim.lr=0.5", "schedule={kind: plateau, patience: 1, factor: 0.5}", "train.epochs=5"),
+    "ema": ("train.ema=0.9",),
+    "lookahead": ("optim={name: adamw, lr: 0.01, lookahead: {k: 3}}",),
+    "dropout": ("model.dropout=0.3", *LIVE),
+    "mixup and cutmix": ("augment.mixup={alpha: 0.4}", "augment.cutmix={alpha: 1.0, probability: 0.5}", *LIVE),
+    "accumulate and clip": ("train.accumulate=3", "train.clip_norm=0.5", "model.dropout=0.1", *LIVE),
+    "early stopping": ("train.early_stopping={patience: 2, min_delta: 0.2}", "train.epochs=6", *LIVE),
+    "freeze_backbone": ("train.freeze_backbone_epochs=1", "train.ema=0.8", "optim={name: adamw, lr: 0.01}"),
+    "bank, all views": ("teacher.logits=bank", "augment.crop_padding=1", "augment.views=all"),
+    "live, rare checkpoints": ("train.checkpoint_epochs=3", "augment.views=2", *LIVE),
+    "no validation": ("data.val_fraction=0", "schedule={kind: multistep, milestones: [1, 2]}", *LIVE),
+    "every optimiser state: rmsprop": ("optim={name: rmsprop, lr: 0.001, momentum: 0.5}",),
+    "every optimiser state: nadam": ("optim={name: nadam, lr: 0.01}", "schedule={kind: warm_restarts}"),
+    "every optimiser state: radam": ("optim={name: radam, lr: 0.01}",),
+    "every optimiser state: adagrad": ("optim={name: adagrad, lr: 0.01}",),
+    "every optimiser state: adadelta": ("optim={name: adadelta}", "schedule={kind: exponential}"),
+    "every optimiser state: adamax": ("optim={name: adamax, lr: 0.01}",),
+}
+
+
+@dataclass
+class Stopper:
+    """Listens to a run and, when ``when`` says so, for the first time, stops it by a signal or by ``error``."""
+
+    when: Callable[[Event], bool]
+    number: int = signal.SIGTERM
+    error: BaseException | None = None
+    seen: list[Event] = field(default_factory=list)
+    done: bool = False
+
+    def __call__(self, event: Event) -> None:
+        self.seen.append(event)
+        if not self.done and self.when(event):
+            self.done = True
+            if self.error is not None:
+                raise self.error
+            os.kill(os.getpid(), self.number)
+
+
+def at_step(epoch: int, step: int) -> Callable[[Event], bool]:
+    return lambda event: isinstance(event, StepDone) and (event.epoch, event.step) == (epoch, step)
+
+
+def at_epoch_end(epoch: int) -> Callable[[Event], bool]:
+    return lambda event: isinstance(event, EpochDone) and event.epoch == epoch
+
+
+POINTS = {
+    "in the first epoch": at_step(0, 1),
+    "at an epoch's end": at_epoch_end(1),
+    "mid-epoch": at_step(1, 2),
+    "after an epoch's last step": at_step(1, 4),
+}
+
+
+def model_bytes(run: Path, link: str = "last") -> bytes:
+    return (run / "checkpoints" / link / "model.safetensors").read_bytes()
+
+
+def assert_same(ours: Path, whole: Path) -> None:
+    assert (ours / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    for link in ("last", "best"):
+        assert model_bytes(ours, link) == model_bytes(whole, link), link
+        assert os.readlink(ours / "checkpoints" / link) == os.readlink(whole / "checkpoints" / link)
+    for run in (ours, whole):
+        assert RunFolder(run).status == "finished"
+
+
+def stopped_run(tmp_path: Path) -> Path:
+    return list_runs(tmp_path / "runs")[-1].path
+
+
+def go_on(run: Path, **options: object) -> RunResult:
+    return resume_run(run, options=Options(runs_dir=run.parents[1], **options))
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
+def test_a_run_stopped_again_and_again_ends_with_the_same_bytes(train, settings, tmp_path: Path) -> None:
+    """One run, stopped at every point of ``POINTS`` in turn."""
+    whole = train(*settings)
+    points = list(POINTS.values())
+    with pytest.raises(TerminatedRunError, match="is saved"):
+        train(*settings, on_event=Stopper(points[0]))
+    run = stopped_run(tmp_path)
+    assert run != whole.run
+    for point in points[1:]:
+        assert RunFolder(run).status == "interrupted"
+        with pytest.raises(TerminatedRunError):
+            go_on(run, on_event=Stopper(point))
+    go_on(run)
+    assert_same(run, whole.run)
+
+
+@pytest.mark.parametrize("point", POINTS.values(), ids=POINTS.keys())
+def test_one_stop_is_enough_to_differ(train, point, tmp_path: Path) -> None:
+    """The points one by one, where one stop could hide what another did."""
+    settings = ("model.dropout=0.2", "train.ema=0.9", "train.checkpoint_epochs=2", *LIVE)
+    whole = train(*settings)
+    with pytest.raises(TerminatedRunError):
+        train(*settings, on_event=Stopper(point))
+    run = stopped_run(tmp_path)
+    assert RunFolder(run).info.exit_code == 143
+    go_on(run)
+    assert_same(run, whole.run)
+
+
+def test_dropout_matters(train) -> None:
+    """The comparisons above could not fail if dropout drew nothing."""
+    assert model_bytes(train("model.dropout=0.3").run) != model_bytes(train().run)
+
+
+def test_ctrl_c_is_another_exit_code(train, tmp_path: Path) -> None:
+    with pytest.raises(InterruptedRunError) as caught:
+        train(on_event=Stopper(at_step(1, 2), number=signal.SIGINT))
+    run = stopped_run(tmp_path)
+    assert caught.value.exit_code == RunFolder(run).info.exit_code == 130
+    assert caught.value.hint == f"go on with it: distill student --resume {run}"
+    assert os.readlink(run / "checkpoints" / "last") == "000001-000002"
+
+
+class Killed(BaseException):
+    """As kill -9 would: nothing is caught, nothing saved."""
+
+
+@pytest.mark.parametrize(
+    "point",
+    [at_step(0, 1), at_epoch_end(1), at_step(1, 3), at_epoch_end(2)],
+    ids=["before the first checkpoint", "before its checkpoint", "mid-epoch", "second epoch, before its checkpoint"],
+)
+def test_a_run_that_could_not_save_goes_on_from_what_it_had(train, point, tmp_path: Path) -> None:
+    settings = ("model.dropout=0.2", *LIVE)
+    whole = train(*settings)
+    with pytest.raises(Killed):
+        train(*settings, on_event=Stopper(point, error=Killed()))
+    go_on(stopped_run(tmp_path))
+    assert_same(stopped_run(tmp_path), whole.run)
+
+
+def test_a_run_from_other_weights_starts_over_from_them(train, tmp_path: Path) -> None:
+    """Before the first checkpoint, ``init_from`` still counts."""
+    first = train(*LIVE)
+    whole = train("train.seed=1", *LIVE, init_from=str(first.run))
+    with pytest.raises(Killed):
+        train("train.seed=1", *LIVE, init_from=str(first.run), on_event=Stopper(at_step(0, 1), error=Killed()))
+    go_on(stopped_run(tmp_path))
+    assert_same(stopped_run(tmp_path), whole.run)
+    assert model_bytes(whole.run) != model_bytes(train("train.seed=1", *LIVE).run)
+
+
+def test_checkpoints_within_an_epoch_change_nothing(train) -> None:
+    whole = train(*LIVE)
+    stopper = Stopper(lambda _: False)
+    often = train("train.checkpoint_minutes=1e-9", *LIVE, on_event=stopper)
+    saved = [Path(event.path).name for event in stopper.seen if isinstance(event, CheckpointSaved)]
+    assert saved[:4] == ["000000-000001", "000000-000002", "000000-000003", "000001"]
+    assert_same(often.run, whole.run)
+
+
+def test_a_signal_in_the_last_epoch_lets_the_run_end(train) -> None:
+    """There is nothing left to go on with."""
+    result = train(*LIVE, on_event=Stopper(at_epoch_end(3)))
+    assert result.status == "finished"
+
+
+def test_a_finished_run_is_left_as_it_is(train) -> None:
+    result = train(*LIVE)
+    before = {path: path.stat().st_mtime_ns for path in result.run.rglob("*") if path.is_file()}
+    assert go_on(result.run) == result
+    assert {path: path.stat().st_mtime_ns for path in result.run.rglob("*") if path.is_file()} == before
+
+
+def test_min_delta_is_about_patience_and_not_about_which_epoch_is_best(train) -> None:
+    """A margin that nothing reaches: the run stops, and ships its best epoch all the same."""
+    result = train("train.early_stopping={patience: 3, min_delta: 1.0}", "train.epochs=20", "optim.lr=0.1", *LIVE)
+    epochs = [line["val_top1"] for line in RunFolder(result.run).metrics()]
+    assert len(epochs) == 4  # the first sets the mark; three did not exceed it by the margin
+    best = json.loads((best_checkpoint(result.run / "checkpoints") / "meta.json").read_text())
+    assert best["epoch"] == epochs.index(max(epochs)) + 1
+
+
+def test_a_loss_that_is_not_finite_keeps_the_best_checkpoint(train, tmp_path: Path) -> None:
+    with pytest.raises(DistillError, match=r"not finite at epoch \d+, step \d+: loss nan"):
+        train("optim.lr=1e9", *LIVE)
+    run = RunFolder(stopped_run(tmp_path))
+    assert run.status == "failed"
+    assert run.info.exit_code == 1

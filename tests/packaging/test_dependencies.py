@@ -1,0 +1,74 @@
+"""What is imported is declared, and what is declared is imported."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+OURS = {"distill", "teachers", "students", "benchmarks"}
+DISTRIBUTIONS = {  # where a distribution and its module have different names
+    "sklearn": "scikit-learn",
+    "PIL": "pillow",
+    "ruamel": "ruamel.yaml",
+    "lightning_fabric": "lightning-fabric",
+    "modelopt": "nvidia-modelopt",
+    "xdist": "pytest-xdist",
+}
+NOT_IMPORTED = {"pytest-xdist", "build", "setuptools"}  # run as commands
+
+
+def _imported(*folders: str) -> set[str]:
+    """Distributions imported anywhere below, functions included."""
+    found: set[str] = set()
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    found |= {alias.name.split(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                    found.add(node.module.split(".")[0])
+    outside = found - set(sys.stdlib_module_names) - OURS
+    return {DISTRIBUTIONS.get(name, name) for name in outside}
+
+
+def _names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[<>=!~\[; ]", requirement, maxsplit=1)[0] for requirement in requirements}
+
+
+EXTRAS = {extra: _names(lines) - {"distill"} for extra, lines in PROJECT["optional-dependencies"].items()}
+CORE = _names(PROJECT["dependencies"])
+
+
+def test_the_package_imports_what_it_declares_and_no_more() -> None:
+    assert _imported("distill", "teachers", "students") - EXTRAS["sweep"] == CORE
+
+
+def test_the_sweep_extra_is_imported() -> None:
+    assert EXTRAS["sweep"] <= _imported("distill")
+
+
+def test_the_tests_import_what_they_declare() -> None:
+    assert _imported("tests") <= CORE | EXTRAS["test"] | EXTRAS["sweep"]
+    assert EXTRAS["test"] <= _imported("tests") | NOT_IMPORTED
+
+
+def test_the_benchmarks_import_what_they_declare() -> None:
+    imported = _imported("benchmarks")
+    assert imported <= CORE | EXTRAS["bench"] | EXTRAS["test"]
+    assert EXTRAS["bench"] <= imported
+
+
+def test_all_is_every_extra_but_bench_and_test() -> None:
+    (line,) = PROJECT["optional-dependencies"]["all"]
+    named = set(re.search(r"\[(.*)\]", line)[1].split(","))
+    assert named == set(EXTRAS) - {"all", "bench", "test"}
+
+
+def test_bounds_are_lower_bounds() -> None:
+    lines = [*PROJECT["dependencies"], *(line for lines in PROJECT["optional-dependencies"].values() for line in lines)]
+    assert not [line for line in lines if not re.fullmatch(r"[A-Za-z0-9_.-]+>=[0-9.]+|distill\[[a-z,]+\]", line)]

@@ -1,0 +1,41 @@
+"""Freed memory stays with the process: the pages of one step are the pages of the next."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+MEASURE = """
+import resource, sys
+import torch
+from distill.devices import keep_freed_memory
+if sys.argv[1] == "keep":
+    print(keep_freed_memory(torch.device("cpu")))
+for _ in range(4):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    step = [torch.ones(2**21) for _ in range(16)]  # 8 MB each, over any threshold
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    del step
+print(faults)
+"""
+
+
+def _measure(how: str, **settings: str) -> list[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | settings
+    command = [sys.executable, "-c", MEASURE, how]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone is set up")
+def test_a_step_touches_no_new_pages_once_freed_memory_is_kept() -> None:
+    kept, faults = _measure("keep")
+    assert kept == "True"
+    assert int(faults) < 4000 < int(_measure("leave")[0])  # 16 times 8 MB are 32,768 pages
+
+
+def test_what_the_user_has_set_stays() -> None:
+    assert _measure("keep", MALLOC_TRIM_THRESHOLD_="131072")[0] == "False"
