@@ -1,0 +1,298 @@
+"""Several devices: two processes on a CPU, joined by gloo, as ``--devices 2`` and as torchrun start them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from distill.errors import MissingError, RunError, UsageError
+from distill.pipeline import Options, RunResult, train_student
+from distill.pipeline.context import prepare
+from distill.recipe import dump_recipe, parse_recipe
+from distill.runs import RunFolder
+
+HERE = Path(__file__).parent
+BIN = Path(sys.executable).parent
+
+
+def _several() -> ModuleType:
+    """The script beside this file, for its cases."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("several", HERE / "several.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["several"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+several = _several()
+
+
+def environment() -> dict[str, str]:
+    """Of a command: as ours, with the threads left to distill, and Python's own warnings shown."""
+    return {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"} | {"PYTHONWARNINGS": "default"}
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, teacher_run: RunResult) -> dict:
+    """What two processes found out, one group for all cases: see several.py."""
+    folder = tmp_path_factory.mktemp("two")
+    command = [sys.executable, str(HERE / "several.py"), str(folder), str(teacher_run.run)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment(), timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # no advice of Fabric's, DDP's or gloo's
+    assert done.stdout == ""
+    return json.loads((folder / "found.json").read_text())
+
+
+def weights(run: str | Path) -> dict[str, torch.Tensor]:
+    return load_file(Path(run) / "checkpoints" / "last" / "model.safetensors")
+
+
+def same_bytes(one: str | Path, two: str | Path) -> bool:
+    names = ("checkpoints/last/model.safetensors", "checkpoints/best/model.safetensors", "metrics.jsonl")
+    return all((Path(one) / name).read_bytes() == (Path(two) / name).read_bytes() for name in names)
+
+
+# Two processes are as one
+
+
+@pytest.mark.parametrize("name", several.SAME_AS_ONE)
+def test_two_ranks_give_the_weights_of_one(name: str, two, teacher_run: RunResult, tmp_path: Path) -> None:
+    context = several.case(
+        name, several.SAME_AS_ONE[name], teacher=str(teacher_run.run), options=Options(runs_dir=tmp_path, threads=1)
+    )
+    one = train_student(context.recipe, options=Options(runs_dir=tmp_path, device="cpu", threads=1))
+    ours, theirs = weights(two["same"][name]), weights(one.run)
+    assert ours.keys() == theirs.keys()
+    for key, value in theirs.items():
+        torch.testing.assert_close(ours[key], value, rtol=2e-4, atol=2e-5, msg=lambda text, key=key: f"{key}: {text}")
+    lines = [RunFolder(Path(run)).metrics() for run in (two["same"][name], one.run)]
+    for our_line, their_line in zip(*lines, strict=True):
+        assert our_line == pytest.approx(their_line, rel=1e-3, abs=1e-4)
+    assert RunFolder(Path(two["same"][name])).info.extra["devices"] == 2
+
+
+def test_training_moves_the_weights_much_further_than_the_tolerance(two) -> None:
+    """The comparison above could not fail on networks that had not learned, or on equal cases."""
+    plain, mixed = weights(two["same"]["plain"]), weights(two["same"]["mixup and cutmix"])
+    assert max((plain[key] - mixed[key]).abs().max() for key in plain) > 1e-2
+
+
+def test_all_ranks_end_with_the_same_weights_and_statistics(two) -> None:
+    """With batch norm (each rank's own while it trains), dropout, and a backbone that is frozen at first."""
+    one, other = two["digests"]
+    assert one == other
+
+
+@pytest.mark.parametrize("name", several.RESUMED)
+def test_a_signal_to_one_rank_stops_all_and_resuming_repeats_every_byte(name: str, two) -> None:
+    found = two["resumed"][name]
+    assert found["error"] == [f"TerminatedRunError: terminated; {found['run']} is saved"] * 2
+    assert same_bytes(found["run"], found["whole"])
+
+
+def test_every_rank_raises_the_same_where_the_loss_is_not_finite(two) -> None:
+    one, other = two["not finite"]
+    assert "the loss is not finite at epoch 1" in one
+    assert one == other
+
+
+# The command line
+
+
+RECIPE = """
+schema_version: 1
+name: both
+role: baseline
+data: {name: synthetic, limit: 150, test_limit: 60}
+augment: {crop_padding: 2, hflip: 0.5}
+model: {source: students, name: tiny, dropout: 0.1}
+train: {epochs: 3, batch_size: 32}
+"""
+LONG = ("--set", "train.epochs=4000")
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("commands")
+    (folder / "both.yaml").write_text(RECIPE)
+    return folder
+
+
+def start(workplace: Path, *command: str) -> subprocess.Popen:
+    """A command of its own session, so that a signal can reach it as a terminal's does."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, cwd=workplace, env=environment(), stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    )
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr; its whole session must be gone."""
+    out, err = process.communicate(timeout=300)
+    assert members(process.pid) == [], err
+    return process.returncode, out, err
+
+
+def members(session: int) -> list[int]:
+    """Living processes of a session; zombies count."""
+    found = subprocess.run(["ps", "-o", "pid=", "-s", str(session)], capture_output=True, text=True, check=False)
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def student(*more: str, runs: str) -> list[str]:
+    return [
+        *("-m", "distill", "student", "--recipe", "both.yaml", "--device", "cpu"),
+        *("--threads", "1", "--runs", runs, *more),
+    ]
+
+
+def wait_for_epochs(run: Path, count: int, process: subprocess.Popen) -> None:
+    for _ in range(3000):
+        metrics = run / "metrics.jsonl"
+        if metrics.is_file() and len(metrics.read_bytes().splitlines()) >= count:
+            return
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
+    raise AssertionError("it never came that far")
+
+
+@pytest.fixture(scope="module")
+def whole(workplace: Path) -> Path:
+    """A run by ``--devices 2`` that nobody stopped."""
+    process = start(workplace, sys.executable, *student("--devices", "2", "--json", runs="whole"))
+    code, out, err = finish(process)
+    assert code == 0, err
+    assert "arning" not in err
+    assert [line.partition("  ")[0] for line in err.splitlines()] == [
+        "both", "epoch 1/3", "epoch 2/3", "epoch 3/3", "note: next: distill compare",
+    ] or err.count("epoch ") >= 3  # fmt: skip
+    document = json.loads(out)  # stdout is one document and nothing else
+    assert document["status"] == "finished"
+    return workplace / document["run"]
+
+
+@pytest.mark.slow
+def test_devices_2_says_where_it_ran(whole: Path) -> None:
+    info = RunFolder(whole).info
+    assert info.extra["devices"] == 2
+    assert info.threads == 1
+
+
+@pytest.mark.slow
+def test_torchrun_trains_to_the_same_bytes_and_one_process_speaks(workplace: Path, whole: Path) -> None:
+    process = start(
+        workplace, str(BIN / "torchrun"), "--standalone", "--nproc-per-node", "2", *student("--json", runs="elastic")
+    )
+    code, out, err = finish(process)
+    assert code == 0, err
+    run = workplace / json.loads(out)["run"]
+    assert same_bytes(run, whole)
+    assert RunFolder(run).info.extra["devices"] == 2
+    assert [path.name for path in run.parent.iterdir() if path.name != "latest"] == ["001"]
+    assert err.count("epoch 3/3") == 1
+    assert "arning" not in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code", "said", "to_all"),
+    [(signal.SIGTERM, 143, "terminated", False), (signal.SIGINT, 130, "interrupted", True)],
+    ids=["SIGTERM", "Ctrl-C"],
+)
+def test_a_signal_saves_and_resuming_ends_with_the_same_bytes(
+    workplace: Path, number: int, code: int, said: str, to_all: bool
+) -> None:
+    """SIGTERM comes to the first process alone, a terminal's Ctrl-C to all of them."""
+    runs = f"stopped-{said}"
+    process = start(workplace, str(BIN / "distill"), *student("--devices", "2", *LONG, runs=runs)[2:])
+    run = workplace / runs / "both" / "001"
+    wait_for_epochs(run, 2, process)
+    os.killpg(process.pid, number) if to_all else os.kill(process.pid, number)
+    found, _, err = finish(process)
+    assert found == code, err
+    assert f"stopped: {said}; {runs}/both/001 is saved" in err
+    assert "Traceback" not in err
+    info = RunFolder(run).info
+    assert (info.status, info.exit_code) == ("interrupted", code)
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_is_one_line(workplace: Path) -> None:
+    broken = student("--devices", "2", "--set", "optim.lr=1e9", runs="broken")
+    code, out, err = finish(start(workplace, sys.executable, *broken))
+    assert code == 1
+    assert out == ""
+    assert "error: the loss is not finite at epoch 1" in err
+    assert "Traceback" not in err
+    assert RunFolder(workplace / "broken" / "both" / "001").status == "failed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "said"), [("killed", "process 1 was killed by SIGKILL"), ("bug", "a bug of ours")])
+def test_one_process_that_fails_takes_the_others_along(how: str, said: str, tmp_path: Path) -> None:
+    """A killed one is told in a line; a bug keeps its traceback, from the process where it is."""
+    process = start(tmp_path, sys.executable, str(HERE / "several.py"), str(tmp_path), how)
+    code, _, err = finish(process)
+    assert code == 1
+    assert said in err.splitlines()[-1] or how == "bug"
+    assert said in err
+
+
+# What cannot be
+
+
+@pytest.fixture
+def count_devices(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine with two GPUs, as far as anybody asks."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+def _recipe(*overrides: str):
+    return parse_recipe(RECIPE, source="both.yaml", overrides=overrides)
+
+
+def test_sync_batchnorm_is_for_cuda(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"train\.sync_batchnorm works on CUDA devices alone"):
+        prepare(_recipe("train.sync_batchnorm=true"), Options(runs_dir=tmp_path, device="cpu", devices=2))
+    prepare(_recipe("train.sync_batchnorm=true"), Options(runs_dir=tmp_path, device="cpu"))  # alone it has no meaning
+
+
+def test_a_batch_has_two_images_for_each_device(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="batch_size 3 is over all devices: 2 of them need 4 or more"):
+        prepare(_recipe("train.batch_size=3"), Options(runs_dir=tmp_path, device="cpu", devices=2))
+
+
+def test_more_gpus_than_there_are(count_devices, tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="--devices 3: this machine has 2"):
+        prepare(_recipe(), Options(runs_dir=tmp_path, device="cuda", devices=3))
+    with pytest.raises(UsageError, match="--device cuda:1 is one device"):
+        prepare(_recipe(), Options(runs_dir=tmp_path, device="cuda:1", devices=2))
+
+
+def test_a_listener_that_cannot_travel_is_a_usage_error(tmp_path: Path) -> None:
+    options = Options(runs_dir=tmp_path, device="cpu", devices=2, on_event=lambda event: None)
+    with pytest.raises(UsageError, match="cannot be sent to them"):
+        train_student(_recipe(), options=options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_teacher_is_found_before_any_process_starts(tmp_path: Path) -> None:
+    taught = parse_recipe(several.BASE, source="x", overrides=(*several.TAUGHT, "teacher={run: nobody}"))
+    with pytest.raises(RunError, match="nobody"):
+        train_student(taught, options=Options(runs_dir=tmp_path, device="cpu", devices=2))
+    assert dump_recipe(taught)

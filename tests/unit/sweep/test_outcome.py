@@ -1,0 +1,90 @@
+"""What the trials say together, against values worked out by hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from distill.report.sweeps import TrialRow
+from distill.sweep.folder import redacted
+from distill.sweep.outcome import best_of, grouped, main_effects
+
+
+def row(
+    number: int, top1: float | None, *, seed: int | None = None, status: str = "finished", **params: object
+) -> TrialRow:
+    return TrialRow(number, params, status, seed=seed, val_top1=top1, epochs=2, seconds=1.0, run=f"runs/x/{number:03d}")
+
+
+def test_means_and_spread_over_seeds() -> None:
+    rows = [
+        row(0, 0.5, seed=0, lr=1),
+        row(1, 0.9, seed=0, lr=2),
+        row(2, 0.7, seed=1, lr=1),
+        row(3, None, seed=1, status="failed", lr=2),
+    ]
+    one, two = grouped(rows)
+    assert (one.seeds, two.seeds) == (2, 1)
+    assert one.val_top1 == pytest.approx(0.6)
+    assert one.val_top1_std == pytest.approx(math.sqrt(0.02))
+    assert two.val_top1_std is None
+
+
+def test_the_best_has_the_best_mean_and_all_its_seeds() -> None:
+    rows = [
+        row(0, 0.5, lr=1),
+        row(1, 0.95, lr=2),
+        row(2, 0.7, lr=1),
+        row(3, None, status="failed", lr=2),
+        row(4, 0.65, lr=3),
+        row(5, 0.65, lr=3),
+    ]
+    best = best_of(rows, Path("best.yaml"))
+    assert best is not None
+    assert (best.params, best.seeds, best.trial) == ({"lr": 3}, 2, 4)
+    assert best.val_top1 == pytest.approx(0.65)
+
+
+def test_a_pruned_trial_is_never_the_best() -> None:
+    assert best_of([row(0, 0.9, status="pruned", lr=1)], Path("b")) is None
+
+
+def test_of_an_additive_grid_main_effects_explain_everything() -> None:
+    rows = [row(n, 0.1 * a + 0.2 * b, a=a, b=b) for n, (a, b) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)])]
+    found = main_effects(rows)
+    assert found == pytest.approx({"a": 0.2, "b": 0.8})  # variances 0.0025 and 0.01 of 0.0125
+
+
+def test_of_a_pure_interaction_they_explain_nothing() -> None:
+    rows = [row(n, float(a ^ b), a=a, b=b) for n, (a, b) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)])]
+    assert main_effects(rows) == {"a": 0.0, "b": 0.0}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [row(0, 0.1, a=1), row(1, 0.2, a=2)],
+        [row(0, 0.1, a=1, b=1), row(1, 0.1, a=2, b=1), row(2, 0.1, a=1, b=2), row(3, 0.1, a=2, b=2)],
+        [row(0, 0.1, a=1, b=1), row(1, 0.3, a=2, b=1), row(2, 0.2, a=1, b=2), row(3, None, status="failed", a=2, b=2)],
+    ],
+    ids=["nothing", "one key", "no differences", "a hole"],
+)
+def test_where_importances_would_mean_nothing_there_are_none(rows: list[TrialRow]) -> None:
+    assert main_effects(rows) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:secret@host:5432/db", "postgresql://me:***@host:5432/db"),
+        ("postgresql://me:p@ss@host/db", "postgresql://me:***@host/db"),
+        ("sqlite:////tmp/a.db", "sqlite:////tmp/a.db"),
+        ("optim.lr=1:2", "optim.lr=1:2"),
+        ("", ""),
+    ],
+)
+def test_passwords_are_written_nowhere(url: str, shown: str) -> None:
+    assert redacted(url) == shown

@@ -1,0 +1,99 @@
+"""The table and the picture of a sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from distill.report.sweep_plots import plot_sweep
+from distill.report.sweeps import BestTrial, GroupRow, SweepReport, TrialRow, sweep_table
+
+
+def report(kind: str = "search", trials: int = 6) -> SweepReport:
+    rows = [
+        TrialRow(
+            n,
+            {"optim.lr": 10.0 ** -(n % 5 + 1), "optim.name": ("adam", "sgd")[n % 2]},
+            "finished",
+            None,
+            0.5 + n / 100,
+            2,
+            62.0,
+            f"runs/x/{n:03d}",
+        )
+        for n in range(trials)
+    ]
+    rows += [
+        TrialRow(trials, {"optim.lr": 1.0, "optim.name": "sgd"}, "pruned", None, 0.99, 1, 5.0, "runs/x/900"),
+        TrialRow(trials + 1, {"optim.lr": 9.0, "optim.name": "sgd"}, "failed", error="the loss is not finite\x1b[31m"),
+    ]
+    top = rows[trials - 1]
+    best = BestTrial(top.params, top.val_top1, None, 1, top.number, top.run, "sweeps/x/best.yaml")
+    return SweepReport(
+        "x",
+        kind,
+        "sweeps/x",
+        tuple(rows),
+        best=best,
+        importances={"optim.lr": 0.7, "optim.name": 0.3},
+        importance_method="fANOVA",
+    )
+
+
+def shown(value: SweepReport, width: int = 120) -> str:
+    console = Console(width=width, record=True, file=open("/dev/null", "w"), color_system=None)  # noqa: SIM115
+    console.print(sweep_table(value, width))
+    console.file.close()
+    return console.export_text()
+
+
+def test_the_best_comes_first_then_pruned_then_failed() -> None:
+    lines = shown(report()).splitlines()
+    numbers = [line.split()[0] for line in lines if line[:1].isdigit()]
+    assert numbers == ["5", "4", "3", "2", "1", "0", "6", "7"]
+    best = next(line for line in lines if line.startswith("5"))
+    assert "55.00" in best
+    assert "1m02s" in best
+    assert "runs/x/005" in best
+
+
+@pytest.mark.parametrize("width", [40, 80, 120, 240])
+def test_numbers_and_runs_survive_any_width(width: int) -> None:
+    text = shown(report(), width)
+    assert all(piece in text for piece in ("55.00", "runs/x/005", "70.0 %", "pruned"))
+    assert max(map(len, text.splitlines())) <= max(width, 60)
+
+
+def test_what_failed_says_why_and_cannot_colour_the_screen() -> None:
+    text = shown(report())
+    assert "trial 7 failed: the loss is not finite" in text
+    assert "\x1b" not in text
+
+
+def test_long_sweeps_are_cut_with_the_place_of_the_rest() -> None:
+    assert "and 62 more: sweeps/x/result.json" in shown(report(trials=100))
+
+
+def test_means_are_shown_with_n() -> None:
+    group = GroupRow({"optim.lr": 0.1}, 3, 0.9, 0.01, 5.0)
+    text = shown(SweepReport("x", "grid", "sweeps/x", (), groups=(group,)))
+    assert "90.00 ± 1.00" in text
+    assert "sample standard deviation" in text
+
+
+@pytest.mark.parametrize("kind", ["search", "grid"])
+def test_the_picture_is_the_same_bytes_every_time(kind: str, tmp_path: Path) -> None:
+    one = plot_sweep(report(kind), tmp_path / "a.svg", log_keys=("optim.lr",))
+    two = plot_sweep(report(kind), tmp_path / "b.svg", log_keys=("optim.lr",))
+    assert one is not None
+    assert two is not None
+    assert one.read_bytes() == two.read_bytes()
+    assert b"<svg" in one.read_bytes()
+
+
+def test_without_an_accuracy_there_is_no_picture(tmp_path: Path) -> None:
+    failed = TrialRow(0, {"a": 1}, "failed", error="x")
+    assert plot_sweep(SweepReport("x", "grid", "s", (failed,)), tmp_path / "a.svg") is None
+    assert not list(tmp_path.iterdir())
