@@ -111,6 +111,10 @@ def _bank_args(home: Path) -> list[str]:
     return ["cache", "build", "--recipe", str(home / "student.yaml"), "--out", str(home / "bank"), *_common(home)]
 
 
+def _sweep_args(home: Path) -> list[str]:
+    return ["sweep", "--recipe", str(home / "student.yaml"), "--grid", "optim.lr=0.01,0.03", *_common(home)]
+
+
 def _common(home: Path) -> list[str]:
     return ["--runs", str(home / "runs"), "--device", "cpu", "--threads", "1"]
 
@@ -142,6 +146,16 @@ def _bank_bytes(home: Path) -> dict[str, bytes]:
     return files | {"left behind": str([path.name for path in folder.rglob(".*")]).encode()}
 
 
+def _sweep_bytes(home: Path) -> dict[str, bytes]:
+    """Every trial's run, by what the sweep varied; a run that a kill left unfinished and unlisted is none of it."""
+    from distill.runs import list_runs
+
+    runs = [run for run in list_runs(home / "runs") if run.name.startswith("crash_student")]
+    found = {f"lr {run.recipe().optim.lr:g}": run.path for run in runs if run.status == "finished"}
+    names = ("metrics.jsonl", "checkpoints/best/model.safetensors")
+    return {f"{key}: {name}": (path / name).read_bytes() for key, path in found.items() for name in names}
+
+
 SCENARIOS = {
     each.name: each
     for each in (
@@ -150,6 +164,7 @@ SCENARIOS = {
             "teacher", _teacher_args, _resume("teacher-finetune", "crash_teacher"), _run_bytes("crash_teacher"), False
         ),
         Scenario("bank", _bank_args, None, _bank_bytes, True),
+        Scenario("sweep", _sweep_args, None, _sweep_bytes, True),
     )
 }
 
@@ -309,6 +324,7 @@ def _import_everything() -> None:
     """What the commands import late; measuring a teacher's latency is cut short, the least of its work is enough."""
     importlib.import_module("distill.compare")
     importlib.import_module("distill.pipeline")
+    importlib.import_module("distill.sweep")
     from distill.evaluate.latency import measure_latency
     from distill.teaching import build
 
@@ -346,7 +362,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _kill(harness: Harness, names: list[str], kills: int, seed: int) -> list[str]:
     wholes = {name: harness.baseline(SCENARIOS[name]) for name in names}
     for name, (life, end) in wholes.items():
-        print(f"{name}: {life.seconds:.1f} s, {life.changes} changes of files, {len(end) - 2} files to compare")
+        print(f"{name}: {life.seconds:.1f} s, {life.changes} changes of files, {len(end)} things to compare")
     problems, count = [], 0
     for count, name in enumerate(_trials(names), start=1):
         problems += harness.trial(SCENARIOS[name], *wholes[name], count)

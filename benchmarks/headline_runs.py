@@ -111,7 +111,9 @@ def carry_out(task: Task, machine: Machine, teacher: str | None = None) -> Outco
         teacher: The run that teaches, where the task is taught.
     """
     run = find_run(task, machine.runs_dir)
-    if machine.left_s < _LEAST_S and not (run is not None and run.status == "finished"):
+    if run is not None and run.status == "finished":
+        return Outcome(task, resume_run(run.path, options=Options(runs_dir=machine.runs_dir)))
+    if machine.left_s < _LEAST_S:
         return Outcome(task, None, "no time left")
     options = machine.options(Watch(task.label, machine.deadline))
     try:

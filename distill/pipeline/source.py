@@ -20,7 +20,7 @@ from distill.runs import RunFolder, open_run
 from distill.teaching.bank import Bank
 from distill.teaching.build import BuildCost, bank_key, bank_path, build_bank, estimate
 from distill.teaching.key import BankKey, augmentation_key
-from distill.teaching.live import LiveTeacher
+from distill.teaching.live import LiveTeacher, compile_teacher
 from distill.teaching.objective import TeacherSource
 from distill.teaching.stored import EnsembleTeacher, StoredTeacher
 from distill.teaching.team import ALONE, Team
@@ -141,6 +141,7 @@ def open_source(
         return _from_banks(recipe, splits, device=device)
     live = open_live(recipe, splits, runs_dir=runs_dir, device=device)
     if teacher.logits == "live":
+        compile_teacher(live.trained, recipe.train)
         return live
     views = views_of(recipe.augment, recipe.train.epochs)
     bank = ensure_bank(live.trained, splits, recipe, views=views, tell=tell, team=team)
@@ -152,7 +153,8 @@ def open_live(recipe: Recipe, splits: Splits, *, runs_dir: Path, device: torch.d
     trained = load_trained(open_run(recipe.teacher.run, runs_dir=runs_dir), device=device)
     _check_classes(trained, splits)
     about = {"run": str(trained.run.path), "name": trained.recipe.name, "sha256": trained.sha256, "logits": "live"}
-    return Source(LiveTeacher(trained, logits_dtype=recipe.teacher.logits_dtype), about, trained)
+    asked = LiveTeacher(trained, logits_dtype=recipe.teacher.logits_dtype, batch_size=recipe.train.batch_size)
+    return Source(asked, about, trained)
 
 
 def _about_bank(bank: Bank) -> dict[str, Any]:

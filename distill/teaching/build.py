@@ -24,7 +24,7 @@ from distill.recipe import Recipe, dump_recipe
 from distill.recipe.schema import AugmentSpec
 from distill.teaching.bank import Bank, BankInfo
 from distill.teaching.key import BankKey, augmentation_key
-from distill.teaching.live import CPU_ASK_BATCH, ask, round_logits
+from distill.teaching.live import CPU_ASK_BATCH, ask, compile_teacher, round_logits
 from distill.teaching.team import ALONE, Team, share
 from distill.train.events import Event, Note, StageProgress
 from distill.train.trained import Trained
@@ -102,6 +102,7 @@ def _fill(
     bank: Bank | None, teacher: Trained, splits: Splits, recipe: Recipe, *, views: int, team: Team
 ) -> Iterator[Event]:
     keep_freed_memory(teacher.device)
+    compile_teacher(teacher, recipe.train)
     loader = Loader(splits.train, device=teacher.device, fill=splits.fill)
     count, dtype = len(splits.train), recipe.teacher.logits_dtype
     start, end = share(team, count)
@@ -123,7 +124,7 @@ def _answers(loader: Loader, teacher: Trained, view: View, dtype: str, order: np
     size = CPU_ASK_BATCH if teacher.device.type == "cpu" else _GPU_ASK_BATCH
     rows = np.zeros(len(loader), dtype=np.int64)
     for batch in loader.augmented(order, view, rows, size, keep_all=True):
-        yield round_logits(ask(teacher, batch.images), dtype).cpu()
+        yield round_logits(ask(teacher, batch.images, size=size), dtype).cpu()
 
 
 def _describe(teacher: Trained, splits: Splits) -> tuple[dict[str, Any], np.ndarray]:

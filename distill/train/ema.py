@@ -32,9 +32,10 @@ class _Average(AveragedModel):
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         """Move the average towards ``model``; the first call copies it."""
+        is_first = int(self.n_averaged) == 0
         pairs = list(zip(_tensors(self.module), _tensors(model), strict=True))
-        moving = [pair for pair in pairs if self.n_averaged > 0 and pair[0].is_floating_point()]
-        copied = [pair for pair in pairs if self.n_averaged == 0 or not pair[0].is_floating_point()]
+        moving = [pair for pair in pairs if not is_first and pair[0].is_floating_point()]
+        copied = [pair for pair in pairs if is_first or not pair[0].is_floating_point()]
         if moving:
             torch._foreach_lerp_(*map(list, zip(*moving, strict=True)), 1 - self._decay)
         if copied:

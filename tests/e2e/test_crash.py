@@ -25,7 +25,7 @@ def _benchmark(module: str, *args: str, cwd: Path) -> subprocess.CompletedProces
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["student", "teacher", "bank"])
+@pytest.mark.parametrize("command", ["student", "teacher", "bank", "sweep"])
 def test_killed_runs_end_with_the_same_bytes(command: str, tmp_path: Path) -> None:
     done = _benchmark("crash", "--kills", "3", "--seed", "3", "--only", command, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
