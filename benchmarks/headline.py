@@ -39,7 +39,7 @@ from benchmarks.headline_tasks import (
     teacher_task,
 )
 from distill.compare import compare
-from distill.files import write_json
+from distill.files import read_json, write_json
 from distill.pipeline import build_cache
 from distill.report.plots import plot_comparison
 from distill.report.rows import Comparison
@@ -47,6 +47,7 @@ from distill.report.rows import Comparison
 __all__ = ["main", "measure"]
 
 STAGES = ("teacher", "bank", "students", "compare", "peers")
+_TEACHER_EPOCHS, _TRAIN_IMAGES = 60, 50_000
 _RESERVE_S = 25.0  # after the last step: a checkpoint of a large network, and packing
 
 
@@ -220,6 +221,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0 where everything is finished, 75 where the same command should be given again."""
     args = _parser().parse_args(arguments)
     started = time.time()
+    work = args.work / ("choose" if args.choose else "final")
+    work.mkdir(parents=True, exist_ok=True)
     protocol = Protocol(
         data=args.data,
         tiny=args.tiny,
@@ -227,14 +230,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seeds=args.seeds,
         views=args.views or (2 if args.tiny else 40),
         batch=args.batch or (50 if args.tiny else 500),
-        teacher_epochs=args.teacher_epochs or (2 if args.tiny else 60),
+        teacher_epochs=args.teacher_epochs or (2 if args.tiny else _affordable(work, args.teacher_minutes)),
         student_epochs=args.student_epochs or (3 if args.tiny else 100),
         quick_epochs=args.quick_epochs if args.quick_epochs is not None else (2 if args.tiny else 45),
         compile=args.student_compile,
     )
     deadline = started + 60 * args.minutes - (2 if args.tiny else _RESERVE_S)
-    work = args.work / ("choose" if args.choose else "final")
-    work.mkdir(parents=True, exist_ok=True)
     session = Session(
         protocol=protocol,
         machine=Machine(work / "runs", args.device, args.threads, deadline),
@@ -255,30 +256,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if finished else 75
 
 
+def _affordable(work: Path, minutes: float) -> int:
+    """Epochs of the teacher: 60, or as many as fit by the step that ``--profile`` measured, 20 at least."""
+    path = work / "profile.json"
+    if not path.exists():
+        return _TEACHER_EPOCHS
+    step = read_json(path)["steps"][0]
+    epoch_s = step["step_ms"] / 1e3 * _TRAIN_IMAGES / step["batch"]
+    return max(20, min(_TEACHER_EPOCHS, int(60 * minutes / epoch_s)))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.headline",
-        description=(__doc__ or "").splitlines()[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--data", help="folder of cifar-10-batches-py; without it, synthetic images")
-    parser.add_argument("--work", type=Path, default=Path("headline"), help="runs and results; kept between calls")
-    parser.add_argument("--out", type=Path, default=Path("headline/out"), help="what to take away, in few files")
-    parser.add_argument("--minutes", type=float, default=9.5, help="this call's budget")
-    parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
-    parser.add_argument("--threads", type=int, help="CPU threads of each process")
-    parser.add_argument("--parallel", type=int, default=1, help="students trained at a time, in processes of their own")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--teacher-epochs", type=int)
-    parser.add_argument("--student-epochs", type=int)
-    parser.add_argument("--quick-epochs", type=int, help="of the student trained within a minute; 0: none")
-    parser.add_argument("--views", type=int, help="views in the bank, 1 MB each")
-    parser.add_argument("--batch", type=int)
-    parser.add_argument("--student-compile", choices=("default", "reduce-overhead", "max-autotune", "false"))
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
-    parser.add_argument("--choose", action="store_true", help="try variants on 45,000 / 5,000 images; no test set")
-    parser.add_argument("--profile", action="store_true", help="where a step's time goes, instead of the stages")
-    parser.add_argument("--tiny", action="store_true", help="tiny networks and data: a dry run")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.headline", description=(__doc__ or "").splitlines()[0])
+    add = parser.add_argument
+    add("--data", metavar="DIR", help="folder that holds cifar-10-batches-py (default: synthetic images)")
+    add("--work", metavar="DIR", type=Path, default=Path("headline"), help="runs and results, kept between calls")
+    add("--out", metavar="DIR", type=Path, default=Path("headline/out"), help="what to take away, in few small files")
+    add("--minutes", type=float, default=9.5, help="this call's budget (default: 9.5)")
+    add("--device", help="cpu, cuda, mps (default: the best there is)")
+    add("--threads", type=int, help="CPU threads of each process (default: torch's choice)")
+    add("--parallel", type=int, default=1, help="students trained at a time, in processes of their own (default: 1)")
+    add("--seeds", type=int, default=3, help="of each student (default: 3)")
+    add("--teacher-epochs", type=int, help="default: 60; where --profile went before, what fits --teacher-minutes")
+    add("--teacher-minutes", type=float, default=8.0, help="of training (default: 8)")
+    add("--student-epochs", type=int, help="default: 100")
+    add("--quick-epochs", type=int, help="of the student trained within a minute; 0: none (default: 45)")
+    add("--views", type=int, help="in the bank, 1 MB each (default: 40)")
+    add("--batch", type=int, help="of teacher and students (default: 500, a divisor of 50,000)")
+    modes = ("default", "reduce-overhead", "max-autotune", "false")
+    add("--student-compile", choices=modes, help="default: the recipe's auto")
+    add("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="only these")
+    add("--choose", action="store_true", help="try variants on 45,000 / 5,000 images; the test set decides nothing")
+    add("--profile", action="store_true", help="where a step's time goes, instead of the stages")
+    add("--tiny", action="store_true", help="tiny networks and data: a dry run")
     return parser
 
 

@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,7 @@ def fit_curve(name: str, costs: dict[int, list[float]]) -> Curve:
     least = [min(costs[amount]) for amount in work]
     spread = [max(costs[amount]) / min(costs[amount]) - 1 for amount in work]
     exponent = float(np.polyfit(np.log(work), np.log(least), 1)[0])
-    ratios = [after / before for before, after in zip(least, least[1:], strict=False)]
+    ratios = [after / before for before, after in pairwise(least)]
     end = float(np.log2(ratios[-1]) / np.log2(work[-1] / work[-2]))
     return Curve(name, work, least, spread, exponent, end, ratios, _verdict(exponent, end))
 

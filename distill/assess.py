@@ -17,9 +17,9 @@ import torch
 
 from distill.data.batches import Loader
 from distill.data.splits import Splits, load_splits
-from distill.errors import DataError, UsageError
+from distill.errors import DataError, RunError, UsageError
 from distill.evaluate.metrics import EvalResult, PerClass, evaluate_logits, predict_logits
-from distill.files import sha256_file, write_json, write_with
+from distill.files import read_json, sha256_file, write_json, write_with
 from distill.runs import RunFolder
 from distill.train.checkpoint import MODEL_FILE, best_checkpoint
 from distill.train.trained import Trained, load_trained
@@ -114,7 +114,7 @@ def _save(path: Path, array: np.ndarray) -> None:
 def _read(folder: Path, split: str, weights: str, run: RunFolder) -> Assessment | None:
     """What is stored, or None where it is absent, damaged, or of other weights."""
     try:
-        document = json.loads((folder / f"{split}.json").read_text())
+        document = read_json(folder / f"{split}.json")
         if document.pop("sha256") != _digest(document) or document["weights"] != weights:
             return None
         paths = {kind: folder / f"{split}_{kind}.npy" for kind in ("logits", "labels")}
@@ -125,7 +125,7 @@ def _read(folder: Path, split: str, weights: str, run: RunFolder) -> Assessment 
         fields["per_class"] = tuple(PerClass(**entry) for entry in fields["per_class"])
         fields["confusion"] = tuple(tuple(row) for row in fields["confusion"])
         result = EvalResult(**fields)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError):
+    except (RunError, OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
         return None
     if len(logits) != len(labels) or len(labels) != result.n:
         return None

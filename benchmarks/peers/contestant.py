@@ -142,7 +142,8 @@ def _peer(
     }
     while asked != "end":
         asked = yield _epoch(framework, setting, device)
-    moved = all(not torch.equal(now.cpu(), before.cpu()) for now, before in zip(parameters, copies[0].parameters()))
+    pairs = zip(parameters, copies[0].parameters(), strict=True)
+    moved = all(not torch.equal(now, before) for now, before in pairs)
     yield {
         "teacher_unchanged": state_sha256(teacher.state_dict()) == weights and not teacher.training,
         "student_moved": moved,

@@ -26,7 +26,7 @@ from distill.recipe import Recipe
 from distill.runs import RunFolder
 from distill.teaching.bank import Bank, BankInfo
 from distill.teaching.build import bank_key, build_bank
-from distill.teaching.live import LiveTeacher
+from distill.teaching.live import LiveTeacher, compile_teacher
 from distill.teaching.objective import TeacherSource
 from distill.teaching.stored import StoredTeacher
 from distill.train.events import EpochDone, Event
@@ -55,8 +55,11 @@ class Ours:
         self.recipe, self.choices = self._resolved()
         self.teacher = self._trained()
         self.bank: Bank | None = None
+        compile_teacher(self.teacher, self.recipe.train)
         if logits == "live":
-            self.source: TeacherSource = LiveTeacher(self.teacher, logits_dtype=self.recipe.teacher.logits_dtype)
+            self.source: TeacherSource = LiveTeacher(
+                self.teacher, logits_dtype=self.recipe.teacher.logits_dtype, batch_size=setting.batch
+            )
 
     def _resolved(self) -> tuple[Recipe, dict[str, Any]]:
         return resolve_auto(self.setting.recipe, self.device, self.splits, Options())
@@ -77,7 +80,7 @@ class Ours:
     def build_bank(self, folder: Path) -> Iterator[Event]:
         """Ask about one view of all images and store it, as ``distill cache build`` does; then teach from it.
 
-        What that command measures of a teacher besides (accuracy, latency) does not grow with the views: it is left out.
+        What that command measures of a teacher besides (accuracy, latency) does not grow with the views: left out.
         """
         key = bank_key(self.teacher, self.splits, self.recipe)
         info = BankInfo(key=key, images=len(self.splits.train), classes=self.teacher.classes)

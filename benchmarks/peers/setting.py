@@ -60,7 +60,9 @@ class Setting:
             [
                 "augment.crop_fill=zero",
                 "augment.views=1",
-                f"objective={{kind: kd, ce_weight: {CE_WEIGHT}, kd_weight: {1 - CE_WEIGHT}, temperature: {TEMPERATURE}}}",
+                f"objective.ce_weight={CE_WEIGHT}",
+                f"objective.kd_weight={1 - CE_WEIGHT}",
+                f"objective.temperature={TEMPERATURE}",
                 f"optim={{name: sgd, lr: {LR}, momentum: {MOMENTUM}, nesterov: true, weight_decay: {WEIGHT_DECAY}}}",
                 "schedule={kind: constant}",
                 f"train.epochs={self.rounds + 1}",
@@ -82,7 +84,7 @@ class Setting:
         return build_model(self.recipe.model, num_classes=CLASSES, seed=1)
 
     def build_teacher(self) -> nn.Module:
-        """The teacher, frozen; random, but with batch-norm statistics of the images, so that its logits are of size 1."""
+        """The teacher, frozen and random, with batch-norm statistics of the images: its logits are of size 1."""
         teacher = build_model(self.teacher_recipe.model, num_classes=CLASSES, seed=0)
         norms = [module for module in teacher.modules() if isinstance(module, nn.BatchNorm2d)]
         for norm in norms:

@@ -88,10 +88,15 @@ def read_archive(path: Path, wanted: Mapping[str, T]) -> Iterator[tuple[T, bytes
         if member.size > MAX_FILE_BYTES:
             yield wanted[name], BadImageError(f"larger than {MAX_FILE_BYTES >> 20} MB")
             continue
+        yield wanted[name], _content(path, member)
+
+
+def _content(path: Path, member: _Member) -> bytes | BadImageError:
+    with _explain_damage(path):  # here too: the generator of members is not running now
         try:
-            yield wanted[name], member.read()
+            return member.read()
         except BadImageError as error:
-            yield wanted[name], error
+            return error
 
 
 def _note(found: Found, inner: tuple[str, ...], is_folder: bool, nested: set[tuple[str, ...]]) -> None:

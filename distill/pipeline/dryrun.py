@@ -15,7 +15,7 @@ from distill.pipeline.context import Context, Options, prepare
 from distill.pipeline.failures import on_this_machine
 from distill.pipeline.launch import launch
 from distill.pipeline.source import open_live, resolve_teacher
-from distill.pipeline.worker import build_job
+from distill.pipeline.worker import build_job, build_network
 from distill.recipe import Recipe
 from distill.report.rows import DryRun
 from distill.train.events import Note, StepDone
@@ -46,7 +46,9 @@ def _try_out(fabric: Fabric, context: Context) -> DryRun:
         source = open_live(recipe, splits, runs_dir=context.options.runs_dir, device=fabric.device)
     elif recipe.teacher is not None:
         context.options.tell(Note("the bank is not read in a dry run: the steps are timed without a teacher"))
-    job = build_job(fabric, context, splits, source, path=context.options.runs_dir / recipe.name, saves=False)
+    module = build_network(context, splits)
+    path = context.options.runs_dir / recipe.name
+    job = build_job(fabric, context, splits, source, module=module, path=path, saves=False)
     marks, steps_per_epoch = [], 0
     for event in fit(job, fabric):
         if isinstance(event, StepDone):

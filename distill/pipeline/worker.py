@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from lightning_fabric import Fabric
+from torch import nn
 
 from distill.data.batches import Loader
 from distill.data.splits import Splits, load_splits
 from distill.devices import describe_device, keep_freed_memory, library_versions, threads
 from distill.errors import DistillError, InterruptedRunError, RunError, TerminatedRunError
 from distill.evaluate.cost import spec_cost
-from distill.models import build_model, build_normalize
+from distill.models import build_model, build_normalize, without_weights
 from distill.objectives import build_loss
 from distill.pipeline.context import Context, tell_progress
 from distill.pipeline.failures import explain, on_this_machine
@@ -32,7 +33,7 @@ from distill.train.seeds import derive_seed
 from distill.train.signals import watch_signals
 from distill.train.trained import shipped_checkpoint
 
-__all__ = ["RunResult", "build_job", "read_result", "train_worker"]
+__all__ = ["RunResult", "build_job", "build_network", "read_result", "train_worker"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def _train(fabric: Fabric, context: Context) -> RunResult:
     recipe, choices = _chosen(fabric, context, splits)
     options = replace(context.options, devices=fabric.world_size)  # what torchrun started is not in the options
     context = replace(context, recipe=recipe, choices=context.choices | choices, options=options)
+    module = build_network(context, splits)  # before a folder exists: weights may be missing
     with ExitStack() as stack:
         run = None
         if fabric.is_global_zero:
@@ -73,7 +75,7 @@ def _train(fabric: Fabric, context: Context) -> RunResult:
         source = _source(fabric, context, splits)
         if run is not None and source is not None:
             run.write_info(teacher=source.about)
-        _fit(fabric, context, splits, source, run=run, path=path)
+        _fit(fabric, context, splits, source, module=module, run=run, path=path)
         if run is not None:
             _finish(run, context, source)
     return fabric.broadcast(read_result(run) if run is not None else None)  # other machines may not see the folder
@@ -173,7 +175,14 @@ def _write_end(run: RunFolder, error: BaseException) -> None:
 
 
 def _fit(
-    fabric: Fabric, context: Context, splits: Splits, source: Source | None, *, run: RunFolder | None, path: Path
+    fabric: Fabric,
+    context: Context,
+    splits: Splits,
+    source: Source | None,
+    *,
+    module: nn.Module,
+    run: RunFolder | None,
+    path: Path,
 ) -> None:
     last = last_checkpoint(path / "checkpoints") if run is not None and context.resume else None
     last = fabric.broadcast(last)
@@ -182,8 +191,7 @@ def _fit(
         kept = resume.epoch if resume else 0
         run.truncate_metrics(kept)
         run.truncate_timing(kept)
-    begins = replace(context, resume=None) if resume is None else context  # where nothing was saved, it starts over
-    job = build_job(fabric, begins, splits, source, path=path, saves=run is not None)
+    job = build_job(fabric, context, splits, source, module=module, path=path, saves=run is not None)
     with watch_signals() as stop:
         for event in fit(job, fabric, resume=resume, stop=stop):
             if run is not None:
@@ -193,17 +201,34 @@ def _fit(
         source.check_unchanged()
 
 
+def build_network(context: Context, splits: Splits) -> nn.Module:
+    """The network as its run begins with it; where a checkpoint is there to go on from, nothing is fetched.
+
+    Raises:
+        MissingError: Its pretrained weights cannot be had.
+    """
+    recipe = context.recipe
+    goes_on = context.resume is not None and last_checkpoint(context.resume / "checkpoints") is not None
+    spec = without_weights(recipe.model) if goes_on else recipe.model
+    module = build_model(spec, num_classes=len(splits.dataset.classes), seed=derive_seed(recipe.train.seed, "init"))
+    if context.options.init_from is not None and not goes_on:
+        _init_from(module, context)
+    return module
+
+
 def build_job(
-    fabric: Fabric, context: Context, splits: Splits, source: Source | None, *, path: Path, saves: bool
+    fabric: Fabric,
+    context: Context,
+    splits: Splits,
+    source: Source | None,
+    *,
+    module: nn.Module,
+    path: Path,
+    saves: bool,
 ) -> Job:
     """The network, its data and its objective, ready to fit."""
     keep_freed_memory(fabric.device)
     recipe = context.recipe
-    module = build_model(
-        recipe.model, num_classes=len(splits.dataset.classes), seed=derive_seed(recipe.train.seed, "init")
-    )
-    if context.options.init_from is not None and context.resume is None:
-        _init_from(module, context)
     loss = build_loss(recipe.objective, label_smoothing=recipe.train.label_smoothing)
     return Job(
         run=str(path),
@@ -217,7 +242,7 @@ def build_job(
     )
 
 
-def _init_from(module: Any, context: Context) -> None:
+def _init_from(module: nn.Module, context: Context) -> None:
     """Copy what agrees in name and shape, and say what did not."""
     run = open_run(context.options.init_from, runs_dir=context.options.runs_dir)
     state = shipped_checkpoint(run).model_state

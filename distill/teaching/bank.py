@@ -176,7 +176,7 @@ class Bank:
             if path.exists() and not path.is_file():  # opening a pipe would wait for ever
                 raise OSError("not a file")
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # a damaged header brings about any: TokenError, SyntaxError, UnicodeDecodeError
             hint = f"distill cache verify {self.path}"
             raise RunError(f"{path} is missing or damaged: {error}", hint=hint) from error
         if array.shape != (end - start, len(self.info.classes)) or array.dtype != np.dtype(self.info.key.dtype):
@@ -218,7 +218,7 @@ class Bank:
         self._verify(TEST_LOGITS)
         try:
             return np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # as in chunk
             raise RunError(f"{path} is damaged: {error}", hint=f"distill cache verify {self.path}") from error
 
     def size_bytes(self) -> int:

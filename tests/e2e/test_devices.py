@@ -120,9 +120,8 @@ role: baseline
 data: {name: synthetic, limit: 150, test_limit: 60}
 augment: {crop_padding: 2, hflip: 0.5}
 model: {source: students, name: tiny, dropout: 0.1}
-train: {epochs: 3, batch_size: 32}
+train: {epochs: 40, batch_size: 32}
 """
-LONG = ("--set", "train.epochs=4000")
 
 
 @pytest.fixture(scope="module")
@@ -143,14 +142,20 @@ def start(workplace: Path, *command: str) -> subprocess.Popen:
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:
     """Exit code, stdout and stderr; its whole session must be gone."""
     out, err = process.communicate(timeout=300)
-    assert members(process.pid) == [], err
+    left = members(process.pid)
+    for _ in range(300):  # Python's own resource tracker ends a moment after its process
+        if not left:
+            break
+        time.sleep(0.1)
+        left = members(process.pid)
+    assert left == [], err
     return process.returncode, out, err
 
 
-def members(session: int) -> list[int]:
-    """Living processes of a session; zombies count."""
-    found = subprocess.run(["ps", "-o", "pid=", "-s", str(session)], capture_output=True, text=True, check=False)
-    return [int(pid) for pid in found.stdout.split()]
+def members(session: int) -> list[str]:
+    """The processes of a session, zombies too."""
+    found = subprocess.run(["ps", "-o", "stat,args", "-s", str(session)], capture_output=True, text=True, check=False)
+    return found.stdout.splitlines()[1:]
 
 
 def student(*more: str, runs: str) -> list[str]:
@@ -161,12 +166,12 @@ def student(*more: str, runs: str) -> list[str]:
 
 
 def wait_for_epochs(run: Path, count: int, process: subprocess.Popen) -> None:
-    for _ in range(3000):
+    for _ in range(15000):
         metrics = run / "metrics.jsonl"
         if metrics.is_file() and len(metrics.read_bytes().splitlines()) >= count:
             return
         assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.1)
+        time.sleep(0.02)
     raise AssertionError("it never came that far")
 
 
@@ -177,9 +182,7 @@ def whole(workplace: Path) -> Path:
     code, out, err = finish(process)
     assert code == 0, err
     assert "arning" not in err
-    assert [line.partition("  ")[0] for line in err.splitlines()] == [
-        "both", "epoch 1/3", "epoch 2/3", "epoch 3/3", "note: next: distill compare",
-    ] or err.count("epoch ") >= 3  # fmt: skip
+    assert len(err.splitlines()) == 1 + 40 + 1  # the start, an epoch a line, what to do next
     document = json.loads(out)  # stdout is one document and nothing else
     assert document["status"] == "finished"
     return workplace / document["run"]
@@ -203,31 +206,45 @@ def test_torchrun_trains_to_the_same_bytes_and_one_process_speaks(workplace: Pat
     assert same_bytes(run, whole)
     assert RunFolder(run).info.extra["devices"] == 2
     assert [path.name for path in run.parent.iterdir() if path.name != "latest"] == ["001"]
-    assert err.count("epoch 3/3") == 1
+    assert len(err.splitlines()) == 1 + 40 + 1
     assert "arning" not in err
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "code", "said", "to_all"),
-    [(signal.SIGTERM, 143, "terminated", False), (signal.SIGINT, 130, "interrupted", True)],
-    ids=["SIGTERM", "Ctrl-C"],
+    ("number", "send", "code", "said"),
+    [
+        (signal.SIGTERM, os.kill, 143, "stopped: terminated; {run} is saved"),
+        (signal.SIGINT, os.killpg, 130, "stopped: interrupted; {run} is saved"),
+        (signal.SIGKILL, os.kill, -9, ""),
+    ],
+    ids=["SIGTERM", "Ctrl-C", "kill -9"],
 )
-def test_a_signal_saves_and_resuming_ends_with_the_same_bytes(
-    workplace: Path, number: int, code: int, said: str, to_all: bool
-) -> None:
-    """SIGTERM comes to the first process alone, a terminal's Ctrl-C to all of them."""
-    runs = f"stopped-{said}"
-    process = start(workplace, str(BIN / "distill"), *student("--devices", "2", *LONG, runs=runs)[2:])
+def test_the_processes_stop_together_saved(workplace: Path, number: int, send, code: int, said: str) -> None:
+    """SIGTERM comes to the process that was started, a terminal's Ctrl-C to all; all save when that one is killed."""
+    runs = f"stopped-{number}"
+    process = start(workplace, str(BIN / "distill"), *student("--devices", "2", runs=runs)[2:])
     run = workplace / runs / "both" / "001"
     wait_for_epochs(run, 2, process)
-    os.killpg(process.pid, number) if to_all else os.kill(process.pid, number)
+    send(process.pid, number)
     found, _, err = finish(process)
     assert found == code, err
-    assert f"stopped: {said}; {runs}/both/001 is saved" in err
+    assert said.format(run=f"{runs}/both/001") in err
     assert "Traceback" not in err
     info = RunFolder(run).info
-    assert (info.status, info.exit_code) == ("interrupted", code)
+    assert (info.status, info.exit_code) == ("interrupted", 143 if code < 0 else code)
+
+
+@pytest.mark.slow
+def test_resuming_a_stopped_run_ends_with_the_bytes_of_one_that_never_stopped(workplace: Path, whole: Path) -> None:
+    """Goes on where the test before stopped."""
+    run = workplace / "stopped-15" / "both" / "001"
+    if not run.is_dir():
+        pytest.skip("nothing was stopped")
+    code, out, err = finish(start(workplace, str(BIN / "distill"), "student", "--resume", str(run), "--json"))
+    assert code == 0, err
+    assert json.loads(out)["epochs"] == 40
+    assert same_bytes(run, whole)
 
 
 @pytest.mark.slow

@@ -1,0 +1,25 @@
+"""docs/reliability.md names the test that holds each promise; every one of them is there."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+PROMISES = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", PAGE)))
+
+
+@pytest.mark.parametrize(("file", "name"), PROMISES, ids=lambda part: part)
+def test_the_test_of_a_promise_exists(file: str, name: str) -> None:
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_promise_names_a_test() -> None:
+    rows = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| Promise")]
+    assert len(rows) > 40
+    assert [row for row in rows if "::test_" not in row] == []
