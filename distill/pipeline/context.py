@@ -76,9 +76,7 @@ def tell_progress(options: Options) -> Callable[[str, int, int], None]:
     return lambda stage, done, total: options.tell(StageProgress(stage, done, total))
 
 
-def prepare(
-    recipe: Recipe, options: Options, *, resume: Path | None = None, splits: Splits | None = None
-) -> Context:
+def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, splits: Splits | None = None) -> Context:
     """Check the budget, then find the device, then load the data, then resolve every ``auto``.
 
     Args:

@@ -363,6 +363,7 @@ def test_pretrained_weights_without_a_network(cli: Run, tmp_path: Path, weights:
     result = cli("teacher-finetune", *data, "--runs", str(tmp_path / "runs"), "--quiet")
     _fails(result, 4, "model.weights")
     assert "--set model.weights=none" in result.stderr or "folder" in result.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 # As a process

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def test_every_point_is_measured_as_often_as_asked_after_one_warm_up() -> None:
     points = [Point(name, work, lambda at=(name, work): runs.append(at)) for name in ("a", "b") for work in (1, 2)]
     costs = measure(points, repeats=3)
     assert {key: len(each) for key, each in costs.items()} == dict.fromkeys([("a", 1), ("a", 2), ("b", 1), ("b", 2)], 3)
-    assert runs[:2] == [("a", 1), ("b", 1)]
+    assert sorted(runs[:2]) == [("a", 1), ("b", 1)]
     assert len(runs) == 2 + 4 * 3
 
 
@@ -55,7 +56,7 @@ def test_document_and_plot(tmp_path: Path) -> None:
 
 
 def test_works_double() -> None:
-    assert all(b == 2 * a for _, amounts in CURVES.values() for a, b in zip(amounts, amounts[1:], strict=False))
+    assert all(b == 2 * a for _, amounts in CURVES.values() for a, b in pairwise(amounts))
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
