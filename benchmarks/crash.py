@@ -322,9 +322,9 @@ def _count_changes(root: Path, log: Path, tally: Path, fatal: int | None) -> lis
 
 def _import_everything() -> None:
     """What the commands import late; measuring a teacher's latency is cut short, the least of its work is enough."""
-    importlib.import_module("distill.compare")
+    importlib.import_module("distill.comparison")
     importlib.import_module("distill.pipeline")
-    importlib.import_module("distill.sweep")
+    importlib.import_module("distill.sweeps")
     from distill.evaluate.latency import measure_latency
     from distill.teaching import build
 

@@ -38,7 +38,7 @@ from benchmarks.headline_tasks import (
     student_tasks,
     teacher_task,
 )
-from distill.compare import compare
+from distill.comparison import compare
 from distill.files import read_json, write_json
 from distill.pipeline import build_cache
 from distill.report.plots import plot_comparison

@@ -14,13 +14,11 @@ Names are loaded when they are first used (PEP 562), so that importing distill d
 from __future__ import annotations
 
 import importlib
-import inspect
 import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from distill.compare import compare
+    from distill.comparison import compare
     from distill.errors import DistillError
     from distill.pipeline import (
         Options,
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
     from distill.report.catalogue import describe_model, list_models
     from distill.report.rows import Comparison, Row
     from distill.runs import list_runs, open_run
-    from distill.sweep import resume_sweep, sweep
+    from distill.sweeps import resume_sweep, sweep
 
     __version__: str
 
@@ -65,10 +63,10 @@ __all__ = [
     "train_student",
 ]
 
-_VERB_MODULES = ("compare", "sweep")
 
 _HOMES = {
     "Comparison": "distill.report.rows",
+    "compare": "distill.comparison",
     "DistillError": "distill.errors",
     "Options": "distill.pipeline",
     "Recipe": "distill.recipe",
@@ -85,7 +83,8 @@ _HOMES = {
     "quickstart": "distill.pipeline",
     "rerun": "distill.pipeline",
     "resume_run": "distill.pipeline",
-    "resume_sweep": "distill.sweep",
+    "resume_sweep": "distill.sweeps",
+    "sweep": "distill.sweeps",
     "train_student": "distill.pipeline",
 }
 
@@ -93,8 +92,6 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         value: Any = _version()
-    elif name in _VERB_MODULES:
-        value = importlib.import_module(f"distill.{name}")
     elif name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
     else:
@@ -114,30 +111,3 @@ def _version() -> str:
         return version("distill")
     except PackageNotFoundError:
         return "0+unknown"
-
-
-class _VerbModule(ModuleType):
-    """A module whose namesake function is called by calling the module."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._verb(*args, **kwargs)
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        return inspect.signature(self._verb)
-
-    @property
-    def _verb(self) -> Any:
-        return vars(self)[self.__name__.rpartition(".")[2]]
-
-
-class _Package(ModuleType):
-    """``compare`` and ``sweep`` are verbs and modules: whoever imports one first, ``distill.compare()`` must work."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _VERB_MODULES and isinstance(value, ModuleType):
-            value.__class__ = _VerbModule
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -87,7 +87,7 @@ def command(
 
     options.one_document(json=json, csv=csv)
     gates = [parse_gate(text) for text in require or []]  # a typing mistake is told before minutes of measuring
-    from distill.compare import compare
+    from distill.comparison import compare
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:

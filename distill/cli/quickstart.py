@@ -30,7 +30,7 @@ def command(
     Fine-tunes a small teacher on scikit-learn's digits, trains a student from labels alone and the same student
     against the teacher, and prints the comparison. No network needed. Every other command works on its runs.
     """
-    from distill.compare import compare
+    from distill.comparison import compare
     from distill.pipeline import Options, quickstart
     from distill.report.tables import comparison_table
 

@@ -117,7 +117,7 @@ def command(
     _check(recipe, resume, {"--set": changes, "--teacher": teacher, "--grid": grid, "--search": search, "--name": name})
     from distill.pipeline import Options
     from distill.report.sweeps import sweep_table
-    from distill.sweep import resume_sweep, sweep
+    from distill.sweeps import resume_sweep, sweep
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:

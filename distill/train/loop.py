@@ -183,7 +183,7 @@ class _Fit:
         lr = self._lr()
         self._check_finite()
         self.tally.reduce(self.fabric.all_reduce)
-        self.agreement.share([*self.raw.buffers(), *(() if self.ema is None else self.ema.buffers())])
+        self.agreement.share([*self.raw.buffers(), *(() if self.ema is None else self.ema.module.buffers())])
         train_metrics = self.tally.metrics()
         seconds = time.monotonic() - started
         images = self.count - first * self.train.batch_size

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import distill.assess
-import distill.compare
+import distill.comparison
 import distill.devices
 import distill.pipeline
 import distill.runs
@@ -82,7 +82,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     }
     for name, answer in answers.items():
         monkeypatch.setattr(distill.pipeline, name, fake.verb(name, answer))
-    monkeypatch.setattr("distill.compare.compare", fake.verb("compare", COMPARISON))
+    monkeypatch.setattr("distill.comparison.compare", fake.verb("compare", COMPARISON))
     return fake
 
 

@@ -52,15 +52,6 @@ def test_every_public_name_is_found(tmp_path: Path) -> None:
     assert done.stdout.strip() == "True", done.stderr
 
 
-@pytest.mark.parametrize("first", ["", "import distill.compare", "from distill.compare import compare"])
-def test_compare_is_a_verb_whoever_imports_the_module_first(first: str, tmp_path: Path) -> None:
-    code = f"{first}\nfrom distill import compare\nimport distill, inspect\n"
-    code += "assert callable(compare) and compare is distill.compare\n"
-    code += "print(list(inspect.signature(compare).parameters)[0])"
-    done = _python(code, cwd=tmp_path)
-    assert done.stdout.strip() == "references", done.stderr
-
-
 def test_python_dash_m(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "distill", "--version"],

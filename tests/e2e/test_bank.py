@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill.compare import compare
+from distill.comparison import compare
 from distill.data.splits import load_splits
 from distill.errors import DistillError, RunError, UsageError
 from distill.pipeline import Options, train_student

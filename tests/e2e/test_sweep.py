@@ -15,7 +15,7 @@ from distill.files import write_atomically
 from distill.pipeline import Options, RunResult, resume_run
 from distill.recipe import Recipe, dump_recipe, load_recipe
 from distill.runs import RunFolder
-from distill.sweep import SweepReport, resume_sweep, sweep
+from distill.sweeps import SweepReport, resume_sweep, sweep
 from distill.teaching.bank import Bank
 from distill.train.events import EpochDone, Event, RunStarted
 
@@ -175,7 +175,7 @@ def test_when_every_trial_fails_the_sweep_does(tiny, options) -> None:
 
 
 def test_trials_share_one_teacher_and_one_bank(student_recipe, teacher_run: RunResult, options, monkeypatch) -> None:
-    from distill.sweep import trainer
+    from distill.sweeps import trainer
 
     loads = []
     load = trainer.load_splits
@@ -212,7 +212,7 @@ def test_another_sweep_of_that_name_is_refused(tiny, options) -> None:
 
 
 def test_a_sweep_is_one_processs_at_a_time(tiny, options, tmp_path: Path) -> None:
-    from distill.sweep.folder import SweepFolder
+    from distill.sweeps.folder import SweepFolder
 
     with SweepFolder(tmp_path / "sweeps" / "tiny_student").lock(), pytest.raises(RunError, match="in use by process"):
         sweep(tiny(), grid=[LR], options=options())

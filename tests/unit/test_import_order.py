@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "distill"
 
 ORDER = (
-    "errors", "files", "ranks", "recipe", "runs", "devices", "fingerprint", "data", "models", "objectives", "evaluate", "train",
-    "assess", "teaching", "report", "compare", "pipeline", "sweep", "cli",
+    "errors", "files", "ranks", "recipe", "runs", "devices", "fingerprint", "data", "models", "objectives", "evaluate",
+    "train", "assess", "teaching", "report", "comparison", "pipeline", "sweeps", "cli",
 )  # fmt: skip
 LEAVES = ("teachers", "students")
 TORCH_FREE = ("errors", "files", "ranks", "recipe", "runs", "cli")

@@ -16,7 +16,7 @@ from distill.recipe import Recipe, dump_recipe
 from distill.report.sweep_plots import plot_sweep
 from distill.report.sweeps import BestTrial, GroupRow, SweepReport, TrialRow, shown_value
 from distill.report.text import percent, plain
-from distill.sweep.folder import SweepFolder
+from distill.sweeps.folder import SweepFolder
 
 __all__ = ["best_of", "grouped", "main_effects", "publish", "write_best"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from distill.errors import UsageError
-from distill.sweep.space import Axis, Range, combinations, parse_grid, parse_search
+from distill.sweeps.space import Axis, Range, combinations, parse_grid, parse_search
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from distill.recipe import Recipe
 from distill.report.sweeps import TrialRow
 from distill.report.text import duration, percent
 from distill.runs import RunFolder
-from distill.sweep.folder import SweepFolder
-from distill.sweep.plan import Trial, trial_key
-from distill.sweep.space import value_of
-from distill.sweep.trainer import Trainer, TrialFailedError, Watch, portable
+from distill.sweeps.folder import SweepFolder
+from distill.sweeps.plan import Trial, trial_key
+from distill.sweeps.space import value_of
+from distill.sweeps.trainer import Trainer, TrialFailedError, Watch, portable
 from distill.train.events import Note
 
 __all__ = ["finished_text", "row_of_run", "run_grid", "values_of"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distill.report.sweeps import SweepReport, TrialRow
-from distill.sweep.trainer import PrunedTrial
-from distill.sweep.verbs import resume_sweep, sweep
+from distill.sweeps.trainer import PrunedTrial
+from distill.sweeps.verbs import resume_sweep, sweep
 
 __all__ = ["PrunedTrial", "SweepReport", "TrialRow", "resume_sweep", "sweep"]

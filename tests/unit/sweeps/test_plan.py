@@ -6,7 +6,7 @@ import pytest
 
 from distill.errors import BudgetError, RecipeError, UsageError
 from distill.recipe import bundled_recipes, load_recipe, parse_recipe
-from distill.sweep.plan import (
+from distill.sweeps.plan import (
     Base,
     Trial,
     check_budgets,
@@ -16,7 +16,7 @@ from distill.sweep.plan import (
     takes_whole_numbers,
     trial_key,
 )
-from distill.sweep.space import Axis, parse_grid, parse_search
+from distill.sweeps.space import Axis, parse_grid, parse_search
 
 TEXT = """
 name: tiny

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from distill.report.sweeps import TrialRow
-from distill.sweep.folder import redacted
-from distill.sweep.outcome import best_of, grouped, main_effects
+from distill.sweeps.folder import redacted
+from distill.sweeps.outcome import best_of, grouped, main_effects
 
 
 def row(

@@ -14,7 +14,7 @@ from distill.pipeline.verbs import resume_run
 from distill.pipeline.worker import RunResult, read_result, train_worker
 from distill.recipe import Recipe
 from distill.runs import RunFolder, open_run
-from distill.sweep.plan import no_validation
+from distill.sweeps.plan import no_validation
 from distill.train.events import EpochDone, Event, Note, RunStarted
 
 __all__ = ["PrunedTrial", "Trainer", "TrialFailedError", "Watch", "portable"]

@@ -14,7 +14,7 @@ from distill.errors import BudgetError, RecipeError, UsageError
 from distill.recipe import Recipe, dump_recipe, parse_recipe
 from distill.recipe.mistakes import MAX_MISTAKES
 from distill.report.sweeps import shown_value
-from distill.sweep.space import Axis, Params, Range, Variable, combinations, value_of
+from distill.sweeps.space import Axis, Params, Range, Variable, combinations, value_of
 
 __all__ = [
     "Base",

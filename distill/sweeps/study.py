@@ -14,11 +14,11 @@ from typing import Any
 from distill.errors import MissingError, RecipeError, RunError, UsageError
 from distill.report.sweeps import TrialRow
 from distill.runs import RunFolder
-from distill.sweep.folder import Definition, SweepFolder, redacted
-from distill.sweep.grid import finished_text, row_of_run
-from distill.sweep.plan import Base, Trial, takes_whole_numbers
-from distill.sweep.space import Range, Variable, value_of
-from distill.sweep.trainer import PrunedTrial, Trainer, TrialFailedError, Watch, portable
+from distill.sweeps.folder import Definition, SweepFolder, redacted
+from distill.sweeps.grid import finished_text, row_of_run
+from distill.sweeps.plan import Base, Trial, takes_whole_numbers
+from distill.sweeps.space import Range, Variable, value_of
+from distill.sweeps.trainer import PrunedTrial, Trainer, TrialFailedError, Watch, portable
 from distill.train.events import Note
 
 __all__ = ["Search", "open_study", "require_optuna"]

@@ -14,13 +14,13 @@ from distill.errors import InterruptedRunError, RunError, TerminatedRunError, Us
 from distill.pipeline.context import Options
 from distill.recipe import Recipe, load_recipe
 from distill.report.sweeps import SweepReport, TrialRow
-from distill.sweep.folder import Definition, SweepFolder, check_name, check_same, find_sweep, redacted, sweeps_dir
-from distill.sweep.grid import run_grid
-from distill.sweep.outcome import best_of, grouped, main_effects, publish, write_best
-from distill.sweep.plan import Trial, check_budgets, check_trials, corner_trials, grid_trials
-from distill.sweep.space import parse_grid, parse_search
-from distill.sweep.study import Search, open_study, require_optuna
-from distill.sweep.trainer import Trainer
+from distill.sweeps.folder import Definition, SweepFolder, check_name, check_same, find_sweep, redacted, sweeps_dir
+from distill.sweeps.grid import run_grid
+from distill.sweeps.outcome import best_of, grouped, main_effects, publish, write_best
+from distill.sweeps.plan import Trial, check_budgets, check_trials, corner_trials, grid_trials
+from distill.sweeps.space import parse_grid, parse_search
+from distill.sweeps.study import Search, open_study, require_optuna
+from distill.sweeps.trainer import Trainer
 
 __all__ = ["resume_sweep", "sweep"]
 

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit, urlunsplit
 from distill.errors import RunError, UsageError
 from distill.files import read_json, write_json
 from distill.runs import Lock
-from distill.sweep.plan import Base
-from distill.sweep.space import parse_grid, parse_search
+from distill.sweeps.plan import Base
+from distill.sweeps.space import parse_grid, parse_search
 
 __all__ = ["Definition", "SweepFolder", "check_name", "check_same", "find_sweep", "redacted", "sweeps_dir"]
 

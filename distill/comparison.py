@@ -304,20 +304,25 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _seed_notes(groups: Mapping[str, list[_Entry]]) -> list[str]:
-    """What the seeds of a row varied, and what they shared."""
+    """What the seeds of a row varied, and what they shared; rows that share the same are named together."""
+    names: dict[str, list[str]] = {}
     notes = []
     for group in groups.values():
         if len(group) < 2:
             continue
-        recipe = group[0].recipe
-        shared = f"split (seed {recipe.data.split_seed})"
-        if recipe.augment.views != "all":
-            shared += f" and augmented views (seed {recipe.augment.view_seed})"
-        folders = {(entry.teacher or {}).get("run") for entry in group}
-        if recipe.teacher is not None:
-            shared += " and teacher" if len(folders) == 1 else ""
-            notes += [] if len(folders) == 1 else [f"{recipe.name}: its seeds learned from {len(folders)} teacher runs"]
-        notes.append(
-            f"{recipe.name}: {len(group)} seeds vary initial weights, order and dropout; they share the {shared}"
-        )
-    return notes
+        name = group[0].recipe.name
+        teachers = {(entry.teacher or {}).get("run") for entry in group if entry.teacher}
+        if len(teachers) > 1:
+            notes.append(f"{name}: its seeds learned from {len(teachers)} teacher runs")
+        text = _shared(group[0].recipe, count=len(group), one_teacher=len(teachers) == 1)
+        names.setdefault(text, []).append(name)
+    return [f"{', '.join(dict.fromkeys(of))}: {text}" for text, of in names.items()] + notes
+
+
+def _shared(recipe: Recipe, *, count: int, one_teacher: bool) -> str:
+    shared = [f"the split (seed {recipe.data.split_seed})"]
+    if recipe.augment.views != "all":
+        shared.append(f"the augmented views (seed {recipe.augment.view_seed})")
+    shared += ["the teacher"] if one_teacher else []
+    listed = f"{', '.join(shared[:-1])} and {shared[-1]}" if len(shared) > 1 else shared[0]
+    return f"{count} seeds vary initial weights, order and dropout; they share {listed}"
