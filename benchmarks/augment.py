@@ -2,10 +2,11 @@
 
 ``python -m benchmarks.augment [--json] [--rounds 20]``
 
-The pipelines take turns, batch by batch, so that a machine that slows down slows all of them. The images are noise;
-none of the operations looks at what it moves. Reading is included: each pipeline fetches its images from memory by
-index and hands over one batch tensor. torchvision's batched transforms draw once for the whole batch, and its MixUp
-and CutMix one weight for the whole batch; ours draw for each image.
+Times are CPU time of the one thread, so that other processes do not count; the pipelines take turns, batch by batch,
+so that a machine that slows down slows all of them. The images are noise; none of the operations looks at what it
+moves. Reading is included: each pipeline fetches its images from memory by index and hands over one batch tensor.
+torchvision's batched transforms draw once for the whole batch, and its MixUp and CutMix one weight for the whole batch;
+ours draw for each image.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Timing:
-    """Microseconds an image over ``rounds`` batches."""
+    """CPU microseconds an image over ``rounds`` batches."""
 
     case: str
     pipeline: str
@@ -122,9 +123,9 @@ def planning_us(case: Case) -> float:
     augment = AugmentSpec.model_validate(case.recipe)
     times = []
     for view in range(6):
-        start = time.perf_counter()
+        start = time.process_time()
         plan_view(augment, n=IMAGES, image_size=SIZE, view=view)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return statistics.median(times[1:]) / IMAGES * 1e6
 
 
@@ -195,9 +196,9 @@ def measure(case: Case, noise: Noise, rounds: int) -> list[Timing]:
     times: dict[str, list[float]] = {name: [] for name in names}
     for round_ in range(rounds):
         for name in names[round_ % len(names) :] + names[: round_ % len(names)]:
-            start = time.perf_counter()
+            start = time.process_time()
             steps[name]()
-            times[name].append((time.perf_counter() - start) / BATCH * 1e6)
+            times[name].append((time.process_time() - start) / BATCH * 1e6)
     return [_timing(case.name, name, times[name]) for name in names]
 
 
@@ -235,7 +236,7 @@ def _cpu_model() -> str:
 
 def render(timings: list[Timing], planning: dict[str, float]) -> Table:
     """A row for each case and pipeline."""
-    table = Table(title=f"microseconds an image, {SIZE}x{SIZE}, batches of {BATCH}, one thread")
+    table = Table(title=f"CPU microseconds an image, {SIZE}x{SIZE}, batches of {BATCH}, one thread")
     for column in ("case", "pipeline", "median", "quartiles", "ratio"):
         table.add_column(column, justify="left" if column in {"case", "pipeline"} else "right", no_wrap=True)
     reference = 1.0
@@ -264,7 +265,7 @@ def main(arguments: list[str] | None = None) -> None:
         planning[case.name] = round(planning_us(case), 3)
         timings += measure(case, noise, options.rounds)
     if options.json:
-        shape = {"images": IMAGES, "image_size": SIZE, "batch_size": BATCH, "unit": "microseconds an image"}
+        shape = {"images": IMAGES, "image_size": SIZE, "batch_size": BATCH, "unit": "CPU microseconds an image"}
         rows = [asdict(timing) for timing in timings]
         print(json.dumps({"benchmark": "augment", **shape, **environment(), "planning_us": planning, "rows": rows}))
     else:

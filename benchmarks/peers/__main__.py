@@ -13,6 +13,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import argparse
 import json
 import sys
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -20,6 +21,7 @@ from rich.console import Console
 from benchmarks.augment import environment
 from benchmarks.peers.contestant import serve
 from benchmarks.peers.document import build_document, render
+from benchmarks.peers.picture import draw_comparison
 from benchmarks.peers.setting import PAIRS, Setting
 from benchmarks.peers.turns import NAMES, take_turns
 
@@ -47,19 +49,24 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--peers-channels-last", action="store_true", help="give the peers the memory layout that distill picks"
     )
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", help=f"some of: {'; '.join(NAMES)}")
+    parser.add_argument("--out", type=Path, help="folder for peers-PAIR.json and .svg (default: none is written)")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measures and prints a table, or one JSON document."""
     options = vars(parse(arguments))
-    as_json, only = options.pop("json"), options.pop("only")
+    as_json, only, out = (options.pop(name) for name in ("json", "only", "out"))
     setting = Setting(**options)
     names = [name for name in NAMES if only is None or name in only or name == "distill"]
     torch.set_num_threads(1)
     document = build_document(setting, take_turns(setting, names, serve), environment())
     for name, why in document["missing"].items():
         print(f"{name} is left out: {why}; install it with the extra 'bench'", file=sys.stderr)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / f"peers-{setting.pair}.json").write_text(json.dumps(document, indent=1) + "\n")
+        draw_comparison(document, out / f"peers-{setting.pair}.svg")
     if as_json:
         print(json.dumps(document))
     else:

@@ -11,29 +11,33 @@ from typing import Any
 from lightning_fabric import Fabric
 from torch import nn
 
-from distill.data.batches import Loader
+from distill.data.batches import Loader, steps_per_epoch
 from distill.data.splits import Splits, load_splits
 from distill.devices import describe_device, keep_freed_memory, library_versions, threads
 from distill.errors import DistillError, InterruptedRunError, RunError, TerminatedRunError
 from distill.evaluate.cost import spec_cost
+from distill.files import write_json
 from distill.models import build_model, build_normalize, without_weights
 from distill.objectives import build_loss
 from distill.pipeline.context import Context, tell_progress
 from distill.pipeline.failures import explain, on_this_machine
 from distill.pipeline.source import Source, choose_logits, open_source
 from distill.recipe import Recipe
-from distill.report.plots import plot_run
+from distill.report.redraw import redraw
 from distill.runs import RunFolder, create_run, git_state, open_run, utc_now
 from distill.teaching.objective import Supervised, Taught
 from distill.teaching.team import Together
 from distill.train.checkpoint import best_checkpoint, last_checkpoint, load_checkpoint, read_meta
 from distill.train.events import CheckpointSaved, EpochDone, Event, Note, RunStarted
 from distill.train.loop import Job, fit
+from distill.train.schedule import rates_by_step
 from distill.train.seeds import derive_seed
 from distill.train.signals import watch_signals
 from distill.train.trained import shipped_checkpoint
 
 __all__ = ["RunResult", "build_job", "build_network", "read_result", "train_worker"]
+
+_MOST_RATES = 200_000  # steps: about a second of work at the end of a run
 
 
 @dataclass(frozen=True)
@@ -298,9 +302,22 @@ def _finish(run: RunFolder, context: Context, source: Source | None) -> None:
             "images_per_s": images / seconds if seconds else 0.0,
         }
     )
-    plot_run(metrics, run.plots)
+    _write_rates(run, recipe, metrics)
+    redraw(run)
     run.write_info(status="finished", finished=utc_now(), exit_code=0)
     run.point_latest()
+
+
+def _write_rates(run: RunFolder, recipe: Recipe, metrics: list[dict[str, Any]]) -> None:
+    """The learning rate by step, for the plot; metrics.jsonl has one an epoch."""
+    info = run.info
+    steps = steps_per_epoch(info.data["train"], recipe.train.batch_size, info.extra["devices"])
+    if steps * len(metrics) > _MOST_RATES:
+        return
+    rates = rates_by_step(
+        recipe.schedule, lr=recipe.optim.lr, steps_per_epoch=steps, epochs=recipe.train.epochs, metrics=metrics
+    )
+    write_json(run.path / "rates.json", {"steps_per_epoch": steps, "lr": rates})
 
 
 def read_result(run: RunFolder) -> RunResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,11 @@ _PART_STYLES = ("--", ":", "-.")
 _CLASS_MARKS = (("Precision", "<", TRAIN_COLOR), ("Recall", ">", VAL_COLOR), ("F1", "o", "#222222"))
 
 
-def plot_run(metrics: Metrics, folder: Path) -> list[Path]:
+def plot_run(metrics: Metrics, folder: Path, *, rates: tuple[float, Sequence[float]] | None = None) -> list[Path]:
     """Draw ``loss.svg``, ``top1.svg`` and ``lr.svg`` over epochs, from lines of metrics.jsonl.
+
+    Args:
+        rates: Steps an epoch, and the learning rate of every step: ``lr.svg`` then shows steps.
 
     Returns:
         The files, in that order; what has no numbers has no file.
@@ -41,7 +45,7 @@ def plot_run(metrics: Metrics, folder: Path) -> list[Path]:
     pictures: list[tuple[str, tuple[str, ...], Callable[[Axes, Metrics], None]]] = [
         ("loss", ("train_loss", "val_loss"), _draw_loss),
         ("top1", ("train_top1", "val_top1"), _draw_top1),
-        ("lr", ("lr",), _draw_lr),
+        ("lr", ("lr",), partial(_draw_rates, rates=rates) if rates else _draw_lr),
     ]
     files = []
     for name, keys, draw in pictures:
@@ -102,6 +106,14 @@ def _draw_top1(axes: Axes, metrics: Metrics) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     label(axes, "Top-1 accuracy", x="epoch", y="top-1")
     axes.legend()
+
+
+def _draw_rates(axes: Axes, _metrics: Metrics, *, rates: tuple[float, Sequence[float]]) -> None:
+    steps_per_epoch, values = rates
+    every = max(len(values) // 2000, 1)  # no screen shows more points
+    axes.plot(range(1, len(values) + 1, every), values[::every], color=TRAIN_COLOR)
+    axes.set_ylim(bottom=0)
+    label(axes, "Learning rate", x=f"step ({steps_per_epoch:,.0f} an epoch)", y="learning rate (largest of all groups)")
 
 
 def _draw_lr(axes: Axes, metrics: Metrics) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,12 +20,24 @@ def redraw(run: RunFolder) -> list[Path]:
     Raises:
         RunError: The numbers are damaged.
     """
-    files = plot_run(run.metrics(), run.plots)
+    files = plot_run(run.metrics(), run.plots, rates=_rates(run.path / "rates.json"))
     for split in ("val", "test"):
         source = run.path / "evaluation" / f"{split}.json"
         if source.is_file():
             files += _evaluation(source, split)
     return files
+
+
+def _rates(path: Path) -> tuple[float, Sequence[float]] | None:
+    """Steps an epoch and the learning rate of each step, where the run left them."""
+    if not path.is_file():
+        return None
+    hint = "the picture is drawn by epoch without it"
+    tree = read_json(path, hint=hint)
+    try:
+        return float(tree["steps_per_epoch"]), [float(rate) for rate in tree["lr"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path}: damaged: {error}", hint=f"remove it: {hint}") from error
 
 
 def _evaluation(source: Path, split: str) -> list[Path]:

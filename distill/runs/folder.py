@@ -65,7 +65,8 @@ class RunFolder:
             RunError: ``runs/x/003 is in use by process 123 on host H``.
         """
         with Lock(self.path / "lock.json", subject=str(self.path), wait_s=wait_s) as lock:
-            remove_partials(self.path)
+            for folder in (self.path, self.plots, self.path / "evaluation"):
+                remove_partials(folder)
             yield lock
 
     @property

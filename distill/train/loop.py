@@ -180,14 +180,13 @@ class _Fit:
             self.step += 1
             yield StepDone(self.epoch, self.step, min(self.step * self.train.batch_size, self.count))
             yield from self._between_steps()
-        lr = self._lr()
         self._check_finite()
         self.tally.reduce(self.fabric.all_reduce)
         self.agreement.share([*self.raw.buffers(), *(() if self.ema is None else self.ema.module.buffers())])
         train_metrics = self.tally.metrics()
         seconds = time.monotonic() - started
         images = self.count - first * self.train.batch_size
-        metrics = {"epoch": self.epoch + 1, "lr": lr} | train_metrics | self._validate()
+        metrics = {"epoch": self.epoch + 1, "lr": self.schedule.last_lr} | train_metrics | self._validate()
         self.schedule.epoch_done(metrics)
         self.epoch, self.step = self.epoch + 1, 0
         is_best = self._judge(metrics)
@@ -277,7 +276,7 @@ class _Fit:
             raise self._stopped()
 
     def _check_finite(self) -> None:
-        self.tally.check_finite(epoch=self.epoch, lr=self._lr(), gather=self.agreement.gather)
+        self.tally.check_finite(epoch=self.epoch, lr=self.schedule.last_lr, gather=self.agreement.gather)
 
     # What an epoch was worth
 
@@ -306,9 +305,6 @@ class _Fit:
 
     def _is_over(self) -> bool:
         return self.epoch >= self.train.epochs or self._stopped_early()
-
-    def _lr(self) -> float:
-        return max(group["lr"] for group in self.optimizer.param_groups)
 
     def _shipped(self) -> nn.Module:
         return self.raw if self.ema is None else self.ema.module

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
 
@@ -21,7 +22,7 @@ from distill.recipe.optimization import (
     WarmRestarts,
 )
 
-__all__ = ["Schedule", "build_schedule", "factor_at", "warmup_steps"]
+__all__ = ["Schedule", "build_schedule", "factor_at", "rates_by_step", "warmup_steps"]
 
 Factor = Callable[[float], float]
 
@@ -35,10 +36,15 @@ class Schedule:
         self._warmup = warmup
         self._monitor = monitor
         self._steps = 0
+        self.last_lr = self._largest()
+
+    def _largest(self) -> float:
+        return max(group["lr"] for group in self._by_step.optimizer.param_groups)
 
     def step_done(self) -> None:
-        """Move to the next step's learning rate."""
+        """Move to the next step's learning rate; ``last_lr`` is the one of the step that is done."""
         self._steps += 1
+        self.last_lr = self._largest()
         if self._plateau is None or self._steps <= self._warmup:
             self._by_step.step()
 
@@ -72,6 +78,27 @@ def build_schedule(spec: ScheduleSpec, optimizer: Optimizer, *, epochs: int, ste
     )
     by_step = LambdaLR(optimizer, lambda step: (step + 1) / warmup if step < warmup else after(step - warmup))
     return Schedule(by_step, plateau, warmup, getattr(spec, "monitor", "val_loss"))
+
+
+def rates_by_step(
+    spec: ScheduleSpec, *, lr: float, steps_per_epoch: int, epochs: int, metrics: Sequence[dict[str, float]]
+) -> list[float]:
+    """The learning rate of every step of the epochs in ``metrics``, found by the schedule alone, without a network.
+
+    Args:
+        epochs: How many the run was to have; ``metrics`` has fewer where it stopped early.
+        metrics: Lines of metrics.jsonl, which a plateau looks at.
+    """
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr, momentum=0.9)
+    schedule = build_schedule(spec, optimizer, epochs=epochs, steps_per_epoch=steps_per_epoch)
+    rates = []
+    for line in metrics:
+        for _ in range(steps_per_epoch):
+            optimizer.step()
+            schedule.step_done()
+            rates.append(schedule.last_lr)
+        schedule.epoch_done(line)
+    return rates
 
 
 def warmup_steps(spec: ScheduleSpec, *, epochs: int, steps_per_epoch: int) -> int:

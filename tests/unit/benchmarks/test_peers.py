@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from benchmarks.peers.__main__ import main, parse
 from benchmarks.peers.contestant import Cost
 from benchmarks.peers.document import build_document, render
 from benchmarks.peers.frameworks import FRAMEWORKS, TimmTask
+from benchmarks.peers.picture import draw_comparison
 from benchmarks.peers.setting import CE_WEIGHT, PAIRS, TEMPERATURE, Setting, reference_loss
 from benchmarks.peers.turns import NAMES, Entry, take_turns
 from distill.models import params_of
@@ -85,6 +87,11 @@ def test_the_table_has_a_row_for_everyone_present() -> None:
     assert all(name in text for name in ("distill, live", "torchdistill", "timm.task"))
     assert "3.25" in text
     console.file.close()
+
+
+def test_the_picture_is_drawn(tmp_path: Path) -> None:
+    path = draw_comparison(build_document(SETTING, _entries(), {}), tmp_path / "peers.svg")
+    assert path.read_text().startswith("<?xml")
 
 
 class _Pipe:

@@ -15,7 +15,7 @@ from distill.recipe.optimization import (
     Plateau,
     WarmRestarts,
 )
-from distill.train.schedule import build_schedule
+from distill.train.schedule import build_schedule, rates_by_step
 
 STEPS, EPOCHS, LR = 4, 12, 0.4
 
@@ -137,3 +137,19 @@ def test_a_restored_schedule_goes_on_with_the_same_rates(spec, cut: int) -> None
     restored.load_state_dict(schedule.state_dict())
     again.load_state_dict(optimizer.state_dict())
     assert rates(restored, again, 12) == rates(schedule, optimizer, 12)
+
+
+def test_rates_by_step_are_those_a_run_learns_at() -> None:
+    spec = OneCycle(kind="one_cycle")
+    metrics = [{"train_loss": 1.0}] * EPOCHS
+    assert rates_by_step(spec, lr=LR, steps_per_epoch=STEPS, epochs=EPOCHS, metrics=metrics) == pytest.approx(
+        _ours(spec)
+    )
+
+
+def test_last_lr_is_the_rate_of_the_step_that_is_done() -> None:
+    optimizer = _optimizer()
+    schedule = build_schedule(Constant(warmup_epochs=1), optimizer, epochs=EPOCHS, steps_per_epoch=STEPS)
+    optimizer.step()
+    schedule.step_done()
+    assert (schedule.last_lr, optimizer.param_groups[0]["lr"]) == pytest.approx((LR / 4, LR / 2))
