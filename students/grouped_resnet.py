@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-__all__ = ["GroupedResNet", "grouped_resnet"]
+from students.staged import Staged
+
+__all__ = ["grouped_resnet"]
 
 
 class _Block(nn.Module):
@@ -24,30 +26,6 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = self.bn2(self.conv2(self.act1(self.bn1(self.conv1(x)))))
         return out + self.skip(x)
-
-
-class GroupedResNet(nn.Module):
-    """Stem, groups of blocks, max-pool, classifier. See :func:`grouped_resnet`."""
-
-    def __init__(self, *, stem: nn.Module, groups: nn.Sequential, pool: int, dropout: float, head: nn.Linear) -> None:
-        super().__init__()
-        self.stem = stem
-        self.stages = groups
-        self.pool = nn.MaxPool2d(pool)
-        self.dropout = nn.Dropout(dropout)
-        self.head = head
-
-    def get_classifier(self) -> nn.Module:
-        """The last layer, under timm's name for it."""
-        return self.head
-
-    def group_matcher(self, coarse: bool = False) -> dict:
-        """Depth groups as timm states them: the stem, then each group (or each block)."""
-        return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)"}
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.pool(self.stages(self.stem(x)))
-        return self.head(self.dropout(x.flatten(1)))
 
 
 def grouped_resnet(
@@ -88,4 +66,4 @@ def grouped_resnet(
     if pool > size:
         raise ValueError(f"pool {pool} is larger than the last map, {size}x{size} at input_size {input_size}")
     head = nn.Linear(width * (size // pool) ** 2, num_classes)
-    return GroupedResNet(stem=stem, groups=groups, pool=pool, dropout=dropout, head=head)
+    return Staged(stem=stem, stages=groups, pool=nn.MaxPool2d(pool), dropout=dropout, head=head)

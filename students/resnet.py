@@ -8,7 +8,9 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["PadSkip", "ResNet", "resnet"]
+from students.staged import Staged
+
+__all__ = ["PadSkip", "resnet"]
 
 
 class PadSkip(nn.Module):
@@ -59,30 +61,6 @@ class _BasicBlock(nn.Module):
         return self.act2(out + self.skip(x))
 
 
-class ResNet(nn.Module):
-    """Stem, stages of basic blocks, average pooling, dropout, classifier. See :func:`resnet`."""
-
-    def __init__(self, *, stem: nn.Module, stages: nn.Sequential, pool: nn.Module, dropout: float, head: nn.Linear):
-        super().__init__()
-        self.stem = stem
-        self.stages = stages
-        self.pool = pool
-        self.dropout = nn.Dropout(dropout)
-        self.head = head
-
-    def get_classifier(self) -> nn.Module:
-        """The last layer, under timm's name for it."""
-        return self.head
-
-    def group_matcher(self, coarse: bool = False) -> dict:
-        """Depth groups as timm states them: the stem, then each stage (or each block)."""
-        return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)"}
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.pool(self.stages(self.stem(x)))
-        return self.head(self.dropout(x.flatten(1)))
-
-
 def resnet(
     *,
     num_classes: int,
@@ -128,4 +106,4 @@ def resnet(
         raise ValueError(f"pool {pool} is larger than the last map, {size}x{size} at input_size {input_size}")
     cells = 1 if pool is None else (size // pool) ** 2
     pooling = nn.AdaptiveAvgPool2d(1) if pool is None else nn.AvgPool2d(pool)
-    return ResNet(stem=stem, stages=stages, pool=pooling, dropout=dropout, head=nn.Linear(width * cells, num_classes))
+    return Staged(stem=stem, stages=stages, pool=pooling, dropout=dropout, head=nn.Linear(width * cells, num_classes))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-__all__ = ["ResNet9", "resnet9"]
+from teachers.staged import Staged
+
+__all__ = ["resnet9"]
 
 
 def _unit(i: int, o: int, *, pool: bool = False) -> nn.Sequential:
@@ -21,39 +23,12 @@ class _Residual(nn.Module):
         return self.units(x) + x
 
 
-class ResNet9(nn.Module):
-    """Convolutions with biases, batch norm and ReLU, in three stages. See :func:`resnet9`."""
-
-    def __init__(self, *, in_channels: int, width: int, dropout: float, num_classes: int) -> None:
-        super().__init__()
-        w = width
-        self.stem = _unit(in_channels, w)
-        self.stages = nn.Sequential(
-            nn.Sequential(_unit(w, 2 * w, pool=True), _Residual(2 * w)),
-            _unit(2 * w, 4 * w, pool=True),
-            nn.Sequential(_unit(4 * w, 8 * w, pool=True), _Residual(8 * w)),
-        )
-        self.pool = nn.AdaptiveMaxPool2d(1)  # at 32 pixels the map is 4x4: the published max-pool of 4
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(8 * w, num_classes)
-
-    def get_classifier(self) -> nn.Module:
-        """The last layer, under timm's name for it."""
-        return self.head
-
-    def group_matcher(self, coarse: bool = False) -> dict:
-        """Depth groups as timm states them: the stem, then each stage."""
-        return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)"}
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.pool(self.stages(self.stem(x)))
-        return self.head(self.dropout(x.flatten(1)))
-
-
 def resnet9(
     *, num_classes: int, in_channels: int = 3, input_size: int = 32, width: int = 64, dropout: float = 0.0
 ) -> nn.Module:
-    """Build it: with the default width and 10 classes it has 6,575,370 parameters.
+    """Build convolutions with biases, batch norm and ReLU, in three stages.
+
+    With the default width and 10 classes it has 6,575,370 parameters.
 
     Shapes:
         input: ``(B, in_channels, input_size, input_size)``; output: ``(B, num_classes)`` logits.
@@ -63,4 +38,12 @@ def resnet9(
     """
     if input_size < 8:
         raise ValueError(f"input_size {input_size} is too small: three poolings need at least 8")
-    return ResNet9(in_channels=in_channels, width=width, dropout=dropout, num_classes=num_classes)
+    w = width
+    stem = _unit(in_channels, w)
+    stages = nn.Sequential(
+        nn.Sequential(_unit(w, 2 * w, pool=True), _Residual(2 * w)),
+        _unit(2 * w, 4 * w, pool=True),
+        nn.Sequential(_unit(4 * w, 8 * w, pool=True), _Residual(8 * w)),
+    )
+    pool = nn.AdaptiveMaxPool2d(1)  # at 32 pixels the map is 4x4: the published max-pool of 4
+    return Staged(stem=stem, stages=stages, pool=pool, dropout=dropout, head=nn.Linear(8 * w, num_classes))
