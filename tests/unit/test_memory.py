@@ -34,7 +34,9 @@ def _measure(how: str, **settings: str) -> list[str]:
 def test_a_step_touches_no_new_pages_once_freed_memory_is_kept() -> None:
     kept, faults = _measure("keep")
     assert kept == "True"
-    assert int(faults) < 4000 < int(_measure("leave")[0])  # 16 times 8 MB are 32,768 pages
+    left = int(_measure("leave")[0])  # 16 times 8 MB are 32,768 pages, or fewer where the kernel hands out large ones
+    assert left >= 16 * 8 // 2
+    assert int(faults) < left / 8
 
 
 def test_what_the_user_has_set_stays() -> None:
