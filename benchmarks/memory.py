@@ -118,7 +118,7 @@ def train(root: str, size: int, steps: int) -> int:
     from lightning_fabric import Fabric
 
     from distill.pipeline.context import Context, Options
-    from distill.pipeline.worker import build_job
+    from distill.pipeline.worker import build_job, build_network
     from distill.recipe import parse_recipe
     from distill.train.events import StepDone
     from distill.train.loop import fit
@@ -128,7 +128,9 @@ def train(root: str, size: int, steps: int) -> int:
     fabric = Fabric(accelerator="cpu", devices=1)
     context = Context(recipe, Options(), fabric.device, params=0, splits=splits)
     done = 0
-    for event in fit(build_job(fabric, context, splits, None, path=Path(root), saves=False), fabric):
+    module = build_network(context, splits)
+    job = build_job(fabric, context, splits, None, module=module, path=Path(root), saves=False)
+    for event in fit(job, fabric):
         if isinstance(event, StepDone):
             done = event.step
             if done == steps:

@@ -21,7 +21,7 @@ from distill.fingerprint import state_sha256
 from distill.models import Normalize
 from distill.pipeline.context import Context, Options, resolve_auto
 from distill.pipeline.source import Source
-from distill.pipeline.worker import build_job
+from distill.pipeline.worker import build_job, build_network
 from distill.recipe import Recipe
 from distill.runs import RunFolder
 from distill.teaching.bank import Bank, BankInfo
@@ -97,7 +97,15 @@ class Ours:
             )
             context = Context(self.recipe, Options(), self.device, params=0, splits=self.splits)
             source = Source(self.source, {"run": "teacher"})
-            job = build_job(fabric, context, self.splits, source, path=Path(folder), saves=False)
+            job = build_job(
+                fabric,
+                context,
+                self.splits,
+                source,
+                module=build_network(context, self.splits),
+                path=Path(folder),
+                saves=False,
+            )
             job.module.load_state_dict(self.setting.build_student().state_dict())
             for event in fit(job, fabric):
                 if isinstance(event, EpochDone):

@@ -27,7 +27,9 @@ def test_the_watch_sees_memory_come() -> None:
     watch.look()
     before = watch.anon_mb
     with watch.watching():
-        held = mmap.mmap(-1, 100 * 2**20)  # new to the process, whatever its allocator has kept
+        held = mmap.mmap(
+            -1, 100 * 2**20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        )  # new to the process, whatever its allocator has kept
         held.write(b"1" * (100 * 2**20))
     assert watch.anon_mb - before > 90
     held.close()
