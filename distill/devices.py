@@ -50,6 +50,7 @@ _LIBRARIES = (
     "torchmetrics",
     "lightning-fabric",
     "numpy",
+    "pillow",
     "scikit-learn",
     "safetensors",
     "pydantic",

@@ -51,8 +51,8 @@ class Batch:
     Shapes:
         images: ``(B, 3, S, S)`` uint8, or float32 in [0, 255] under mixup, on the loader's device.
         labels: ``(B,)`` int64, on the loader's device.
-        index: ``(B,)`` int64 position within the split, on the CPU.
-        rows: ``(B,)`` int64 stored view that each image shows, on the CPU.
+        index: ``(B,)`` int64 position within the split, on the loader's device.
+        rows: ``(B,)`` int64 stored view that each image shows, on the loader's device.
     """
 
     images: Tensor
@@ -163,7 +163,7 @@ class Loader:
         assert view.n == self.n == len(rows)
         batches = batch_positions(order, batch_size, start_step=start_step, shard=shard, keep_all=keep_all)
         needed = [_with_partners(index, view.partner) for index in batches]
-        on_device = device_view(view, self.device)
+        on_device, device_rows = device_view(view, self.device), torch.from_numpy(rows).to(self.device)
         for index, (images, at, where) in zip(batches, self._chunks(needed), strict=True):
             pixels = apply_rows(images, where, on_device.take(at), self._fill)
             labels, mix = self._labels.index_select(0, at), None
@@ -172,14 +172,14 @@ class Loader:
                 mix = Mix(partner_labels, on_device.mix_weight.index_select(0, at[: len(index)]))
             if channels_last:
                 pixels = pixels.contiguous(memory_format=torch.channels_last)
-            yield Batch(pixels, labels, torch.from_numpy(index), torch.from_numpy(rows[index]), mix)
+            own = at[: len(index)]
+            yield Batch(pixels, labels, own, device_rows.index_select(0, own), mix)
 
     def plain(self, batch_size: int) -> Iterator[Batch]:
         """All images in order, as they are; the last batch has what remains."""
         batches = [np.arange(at, min(at + batch_size, self.n)) for at in range(0, self.n, batch_size)]
-        for index, (images, at, where) in zip(batches, self._chunks(batches), strict=True):
-            labels, rows = self._labels.index_select(0, at), torch.zeros(len(index), dtype=torch.int64)
-            yield Batch(images.index_select(0, where), labels, torch.from_numpy(index), rows)
+        for images, at, where in self._chunks(batches):
+            yield Batch(images.index_select(0, where), self._labels.index_select(0, at), at, torch.zeros_like(at))
 
     def _chunks(self, needed: list[np.ndarray]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """For each batch: a tensor that holds its images, their positions in the split, and in that tensor."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from distill.data.plan import views_of
+from distill.data.plan import view_checksum, views_of
 from distill.data.splits import Splits
 from distill.errors import RunError, UsageError
 from distill.fingerprint import state_sha256
@@ -18,7 +18,7 @@ from distill.recipe import Recipe, bundled_recipes
 from distill.report.text import duration
 from distill.runs import RunFolder, open_run
 from distill.teaching.bank import Bank
-from distill.teaching.build import BuildCost, bank_key, bank_path, build_bank, estimate
+from distill.teaching.build import BuildCost, bank_key, bank_path, build_bank, estimate, planned_view
 from distill.teaching.key import BankKey, augmentation_key
 from distill.teaching.live import LiveTeacher, compile_teacher
 from distill.teaching.objective import TeacherSource
@@ -145,7 +145,21 @@ def open_source(
         return live
     views = views_of(recipe.augment, recipe.train.epochs)
     bank = ensure_bank(live.trained, splits, recipe, views=views, tell=tell, team=team)
-    return replace(live, teacher=StoredTeacher(bank, device=device, views=views), about=live.about | _about_bank(bank))
+    stored = _stored(bank, recipe, splits, device=device)
+    return replace(live, teacher=stored, about=live.about | _about_bank(bank))
+
+
+def _stored(bank: Bank, recipe: Recipe, splits: Splits, *, device: torch.device) -> StoredTeacher:
+    """The bank's answers, after a look whether its views were drawn as they are drawn now."""
+    views = views_of(recipe.augment, recipe.train.epochs)
+    for row in {0, views - 1}:
+        view = planned_view(recipe.augment, n=len(splits.train), image_size=recipe.data.image_size, row=row)
+        if view_checksum(view) != bank.info.plans[row]:
+            raise UsageError(
+                f"{bank.path} does not fit this recipe: view {row} was drawn otherwise, by another version of distill",
+                hint=f"build it again: distill cache clear {bank.path}, then distill cache build",
+            )
+    return StoredTeacher(bank, device=device, views=views)
 
 
 def open_live(recipe: Recipe, splits: Splits, *, runs_dir: Path, device: torch.device) -> Source:
@@ -153,8 +167,7 @@ def open_live(recipe: Recipe, splits: Splits, *, runs_dir: Path, device: torch.d
     trained = load_trained(open_run(recipe.teacher.run, runs_dir=runs_dir), device=device)
     _check_classes(trained, splits)
     about = {"run": str(trained.run.path), "name": trained.recipe.name, "sha256": trained.sha256, "logits": "live"}
-    asked = LiveTeacher(trained, logits_dtype=recipe.teacher.logits_dtype, batch_size=recipe.train.batch_size)
-    return Source(asked, about, trained)
+    return Source(LiveTeacher(trained, logits_dtype=recipe.teacher.logits_dtype), about, trained)
 
 
 def _about_bank(bank: Bank) -> dict[str, Any]:
@@ -230,7 +243,7 @@ def _from_banks(recipe: Recipe, splits: Splits, *, device: torch.device) -> Sour
         bank.require(_students_key(recipe, splits), views=views, teachers_own=False)
         if bank.info.classes != tuple(splits.dataset.classes):
             raise UsageError(f"{bank.path} does not fit this recipe: its classes are not those of the data")
-    sources = [StoredTeacher(bank, device=device, views=views) for bank, _ in banks]
+    sources = [_stored(bank, recipe, splits, device=device) for bank, _ in banks]
     first = banks[0][0]
     about = {
         "run": None,

@@ -104,6 +104,7 @@ def _changed(before: RunInfo, now: RunInfo) -> tuple[str, ...]:
         "device": (before.device, now.device),
         "threads": (before.threads, now.threads),
         "data": ((before.data or {}).get("fingerprint"), (now.data or {}).get("fingerprint")),
+        "initial weights": (before.extra.get("initial_sha256"), now.extra.get("initial_sha256")),
         "teacher": ((before.teacher or {}).get("sha256"), (now.teacher or {}).get("sha256")),
     }
     pairs |= {name: (before.versions.get(name), version) for name, version in now.versions.items()}

@@ -17,6 +17,7 @@ from distill.devices import describe_device, keep_freed_memory, library_versions
 from distill.errors import DistillError, InterruptedRunError, RunError, TerminatedRunError
 from distill.evaluate.cost import spec_cost
 from distill.files import write_json
+from distill.fingerprint import state_sha256
 from distill.models import build_model, build_normalize, without_weights
 from distill.objectives import build_loss
 from distill.pipeline.context import Context, tell_progress
@@ -79,6 +80,8 @@ def _train(fabric: Fabric, context: Context) -> RunResult:
         source = _source(fabric, context, splits)
         if run is not None and source is not None:
             run.write_info(teacher=source.about)
+        if run is not None and context.resume is None:
+            run.write_info(initial_sha256=state_sha256(module.state_dict()))
         _fit(fabric, context, splits, source, module=module, run=run, path=path)
         if run is not None:
             _finish(run, context, source)
@@ -157,6 +160,7 @@ def _write_start(run: RunFolder, context: Context, splits: Splits) -> None:
         **({} if context.resume else {"started": utc_now(), "choices": context.choices}),
         finished=None,
         exit_code=None,
+        error=None,
         data=data,
         params=context.params,
         init_from=options.init_from,

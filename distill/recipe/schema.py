@@ -203,6 +203,8 @@ class Recipe(Spec):
     def _what_watches_validation_has_some(self) -> Recipe:
         if self.train.early_stopping is not None and self.data.val_fraction == 0 and self.data.name != "folder":
             raise ValueError("train.early_stopping watches validation, and data.val_fraction is 0")
+        if self.schedule.kind == "plateau" and self.data.val_fraction == 0 and self.data.name != "folder":
+            raise ValueError("schedule plateau watches validation, and data.val_fraction is 0")
         return self
 
     @property

@@ -51,11 +51,12 @@ def round_logits(logits: Tensor, dtype: str) -> Tensor:
 class LiveTeacher:
     """Asks a teacher about every batch, and rounds its answers as a bank would."""
 
-    def __init__(self, teacher: Trained, *, logits_dtype: str, batch_size: int) -> None:
+    def __init__(self, teacher: Trained, *, logits_dtype: str) -> None:
         self.teacher = teacher
         self._dtype = logits_dtype
-        self._size = batch_size
+        self._size = 0  # of the largest batch so far: smaller ones are padded to it, so that a GPU compiles one shape
 
     def logits(self, batch: Batch) -> Tensor:
         """Teacher logits of a batch: float32 ``(B, C)``, no gradient."""
+        self._size = max(self._size, batch.size)
         return round_logits(ask(self.teacher, batch.images, size=self._size), self._dtype)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.data.batches import Batch
-from distill.teaching.bank import Bank
+from distill.data.batches import Batch, fits_on
+from distill.teaching.bank import Bank, chunk_bounds
 
 __all__ = ["EnsembleTeacher", "StoredTeacher"]
 
@@ -25,16 +25,18 @@ class StoredTeacher:
         self._images = bank.info.images
         self._resident: Tensor | None = None
         self._mapped: dict[int, np.ndarray] = {}
-        if views * bank.info.view_bytes <= _RESIDENT_BYTES[device.type]:
+        # A view of one file is mapped, and costs a handle; one of several is read into memory.
+        self._most_views = 512 if len(chunk_bounds(bank.info)) == 1 else 2
+        size_bytes = views * bank.info.view_bytes
+        if size_bytes <= _RESIDENT_BYTES[device.type] and fits_on(device, size_bytes):
             stacked = np.concatenate([bank.view(row) for row in range(views)])
             self._resident = torch.from_numpy(stacked).to(device)
 
     def logits(self, batch: Batch) -> Tensor:
         """Teacher logits of a batch: float32 ``(B, C)``."""
         if self._resident is not None:
-            where = (batch.rows * self._images + batch.index).to(self._device, non_blocking=True)
-            return self._resident.index_select(0, where).float()
-        return self._read(batch.rows.numpy(), batch.index.numpy())
+            return self._resident.index_select(0, batch.rows * self._images + batch.index).float()
+        return self._read(batch.rows.cpu().numpy(), batch.index.cpu().numpy())
 
     def _read(self, rows: np.ndarray, index: np.ndarray) -> Tensor:
         found = np.empty((len(index), len(self.bank.info.classes)), dtype=np.float32)
@@ -45,7 +47,7 @@ class StoredTeacher:
 
     def _view(self, row: int) -> np.ndarray:
         if row not in self._mapped:
-            if len(self._mapped) > 512:  # mapped files are handles
+            if len(self._mapped) >= self._most_views:
                 self._mapped.clear()
             self._mapped[row] = self.bank.view(row)
         return self._mapped[row]

@@ -256,7 +256,9 @@ class _Fit:
     def _clip(self) -> None:
         if self.train.clip_value is not None:
             self.fabric.clip_gradients(self.model, self.optimizer, clip_val=self.train.clip_value)
-        if self.train.clip_norm is not None:
+            if self.train.clip_norm is not None:  # not Fabric's again: a gradient scaler undoes its scale but once
+                torch.nn.utils.clip_grad_norm_(self.raw.parameters(), self.train.clip_norm)
+        elif self.train.clip_norm is not None:
             self.fabric.clip_gradients(
                 self.model, self.optimizer, max_norm=self.train.clip_norm, error_if_nonfinite=False
             )

@@ -51,8 +51,8 @@ class Schedule:
     def epoch_done(self, metrics: dict[str, float]) -> None:
         """Let a plateau schedule look at the epoch's metrics."""
         if self._plateau is not None and self._steps >= self._warmup:
-            watched = metrics.get(self._monitor, metrics["train_loss"])
-            self._plateau.step(watched)
+            same_of_training = metrics[self._monitor.replace("val", "train")]  # a folder may bring no validation
+            self._plateau.step(metrics.get(self._monitor, same_of_training))
 
     def state_dict(self) -> dict[str, Any]:
         plateau = None if self._plateau is None else _plain(self._plateau.state_dict())

@@ -96,5 +96,12 @@ def load_trained(run: RunFolder, *, device: torch.device, precision: str | None 
         classes=classes,
         sha256=state_sha256(checkpoint.model_state),
         device=device,
-        precision=precision or resolve_precision("auto", device).name,
+        precision=precision or _precision(recipe, device),
     )
+
+
+def _precision(recipe: Recipe, device: torch.device) -> str:
+    """What it was trained in, where the device has that; a CPU's own otherwise."""
+    recorded = recipe.train.precision if device.type == "cuda" else "auto"
+    found = resolve_precision(recorded, device)
+    return found.name if found.warning is None else resolve_precision("auto", device).name

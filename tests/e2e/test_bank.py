@@ -209,3 +209,22 @@ def test_key_names_every_part_that_differs() -> None:
 def test_a_recipe_without_a_teacher_asks_none(train) -> None:
     with pytest.raises(UsageError, match="asks no teacher"):
         train_student(load_recipe("quickstart_scratch"), teacher="x")
+
+
+def test_views_that_are_drawn_otherwise_now_are_refused(train, student_recipe, tmp_path: Path, monkeypatch) -> None:
+    bank = _bank_of(train("teacher.logits=bank", "augment.view_seed=13").run)
+    monkeypatch.setattr("distill.pipeline.source.view_checksum", lambda view: "of another version")
+    recipe = student_recipe("augment.view_seed=13", f"teacher={{bank: '{bank}'}}")
+    with pytest.raises(UsageError, match="was drawn otherwise"):
+        train_student(recipe, options=Options(runs_dir=tmp_path / "runs", threads=1))
+
+
+def test_a_view_in_several_files_teaches_the_same(train, student_recipe, tmp_path: Path, monkeypatch) -> None:
+    """Views larger than one file, and a bank that is too large to lie in memory whole."""
+    plain = train("teacher.logits=bank", "augment.view_seed=14")
+    monkeypatch.setattr("distill.teaching.bank._CHUNK_BYTES", 256 + 20 * 50)
+    monkeypatch.setattr("distill.teaching.stored._RESIDENT_BYTES", {"cpu": 0})
+    shutil.rmtree(_bank_of(plain.run))
+    cut = train("teacher.logits=bank", "augment.view_seed=14")
+    assert len(list((_bank_of(cut.run) / "views").glob("00000-*.npy"))) == 3
+    assert _weights(cut.run) == _weights(plain.run)
