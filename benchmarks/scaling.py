@@ -191,18 +191,18 @@ def plot(curves: list[Curve], path: Path) -> Path:
             for name, color in zip(names, (TRAIN_COLOR, VAL_COLOR), strict=False):
                 _draw(axes, by_name[name], color)
             label(axes, title.capitalize(), x=units.get(title, "images, planned and augmented"), y="CPU seconds")
-            axes.legend()
+            axes.legend(loc="upper left", fontsize=8)
         return save(figure, path)
 
 
 def _draw(axes: Axes, curve: Curve, color: str) -> None:
     linear = [curve.cpu_s[-1] * work / curve.work[-1] for work in curve.work]
     axes.plot(curve.work, linear, color="#999999", linewidth=0.9, linestyle=":")
-    text = f"{curve.name}: exponent {curve.exponent:.2f}, at the end {curve.end_exponent:.2f}"
+    text = f"{curve.name}, slope {curve.exponent:.2f}"
     axes.plot(curve.work, curve.cpu_s, color=color, marker="o", markersize=4, label=text)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
-    axes.set_xticks(curve.work, [f"{work:,}" for work in curve.work])
+    axes.set_xticks(curve.work, [f"{work // 1000}k" if work >= 4000 else f"{work:,}" for work in curve.work])
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 

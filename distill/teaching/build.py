@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.assess import assess_trained
+from distill.assess import assess_trained, labels_sha256
 from distill.data.batches import Loader
 from distill.data.plan import View, plan_view, table_view, view_checksum
 from distill.data.splits import Splits
@@ -144,6 +144,7 @@ def _describe(teacher: Trained, splits: Splits) -> tuple[dict[str, Any], np.ndar
         "test_top1": assessment.result.top1,
         "test_ece": assessment.result.ece,
         "test_images": assessment.result.n,
+        "test_labels_sha256": labels_sha256(assessment.labels),
         "params": cost.params,
         "gmacs": cost.macs / 1e9,
         "size_mb": cost.size_mb,

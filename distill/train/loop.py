@@ -91,6 +91,7 @@ class _Fit:
         self.waited_from: float | None = None  # what early stopping wants to see exceeded
         self.agreement = Agreement(fabric)
         self.saved_at = time.monotonic()
+        self.compiles = self.train.compile is not False
         self._build()
 
     def _build(self) -> None:
@@ -179,13 +180,16 @@ class _Fit:
             self._step(batch)
             self.step += 1
             yield StepDone(self.epoch, self.step, min(self.step * self.train.batch_size, self.count))
+            if self.compiles:  # once, and its time is no step's
+                yield Note(f"compiling took {time.monotonic() - started:.1f} s, the first step included")
+                started, first, self.compiles = time.monotonic(), self.step, False
             yield from self._between_steps()
         self._check_finite()
         self.tally.reduce(self.fabric.all_reduce)
         self.agreement.share([*self.raw.buffers(), *(() if self.ema is None else self.ema.module.buffers())])
         train_metrics = self.tally.metrics()
         seconds = time.monotonic() - started
-        images = self.count - first * self.train.batch_size
+        images = max(self.count - first * self.train.batch_size, 0)
         metrics = {"epoch": self.epoch + 1, "lr": self.schedule.last_lr} | train_metrics | self._validate()
         self.schedule.epoch_done(metrics)
         self.epoch, self.step = self.epoch + 1, 0

@@ -1,0 +1,229 @@
+"""From run folders to the table: accuracy, size, cost, latency and agreement, teacher and students side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from distill.assess import DataSets, assess
+from distill.comparison.entries import Entry, grouped, identity, message, namesake_notes, seed_notes
+from distill.comparison.teachers import Reference, bank_rows, find_teachers
+from distill.devices import describe_device, library_versions, resolve_device, set_threads, threads
+from distill.errors import DistillError, RunError
+from distill.evaluate.agreement import agreement
+from distill.evaluate.latency import Latency, measure_latency
+from distill.evaluate.spread import mean_std
+from distill.report.rows import Comparison, Row
+from distill.runs import RunFolder, list_damaged, list_runs, open_run
+from distill.train.events import Event, Note, StageProgress
+from distill.train.trained import Trained, load_trained
+
+__all__ = ["compare"]
+
+_ROLES = ("teacher", "baseline", "student")
+_STAGE = "timing"
+_RESULT = ("params", "gmacs", "size_mb")
+
+
+def compare(
+    references: Sequence[str | Path] = (),
+    *,
+    runs_dir: Path = Path("runs"),
+    device: str | None = None,
+    threads_used: int = 1,
+    latency: bool = True,
+    seconds_per_model: float = 4.0,
+    tell: Callable[[Event], None] = lambda event: None,
+) -> Comparison:
+    """Compare runs; with no references, the newest finished run of each (recipe, data, seed) below ``runs_dir``.
+
+    Runs that differ in ``train.seed`` alone become one row with mean, spread and n. Every model is timed in turn, round
+    by round, within ``seconds_per_model``. Without references, a run that cannot be read is left out, with a note.
+
+    Args:
+        threads_used: CPU threads while timing; one compares best between machines.
+
+    Raises:
+        RunError: There is nothing to compare.
+        DistillError: A named run, or the data of one, cannot be read.
+    """
+    target, data = resolve_device(device), DataSets()
+    notes: list[str] = []
+    entries = _entries(references, runs_dir, target, data, notes, tell)
+    groups = grouped(entries)
+    teachers = find_teachers(entries, runs_dir, target, data, notes)
+    timings: dict[str, dict[int, Latency]] = {}
+    used = threads()
+    if latency:
+        models = _loaded(groups, target, None if references else notes)
+        notes += _precision_notes("timed", {trained.recipe.name: trained.precision for trained in models.values()})
+        with _threads(threads_used):
+            used = threads()
+            timings = _timed(models, target, seconds_per_model, tell)
+    rows = [_row(group, teachers, timings.get(key)) for key, group in groups.items()]
+    rows += bank_rows(entries, rows, notes)
+    rows.sort(key=lambda row: (_ROLES.index(row.role), row.name))
+    notes += _precision_notes("tested", {entry.recipe.name: entry.assessment.precision for entry in entries})
+    notes += namesake_notes(groups) + seed_notes(groups)
+    counts = [cell.n for cells in timings.values() for cell in cells.values()]
+    return Comparison(
+        rows=tuple(rows),
+        device=describe_device(target),
+        threads=used,
+        versions=library_versions(),
+        notes=tuple(notes),
+        latency_n=min(counts) if counts else None,
+    )
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = threads()
+    set_threads(count)
+    try:
+        yield
+    finally:
+        set_threads(before)
+
+
+# Which runs
+
+
+def _entries(
+    references: Sequence[str | Path],
+    runs_dir: Path,
+    device: torch.device,
+    data: DataSets,
+    notes: list[str],
+    tell: Callable[[Event], None],
+) -> list[Entry]:
+    if references:
+        named = {run.path.resolve(): run for run in (open_run(text, runs_dir=runs_dir) for text in references)}
+        return [_entry(run, device, data, tell) for run in named.values()]
+    entries = []
+    for run in _newest(runs_dir, notes):
+        try:
+            entries.append(_entry(run, device, data, tell))
+        except (DistillError, OSError) as error:
+            notes.append(f"left out: {_naming(run, error)}")
+    if not entries:
+        raise RunError(f"no run below {runs_dir} can be compared", hint="; ".join(notes))
+    return entries
+
+
+def _newest(runs_dir: Path, notes: list[str]) -> list[RunFolder]:
+    newest: dict[tuple[str, int], RunFolder] = {}
+    for run in list_runs(runs_dir):
+        if run.status != "finished":
+            continue
+        try:
+            recipe = run.recipe()
+        except RunError as error:
+            notes.append(f"left out: {error.message}")
+            continue
+        newest[identity(recipe, run.info), recipe.train.seed] = run  # the list ascends: the last one is the newest
+    notes += [f"left out: {error.message}" for _, error in list_damaged(runs_dir)]
+    if not newest:
+        raise RunError(f"no finished run below {runs_dir}", hint="make some: distill quickstart")
+    return list(newest.values())
+
+
+def _naming(run: RunFolder, error: Exception) -> str:
+    """The error's line, with the run where it names none: of ten runs the data of one may be gone."""
+    text = message(error)
+    return text if str(run.path) in text else f"{run.path}: {text}"
+
+
+def _entry(run: RunFolder, device: torch.device, data: DataSets, tell: Callable[[Event], None]) -> Entry:
+    tell(Note(f"test set: {run.path}"))
+    return Entry(run, run.info, run.recipe(), assess(run, device=device, data=data), run.result(*_RESULT))
+
+
+# Timing
+
+
+def _loaded(groups: Mapping[str, list[Entry]], device: torch.device, notes: list[str] | None) -> dict[str, Trained]:
+    """The newest model of each row; where there are notes to write, one that cannot be loaded is one."""
+    loaded = {}
+    for key, group in groups.items():
+        try:
+            loaded[key] = load_trained(group[-1].run, device=device)
+        except (DistillError, OSError) as error:
+            if notes is None:
+                raise
+            notes.append(f"not timed: {_naming(group[-1].run, error)}")
+    return loaded
+
+
+def _timed(
+    models: Mapping[str, Trained], device: torch.device, seconds: float, tell: Callable[[Event], None]
+) -> dict[str, dict[int, Latency]]:
+    if not models:
+        return {}
+    shapes = {key: (3, trained.normalize.input_size, trained.normalize.input_size) for key, trained in models.items()}
+    return measure_latency(
+        {key: trained.network for key, trained in models.items()},
+        shapes,
+        device=device,
+        seconds_per_model=seconds,
+        on_round=lambda done, total: tell(StageProgress(_STAGE, done, total)),
+    )
+
+
+def _precision_notes(what: str, precisions: Mapping[str, str | None]) -> list[str]:
+    """Which models ran in less than fp32, as they do by default on a GPU; answers may be of an earlier day."""
+    names: dict[str, list[str]] = {}
+    for name, precision in precisions.items():
+        if precision not in (None, "fp32"):
+            names.setdefault(precision, []).append(name)
+    return [f"{what} in {precision}: {', '.join(of)}" for precision, of in names.items()]
+
+
+# Rows
+
+
+def _row(group: Sequence[Entry], teachers: Mapping[str, Reference | None], timing: Mapping[int, Latency] | None) -> Row:
+    newest = group[-1]
+    top1, std = mean_std([entry.assessment.result.top1 for entry in group])
+    pairs = [(entry, reference) for entry in group if (reference := teachers[str(entry.run.path)]) is not None]
+    row = Row(
+        name=newest.recipe.name,
+        role=newest.recipe.role,
+        run=str(newest.run.path),
+        dataset=newest.recipe.data.name,
+        objective=newest.recipe.objective.kind,
+        seeds=len(group),
+        test_top1=top1,
+        test_top1_std=std,
+        delta_top1=_mean([entry.assessment.result.top1 - reference.top1 for entry, reference in pairs]),
+        params=newest.result["params"],
+        gmacs=newest.result["gmacs"],
+        size_mb=newest.result["size_mb"],
+        ece=_mean([entry.assessment.result.ece for entry in group]),
+        agreement=_mean([value for pair in pairs if (value := _agreement(*pair)) is not None]),
+    )
+    if timing is None:
+        return row
+    one, many = timing[1], timing[32]
+    return replace(
+        row,
+        latency_b1_ms=one.median_ms,
+        latency_b1_p90_ms=one.p90_ms,
+        latency_b32_ms=many.median_ms,
+        images_per_s=many.images_per_s,
+    )
+
+
+def _agreement(entry: Entry, reference: Reference) -> float | None:
+    ours = entry.assessment.logits
+    if reference.logits is None or reference.logits.shape != ours.shape:
+        return None
+    return agreement(ours, reference.logits)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return mean_std(list(values))[0] if values else None
