@@ -62,7 +62,7 @@ class DataSets:
 
     def __init__(self) -> None:
         self._last: tuple[DataSpec, Splits] | None = None
-        self._contents: dict[tuple[DataSpec, str], str] = {}
+        self._contents: dict[tuple[DataSpec, str], str | DistillError] = {}
 
     def load(self, spec: DataSpec) -> Splits:
         """The splits of a data set, which is downloaded where it is absent and can be."""
@@ -79,11 +79,20 @@ class DataSets:
             DataError: It cannot be used, or has no such split.
         """
         if (spec, split) not in self._contents:
-            if not _is_here(spec):
-                raise MissingError(f"{spec.name} is not in {spec.root}")
-            splits = self.load(spec)
-            self._contents[spec, split] = _content(_part(splits, split, spec.name), splits.dataset.classes)
-        return self._contents[spec, split]
+            try:
+                self._contents[spec, split] = self._read(spec, split)
+            except DistillError as error:  # so that ten runs look for it once
+                self._contents[spec, split] = error
+        found = self._contents[spec, split]
+        if isinstance(found, DistillError):
+            raise found
+        return found
+
+    def _read(self, spec: DataSpec, split: str) -> str:
+        if not _is_here(spec):
+            raise MissingError(f"{spec.name} is not in {spec.root}")
+        splits = self.load(spec)
+        return _content(_part(splits, split, spec.name), splits.dataset.classes)
 
 
 def _is_here(spec: DataSpec) -> bool:

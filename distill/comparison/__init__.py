@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -53,21 +54,21 @@ def compare(
     """
     target, data = resolve_device(device), DataSets()
     notes: list[str] = []
-    entries = _entries(references, runs_dir, target, data, notes, tell)
+    entries = _entries(references, runs_dir, partial(_entry, device=target, data=data, tell=tell), notes)
     groups = grouped(entries)
     teachers = find_teachers(entries, runs_dir, target, data, notes)
     timings: dict[str, dict[int, Latency]] = {}
     used = threads()
     if latency:
         models = _loaded(groups, target, None if references else notes)
-        notes += _precision_notes("timed", {trained.recipe.name: trained.precision for trained in models.values()})
+        notes += _precision_notes("timed", ((each.recipe.name, each.precision) for each in models.values()))
         with _threads(threads_used):
             used = threads()
             timings = _timed(models, target, seconds_per_model, tell)
     rows = [_row(group, teachers, timings.get(key)) for key, group in groups.items()]
     rows += bank_rows(entries, rows, notes)
     rows.sort(key=lambda row: (_ROLES.index(row.role), row.name))
-    notes += _precision_notes("tested", {entry.recipe.name: entry.assessment.precision for entry in entries})
+    notes += _precision_notes("tested", ((each.recipe.name, each.assessment.precision) for each in entries))
     notes += namesake_notes(groups) + seed_notes(groups)
     counts = [cell.n for cells in timings.values() for cell in cells.values()]
     return Comparison(
@@ -94,24 +95,20 @@ def _threads(count: int) -> Iterator[None]:
 
 
 def _entries(
-    references: Sequence[str | Path],
-    runs_dir: Path,
-    device: torch.device,
-    data: DataSets,
-    notes: list[str],
-    tell: Callable[[Event], None],
+    references: Sequence[str | Path], runs_dir: Path, read: Callable[[RunFolder], Entry], notes: list[str]
 ) -> list[Entry]:
     if references:
         named = {run.path.resolve(): run for run in (open_run(text, runs_dir=runs_dir) for text in references)}
-        return [_entry(run, device, data, tell) for run in named.values()]
-    entries = []
+        return [read(run) for run in named.values()]
+    entries, errors = [], []
     for run in _newest(runs_dir, notes):
         try:
-            entries.append(_entry(run, device, data, tell))
+            entries.append(read(run))
         except (DistillError, OSError) as error:
+            errors.append(error)
             notes.append(f"left out: {_naming(run, error)}")
     if not entries:
-        raise RunError(f"no run below {runs_dir} can be compared", hint="; ".join(notes))
+        raise errors[0]
     return entries
 
 
@@ -138,7 +135,7 @@ def _naming(run: RunFolder, error: Exception) -> str:
     return text if str(run.path) in text else f"{run.path}: {text}"
 
 
-def _entry(run: RunFolder, device: torch.device, data: DataSets, tell: Callable[[Event], None]) -> Entry:
+def _entry(run: RunFolder, *, device: torch.device, data: DataSets, tell: Callable[[Event], None]) -> Entry:
     tell(Note(f"test set: {run.path}"))
     return Entry(run, run.info, run.recipe(), assess(run, device=device, data=data), run.result(*_RESULT))
 
@@ -174,12 +171,12 @@ def _timed(
     )
 
 
-def _precision_notes(what: str, precisions: Mapping[str, str | None]) -> list[str]:
+def _precision_notes(what: str, precisions: Iterable[tuple[str, str | None]]) -> list[str]:
     """Which models ran in less than fp32, as they do by default on a GPU; answers may be of an earlier day."""
-    names: dict[str, list[str]] = {}
-    for name, precision in precisions.items():
+    names: dict[str, dict[str, None]] = {}
+    for name, precision in precisions:
         if precision not in (None, "fp32"):
-            names.setdefault(precision, []).append(name)
+            names.setdefault(precision, {})[name] = None
     return [f"{what} in {precision}: {', '.join(of)}" for precision, of in names.items()]
 
 

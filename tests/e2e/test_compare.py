@@ -1,0 +1,314 @@
+"""``compare`` on real runs: what is one row, what may be compared with what, and what is left out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import distill.assess
+import distill.comparison
+from distill.assess import DataSets, assess
+from distill.comparison import compare
+from distill.data.splits import Splits, load_splits
+from distill.errors import DataError, DistillError, MissingError, UsageError
+from distill.evaluate.latency import Latency
+from distill.files import write_json
+from distill.pipeline import Options, RunResult, train_student
+from distill.recipe.schema import DataSpec
+from distill.runs import RunFolder
+from distill.teaching.bank import Bank
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def student(teacher_run: RunResult, student_recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student taught from a bank; tests take copies of its run."""
+    options = Options(runs_dir=tmp_path_factory.mktemp("students"), threads=1)
+    recipe = student_recipe("teacher.logits=bank", "augment.view_seed=31", "train.epochs=1")
+    run = train_student(recipe, teacher=str(teacher_run.run), options=options).run
+    assess(RunFolder(run), device=CPU)
+    return run
+
+
+@pytest.fixture
+def copies(student: Path, tmp_path: Path) -> Callable[..., RunFolder]:
+    """``copies(n, key=value)`` copies the student as run n of the test's own folder, with changes in its run.json."""
+
+    def copy(number: int, *, seed: int = 0, **changes: object) -> RunFolder:
+        run = RunFolder(tmp_path / "runs" / "tiny_student" / f"{number:03d}")
+        shutil.copytree(student, run.path, symlinks=True)
+        run.write_info(**changes)
+        recipe = run.recipe()
+        run.write_recipe(recipe.model_copy(update={"train": recipe.train.model_copy(update={"seed": seed})}))
+        return run
+
+    return copy
+
+
+def _data(run: Path, fingerprint: str) -> dict:
+    return (RunFolder(run).info.data or {}) | {"fingerprint": fingerprint}
+
+
+def _other_test_set(spec: DataSpec, progress: object = None) -> Splits:
+    """The same data with its test images in another order."""
+    splits = load_splits(spec)
+    return replace(splits, test=splits.test.subset(np.arange(len(splits.test))[::-1]))
+
+
+def _travel(bank: Path, target: Path, **changes: object) -> Path:
+    """A copy of a bank with other figures of its teacher; None removes one."""
+    shutil.copytree(bank, target)
+    copy = Bank.open(target)
+    about = {key: value for key, value in (copy.info.teacher | changes).items() if value is not None}
+    copy.set_teacher(about, copy.test_logits())
+    return target
+
+
+def _bank(run: Path) -> Path:
+    return Path(RunFolder(run).info.teacher["bank"])
+
+
+def _from_banks(*banks: Path, weights: tuple[float, ...] = (1.0, 1.0)) -> dict:
+    named = [{"path": str(path), "weight": weight} for path, weight in zip(banks, weights, strict=False)]
+    return {"run": None, "bank": str(banks[0]), "banks": named}
+
+
+# One row or several
+
+
+def test_seeds_are_one_row_and_other_weights_or_data_are_others(copies, student: Path, tmp_path: Path) -> None:
+    copies(1)
+    copies(2, seed=1)
+    copies(3, init_from="runs/elsewhere/001")
+    copies(4, data=_data(student, "f" * 64))
+    table = compare(runs_dir=tmp_path / "runs", latency=False)
+    assert sorted(row.seeds for row in table.rows) == [1, 1, 2]
+    (note,) = [note for note in table.notes if "which differ in" in note]
+    assert "3 rows" in note
+    assert "init_from (None, runs/elsewhere/001, None)" in note
+    assert "data fingerprint (" in note
+    assert "ffffffffffff" in note
+
+
+def test_of_the_same_thing_the_newest_run_counts(copies, tmp_path: Path) -> None:
+    copies(1)
+    newest = copies(2)
+    (row,) = compare(runs_dir=tmp_path / "runs", latency=False).rows
+    assert (row.run, row.seeds) == (str(newest.path), 1)
+
+
+# The same test set
+
+
+def test_a_teacher_that_was_tested_on_other_images_is_not_compared(
+    copies, teacher_run: RunResult, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = copies(1)
+    teacher = RunFolder(tmp_path / "runs" / "tiny_teacher" / "001")
+    shutil.copytree(teacher_run.run, teacher.path, symlinks=True)
+    run.write_info(teacher={"run": str(teacher.path)})
+    near = compare([run.path], latency=False).rows[0]
+    assert near.delta_top1 is not None
+    assert near.agreement is not None
+    monkeypatch.setattr(distill.assess, "load_splits", _other_test_set)
+    assess(teacher, device=CPU, again=True)
+    monkeypatch.setattr(distill.assess, "load_splits", _gone)  # what is stored is all there is
+    table = compare([run.path], latency=False)
+    assert (table.rows[0].delta_top1, table.rows[0].agreement) == (None, None)
+    (note,) = [note for note in table.notes if "different images" in note]
+    assert str(run.path) in note
+    assert str(teacher.path) in note
+
+
+@pytest.mark.parametrize(
+    ("changes", "compared"),
+    [
+        ({}, True),
+        ({"test_labels_sha256": "0" * 64}, False),
+        ({"test_labels_sha256": None}, True),
+        ({"test_labels_sha256": None, "test_images": 61}, False),
+    ],
+    ids=["same", "other labels", "older bank", "older bank of another count"],
+)
+def test_a_bank_says_which_test_set_it_is_of(copies, student, tmp_path, changes: dict, compared: bool) -> None:
+    bank = _travel(_bank(student), tmp_path / "bank", **changes)
+    run = copies(1, teacher=_from_banks(bank))
+    table = compare([run.path], latency=False)
+    row = next(row for row in table.rows if row.role == "student")
+    assert (row.delta_top1 is not None, row.agreement is not None) == (compared, compared)
+    notes = [note for note in table.notes if "different images" in note]
+    assert len(notes) == (not compared)
+    assert all(str(run.path) in note and str(bank) in note for note in notes)
+
+
+# What is stored
+
+
+def _gone(spec: DataSpec, progress: object = None) -> Splits:
+    raise MissingError("the data is gone")
+
+
+def test_an_evaluation_says_what_it_was_asked_about(copies) -> None:
+    run = copies(1)
+    stored = json.loads((run.path / "evaluation" / "test.json").read_text())
+    assert (stored["device_type"], stored["precision"]) == ("cpu", "fp32")
+    assert stored["content"] == DataSets().content(run.recipe().data, "test")
+    assert stored["content"] != DataSets().content(run.recipe().data, "val")
+
+
+def test_an_evaluation_does_not_survive_other_test_images(copies, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = copies(1)
+    before = assess(run, device=CPU)
+    monkeypatch.setattr(distill.assess, "load_splits", _other_test_set)
+    after = assess(run, device=CPU)
+    assert after.content != before.content
+    assert np.array_equal(after.labels, before.labels[::-1])
+    np.testing.assert_allclose(after.logits, before.logits[::-1], atol=1e-5)
+
+
+def test_an_evaluation_survives_the_loss_of_its_data(copies, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = copies(1)
+    before = assess(run, device=CPU)
+    monkeypatch.setattr(distill.assess, "load_splits", _gone)
+    assert np.array_equal(assess(run, device=CPU).logits, before.logits)
+    with pytest.raises(MissingError, match="gone"):
+        assess(run, device=CPU, again=True)
+
+
+def test_nothing_is_downloaded_to_look_at_what_is_stored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(distill.assess, "load_splits", lambda spec: pytest.fail("loaded"))
+    with pytest.raises(MissingError, match="cifar10 is not in"):
+        DataSets().content(DataSpec(name="cifar10", root=str(tmp_path)), "test")
+
+
+def test_ten_runs_load_their_data_once(copies, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for number in range(1, 5):
+        copies(number, seed=number, teacher=None)
+    loaded = []
+    monkeypatch.setattr(distill.assess, "load_splits", lambda spec: loaded.append(spec) or load_splits(spec))
+    compare(runs_dir=tmp_path / "runs", latency=False)
+    assert len(loaded) == 1
+
+
+# Ensembles
+
+
+def test_an_ensemble_is_the_weighted_mean_of_its_banks(copies, student: Path, tmp_path: Path) -> None:
+    banks = [_travel(_bank(student), tmp_path / f"bank{number}", name=f"teacher{number}") for number in (1, 2)]
+    other = Bank.open(banks[1])
+    logits = np.random.default_rng(3).normal(size=other.test_logits().shape).astype(np.float32)
+    other.set_teacher(other.info.teacher, logits)
+    run = copies(1, teacher=_from_banks(*banks, weights=(1.0, 3.0)))
+    table = compare([run.path], latency=False)
+    assert [(row.name, row.run) for row in table.rows if row.role == "teacher"] == [
+        ("teacher1", str(banks[0])),
+        ("teacher2", str(banks[1])),
+    ]
+    ours = assess(run, device=CPU)
+    guesses = ((Bank.open(banks[0]).test_logits() + 3 * logits) / 4).argmax(1)
+    row = table.rows[-1]
+    assert row.delta_top1 == pytest.approx(ours.result.top1 - (guesses == ours.labels).mean())
+    assert row.agreement == pytest.approx((guesses == ours.logits.argmax(1)).mean())
+
+
+def test_an_ensemble_with_a_bank_of_another_test_set_is_not_compared(copies, student: Path, tmp_path: Path) -> None:
+    odd = _travel(_bank(student), tmp_path / "odd", test_labels_sha256="0" * 64)
+    run = copies(1, teacher=_from_banks(_bank(student), odd))
+    table = compare([run.path], latency=False)
+    assert (table.rows[-1].delta_top1, table.rows[-1].agreement) == (None, None)
+    assert any("different images" in note and str(odd) in note for note in table.notes)
+
+
+# What cannot be read
+
+
+def test_a_run_whose_data_is_gone_is_left_out_unless_it_is_named(
+    copies, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    copies(1)
+    lost = copies(2, init_from="x")
+    shutil.rmtree(lost.path / "evaluation")
+    monkeypatch.setattr(distill.assess, "load_splits", _gone)
+    table = compare(runs_dir=tmp_path / "runs", latency=False)
+    assert [row.role for row in table.rows if row.role != "teacher"] == ["student"]
+    assert f"left out: {lost.path}: the data is gone" in table.notes
+    with pytest.raises(MissingError, match="the data is gone"):
+        compare([lost.path], latency=False)
+
+
+def test_a_run_with_damaged_files_is_left_out_unless_it_is_named(copies, tmp_path: Path) -> None:
+    copies(1)
+    damaged = copies(2, init_from="x")
+    (damaged.path / "result.json").write_text("{")
+    table = compare(runs_dir=tmp_path / "runs", latency=False)
+    assert any(note.startswith("left out: ") and str(damaged.path) in note for note in table.notes)
+    with pytest.raises(DistillError, match="result"):
+        compare([damaged.path], latency=False)
+
+
+def test_where_every_run_is_left_out_the_first_error_is_told(copies, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    def unusable(spec: DataSpec) -> Splits:
+        raise DataError("the data is damaged")
+
+    shutil.rmtree(copies(1).path / "evaluation")
+    monkeypatch.setattr(distill.assess, "load_splits", unusable)
+    with pytest.raises(DataError, match="the data is damaged"):
+        compare(runs_dir=tmp_path / "runs", latency=False)
+
+
+@pytest.mark.parametrize("about", [{}, {"name": "half"}], ids=["none", "some"])
+def test_a_bank_without_its_teachers_figures_is_skipped(copies, student: Path, tmp_path: Path, about: dict) -> None:
+    shutil.copytree(_bank(student), tmp_path / "bank")
+    bank = Bank.open(tmp_path / "bank")
+    bank.set_teacher(about, bank.test_logits())
+    run = copies(1, teacher=_from_banks(bank.path))
+    table = compare(runs_dir=tmp_path / "runs", latency=False)
+    assert [row.role for row in table.rows] == ["student"]
+    assert any(note.startswith(f"left out: the teacher of {bank.path}") for note in table.notes)
+    assert any(note.startswith(f"{run.path}: its teacher cannot be read") for note in table.notes)
+
+
+# The machine
+
+
+def test_the_threads_of_the_timing_are_told_and_given_back(copies, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, before = copies(1), torch.get_num_threads()
+    wanted = before + 1
+    assert compare([run.path], threads_used=wanted, seconds_per_model=0.05).threads == wanted
+    assert torch.get_num_threads() == before
+
+    def fail(*args: object, **named: object) -> None:
+        assert torch.get_num_threads() == wanted
+        raise UsageError("stop")
+
+    monkeypatch.setattr(distill.comparison, "measure_latency", fail)
+    with pytest.raises(UsageError, match="stop"):
+        compare([run.path], threads_used=wanted)
+    assert torch.get_num_threads() == before
+
+
+def test_a_precision_below_fp32_is_told(copies, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = copies(1)
+    quick = {size: Latency(size, 1.0, 1.0, 5, 1000.0) for size in (1, 32)}
+    monkeypatch.setattr(distill.comparison, "measure_latency", lambda models, *_, **__: dict.fromkeys(models, quick))
+    assert not any(" in bf16" in note for note in compare([run.path]).notes)
+    real = distill.comparison.load_trained  # as a GPU would
+    monkeypatch.setattr(distill.comparison, "load_trained", lambda *a, **k: replace(real(*a, **k), precision="bf16"))
+    _rewrite(run.path / "evaluation" / "test.json", precision="bf16", device_type="cuda")
+    notes = compare([run.path]).notes
+    assert "timed in bf16: tiny_student" in notes
+    assert "tested in bf16: tiny_student" in notes
+
+
+def _rewrite(path: Path, **changes: object) -> None:
+    document = json.loads(path.read_text()) | changes
+    del document["sha256"]
+    write_json(path, document | {"sha256": distill.assess._digest(document)})
