@@ -22,90 +22,99 @@ EXAMPLES = options.examples(
 
 _SEARCH, _FOLDER = "What to vary", "Run folders"
 
+_Grid = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--grid",
+        metavar="A.B=V,W",
+        help="Try each value. Repeatable: all combinations.",
+        rich_help_panel=_SEARCH,
+    ),
+]
+_Seeds = Annotated[
+    int,
+    typer.Option(
+        "--seeds",
+        min=1,
+        metavar="N",
+        help="Train each with N seeds, counting up from the recipe's; shows mean and spread.",
+        rich_help_panel=_SEARCH,
+    ),
+]
+_Search = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--search",
+        metavar="A.B=LOW:HIGH",
+        help="Let Optuna choose: LOW:HIGH, LOW:HIGH:log, or [V, W]. Repeatable; needs --trials.",
+        rich_help_panel=_SEARCH,
+    ),
+]
+_Trials = Annotated[
+    int | None,
+    typer.Option(
+        "--trials",
+        min=1,
+        metavar="N",
+        help="How many choices of --search, over all machines.",
+        rich_help_panel=_SEARCH,
+    ),
+]
+_Prune = Annotated[
+    bool,
+    typer.Option(
+        "--prune/--no-prune",
+        help="End trials of a search that do worse than the median of others at the same epoch.",
+        rich_help_panel=_SEARCH,
+    ),
+]
+_Storage = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="URL",
+        help="Optuna's storage, shared by several machines; the study has the sweep's name.",
+        show_default="sqlite, sweeps/NAME/study.db",
+        rich_help_panel=_SEARCH,
+    ),
+]
+_Name = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        metavar="NAME",
+        help="Of the sweep's folder, sweeps/NAME beside the runs folder.",
+        show_default="the recipe's",
+        rich_help_panel=_FOLDER,
+    ),
+]
+_Resume = Annotated[
+    str | None,
+    typer.Option(
+        "--resume",
+        metavar="SWEEP",
+        help="Go on with a stopped sweep: its folder or its name. The same command again does so too.",
+        rich_help_panel=_FOLDER,
+    ),
+]
+
 
 def command(
     *,
     recipe: options.RecipeOption = None,
     changes: options.SetOption = None,
     teacher: options.TeacherOption = None,
-    grid: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--grid",
-            metavar="A.B=V,W",
-            help="Try each value. Repeatable: all combinations.",
-            rich_help_panel=_SEARCH,
-        ),
-    ] = None,
-    seeds: Annotated[
-        int,
-        typer.Option(
-            "--seeds",
-            min=1,
-            metavar="N",
-            help="Train each with N seeds, counting up from the recipe's; shows mean and spread.",
-            rich_help_panel=_SEARCH,
-        ),
-    ] = 1,
-    search: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--search",
-            metavar="A.B=LOW:HIGH",
-            help="Let Optuna choose: LOW:HIGH, LOW:HIGH:log, or [V, W]. Repeatable; needs --trials.",
-            rich_help_panel=_SEARCH,
-        ),
-    ] = None,
-    trials: Annotated[
-        int | None,
-        typer.Option(
-            "--trials",
-            min=1,
-            metavar="N",
-            help="How many choices of --search, over all machines.",
-            rich_help_panel=_SEARCH,
-        ),
-    ] = None,
-    prune: Annotated[
-        bool,
-        typer.Option(
-            "--prune/--no-prune",
-            help="End trials of a search that do worse than the median of others at the same epoch.",
-            rich_help_panel=_SEARCH,
-        ),
-    ] = True,
-    storage: Annotated[
-        str | None,
-        typer.Option(
-            "--storage",
-            metavar="URL",
-            help="Optuna's storage, shared by several machines; the study has the sweep's name.",
-            show_default="sqlite, sweeps/NAME/study.db",
-            rich_help_panel=_SEARCH,
-        ),
-    ] = None,
+    grid: _Grid = None,
+    seeds: _Seeds = 1,
+    search: _Search = None,
+    trials: _Trials = None,
+    prune: _Prune = True,
+    storage: _Storage = None,
     device: options.DeviceOption = None,
     threads: options.ThreadsOption = None,
     runs: options.RunsOption = Path("runs"),
-    name: Annotated[
-        str | None,
-        typer.Option(
-            "--name",
-            metavar="NAME",
-            help="Of the sweep's folder, sweeps/NAME beside the runs folder.",
-            show_default="the recipe's",
-            rich_help_panel=_FOLDER,
-        ),
-    ] = None,
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            "--resume",
-            metavar="SWEEP",
-            help="Go on with a stopped sweep: its folder or its name. The same command again does so too.",
-            rich_help_panel=_FOLDER,
-        ),
-    ] = None,
+    name: _Name = None,
+    resume: _Resume = None,
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:

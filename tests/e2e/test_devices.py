@@ -125,17 +125,17 @@ train: {epochs: 40, batch_size: 32}
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("commands")
     (folder / "both.yaml").write_text(RECIPE)
     return folder
 
 
-def start(workplace: Path, *command: str) -> subprocess.Popen:
+def start(base: Path, *command: str) -> subprocess.Popen:
     """A command of its own session, so that a signal can reach it as a terminal's does."""
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        command, cwd=workplace, env=environment(), stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        command, cwd=base, env=environment(), stdout=pipe, stderr=pipe, text=True, start_new_session=True
     )
 
 
@@ -176,16 +176,16 @@ def wait_for_epochs(run: Path, count: int, process: subprocess.Popen) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(workplace: Path) -> Path:
+def whole(base: Path) -> Path:
     """A run by ``--devices 2`` that nobody stopped."""
-    process = start(workplace, sys.executable, *student("--devices", "2", "--json", runs="whole"))
+    process = start(base, sys.executable, *student("--devices", "2", "--json", runs="whole"))
     code, out, err = finish(process)
     assert code == 0, err
     assert "arning" not in err
     assert len(err.splitlines()) == 1 + 40 + 1  # the start, an epoch a line, what to do next
     document = json.loads(out)  # stdout is one document and nothing else
     assert document["status"] == "finished"
-    return workplace / document["run"]
+    return base / document["run"]
 
 
 @pytest.mark.slow
@@ -196,13 +196,13 @@ def test_devices_2_says_where_it_ran(whole: Path) -> None:
 
 
 @pytest.mark.slow
-def test_torchrun_trains_to_the_same_bytes_and_one_process_speaks(workplace: Path, whole: Path) -> None:
+def test_torchrun_trains_to_the_same_bytes_and_one_process_speaks(base: Path, whole: Path) -> None:
     process = start(
-        workplace, str(BIN / "torchrun"), "--standalone", "--nproc-per-node", "2", *student("--json", runs="elastic")
+        base, str(BIN / "torchrun"), "--standalone", "--nproc-per-node", "2", *student("--json", runs="elastic")
     )
     code, out, err = finish(process)
     assert code == 0, err
-    run = workplace / json.loads(out)["run"]
+    run = base / json.loads(out)["run"]
     assert same_bytes(run, whole)
     assert RunFolder(run).info.extra["devices"] == 2
     assert [path.name for path in run.parent.iterdir() if path.name != "latest"] == ["001"]
@@ -221,11 +221,11 @@ def test_torchrun_trains_to_the_same_bytes_and_one_process_speaks(workplace: Pat
     ],
     ids=["SIGTERM", "Ctrl-C", "kill -9"],
 )
-def test_the_processes_stop_together_saved(workplace: Path, number: int, send, code: int, said: str) -> None:
+def test_the_processes_stop_together_saved(base: Path, number: int, send, code: int, said: str) -> None:
     """SIGTERM comes to the process that was started, a terminal's Ctrl-C to all; all save when that one is killed."""
     runs = f"stopped-{number}"
-    process = start(workplace, str(BIN / "distill"), *student("--devices", "2", runs=runs)[2:])
-    run = workplace / runs / "both" / "001"
+    process = start(base, str(BIN / "distill"), *student("--devices", "2", runs=runs)[2:])
+    run = base / runs / "both" / "001"
     wait_for_epochs(run, 2, process)
     send(process.pid, number)
     found, _, err = finish(process)
@@ -237,26 +237,26 @@ def test_the_processes_stop_together_saved(workplace: Path, number: int, send, c
 
 
 @pytest.mark.slow
-def test_resuming_a_stopped_run_ends_with_the_bytes_of_one_that_never_stopped(workplace: Path, whole: Path) -> None:
+def test_resuming_a_stopped_run_ends_with_the_bytes_of_one_that_never_stopped(base: Path, whole: Path) -> None:
     """Goes on where the test before stopped."""
-    run = workplace / "stopped-15" / "both" / "001"
+    run = base / "stopped-15" / "both" / "001"
     if not run.is_dir():
         pytest.skip("nothing was stopped")
-    code, out, err = finish(start(workplace, str(BIN / "distill"), "student", "--resume", str(run), "--json"))
+    code, out, err = finish(start(base, str(BIN / "distill"), "student", "--resume", str(run), "--json"))
     assert code == 0, err
     assert json.loads(out)["epochs"] == 40
     assert same_bytes(run, whole)
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_is_one_line(workplace: Path) -> None:
+def test_a_loss_that_is_not_finite_is_one_line(base: Path) -> None:
     broken = student("--devices", "2", "--set", "optim.lr=1e9", runs="broken")
-    code, out, err = finish(start(workplace, sys.executable, *broken))
+    code, out, err = finish(start(base, sys.executable, *broken))
     assert code == 1
     assert out == ""
     assert "error: the loss is not finite at epoch 1" in err
     assert "Traceback" not in err
-    assert RunFolder(workplace / "broken" / "both" / "001").status == "failed"
+    assert RunFolder(base / "broken" / "both" / "001").status == "failed"
 
 
 @pytest.mark.slow
