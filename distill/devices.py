@@ -253,7 +253,7 @@ def keep_freed_memory(device: torch.device) -> bool:
     """Where the arithmetic runs on the CPU: keep freed memory for the next allocation; whether that is so now.
 
     A training step frees all its activations. glibc gives them back to the system, which hands them out again zeroed,
-    page by page: 15,000 page faults and 4 to 20% of the time of a ResNet-20 step. Kept for the rest of the process,
+    page by page: 15,000 page faults and 4 to 18% of the time of a ResNet-20 step. Kept for the rest of the process,
     they cost nothing, and no result changes. Nothing happens where the user has set glibc's ``malloc`` up.
     """
     is_set_up = any(name in os.environ for name in _MALLOC_SETTINGS)

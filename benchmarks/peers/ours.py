@@ -57,9 +57,7 @@ class Ours:
         self.bank: Bank | None = None
         compile_teacher(self.teacher, self.recipe.train)
         if logits == "live":
-            self.source: TeacherSource = LiveTeacher(
-                self.teacher, logits_dtype=self.recipe.teacher.logits_dtype, batch_size=setting.batch
-            )
+            self.source: TeacherSource = LiveTeacher(self.teacher, logits_dtype=self.recipe.teacher.logits_dtype)
 
     def _resolved(self) -> tuple[Recipe, dict[str, Any]]:
         return resolve_auto(self.setting.recipe, self.device, self.splits, Options())

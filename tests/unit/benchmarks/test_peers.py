@@ -17,6 +17,7 @@ from benchmarks.peers.__main__ import main, parse
 from benchmarks.peers.contestant import Cost
 from benchmarks.peers.document import build_document, render
 from benchmarks.peers.frameworks import FRAMEWORKS, TimmTask
+from benchmarks.peers.ours import Ours
 from benchmarks.peers.picture import draw_comparison
 from benchmarks.peers.setting import CE_WEIGHT, PAIRS, TEMPERATURE, Setting, reference_loss
 from benchmarks.peers.turns import NAMES, Entry, take_turns
@@ -163,6 +164,19 @@ def test_a_peer_minimises_that_loss_and_trains_the_student_alone() -> None:
     contestant._epoch(framework, setting, torch.device("cpu"))
     assert all(torch.equal(a, b) for a, b in zip(teacher.parameters(), copies[1].parameters(), strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(student.parameters(), copies[0].parameters(), strict=True))
+
+
+def test_our_own_contestants_train_alike_and_leave_the_teacher_alone(tmp_path: Path) -> None:
+    """Through the library's own pieces, so that a change of theirs shows here; live and bank are the same bytes."""
+    setting = Setting(images=8, batch=4, rounds=1)
+    live, bank = Ours(setting, logits="live"), Ours(setting, logits="bank")
+    for _ in bank.build_bank(tmp_path / "bank"):
+        pass
+    losses = list(live.epochs())
+    assert len(losses) == 2
+    assert np.isfinite(losses).all()
+    assert losses == list(bank.epochs())
+    assert live.teacher_is_unchanged()
 
 
 @pytest.mark.parametrize("pair", PAIRS)
