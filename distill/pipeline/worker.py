@@ -84,7 +84,7 @@ def _train(fabric: Fabric, context: Context) -> RunResult:
             run.write_info(initial_sha256=state_sha256(module.state_dict()))
         _fit(fabric, context, splits, source, module=module, run=run, path=path)
         if run is not None:
-            _finish(run, context, source)
+            _finish(run, context)
     return fabric.broadcast(read_result(run) if run is not None else None)  # other machines may not see the folder
 
 
@@ -284,7 +284,7 @@ def _record(run: RunFolder, event: Event) -> None:
 # The end
 
 
-def _finish(run: RunFolder, context: Context, source: Source | None) -> None:
+def _finish(run: RunFolder, context: Context) -> None:
     recipe = context.recipe
     metrics, timing = run.metrics(), run.timing()
     best = read_meta(best_checkpoint(run.checkpoints))
