@@ -1,0 +1,297 @@
+"""How sure a measured accuracy is, and whether two of them differ: intervals, paired tests, and plain verdicts.
+
+All intervals are two-sided and cover 95% unless asked otherwise. Accuracies and differences are fractions of 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+__all__ = [
+    "DropVerdict",
+    "Interval",
+    "PairedTest",
+    "Verdict",
+    "compare_images",
+    "compare_seeds",
+    "front",
+    "judge_drop",
+    "mean_interval",
+    "share_interval",
+    "verdict_of",
+]
+
+Verdict = Literal["better", "worse", "cannot tell"]
+
+_LEVEL = 0.95
+_DRAWS = 2_000  # of the bootstrap: its bounds vary by some hundredths of their width
+_CHUNK = 200  # draws at a time: 200 x 10,000 images are 16 MB
+_MOST_SEEDS, _MOST_IMAGES = 1_000, 100_000_000  # beyond these "how many more" is no advice
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and the bounds of its confidence interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        """Half the distance between the bounds."""
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """One accuracy against another on the same images.
+
+    Attributes:
+        difference: Ours minus theirs, with its interval.
+        p_value: Two-sided, of no difference; None where the interval alone was made (bootstrap).
+        method: ``mcnemar`` (one run each), ``paired t`` (by seed) or ``bootstrap`` (over images and seeds).
+        n: Images for ``mcnemar``, seeds otherwise.
+        needed: About how many (images or seeds) would tell a difference of this size; None where it is told already, or
+            where there is none to tell.
+    """
+
+    difference: Interval
+    p_value: float | None
+    method: str
+    n: int
+    needed: int | None
+
+    @property
+    def verdict(self) -> Verdict:
+        """``better`` or ``worse`` where the interval excludes zero."""
+        return verdict_of(self.difference)
+
+
+def verdict_of(difference: Interval) -> Verdict:
+    """What an interval of a difference says in words.
+
+    >>> verdict_of(Interval(0.02, 0.01, 0.03)), verdict_of(Interval(0.02, -0.01, 0.05))
+    ('better', 'cannot tell')
+    """
+    if difference.low > 0:
+        return "better"
+    return "worse" if difference.high < 0 else "cannot tell"
+
+
+def share_interval(correct: int, n: int, *, level: float = _LEVEL) -> Interval:
+    """Wilson's score interval (JASA 22, 1927) of ``correct`` out of ``n`` images: what one run's accuracy is worth.
+
+    Raises:
+        ValueError: There are no images.
+    """
+    if n < 1:
+        raise ValueError("a share of no images")
+    bounds = stats.binomtest(correct, n).proportion_ci(confidence_level=level, method="wilson")
+    return Interval(correct / n, float(bounds.low), float(bounds.high))
+
+
+def mean_interval(values: Sequence[float], *, level: float = _LEVEL) -> Interval | None:
+    """Student's t interval of a mean over seeds; None for fewer than two, which show no spread.
+
+    With 3 seeds t is 4.3: the interval is 2.5 standard deviations wide on either side.
+    """
+    if len(values) < 2:
+        return None
+    array = np.asarray(values, dtype=np.float64)
+    half = _t(len(array), level) * float(array.std(ddof=1)) / math.sqrt(len(array))
+    mean = float(array.mean())
+    return Interval(mean, mean - half, mean + half)
+
+
+def _t(n: int, level: float) -> float:
+    return float(stats.t.ppf((1 + level) / 2, n - 1))
+
+
+# One run against another
+
+
+def compare_images(ours: np.ndarray, theirs: np.ndarray, *, level: float = _LEVEL) -> PairedTest:
+    """McNemar's exact test (Psychometrika 12, 1947), with Bonett and Price's interval (J. Educ. Behav. Stat. 37, 2012).
+
+    Only images that one of the two gets right and the other wrong say anything about the difference.
+
+    Shapes:
+        ours, theirs: ``(N,)`` bool, whether each answered an image right; the same images in the same order.
+
+    Raises:
+        ValueError: The shapes differ, or there are no images.
+    """
+    _check_pair(ours, theirs, dimensions=1)
+    n, won, lost = len(ours), int((ours & ~theirs).sum()), int((~ours & theirs).sum())
+    difference = _paired_interval(won, lost, n, level)
+    p_value = 1.0 if won + lost == 0 else float(stats.binomtest(won, won + lost).pvalue)
+    needed = None
+    if verdict_of(difference) == "cannot tell" and won != lost:
+        spread = (won + lost) / n - difference.estimate**2
+        needed = math.ceil(_z(level) ** 2 * spread / difference.estimate**2)
+    return PairedTest(difference, p_value, "mcnemar", n, _advice(needed, n, _MOST_IMAGES))
+
+
+def _paired_interval(won: int, lost: int, n: int, level: float) -> Interval:
+    """One image is added to each kind of discordant pair, so that 0 of 100 is not taken for certainty."""
+    more, fewer = (won + 1) / (n + 2), (lost + 1) / (n + 2)
+    centre = more - fewer
+    half = _z(level) * math.sqrt(max(more + fewer - centre**2, 0.0) / (n + 2))
+    return Interval((won - lost) / n, max(centre - half, -1.0), min(centre + half, 1.0))
+
+
+def _z(level: float) -> float:
+    return float(stats.norm.ppf((1 + level) / 2))
+
+
+def _advice(needed: int | None, n: int, most: int) -> int | None:
+    """``needed`` as told: never fewer than are there, and nothing where no one could have so many."""
+    if needed is None or needed > most:
+        return None
+    return max(needed, n + 1)
+
+
+# Several seeds against several
+
+
+def compare_seeds(
+    ours: np.ndarray, theirs: np.ndarray, *, paired: bool = True, level: float = _LEVEL, seed: int = 0
+) -> PairedTest:
+    """The difference of two groups of runs: paired by seed with Student's t, else by a bootstrap over images and seeds.
+
+    Args:
+        paired: Row ``i`` of both is the same seed: same split, same order, same views. The spread that seeds share
+            then cancels.
+        seed: Of the bootstrap's draws: the same bounds each time.
+
+    Shapes:
+        ours: ``(S, N)`` bool, whether run s answered image i right; theirs: ``(S, N)``, or ``(R, N)`` when not paired.
+
+    Raises:
+        ValueError: The shapes do not fit each other, or a group has fewer than two runs while ``paired``.
+    """
+    if not paired:
+        return _bootstrapped(ours, theirs, level, seed)
+    _check_pair(ours, theirs, dimensions=2)
+    differences = ours.mean(axis=1) - theirs.mean(axis=1)
+    interval = mean_interval(differences.tolist(), level=level)
+    if interval is None:
+        raise ValueError("one seed has no spread: compare_images")
+    spread = float(differences.std(ddof=1))
+    p_value = float(stats.ttest_1samp(differences, 0.0).pvalue) if spread else float(interval.estimate == 0)
+    needed = _seeds_needed(interval, spread, level) if verdict_of(interval) == "cannot tell" else None
+    return PairedTest(interval, p_value, "paired t", len(differences), needed)
+
+
+def _seeds_needed(interval: Interval, spread: float, level: float) -> int | None:
+    """The smallest n whose interval of this spread would leave zero out."""
+    if interval.estimate == 0:
+        return None
+    for n in range(2, _MOST_SEEDS + 1):
+        if _t(n, level) * spread / math.sqrt(n) < abs(interval.estimate):
+            return n
+    return None
+
+
+def _bootstrapped(ours: np.ndarray, theirs: np.ndarray, level: float, seed: int) -> PairedTest:
+    """Percentile bootstrap: the same images are drawn for both groups, seeds for each of its own."""
+    if ours.ndim != 2 or theirs.ndim != 2 or ours.shape[1] != theirs.shape[1] or 0 in (*ours.shape, *theirs.shape):
+        raise ValueError(f"answers of shapes {ours.shape} and {theirs.shape} cannot be compared")
+    generator, n = np.random.default_rng(seed), ours.shape[1]
+    draws = np.empty(_DRAWS)
+    for start in range(0, _DRAWS, _CHUNK):
+        images = generator.multinomial(n, np.full(n, 1 / n), size=_CHUNK) / n
+        draws[start : start + _CHUNK] = _resampled(ours, images, generator) - _resampled(theirs, images, generator)
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    estimate = float(ours.mean() - theirs.mean())
+    return PairedTest(Interval(estimate, float(low), float(high)), None, "bootstrap", min(len(ours), len(theirs)), None)
+
+
+def _resampled(answers: np.ndarray, images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Mean accuracy in each draw: ``(draws,)``."""
+    runs = len(answers)
+    seeds = generator.multinomial(runs, np.full(runs, 1 / runs), size=len(images)) / runs
+    return ((images @ answers.T.astype(np.float64)) * seeds).sum(axis=1)
+
+
+def _check_pair(ours: np.ndarray, theirs: np.ndarray, *, dimensions: int) -> None:
+    if ours.shape != theirs.shape or ours.ndim != dimensions or 0 in ours.shape:
+        raise ValueError(f"answers of shapes {ours.shape} and {theirs.shape} cannot be paired")
+
+
+# At most so much worse
+
+
+@dataclass(frozen=True)
+class DropVerdict:
+    """Whether a model lost at most ``allowed`` of the accuracy of the one it came from.
+
+    Attributes:
+        drop: Theirs minus ours, with its paired interval: positive is a loss.
+        reference: Their accuracy.
+        allowed: The most that may be lost.
+        needed: About how many images would settle it; None where it is settled.
+    """
+
+    drop: Interval
+    reference: float
+    allowed: float
+    n: int
+    needed: int | None
+
+    @property
+    def word(self) -> Literal["shown", "refuted", "not shown"]:
+        """``shown``: even the upper bound is allowed; ``refuted``: not even the lower bound is."""
+        if self.drop.high <= self.allowed:
+            return "shown"
+        return "refuted" if self.drop.low > self.allowed else "not shown"
+
+    def passes(self, *, prove: bool = False) -> bool:
+        """Whether the estimate is allowed; with ``prove``, whether the upper bound is."""
+        return (self.drop.high if prove else self.drop.estimate) <= self.allowed
+
+
+def judge_drop(ours: np.ndarray, reference: np.ndarray, *, allowed: float, level: float = _LEVEL) -> DropVerdict:
+    """Judge a loss of accuracy on the same images.
+
+    Shapes:
+        ours, reference: ``(N,)`` bool, whether each answered an image right.
+
+    Raises:
+        ValueError: The shapes differ, or there are no images.
+    """
+    _check_pair(ours, reference, dimensions=1)
+    n, lost, won = len(ours), int((reference & ~ours).sum()), int((~reference & ours).sum())
+    drop = _paired_interval(lost, won, n, level)
+    verdict = DropVerdict(drop, float(reference.mean()), allowed, n, None)
+    if verdict.word != "not shown" or drop.estimate == allowed:
+        return verdict
+    spread = max((lost + won) / n - drop.estimate**2, 1 / n)  # no discordant image yet: one would not surprise
+    needed = math.ceil(_z(level) ** 2 * spread / (drop.estimate - allowed) ** 2)
+    return DropVerdict(drop, verdict.reference, allowed, n, _advice(needed, n, _MOST_IMAGES))
+
+
+# Two aims at once
+
+
+def front(points: Sequence[tuple[float, float] | None]) -> list[bool]:
+    """Which points ``(accuracy, cost)`` no other beats: none is as accurate and cheaper, or as cheap and more accurate.
+
+    None stands for a point that was not measured; it is on no front.
+
+    >>> front([(0.9, 2.0), (0.8, 1.0), (0.8, 2.0), None])
+    [True, True, False, False]
+    """
+    known = [point for point in points if point is not None]
+
+    def beaten(point: tuple[float, float]) -> bool:
+        return any(a >= point[0] and c <= point[1] and (a, c) != point for a, c in known)
+
+    return [point is not None and not beaten(point) for point in points]

@@ -1,0 +1,165 @@
+"""Intervals and verdicts, against published examples, formulas by hand, and what they must cover when simulated."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill.evaluate.statistics import (
+    Interval,
+    compare_images,
+    compare_seeds,
+    front,
+    judge_drop,
+    mean_interval,
+    share_interval,
+    verdict_of,
+)
+
+
+def test_wilsons_interval_of_a_published_example() -> None:
+    # Newcombe, Statistics in Medicine 17 (1998), table I, method 3: 81 of 263 and 0 of 20.
+    interval = share_interval(81, 263)
+    assert (round(interval.low, 4), round(interval.high, 4)) == (0.2553, 0.3662)
+    assert (round(share_interval(0, 20).low, 4), round(share_interval(0, 20).high, 4)) == (0.0, 0.1611)
+
+
+def test_a_share_of_no_images_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no images"):
+        share_interval(0, 0)
+
+
+def test_three_seeds_have_a_t_of_four_point_three() -> None:
+    interval = mean_interval([1.0, 2.0, 3.0])
+    assert interval is not None
+    assert interval.estimate == 2.0
+    assert interval.half_width == pytest.approx(4.302653 * 1.0 / math.sqrt(3), rel=1e-6)  # from a printed t table
+    assert mean_interval([0.5]) is None
+
+
+def _answers(both: int, won: int, lost: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+    ours = np.array([True] * both + [True] * won + [False] * lost + [False] * neither)
+    theirs = np.array([True] * both + [False] * won + [True] * lost + [False] * neither)
+    return ours, theirs
+
+
+def test_mcnemars_exact_p_value_by_hand() -> None:
+    test = compare_images(*_answers(80, 9, 1, 10))
+    by_hand = 2 * sum(math.comb(10, k) for k in (0, 1)) / 2**10
+    assert test.p_value == pytest.approx(by_hand)
+    assert test.difference.estimate == pytest.approx(0.08)
+    assert test.verdict == "better"
+    assert test.needed is None
+
+
+def test_the_paired_interval_of_5000_images_with_one_and_a_half_percent_discordance() -> None:
+    difference = compare_images(*_answers(4500, 37, 38, 425)).difference
+    assert difference.half_width == pytest.approx(0.0034, abs=5e-5)  # 1.96 * sqrt(0.015 / 5000)
+
+
+def test_the_paired_interval_covers_what_it_says() -> None:
+    """Drawn from a known difference of 2 points, 95% of the intervals hold it (3 standard errors: 0.7 points)."""
+    generator, held, trials = np.random.default_rng(0), 0, 2_000
+    for won, lost, _ in generator.multinomial(500, [0.05, 0.03, 0.92], size=trials):
+        difference = compare_images(*_answers(500 - won - lost, won, lost, 0)).difference
+        held += difference.low <= 0.02 <= difference.high
+    assert 0.94 <= held / trials <= 0.97
+
+
+def test_what_cannot_be_told_says_how_many_images_would() -> None:
+    test = compare_images(*_answers(90, 3, 1, 6))
+    assert test.verdict == "cannot tell"
+    assert test.needed is not None
+    more = math.ceil(1.1 * test.needed / 100)  # the interval pulls its centre a little to zero
+    assert compare_images(*_answers(90 * more, 3 * more, 1 * more, 6 * more)).verdict == "better"
+    assert compare_images(*_answers(90, 2, 2, 6)).needed is None  # no difference to tell
+
+
+def _runs(rates: list[float], n: int, seed: int) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    return np.stack([generator.random(n) < rate for rate in rates])
+
+
+def test_pairing_by_seed_takes_out_what_seeds_share() -> None:
+    n = 10_000
+    counts = [7_000, 8_000, 9_000]
+    theirs = np.stack([np.arange(n) < count for count in counts])
+    ours = np.stack([np.arange(n) < count + gain for count, gain in zip(counts, (100, 110, 120), strict=True)])
+    paired = compare_seeds(ours, theirs)
+    assert paired.verdict == "better"
+    assert paired.difference.estimate == pytest.approx(0.011)
+    assert paired.difference.half_width == pytest.approx(4.302653 * 0.001 / math.sqrt(3), rel=1e-6)
+    assert compare_seeds(ours, theirs, paired=False).verdict == "cannot tell"
+
+
+def test_seeds_needed_are_the_smallest_number_that_would_tell() -> None:
+    ours = np.stack([np.arange(1000) < k for k in (520, 500, 480, 540)])
+    theirs = np.stack([np.arange(1000) < k for k in (500, 500, 500, 500)])
+    test = compare_seeds(ours, theirs)
+    assert test.verdict == "cannot tell"
+    spread = float(np.std([0.02, 0.0, -0.02, 0.04], ddof=1))
+    table = {15: 2.1448, 16: 2.1314, 17: 2.1199, 26: 2.0595, 27: 2.0555, 28: 2.0518, 29: 2.0484}  # t of n - 1, printed
+    assert test.needed in table
+    assert table[test.needed] * spread / math.sqrt(test.needed) < 0.01
+    assert table[test.needed - 1] * spread / math.sqrt(test.needed - 1) >= 0.01
+
+
+def test_the_bootstrap_agrees_with_the_normal_approximation_where_that_holds() -> None:
+    ours, theirs = _runs([0.9], 4_000, 1), _runs([0.85], 4_000, 2)
+    test = compare_seeds(ours, theirs, paired=False)
+    each = ours[0].astype(float) - theirs[0]
+    assert test.difference.half_width == pytest.approx(1.96 * each.std() / math.sqrt(4_000), rel=0.08)
+    assert test.difference == compare_seeds(ours, theirs, paired=False).difference  # the same draws each time
+
+
+def test_equal_groups_of_seeds_are_no_difference() -> None:
+    answers = _runs([0.8, 0.8], 100, 3)
+    test = compare_seeds(answers, answers)
+    assert (test.verdict, test.p_value, test.needed) == ("cannot tell", 1.0, None)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [((3,), (4,)), ((0,), (0,)), ((2, 3), (2, 3))])
+def test_answers_that_cannot_be_paired(ours: tuple[int, ...], theirs: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="cannot be paired"):
+        compare_images(np.ones(ours, dtype=bool), np.ones(theirs, dtype=bool))
+
+
+def test_a_drop_is_shown_refuted_or_neither() -> None:
+    same = judge_drop(*_answers(4500, 5, 5, 490), allowed=0.003)
+    assert (same.word, same.passes(), same.passes(prove=True)) == ("shown", True, True)
+    little = judge_drop(*_answers(4500, 30, 40, 430), allowed=0.003)
+    assert (little.word, little.passes(), little.passes(prove=True)) == ("not shown", True, False)
+    assert little.needed is not None
+    assert little.needed > little.n
+    much = judge_drop(*_answers(4400, 10, 150, 440), allowed=0.003)
+    assert (much.word, much.passes()) == ("refuted", False)
+    assert much.drop.estimate == pytest.approx(140 / 5000)
+
+
+def test_no_difference_on_few_images_is_no_proof() -> None:
+    verdict = judge_drop(*_answers(45, 0, 0, 5), allowed=0.003)
+    assert (verdict.word, verdict.passes(), verdict.passes(prove=True)) == ("not shown", True, False)
+    assert verdict.needed is not None
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(1, 200))
+def test_swapping_the_sides_mirrors_everything(won: int, lost: int, both: int) -> None:
+    ours, theirs = _answers(both, won, lost, 0)
+    there, back = compare_images(ours, theirs), compare_images(theirs, ours)
+    assert there.difference.low == pytest.approx(-back.difference.high)
+    assert there.p_value == pytest.approx(back.p_value)
+    assert there.difference.low <= there.difference.estimate <= there.difference.high
+
+
+def test_verdicts_in_words() -> None:
+    assert verdict_of(Interval(-0.02, -0.03, -0.01)) == "worse"
+    assert verdict_of(Interval(0.0, 0.0, 0.0)) == "cannot tell"
+
+
+def test_equal_points_are_both_on_the_front() -> None:
+    assert front([(0.9, 1.0), (0.9, 1.0), (0.9, 1.1), (0.95, 1.1)]) == [True, True, False, True]
+    assert front([]) == []
