@@ -39,6 +39,7 @@ UNMIXED, MIXUP, CUTMIX = 0, 1, 2
 WEIGHT_UNIT = 2**-16  # exact in float32 when multiplied by a pixel; coarser than what library versions disagree about
 PIXEL_UNIT = 2**-8  # of resized crops, in pixels
 _ANGLE_UNIT = 2**-8  # of rotations, in degrees
+_CROP_TRIES = 10  # of a resized crop, as in torchvision
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,16 +217,36 @@ def _quantized(values: np.ndarray, unit: float) -> np.ndarray:
 
 
 def _resized_crop(spec: ResizedCropSpec, n: int, image_size: int, key: tuple[int | str, ...]) -> np.ndarray:
+    """Boxes as torchvision's RandomResizedCrop draws them: in whole pixels, and again where they leave the image."""
+    sides = np.tile(_largest_box(spec, image_size), (n, 1))
+    waiting = np.arange(n)
+    for attempt in range(_CROP_TRIES):  # each has draws of its own for every image, asked for or not
+        drawn = _drawn_sides(spec, n, image_size, (*key, attempt))[waiting]
+        fits = ((drawn >= 1) & (drawn <= image_size)).all(axis=1)
+        sides[waiting[fits]] = drawn[fits]
+        waiting = waiting[~fits]
+        if not len(waiting):
+            break
+    places = np.stack([streams.uniform(n, *key, name) for name in ("crop_y", "crop_x")], axis=1)
+    corners = np.floor((image_size - sides + 1) * places)
+    corners[waiting] = (image_size - sides[waiting]) // 2
+    return (np.concatenate([corners, sides], axis=1) / PIXEL_UNIT).astype(np.int64)
+
+
+def _drawn_sides(spec: ResizedCropSpec, n: int, image_size: int, key: tuple[int | str, ...]) -> np.ndarray:
+    """Height and width of one try, which may be longer than the image: float64 ``(n, 2)``, whole numbers."""
     smallest, largest = sorted(spec.scale)
     area = smallest + (largest - smallest) * streams.uniform(n, *key, "crop_area")
     narrowest, widest = np.log(sorted(spec.ratio))
     ratio = np.exp(narrowest + (widest - narrowest) * streams.uniform(n, *key, "crop_ratio"))
-    # A side longer than the image is cut to it, instead of drawing again: a draw never depends on another.
-    height = np.clip(np.sqrt(area / ratio) * image_size, 1, image_size)
-    width = np.clip(np.sqrt(area * ratio) * image_size, 1, image_size)
-    top = (image_size - height) * streams.uniform(n, *key, "crop_y")
-    left = (image_size - width) * streams.uniform(n, *key, "crop_x")
-    return np.rint(np.stack([top, left, height, width], axis=1) / PIXEL_UNIT).astype(np.int64)
+    return np.rint(np.sqrt(np.stack([area / ratio, area * ratio], axis=1)) * image_size)
+
+
+def _largest_box(spec: ResizedCropSpec, image_size: int) -> tuple[float, float]:
+    """Height and width of what stands in the centre where no try fits: all that the ratios allow."""
+    narrowest, widest = sorted(spec.ratio)
+    height, width = min(1.0, 1 / narrowest), min(1.0, widest)
+    return max(np.rint(height * image_size), 1.0), max(np.rint(width * image_size), 1.0)
 
 
 def _erasing(augment: AugmentSpec, n: int, image_size: int, key: tuple[int | str, ...]) -> dict[str, np.ndarray]:

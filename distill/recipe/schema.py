@@ -58,7 +58,7 @@ class MixSpec(Spec):
 
 
 class ResizedCropSpec(Spec):
-    """Random-resized crop: area and aspect ratio drawn for each image."""
+    """Area and aspect ratio drawn for each image, again where the box leaves it: torchvision's RandomResizedCrop."""
 
     scale: tuple[Annotated[float, Field(gt=0.0, le=1.0)], Annotated[float, Field(gt=0.0, le=1.0)]] = (0.08, 1.0)
     ratio: tuple[Positive, Positive] = (0.75, 1.3333333333333333)

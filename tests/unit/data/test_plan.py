@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.transforms import RandomResizedCrop
 
 from distill.data import streams
 from distill.data.plan import (
@@ -50,7 +52,7 @@ GOLDEN = {
     "mixup_share": [1.0, 0.999908447265625, 0.9842681884765625, 0.9998931884765625],
     "box": [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]],
 }
-GOLDEN_CROP = [[3963, 4415, 2964, 3457], [1601, 1463, 4946, 6087]]
+GOLDEN_CROP = [[1536, 768, 6144, 7424], [512, 1024, 6912, 6656]]
 GOLDEN_CHECKSUM = "6469c4f3cae115227545dbe8c4ac0dd85550a7656fac30c86ed62ef73ad30a69"
 GOLDEN_ORDER = [5, 0, 4, 6, 1, 7, 3, 2]
 
@@ -179,17 +181,56 @@ def test_cutmix_weight_is_what_is_left_of_the_image() -> None:
         assert 0 <= left <= right <= 16
 
 
-def test_resized_crops_lie_within_the_image_and_the_ranges() -> None:
-    view = planned(n=5000, resized_crop={"scale": (0.25, 0.64), "ratio": (0.5, 2.0)})
-    top, left, height, width = (view.crop / 256).T
-    assert min(top.min(), left.min()) >= 0
-    assert max((top + height).max(), (left + width).max()) <= 32 + 1 / 128
-    area, ratio = height * width / 32**2, width / height
-    inside = (height < 32) & (width < 32)
-    assert 0.249 < area[inside].min() < 0.27
-    assert 0.62 < area[inside].max() < 0.641
-    assert 0.495 < ratio.min() < 0.52
-    assert 1.95 < ratio.max() < 2.01
+def torchvision_crops(count: int, size: int, scale: tuple[float, float], ratio: tuple[float, float]) -> np.ndarray:
+    image = torch.zeros(1, size, size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        drawn = [RandomResizedCrop.get_params(image, list(scale), list(ratio)) for _ in range(count)]
+    return np.array(drawn)
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "ratio"),
+    [(32, (0.08, 1.0), (3 / 4, 4 / 3)), (64, (0.5, 1.0), (0.5, 2.0)), (32, (0.08, 0.09), (0.2, 5.0))],
+)
+def test_resized_crops_are_drawn_as_torchvisions(
+    size: int, scale: tuple[float, float], ratio: tuple[float, float]
+) -> None:
+    stats = pytest.importorskip("scipy.stats")
+
+    theirs = torchvision_crops(3000, size, scale, ratio)
+    ours = planned(n=20_000, size=size, resized_crop={"scale": scale, "ratio": ratio}).crop / 256
+    np.testing.assert_array_equal(ours, np.rint(ours))
+    for name, of in {
+        "area": lambda box: box[:, 2] * box[:, 3],
+        "aspect": lambda box: box[:, 3] / box[:, 2],
+        "top": lambda box: box[:, 0],
+        "left": lambda box: box[:, 1],
+    }.items():
+        assert stats.ks_2samp(of(theirs), of(ours)).pvalue > 0.01, name
+
+
+@pytest.mark.parametrize("ratio", [(3.0, 4.0), (0.2, 0.3)])
+def test_a_resized_crop_that_never_fits_is_cut_from_the_centre(ratio: tuple[float, float]) -> None:
+    theirs = torchvision_crops(3, 33, (0.9, 1.0), ratio)
+    ours = planned(n=3, size=33, resized_crop={"scale": (0.9, 1.0), "ratio": ratio}).crop / 256
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_resized_crops_lie_within_the_image() -> None:
+    for size in (8, 33):
+        top, left, height, width = planned(n=5000, size=size, resized_crop={"scale": (0.001, 1.0)}).crop.T / 256
+        assert min(top.min(), left.min()) == 0
+        assert min(height.min(), width.min()) == 1
+        assert (top + height).max() == (left + width).max() == size
+
+
+@given(n=st.integers(1, 60), more=st.integers(0, 60))
+@settings(max_examples=20, deadline=None)
+def test_a_resized_crop_depends_on_its_image_alone(n: int, more: int) -> None:
+    crop: dict[str, Any] = {"scale": (0.5, 1.0), "ratio": (0.5, 2.0)}  # half of the first tries do not fit
+    few, many = planned(n=n, resized_crop=crop), planned(n=n + more, resized_crop=crop)
+    np.testing.assert_array_equal(few.crop, many.crop[:n])
 
 
 def test_views_of() -> None:
