@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from distill.recipe.base import Fraction, NonNegative, Positive, PositiveInt, Spec
 
 __all__ = ["Lookahead", "OptimSpec", "ScheduleSpec"]
 
-Betas = tuple[Annotated[float, Field(ge=0.0, lt=1.0)], Annotated[float, Field(ge=0.0, lt=1.0)]]
+Momentum = Annotated[float, Field(ge=0.0, lt=1.0)]
+Betas = tuple[Momentum, Momentum]
 
 
 class Lookahead(Spec):
@@ -134,7 +135,17 @@ class OneCycle(Spec):
     warmup_fraction: Fraction = 0.3
     initial_divisor: Positive = 25.0
     final_divisor: Positive = 1e4
-    cycle_momentum: bool = True
+    cycle_momentum: bool = Field(
+        False, description="true: momentum, or Adam's first beta, goes from max_momentum to base_momentum and back"
+    )
+    base_momentum: Momentum = Field(0.85, description="at the peak of the learning rate, where cycle_momentum is on")
+    max_momentum: Momentum = Field(0.95, description="at both ends, where cycle_momentum is on")
+
+    @model_validator(mode="after")
+    def _momentum_has_a_range(self) -> OneCycle:
+        if self.base_momentum > self.max_momentum:
+            raise ValueError(f"base_momentum {self.base_momentum:g} is above max_momentum {self.max_momentum:g}")
+        return self
 
 
 class Plateau(_Warmup):

@@ -151,6 +151,8 @@ def _one_cycle(spec: OneCycle, optimizer: Optimizer, total: int) -> OneCycleLR:
         div_factor=spec.initial_divisor,
         final_div_factor=spec.final_divisor,
         cycle_momentum=spec.cycle_momentum and has_momentum,
+        base_momentum=spec.base_momentum,
+        max_momentum=spec.max_momentum,
     )
 
 

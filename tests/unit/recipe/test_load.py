@@ -122,6 +122,11 @@ def test_every_mistake_at_once_in_the_order_of_lines(student: str) -> None:
         ),
         ("teacher: {run: resnet152_cifar10, logits: auto}\n", "", "8: objective kd needs a teacher: section"),
         ("role: student  ", "role: teacher  ", "9: objective kd is a student's; role is teacher"),
+        (
+            "{kind: cosine, warmup_epochs: 5}",
+            "{kind: one_cycle, base_momentum: 0.96}",
+            "11: schedule: base_momentum 0.96 is above max_momentum 0.95",
+        ),
         ("schema_version: 1", "schema_version: 2", "2: schema_version: should be 1, got 2"),
         ("schema_version: 1", "lr: 1", "2: unknown key 'lr' (did you mean 'optim.lr'?)"),
         ("schema_version: 1", "Role: student", "2: unknown key 'Role' (did you mean 'role'?)"),

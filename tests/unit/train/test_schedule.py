@@ -77,6 +77,32 @@ def test_rates_are_those_of_torch(spec, build) -> None:
     assert _ours(spec) == pytest.approx(_torchs(build), rel=1e-9, abs=1e-12)
 
 
+def _momenta(spec: OneCycle, optimizer: torch.optim.Optimizer) -> list[float]:
+    schedule = build_schedule(spec, optimizer, epochs=EPOCHS, steps_per_epoch=STEPS)
+    found = []
+    for _ in range(EPOCHS * STEPS):
+        group = optimizer.param_groups[0]
+        found.append(group["momentum"] if "momentum" in group else group["betas"][0])
+        optimizer.step()
+        schedule.step_done()
+    return found
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_one_cycle_leaves_the_recipes_momentum_alone(name: str) -> None:
+    options = {"momentum": 0.7} if name == "SGD" else {"betas": (0.7, 0.9)}
+    optimizer = getattr(torch.optim, name)([torch.nn.Parameter(torch.zeros(1))], lr=LR, **options)
+    assert set(_momenta(OneCycle(kind="one_cycle"), optimizer)) == {0.7}
+
+
+def test_momentum_cycles_through_the_range_of_the_recipe_where_asked() -> None:
+    spec = OneCycle(kind="one_cycle", warmup_fraction=0.5, cycle_momentum=True, base_momentum=0.6, max_momentum=0.8)
+    found = _momenta(spec, _optimizer())
+    assert found[0] == 0.8
+    assert found[-1] == pytest.approx(0.8, abs=0.01)
+    assert min(found) == pytest.approx(0.6, abs=0.01)
+
+
 def test_warm_up_rises_by_equal_steps_to_the_base_rate() -> None:
     rates = _ours(Constant(warmup_epochs=2))
     assert rates[:8] == pytest.approx([LR * k / 8 for k in range(1, 9)])
