@@ -52,7 +52,7 @@ def test_imports_point_one_way(path: Path) -> None:
         if parts[0] == "distill" and len(parts) > 1 and parts[1] in ORDER:
             assert ORDER.index(parts[1]) <= ORDER.index(own), f"{own} imports {name}"
         if parts[0] in LEAVES:
-            assert own == "models", f"{own} imports {name}: distill/models.py is the one door"
+            assert own == "models", f"{own} imports {name}: distill/models is the one door"
 
 
 @pytest.mark.parametrize("leaf", LEAVES)

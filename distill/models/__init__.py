@@ -1,0 +1,19 @@
+"""The one door to ``teachers/``, ``students/`` and timm: networks, their weights, and what they expect of pixels."""
+
+from distill.models.build import build_model, check_budget, count_params, params_of
+from distill.models.depth import head_parameters, stages
+from distill.models.normalize import Normalize, build_normalize, resolved_model
+from distill.models.weights import without_weights
+
+__all__ = [
+    "Normalize",
+    "build_model",
+    "build_normalize",
+    "check_budget",
+    "count_params",
+    "head_parameters",
+    "params_of",
+    "resolved_model",
+    "stages",
+    "without_weights",
+]

@@ -1,0 +1,78 @@
+"""A recipe's ``model:`` section becomes an ``nn.Module``, within its budget of parameters."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from distill.errors import BudgetError
+from distill.models.mistakes import as_user_errors
+from distill.models.weights import load_weights
+from distill.recipe.model_specs import ModelSpec, TimmModel
+from distill.recipe.schema import Recipe
+from students import STUDENTS
+from teachers import TEACHERS
+
+__all__ = ["build_model", "check_budget", "count_params", "params_of"]
+
+_NOT_OPTIONS = {"source", "name", "normalize", "max_params", "weights"}
+
+
+def build_model(spec: ModelSpec, *, num_classes: int, seed: int = 0) -> nn.Module:
+    """Build the network on the CPU, with initial weights drawn from ``seed`` alone.
+
+    The global random state is neither read nor moved. Pretrained weights are timm's, cached by huggingface_hub; of a
+    ``.safetensors`` file everything but the classifier must fit, and the classifier is kept where it fits too.
+
+    Raises:
+        UsageError: No such network, or options that do not go together.
+        MissingError: Pretrained weights, or the file, are not there and cannot be fetched.
+        DataError: A weights file that is damaged or belongs to another network.
+    """
+    weights = spec.weights if isinstance(spec, TimmModel) else "none"
+    with torch.random.fork_rng(devices=[]):
+        # not torch.manual_seed: that would seed every accelerator's generator as well
+        torch.default_generator.manual_seed(seed)
+        module = _build(spec, num_classes, pretrained=weights == "pretrained")
+    if weights not in ("none", "pretrained"):
+        load_weights(module, weights, spec)
+    return module
+
+
+def _build(spec: ModelSpec, num_classes: int, *, pretrained: bool) -> nn.Module:
+    options = spec.model_dump(exclude=_NOT_OPTIONS)
+    with as_user_errors(spec):
+        if isinstance(spec, TimmModel):
+            return TEACHERS["timm"](num_classes=num_classes, name=spec.name, pretrained=pretrained, **options)
+        builders = TEACHERS if spec.source == "teachers" else STUDENTS
+        return builders[spec.name](num_classes=num_classes, **options)
+
+
+def count_params(module: nn.Module) -> int:
+    """The number of parameters, shared ones once."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def params_of(spec: ModelSpec, num_classes: int) -> int:
+    """The number of parameters the network would have; nothing is allocated, no weights are fetched.
+
+    Raises:
+        UsageError: No such network, or options that do not go together.
+    """
+    with torch.device("meta"):
+        return count_params(_build(spec, num_classes, pretrained=False))
+
+
+def check_budget(recipe: Recipe, num_classes: int) -> int:
+    """The recipe's number of parameters.
+
+    Raises:
+        BudgetError: It is above ``recipe.max_params``.
+    """
+    count, limit = params_of(recipe.model, num_classes), recipe.max_params
+    if limit is not None and count > limit:
+        raise BudgetError(
+            f"{recipe.name}: {count:,} parameters, over the budget of {limit:,}",
+            hint=f"fewer blocks or channels; or another budget: --set model.max_params={count}",
+        )
+    return count

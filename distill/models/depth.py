@@ -1,0 +1,55 @@
+"""Where a parameter stands in its network: in the stem, in which stage, in the classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from timm.models import group_parameters
+from torch import nn
+
+from teachers.timm_backbone import ConvHead
+
+__all__ = ["head_parameters", "stages"]
+
+
+def head_parameters(module: nn.Module) -> set[str]:
+    """The names of the classifier's parameters."""
+    heads = [m for m in module.modules() if isinstance(m, ConvHead)]
+    if not heads and hasattr(module, "get_classifier"):
+        classifier = module.get_classifier()
+        heads = list(classifier) if isinstance(classifier, tuple | list) else [classifier]
+    if not heads:
+        heads = [m for m in module.modules() if isinstance(m, nn.Linear)][-1:]
+    owned = {id(p) for head in heads for p in head.parameters()}
+    return {name for name, p in module.named_parameters() if id(p) in owned}
+
+
+def stages(module: nn.Module) -> list[tuple[str, ...]]:
+    """The parameters in order of depth: stem, stages, and the classifier last.
+
+    Each stage is a tuple for ``str.startswith``: ``name.startswith(stage)`` tells whether a parameter or buffer, by its
+    name, is in it. Every parameter is in exactly one.
+    """
+    head = head_parameters(module)
+    depth = {name: d for name, d in _depths(module).items() if name not in head}
+    groups = [[name for name, d in depth.items() if d == level] for level in sorted(set(depth.values()))]
+    return [tuple(_prefixes(module, set(group))) for group in [*groups, sorted(head)] if group]
+
+
+def _depths(module: nn.Module) -> dict[str, int]:
+    if hasattr(module, "group_matcher"):
+        return group_parameters(module, module.group_matcher(coarse=True), reverse=True)
+    children = {name: i for i, (name, _) in enumerate(module.named_children(), start=1)}
+    return {name: children.get(name.partition(".")[0], 0) for name, _ in module.named_parameters()}
+
+
+def _prefixes(module: nn.Module, names: set[str], prefix: str = "") -> Iterator[str]:
+    """The fewest module prefixes (``layer1.``) and parameter names that cover exactly ``names``."""
+    here = {prefix + name for name, _ in module.named_parameters()}
+    if prefix and here and here <= names:
+        yield prefix
+        return
+    yield from (prefix + name for name, _ in module.named_parameters(recurse=False) if prefix + name in names)
+    for name, child in module.named_children():
+        if here & names:
+            yield from _prefixes(child, names, f"{prefix}{name}.")
