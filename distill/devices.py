@@ -66,7 +66,7 @@ class Precision:
 
 
 def resolve_device(name: str | None = "auto") -> torch.device:
-    """The device of that name: ``auto`` (or None) is the first of cuda, mps, cpu that this machine has.
+    """The device of that name: ``auto`` (or None) is what ``$DISTILL_DEVICE`` names, else the first of cuda, mps, cpu.
 
     GPUs get their index (``cuda`` is ``cuda:0``), so that the result equals the ``device`` of tensors made on it.
 
@@ -74,15 +74,21 @@ def resolve_device(name: str | None = "auto") -> torch.device:
         UsageError: The name is not one of auto, cpu, mps, cuda, cuda:N.
         MissingError: This machine has no such device.
     """
-    wanted = (name or "auto").strip().lower()
+    wanted, said = _plain(name), ""
+    if wanted == "auto":
+        wanted, said = _plain(os.environ.get("DISTILL_DEVICE")), " ($DISTILL_DEVICE)"
     available = _available_devices()
     if wanted == "auto":
         return available[0]
-    device = _parse_device(wanted)
+    device = _parse_device(wanted, said)
     if device not in available:
         listed = ", ".join(str(each) for each in available)
-        raise MissingError(f"device {wanted}: {_why_missing(device)}", hint=f"available here: {listed}")
+        raise MissingError(f"device {wanted}{said}: {_why_missing(device)}", hint=f"available here: {listed}")
     return device
+
+
+def _plain(name: str | None) -> str:
+    return (name or "auto").strip().lower()
 
 
 def _available_devices() -> list[torch.device]:
@@ -96,10 +102,11 @@ def _has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-def _parse_device(name: str) -> torch.device:
+def _parse_device(name: str, said: str) -> torch.device:
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "mps", "cuda") or (":" in name and not index.isdecimal()):
-        raise UsageError(f"device {name!r} is unknown", hint="use auto, cpu, mps, cuda, or one of several: cuda:1")
+        hint = "use auto, cpu, mps, cuda, or one of several: cuda:1"
+        raise UsageError(f"device {name!r}{said} is unknown", hint=hint)
     number = int(index or 0)
     return torch.device("cpu") if (kind, number) == ("cpu", 0) else torch.device(kind, number)
 

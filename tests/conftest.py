@@ -1,4 +1,4 @@
-"""Every test has its own cache, one thread, and no network."""
+"""Every test has its own cache, one thread, no network, and the CPU unless it is marked ``gpu``."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["DISTILL_DEVICE"] = "cpu"  # what "auto" is, in child processes too: bytes are promised on the CPU alone
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch  # late: a session without such a test may do without it
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -111,7 +111,7 @@ DeviceOption = Annotated[
     typer.Option(
         "--device",
         metavar="D",
-        help="cpu, cuda, cuda:1, mps; auto takes the first of cuda, mps, cpu.",
+        help="cpu, cuda, cuda:1, mps; auto takes $DISTILL_DEVICE, else the first of cuda, mps, cpu.",
         show_default="auto",
         rich_help_panel=_MACHINE,
     ),

@@ -233,7 +233,7 @@ def test_memory_that_runs_out_names_a_smaller_batch_and_can_be_resumed(
     assert _bytes(resume_run(run.path, options=options).run) == whole
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_the_suggested_batch_fits(teacher_recipe, tmp_path: Path) -> None:
     torch.cuda.set_per_process_memory_fraction(0.02)
     try:
@@ -275,7 +275,7 @@ def test_deterministic_kernels_are_for_cuda_alone_and_put_back() -> None:
     assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic) == before
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_cuda_repeats_every_byte_where_asked(teacher_recipe, tmp_path: Path, precision: str) -> None:
     options = Options(runs_dir=tmp_path / "runs", device="cuda")

@@ -26,6 +26,8 @@ CPU = torch.device("cpu")
 def machine(monkeypatch):
     """Pretend a machine: how many CUDA devices of which capability, and whether there is Apple's GPU."""
 
+    monkeypatch.delenv("DISTILL_DEVICE", raising=False)
+
     def pretend(
         *, gpus: int = 0, capability: tuple[int, int] = (9, 0), mps: bool = False, cuda_build: str | None = "13.0"
     ):
@@ -51,6 +53,27 @@ def machine(monkeypatch):
 def test_auto_prefers_cuda_then_mps_then_cpu(machine, has, expected, name):
     machine(**has)
     assert resolve_device(name) == torch.device(expected)
+
+
+def test_auto_is_what_the_environment_names(machine, monkeypatch):
+    machine(gpus=2)
+    monkeypatch.setenv("DISTILL_DEVICE", "CPU")
+    assert resolve_device() == CPU
+    assert resolve_device("cuda") == torch.device("cuda:0"), "who names a device gets it"
+    monkeypatch.setenv("DISTILL_DEVICE", "")
+    assert resolve_device("auto") == torch.device("cuda:0")
+    monkeypatch.setenv("DISTILL_DEVICE", "cuda:7")
+    with pytest.raises(MissingError, match=r"device cuda:7 \(\$DISTILL_DEVICE\): not on this machine"):
+        resolve_device()
+    monkeypatch.setenv("DISTILL_DEVICE", "gpu")
+    with pytest.raises(UsageError, match=r"device 'gpu' \(\$DISTILL_DEVICE\) is unknown"):
+        resolve_device()
+
+
+def test_these_tests_take_the_cpu_where_there_is_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device() == CPU
 
 
 def test_a_named_device_gets_its_index(machine):

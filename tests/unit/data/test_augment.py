@@ -192,7 +192,7 @@ def test_same_bytes_for_any_batch_and_any_place(augment: AugmentSpec, batch: int
         assert torch.equal(gathered, part)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 @given(augment=augmentations())
 @settings(max_examples=30, deadline=None)
 def test_same_bytes_on_cuda(augment: AugmentSpec) -> None:

@@ -85,7 +85,7 @@ def test_streamed_is_resident(settings: dict[str, Any]) -> None:
     assert_same(list(resident.plain(10)), list(streamed.plain(10)))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 @pytest.mark.parametrize("resident", [True, False])
 def test_cuda_is_cpu(resident: bool) -> None:
     view = planned(**MIXED)
