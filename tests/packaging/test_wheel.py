@@ -73,6 +73,11 @@ def test_metadata(built) -> None:
     assert metadata["Requires-Python"] == ">=3.11"
     assert set(metadata.get_all("Provides-Extra")) == {"sweep", "bench", "test", "all"}
     assert "distill = distill.cli:main" in entry_points
+    assert metadata["License-Expression"] == "MIT"
+    assert metadata["Author"] == "the distill authors"
+    with zipfile.ZipFile(built.wheel) as archive:
+        terms = archive.read("distill-0.1.0.dist-info/licenses/LICENSE").decode()
+    assert terms.startswith("MIT License\n\nCopyright (c) 2026 the distill authors\n")
     core = [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line]
     declared = tomllib.loads((built.source / "pyproject.toml").read_text())["project"]["dependencies"]
     assert len(core) == len(declared)
