@@ -16,6 +16,7 @@ export VENV
 quickstart:
 	@sh .ci/setup
 	$(BIN)/distill quickstart
+	@echo 'next: ". $(BIN)/activate" brings distill onto the path of this shell; or call $(BIN)/distill'
 
 test:
 	@sh .ci/setup test

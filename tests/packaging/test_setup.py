@@ -73,12 +73,30 @@ def test_an_old_environment_in_the_place(tmp_path: Path) -> None:
     assert "holds Python 3.10.1" in done.stderr
 
 
+def test_a_fresh_environment_says_how_to_call_distill(tmp_path: Path) -> None:
+    """The next thing that a reader types is ``distill``, which no shell knows yet."""
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    _fake_python(venv / "bin" / "python", "exit 0")  # new enough, and pip installs what it is told to
+    done = _setup(sys.executable, venv)
+    assert done.returncode == 0, done.stderr
+    assert f". {venv}/bin/activate" in done.stdout.splitlines()[-1]
+    assert _setup(sys.executable, venv).stdout == ""  # there already: nothing to say
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert ". .venv/bin/activate" in readme
+    assert "pipx install ." in readme
+    assert "uv tool install ." in readme
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make")
 def test_the_two_commands_of_the_readme() -> None:
     env = {key: value for key, value in os.environ.items() if not key.startswith("MAKE") and key != "VENV"}
     command = ["make", "-n", "quickstart", "test"]
     shown = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     lines = shown.stdout.splitlines()
-    assert lines[:3] == ["sh .ci/setup", ".venv/bin/distill quickstart", "sh .ci/setup test"]
-    assert "-m pytest" in lines[3]
+    assert lines[:2] == ["sh .ci/setup", ".venv/bin/distill quickstart"]
+    assert lines[2].startswith("echo")  # where the command is that has just run
+    assert ". .venv/bin/activate" in lines[2]
+    assert lines[3] == "sh .ci/setup test"
+    assert "-m pytest" in lines[4]
     assert "make test" in (ROOT / ".ci" / "run").read_text()
