@@ -1,5 +1,6 @@
 """The one door to ``teachers/``, ``students/`` and timm: networks, their weights, and what they expect of pixels."""
 
+import distill.models.siblings  # noqa: F401  (before the two packages that it finds)
 from distill.models.build import build_model, check_budget, count_params, params_of
 from distill.models.depth import head_parameters, stages
 from distill.models.normalize import Normalize, build_normalize, resolved_model
