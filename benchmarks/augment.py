@@ -112,7 +112,7 @@ def ours(case: Case, noise: Noise) -> Step:
         for epoch in count():
             view = plan_view(augment, n=IMAGES, image_size=SIZE, view=epoch)
             order = epoch_order(0, epoch, IMAGES)[: IMAGES // BATCH * BATCH]
-            for batch in loader.augmented(order, view, np.zeros(IMAGES, dtype=np.int64), BATCH):
+            for batch in loader.epoch(order, view, np.zeros(IMAGES, dtype=np.int64), BATCH).batches():
                 yield batch.images.float().sub_(mean).div_(scale) if case.normalise else batch.images
 
     return epochs().__next__

@@ -111,7 +111,7 @@ def _batches(context: Context, loader: Loader, epoch: int) -> Iterator[tuple[Ten
         recipe.augment, n=len(loader), image_size=32, epoch=epoch, train_seed=0, epochs=recipe.train.epochs
     )
     order = epoch_order(0, epoch, len(loader))
-    for batch in loader.augmented(order, view, rows, recipe.train.batch_size, channels_last=True):
+    for batch in loader.epoch(order, view, rows, recipe.train.batch_size, channels_last=True).batches():
         yield batch.images, batch.labels
 
 

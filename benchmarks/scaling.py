@@ -125,7 +125,7 @@ def data_set(images: int) -> Callable[[], None]:
 
     def run() -> None:
         view, rows = epoch_view(augment, n=images, image_size=32, epoch=0, train_seed=0, epochs=1)
-        _drain(loader.augmented(epoch_order(0, 0, images), view, rows, BATCH, channels_last=True))
+        _drain(loader.epoch(epoch_order(0, 0, images), view, rows, BATCH, channels_last=True).batches())
 
     return run
 

@@ -6,19 +6,21 @@ and in the background, and copied while the device computes (:mod:`distill.data.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from distill.data.augment import apply_rows, device_view
+from distill.data.augment import DeviceView, apply_rows, device_view
 from distill.data.plan import View
 from distill.data.prefetch import prefetch_chunks
 
-__all__ = ["Batch", "Loader", "Mix", "batch_positions", "fits_on", "steps_per_epoch"]
+__all__ = ["Batch", "Epoch", "Loader", "Mix", "Picked", "batch_positions", "fits_on", "steps_per_epoch"]
 
 _LARGEST_SHARE = 0.4  # of a device's free memory that images may take; the rest is for the model and its activations
 _COPY_IMAGES = 4096  # at a time on the way to the device, so that a memory map is never held in memory as a whole
@@ -65,6 +67,72 @@ class Batch:
     def size(self) -> int:
         """How many images."""
         return len(self.index)
+
+
+@dataclass(frozen=True)
+class Picked:
+    """The images of a step before anything was done to them, all on the loader's device.
+
+    Shapes:
+        images: ``(M, 3, S, S)`` uint8, where their pixels lie.
+        at: ``(B,)`` int64, their positions within the split; ``(2B,)``, partners last, where ``mixes``.
+        where: As ``at``, their positions in ``images``.
+    """
+
+    images: Tensor
+    at: Tensor
+    where: Tensor
+    mixes: bool
+
+    @property
+    def size(self) -> int:
+        """How many images, partners not counted."""
+        return len(self.at) // 2 if self.mixes else len(self.at)
+
+    def pieces(self, count: int) -> list[Picked]:
+        """At most ``count`` parts of nearly equal size."""
+        if count == 1:
+            return [self]
+        bounds = [self.size * number // count for number in range(count + 1)]
+        return [self._part(slice(start, end)) for start, end in pairwise(bounds) if end > start]
+
+    def _part(self, part: slice) -> Picked:
+        at, where = (each.view(1 + self.mixes, -1)[:, part].flatten() for each in (self.at, self.where))
+        return replace(self, at=at, where=where)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch of a split: what each step picks, and how a view shows it.
+
+    Attributes:
+        picked: The images of each step, once; to be closed where not all are taken.
+    """
+
+    picked: Generator[Picked]
+    view: DeviceView
+    rows: Tensor
+    labels: Tensor
+    fill: Tensor
+    channels_last: bool
+
+    def batches(self) -> Iterator[Batch]:
+        """Every step's batch, shown one after another."""
+        with closing(self.picked) as steps:
+            for picked in steps:
+                yield self.show(picked)
+
+    def show(self, picked: Picked) -> Batch:
+        """The batch: tensors in, tensors out; nothing waits for the device, and no shape depends on the data."""
+        pixels = apply_rows(picked.images, picked.where, self.view.take(picked.at), self.fill)
+        own = picked.at[: picked.size]
+        labels, mix = self.labels.index_select(0, picked.at), None
+        if self.view.mixes:
+            labels, partner_labels = labels.chunk(2)
+            mix = Mix(partner_labels, self.view.mix_weight.index_select(0, own))
+        if self.channels_last:
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        return Batch(pixels, labels, own, self.rows.index_select(0, own), mix)
 
 
 def steps_per_epoch(n: int, batch_size: int, world: int = 1, *, keep_all: bool = False) -> int:
@@ -136,7 +204,7 @@ class Loader:
     def __len__(self) -> int:
         return self.n
 
-    def augmented(
+    def epoch(
         self,
         order: np.ndarray,
         view: View,
@@ -147,8 +215,8 @@ class Loader:
         shard: tuple[int, int] = (0, 1),
         keep_all: bool = False,
         channels_last: bool = False,
-    ) -> Iterator[Batch]:
-        """Batches of one epoch as ``view`` shows them.
+    ) -> Epoch:
+        """One epoch as ``view`` shows it.
 
         Args:
             order: Positions within the split, in the order of the epoch, int64.
@@ -163,36 +231,35 @@ class Loader:
         assert view.n == self.n == len(rows)
         batches = batch_positions(order, batch_size, start_step=start_step, shard=shard, keep_all=keep_all)
         needed = [_with_partners(index, view.partner) for index in batches]
-        on_device, device_rows = device_view(view, self.device), torch.from_numpy(rows).to(self.device)
-        for index, (images, at, where) in zip(batches, self._chunks(needed), strict=True):
-            pixels = apply_rows(images, where, on_device.take(at), self._fill)
-            labels, mix = self._labels.index_select(0, at), None
-            if on_device.mixes:
-                labels, partner_labels = labels.chunk(2)
-                mix = Mix(partner_labels, on_device.mix_weight.index_select(0, at[: len(index)]))
-            if channels_last:
-                pixels = pixels.contiguous(memory_format=torch.channels_last)
-            own = at[: len(index)]
-            yield Batch(pixels, labels, own, device_rows.index_select(0, own), mix)
+        return Epoch(
+            picked=self._pick(needed, mixes=view.partner is not None),
+            view=device_view(view, self.device),
+            rows=torch.from_numpy(rows).to(self.device),
+            labels=self._labels,
+            fill=self._fill,
+            channels_last=channels_last,
+        )
 
     def plain(self, batch_size: int) -> Iterator[Batch]:
         """All images in order, as they are; the last batch has what remains."""
         batches = [np.arange(at, min(at + batch_size, self.n)) for at in range(0, self.n, batch_size)]
-        for images, at, where in self._chunks(batches):
-            yield Batch(images.index_select(0, where), self._labels.index_select(0, at), at, torch.zeros_like(at))
+        for picked in self._pick(batches):
+            at = picked.at
+            pixels = picked.images.index_select(0, picked.where)
+            yield Batch(pixels, self._labels.index_select(0, at), at, torch.zeros_like(at))
 
-    def _chunks(self, needed: list[np.ndarray]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """For each batch: a tensor that holds its images, their positions in the split, and in that tensor."""
+    def _pick(self, needed: list[np.ndarray], *, mixes: bool = False) -> Generator[Picked]:
         if not needed:
             return
         # One transfer an epoch: a copy of each small index would wait for the device.
         positions = torch.from_numpy(np.concatenate(needed)).to(self.device).split([len(each) for each in needed])
         if self.resident:
             for at in positions:
-                yield self._images, at, at if self._device_rows is None else self._device_rows.index_select(0, at)
+                where = at if self._device_rows is None else self._device_rows.index_select(0, at)
+                yield Picked(self._images, at, where, mixes)
             return
         for chunk, at in zip(prefetch_chunks(self._gather(needed), self.device), positions, strict=True):
-            yield chunk, at, torch.arange(len(at), device=self.device)
+            yield Picked(chunk, at, torch.arange(len(at), device=self.device), mixes)
 
     def _gather(self, needed: list[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
         """For each batch: all images of the host, and the ones to send."""

@@ -206,7 +206,7 @@ def _ask_again(
         here = index[rows == row]
         view = planned_view(augment, n=len(splits.train), image_size=bank.info.key.image_size, row=row)
         same_view = np.full(len(loader), row, dtype=np.int64)
-        pixels += [batch.images for batch in loader.augmented(here, view, same_view, len(here), keep_all=True)]
+        pixels += [batch.images for batch in loader.epoch(here, view, same_view, len(here), keep_all=True).batches()]
         stored.append(torch.from_numpy(bank.view(row)[here].astype(np.float32)))
     pieces = torch.cat(pixels).split(512)
     asked = torch.cat([round_logits(ask(trained, piece), bank.info.key.dtype).cpu() for piece in pieces])

@@ -123,7 +123,7 @@ def _fill(
 def _answers(loader: Loader, teacher: Trained, view: View, dtype: str, order: np.ndarray) -> Iterator[Tensor]:
     size = CPU_ASK_BATCH if teacher.device.type == "cpu" else _GPU_ASK_BATCH
     rows = np.zeros(len(loader), dtype=np.int64)
-    for batch in loader.augmented(order, view, rows, size, keep_all=True):
+    for batch in loader.epoch(order, view, rows, size, keep_all=True).batches():
         yield round_logits(ask(teacher, batch.images, size=size), dtype).cpu()
 
 

@@ -34,7 +34,7 @@ def planned(**settings: Any) -> View:
 
 def batches(loader: Loader, view: View, batch_size: int = 8, **settings: Any) -> list[Batch]:
     rows = np.arange(N) * 10
-    return list(loader.augmented(epoch_order(0, 0, N), view, rows, batch_size, **settings))
+    return list(loader.epoch(epoch_order(0, 0, N), view, rows, batch_size, **settings).batches())
 
 
 def joined(parts: list[Batch], name: str) -> torch.Tensor:
@@ -184,11 +184,28 @@ def test_a_read_only_memory_map_is_used_in_place(tmp_path: Path, resident: bool)
     assert_same(batches(loader, planned(**MIXED)), batches(Loader(split(), device="cpu"), planned(**MIXED)))
 
 
+@pytest.mark.parametrize("settings", [{}, MIXED], ids=["plain", "mixed"])
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_batch_in_pieces_has_the_same_images(settings: dict[str, Any], resident: bool) -> None:
+    """Positions are cut before anything is done to the pixels; partners stay with their images."""
+    loader, view = Loader(split(), device="cpu", resident=resident), planned(**settings)
+    epoch = loader.epoch(epoch_order(0, 0, N), view, np.arange(N) * 10, 8)
+    pieces = [[epoch.show(piece) for piece in picked.pieces(3)] for picked in epoch.picked]
+    assert [piece.size for piece in pieces[0]] == [2, 3, 3]
+    for whole, parts in zip(batches(loader, view), pieces, strict=True):
+        for name in ("images", "labels", "index", "rows"):
+            assert torch.equal(joined(parts, name), getattr(whole, name)), name
+        if whole.mix is not None:
+            assert torch.equal(torch.cat([part.mix.partner_labels for part in parts]), whole.mix.partner_labels)
+            assert torch.equal(torch.cat([part.mix.weight for part in parts]), whole.mix.weight)
+
+
 def test_an_abandoned_epoch_leaves_no_thread() -> None:
     before = threading.active_count()
-    epoch = Loader(split(), device="cpu", resident=False).augmented(np.arange(N), planned(), np.zeros(N, np.int64), 2)
-    next(epoch)
-    epoch.close()
+    epoch = Loader(split(), device="cpu", resident=False).epoch(np.arange(N), planned(), np.zeros(N, np.int64), 2)
+    batches = epoch.batches()
+    next(batches)
+    batches.close()
     assert threading.active_count() == before
 
 

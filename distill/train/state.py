@@ -1,0 +1,108 @@
+"""Where training stands: what a checkpoint saves of it and takes up again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.errors import RunError
+from distill.train.agreement import Agreement
+from distill.train.checkpoint import Checkpoint, prune, save_checkpoint, set_link
+from distill.train.seeds import restore_generators, snapshot_generators
+from distill.train.step import Learner
+from distill.train.tally import Tally
+
+__all__ = ["Standing", "restore", "save"]
+
+
+@dataclass
+class Standing:
+    """How far training is and how well it went.
+
+    Attributes:
+        epoch: Whole epochs that are done, and ``step`` steps of the next.
+        best: The best of ``train.monitor`` so far, larger is better.
+        waited_from: What early stopping wants to see exceeded, and how many epochs it has ``waited`` for that.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    best: float | None = None
+    waited_from: float | None = None
+    waited: int = 0
+
+    def judge(self, value: float, *, min_delta: float) -> bool:
+        """Whether an epoch of this value (larger is better) is the best so far."""
+        if self.waited_from is None or value > self.waited_from + min_delta:
+            self.waited_from, self.waited = value, 0
+        else:
+            self.waited += 1
+        is_best = self.best is None or value > self.best  # however little: the margin is for patience alone
+        self.best = value if is_best else self.best
+        return is_best
+
+
+def save(
+    folder: Path | None,
+    standing: Standing,
+    learner: Learner,
+    tally: Tally,
+    *,
+    agreement: Agreement,
+    device: torch.device,
+    metrics: dict[str, float],
+    is_best: bool,
+) -> Path | None:
+    """Write a checkpoint of all processes; only the one that has a ``folder`` does, and returns its path."""
+    own = {"tally": tally.state_dict() if standing.step else None, "generators": snapshot_generators(device)}
+    ranks = agreement.gather(own)
+    if folder is None:
+        return None
+    path = save_checkpoint(
+        folder,
+        epoch=standing.epoch,
+        step=standing.step,
+        model_state=learner.shipped.state_dict(),
+        resume_state=asdict(standing) | learner.state_dict() | {"ranks": ranks},
+        meta={"metrics": metrics},
+    )
+    if is_best:
+        set_link(folder, "best", path)
+    set_link(folder, "last", path)
+    prune(folder)
+    return path
+
+
+def restore(
+    checkpoint: Checkpoint, learner: Learner, tally: Tally, *, agreement: Agreement, device: torch.device
+) -> tuple[Standing, int]:
+    """Take up where a checkpoint stands; returns that, and how many processes saved it.
+
+    Raises:
+        RunError: It is of another network or optimiser than the recipe's.
+    """
+    state = checkpoint.load_resume()
+    try:
+        learner.load_state_dict(checkpoint.model_state, state)
+        standing = Standing(**{key: state[key] for key in asdict(Standing())})
+        _restore_ranks(state["ranks"], tally, agreement=agreement, device=device)
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise RunError(
+            f"{checkpoint.path} does not fit the recipe of its run: {str(error).strip().splitlines()[-1].strip()}",
+            hint="was recipe.yaml edited? a changed recipe is a new run: --recipe",
+        ) from error
+    return standing, len(state["ranks"])
+
+
+def _restore_ranks(ranks: list[dict[str, Any]], tally: Tally, *, agreement: Agreement, device: torch.device) -> None:
+    """What each process had of its own; with another number of processes, the sums are shared out anew."""
+    for own in ranks[agreement.rank :: agreement.world]:
+        if own["tally"] is not None:
+            tally.add_state(own["tally"])
+    if len(ranks) == agreement.world:
+        restore_generators(ranks[agreement.rank]["generators"], device)

@@ -1,0 +1,178 @@
+"""One step, from the positions of its images to the weights it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from distill.data.batches import Batch, Epoch, Picked
+from distill.models import Normalize, head_parameters, stages
+from distill.objectives import LossParts
+from distill.recipe import Recipe
+from distill.train.ema import build_ema
+from distill.train.optim import build_optimizer
+from distill.train.schedule import build_schedule
+from distill.train.tally import Tally
+
+__all__ = ["Learner", "Objective", "StepOutput", "step_loss"]
+
+Objective = Callable[[Tensor, Batch], LossParts]
+_CUDA_GRAPHS = ("reduce-overhead", "max-autotune")  # modes in which a step's outputs lie where the next one's will
+_RECOMPILES = 64  # a sweep compiles many networks of one class; at 8, torch's default, the rest would run uncompiled
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What one forward pass gave.
+
+    Shapes:
+        logits: ``(B, C)``; gradient flows, as it does from ``result.loss``.
+        labels: ``(B,)`` int64.
+    """
+
+    result: LossParts
+    logits: Tensor
+    labels: Tensor
+
+
+def step_loss(model: nn.Module, normalize: Normalize, objective: Objective, epoch: Epoch, picked: Picked) -> StepOutput:
+    """From positions to a loss: pixels are gathered and augmented, student and teacher asked, the loss worked out.
+
+    Tensors in, tensors out; where images and a bank's logits lie on the device, nothing here waits for it, so that all
+    of it can be compiled or captured as one.
+    """
+    batch = epoch.show(picked)
+    logits = model(normalize(batch.images))
+    return StepOutput(objective(logits, batch), logits, batch.labels)
+
+
+class Learner:
+    """The network that learns, and all that changes it: optimiser, schedule, average of its weights.
+
+    Attributes:
+        raw: The network itself; ``shipped`` is what is validated and saved of it.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        module: nn.Module,
+        *,
+        normalize: Normalize,
+        objective: Objective,
+        fabric: Fabric,
+        steps_per_epoch: int,
+    ) -> None:
+        self.train = recipe.train
+        self.normalize = normalize
+        self._objective = objective
+        self._fabric = fabric
+        module = self._placed(module)
+        self.raw = module
+        self.head = head_parameters(module)
+        optimizer = build_optimizer(
+            module,
+            recipe.optim,
+            head=self.head,
+            stages=stages(module),
+            device=fabric.device,
+            fused=not (self.train.precision == "fp16" and self._clips()),
+        )
+        self.ema = build_ema(module, self.train.ema)
+        if self.train.compile is not False:
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _RECOMPILES)
+            module.compile(mode=self.train.compile, dynamic=False)
+        self._model, self._optimizer = fabric.setup(module, optimizer)
+        self.schedule = build_schedule(
+            recipe.schedule, self._optimizer.optimizer, epochs=self.train.epochs, steps_per_epoch=steps_per_epoch
+        )
+
+    def _placed(self, module: nn.Module) -> nn.Module:
+        module = module.to(self._fabric.device)
+        if self.train.sync_batchnorm and self._fabric.world_size > 1:
+            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return module.to(memory_format=torch.channels_last) if self.train.channels_last is True else module
+
+    @property
+    def shipped(self) -> nn.Module:
+        """The network whose weights are validated and saved: the average's, where one is kept."""
+        return self.raw if self.ema is None else self.ema.module
+
+    def buffers(self) -> list[Tensor]:
+        """Batch norm's statistics and the like, of the network and of its average."""
+        return [*self.raw.buffers(), *(() if self.ema is None else self.ema.module.buffers())]
+
+    def set_mode(self, epoch: int) -> None:
+        """Train mode; while the backbone is frozen, its batch norm keeps its statistics too."""
+        frozen = epoch < self.train.freeze_backbone_epochs
+        self._model.train()
+        for name, parameter in self.raw.named_parameters():
+            parameter.requires_grad_(not frozen or name in self.head)
+        if frozen:
+            for name, module in self.raw.named_modules():
+                own = {f"{name}.{key}" for key, _ in module.named_parameters(recurse=False)}
+                if isinstance(module, nn.modules.batchnorm._BatchNorm) and not own & self.head:
+                    module.eval()
+
+    def step(self, epoch: Epoch, picked: Picked, *, whole: int, tally: Tally, number: int) -> None:
+        """Learn from one batch, in ``train.accumulate`` pieces.
+
+        Args:
+            picked: This process's share of it.
+            whole: Images of the batch over all processes.
+            number: The step's, within its epoch, from 0.
+        """
+        share = picked.size * self._fabric.world_size / whole  # ranks may differ by one image
+        pieces = picked.pieces(self.train.accumulate)
+        if self.train.compile in _CUDA_GRAPHS and self._fabric.device.type == "cuda":
+            torch.compiler.cudagraph_mark_step_begin()
+        for at, piece in enumerate(pieces):
+            with self._fabric.no_backward_sync(self._model, enabled=at < len(pieces) - 1):
+                output = step_loss(self._model, self.normalize, self._objective, epoch, piece)
+                tally.add(output.result, output.logits, output.labels, step=number)
+                self._fabric.backward(output.result.loss * (share * piece.size / picked.size))
+        self._clip()
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self.schedule.step_done()
+        if self.ema is not None:
+            self.ema.update_parameters(self.raw)
+
+    def _clips(self) -> bool:
+        return self.train.clip_norm is not None or self.train.clip_value is not None
+
+    def _clip(self) -> None:
+        if self.train.clip_value is not None:
+            self._fabric.clip_gradients(self._model, self._optimizer, clip_val=self.train.clip_value)
+            if self.train.clip_norm is not None:  # not Fabric's again: a gradient scaler undoes its scale but once
+                torch.nn.utils.clip_grad_norm_(self.raw.parameters(), self.train.clip_norm)
+        elif self.train.clip_norm is not None:
+            self._fabric.clip_gradients(
+                self._model, self._optimizer, max_norm=self.train.clip_norm, error_if_nonfinite=False
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it takes to go on besides the shipped weights."""
+        return {
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "raw": None if self.ema is None else self.raw.state_dict(),
+            "ema_updates": None if self.ema is None else int(self.ema.n_averaged),
+            "scaler": self._fabric.strategy.precision.state_dict() or None,
+        }
+
+    def load_state_dict(self, shipped: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Take up the shipped weights, and what :meth:`state_dict` kept beside them."""
+        self.shipped.load_state_dict(shipped)
+        if self.ema is not None:
+            self.raw.load_state_dict(state["raw"])
+            self.ema.n_averaged.fill_(state["ema_updates"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        if state["scaler"]:
+            self._fabric.strategy.precision.load_state_dict(state["scaler"])
