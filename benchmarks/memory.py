@@ -117,8 +117,8 @@ def train(root: str, size: int, steps: int) -> int:
     """The first steps of an epoch over all images, which are read from that array."""
     from lightning_fabric import Fabric
 
+    from distill.pipeline.build import build_job, build_network
     from distill.pipeline.context import Context, Options
-    from distill.pipeline.worker import build_job, build_network
     from distill.recipe import parse_recipe
     from distill.train.events import StepDone
     from distill.train.loop import fit

@@ -19,9 +19,9 @@ from distill.data.splits import Splits
 from distill.devices import fabric_precision, keep_freed_memory
 from distill.fingerprint import state_sha256
 from distill.models import Normalize
+from distill.pipeline.build import build_job, build_network
 from distill.pipeline.context import Context, Options, resolve_auto
 from distill.pipeline.source import Source
-from distill.pipeline.worker import build_job, build_network
 from distill.recipe import Recipe
 from distill.runs import RunFolder
 from distill.teaching.bank import Bank, BankInfo

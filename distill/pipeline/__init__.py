@@ -7,6 +7,7 @@ from distill.pipeline.context import Options
 from distill.pipeline.dryrun import DryRun, dry_run
 from distill.pipeline.evaluate import evaluate_run
 from distill.pipeline.predict import Predictions, predict
+from distill.pipeline.record import RunResult
 from distill.pipeline.verbs import (
     QuickstartResult,
     RerunResult,
@@ -17,7 +18,6 @@ from distill.pipeline.verbs import (
     train_student,
 )
 from distill.pipeline.verify import verify_caches
-from distill.pipeline.worker import RunResult
 
 __all__ = [
     "DryRun",

@@ -10,8 +10,9 @@ from distill.errors import DistillError, UsageError
 from distill.files import sha256_file
 from distill.pipeline.context import Options, prepare
 from distill.pipeline.launch import launch
+from distill.pipeline.record import RunResult, read_result
 from distill.pipeline.source import resolve_teacher
-from distill.pipeline.worker import RunResult, read_result, train_worker
+from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe, load_recipe
 from distill.runs import RunFolder, RunInfo, open_run
 from distill.train.checkpoint import MODEL_FILE, best_checkpoint

@@ -10,8 +10,9 @@ from distill.data.splits import Splits, load_splits
 from distill.errors import DivergedError, InterruptedRunError, RunError
 from distill.pipeline.context import Options, prepare, tell_progress
 from distill.pipeline.launch import launch
+from distill.pipeline.record import RunResult, read_result
 from distill.pipeline.verbs import resume_run
-from distill.pipeline.worker import RunResult, read_result, train_worker
+from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe
 from distill.runs import RunFolder, open_run
 from distill.sweeps.plan import no_validation

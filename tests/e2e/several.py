@@ -22,10 +22,11 @@ from distill.data.splits import load_splits
 from distill.errors import DistillError
 from distill.fingerprint import state_sha256
 from distill.pipeline import Options
+from distill.pipeline.build import build_job, build_network
 from distill.pipeline.context import Context, prepare
 from distill.pipeline.launch import launch
 from distill.pipeline.source import resolve_teacher
-from distill.pipeline.worker import build_job, build_network, train_worker
+from distill.pipeline.worker import train_worker
 from distill.recipe import parse_recipe
 from distill.runs import list_runs
 from distill.train.agreement import Agreement

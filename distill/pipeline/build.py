@@ -1,0 +1,83 @@
+"""From a recipe to what is fitted: the network as its run begins with it, its data, its objective."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lightning_fabric import Fabric
+from torch import nn
+
+from distill.data.batches import Loader
+from distill.data.splits import Splits
+from distill.devices import keep_freed_memory
+from distill.errors import RunError
+from distill.models import build_model, build_normalize, without_weights
+from distill.objectives import build_loss
+from distill.pipeline.context import Context
+from distill.pipeline.source import Source
+from distill.runs import open_run
+from distill.teaching.objective import Supervised, Taught
+from distill.train.checkpoint import last_checkpoint
+from distill.train.events import Note
+from distill.train.loop import Job
+from distill.train.seeds import derive_seed
+from distill.train.trained import shipped_checkpoint
+
+__all__ = ["build_job", "build_network"]
+
+
+def build_network(context: Context, splits: Splits) -> nn.Module:
+    """The network as its run begins with it; where a checkpoint is there to go on from, nothing is fetched.
+
+    Raises:
+        MissingError: Its pretrained weights cannot be had.
+    """
+    recipe = context.recipe
+    goes_on = context.resume is not None and last_checkpoint(context.resume / "checkpoints") is not None
+    spec = without_weights(recipe.model) if goes_on else recipe.model
+    module = build_model(spec, num_classes=len(splits.dataset.classes), seed=derive_seed(recipe.train.seed, "init"))
+    if context.options.init_from is not None and not goes_on:
+        _init_from(module, context)
+    return module
+
+
+def build_job(
+    fabric: Fabric,
+    context: Context,
+    splits: Splits,
+    source: Source | None,
+    *,
+    module: nn.Module,
+    path: Path,
+    saves: bool,
+) -> Job:
+    """The network, its data and its objective, ready to fit."""
+    keep_freed_memory(fabric.device)
+    recipe = context.recipe
+    loss = build_loss(recipe.objective, label_smoothing=recipe.train.label_smoothing)
+    return Job(
+        run=str(path),
+        recipe=recipe,
+        module=module,
+        normalize=build_normalize(recipe.model, mean=splits.dataset.mean, std=splits.dataset.std),
+        objective=Supervised(loss) if source is None else Taught(loss, source.teacher),
+        train=Loader(splits.train, device=fabric.device, fill=splits.fill),
+        val=None if splits.val is None else Loader(splits.val, device=fabric.device, fill=splits.fill),
+        checkpoints=path / "checkpoints" if saves else None,
+    )
+
+
+def _init_from(module: nn.Module, context: Context) -> None:
+    """Copy what agrees in name and shape, and say what did not."""
+    run = open_run(context.options.init_from, runs_dir=context.options.runs_dir)
+    state = shipped_checkpoint(run).model_state
+    own = module.state_dict()
+    fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
+    if not fitting:
+        raise RunError(
+            f"--init-from {run.path}: nothing in it fits {context.recipe.name}",
+            hint="start from a run of the same network",
+        )
+    module.load_state_dict(fitting, strict=False)
+    left = len(own) - len(fitting)
+    context.options.tell(Note(f"{len(fitting)} of {len(own)} tensors start from {run.path}; {left} from scratch"))

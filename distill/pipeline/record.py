@@ -1,0 +1,180 @@
+"""What a run's folder says of it: how it began, what it did, how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.data.batches import steps_per_epoch
+from distill.data.splits import Splits
+from distill.devices import describe_device, library_versions, threads
+from distill.errors import DistillError, InterruptedRunError, RunError, TerminatedRunError
+from distill.evaluate.cost import spec_cost
+from distill.files import write_json
+from distill.pipeline.context import Context
+from distill.pipeline.failures import explain
+from distill.recipe import Recipe
+from distill.report.redraw import redraw
+from distill.runs import RunFolder, create_run, git_state, utc_now
+from distill.train.checkpoint import best_checkpoint, read_meta
+from distill.train.events import CheckpointSaved, EpochDone, Event, Note, RunStarted
+from distill.train.schedule import rates_by_step
+
+__all__ = ["RunResult", "finish", "read_result", "record", "recorded"]
+
+_MOST_RATES = 200_000  # steps: about a second of work at the end of a run
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a training command reports.
+
+    Attributes:
+        run: The run folder.
+        val_top1: Of the best epoch, a fraction; None where nothing was validated.
+        seconds: Of training, over all its epochs.
+        images_per_s: Training images over those seconds.
+    """
+
+    run: Path
+    status: str
+    epochs: int
+    val_top1: float | None
+    seconds: float
+    images_per_s: float
+
+
+@contextmanager
+def recorded(context: Context, splits: Splits) -> Iterator[RunFolder]:
+    """Open the folder, hold it, and say in run.json how it ended, whatever happens."""
+    run = RunFolder(context.resume) if context.resume else create_run(context.options.runs_dir, context.recipe.name)
+    with run.lock():
+        _write_start(run, context, splits)
+        try:
+            yield run
+        except BaseException as error:
+            _write_end(run, error)
+            raise
+
+
+def _write_start(run: RunFolder, context: Context, splits: Splits) -> None:
+    data = {
+        "fingerprint": splits.fingerprint,
+        "classes": list(splits.dataset.classes),
+        "train": len(splits.train),
+        "val": 0 if splits.val is None else len(splits.val),
+        "skipped": splits.dataset.skipped,
+    }
+    if context.resume:
+        before = run.info.data or {}
+        if before.get("fingerprint") not in (None, splits.fingerprint):
+            raise RunError(
+                f"{run.path}: the data changed since this run began",
+                hint=f"restore {context.recipe.data.root}, or start a new run",
+            )
+    recipe, options = context.recipe, context.options
+    run.write_info(
+        status="running",
+        command=list(options.command),
+        role=recipe.role,
+        name=recipe.name,
+        seeds={"train": recipe.train.seed, "split": recipe.data.split_seed, "view": recipe.augment.view_seed},
+        versions=library_versions(),
+        device=describe_device(context.device),
+        device_type=context.device.type,
+        devices=options.devices,
+        threads=threads(),
+        git=git_state(Path.cwd()),
+        **({} if context.resume else {"started": utc_now(), "choices": context.choices}),
+        finished=None,
+        exit_code=None,
+        error=None,
+        data=data,
+        params=context.params,
+        init_from=options.init_from,
+    )
+    if not context.resume:
+        run.write_recipe(recipe)  # last: a folder with a recipe knows its threads and what it starts from
+
+
+def _write_end(run: RunFolder, error: BaseException) -> None:
+    stopped = isinstance(error, KeyboardInterrupt | InterruptedRunError | TerminatedRunError)
+    told = explain(error)
+    code = told.exit_code if told else 130 if stopped else 1
+    message = told.message if told else f"{type(error).__name__}: {error}"
+    run.log(f"ended: {message}")
+    with suppress(DistillError):  # the disk that failed the run fails its last words too; the error is on its way
+        run.write_info(status="interrupted" if stopped else "failed", finished=utc_now(), exit_code=code, error=message)
+
+
+def record(run: RunFolder, event: Event) -> None:
+    """Write down what the loop tells."""
+    match event:
+        case RunStarted(epoch=epoch, epochs=epochs):
+            run.log(f"training epochs {epoch + 1} to {epochs} on {event.device}: {event.train_images} images")
+        case EpochDone(epoch=epoch, metrics=metrics):
+            run.append_metrics(metrics)
+            run.append_timing({"epoch": epoch, "seconds": event.seconds, "images_per_s": event.images_per_s})
+            numbers = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items() if key != "epoch")
+            run.log(f"epoch {epoch}: {numbers}; {event.seconds:.1f} s" + (" (best)" if event.is_best else ""))
+        case Note(message=message, level=level):
+            run.log(f"{level}: {message}")
+        case CheckpointSaved(path=path):
+            run.log(f"saved {path}")
+
+
+def finish(run: RunFolder, context: Context) -> None:
+    """Write the result and the plots, and say that the run is finished."""
+    recipe = context.recipe
+    metrics, timing = run.metrics(), run.timing()
+    best = read_meta(best_checkpoint(run.checkpoints))
+    entry = metrics[best["epoch"] - 1]
+    classes = len(run.classes)
+    cost = spec_cost(recipe.model, classes)
+    seconds = sum(line.get("seconds") or 0.0 for line in timing)
+    images = sum((line.get("seconds") or 0.0) * (line.get("images_per_s") or 0.0) for line in timing)
+    run.write_result(
+        {
+            "epochs": len(metrics),
+            "best_epoch": best["epoch"],
+            "val_top1": entry.get("val_top1"),
+            "val_loss": entry.get("val_loss"),
+            "params": cost.params,
+            "gmacs": cost.macs / 1e9,
+            "size_mb": cost.size_mb,
+            "seconds": seconds,
+            "images_per_s": images / seconds if seconds else 0.0,
+        }
+    )
+    _write_rates(run, recipe, metrics)
+    redraw(run)
+    run.write_info(status="finished", finished=utc_now(), exit_code=0)
+    run.point_latest()
+
+
+def _write_rates(run: RunFolder, recipe: Recipe, metrics: list[dict[str, Any]]) -> None:
+    """The learning rate by step, for the plot; metrics.jsonl has one an epoch."""
+    info = run.info
+    steps = steps_per_epoch(info.data["train"], recipe.train.batch_size, info.extra["devices"])
+    if steps * len(metrics) > _MOST_RATES:
+        return
+    rates = rates_by_step(
+        recipe.schedule, lr=recipe.optim.lr, steps_per_epoch=steps, epochs=recipe.train.epochs, metrics=metrics
+    )
+    write_json(run.path / "rates.json", {"steps_per_epoch": steps, "lr": rates})
+
+
+def read_result(run: RunFolder) -> RunResult:
+    """A finished run's result, from its folder."""
+    result = run.result("epochs", "val_top1", "seconds", "images_per_s")
+    return RunResult(
+        run=run.path,
+        status=run.status,
+        epochs=result["epochs"],
+        val_top1=result["val_top1"],
+        seconds=result["seconds"],
+        images_per_s=result["images_per_s"],
+    )
