@@ -1,13 +1,12 @@
 # make quickstart   set up if needed, then the whole pipeline on embedded data
 # make test         set up if needed, then all tests
 # make test-fast    the same without those that train for more than a few seconds
+# make lint         set up if needed, then style and types
 #
 # PYTHON=python3.12 chooses the Python that .venv is made from, VENV=DIR another place for it.
 
 VENV ?= .venv
 BIN := $(VENV)/bin
-# One thread each, and a process for each core up to four: small operations gain nothing from more threads.
-PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 export VENV
 
@@ -20,16 +19,15 @@ quickstart:
 
 test:
 	@sh .ci/setup test
-	$(PYTEST)
+	sh .ci/test
 
 test-fast:
 	@sh .ci/setup test
-	$(PYTEST) -m "not slow"
+	sh .ci/test -m "not slow"
 
 lint:
 	@sh .ci/setup test
-	$(BIN)/python -m pip install --quiet ruff
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	sh .ci/lint
 
 clean:
 	rm -rf build dist *.egg-info

@@ -9,10 +9,29 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["DISTILL_DEVICE"] = "cpu"  # what "auto" is, in child processes too: bytes are promised on the CPU alone
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """A worker that dies ends the session: with ``--dist loadfile`` nothing takes over what it had.
+
+    xdist would go on, and can wait for ever for a replacement that it gives no test (pytest-xdist, issue 1378).
+    """
+    if not error:
+        return
+    session = node.config.pluginmanager.get_plugin("dsession")
+    running = None
+    with contextlib.suppress(AttributeError, KeyError):  # no tests were given out yet, or none to this worker
+        running = session.sched.remove_node(node)
+    if running:
+        session.handle_crashitem(running, node)  # a failure that names the test
+    pytest.exit(f"worker {node.gateway.id} was lost: {error}", returncode=1)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

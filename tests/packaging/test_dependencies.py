@@ -19,7 +19,8 @@ DISTRIBUTIONS = {  # where a distribution and its module have different names
     "modelopt": "nvidia-modelopt",
     "xdist": "pytest-xdist",
 }
-NOT_IMPORTED = {"pytest-xdist", "build", "setuptools", "requests"}  # run as commands; what modelopt itself imports
+NOT_IMPORTED = {"pytest-xdist", "pytest-timeout", "build", "setuptools", "ruff"}  # run as commands
+NOT_IMPORTED |= {"requests"}  # modelopt imports it without naming it
 
 
 def _imported(*folders: str) -> set[str]:

@@ -98,5 +98,5 @@ def test_the_two_commands_of_the_readme() -> None:
     assert lines[2].startswith("echo")  # where the command is that has just run
     assert ". .venv/bin/activate" in lines[2]
     assert lines[3] == "sh .ci/setup test"
-    assert "-m pytest" in lines[4]
-    assert "make test" in (ROOT / ".ci" / "run").read_text()
+    assert lines[4:] == ["sh .ci/test"]
+    assert "make lint test" in (ROOT / ".ci" / "run").read_text()
