@@ -17,7 +17,7 @@ from rich.text import Text
 from distill.errors import DistillError, InterruptedRunError, TerminatedRunError
 from distill.files import write_atomically
 from distill.ranks import process_rank
-from distill.report.text import plain
+from distill.report.text import plain, plain_lines
 
 __all__ = ["Output", "jsonable", "open_console", "show_error"]
 
@@ -96,10 +96,9 @@ class Output:
         self.text(json.dumps(jsonable(value), indent=2, allow_nan=False))
 
     def text(self, text: str) -> None:
-        """Print text to stdout as it is, ending in one newline."""
+        """Print text to stdout, ending in one newline: exact to a file or a pipe, spelled out to a terminal."""
         try:
-            sys.stdout.write(text.rstrip("\n") + "\n")
-            sys.stdout.flush()
+            _print(text.rstrip("\n") + "\n", sys.stdout)
         except BrokenPipeError:
             mute(sys.stdout)
 
@@ -116,7 +115,7 @@ class Output:
         Raises:
             DistillError: It cannot be written there.
         """
-        write_atomically(path, text)
+        write_atomically(path, _exact(text, "utf-8"))
         self.note(f"wrote {path}")
 
     def note(self, message: str) -> None:
@@ -127,6 +126,25 @@ class Output:
     def warning(self, message: str) -> None:
         """Say on stderr that something is not as the user may think."""
         _say("warning", message, "bold yellow")
+
+
+def _print(text: str, stream: TextIO) -> None:
+    if stream.isatty():
+        stream.write(plain_lines(text))
+    elif (buffer := getattr(stream, "buffer", None)) is not None:
+        stream.flush()
+        buffer.write(_exact(text, stream.encoding))
+    else:
+        stream.write(text)
+    stream.flush()
+
+
+def _exact(text: str, encoding: str) -> bytes:
+    """Names of files as the bytes that they are on disk; what an encoding lacks is spelled out."""
+    try:
+        return text.encode(encoding, "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode(encoding, "backslashreplace")
 
 
 def jsonable(value: Any) -> Any:

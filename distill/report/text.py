@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["MISSING", "count", "csv_text", "duration", "fixed", "percent", "plain"]
+__all__ = ["MISSING", "count", "csv_text", "duration", "fixed", "percent", "plain", "plain_lines"]
 
 MISSING = "\N{EN DASH}"
 
@@ -20,6 +20,15 @@ def plain(text: object) -> str:
     'a\\x1b[31mb'
     """
     return "".join(char if char.isprintable() else _spelled(char) for char in str(text))
+
+
+def plain_lines(text: str) -> str:
+    r"""Several lines of text, tabs and all, with every other control character spelled out.
+
+    >>> plain_lines("a\tb\nc\rd")
+    'a\tb\nc\\rd'
+    """
+    return "".join(char if char.isprintable() or char in "\n\t" else _spelled(char) for char in text)
 
 
 def _spelled(char: str) -> str:

@@ -6,6 +6,7 @@ import ast
 import csv
 import io
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,6 +17,9 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from distill.cli import app
+from distill.cli.output import Output
+from distill.report.evaluation import predictions_csv
+from distill.report.rows import Guess, Prediction
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(path for room in ("distill", "teachers", "students") for path in (ROOT / room).rglob("*.py"))
@@ -170,6 +174,58 @@ def test_predict_escapes_formulas_and_keeps_files_apart(
     assert all(Path(row["file"]).is_file() for row in document)
     with Image.open(tmp_path / "grid.png") as grid:
         grid.verify()
+
+
+class _Stdout(io.TextIOWrapper):
+    def __init__(self, *, is_terminal: bool, encoding: str = "utf-8") -> None:
+        super().__init__(io.BytesIO(), encoding=encoding, write_through=True, errors="backslashreplace")
+        self.isatty = lambda: is_terminal  # type: ignore[method-assign]
+
+    def bytes_of(self) -> bytes:
+        return self.buffer.getvalue()  # type: ignore[attr-defined]
+
+
+def _printed(text: str, monkeypatch: pytest.MonkeyPatch, *, is_terminal: bool, encoding: str = "utf-8") -> bytes:
+    stdout = _Stdout(is_terminal=is_terminal, encoding=encoding)
+    monkeypatch.setattr("sys.stdout", stdout)
+    Output().csv(text, "-")
+    return stdout.bytes_of()
+
+
+LINK = "\x1b]8;;https://example.org\x1b\\click\x1b]8;;\x1b\\"
+
+
+def test_csv_is_spelled_out_to_a_terminal_and_exact_to_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    guess = Guess("\x1b[31mred\u202ethgir\x9b1m\r", 0.5)
+    text = predictions_csv([Prediction(f"a\udcff{LINK}.png", (guess,), None, None)])
+    assert _printed(text, monkeypatch, is_terminal=False) == text.encode(errors="surrogateescape")
+    shown = _printed(text, monkeypatch, is_terminal=True).decode()
+    assert all(char.isprintable() or char == "\n" for char in shown), shown
+    assert "\\x1b[31mred\\u202ethgir\\x9b1m" in shown
+    assert len(shown.splitlines()) == 2
+
+
+def test_what_an_encoding_lacks_is_spelled_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _printed("\xe9", monkeypatch, is_terminal=False, encoding="ascii") == b"\\xe9\n"
+    assert _printed("\xe9", monkeypatch, is_terminal=False, encoding="latin-1") == b"\xe9\n"
+
+
+def test_pictures_whose_names_are_no_text(
+    ask: Callable[..., Result], hostile: tuple[Path, Path], tmp_path: Path
+) -> None:
+    picture = next((hostile[0] / "pictures" / "test").rglob("*.png"))
+    name = os.path.join(os.fsencode(tmp_path), b"d\xffg.png")
+    try:
+        Path(os.fsdecode(name)).write_bytes(picture.read_bytes())
+    except OSError:
+        pytest.skip("this file system has no such names")
+    ask("predict", "own", tmp_path, "--csv", tmp_path / "table.csv", "--grid", tmp_path / "grid.png")
+    assert name in (tmp_path / "table.csv").read_bytes()
+    (tmp_path / "grid.png").unlink()
+    piped = CliRunner().invoke(app, ["predict", "own", str(tmp_path), "--csv", "-", "--runs", str(hostile[1])])
+    assert name in piped.stdout_bytes
+    (row,) = json.loads(ask("predict", "own", tmp_path, "--json").stdout)
+    assert os.fsencode(row["file"]) == name
 
 
 def test_nothing_was_written_outside(hostile: tuple[Path, Path]) -> None:
