@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from distill.errors import DistillError, RunError
 __all__ = [
     "PARTIAL_SUFFIX",
     "follow_link",
+    "has_controls",
     "link_atomically",
     "link_target",
     "read_json",
@@ -37,6 +39,7 @@ _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_SYNC = (errno.EINVAL, getattr(errno, "ENOTSUP", errno.EINVAL), errno.ENOSYS, errno.EBADF)  # some network folders
 _NO_LINKS = (errno.EPERM, getattr(errno, "ENOTSUP", errno.EPERM), errno.EOPNOTSUPP, errno.ENOSYS)  # exFAT, cloud drives
 _LINK_TEXT_MAX = 255
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
 @contextlib.contextmanager
@@ -225,6 +228,11 @@ def remove_partials(folder: Path, *names: str) -> None:
             for path in folder.glob(f".{name}.*{PARTIAL_SUFFIX}"):
                 if path.is_symlink() or path.is_file():
                     path.unlink(missing_ok=True)
+
+
+def has_controls(text: str) -> bool:
+    """Whether text, a path for instance, has control characters or bytes that are no UTF-8: no recipe can hold it."""
+    return _CONTROL.search(text) is not None
 
 
 def sha256_file(path: Path) -> str:

@@ -16,8 +16,8 @@ from distill.devices import resolve_device, resolve_precision, set_threads
 from distill.errors import MissingError, UsageError
 from distill.models import build_normalize, check_budget, params_of, resolved_model
 from distill.ranks import process_count, process_rank, under_torchrun
-from distill.recipe import Recipe
-from distill.runs import open_run
+from distill.recipe import Recipe, check_text
+from distill.runs import check_runs_dir, open_run
 from distill.train.events import Event, Note, StageProgress
 
 __all__ = ["Context", "Options", "prepare", "resolve_auto", "tell_progress"]
@@ -83,10 +83,14 @@ def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, spl
         splits: The recipe's data where it is loaded already, as by a sweep for the trial before.
 
     Raises:
+        UsageError: A folder of runs, or a teacher's, whose path no recipe can hold.
         BudgetError: More parameters than ``model.max_params``.
         MissingError: No such device, no data, no weights.
         DataError: The data cannot be used.
     """
+    if resume is None:
+        check_runs_dir(options.runs_dir)
+        check_text(recipe)
     if options.init_from is not None and resume is None:  # a name means another run tomorrow
         options = replace(options, init_from=str(open_run(options.init_from, runs_dir=options.runs_dir).path))
     if recipe.data.name != "folder":  # a folder's classes are counted on disk; the others are known

@@ -2,7 +2,7 @@
 
 from distill.recipe.bundled import bundled_recipes, find_recipe
 from distill.recipe.describe import SchemaKey, describe_schema
-from distill.recipe.load import dump_recipe, load_recipe, parse_recipe
+from distill.recipe.load import check_text, dump_recipe, load_recipe, parse_recipe
 from distill.recipe.overrides import apply_overrides
 from distill.recipe.schema import Recipe
 from distill.recipe.shape import recipe_schema
@@ -12,6 +12,7 @@ __all__ = [
     "SchemaKey",
     "apply_overrides",
     "bundled_recipes",
+    "check_text",
     "describe_schema",
     "dump_recipe",
     "find_recipe",

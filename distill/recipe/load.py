@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from distill.errors import RecipeError
+from distill.errors import RecipeError, UsageError
 from distill.recipe.bundled import SUFFIXES, bundled_recipes, strip_suffix
 from distill.recipe.dump import dump_recipe
 from distill.recipe.mistakes import MAX_MISTAKES, Mistake, check_tree
@@ -22,7 +22,7 @@ from distill.recipe.schema import Recipe
 from distill.recipe.shape import closest
 from distill.recipe.yaml_tree import BROKEN, YamlTree, printable, read_yaml, shorten, show
 
-__all__ = ["dump_recipe", "load_recipe", "parse_recipe"]
+__all__ = ["check_text", "dump_recipe", "load_recipe", "parse_recipe"]
 
 MAX_BYTES = 1_000_000
 _HINT = "see every key: distill recipe schema"
@@ -60,6 +60,18 @@ def parse_recipe(text: str, *, source: str, overrides: Sequence[str] = ()) -> Re
         if recipe is not None and not report.mistaken:
             return recipe
     raise RecipeError(report.message(), hint=_HINT)
+
+
+def check_text(recipe: Recipe) -> None:
+    """Refuse a recipe whose text could not be read back, as where its teacher's path has control characters.
+
+    Raises:
+        UsageError: The message names the entry.
+    """
+    try:
+        parse_recipe(dump_recipe(recipe), source=f"recipe {recipe.name}")
+    except RecipeError as error:
+        raise UsageError(error.message, hint="name a file or folder whose path is plain text") from error
 
 
 class _Report:

@@ -16,6 +16,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
+from distill.files import has_controls
+
 __all__ = [
     "BROKEN",
     "KeyPath",
@@ -38,7 +40,6 @@ MAX_EVENTS = 20_000
 BROKEN: dict[str, Any] = {"\0": None}
 
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 _LINE_BREAK = re.compile("\r\n|\r|\n")
 
 # YAML 1.2's core schema, and underscores between digits. `no`, `on`, `1:30` and dates are text.
@@ -236,7 +237,7 @@ class _Reader:
             refused = "merge keys (<<) are not supported; write the keys out"
         elif not _is_text(event):
             refused = f"a key should be text, got {shorten(event.value) or 'nothing'}"
-        elif _CONTROL.search(event.value):
+        elif has_controls(event.value):
             refused = f"key {show(event.value)} has control characters"
         else:
             return event.value
@@ -261,7 +262,7 @@ class _Reader:
             except ValueError as error:
                 self._problem(event, path, _at(path, str(error)))
                 return BROKEN
-        if isinstance(value, str) and _CONTROL.search(value):
+        if isinstance(value, str) and has_controls(value):
             self._problem(event, path, _at(path, f"{show(value)} has control characters"))
             return BROKEN
         if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):

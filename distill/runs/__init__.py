@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distill.runs.find import create_run, list_damaged, list_runs, open_run
+from distill.runs.find import check_runs_dir, create_run, list_damaged, list_runs, open_run
 from distill.runs.folder import RunFolder
 from distill.runs.info import RunInfo, Status, git_state
 from distill.runs.lock import Lock, Owner, process_alive, utc_now
@@ -13,6 +13,7 @@ __all__ = [
     "RunFolder",
     "RunInfo",
     "Status",
+    "check_runs_dir",
     "create_run",
     "git_state",
     "list_damaged",

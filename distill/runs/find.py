@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from distill.errors import RunError, UsageError
-from distill.files import follow_link, sync_folder, writing
+from distill.files import follow_link, has_controls, sync_folder, writing
 from distill.runs.folder import RunFolder
 
-__all__ = ["create_run", "list_damaged", "list_runs", "open_run"]
+__all__ = ["check_runs_dir", "create_run", "list_damaged", "list_runs", "open_run"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # as a recipe's name
 _NUMBER = re.compile(r"[0-9]{3,9}")
@@ -42,6 +42,19 @@ def create_run(runs_dir: Path, name: str) -> RunFolder:
                 continue
             sync_folder(parent)
             return RunFolder(path)
+
+
+def check_runs_dir(runs_dir: Path) -> None:
+    """Refuse a folder of runs whose path no recipe can name as its teacher's.
+
+    Raises:
+        UsageError: It has control characters, or bytes that are no UTF-8.
+    """
+    if has_controls(str(runs_dir)):
+        raise UsageError(
+            f"runs cannot be made in {runs_dir}: its path has control characters, or is not UTF-8",
+            hint="name another folder: --runs DIR",
+        )
 
 
 def open_run(reference: str | Path, *, runs_dir: Path, finished: bool = True) -> RunFolder:
@@ -119,8 +132,8 @@ def _entries(folder: Path) -> list[Path]:
 
 def _at_path(path: Path, finished: bool) -> RunFolder | None:
     """The run at a path, or the latest in a folder of runs; None if neither is there."""
-    if path.name == "latest" and (target := follow_link(path)) is not None:
-        return RunFolder(target)
+    if path.name == "latest" and (latest := _latest_of(path.parent, finished)) is not None:
+        return latest
     if not os.path.isdir(path):  # unlike Path.is_dir, False for names that no file can have
         return None
     if os.path.lexists(path / "run.json"):
@@ -133,8 +146,18 @@ def _at_path(path: Path, finished: bool) -> RunFolder | None:
 def _by_name(runs_dir: Path, name: str, number: str | None, finished: bool) -> RunFolder | None:
     if number is None:
         return _latest(runs_dir / name, finished)
-    path = follow_link(runs_dir / name / "latest") if number == "latest" else runs_dir / name / f"{int(number):03d}"
-    return RunFolder(path) if path is not None and path.is_dir() else None
+    if number == "latest":
+        return _latest_of(runs_dir / name, finished)
+    path = runs_dir / name / f"{int(number):03d}"
+    return RunFolder(path) if path.is_dir() else None
+
+
+def _latest_of(parent: Path, finished: bool) -> RunFolder | None:
+    """What ``latest`` leads to; the last run, where a copy that follows links made a folder of it."""
+    link = parent / "latest"
+    if (target := follow_link(link)) is not None:
+        return RunFolder(target)
+    return _latest(parent, finished) if link.is_dir() and not link.is_symlink() else None
 
 
 def _latest(parent: Path, finished: bool) -> RunFolder | None:

@@ -228,8 +228,10 @@ class RunFolder:
         write_json(self.path / "result.json", result)
 
     def point_latest(self) -> None:
-        """Make ``latest`` beside this run point at it, unless it points at a later one."""
+        """Make ``latest`` beside this run point at it, unless it points at a later one, or is somebody's folder."""
         link = self.path.parent / "latest"
+        if link.is_dir() and not link.is_symlink():
+            return
         current = follow_link(link)
         if current is None or not current.name.isdecimal() or int(current.name) <= int(self.path.name):
             link_atomically(link, self.path.name)

@@ -14,6 +14,7 @@ from distill.errors import InterruptedRunError, RunError, TerminatedRunError, Us
 from distill.pipeline.context import Options
 from distill.recipe import Recipe, load_recipe
 from distill.report.sweeps import SweepReport, TrialRow
+from distill.runs import check_runs_dir
 from distill.sweeps.folder import Definition, SweepFolder, check_name, check_same, find_sweep, redacted, sweeps_dir
 from distill.sweeps.grid import run_grid
 from distill.sweeps.outcome import best_of, grouped, main_effects, publish, write_best
@@ -110,6 +111,7 @@ def resume_sweep(
 
 
 def _carry_out(definition: Definition, folder: SweepFolder, options: Options) -> SweepReport:
+    check_runs_dir(options.runs_dir)
     _check_request(definition, options)
     planned, recipes = _planned(definition)
     before = folder.definition()

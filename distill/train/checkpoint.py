@@ -1,7 +1,8 @@
 """A checkpoint is one folder, written aside as a whole, synced, and renamed into place.
 
 ``model.safetensors`` holds the weights, ``resume.pt`` what else it takes to go on, ``meta.json`` where training stood
-and the digests of all three. ``last`` and ``best`` are links beside the folders, replaced atomically.
+and the digests of all three. ``last`` and ``best`` are links beside the folders, replaced atomically; a copy of a run
+may have made text files or folders of them.
 """
 
 from __future__ import annotations
@@ -12,16 +13,12 @@ import json
 import os
 import re
 import shutil
-import warnings
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from distill.errors import RunError
@@ -38,6 +35,7 @@ from distill.files import (
     writing,
 )
 from distill.runs import process_alive
+from distill.train.tensor_files import assert_plain, read_model, read_resume, write_model, write_resume
 
 __all__ = [
     "MODEL_FILE",
@@ -57,7 +55,6 @@ _REPLACED_SUFFIX = ".replaced"
 _NAME = re.compile(r"(?P<epoch>\d{6,})(?:-(?P<step>\d{6,}))?")
 _HIDDEN = re.compile(rf"\.(?P<name>{_NAME.pattern})\.(?P<pid>\d+)(?P<kind>\.partial|\.replaced)")
 _RESERVED = {"epoch", "step", "sha256"}
-_PLAIN = (int, float, bool, str, type(None))
 _RECOVER = "go on from another checkpoint of the run, or start the run anew"
 
 LinkName = Literal["last", "best"]
@@ -86,10 +83,8 @@ class Checkpoint:
         path = self.path / RESUME_FILE
         _verify(path, _read_tree(self.path)["sha256"][RESUME_FILE])
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about foreign formats, which the error below covers
-                state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as cause:  # forged bytes bring about any: struct.error, AttributeError, UnpicklingError
+            state = read_resume(path)
+        except Exception as cause:  # forged bytes bring about any
             raise RunError(f"{path}: damaged: cannot be loaded safely", hint=_RECOVER) from cause
         if not isinstance(state, dict):
             raise RunError(f"{path}: damaged: no state to resume from", hint=_RECOVER)
@@ -118,16 +113,16 @@ def save_checkpoint(
         RunError: ``meta`` has a number that is not finite.
     """
     assert not _RESERVED & meta.keys(), f"meta uses a name of its own: {_RESERVED & meta.keys()}"
-    _assert_plain(resume_state, "resume_state")
-    target = folder / (f"{epoch:06d}-{step:06d}" if step else f"{epoch:06d}")
+    assert_plain(resume_state, "resume_state")
+    target = folder / _folder_name(epoch, step)
     aside = folder / f".{target.name}.{os.getpid()}{PARTIAL_SUFFIX}"
     with writing(target):
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(aside, ignore_errors=True)
         try:
             aside.mkdir()
-            _write_model(aside / MODEL_FILE, model_state)
-            _write_resume(aside / RESUME_FILE, resume_state)
+            write_model(aside / MODEL_FILE, model_state)
+            write_resume(aside / RESUME_FILE, resume_state)
             _write_meta(aside, target, {"epoch": epoch, "step": step} | meta)
             sync_folder(aside)
             _move(aside, target)
@@ -137,59 +132,8 @@ def save_checkpoint(
     return target
 
 
-def _write_model(path: Path, state: Mapping[str, Tensor]) -> None:
-    try:
-        # One key: safetensors writes several in random order.
-        save_file(_flat(state), path, metadata={"format": "pt"})
-    except SafetensorError as error:
-        if (found := re.search(r"os error (\d+)", str(error))) is None:
-            raise
-        raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
-    sync_file(path)
-
-
-def _flat(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors on the CPU, each contiguous and alone in its memory, as safetensors wants them."""
-    flat: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() in seen or storage.nbytes() != tensor.nbytes:
-            tensor = tensor.clone()
-        seen.add(tensor.untyped_storage().data_ptr())
-        flat[name] = tensor
-    return flat
-
-
-class _Noting:
-    """A file for torch.save, which hides what the operating system said behind a RuntimeError."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        try:
-            return self._file.write(data)
-        except OSError as error:
-            self.error = error
-            raise
-
-    def flush(self) -> None:
-        self._file.flush()
-
-
-def _write_resume(path: Path, state: dict[str, Any]) -> None:
-    with open(path, "wb") as file:
-        noting = _Noting(file)
-        try:
-            torch.save(state, noting)
-        except RuntimeError as error:
-            if noting.error is None:
-                raise
-            raise noting.error from error
-    sync_file(path)
+def _folder_name(epoch: int, step: int) -> str:
+    return f"{epoch:06d}-{step:06d}" if step else f"{epoch:06d}"
 
 
 def _write_meta(aside: Path, target: Path, meta: dict[str, Any]) -> None:
@@ -225,21 +169,6 @@ def _move(aside: Path, target: Path) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _assert_plain(value: Any, where: str) -> None:
-    """What ``weights_only=True`` can read back; exact types, because np.float64 is a float and cannot."""
-    kind = type(value)
-    if isinstance(value, Tensor) or kind in _PLAIN:
-        return
-    if kind in (dict, OrderedDict):
-        for key, item in value.items():
-            assert type(key) in _PLAIN, f"{where}: key {key!r} is a {type(key).__name__}, not a plain value"
-            _assert_plain(item, f"{where}[{key!r}]")
-        return
-    assert kind in (list, tuple), f"{where} is a {kind.__module__}.{kind.__name__}, neither a tensor nor a plain value"
-    for index, item in enumerate(value):
-        _assert_plain(item, f"{where}[{index}]")
-
-
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint, by its folder or by a link to it, after comparing its bytes with their digests.
 
@@ -251,8 +180,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     model = folder / MODEL_FILE
     _verify(model, tree["sha256"][MODEL_FILE])
     try:
-        # Clones: the tensors of load_file share one mapping of the file, and could not be saved again as they are.
-        state = {name: tensor.clone() for name, tensor in load_file(model).items()}
+        state = read_model(model)
     except (SafetensorError, OSError, ValueError, LookupError, RuntimeError) as cause:
         raise RunError(f"{model}: damaged: not readable as safetensors", hint=_RECOVER) from cause
     meta = {key: value for key, value in tree.items() if key not in _RESERVED}
@@ -308,12 +236,15 @@ def set_link(folder: Path, link: LinkName, target: Path) -> None:
     """Point ``last`` or ``best`` at a checkpoint in ``folder``, in one step."""
     assert target.parent == folder, f"{target} is not in {folder}"
     assert _NAME.fullmatch(target.name), f"{target} is no checkpoint"
+    if _is_copy(folder / link):
+        with writing(folder / link):
+            os.rename(folder / link, folder / f".{link}.{os.getpid()}{_REPLACED_SUFFIX}")
     link_atomically(folder / link, target.name)
 
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The checkpoint to go on from: what ``last`` points at or, where that is lost, the newest whole one; or None."""
-    linked = _linked(folder / "last")
+    linked = _pointed(folder, "last")
     if linked is not None:
         return linked
     return next((path for path in reversed(_found(folder)) if is_whole(path)), None)
@@ -325,12 +256,39 @@ def best_checkpoint(folder: Path) -> Path:
     Raises:
         RunError: There is none.
     """
-    linked = _linked(folder / "best")
+    linked = _pointed(folder, "best")
     if linked is None:
         raise RunError(
             f"{folder / 'best'}: there is no such checkpoint", hint="the run has not come that far: resume it"
         )
     return linked
+
+
+def _pointed(folder: Path, link: LinkName) -> Path | None:
+    """What ``last`` or ``best`` leads to; where a copy that follows links made a folder of it, what that holds."""
+    if (linked := _linked(folder / link)) is not None:
+        return linked
+    copy = next((path for path in (folder / link, *_replaced(folder, link)) if _is_copy(path)), None)
+    return None if copy is None else _original(copy)
+
+
+def _is_copy(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and (path / META_FILE).is_file()
+
+
+def _original(copy: Path) -> Path:
+    """The checkpoint beside a copy of it; the copy itself, where that is not there any more."""
+    with contextlib.suppress(RunError, OSError):
+        meta = read_meta(copy)
+        original = copy.parent / _folder_name(meta["epoch"], meta["step"])
+        if (original / META_FILE).read_bytes() == (copy / META_FILE).read_bytes():
+            return original
+    return copy
+
+
+def _replaced(folder: Path, link: LinkName) -> list[Path]:
+    """Copies that stood in the place of a link until one was made."""
+    return [path for path in _entries(folder) if path.name.startswith(f".{link}.") and path.suffix == _REPLACED_SUFFIX]
 
 
 def _linked(link: Path) -> Path | None:
@@ -383,7 +341,10 @@ def prune(folder: Path) -> None:
         pid = int(match["pid"])
         if not is_needed and (pid == os.getpid() or not process_alive(pid)):
             shutil.rmtree(path, ignore_errors=True)
-    kept = [_linked(folder / link) for link in ("last", "best")]
+    for link in ("last", "best"):
+        for path in _replaced(folder, link) if os.path.lexists(folder / link) else ():
+            shutil.rmtree(path, ignore_errors=True)
+    kept = [_pointed(folder, link) for link in ("last", "best")]
     if kept[0] is None:
         return
     for path in _found(folder):

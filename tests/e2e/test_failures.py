@@ -21,14 +21,23 @@ from typer.testing import CliRunner
 
 from distill.cli import app
 from distill.devices import deterministic_kernels
-from distill.errors import DistillError, MissingError, RunError
-from distill.pipeline import Options, RunResult, failures, finetune_teacher, resume_run, train_student
+from distill.errors import DistillError, MissingError, RunError, UsageError
+from distill.pipeline import (
+    Options,
+    RunResult,
+    evaluate_run,
+    failures,
+    finetune_teacher,
+    resume_run,
+    train_student,
+)
 from distill.pipeline.failures import explain, explained, fitting_batch
 from distill.recipe import Recipe, parse_recipe
 from distill.runs import RunFolder
+from distill.sweeps import sweep
 from distill.teaching.live import LiveTeacher
 from distill.teaching.objective import Supervised
-from distill.train import checkpoint
+from distill.train import checkpoint, tensor_files
 from distill.train.checkpoint import best_checkpoint, is_whole, last_checkpoint, load_checkpoint
 
 CPU = torch.device("cpu")
@@ -66,6 +75,38 @@ def whole(teacher_recipe, tmp_path_factory: pytest.TempPathFactory) -> list[byte
     return _bytes(finetune_teacher(teacher_recipe("train.epochs=3"), options=options).run)
 
 
+# Folders
+
+
+@pytest.mark.parametrize("name", ["r\x01ns", "r\x7fns", "r\udcffns"])
+def test_a_runs_folder_that_no_recipe_can_name_is_refused_at_the_start(
+    teacher_recipe, student_recipe, teacher_run: RunResult, tmp_path: Path, name: str
+) -> None:
+    options = Options(runs_dir=tmp_path / name, threads=1)
+    for begin in (
+        lambda: finetune_teacher(teacher_recipe(), options=options),
+        lambda: train_student(student_recipe(), teacher=str(teacher_run.run), options=options),
+        lambda: sweep(teacher_recipe(), seeds=2, options=options),
+    ):
+        with pytest.raises(UsageError, match="its path has control characters, or is not UTF-8"):
+            begin()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["r\x01ns", "r\udcffns"])
+def test_a_teacher_whose_folder_no_recipe_can_name_is_refused_at_the_start(
+    student_recipe, teacher_run: RunResult, options: Options, tmp_path: Path, name: str
+) -> None:
+    try:
+        moved = shutil.copytree(teacher_run.run, tmp_path / name / "001", symlinks=True)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    with pytest.raises(UsageError, match=r"teacher\.run: .* has control characters"):
+        train_student(student_recipe(), teacher=str(moved), options=options)
+    assert not options.runs_dir.exists()
+    assert evaluate_run(moved, options=options).result == evaluate_run(teacher_run.run, options=options).result
+
+
 # Disks
 
 
@@ -85,7 +126,9 @@ def test_a_full_disk_leaves_the_last_good_state(
     teacher_recipe, options: Options, only_run, whole: list[bytes], after: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "sync_file", _failing_after(after, checkpoint.sync_file, errno.ENOSPC))
+        refusing = _failing_after(after, checkpoint.sync_file, errno.ENOSPC)
+        for module in (checkpoint, tensor_files):
+            patch.setattr(module, "sync_file", refusing)
         with pytest.raises(DistillError, match=r"cannot write .*: No space left on device") as caught:
             finetune_teacher(teacher_recipe("train.epochs=3"), options=options)
     assert caught.value.exit_code == 1

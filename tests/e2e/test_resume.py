@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from distill.errors import DistillError, InterruptedRunError, TerminatedRunError
-from distill.pipeline import Options, RunResult, resume_run
+from distill.pipeline import Options, RunResult, evaluate_run, resume_run
 from distill.runs import RunFolder, list_runs
 from distill.train.checkpoint import best_checkpoint
 from distill.train.events import CheckpointSaved, EpochDone, Event, StepDone
@@ -113,6 +114,22 @@ def test_a_run_stopped_again_and_again_ends_with_the_same_bytes(train, settings,
             go_on(run, on_event=Stopper(point))
     go_on(run)
     assert_same(run, whole.run)
+
+
+def test_a_copy_that_followed_links_goes_on_and_is_read(train, tmp_path: Path) -> None:
+    """``cp -rL``, an archive, a network share: ``last`` and ``best`` have become folders."""
+    whole = train(*LIVE)
+    with pytest.raises(TerminatedRunError):
+        train(*LIVE, on_event=Stopper(at_step(1, 2)))
+    copy = tmp_path / "copied" / "tiny_student" / "001"
+    shutil.copytree(stopped_run(tmp_path), copy)
+    assert not (copy / "checkpoints" / "last").is_symlink()
+    go_on(copy)
+    assert_same(copy, whole.run)
+    finished = tmp_path / "copied" / "tiny_student" / "002"
+    shutil.copytree(whole.run, finished)
+    options = Options(runs_dir=tmp_path / "copied", threads=1)
+    assert evaluate_run(finished, options=options).result == evaluate_run(whole.run, options=options).result
 
 
 @pytest.mark.parametrize("point", POINTS.values(), ids=POINTS.keys())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,16 @@ def test_latest_points_at_the_highest(runs):
     second.point_latest()
     first.point_latest()
     assert os.readlink(runs / "a" / "latest") == "002"
+
+
+def test_a_latest_that_a_copy_made_a_folder_of_is_the_last_run_and_left_alone(runs):
+    first = make(runs, "a")
+    shutil.copytree(first.path, runs / "a" / "latest")
+    second = make(runs, "a")
+    second.point_latest()
+    assert (runs / "a" / "latest" / "run.json").read_bytes() == (first.path / "run.json").read_bytes()
+    for reference in ("a/latest", runs / "a" / "latest"):
+        assert open_run(reference, runs_dir=runs) == second
 
 
 def test_a_reference_is_a_path_a_name_or_a_name_and_number(runs, monkeypatch):

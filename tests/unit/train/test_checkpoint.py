@@ -10,6 +10,7 @@ import random
 import re
 import resource
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -182,6 +183,28 @@ def test_without_links_the_newest_whole_checkpoint_counts(folder):
         best_checkpoint(folder)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no umask")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_every_file_has_the_mode_that_the_umask_gives(folder, umask, mode):
+    before = os.umask(umask)
+    try:
+        path = save(folder)
+    finally:
+        os.umask(before)
+    assert {name: oct(stat.S_IMODE((path / name).stat().st_mode)) for name in names(path)} == dict.fromkeys(
+        FILES, oct(mode)
+    )
+
+
+def test_a_path_that_is_no_text(tmp_path):
+    folder = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), b"d\xffg")))
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system has no such names")
+    assert load_checkpoint(save(folder, 3)).epoch == 3
+
+
 def test_prune_keeps_what_links_point_at_and_what_is_not_ours(folder):
     paths = [save(folder, epoch) for epoch in range(1, 5)]
     (folder / "notes").mkdir()
@@ -340,7 +363,18 @@ def test_weights_that_are_no_safetensors_are_damaged(folder, content):
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("step", ["os.rename", "os.mkdir", "_Noting.write", "sync_file", "save_file", "sync_folder"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "checkpoint.os.rename",
+        "checkpoint.os.mkdir",
+        "checkpoint.sync_file",
+        "checkpoint.sync_folder",
+        "tensor_files.sync_file",
+        "tensor_files.save_file",
+        "tensor_files._Noting.write",
+    ],
+)
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS])
 def test_a_disk_that_refuses_is_one_line_and_the_last_good_state_stays(folder, monkeypatch, step, code):
     good = save(folder, 1)
@@ -350,7 +384,7 @@ def test_a_disk_that_refuses_is_one_line_and_the_last_good_state_stays(folder, m
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"distill.train.checkpoint.{step}", fail)
+        patch.setattr(f"distill.train.{step}", fail)
         with pytest.raises(DistillError) as caught:
             save(folder, 2)
     assert caught.value.message == f"cannot write {folder}/000002: {os.strerror(code)}"
