@@ -17,6 +17,7 @@ from distill.cli import (
     compare,
     doctor,
     evaluate,
+    export,
     models,
     predict,
     quickstart,
@@ -32,7 +33,7 @@ from distill.ranks import process_rank, under_torchrun
 
 __all__ = ["app", "main"]
 
-_TRAIN, _MEASURE, _LOOK = "Train", "Measure", "Look around"
+_TRAIN, _MEASURE, _SHIP, _LOOK = "Train", "Measure", "Ship", "Look around"
 
 
 class _Group(TyperGroup):
@@ -100,6 +101,7 @@ app.command("compare", epilog=compare.EXAMPLES, rich_help_panel=_MEASURE)(compar
 app.command("evaluate", epilog=evaluate.EXAMPLES, rich_help_panel=_MEASURE)(evaluate.command)
 app.command("predict", epilog=predict.EXAMPLES, rich_help_panel=_MEASURE)(predict.command)
 app.command("report", epilog=report.EXAMPLES, rich_help_panel=_MEASURE)(report.command)
+app.command("export", epilog=export.EXAMPLES, rich_help_panel=_SHIP)(export.command)
 app.add_typer(recipe.app, name="recipe", rich_help_panel=_LOOK)
 app.command("models", epilog=models.EXAMPLES, rich_help_panel=_LOOK)(models.command)
 app.command("doctor", epilog=doctor.EXAMPLES, rich_help_panel=_LOOK)(doctor.command)

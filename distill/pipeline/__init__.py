@@ -6,6 +6,7 @@ from distill.pipeline.banks import build_cache, clear_caches, list_caches
 from distill.pipeline.context import Options
 from distill.pipeline.dryrun import DryRun, dry_run
 from distill.pipeline.evaluate import evaluate_run
+from distill.pipeline.export import Exported, export
 from distill.pipeline.predict import Predictions, predict
 from distill.pipeline.record import RunResult
 from distill.pipeline.verbs import (
@@ -21,6 +22,7 @@ from distill.pipeline.verify import verify_caches
 
 __all__ = [
     "DryRun",
+    "Exported",
     "Options",
     "Predictions",
     "QuickstartResult",
@@ -30,6 +32,7 @@ __all__ = [
     "clear_caches",
     "dry_run",
     "evaluate_run",
+    "export",
     "finetune_teacher",
     "list_caches",
     "predict",

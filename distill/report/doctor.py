@@ -27,6 +27,9 @@ _INSTALLED = (
     "matplotlib",
     "scikit-learn",
     "lightning-fabric",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
 )
 _CIFAR = {"cifar10": ("cifar-10-batches-py", "cifar-10-python.tar.gz"), "cifar100": ("cifar-100-python",) * 2}
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+).*extra\s*==\s*['\"]([A-Za-z0-9._-]+)['\"]")

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "distill"
 
 ORDER = (
     "errors", "files", "ranks", "recipe", "runs", "devices", "fingerprint", "data", "models", "objectives", "evaluate",
-    "train", "assess", "teaching", "report", "comparison", "pipeline", "sweeps", "cli",
+    "train", "assess", "teaching", "compress", "report", "comparison", "pipeline", "sweeps", "cli",
 )  # fmt: skip
 LEAVES = ("teachers", "students")
 TORCH_FREE = ("errors", "files", "ranks", "recipe", "runs", "cli")

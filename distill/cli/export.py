@@ -1,0 +1,84 @@
+"""``distill export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from distill.cli import options
+from distill.cli.output import Output
+from distill.cli.progress import ProgressPrinter
+
+if TYPE_CHECKING:
+    from distill.pipeline.export import Exported
+
+__all__ = ["EXAMPLES", "command"]
+
+EXAMPLES = options.examples(
+    "distill export r18_small",
+    "distill export runs/r18_small/003 --to torch --out r18_small.pt2",
+)
+
+
+def command(
+    *,
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="A run folder, or a name: its latest finished run.",
+            show_default=False,
+            autocompletion=options.complete_runs,
+        ),
+    ],
+    to: Annotated[
+        Literal["onnx", "torch"],
+        typer.Option("--to", help="ONNX for any runtime, or a torch.export program (.pt2).", rich_help_panel="Output"),
+    ] = "onnx",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="The file to write.",
+            show_default="exports/<recipe>.onnx or .pt2",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that is there.", rich_help_panel="Output")
+    ] = False,
+    threads: options.ThreadsOption = None,
+    runs: options.RunsOption = Path("runs"),
+    json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
+) -> None:
+    """Write a run's network as one file that takes images as bytes and needs no PyTorch.
+
+    Scaling, normalisation and resizing are inside, batch norm is folded, and the file says its classes. It appears only
+    if it answers 512 validation images as the network does.
+    """
+    from distill.pipeline import Options, export
+
+    output = Output(json=json, quiet=quiet)
+    with ProgressPrinter(quiet=quiet) as printer:
+        asked = Options(runs_dir=runs, threads=threads, command=options.typed(), on_event=printer)
+        made = export(run, to=to, out=out, overwrite=overwrite, options=asked)
+    output.show(made, lambda _: _table(made))
+
+
+def _table(made: Exported):
+    from distill.report.layout import key_values
+
+    parity = made.parity
+    pairs = [
+        ("file", str(made.file)),
+        ("from", str(made.run)),
+        ("takes", "images, uint8 (N, 3, S, S)" + (f"; ONNX opset {made.opset}" if made.opset else "")),
+        ("size", f"{made.size_mb:.2f} MB"),
+        ("parity", f"{parity.images} {parity.split} images: every class the same, logits within "
+                   f"{parity.largest_difference:.1g} of the largest"),
+    ]  # fmt: skip
+    return key_values(pairs)

@@ -1,0 +1,1 @@
+"""What ships: files that classify without PyTorch, smaller arithmetic, fewer channels, each checked against its run."""

@@ -1,0 +1,76 @@
+"""What an exported file says of itself, in the file: classes, sizes, recipe, and which weights it was made from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from distill.errors import RunError
+
+__all__ = ["FileAbout"]
+
+_KEY = "distill."
+
+
+@dataclass(frozen=True)
+class FileAbout:
+    """The metadata of one exported file.
+
+    Attributes:
+        name: Of the recipe it was made from.
+        role: teacher, student or baseline.
+        classes: In the order of the logits.
+        image_size: Side of the images it takes, in pixels.
+        weights_sha256: Of the run's weights and buffers: says which run it came from, wherever both lie now.
+        recipe: The run's resolved recipe, YAML.
+        params: Parameters of the network it was made from.
+        gmacs: Multiply-accumulates of one image, in billions.
+        arithmetic: ``fp32`` or ``int8``.
+        scheme: How it was quantised, in a few words; empty for fp32.
+        version: Of the distill that wrote it.
+    """
+
+    name: str
+    role: str
+    classes: tuple[str, ...]
+    image_size: int
+    weights_sha256: str
+    recipe: str
+    params: int
+    gmacs: float
+    arithmetic: str = "fp32"
+    scheme: str = ""
+    version: str = ""
+
+    def to_metadata(self) -> dict[str, str]:
+        """Texts by key, as ONNX keeps them."""
+        return {f"{_KEY}{key}": json.dumps(value, ensure_ascii=False) for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], *, place: str) -> FileAbout:
+        """Read back what :meth:`to_metadata` made.
+
+        Raises:
+            RunError: The file is not distill's, or its metadata is damaged.
+        """
+        found = {key.removeprefix(_KEY): text for key, text in metadata.items() if key.startswith(_KEY)}
+        if not found:
+            raise RunError(
+                f"{place} does not say what it classifies: it was not exported by distill",
+                hint="export a run: distill export RUN",
+            )
+        try:
+            about = cls(**{key: json.loads(text) for key, text in found.items() if key in cls.__dataclass_fields__})
+        except (TypeError, ValueError) as error:
+            raise RunError(f"{place}: its metadata is damaged ({error})", hint="export it again") from error
+        return about._checked(place)
+
+    def _checked(self, place: str) -> FileAbout:
+        texts = (self.name, self.role, self.weights_sha256, self.recipe, self.arithmetic, self.scheme, self.version)
+        is_list = isinstance(self.classes, list | tuple) and all(isinstance(each, str) for each in self.classes)
+        is_size = isinstance(self.image_size, int) and 0 < self.image_size <= 4096
+        numbers = isinstance(self.params, int) and isinstance(self.gmacs, int | float)
+        if not (is_list and is_size and numbers and all(isinstance(text, str) for text in texts)):
+            raise RunError(f"{place}: its metadata is damaged", hint="export it again")
+        return FileAbout(**{**self.__dict__, "classes": tuple(self.classes)})

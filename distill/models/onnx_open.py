@@ -1,0 +1,196 @@
+"""Exported files as classifiers, run by ONNX Runtime. A file is data: nothing outside it is read, no code is run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.errors import RunError, UsageError
+from distill.files import sha256_file
+from distill.models.onnx_about import FileAbout
+from distill.models.onnx_write import INPUT, OUTPUT
+
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime
+
+__all__ = ["OnnxClassifier", "is_exported_file", "open_onnx", "read_model", "session"]
+
+_BATCH = 64
+_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")  # of operations: others would need somebody's library
+_MOST_BYTES = 2 << 30  # of a file: what a protobuf can hold
+
+
+def is_exported_file(reference: str | Path) -> bool:
+    """Whether a reference means an exported file and not a run."""
+    return str(reference).lower().endswith((".onnx", ".pt2"))
+
+
+@dataclass(frozen=True)
+class OnnxClassifier:
+    """An exported file that is ready to be asked.
+
+    Attributes:
+        sha256: Of the file.
+        size_bytes: Of the file.
+    """
+
+    path: Path
+    about: FileAbout
+    sha256: str
+    size_bytes: int
+    run: onnxruntime.InferenceSession = field(repr=False)
+
+    @property
+    def place(self) -> str:
+        """The file."""
+        return str(self.path)
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending: one run may have left several files."""
+        return self.path.stem
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """In the order of the logits."""
+        return self.about.classes
+
+    @property
+    def image_size(self) -> int:
+        """Side of the pixels it takes."""
+        return self.about.image_size
+
+    @property
+    def runtime(self) -> str:
+        """``onnxruntime fp32`` or ``onnxruntime int8``."""
+        return f"onnxruntime {self.about.arithmetic}"
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Logits ``(N, C)`` float32 of pixels ``(N, 3, S, S)`` uint8."""
+        images = np.ascontiguousarray(pixels.cpu().numpy())
+        parts = [self.run.run([OUTPUT], {INPUT: images[at : at + _BATCH]})[0] for at in range(0, len(images), _BATCH)]
+        return torch.from_numpy(np.concatenate(parts))
+
+
+def open_onnx(path: str | Path, *, threads: int = 1) -> OnnxClassifier:
+    """Open an exported file.
+
+    Args:
+        threads: Of one operation. They do not spin between calls.
+
+    Raises:
+        UsageError: It is no ONNX file.
+        RunError: It is damaged, refers to files beside it, needs a library of its own, or is not distill's.
+    """
+    path = Path(path)
+    model = read_model(path)
+    about = FileAbout.from_metadata({each.key: each.value for each in model.metadata_props}, place=str(path))
+    running = session(model.SerializeToString(), threads=threads, place=str(path))
+    _check_signature(running, about, str(path))
+    return OnnxClassifier(path, about, sha256_file(path), path.stat().st_size, running)
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """Read and check a file, without what it may refer to.
+
+    Raises:
+        UsageError: It is no file, or no ONNX file.
+        RunError: As :func:`open_onnx`.
+    """
+    import onnx
+
+    if path.suffix.lower() == ".pt2":
+        raise UsageError(
+            f"{path}: distill writes torch.export files and does not read them: reading one runs what it holds",
+            hint="export to ONNX as well: distill export RUN --to onnx",
+        )
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file", hint="distill export RUN makes one")
+    if path.stat().st_size > _MOST_BYTES:
+        raise RunError(f"{path} is larger than an ONNX file can be")
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(path.read_bytes())
+    except Exception as error:  # protobuf's DecodeError, of whichever of its implementations is here
+        raise UsageError(f"{path} is not an ONNX file, or it was cut", hint="export it again") from error
+    if not model.graph.node or not model.opset_import:
+        raise UsageError(f"{path} is not an ONNX file, or it was cut", hint="export it again")
+    _refuse_outside(model, path)
+    return model
+
+
+def _refuse_outside(model: onnx.ModelProto, path: Path) -> None:
+    import onnx
+
+    for tensor in _tensors(model.graph):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+            raise RunError(f"{path} refers to weights in another file ({tensor.name}); distill reads none but its own")
+    foreign = {node.domain for node in _nodes(model.graph)} - {*_DOMAINS, *(each.domain for each in model.functions)}
+    if foreign:
+        raise RunError(f"{path} needs operations of {', '.join(sorted(foreign))}, which no library here has")
+
+
+def _nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """All nodes, those of nested graphs too."""
+    found = list(graph.node)
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                found += _nodes(inner) if inner.node else []
+    return found
+
+
+def _tensors(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
+    found = list(graph.initializer)
+    found += [tensor for sparse in graph.sparse_initializer for tensor in (sparse.values, sparse.indices)]
+    for node in _nodes(graph):
+        for attribute in node.attribute:
+            found += [attribute.t, *attribute.tensors]
+            found += [tensor for inner in (attribute.g, *attribute.graphs) for tensor in inner.initializer]
+    return found
+
+
+def session(model: bytes, *, threads: int, place: str) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session on the CPU.
+
+    Raises:
+        RunError: The runtime refuses the model.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads would take others' cores
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions have no common base but this
+        reason = str(error).strip().splitlines()[0][:200]
+        raise RunError(f"{place}: ONNX Runtime refuses it: {reason}", hint="export it again") from error
+
+
+def _check_signature(running: onnxruntime.InferenceSession, about: FileAbout, place: str) -> None:
+    inputs, outputs = running.get_inputs(), running.get_outputs()
+    fits = (
+        [each.name for each in inputs] == [INPUT]
+        and [each.name for each in outputs] == [OUTPUT]
+        and inputs[0].type == "tensor(uint8)"
+        and _shape(inputs[0]) == [3, about.image_size, about.image_size]
+        and _shape(outputs[0]) == [len(about.classes)]
+    )
+    if not fits:
+        raise RunError(
+            f"{place} does not take what its metadata says: {len(about.classes)} classes, "
+            f"images of {about.image_size} pixels",
+            hint="export it again",
+        )
+
+
+def _shape(value: Any) -> list[Any]:
+    return list(value.shape)[1:]

@@ -1,0 +1,187 @@
+"""A finished run to a file that classifies without PyTorch."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+import distill
+from distill.compress.parity import Parity, check_parity
+from distill.data.images import Split
+from distill.data.splits import Splits, load_splits
+from distill.devices import set_threads
+from distill.errors import UsageError
+from distill.evaluate.cost import model_cost
+from distill.files import write_atomically
+from distill.models.deployed import Deployed
+from distill.models.onnx_about import FileAbout
+from distill.models.onnx_open import session
+from distill.models.onnx_write import INPUT, OPSET, OUTPUT, export_program, to_onnx, write_onnx
+from distill.pipeline.context import Options, tell_progress
+from distill.recipe import dump_recipe
+from distill.runs import open_run
+from distill.train.events import Note
+from distill.train.trained import Trained, load_trained
+
+__all__ = ["Exported", "Format", "about_run", "deployed", "export", "parity_images", "target_file"]
+
+Format = Literal["onnx", "torch"]
+
+_SUFFIX = {"onnx": ".onnx", "torch": ".pt2"}
+_PARITY_IMAGES = 512
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written, and what was shown of it before.
+
+    Attributes:
+        file: Where it is.
+        run: The run it was made from.
+        opset: Of ONNX; None for ``torch``.
+    """
+
+    file: Path
+    run: Path
+    format: Format
+    runtime: str
+    size_mb: float
+    opset: int | None
+    parity: Parity
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that ``distill export --json`` prints."""
+        return asdict(self) | {"file": str(self.file), "run": str(self.run)}
+
+
+def export(
+    reference: str | Path,
+    *,
+    to: Format = "onnx",
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    options: Options | None = None,
+) -> Exported:
+    """Write a run's network as one file: bytes of images in, logits out, any batch.
+
+    Before the file appears, it must answer 512 validation images (training images where there are none) as the network
+    does: no class changes but for ties, logits within 1e-4 of the largest.
+
+    Args:
+        to: ``onnx``, or ``torch`` for a ``torch.export`` program (``.pt2``).
+        out: The file; None: ``exports/<recipe>.onnx`` or ``.pt2``.
+        overwrite: Replace a file that is there.
+
+    Raises:
+        UsageError: The network cannot be exported, or the file is there.
+        RunError: The file does not answer as the network: none was written.
+    """
+    options = options or Options()
+    if options.threads is not None:
+        set_threads(options.threads)
+    run = open_run(reference, runs_dir=options.runs_dir)
+    path = target_file(out, run.recipe().name, _SUFFIX[to], overwrite=overwrite)
+    trained = load_trained(run, device=torch.device("cpu"), precision="fp32")
+    pixels, split = parity_images(load_splits(trained.recipe.data, tell_progress(options)))
+    options.tell(Note(f"exporting {run.path}"))
+    answer, write = (_as_onnx if to == "onnx" else _as_program)(trained)
+    parity = check_parity(_in_batches(lambda batch: trained(batch).numpy(), pixels), answer(pixels), split=split)
+    parity.require(str(path))
+    write(path)
+    return Exported(
+        file=path,
+        run=run.path,
+        format=to,
+        runtime="onnxruntime fp32" if to == "onnx" else "torch fp32",
+        size_mb=path.stat().st_size / 1e6,
+        opset=OPSET if to == "onnx" else None,
+        parity=parity,
+    )
+
+
+def target_file(out: str | Path | None, name: str, suffix: str, *, overwrite: bool) -> Path:
+    """Where an export goes.
+
+    Raises:
+        UsageError: Its name ends otherwise, or something is there.
+    """
+    path = Path("exports") / f"{name}{suffix}" if out is None else Path(out)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", hint=f"name a file: --out {path / (name + suffix)}")
+    if path.suffix != suffix:
+        raise UsageError(f"{path}: such a file's name ends in {suffix}", hint=f"--out {path.with_suffix(suffix)}")
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} is there", hint="another name with --out, or --overwrite")
+    return path
+
+
+def parity_images(splits: Splits) -> tuple[np.ndarray, str]:
+    """Images that a file is checked on, ``(N, 3, S, S)`` uint8, spread over the split, and which split that is."""
+    part, name = (splits.train, "train") if splits.val is None else (splits.val, "val")
+    return _spread(part, _PARITY_IMAGES), name
+
+
+def _spread(part: Split, count: int) -> np.ndarray:
+    return part.take(np.linspace(0, len(part) - 1, min(count, len(part))).astype(np.int64))
+
+
+def deployed(trained: Trained) -> Deployed:
+    """A run's network as it ships, contiguous and in fp32 on the CPU."""
+    network = trained.module.to(memory_format=torch.contiguous_format)
+    return Deployed(network, trained.normalize, image_size=trained.recipe.data.image_size).eval()
+
+
+def about_run(trained: Trained) -> FileAbout:
+    """What an exported file says of the run."""
+    cost = model_cost(trained.module, trained.normalize.input_size)
+    return FileAbout(
+        name=trained.recipe.name,
+        role=trained.recipe.role,
+        classes=trained.classes,
+        image_size=trained.recipe.data.image_size,
+        weights_sha256=trained.sha256,
+        recipe=dump_recipe(trained.recipe),
+        params=cost.params,
+        gmacs=cost.macs / 1e9,
+        version=distill.__version__,
+    )
+
+
+_Answer = Callable[[np.ndarray], np.ndarray]
+
+
+def _as_onnx(trained: Trained) -> tuple[_Answer, Callable[[Path], None]]:
+    model = to_onnx(deployed(trained), about_run(trained))
+    running = session(model.SerializeToString(), threads=1, place=trained.recipe.name)
+    return (
+        lambda pixels: _in_batches(lambda batch: running.run([OUTPUT], {INPUT: batch.numpy()})[0], pixels),
+        lambda path: write_onnx(model, path),
+    )
+
+
+def _as_program(trained: Trained) -> tuple[_Answer, Callable[[Path], None]]:
+    program = export_program(deployed(trained), trained.recipe.name)
+    module, about = program.module(), about_run(trained).to_metadata()
+
+    def answer(pixels: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return _in_batches(lambda batch: module(batch).numpy(), pixels)
+
+    def write(path: Path) -> None:
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer, extra_files=about)
+        write_atomically(path, buffer.getvalue())
+
+    return answer, write
+
+
+def _in_batches(forward: Callable[[torch.Tensor], np.ndarray], pixels: np.ndarray) -> np.ndarray:
+    images = torch.from_numpy(pixels)
+    return np.concatenate([forward(batch) for batch in images.split(_BATCH)])
