@@ -20,7 +20,8 @@ from distill.devices import fabric_precision, keep_freed_memory
 from distill.fingerprint import state_sha256
 from distill.models import Normalize
 from distill.pipeline.build import build_job, build_network
-from distill.pipeline.context import Context, Options, resolve_auto
+from distill.pipeline.context import Context, Options
+from distill.pipeline.resolve import resolve_auto
 from distill.pipeline.source import Source
 from distill.recipe import Recipe
 from distill.runs import RunFolder
@@ -60,7 +61,7 @@ class Ours:
             self.source: TeacherSource = LiveTeacher(self.teacher, logits_dtype=self.recipe.teacher.logits_dtype)
 
     def _resolved(self) -> tuple[Recipe, dict[str, Any]]:
-        return resolve_auto(self.setting.recipe, self.device, self.splits, Options())
+        return resolve_auto(self.setting.recipe, self.device, self.splits, lambda event: None)
 
     def _trained(self) -> Trained:
         module = self.setting.build_teacher()

@@ -1,7 +1,7 @@
 """The one door to ``teachers/``, ``students/`` and timm: networks, their weights, and what they expect of pixels."""
 
 import distill.models.siblings  # noqa: F401  (before the two packages that it finds)
-from distill.models.build import build_model, check_budget, count_params, params_of
+from distill.models.build import build_model, check_budget, count_params, outline, params_of
 from distill.models.depth import head_parameters, stages
 from distill.models.normalize import Normalize, build_normalize, resolved_model
 from distill.models.weights import without_weights
@@ -13,6 +13,7 @@ __all__ = [
     "check_budget",
     "count_params",
     "head_parameters",
+    "outline",
     "params_of",
     "resolved_model",
     "stages",

@@ -13,7 +13,7 @@ from distill.recipe.schema import Recipe
 from students import STUDENTS
 from teachers import TEACHERS
 
-__all__ = ["build_model", "check_budget", "count_params", "params_of"]
+__all__ = ["build_model", "check_budget", "count_params", "outline", "params_of"]
 
 _NOT_OPTIONS = {"source", "name", "normalize", "max_params", "weights"}
 
@@ -59,8 +59,17 @@ def params_of(spec: ModelSpec, num_classes: int) -> int:
     Raises:
         UsageError: No such network, or options that do not go together.
     """
+    return count_params(outline(spec, num_classes))
+
+
+def outline(spec: ModelSpec, num_classes: int) -> nn.Module:
+    """The network on the meta device: its layers and their shapes; nothing is allocated, no weights are fetched.
+
+    Raises:
+        UsageError: No such network, or options that do not go together.
+    """
     with torch.device("meta"):
-        return count_params(_build(spec, num_classes, pretrained=False))
+        return _build(spec, num_classes, pretrained=False)
 
 
 def check_budget(recipe: Recipe, num_classes: int) -> int:

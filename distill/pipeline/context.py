@@ -10,17 +10,17 @@ from typing import Any
 import torch
 
 from distill.data.datasets import num_classes
-from distill.data.plan import views_of
 from distill.data.splits import Splits, load_splits
-from distill.devices import resolve_device, resolve_precision, set_threads
+from distill.devices import resolve_device, set_threads
 from distill.errors import MissingError, UsageError
-from distill.models import build_normalize, check_budget, params_of, resolved_model
+from distill.models import check_budget, params_of
+from distill.pipeline.resolve import resolve_auto
 from distill.ranks import process_count, process_rank, under_torchrun
 from distill.recipe import Recipe, check_text
 from distill.runs import check_runs_dir, open_run
 from distill.train.events import Event, Note, StageProgress
 
-__all__ = ["Context", "Options", "prepare", "resolve_auto", "tell_progress"]
+__all__ = ["Context", "Options", "prepare", "tell_progress"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, spl
         BudgetError: More parameters than ``model.max_params``.
         MissingError: No such device, no data, no weights.
         DataError: The data cannot be used.
+        UsageError: Settings that cannot be had on this device.
     """
     if resume is None:
         check_runs_dir(options.runs_dir)
@@ -105,7 +106,7 @@ def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, spl
         splits = load_splits(recipe.data, tell_progress(options))
         if splits.note:
             options.tell(Note(splits.note))
-    recipe, choices = resolve_auto(recipe, device, splits, options)
+    recipe, choices = resolve_auto(recipe, device, splits, options.tell)
     return Context(
         recipe=recipe,
         options=options,
@@ -139,39 +140,6 @@ def _check_devices(recipe: Recipe, device: torch.device, options: Options) -> No
             f"train.batch_size {recipe.train.batch_size} is over all devices: {count} of them need {2 * count} or more",
             hint="raise train.batch_size, or use fewer devices",
         )
-
-
-def resolve_auto(
-    recipe: Recipe, device: torch.device, splits: Splits, options: Options
-) -> tuple[Recipe, dict[str, Any]]:
-    """The recipe with every ``auto`` of its model and training decided, and what was decided."""
-    precision = resolve_precision(recipe.train.precision, device)
-    if precision.warning:
-        options.tell(Note(precision.warning, "warning"))
-    train = recipe.train
-    channels_last = device.type != "mps" if train.channels_last == "auto" else train.channels_last
-    compile_mode: Any = train.compile
-    if compile_mode == "auto":
-        compile_mode = "default" if device.type == "cuda" else False
-    elif compile_mode is True:
-        compile_mode = "default"
-    normalize = build_normalize(recipe.model, mean=splits.dataset.mean, std=splits.dataset.std)
-    augment = recipe.augment
-    if augment.views is None:
-        augment = _copy(augment, views=views_of(augment, train.epochs))
-    resolved = _copy(
-        recipe,
-        train=_copy(train, precision=precision.name, channels_last=channels_last, compile=compile_mode),
-        model=resolved_model(recipe.model, normalize),
-        augment=augment,
-    )
-    asked = {"precision": train.precision, "channels_last": train.channels_last, "compile": train.compile}
-    found = {"precision": precision.name, "channels_last": channels_last, "compile": compile_mode}
-    return resolved, {f"train.{key}": found[key] for key, value in asked.items() if value == "auto"}
-
-
-def _copy(spec: Any, **changes: Any) -> Any:
-    return spec.model_copy(update=changes)
 
 
 def without_splits(context: Context) -> Context:

@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from distill.data.batches import Batch, Epoch, Picked
+from distill.devices import compile_module, guard
 from distill.models import Normalize, head_parameters, stages
 from distill.objectives import LossParts
 from distill.recipe import Recipe
@@ -23,7 +24,6 @@ __all__ = ["Learner", "Objective", "StepOutput", "step_loss"]
 
 Objective = Callable[[Tensor, Batch], LossParts]
 _CUDA_GRAPHS = ("reduce-overhead", "max-autotune")  # modes in which a step's outputs lie where the next one's will
-_RECOMPILES = 64  # a sweep compiles many networks of one class; at 8, torch's default, the rest would run uncompiled
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,7 @@ class Learner:
         )
         self.ema = build_ema(module, self.train.ema)
         if self.train.compile is not False:
-            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _RECOMPILES)
-            module.compile(mode=self.train.compile, dynamic=False)
+            compile_module(module, fabric.device, mode=self.train.compile)
         self._model, self._optimizer = fabric.setup(module, optimizer)
         self.schedule = build_schedule(
             recipe.schedule, self._optimizer.optimizer, epochs=self.train.epochs, steps_per_epoch=steps_per_epoch
@@ -96,7 +95,10 @@ class Learner:
         module = module.to(self._fabric.device)
         if self.train.sync_batchnorm and self._fabric.world_size > 1:
             module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
-        return module.to(memory_format=torch.channels_last) if self.train.channels_last is True else module
+        if self.train.channels_last is True:
+            module = module.to(memory_format=torch.channels_last)
+        guard(module, self._fabric.device)
+        return module
 
     @property
     def shipped(self) -> nn.Module:

@@ -80,7 +80,7 @@ def test_kd_without_teacher_logits_says_so(batch):
 
 def test_doctests():
     command = [sys.executable, "-m", "pytest", "--doctest-modules", "-q", "-p", "no:cacheprovider"]
-    places = [str(ROOT / "distill" / "objectives"), str(ROOT / "distill" / "devices.py")]
+    places = [str(ROOT / "distill" / "objectives"), str(ROOT / "distill" / "devices")]
     done = subprocess.run([*command, *places], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "4 passed" in done.stdout, done.stdout

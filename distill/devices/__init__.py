@@ -1,0 +1,42 @@
+"""Where the arithmetic runs, in which precision, what that machine is called, and which of its kernels are wrong."""
+
+from distill.devices.arithmetic import (
+    Precision,
+    PrecisionName,
+    autocast,
+    deterministic_kernels,
+    fabric_precision,
+    resolve_device,
+    resolve_precision,
+)
+from distill.devices.hardware import (
+    describe_device,
+    keep_freed_memory,
+    library_versions,
+    set_threads,
+    threads,
+    usable_cores,
+)
+from distill.devices.kernels import WRONG_KERNELS, UnsafeLayer, WrongKernel, compile_module, guard, unsafe_layers
+
+__all__ = [
+    "WRONG_KERNELS",
+    "Precision",
+    "PrecisionName",
+    "UnsafeLayer",
+    "WrongKernel",
+    "autocast",
+    "compile_module",
+    "describe_device",
+    "deterministic_kernels",
+    "fabric_precision",
+    "guard",
+    "keep_freed_memory",
+    "library_versions",
+    "resolve_device",
+    "resolve_precision",
+    "set_threads",
+    "threads",
+    "unsafe_layers",
+    "usable_cores",
+]

@@ -1,0 +1,92 @@
+"""What every ``auto`` of a recipe's model and training becomes on one machine, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from distill.data.plan import views_of
+from distill.data.splits import Splits
+from distill.devices import UnsafeLayer, resolve_precision, unsafe_layers
+from distill.errors import UsageError
+from distill.models import build_normalize, outline, resolved_model
+from distill.recipe import Recipe
+from distill.train.events import Event, Note
+
+__all__ = ["resolve_auto"]
+
+
+def resolve_auto(
+    recipe: Recipe, device: torch.device, splits: Splits, tell: Callable[[Event], None]
+) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe with every ``auto`` of its model and training decided, and what was decided.
+
+    Raises:
+        UsageError: ``train.channels_last: true`` on a CPU, for a network that would reach a wrong kernel.
+    """
+    precision = resolve_precision(recipe.train.precision, device)
+    if precision.warning:
+        tell(Note(precision.warning, "warning"))
+    train = recipe.train
+    compile_mode = _compile_mode(recipe, device)
+    unsafe = unsafe_layers(outline(recipe.model, len(splits.dataset.classes)), device)
+    channels_last = _channels_last(recipe, device, unsafe)
+    choices = {
+        f"train.{key}": found
+        for key, asked, found in (
+            ("precision", train.precision, precision.name),
+            ("channels_last", train.channels_last, channels_last),
+            ("compile", train.compile, compile_mode),
+        )
+        if asked == "auto"
+    }
+    if unsafe:
+        choices["train.channels_last_why"] = _why_contiguous(unsafe)
+        tell(Note(_told(unsafe, compiles=compile_mode is not False)))
+    normalize = build_normalize(recipe.model, mean=splits.dataset.mean, std=splits.dataset.std)
+    augment = recipe.augment
+    if augment.views is None:
+        augment = _copy(augment, views=views_of(augment, train.epochs))
+    resolved = _copy(
+        recipe,
+        train=_copy(train, precision=precision.name, channels_last=channels_last, compile=compile_mode),
+        model=resolved_model(recipe.model, normalize),
+        augment=augment,
+    )
+    return resolved, choices
+
+
+def _compile_mode(recipe: Recipe, device: torch.device) -> Any:
+    asked = recipe.train.compile
+    if asked == "auto":
+        return "default" if device.type == "cuda" else False
+    return "default" if asked is True else asked
+
+
+def _channels_last(recipe: Recipe, device: torch.device, unsafe: tuple[UnsafeLayer, ...]) -> bool:
+    asked = recipe.train.channels_last
+    if asked == "auto":
+        return device.type != "mps" and not unsafe
+    if asked and unsafe:
+        raise UsageError(
+            f"train.channels_last: true cannot be had on a CPU: {_why_contiguous(unsafe)}",
+            hint="--set train.channels_last=auto keeps the images contiguous; a run whose recipe.yaml has true learned "
+            "from wrong gradients: train it anew from that file, with auto",
+        )
+    return asked
+
+
+def _why_contiguous(unsafe: tuple[UnsafeLayer, ...]) -> str:
+    first, more = unsafe[0], f" and {len(unsafe) - 1} more" if len(unsafe) > 1 else ""
+    return f"layer {first}{more}: {first.kernel.what} in channels-last ({first.kernel.report})"
+
+
+def _told(unsafe: tuple[UnsafeLayer, ...], *, compiles: bool) -> str:
+    how = "images stay contiguous" + (", compiled without inductor's layout optimization" if compiles else "")
+    return f"{how}: {_why_contiguous(unsafe)}"
+
+
+def _copy(spec: Any, **changes: Any) -> Any:
+    return spec.model_copy(update=changes)
