@@ -110,15 +110,22 @@ def _find(root: Path, splits: tuple[str, ...] = SPLIT_NAMES, files: bool = True)
 
 
 def _find_class(found: Found, split: str, label: os.DirEntry, files: bool) -> None:
-    if not label.is_dir():
+    if not label.is_dir():  # raises where links lead in circles: a class must not be lost without a word
         found.ignored += 1
         return
     found.add_class(split, label.name)
     for entry in _visible(Path(label.path)) if files else ():
-        if entry.is_dir():
+        if _is_folder(entry):
             found.ignored += 1
         else:
             found.add_file(split, label.name, entry.name)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in circles, or into what is closed: a bad image, as reading it will say
+        return False
 
 
 def _visible(folder: Path) -> Iterator[os.DirEntry]:

@@ -127,6 +127,8 @@ def add_bad_images(pets):
     (pets / "train/dog/text.jpg").write_text("no image")
     (pets / "test/dog/gone.png").symlink_to(pets / "nowhere.png")
     os.mkfifo(pets / "test/cat/pipe.png")
+    (pets / "train/cat/there.png").symlink_to("back.png")
+    (pets / "train/cat/back.png").symlink_to("there.png")
 
 
 def test_all_bad_images_are_listed_at_once(pets):
@@ -134,11 +136,12 @@ def test_all_bad_images_are_listed_at_once(pets):
     with pytest.raises(DataError) as caught:
         load_dataset(spec_of(pets))
     lines = caught.value.message.splitlines()
-    assert lines[0] == f"5 of 15 images in {pets} cannot be used:"
+    assert lines[0] == f"7 of 17 images in {pets} cannot be used:"
     assert "  train/cat/empty.png: empty file" in lines
     assert "  train/dog/text.jpg: not a PNG, JPEG, WebP or BMP image" in lines
     assert "  test/dog/gone.png: cannot be read: No such file or directory" in lines
     assert "  test/cat/pipe.png: not a regular file" in lines
+    assert "  train/cat/back.png: cannot be read: Too many levels of symbolic links" in lines
     assert any(line.startswith("  train/cat/truncated.png: ") for line in lines)
     assert "--set data.skip_bad=true" in caught.value.hint
 
@@ -147,13 +150,13 @@ def test_bad_images_can_be_skipped(pets):
     clean = load_dataset(spec_of(pets))
     add_bad_images(pets)
     data = load_dataset(spec_of(pets, skip_bad=True))
-    assert data.skipped == 5
+    assert data.skipped == 7
     assert data.train.files == clean.train.files
     assert np.array_equal(data.train.labels, clean.train.labels)
     assert np.array_equal(data.train.take(slice(None)), clean.train.take(slice(None)))
     assert data.fingerprint == clean.fingerprint
     assert (data.mean, data.std) == (clean.mean, clean.std)
-    with pytest.raises(DataError, match="5 of 15"):  # also where they were decoded already
+    with pytest.raises(DataError, match="7 of 17"):  # also where they were decoded already
         load_dataset(spec_of(pets))
 
 
@@ -187,6 +190,12 @@ def test_a_decompression_bomb_is_bad(pets, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(DataError, match=r"train/cat/big\.png: decompression bomb"):
         load_dataset(spec_of(pets))
+
+
+def test_a_class_whose_link_leads_in_circles_is_not_lost_without_a_word(pets):
+    (pets / "train/eel").symlink_to("eel")
+    with pytest.raises(DataError, match=r"cannot list .*train/eel: Too many levels"):
+        load_dataset(spec_of(pets, skip_bad=True))
 
 
 @pytest.mark.parametrize(
