@@ -90,11 +90,12 @@ class Picked:
         return len(self.at) // 2 if self.mixes else len(self.at)
 
     def pieces(self, count: int) -> list[Picked]:
-        """At most ``count`` parts of nearly equal size."""
-        if count == 1:
+        """At most ``count`` parts of nearly equal size, none of a single image: batch norm cannot train on one."""
+        count = min(count, self.size // 2)
+        if count <= 1:
             return [self]
         bounds = [self.size * number // count for number in range(count + 1)]
-        return [self._part(slice(start, end)) for start, end in pairwise(bounds) if end > start]
+        return [self._part(slice(start, end)) for start, end in pairwise(bounds)]
 
     def _part(self, part: slice) -> Picked:
         at, where = (each.view(1 + self.mixes, -1)[:, part].flatten() for each in (self.at, self.where))

@@ -152,7 +152,9 @@ def memory_hint(context: Context) -> str | None:
         return "this batch fits on its own: end what else uses the memory (nvidia-smi), or lessen data and teacher"
     pieces = -(-asked // size) * recipe.train.accumulate
     fits = f"a batch of {size} fits" if context.device.type == "cuda" else "half the batch takes half the memory"
-    hint = f"{fits}: --set train.batch_size={size}; or the same batch in pieces: --set train.accumulate={pieces}"
+    hint = f"{fits}: --set train.batch_size={size}"
+    if 2 * pieces <= asked:  # none has less than two images
+        hint += f"; or the same batch in pieces: --set train.accumulate={pieces}"
     if context.resume is None:
         return hint
     return f"{hint}; in a new run: --recipe {context.resume / 'recipe.yaml'}"

@@ -153,7 +153,9 @@ class TrainSpec(Spec):
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 200
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = Field(128, description="over all devices")
-    accumulate: PositiveInt = Field(1, description="a step's batch is worked through in this many pieces")
+    accumulate: PositiveInt = Field(
+        1, description="a step's batch is worked through in this many pieces, of two images at least"
+    )
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     monitor: Literal["val_top1", "val_loss"] = Field("val_top1", description="picks the best checkpoint")
     early_stopping: EarlyStoppingSpec | None = None

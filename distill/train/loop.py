@@ -21,6 +21,7 @@ from distill.recipe import Recipe
 from distill.train.agreement import Agreement
 from distill.train.checkpoint import Checkpoint
 from distill.train.events import CheckpointSaved, EpochDone, Event, Note, RunStarted, StepDone
+from distill.train.schedule import has_momentum
 from distill.train.seeds import seed_generators
 from distill.train.signals import StopRequest
 from distill.train.state import Standing, restore, save
@@ -121,7 +122,17 @@ class _Fit:
         )
 
     def _notes(self) -> Iterator[Event]:
-        warmup = getattr(self.recipe.schedule, "warmup_epochs", 0)
+        schedule, asked = self.recipe.schedule, self.train.accumulate
+        share = min(self.train.batch_size, self.count) // self.fabric.world_size
+        if asked > (pieces := max(share // 2, 1)):
+            yield Note(
+                f"train.accumulate {asked}: the {share} image(s) of a step make {pieces} piece(s), "
+                "as batch norm needs two images in each",
+                "warning",
+            )
+        if schedule.kind == "one_cycle" and schedule.cycle_momentum and not has_momentum(self.recipe.optim):
+            yield Note(f"schedule.cycle_momentum: {self.recipe.optim.name} has no momentum to cycle", "warning")
+        warmup = getattr(schedule, "warmup_epochs", 0)
         if warmup > self.train.epochs:
             yield Note(
                 f"schedule.warmup_epochs {warmup:g} is longer than the run: shortened to {self.train.epochs}", "warning"

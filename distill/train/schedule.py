@@ -17,12 +17,13 @@ from distill.recipe.optimization import (
     Exponential,
     MultiStep,
     OneCycle,
+    OptimSpec,
     Plateau,
     ScheduleSpec,
     WarmRestarts,
 )
 
-__all__ = ["Schedule", "build_schedule", "factor_at", "rates_by_step", "warmup_steps"]
+__all__ = ["Schedule", "build_schedule", "factor_at", "has_momentum", "rates_by_step", "warmup_steps"]
 
 Factor = Callable[[float], float]
 
@@ -141,8 +142,13 @@ def _warm_restarts(spec: WarmRestarts, *, min_lr: float, steps_per_epoch: int) -
     return factor
 
 
+def has_momentum(optim: OptimSpec) -> bool:
+    """Whether an optimiser has what ``cycle_momentum`` moves: a momentum, or Adam's first beta."""
+    return hasattr(optim, "momentum") or hasattr(optim, "betas")
+
+
 def _one_cycle(spec: OneCycle, optimizer: Optimizer, total: int) -> OneCycleLR:
-    has_momentum = all("momentum" in group or "betas" in group for group in optimizer.param_groups)
+    has_any = all("momentum" in group or "betas" in group for group in optimizer.param_groups)
     return OneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],
@@ -150,7 +156,7 @@ def _one_cycle(spec: OneCycle, optimizer: Optimizer, total: int) -> OneCycleLR:
         pct_start=spec.warmup_fraction,
         div_factor=spec.initial_divisor,
         final_div_factor=spec.final_divisor,
-        cycle_momentum=spec.cycle_momentum and has_momentum,
+        cycle_momentum=spec.cycle_momentum and has_any,
         base_momentum=spec.base_momentum,
         max_momentum=spec.max_momentum,
     )

@@ -200,6 +200,25 @@ def test_a_batch_in_pieces_has_the_same_images(settings: dict[str, Any], residen
             assert torch.equal(torch.cat([part.mix.weight for part in parts]), whole.mix.weight)
 
 
+@pytest.mark.parametrize(
+    ("size", "count", "sizes"),
+    [
+        (9, 8, [2, 2, 2, 3]),
+        (8, 8, [2, 2, 2, 2]),
+        (7, 3, [2, 2, 3]),
+        (3, 2, [3]),
+        (2, 5, [2]),
+        (1, 2, [1]),
+        (6, 1, [6]),
+    ],
+)
+def test_no_piece_is_a_single_image(size: int, count: int, sizes: list[int]) -> None:
+    loader = Loader(split(), device="cpu")
+    epoch = loader.epoch(np.arange(size), planned(), np.zeros(N, np.int64), size, keep_all=True)
+    (picked,) = epoch.picked
+    assert [piece.size for piece in picked.pieces(count)] == sizes
+
+
 def test_an_abandoned_epoch_leaves_no_thread() -> None:
     before = threading.active_count()
     epoch = Loader(split(), device="cpu", resident=False).epoch(np.arange(N), planned(), np.zeros(N, np.int64), 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch.optim import lr_scheduler
 
 from distill.recipe.optimization import (
@@ -12,10 +13,12 @@ from distill.recipe.optimization import (
     Exponential,
     MultiStep,
     OneCycle,
+    OptimSpec,
     Plateau,
     WarmRestarts,
 )
-from distill.train.schedule import build_schedule, rates_by_step
+from distill.train.optim import OPTIMIZERS
+from distill.train.schedule import build_schedule, has_momentum, rates_by_step
 
 STEPS, EPOCHS, LR = 4, 12, 0.4
 
@@ -101,6 +104,17 @@ def test_momentum_cycles_through_the_range_of_the_recipe_where_asked() -> None:
     assert found[0] == 0.8
     assert found[-1] == pytest.approx(0.8, abs=0.01)
     assert min(found) == pytest.approx(0.6, abs=0.01)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_which_optimisers_have_a_momentum_to_cycle(name: str) -> None:
+    optimizer = OPTIMIZERS[name]([torch.nn.Parameter(torch.zeros(1))], lr=LR)
+    try:
+        lr_scheduler.OneCycleLR(optimizer, LR, total_steps=3, cycle_momentum=True)
+        cycles = True
+    except ValueError:
+        cycles = False
+    assert has_momentum(TypeAdapter(OptimSpec).validate_python({"name": name})) == cycles
 
 
 def test_warm_up_rises_by_equal_steps_to_the_base_rate() -> None:
