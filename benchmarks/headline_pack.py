@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.headline_runs import say
 from distill.runs import RunFolder
-from distill.train.checkpoint import MODEL_FILE, best_checkpoint
+from distill.runs.checkpoints import MODEL_FILE, best_checkpoint
 
 __all__ = ["PART_BYTES", "pack"]
 

@@ -23,11 +23,11 @@ from distill.data.plan import epoch_order, epoch_view
 from distill.devices import autocast, resolve_device
 from distill.errors import TerminatedRunError
 from distill.models import build_model, build_normalize
+from distill.models.trained import load_trained
 from distill.pipeline import train_student
 from distill.pipeline.context import Context, prepare
 from distill.runs import RunFolder
 from distill.train.optim import build_optimizer
-from distill.train.trained import load_trained
 
 __all__ = ["StepTime", "time_steps"]
 

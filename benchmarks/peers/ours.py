@@ -19,6 +19,7 @@ from distill.data.splits import Splits
 from distill.devices import fabric_precision, keep_freed_memory
 from distill.fingerprint import state_sha256
 from distill.models import Normalize
+from distill.models.trained import Trained
 from distill.pipeline.build import build_job, build_network
 from distill.pipeline.context import Context, Options
 from distill.pipeline.resolve import resolve_auto
@@ -32,7 +33,6 @@ from distill.teaching.objective import TeacherSource
 from distill.teaching.stored import StoredTeacher
 from distill.train.events import EpochDone, Event
 from distill.train.loop import fit
-from distill.train.trained import Trained
 
 __all__ = ["BankBuild", "Ours"]
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from distill.assess import DataSets, assess
 from distill.comparison.entries import Entry, grouped, identity, message, namesake_notes, seed_notes
 from distill.comparison.teachers import Reference, bank_rows, find_teachers
 from distill.devices import describe_device, library_versions, resolve_device, set_threads, threads
@@ -18,10 +17,11 @@ from distill.errors import DistillError, RunError
 from distill.evaluate.agreement import agreement
 from distill.evaluate.latency import Latency, measure_latency
 from distill.evaluate.spread import mean_std
+from distill.evaluate.test_set import DataSets, assess
+from distill.models.trained import Trained, load_trained
 from distill.report.rows import Comparison, Row
 from distill.runs import RunFolder, list_damaged, list_runs, open_run
 from distill.train.events import Event, Note, StageProgress
-from distill.train.trained import Trained, load_trained
 
 __all__ = ["compare"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.assess import Assessment
 from distill.errors import DistillError
+from distill.evaluate.test_set import Assessment
 from distill.recipe import Recipe, dump_recipe
 from distill.runs import RunFolder, RunInfo
 

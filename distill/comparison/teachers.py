@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from distill.assess import Assessment, DataSets, assess, labels_sha256
 from distill.comparison.entries import Entry, message
 from distill.errors import DistillError, RunError
+from distill.evaluate.test_set import Assessment, DataSets, assess, labels_sha256
 from distill.recipe import parse_recipe
 from distill.report.rows import Row
 from distill.runs import open_run

@@ -56,7 +56,7 @@ class Context:
     """A run that can begin.
 
     Attributes:
-        recipe: With every ``auto`` resolved.
+        recipe: With every ``auto`` resolved but ``teacher.logits``, which the worker decides before the folder exists.
         splits: None in a process that still has to load them.
         resume: The run folder to go on with.
         choices: What ``auto`` became and why, for ``run.json``.

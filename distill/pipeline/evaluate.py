@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from distill.assess import assess
 from distill.devices import resolve_device, set_threads
 from distill.errors import RunError
 from distill.evaluate.metrics import EvalResult
+from distill.evaluate.test_set import assess
 from distill.pipeline.context import Options
 from distill.report.rows import Evaluation
 from distill.runs import RunFolder, open_run

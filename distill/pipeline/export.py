@@ -23,11 +23,11 @@ from distill.models.deployed import Deployed
 from distill.models.onnx_about import FileAbout
 from distill.models.onnx_open import session
 from distill.models.onnx_write import INPUT, OPSET, OUTPUT, export_program, to_onnx, write_onnx
+from distill.models.trained import Trained, load_trained
 from distill.pipeline.context import Options, tell_progress
 from distill.recipe import dump_recipe
 from distill.runs import open_run
 from distill.train.events import Note
-from distill.train.trained import Trained, load_trained
 
 __all__ = ["Exported", "Format", "about_run", "deployed", "export", "parity_images", "target_file"]
 

@@ -19,7 +19,7 @@ from distill.pipeline.failures import explain
 from distill.recipe import Recipe
 from distill.report.redraw import redraw
 from distill.runs import RunFolder, create_run, git_state, utc_now
-from distill.train.checkpoint import best_checkpoint, read_meta
+from distill.runs.checkpoints import best_checkpoint, read_meta
 from distill.train.events import CheckpointSaved, EpochDone, Event, Note, RunStarted
 from distill.train.schedule import rates_by_step
 

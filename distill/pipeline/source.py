@@ -14,6 +14,7 @@ from distill.data.plan import view_checksum, views_of
 from distill.data.splits import Splits
 from distill.errors import RunError, UsageError
 from distill.fingerprint import state_sha256
+from distill.models.trained import Trained, load_trained
 from distill.recipe import Recipe, bundled_recipes
 from distill.report.text import duration
 from distill.runs import RunFolder, open_run
@@ -25,7 +26,6 @@ from distill.teaching.objective import TeacherSource
 from distill.teaching.stored import EnsembleTeacher, StoredTeacher
 from distill.teaching.team import ALONE, Team
 from distill.train.events import Event, Note
-from distill.train.trained import Trained, load_trained
 
 __all__ = ["Source", "choose_logits", "ensure_bank", "open_live", "open_source", "resolve_teacher"]
 

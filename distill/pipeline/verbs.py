@@ -15,7 +15,7 @@ from distill.pipeline.source import resolve_teacher
 from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe, load_recipe
 from distill.runs import RunFolder, RunInfo, open_run
-from distill.train.checkpoint import MODEL_FILE, best_checkpoint
+from distill.runs.checkpoints import MODEL_FILE, best_checkpoint
 from distill.train.events import Note
 
 __all__ = ["QuickstartResult", "RerunResult", "finetune_teacher", "quickstart", "rerun", "resume_run", "train_student"]

@@ -17,6 +17,7 @@ from distill.data.plan import view_checksum
 from distill.data.splits import Splits, load_splits
 from distill.devices import resolve_device, set_threads
 from distill.errors import DistillError, UsageError
+from distill.models.trained import Trained, load_trained
 from distill.pipeline.banks import describe_bank, find_banks
 from distill.pipeline.context import Options, tell_progress
 from distill.recipe.schema import AugmentSpec, DataSpec
@@ -26,7 +27,6 @@ from distill.teaching.bank import Bank, chunk_bounds, chunk_name
 from distill.teaching.build import planned_view
 from distill.teaching.live import ask, round_logits
 from distill.train.events import Note, StageProgress
-from distill.train.trained import Trained, load_trained
 
 __all__ = ["verify_caches"]
 

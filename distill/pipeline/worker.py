@@ -19,8 +19,8 @@ from distill.pipeline.record import RunResult, finish, read_result, record, reco
 from distill.pipeline.source import Source, choose_logits, open_source
 from distill.recipe import Recipe
 from distill.runs import RunFolder
+from distill.runs.checkpoints import last_checkpoint, load_checkpoint
 from distill.teaching.team import Together
-from distill.train.checkpoint import last_checkpoint, load_checkpoint
 from distill.train.events import Event
 from distill.train.loop import fit
 from distill.train.signals import watch_signals

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.assess import assess_trained, labels_sha256
 from distill.data.batches import Loader
 from distill.data.plan import View, plan_view, table_view, view_checksum
 from distill.data.splits import Splits
 from distill.devices import describe_device, keep_freed_memory
 from distill.evaluate.cost import model_cost
 from distill.evaluate.latency import measure_latency
+from distill.evaluate.test_set import assess_trained, labels_sha256
+from distill.models.trained import Trained
 from distill.recipe import Recipe, dump_recipe
 from distill.recipe.schema import AugmentSpec
 from distill.teaching.bank import Bank, BankInfo
@@ -27,7 +28,6 @@ from distill.teaching.key import BankKey, augmentation_key
 from distill.teaching.live import CPU_ASK_BATCH, ask, compile_teacher, round_logits
 from distill.teaching.team import ALONE, Team, share
 from distill.train.events import Event, Note, StageProgress
-from distill.train.trained import Trained
 
 __all__ = ["BuildCost", "bank_key", "bank_path", "build_bank", "estimate", "planned_view"]
 

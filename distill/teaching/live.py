@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from distill.data.batches import Batch
+from distill.models.trained import Trained
 from distill.recipe.schema import TrainSpec
-from distill.train.trained import Trained
 
 __all__ = ["CPU_ASK_BATCH", "LiveTeacher", "ask", "compile_teacher", "round_logits"]
 

@@ -18,8 +18,8 @@ from distill.data.plan import epoch_order, epoch_view
 from distill.errors import UsageError
 from distill.models import Normalize
 from distill.recipe import Recipe
+from distill.runs.checkpoints import Checkpoint
 from distill.train.agreement import Agreement
-from distill.train.checkpoint import Checkpoint
 from distill.train.events import CheckpointSaved, EpochDone, Event, Note, RunStarted, StepDone
 from distill.train.schedule import has_momentum
 from distill.train.seeds import seed_generators

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from distill.errors import RunError
+from distill.runs.checkpoints import Checkpoint, prune, save_checkpoint, set_link
 from distill.train.agreement import Agreement
-from distill.train.checkpoint import Checkpoint, prune, save_checkpoint, set_link
 from distill.train.seeds import restore_generators, snapshot_generators
 from distill.train.step import Learner
 from distill.train.tally import Tally

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-import distill.assess
 import distill.comparison
 import distill.devices
+import distill.evaluate.test_set
 import distill.pipeline
 import distill.runs
 from distill.errors import BudgetError, DistillError, InterruptedRunError, MissingError, RunError, TerminatedRunError

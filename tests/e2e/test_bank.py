@@ -15,13 +15,13 @@ import torch
 from distill.comparison import compare
 from distill.data.splits import load_splits
 from distill.errors import DistillError, RunError, UsageError
+from distill.models.trained import load_trained
 from distill.pipeline import Options, train_student
 from distill.recipe import load_recipe
 from distill.runs import RunFolder
 from distill.teaching.bank import Bank, BankInfo, chunk_bounds
 from distill.teaching.build import build_bank
 from distill.teaching.key import BankKey
-from distill.train.trained import load_trained
 
 CPU = torch.device("cpu")
 

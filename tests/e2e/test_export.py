@@ -21,10 +21,10 @@ from distill.models.deployed import Deployed
 from distill.models.onnx_about import FileAbout
 from distill.models.onnx_open import open_onnx
 from distill.models.onnx_write import to_onnx, write_onnx
+from distill.models.trained import load_trained
 from distill.pipeline import RunResult, export
 from distill.recipe import parse_recipe
 from distill.runs import open_run
-from distill.train.trained import load_trained
 
 
 def _cli(*arguments: str) -> tuple[int, str, str]:

@@ -34,11 +34,10 @@ from distill.pipeline import (
 from distill.pipeline.failures import explain, explained, fitting_batch
 from distill.recipe import Recipe, parse_recipe
 from distill.runs import RunFolder
+from distill.runs.checkpoints import best_checkpoint, is_whole, last_checkpoint, load_checkpoint, tensors, write
 from distill.sweeps import sweep
 from distill.teaching.live import LiveTeacher
 from distill.teaching.objective import Supervised
-from distill.train import checkpoint, tensor_files
-from distill.train.checkpoint import best_checkpoint, is_whole, last_checkpoint, load_checkpoint
 
 CPU = torch.device("cpu")
 
@@ -126,8 +125,8 @@ def test_a_full_disk_leaves_the_last_good_state(
     teacher_recipe, options: Options, only_run, whole: list[bytes], after: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        refusing = _failing_after(after, checkpoint.sync_file, errno.ENOSPC)
-        for module in (checkpoint, tensor_files):
+        refusing = _failing_after(after, write.sync_file, errno.ENOSPC)
+        for module in (write, tensors):
             patch.setattr(module, "sync_file", refusing)
         with pytest.raises(DistillError, match=r"cannot write .*: No space left on device") as caught:
             finetune_teacher(teacher_recipe("train.epochs=3"), options=options)

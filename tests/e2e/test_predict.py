@@ -41,7 +41,7 @@ def pictures(teacher_run: RunResult, tmp_path: Path) -> Path:
 
 def _by_hand(run: Path, pixels: np.ndarray) -> np.ndarray:
     """Probabilities of images ``(B, 3, 32, 32)``, normalised in float64 NumPy and asked in one batch."""
-    from distill.train.trained import load_trained
+    from distill.models.trained import load_trained
 
     trained = load_trained(RunFolder(run), device=torch.device("cpu"))
     mean, std = (np.array(v).reshape(3, 1, 1) for v in (trained.normalize.mean, trained.normalize.std))

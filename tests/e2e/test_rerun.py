@@ -14,7 +14,7 @@ from distill.cli import app
 from distill.files import write_json
 from distill.pipeline import Options, RunResult, finetune_teacher, rerun, resume_run
 from distill.runs import RunFolder
-from distill.train.checkpoint import MODEL_FILE
+from distill.runs.checkpoints import MODEL_FILE
 
 
 def _again(run: Path, tmp_path: Path) -> tuple[str, ...]:

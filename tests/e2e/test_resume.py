@@ -15,7 +15,7 @@ import pytest
 from distill.errors import DistillError, InterruptedRunError, TerminatedRunError
 from distill.pipeline import Options, RunResult, evaluate_run, resume_run
 from distill.runs import RunFolder, list_runs
-from distill.train.checkpoint import best_checkpoint
+from distill.runs.checkpoints import best_checkpoint
 from distill.train.events import CheckpointSaved, EpochDone, Event, StepDone
 
 # The tiny student: 135 images in batches of 40 are 4 steps an epoch, the last one smaller.

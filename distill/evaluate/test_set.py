@@ -1,6 +1,7 @@
 """A trained run on the test set, once: its metrics and its logits are kept beside it.
 
-The test set is read here and nowhere else.
+The test set is read here and nowhere else: for ``evaluate``, for ``compare``, and for a bank, which stores what its
+teacher answers. Nothing that trains or chooses asks for it.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from distill.data.splits import Splits, load_splits
 from distill.errors import DataError, DistillError, MissingError, RunError, UsageError
 from distill.evaluate.metrics import EvalResult, PerClass, evaluate_logits, predict_logits
 from distill.files import read_json, sha256_file, write_json, write_with
+from distill.models.trained import Trained, load_trained
 from distill.recipe.schema import DataSpec
 from distill.runs import RunFolder
-from distill.train.checkpoint import MODEL_FILE, best_checkpoint
-from distill.train.trained import Trained, load_trained
+from distill.runs.checkpoints import MODEL_FILE, best_checkpoint
 
 __all__ = ["Assessment", "DataSets", "assess", "assess_trained", "labels_sha256"]
 

@@ -13,7 +13,7 @@ from distill.fingerprint import state_sha256
 from distill.models import Normalize, build_model, build_normalize, without_weights
 from distill.recipe import Recipe
 from distill.runs import RunFolder
-from distill.train.checkpoint import Checkpoint, best_checkpoint, load_checkpoint
+from distill.runs.checkpoints import Checkpoint, best_checkpoint, load_checkpoint
 
 __all__ = ["Trained", "load_trained", "shipped_checkpoint"]
 

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from distill.errors import DistillError
-from distill.train import checkpoint as checkpoint_module
-from distill.train.checkpoint import (
+from distill.runs.checkpoints import (
     best_checkpoint,
     last_checkpoint,
     load_checkpoint,
@@ -19,6 +18,7 @@ from distill.train.checkpoint import (
     save_checkpoint,
     set_link,
 )
+from distill.runs.checkpoints import folder as checkpoint_module
 
 
 def save(folder: Path, epoch: int, *, value: float = 1.0) -> Path:

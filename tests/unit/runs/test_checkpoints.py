@@ -24,8 +24,7 @@ from safetensors import safe_open
 
 from distill.errors import DistillError, RunError
 from distill.files import sha256_file
-from distill.train import checkpoint as checkpoint_module
-from distill.train.checkpoint import (
+from distill.runs.checkpoints import (
     best_checkpoint,
     is_whole,
     last_checkpoint,
@@ -264,7 +263,7 @@ def test_a_failed_second_rename_puts_the_old_one_back(folder, monkeypatch):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         real(source, target)
 
-    monkeypatch.setattr(checkpoint_module.os, "rename", rename)
+    monkeypatch.setattr(os, "rename", rename)
     with pytest.raises(DistillError, match="cannot write"):
         save(folder, value=2.0)
     assert load_checkpoint(path).model_state["weight"][0, 0] == 1.0
@@ -366,13 +365,13 @@ def test_weights_that_are_no_safetensors_are_damaged(folder, content):
 @pytest.mark.parametrize(
     "step",
     [
-        "checkpoint.os.rename",
-        "checkpoint.os.mkdir",
-        "checkpoint.sync_file",
-        "checkpoint.sync_folder",
-        "tensor_files.sync_file",
-        "tensor_files.save_file",
-        "tensor_files._Noting.write",
+        "write.os.rename",
+        "write.os.mkdir",
+        "write.sync_file",
+        "write.sync_folder",
+        "tensors.sync_file",
+        "tensors.save_file",
+        "tensors._Noting.write",
     ],
 )
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS])
@@ -384,7 +383,7 @@ def test_a_disk_that_refuses_is_one_line_and_the_last_good_state_stays(folder, m
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"distill.train.{step}", fail)
+        patch.setattr(f"distill.runs.checkpoints.{step}", fail)
         with pytest.raises(DistillError) as caught:
             save(folder, 2)
     assert caught.value.message == f"cannot write {folder}/000002: {os.strerror(code)}"
@@ -410,8 +409,8 @@ def test_a_file_that_really_cannot_grow_is_one_line(folder, large):
 LOOP = """
 import os, sys
 from pathlib import Path
-import torch
-from distill.train.checkpoint import last_checkpoint, load_checkpoint, prune, save_checkpoint, set_link
+import safetensors.torch, torch  # here, not in each process of its own
+from distill.runs.checkpoints import last_checkpoint, load_checkpoint, prune, save_checkpoint, set_link
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 def run():
@@ -440,7 +439,9 @@ def test_killed_at_any_moment_what_last_points_at_is_whole(folder):
     command = [sys.executable, "-W", "ignore", "-c", LOOP, folder]
     rng, reached = random.Random(0), 0
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as parent:
-        for _ in range(12):
+        for kills in range(300):
+            if kills >= 12 and reached > 3:  # a busy machine saves fewer between two kills
+                break
             parent.stdin.write("\n")
             parent.stdin.flush()
             child = int(parent.stdout.readline())
