@@ -173,6 +173,7 @@ class _Fit:
                     started, first, self.compiles = time.monotonic(), self.at.step, False
                 yield from self._between_steps()
         self._check_finite()
+        self.learner.end_epoch()
         self.tally.reduce(self.fabric.all_reduce)
         self.agreement.share(self.learner.buffers())
         train_metrics = self.tally.metrics()

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from timm.optim import Lookahead
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from distill.recipe.optimization import OptimSpec
 
-__all__ = ["OPTIMIZERS", "build_optimizer", "parameter_groups"]
+__all__ = ["OPTIMIZERS", "build_optimizer", "parameter_groups", "settle"]
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "sgd": torch.optim.SGD,
@@ -57,6 +57,27 @@ def build_optimizer(
     if spec.lookahead is None:
         return optimizer
     return Lookahead(optimizer, alpha=spec.lookahead.alpha, k=spec.lookahead.k)
+
+
+def settle(optimizer: Optimizer) -> None:
+    """Bring Lookahead's fast weights home to its slow ones, as at the end of each of its cycles.
+
+    The slow weights are what Lookahead found (arXiv:1907.08610); in mid-cycle the network holds the fast ones. Other
+    optimisers have nothing to settle.
+    """
+    if isinstance(optimizer, Lookahead):
+        # Not timm's sync_lookahead: that one skips parameters without a gradient, and after a step none has any.
+        for group in optimizer.param_groups:
+            for fast in group["params"]:
+                _bring_home(fast, optimizer._base_optimizer.state.get(fast, {}), alpha=group["lookahead_alpha"])
+
+
+@torch.no_grad()
+def _bring_home(fast: Tensor, state: dict[str, Tensor], *, alpha: float) -> None:
+    slow = state.get("lookahead_slow_buff")
+    if slow is not None:  # else no cycle has ended yet
+        slow.add_(fast - slow, alpha=alpha)
+        fast.copy_(slow)
 
 
 def parameter_groups(

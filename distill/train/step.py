@@ -16,7 +16,7 @@ from distill.models import Normalize, head_parameters, stages
 from distill.objectives import LossParts
 from distill.recipe import Recipe
 from distill.train.ema import build_ema
-from distill.train.optim import build_optimizer
+from distill.train.optim import build_optimizer, settle
 from distill.train.schedule import build_schedule
 from distill.train.tally import Tally
 
@@ -144,6 +144,10 @@ class Learner:
         self.schedule.step_done()
         if self.ema is not None:
             self.ema.update_parameters(self.raw)
+
+    def end_epoch(self) -> None:
+        """Before validation: what is validated and saved is what the optimiser means."""
+        settle(self._optimizer.optimizer)
 
     def _clips(self) -> bool:
         return self.train.clip_norm is not None or self.train.clip_value is not None
