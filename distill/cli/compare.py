@@ -50,16 +50,7 @@ def command(
         ),
     ] = None,
     device: options.DeviceOption = None,
-    threads: Annotated[
-        int,
-        typer.Option(
-            "--threads",
-            min=1,
-            metavar="N",
-            help="CPU threads of one operation while timing; one compares best between machines.",
-            rich_help_panel="Machine",
-        ),
-    ] = 1,
+    threads: options.TimingThreadsOption = 1,
     runs: options.RunsOption = Path("runs"),
     json: options.JsonOption = False,
     csv: options.CsvOption = None,

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from distill.cli import options
 from distill.cli.output import Output
 from distill.cli.progress import ProgressPrinter
-
-if TYPE_CHECKING:
-    from distill.pipeline.export import Exported
 
 __all__ = ["EXAMPLES", "command"]
 
@@ -47,9 +44,7 @@ def command(
             rich_help_panel="Output",
         ),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a file that is there.", rich_help_panel="Output")
-    ] = False,
+    overwrite: options.OverwriteOption = False,
     threads: options.ThreadsOption = None,
     runs: options.RunsOption = Path("runs"),
     json: options.JsonOption = False,
@@ -61,24 +56,10 @@ def command(
     if it answers 512 validation images as the network does.
     """
     from distill.pipeline import Options, export
+    from distill.report.deployment import exported_table
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
         asked = Options(runs_dir=runs, threads=threads, command=options.typed(), on_event=printer)
         made = export(run, to=to, out=out, overwrite=overwrite, options=asked)
-    output.show(made, lambda _: _table(made))
-
-
-def _table(made: Exported):
-    from distill.report.layout import key_values
-
-    parity = made.parity
-    pairs = [
-        ("file", str(made.file)),
-        ("from", str(made.run)),
-        ("takes", "images, uint8 (N, 3, S, S)" + (f"; ONNX opset {made.opset}" if made.opset else "")),
-        ("size", f"{made.size_mb:.2f} MB"),
-        ("parity", f"{parity.images} {parity.split} images: every class the same, logits within "
-                   f"{parity.largest_difference:.1g} of the largest"),
-    ]  # fmt: skip
-    return key_values(pairs)
+    output.show(made, lambda _: exported_table(made))

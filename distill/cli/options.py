@@ -18,6 +18,9 @@ __all__ = [
     "DryRunOption",
     "InitFromOption",
     "JsonOption",
+    "MaxDropOption",
+    "OverwriteOption",
+    "ProveOption",
     "QuietOption",
     "RecipeOption",
     "RerunOption",
@@ -27,6 +30,7 @@ __all__ = [
     "SetOption",
     "TeacherOption",
     "ThreadsOption",
+    "TimingThreadsOption",
     "complete_runs",
     "examples",
     "one_document",
@@ -34,7 +38,7 @@ __all__ = [
     "typed",
 ]
 
-_RECIPE, _MACHINE, _RUN, _OUTPUT = "Recipe", "Machine", "Run folders", "Output"
+_RECIPE, _MACHINE, _RUN, _OUTPUT, _ACCURACY = "Recipe", "Machine", "Run folders", "Output", "Accuracy"
 
 
 def examples(*lines: str) -> str:
@@ -188,6 +192,38 @@ CsvOption = Annotated[
     str | None,
     typer.Option(
         "--csv", metavar="FILE", help="Write the table as CSV too; - prints it instead.", rich_help_panel=_OUTPUT
+    ),
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace a file that is there.", rich_help_panel=_OUTPUT)
+]
+MaxDropOption = Annotated[
+    float,
+    typer.Option(
+        "--max-drop",
+        min=0.0,
+        max=1.0,
+        metavar="D",
+        help="The most top-1 that may be lost, a fraction: 0.003 is three tenths of a point.",
+        rich_help_panel=_ACCURACY,
+    ),
+]
+ProveOption = Annotated[
+    bool,
+    typer.Option(
+        "--prove",
+        help="Hold --max-drop against the upper end of the paired 95% interval, not against the estimate.",
+        rich_help_panel=_ACCURACY,
+    ),
+]
+TimingThreadsOption = Annotated[
+    int,
+    typer.Option(
+        "--threads",
+        min=1,
+        metavar="N",
+        help="CPU threads of one operation while timing; one compares best between machines.",
+        rich_help_panel=_MACHINE,
     ),
 ]
 QuietOption = Annotated[

@@ -126,7 +126,10 @@ class _Images:
     """Batches for the calibrator, whose own base class it does not ask for."""
 
     def __init__(self, images: np.ndarray) -> None:
-        self._batches = iter([images[at : at + _BATCH] for at in range(0, len(images), _BATCH)])
+        # histograms want batches of one size: the last one is filled up with the first images
+        size = min(_BATCH, len(images))
+        whole = np.resize(images, (-(-len(images) // size) * size, *images.shape[1:]))
+        self._batches = iter(np.split(whole, len(whole) // size))
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         batch = next(self._batches, None)

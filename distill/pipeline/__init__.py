@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from distill.compress.results import Exported, Quantized
 from distill.pipeline.banks import build_cache, clear_caches, list_caches
 from distill.pipeline.context import Options
 from distill.pipeline.dryrun import DryRun, dry_run
 from distill.pipeline.evaluate import evaluate_run
-from distill.pipeline.export import Exported, export
+from distill.pipeline.export import export
 from distill.pipeline.predict import Predictions, predict
+from distill.pipeline.quantize import quantize
 from distill.pipeline.record import RunResult
 from distill.pipeline.verbs import (
     QuickstartResult,
@@ -25,6 +27,7 @@ __all__ = [
     "Exported",
     "Options",
     "Predictions",
+    "Quantized",
     "QuickstartResult",
     "RerunResult",
     "RunResult",
@@ -36,6 +39,7 @@ __all__ = [
     "finetune_teacher",
     "list_caches",
     "predict",
+    "quantize",
     "quickstart",
     "rerun",
     "resume_run",

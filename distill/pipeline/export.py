@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import torch
 
 import distill
-from distill.compress.parity import Parity, check_parity
+from distill.compress.parity import check_parity
+from distill.compress.results import Exported, Format
 from distill.data.images import Split
 from distill.data.splits import Splits, load_splits
 from distill.devices import set_threads
@@ -29,36 +28,11 @@ from distill.recipe import dump_recipe
 from distill.runs import open_run
 from distill.train.events import Note
 
-__all__ = ["Exported", "Format", "about_run", "deployed", "export", "parity_images", "target_file"]
-
-Format = Literal["onnx", "torch"]
+__all__ = ["about_run", "deployed", "export", "parity_images", "target_file"]
 
 _SUFFIX = {"onnx": ".onnx", "torch": ".pt2"}
 _PARITY_IMAGES = 512
 _BATCH = 64
-
-
-@dataclass(frozen=True)
-class Exported:
-    """A file that was written, and what was shown of it before.
-
-    Attributes:
-        file: Where it is.
-        run: The run it was made from.
-        opset: Of ONNX; None for ``torch``.
-    """
-
-    file: Path
-    run: Path
-    format: Format
-    runtime: str
-    size_mb: float
-    opset: int | None
-    parity: Parity
-
-    def to_json(self) -> dict[str, Any]:
-        """The document that ``distill export --json`` prints."""
-        return asdict(self) | {"file": str(self.file), "run": str(self.run)}
 
 
 def export(

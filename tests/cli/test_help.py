@@ -31,6 +31,7 @@ SURFACE = {
     "cache clear": "BANKS --runs --yes -y",
     "compare": "RUNS --csv --device --json --latency --no-latency --plot --quiet -q --require --runs --svg --threads",
     "evaluate": "RUN --again --device --json --no-plots --plots --quiet -q --runs --split --threads",
+    "quantize": ("RUN --calibration-images --json --max-drop --out --overwrite --prove --quiet -q --runs --threads"),
     "export": "RUN --json --out --overwrite --quiet -q --runs --threads --to",
     "predict": "PATHS RUN --csv --device --grid --json --overwrite --quiet -q --runs --teacher -t --threads --top",
     "report": "RUNS --json --runs",

@@ -1,0 +1,83 @@
+"""``distill quantize``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distill.cli import options
+from distill.cli.output import Output
+from distill.cli.progress import ProgressPrinter
+
+__all__ = ["EXAMPLES", "command"]
+
+EXAMPLES = options.examples(
+    "distill quantize r18_small",
+    "distill quantize r18_small --max-drop 0.005 --prove --threads 4",
+)
+
+_ACCURACY = "Accuracy"
+
+
+def command(
+    *,
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="A run folder, or a name: its latest finished run.",
+            show_default=False,
+            autocompletion=options.complete_runs,
+        ),
+    ],
+    max_drop: options.MaxDropOption = 0.003,
+    prove: options.ProveOption = False,
+    calibration_images: Annotated[
+        int,
+        typer.Option(
+            "--calibration-images",
+            min=1,
+            metavar="N",
+            help="Training images that set the ranges of activations.",
+            rich_help_panel=_ACCURACY,
+        ),
+    ] = 512,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="The file to write.",
+            show_default="exports/<recipe>_int8.onnx",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    overwrite: options.OverwriteOption = False,
+    threads: options.TimingThreadsOption = 1,
+    runs: options.RunsOption = Path("runs"),
+    json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
+) -> None:
+    """Write a run's network as an int8 ONNX file that lost no more than it may.
+
+    Training images set the ranges, validation images decide, the test set is not read. The kernels that this processor
+    is fastest at are found by timing. Exits with 3, and no file, where everything loses too much.
+    """
+    from distill.pipeline import Options, quantize
+    from distill.report.deployment import quantized_table
+
+    output = Output(json=json, quiet=quiet)
+    with ProgressPrinter(quiet=quiet) as printer:
+        asked = Options(runs_dir=runs, threads=threads, command=options.typed(), on_event=printer)
+        made = quantize(
+            run,
+            max_drop=max_drop,
+            prove=prove,
+            calibration_images=calibration_images,
+            out=out,
+            overwrite=overwrite,
+            options=asked,
+        )
+    output.show(made, lambda width: quantized_table(made, width))

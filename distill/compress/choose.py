@@ -1,0 +1,151 @@
+"""Try ways of quantising a graph, and keep the fastest that loses no more than is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from distill.compress.quantize import CARE, SCHEMES, Scheme, quantize_model
+from distill.evaluate.latency import Latency, measure_latency
+from distill.evaluate.statistics import DropVerdict, judge_drop
+from distill.models.onnx_open import session
+from distill.models.onnx_write import INPUT, OUTPUT
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["Attempt", "Choice", "Labelled", "answers_of", "choose_int8", "time_in_turn"]
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images and labels that a file is judged on, and where they are from.
+
+    Shapes:
+        pixels: ``(N, 3, S, S)`` uint8.
+        labels: ``(N,)`` int64.
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    split: str
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One way of quantising, and what came of it.
+
+    Attributes:
+        drop: Of top-1 against the fp32 network on the same images.
+        latency_b1_ms: Median for one image, timed in turn with the others of its round; None where it lost too much to
+            be timed.
+        kept: Whether this is the file.
+    """
+
+    scheme: str
+    drop: DropVerdict
+    latency_b1_ms: float | None = None
+    kept: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the document of ``distill quantize --json``."""
+        verdict = {"verdict": self.drop.word} | {"needed_images": self.drop.needed}
+        drop = asdict(self.drop.drop) | {"reference_top1": self.drop.reference, "images": self.drop.n} | verdict
+        return {"scheme": self.scheme, "drop": drop, "latency_b1_ms": self.latency_b1_ms, "kept": self.kept}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was tried, and the graph that was kept; None where everything lost too much.
+
+    Attributes:
+        fp32_latency_b1_ms: Of the fp32 graph, timed in turn with the attempts that were; None where none was.
+    """
+
+    attempts: tuple[Attempt, ...]
+    model: onnx.ModelProto | None
+    fp32_latency_b1_ms: float | None
+
+
+def choose_int8(
+    model: onnx.ModelProto,
+    calibration: np.ndarray,
+    judged: Labelled,
+    *,
+    allowed: float,
+    prove: bool = False,
+    threads: int = 1,
+    schemes: Sequence[Scheme] = SCHEMES,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Choice:
+    """Quantise with more and more care until something loses at most ``allowed``; of those take the fastest.
+
+    Args:
+        calibration: Training images, uint8 ``(N, 3, S, S)``: they set the ranges.
+        judged: Validation images: they decide. Never test images.
+        allowed: Of top-1, a fraction.
+        prove: Ask the interval's upper end instead of the estimate.
+        threads: While timing.
+        tell: Told each attempt in a line.
+    """
+    reference = _right(answers_of(model, judged.pixels), judged.labels)
+    attempts: list[Attempt] = []
+    for care in CARE:
+        made: dict[str, onnx.ModelProto] = {}
+        for scheme in (replace(scheme, **care) for scheme in schemes):
+            quantised = quantize_model(model, calibration, scheme)
+            drop = judge_drop(_right(answers_of(quantised, judged.pixels), judged.labels), reference, allowed=allowed)
+            attempts.append(Attempt(str(scheme), drop))
+            tell(f"{scheme}: {100 * drop.drop.estimate:+.2f} points lost on {drop.n} {judged.split} images")
+            if drop.passes(prove=prove):
+                made[str(scheme)] = quantised
+        if made:
+            return _fastest(model, made, attempts, judged.pixels, threads)
+    return Choice(tuple(attempts), None, None)
+
+
+def _fastest(
+    model: onnx.ModelProto,
+    made: dict[str, onnx.ModelProto],
+    attempts: list[Attempt],
+    pixels: np.ndarray,
+    threads: int,
+) -> Choice:
+    timings = time_in_turn({"": model} | made, pixels, threads=threads)
+    latencies = {name: cells[1].median_ms for name, cells in timings.items()}
+    best = min(made, key=latencies.__getitem__)
+    timed = tuple(
+        replace(each, latency_b1_ms=latencies.get(each.scheme), kept=each.scheme == best) for each in attempts
+    )
+    return Choice(timed, made[best], latencies[""])
+
+
+def time_in_turn(
+    models: dict[str, onnx.ModelProto], pixels: np.ndarray, *, threads: int, batch_sizes: Sequence[int] = (1,)
+) -> dict[str, dict[int, Latency]]:
+    """Time graphs side by side on real images."""
+    runs = {name: _timed(model, pixels, threads) for name, model in models.items()}
+    shapes = dict.fromkeys(models, tuple(pixels.shape[1:]))
+    return measure_latency(runs, shapes, device=torch.device("cpu"), batch_sizes=batch_sizes, seconds_per_model=1.0)
+
+
+def _timed(model: onnx.ModelProto, pixels: np.ndarray, threads: int) -> Callable[[torch.Tensor], Any]:
+    running = session(model.SerializeToString(), threads=threads, place="the quantised graph")
+    return lambda images: running.run([OUTPUT], {INPUT: np.resize(pixels, (len(images), *pixels.shape[1:]))})
+
+
+def answers_of(model: onnx.ModelProto, pixels: np.ndarray) -> np.ndarray:
+    """Logits ``(N, C)`` float32 of a graph."""
+    running = session(model.SerializeToString(), threads=1, place="the exported graph")
+    parts = [running.run([OUTPUT], {INPUT: pixels[at : at + _BATCH]})[0] for at in range(0, len(pixels), _BATCH)]
+    return np.concatenate(parts)
+
+
+def _right(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return logits.argmax(axis=1) == labels

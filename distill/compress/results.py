@@ -1,0 +1,73 @@
+"""What the commands that write files report."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from distill.compress.choose import Attempt
+from distill.compress.parity import Parity
+
+__all__ = ["Exported", "Format", "Quantized"]
+
+Format = Literal["onnx", "torch"]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written, and what was shown of it before.
+
+    Attributes:
+        file: Where it is.
+        run: The run it was made from.
+        opset: Of ONNX; None for ``torch``.
+    """
+
+    file: Path
+    run: Path
+    format: Format
+    runtime: str
+    size_mb: float
+    opset: int | None
+    parity: Parity
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that ``distill export --json`` prints."""
+        return asdict(self) | {"file": str(self.file), "run": str(self.run)}
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """An int8 file, and everything that was tried before it.
+
+    Attributes:
+        run: The run it was made from.
+        scheme: How it was quantised.
+        split: The images it was judged on: ``val``, or ``train`` where the run has no validation images.
+        latency_b1_ms: Median for one image, in turn with fp32's ``fp32_latency_b1_ms`` on ``threads`` threads.
+    """
+
+    file: Path
+    run: Path
+    scheme: str
+    runtime: str
+    size_mb: float
+    fp32_size_mb: float
+    split: str
+    calibration_images: int
+    latency_b1_ms: float
+    fp32_latency_b1_ms: float
+    threads: int
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def kept(self) -> Attempt:
+        """The attempt that is the file."""
+        return next(each for each in self.attempts if each.kept)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that ``distill quantize --json`` prints."""
+        own = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "attempts"}
+        texts = {"file": str(self.file), "run": str(self.run)}
+        return own | texts | {"attempts": [each.to_json() for each in self.attempts]}

@@ -1,0 +1,133 @@
+"""A finished run to an int8 file that lost no more than it may."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from distill.compress.choose import Choice, Labelled, answers_of, choose_int8
+from distill.compress.parity import check_parity
+from distill.compress.results import Quantized
+from distill.data.images import Split
+from distill.data.splits import Splits, load_splits
+from distill.errors import GateMissedError, UsageError
+from distill.models.onnx_write import to_onnx, write_onnx
+from distill.models.trained import Trained, load_trained
+from distill.pipeline.context import Options, tell_progress
+from distill.pipeline.export import about_run, deployed, target_file
+from distill.report.verdict import drop_words
+from distill.runs import open_run
+from distill.train.events import Note
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["quantize"]
+
+_CALIBRATION_IMAGES = 512
+
+
+def quantize(
+    reference: str | Path,
+    *,
+    max_drop: float = 0.003,
+    prove: bool = False,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    calibration_images: int = _CALIBRATION_IMAGES,
+    options: Options | None = None,
+) -> Quantized:
+    """Write a run's network as an int8 ONNX file.
+
+    Ranges come from training images, the decision from validation images; the test set is not read. The kernels that
+    this processor is fastest at are found by timing; where plain calibration loses too much, more careful ones follow.
+
+    Args:
+        max_drop: The most top-1 that may be lost against the run, a fraction.
+        prove: Ask the upper end of the paired 95% interval instead of the estimate.
+        out: The file; None: ``exports/<recipe>_int8.onnx``.
+        calibration_images: How many training images set the ranges.
+
+    Raises:
+        GateMissedError: Everything that was tried lost more; no file was written.
+        UsageError: The network cannot be exported, or the file is there.
+    """
+    options = options or Options()
+    _check(max_drop, calibration_images)
+    threads = options.threads or 1
+    run = open_run(reference, runs_dir=options.runs_dir)
+    path = target_file(out, f"{run.recipe().name}_int8", ".onnx", overwrite=overwrite)
+    trained = load_trained(run, device=torch.device("cpu"), precision="fp32")
+    splits = load_splits(trained.recipe.data, tell_progress(options))
+    options.tell(Note(f"exporting {run.path}"))
+    judged = _judged(splits, options.tell)
+    model = _checked(trained, judged)
+    choice = choose_int8(
+        model,
+        _spread(splits.train, calibration_images),
+        judged,
+        allowed=max_drop,
+        prove=prove,
+        threads=threads,
+        tell=lambda text: options.tell(Note(text)),
+    )
+    kept, latency = _require(choice, run.path, max_drop, prove)
+    write_onnx(kept, path)
+    attempt = next(each for each in choice.attempts if each.kept)
+    return Quantized(
+        file=path,
+        run=run.path,
+        scheme=attempt.scheme,
+        runtime="onnxruntime int8",
+        size_mb=path.stat().st_size / 1e6,
+        fp32_size_mb=model.ByteSize() / 1e6,
+        split=judged.split,
+        calibration_images=min(calibration_images, len(splits.train)),
+        latency_b1_ms=attempt.latency_b1_ms or 0.0,
+        fp32_latency_b1_ms=latency,
+        threads=threads,
+        attempts=choice.attempts,
+    )
+
+
+def _check(max_drop: float, calibration_images: int) -> None:
+    if not 0 <= max_drop < 1:
+        raise UsageError(f"--max-drop {max_drop:g} is a fraction of top-1", hint="three tenths of a point: 0.003")
+    if calibration_images < 1:
+        raise UsageError(f"{calibration_images} calibration images", hint="some hundreds do")
+
+
+def _judged(splits: Splits, tell: Callable[[Note], None]) -> Labelled:
+    part, name = (splits.train, "train") if splits.val is None else (splits.val, "val")
+    if splits.val is None:
+        tell(Note("this run has no validation images: files are judged on the images it was trained on", "warning"))
+    return Labelled(part.take(slice(None)), np.asarray(part.labels), name)
+
+
+def _spread(part: Split, count: int) -> np.ndarray:
+    return part.take(np.linspace(0, len(part) - 1, min(count, len(part))).astype(np.int64))
+
+
+def _checked(trained: Trained, judged: Labelled) -> onnx.ModelProto:
+    """The fp32 graph, which answers the judged images as the network does."""
+    model = to_onnx(deployed(trained), about_run(trained))
+    with torch.no_grad():
+        expected = torch.cat([trained(batch) for batch in torch.from_numpy(judged.pixels).split(64)]).numpy()
+    check_parity(expected, answers_of(model, judged.pixels), split=judged.split).require("the exported graph")
+    return model
+
+
+def _require(choice: Choice, run: Path, max_drop: float, prove: bool) -> tuple[onnx.ModelProto, float]:
+    if choice.model is not None:
+        assert choice.fp32_latency_b1_ms is not None
+        return choice.model, choice.fp32_latency_b1_ms
+    best = min(choice.attempts, key=lambda each: each.drop.drop.high if prove else each.drop.drop.estimate)
+    raise GateMissedError(
+        f"{run}: no int8 file is {'shown' if prove else 'found'} to lose at most {100 * max_drop:g} points; "
+        f"the best ({best.scheme}) {drop_words(best.drop)}; no file was written",
+        hint="allow more: --max-drop 0.01; or train with fewer outliers: weight decay, no very large learning rate",
+    )

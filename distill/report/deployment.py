@@ -1,0 +1,65 @@
+"""Tables of files that ship: what was written, what it was checked on, what was tried before it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from distill.report.layout import Column, key_values, stacked
+from distill.report.text import count, fixed, percent
+from distill.report.verdict import drop_sentence
+
+if TYPE_CHECKING:
+    from distill.compress.choose import Attempt
+    from distill.compress.results import Exported, Quantized
+
+__all__ = ["exported_table", "quantized_table"]
+
+
+def exported_table(made: Exported) -> RenderableType:
+    """What was written and how it was checked."""
+    parity = made.parity
+    takes = "images, uint8 (N, 3, S, S)" + (f"; ONNX opset {made.opset}" if made.opset else "; torch.export program")
+    same = f"{count(parity.images)} {parity.split} images: every class the same"
+    return key_values(
+        [
+            ("file", str(made.file)),
+            ("from", str(made.run)),
+            ("takes", takes),
+            ("size", f"{made.size_mb:.2f} MB"),
+            ("parity", f"{same}, logits within {parity.largest_difference:.1g} of the largest"),
+        ]
+    )
+
+
+def quantized_table(made: Quantized, width: int) -> RenderableType:
+    """The file, the verdict on its loss, and every attempt."""
+    kept = made.kept
+    faster = made.fp32_latency_b1_ms / made.latency_b1_ms if made.latency_b1_ms else float("nan")
+    threads = f"{made.threads} thread{'' if made.threads == 1 else 's'}"
+    times = f"{made.latency_b1_ms:.2f} ms, fp32 {made.fp32_latency_b1_ms:.2f} ms: {faster:.1f} times as fast"
+    head = key_values(
+        [
+            ("file", str(made.file)),
+            ("from", str(made.run)),
+            ("scheme", f"{made.scheme}; {count(made.calibration_images)} training images set the ranges"),
+            ("size", f"{made.size_mb:.2f} MB, fp32 {made.fp32_size_mb:.2f} MB"),
+            ("batch 1", f"{times} ({threads}, in turn)"),
+            (made.split, drop_sentence(kept.drop)),
+        ]
+    )
+    return Group(head, Text(), _attempts(made.attempts, width))
+
+
+def _attempts(attempts: tuple[Attempt, ...], width: int) -> RenderableType:
+    drops = [each.drop.drop for each in attempts]
+    columns = [
+        Column("scheme", [each.scheme for each in attempts], words=True, style="bold"),
+        Column("points lost", [percent(drop.estimate) for drop in drops]),
+        Column("95% interval", [f"{percent(drop.low)} to {percent(drop.high)}" for drop in drops]),
+        Column("batch 1\nms", [fixed(each.latency_b1_ms, 2) for each in attempts]),
+        Column("", ["kept" if each.kept else "" for each in attempts], words=True),
+    ]
+    return stacked(columns, width)

@@ -1,0 +1,34 @@
+"""What an interval says, in words: the same ones wherever a loss is judged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from distill.report.text import count, percent
+
+if TYPE_CHECKING:
+    from distill.evaluate.statistics import DropVerdict
+
+__all__ = ["drop_sentence", "drop_words"]
+
+
+def drop_words(verdict: DropVerdict) -> str:
+    """How much was lost, with its interval: ``loses 0.20 points [-0.10, 0.50] on 5,000 images``."""
+    drop = verdict.drop
+    bounds = f"[{percent(drop.low)}, {percent(drop.high)}]"
+    verb, points = ("gains", -drop.estimate) if drop.estimate < 0 else ("loses", drop.estimate)
+    return (
+        f"{verb} {percent(abs(points))} points of {percent(verdict.reference)}% {bounds} on {count(verdict.n)} images"
+    )
+
+
+def drop_sentence(verdict: DropVerdict) -> str:
+    """The loss, its bounds, and whether "at most so much" is shown, refuted, or neither, and what would settle it."""
+    allowed = f"at most {percent(verdict.allowed)} points"
+    ends = {
+        "shown": f"{allowed} is shown",
+        "refuted": f"{allowed} is refuted",
+        "not shown": f"{allowed} is not shown"
+        + (f": about {count(verdict.needed)} images would tell" if verdict.needed else ""),
+    }
+    return f"{drop_words(verdict)} (95% interval of the loss, paired); {ends[verdict.word]}"
