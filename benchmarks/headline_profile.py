@@ -18,9 +18,9 @@ from benchmarks.headline_runs import Machine, say
 from benchmarks.headline_tasks import Protocol, Task, student_tasks, teacher_task
 from distill.devices import resolve_device
 from distill.errors import TerminatedRunError
+from distill.events import Event, StepDone
 from distill.files import write_json
 from distill.pipeline import Options, finetune_teacher, train_student
-from distill.train.events import Event, StepDone
 
 __all__ = ["measure_ceilings", "profile_steps"]
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from benchmarks.headline_tasks import Task
 from distill.errors import DistillError, TerminatedRunError
+from distill.events import EpochDone, Event, Note, RunStarted
 from distill.pipeline import Options, RunResult, finetune_teacher, resume_run, train_student
 from distill.runs import RunFolder, list_runs
-from distill.train.events import EpochDone, Event, Note, RunStarted
 
 __all__ = ["Machine", "OutOfTimeError", "Outcome", "Watch", "carry_out", "carry_out_all", "find_run", "say"]
 

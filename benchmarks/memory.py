@@ -117,10 +117,10 @@ def train(root: str, size: int, steps: int) -> int:
     """The first steps of an epoch over all images, which are read from that array."""
     from lightning_fabric import Fabric
 
+    from distill.events import StepDone
     from distill.pipeline.build import build_job, build_network
     from distill.pipeline.context import Context, Options
     from distill.recipe import parse_recipe
-    from distill.train.events import StepDone
     from distill.train.loop import fit
 
     splits = _splits(root, size)

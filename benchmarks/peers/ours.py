@@ -17,6 +17,7 @@ from distill.data.datasets import Dataset
 from distill.data.images import Split
 from distill.data.splits import Splits
 from distill.devices import fabric_precision, keep_freed_memory
+from distill.events import EpochDone, Event
 from distill.fingerprint import state_sha256
 from distill.models import Normalize
 from distill.models.trained import Trained
@@ -31,7 +32,6 @@ from distill.teaching.build import bank_key, build_bank
 from distill.teaching.live import LiveTeacher, compile_teacher
 from distill.teaching.objective import TeacherSource
 from distill.teaching.stored import StoredTeacher
-from distill.train.events import EpochDone, Event
 from distill.train.loop import fit
 
 __all__ = ["BankBuild", "Ours"]

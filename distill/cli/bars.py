@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
+from distill.events import EpochDone, RunStarted, StageProgress, StepDone
 from distill.report.lines import loss_text
 from distill.report.text import duration, plain
-from distill.train.events import EpochDone, RunStarted, StageProgress, StepDone
 
 __all__ = ["Bars"]
 

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.text import Text
 
 from distill.cli.output import open_console
+from distill.events import EpochDone, Event, Note, RunStarted, StageProgress, StepDone
 from distill.report.lines import epoch_line
 from distill.report.text import plain
-from distill.train.events import EpochDone, Event, Note, RunStarted, StageProgress, StepDone
 
 if TYPE_CHECKING:
     from distill.cli.bars import Bars

@@ -18,15 +18,14 @@ from distill.evaluate.agreement import agreement
 from distill.evaluate.latency import Latency, measure_latency
 from distill.evaluate.spread import mean_std
 from distill.evaluate.test_set import DataSets, assess
+from distill.events import Note, Tell, silent
 from distill.models.trained import Trained, load_trained
 from distill.report.rows import Comparison, Row
 from distill.runs import RunFolder, list_damaged, list_runs, open_run
-from distill.train.events import Event, Note, StageProgress
 
 __all__ = ["compare"]
 
 _ROLES = ("teacher", "baseline", "student")
-_STAGE = "timing"
 _RESULT = ("params", "gmacs", "size_mb")
 
 
@@ -38,7 +37,7 @@ def compare(
     threads_used: int = 1,
     latency: bool = True,
     seconds_per_model: float = 4.0,
-    tell: Callable[[Event], None] = lambda event: None,
+    tell: Tell = silent,
 ) -> Comparison:
     """Compare runs; with no references, the newest finished run of each (recipe, data, seed) below ``runs_dir``.
 
@@ -135,7 +134,7 @@ def _naming(run: RunFolder, error: Exception) -> str:
     return text if str(run.path) in text else f"{run.path}: {text}"
 
 
-def _entry(run: RunFolder, *, device: torch.device, data: DataSets, tell: Callable[[Event], None]) -> Entry:
+def _entry(run: RunFolder, *, device: torch.device, data: DataSets, tell: Tell) -> Entry:
     tell(Note(f"test set: {run.path}"))
     return Entry(run, run.info, run.recipe(), assess(run, device=device, data=data), run.result(*_RESULT))
 
@@ -157,7 +156,7 @@ def _loaded(groups: Mapping[str, list[Entry]], device: torch.device, notes: list
 
 
 def _timed(
-    models: Mapping[str, Trained], device: torch.device, seconds: float, tell: Callable[[Event], None]
+    models: Mapping[str, Trained], device: torch.device, seconds: float, tell: Tell
 ) -> dict[str, dict[int, Latency]]:
     if not models:
         return {}
@@ -167,7 +166,7 @@ def _timed(
         shapes,
         device=device,
         seconds_per_model=seconds,
-        on_round=lambda done, total: tell(StageProgress(_STAGE, done, total)),
+        tell=tell,
     )
 
 

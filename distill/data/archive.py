@@ -20,9 +20,9 @@ from typing import IO, TypeVar
 
 from distill.data.decode import BadImageError
 from distill.data.decode_pool import MAX_FILE_BYTES
-from distill.data.images import Progress, silent
 from distill.data.layout import EXPECTED_LAYOUT, SPLIT_NAMES, Found, is_hidden, printable
 from distill.errors import DataError
+from distill.events import StageProgress, Tell, silent
 
 __all__ = ["ArchiveContent", "list_archive", "read_archive"]
 
@@ -52,14 +52,14 @@ class _Member:
     read: Callable[[], bytes]
 
 
-def list_archive(path: Path, progress: Progress) -> ArchiveContent:
+def list_archive(path: Path, tell: Tell) -> ArchiveContent:
     """Find the data set in an archive, checking the name and kind of every member.
 
     Raises:
         DataError: The archive is damaged, hostile, encrypted, no archive, or has another layout.
     """
     members: dict[tuple[str, ...], bool] = {}  # parts -> is it a folder
-    for member in _members(path, progress):
+    for member in _members(path, tell):
         if not member.is_folder and member.parts in members:
             raise DataError(f"{path} holds {_shown('/'.join(member.parts))} twice")
         members[member.parts] = member.is_folder
@@ -126,18 +126,18 @@ def _prefix(path: Path, members: Mapping[tuple[str, ...], bool]) -> tuple[str, .
     return (above[0],)
 
 
-def _members(path: Path, progress: Progress) -> Iterator[_Member]:
+def _members(path: Path, tell: Tell) -> Iterator[_Member]:
     with _explain_damage(path), open(path, "rb") as file:
         magic = file.read(4)
         file.seek(0)
         if magic in (b"PK\x03\x04", b"PK\x05\x06"):
-            yield from _zip_members(path, file, progress)
+            yield from _zip_members(path, file, tell)
         elif magic.startswith(b"\x1f\x8b"):
             with gzip.open(file) as stream:
-                yield from _tar_members(path, _BoundedReader(path, file, stream, progress))
+                yield from _tar_members(path, _BoundedReader(path, file, stream, tell))
         elif tarfile.is_tarfile(file):
             file.seek(0)
-            yield from _tar_members(path, _BoundedReader(path, file, file, progress))
+            yield from _tar_members(path, _BoundedReader(path, file, file, tell))
         else:
             raise DataError(f"{path} is neither a folder nor a .tar, .tar.gz, .tgz or .zip archive")
 
@@ -180,7 +180,7 @@ class _StrictInfo(tarfile.TarInfo):
             raise tarfile.ReadError(f"{error} at byte {tar.offset:,}") from error
 
 
-def _zip_members(path: Path, file: IO[bytes], progress: Progress) -> Iterator[_Member]:
+def _zip_members(path: Path, file: IO[bytes], tell: Tell) -> Iterator[_Member]:
     with zipfile.ZipFile(file) as archive:
         infos = archive.infolist()
         left = _most_bytes(path)
@@ -198,7 +198,7 @@ def _zip_members(path: Path, file: IO[bytes], progress: Progress) -> Iterator[_M
                 raise _bomb(path, info.filename)
             if parts:
                 yield _Member(parts, info.is_dir(), info.file_size, lambda info=info: _read_zipped(archive, info))
-            progress("list", done + 1, len(infos))
+            tell(StageProgress("list", done + 1, len(infos)))
 
 
 def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -222,9 +222,9 @@ def _clean(path: Path, name: str) -> tuple[str, ...]:
 class _BoundedReader:
     """What tarfile reads an archive through: no more than its size allows, telling how far it is."""
 
-    def __init__(self, path: Path, file: IO[bytes], stream: IO[bytes], progress: Progress) -> None:
+    def __init__(self, path: Path, file: IO[bytes], stream: IO[bytes], tell: Tell) -> None:
         self.member = "its first member"
-        self._path, self._file, self._stream, self._progress = path, file, stream, progress
+        self._path, self._file, self._stream, self._tell = path, file, stream, tell
         self._size = path.stat().st_size
         self._left = _most_bytes(path)
 
@@ -233,7 +233,7 @@ class _BoundedReader:
         self._left -= len(data)
         if self._left < 0:
             raise _bomb(self._path, self.member)
-        self._progress("list", min(self._file.tell(), self._size), self._size)
+        self._tell(StageProgress("list", min(self._file.tell(), self._size), self._size))
         return data
 
 

@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from distill.data.images import Progress, Split
+from distill.data.images import Split
 from distill.errors import MissingError
+from distill.events import StageProgress, Tell
 
 __all__ = [
     "ArrayWriter",
@@ -106,27 +107,27 @@ def array_key(*parts: Any) -> str:
     return hashlib.sha256(json.dumps([_VERSION, *parts]).encode()).hexdigest()
 
 
-def open_or_build(key: str, build: Callable[[Path], Mapping[str, Any]], progress: Progress) -> Entry:
+def open_or_build(key: str, build: Callable[[Path], Mapping[str, Any]], tell: Tell) -> Entry:
     """Open the entry of ``key``; where it is absent or damaged, let ``build`` make it.
 
     Args:
         key: From :func:`array_key`.
         build: Fills an empty folder through :class:`ArrayWriter` and returns JSON-able facts to remember.
-        progress: Told about verification.
+        tell: Told about verification.
 
     Raises:
         MissingError: The cache cannot be written.
     """
     folder = arrays_folder() / key
-    entry = _open(folder, progress)
+    entry = _open(folder, tell)
     if entry is not None:
         return entry
     with _folder_aside(folder) as aside:
         facts = build(aside)
         with _explain_write_errors(aside):
-            _seal(aside, facts, progress)
-            _install(aside, folder, progress)
-    entry = _open(folder, progress)
+            _seal(aside, facts, tell)
+            _install(aside, folder, tell)
+    entry = _open(folder, tell)
     if entry is None:
         raise MissingError(f"{folder}: decoded images were damaged right after they were written", hint=_HINT)
     return entry
@@ -194,21 +195,21 @@ def _remove_leftovers(arrays: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _seal(aside: Path, facts: Mapping[str, Any], progress: Progress) -> None:
+def _seal(aside: Path, facts: Mapping[str, Any], tell: Tell) -> None:
     names = sorted(path.stem.removeprefix("images_") for path in aside.glob("images_*.npy"))
     arrays = {}
     for name in names:
         images, labels = _read_arrays(aside, name)
         arrays[name] = {
             "shape": list(images.shape),
-            "images": _digest(images, "check", progress),
+            "images": _digest(images, "check", tell),
             "labels": hashlib.sha256(labels.data).hexdigest(),
         }
     # Reading an entry costs nothing new where it is damaged, so nothing is synced: a checksum tells.
     (aside / "meta.json").write_text(json.dumps({"arrays": arrays, "facts": dict(facts)}))
 
 
-def _install(aside: Path, folder: Path, progress: Progress) -> None:
+def _install(aside: Path, folder: Path, tell: Tell) -> None:
     """Rename ``aside`` to ``folder``, unless another process put a sound entry there meanwhile."""
     for attempt in range(5):
         try:
@@ -217,7 +218,7 @@ def _install(aside: Path, folder: Path, progress: Progress) -> None:
         except OSError as error:
             if error.errno not in _OCCUPIED or attempt == 4:
                 raise
-        if _open(folder, progress) is not None:
+        if _open(folder, tell) is not None:
             return
         damaged = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.damaged")
         with contextlib.suppress(FileNotFoundError):  # another process moved it first
@@ -225,18 +226,18 @@ def _install(aside: Path, folder: Path, progress: Progress) -> None:
         shutil.rmtree(damaged, ignore_errors=True)
 
 
-def _open(folder: Path, progress: Progress) -> Entry | None:
+def _open(folder: Path, tell: Tell) -> Entry | None:
     """The entry in ``folder``, or None where it is absent or differs from its checksums in any way."""
     try:
         meta = json.loads((folder / "meta.json").read_text())
-        splits = {name: _open_split(folder, name, record, progress) for name, record in meta["arrays"].items()}
+        splits = {name: _open_split(folder, name, record, tell) for name, record in meta["arrays"].items()}
         facts = dict(meta["facts"])
     except Exception:  # a damaged header brings about any: TokenError, SyntaxError, MemoryError
         return None
     return None if None in splits.values() else Entry(splits, facts)
 
 
-def _open_split(folder: Path, name: str, record: Mapping[str, Any], progress: Progress) -> Split | None:
+def _open_split(folder: Path, name: str, record: Mapping[str, Any], tell: Tell) -> Split | None:
     images, labels = _read_arrays(folder, name)
     sound = (
         images.dtype == np.uint8
@@ -244,7 +245,7 @@ def _open_split(folder: Path, name: str, record: Mapping[str, Any], progress: Pr
         and list(images.shape) == record["shape"]
         and labels.shape == images.shape[:1]
         and hashlib.sha256(labels.data).hexdigest() == record["labels"]
-        and _digest(images, "check", progress) == record["images"]
+        and _digest(images, "check", tell) == record["images"]
     )
     return Split(images, labels, digest=record["images"]) if sound else None
 
@@ -254,11 +255,11 @@ def _read_arrays(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
     return images, np.load(folder / f"labels_{name}.npy", allow_pickle=False)
 
 
-def _digest(images: np.ndarray, stage: str, progress: Progress) -> str:
+def _digest(images: np.ndarray, stage: str, tell: Tell) -> str:
     """Hex sha256 of the pixels of a C-ordered array, the same as :func:`distill.data.images.pixel_digest`."""
     flat = images.reshape(-1)
     digest = hashlib.sha256()
     for start in range(0, flat.size, _HASH_BYTES):
         digest.update(flat[start : start + _HASH_BYTES])
-        progress(stage, min(start + _HASH_BYTES, flat.size), flat.size)
+        tell(StageProgress(stage, min(start + _HASH_BYTES, flat.size), flat.size))
     return digest.hexdigest()

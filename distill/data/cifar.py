@@ -19,8 +19,9 @@ import numpy as np
 from distill.data.array_cache import ArrayWriter, array_key, open_or_build
 from distill.data.cifar_files import Official, official_files, official_set
 from distill.data.decode import fit_rgb
-from distill.data.images import ChannelStats, Decoded, Progress, Split, channel_stats, silent
+from distill.data.images import ChannelStats, Decoded, Split, channel_stats
 from distill.errors import DataError
+from distill.events import StageProgress, Tell, silent
 from distill.recipe.schema import DataSpec
 
 __all__ = ["load_cifar"]
@@ -28,7 +29,7 @@ __all__ = ["load_cifar"]
 _SIDE = 32
 
 
-def load_cifar(spec: DataSpec, progress: Progress = silent) -> Decoded:
+def load_cifar(spec: DataSpec, tell: Tell = silent) -> Decoded:
     """Read ``spec.name`` from ``spec.root``, downloading it first where it is absent.
 
     Raises:
@@ -36,9 +37,9 @@ def load_cifar(spec: DataSpec, progress: Progress = silent) -> Decoded:
         DataError: A file is damaged.
     """
     official = official_set(spec.name)
-    files = official_files(official, Path(spec.root).expanduser(), progress)
+    files = official_files(official, Path(spec.root).expanduser(), tell)
     key = array_key("cifar", spec.name, spec.image_size, [_identity(files[name], name) for name in sorted(files)])
-    entry = open_or_build(key, partial(_build, official, files, spec.image_size, progress), progress)
+    entry = open_or_build(key, partial(_build, official, files, spec.image_size, tell), tell)
     stats = ChannelStats(mean=tuple(entry.facts["mean"]), std=tuple(entry.facts["std"]))
     return Decoded(tuple(entry.facts["classes"]), entry.splits["train"], entry.splits["test"], stats=stats)
 
@@ -49,12 +50,12 @@ def _identity(path: Path, name: str) -> list:
     return [name, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
-def _build(official: Official, files: Mapping[str, Path], size: int, progress: Progress, aside: Path) -> dict[str, Any]:
+def _build(official: Official, files: Mapping[str, Path], size: int, tell: Tell, aside: Path) -> dict[str, Any]:
     contents = {}
     for done, (name, md5) in enumerate(official.md5.items()):
-        progress("read", done, len(official.md5))
+        tell(StageProgress("read", done, len(official.md5)))
         contents[name] = _unpickle(files[name], md5)
-    progress("read", len(official.md5), len(official.md5))
+    tell(StageProgress("read", len(official.md5), len(official.md5)))
     stats = None
     for split, names in (("train", official.train), ("test", official.test)):
         images = np.concatenate([np.asarray(contents[name]["data"]).reshape(-1, 3, _SIDE, _SIDE) for name in names])

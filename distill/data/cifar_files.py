@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
-from distill.data.images import Progress
 from distill.errors import DataError, MissingError
+from distill.events import StageProgress, Tell
 
 __all__ = ["Official", "official_files", "official_set"]
 
@@ -62,7 +62,7 @@ def official_set(name: str) -> Official:
     )
 
 
-def official_files(official: Official, root: Path, progress: Progress) -> dict[str, Path]:
+def official_files(official: Official, root: Path, tell: Tell) -> dict[str, Path]:
     """The official files under ``root`` by name; their content is not checked here.
 
     Where the folder is absent, it is unpacked from the official archive in ``root``, which is downloaded if need be.
@@ -77,7 +77,7 @@ def official_files(official: Official, root: Path, progress: Progress) -> dict[s
         with _folder_aside(folder, official) as aside:
             if not os.path.isfile(archive):
                 archive = aside / official.archive
-                _download(official, root, archive, progress)
+                _download(official, root, archive, tell)
             _unpack(official, archive, aside)
             _move(aside / official.folder, folder)
     files = {name: folder / name for name in official.md5}
@@ -110,13 +110,13 @@ def _folder_aside(folder: Path, official: Official) -> Iterator[Path]:
                 folder.parent.rmdir()
 
 
-def _download(official: Official, root: Path, target: Path, progress: Progress) -> None:
+def _download(official: Official, root: Path, target: Path, tell: Tell) -> None:
     try:
         with urllib.request.urlopen(official.url, timeout=_TIMEOUT) as response, open(target, "wb") as file:
             total = int(response.headers.get("Content-Length") or 0)
             while block := response.read(_BLOCK):
                 file.write(block)
-                progress("download", file.tell(), max(total, file.tell()))
+                tell(StageProgress("download", file.tell(), max(total, file.tell())))
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise MissingError(

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from distill.data.cifar import load_cifar
 from distill.data.digits import load_digits
 from distill.data.folder import folder_classes, load_folder
-from distill.data.images import Decoded, Progress, Split, channel_stats, pixel_digest, silent
+from distill.data.images import Decoded, Split, channel_stats, pixel_digest
 from distill.data.stratify import balanced_subset
 from distill.data.synthetic import SYNTHETIC_CLASSES, load_synthetic
+from distill.events import Tell, silent
 from distill.recipe.schema import DataSpec
 
 __all__ = ["LOADERS", "Dataset", "Split", "load_dataset", "num_classes"]
 
-LOADERS: dict[str, Callable[[DataSpec, Progress], Decoded]] = {
+LOADERS: dict[str, Callable[[DataSpec, Tell], Decoded]] = {
     "cifar10": load_cifar,
     "cifar100": load_cifar,
     "digits": load_digits,
@@ -54,18 +55,18 @@ class Dataset:
     ignored: int = 0
 
 
-def load_dataset(spec: DataSpec, *, progress: Progress | None = None) -> Dataset:
+def load_dataset(spec: DataSpec, *, tell: Tell = silent) -> Dataset:
     """Load the data set a recipe names, from the array cache where it was decoded before.
 
     Args:
         spec: The recipe's ``data:``.
-        progress: Told ``(stage, done, total)``; stages are download, read, decode, and check.
+        tell: Told the progress of download, list, read, decode, and check.
 
     Raises:
         MissingError: The data, or a place to keep its decoded images, is missing.
         DataError: The data was found but cannot be used; all bad images are listed at once.
     """
-    decoded = LOADERS[spec.name](spec, progress or silent)
+    decoded = LOADERS[spec.name](spec, tell)
     train = _limited(decoded.train, spec.limit, "train", spec.split_seed)
     stats = decoded.stats if decoded.stats is not None and train is decoded.train else channel_stats(train)
     return Dataset(

@@ -14,7 +14,7 @@ import numpy as np
 
 from distill.data.array_cache import ArrayWriter
 from distill.data.decode import BadImageError, decode_image, strict_pillow
-from distill.data.images import Progress
+from distill.events import StageProgress, Tell
 
 __all__ = ["MAX_FILE_BYTES", "Job", "decode_all", "read_picture"]
 
@@ -50,7 +50,7 @@ def read_picture(path: Path) -> bytes:
 
 
 def decode_all(
-    jobs: Iterable[Job], writers: Mapping[str, ArrayWriter], *, size: int, total: int, progress: Progress
+    jobs: Iterable[Job], writers: Mapping[str, ArrayWriter], *, size: int, total: int, tell: Tell
 ) -> dict[str, dict[int, str]]:
     """Decode every job into its writer; the rows of bad images stay zero.
 
@@ -71,7 +71,7 @@ def decode_all(
         else:
             writers[job.split].write(job.row, pixels[None])
         done += 1
-        progress("decode", done, total)
+        tell(StageProgress("decode", done, total))
 
     with strict_pillow(), ThreadPoolExecutor(threads) as pool:
         for job in jobs:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from distill.data.images import Decoded, Progress, Split, silent
+from distill.data.images import Decoded, Split
 from distill.data.stratify import stratified_fraction
+from distill.events import Tell, silent
 from distill.recipe.schema import DataSpec
 
 __all__ = ["load_digits"]
@@ -14,7 +15,7 @@ __all__ = ["load_digits"]
 _TEST_FRACTION = 0.2
 
 
-def load_digits(spec: DataSpec, progress: Progress = silent) -> Decoded:
+def load_digits(spec: DataSpec, tell: Tell = silent) -> Decoded:
     """The digits at ``spec.image_size``, gray as RGB; a fixed, stratified fifth of them is the test set."""
     from sklearn.datasets import load_digits as bundled_digits  # a second to import; only this data set needs it
 

@@ -19,7 +19,7 @@ from distill.data.archive import list_archive, read_archive
 from distill.data.array_cache import ArrayWriter, array_key, open_or_build, peek_facts, read_split, require_space
 from distill.data.decode import BadImageError
 from distill.data.decode_pool import Job, decode_all, read_picture
-from distill.data.images import ChannelStats, Decoded, Progress, Split, channel_stats, silent
+from distill.data.images import ChannelStats, Decoded, Split, channel_stats
 from distill.data.layout import (
     EXPECTED_LAYOUT,
     SPLIT_NAMES,
@@ -31,6 +31,7 @@ from distill.data.layout import (
     printable,
 )
 from distill.errors import DataError, MissingError
+from distill.events import Tell, silent
 from distill.recipe.schema import DataSpec
 
 __all__ = ["folder_classes", "load_folder"]
@@ -46,7 +47,7 @@ class _Source:
     jobs: Callable[[], Iterator[Job]]
 
 
-def load_folder(spec: DataSpec, progress: Progress = silent) -> Decoded:
+def load_folder(spec: DataSpec, tell: Tell = silent) -> Decoded:
     """Decode the folder or archive ``spec.root``, or open what was decoded before.
 
     Only files directly in a class folder count: PNG, JPEG, WebP or BMP by name, decoded by content. Hidden files are
@@ -64,8 +65,8 @@ def load_folder(spec: DataSpec, progress: Progress = silent) -> Decoded:
         source = partial(_Source, listing, partial(_folder_jobs, root, listing))
     else:
         key = _archive_key(root, spec)
-        source = partial(_archive_source, root, progress)
-    entry = open_or_build(key, partial(_build, spec, source, progress), progress)
+        source = partial(_archive_source, root, tell)
+    entry = open_or_build(key, partial(_build, spec, source, tell), tell)
     _refuse_bad(spec, entry.facts)
     return _decoded(entry.splits, entry.facts)
 
@@ -166,8 +167,8 @@ def _folder_jobs(root: Path, listing: Listing) -> Iterator[Job]:
             yield Job(name, row, partial(read_picture, root / path))
 
 
-def _archive_source(root: Path, progress: Progress) -> _Source:
-    content = list_archive(root, progress)
+def _archive_source(root: Path, tell: Tell) -> _Source:
+    content = list_archive(root, tell)
     listing = check_layout(content.found, str(root))
     return _Source(listing, partial(_archive_jobs, root, listing, content.prefix))
 
@@ -186,7 +187,7 @@ def _given(content: bytes | BadImageError) -> bytes:
     return content
 
 
-def _build(spec: DataSpec, source: Callable[[], _Source], progress: Progress, aside: Path) -> Mapping[str, Any]:
+def _build(spec: DataSpec, source: Callable[[], _Source], tell: Tell, aside: Path) -> Mapping[str, Any]:
     opened = source()
     listing, size = opened.listing, spec.image_size
     require_space(aside, len(listing) * 3 * size * size)
@@ -195,7 +196,7 @@ def _build(spec: DataSpec, source: Callable[[], _Source], progress: Progress, as
             name: stack.enter_context(ArrayWriter(aside, name, split.labels, size))
             for name, split in listing.splits.items()
         }
-        bad = decode_all(opened.jobs(), writers, size=size, total=len(listing), progress=progress)
+        bad = decode_all(opened.jobs(), writers, size=size, total=len(listing), tell=tell)
     facts = {
         "classes": listing.classes,
         "root": spec.root,

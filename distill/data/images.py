@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-__all__ = ["ChannelStats", "Decoded", "Progress", "Split", "channel_stats", "pixel_digest", "silent"]
-
-Progress = Callable[[str, int, int], None]
-"""Told ``(stage, done, total)`` while data is read, decoded, or verified."""
+__all__ = ["ChannelStats", "Decoded", "Split", "channel_stats", "pixel_digest"]
 
 _CHUNK_BYTES = 8 << 20  # of uint8; the float64 copies of a chunk take eight times as much
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """Progress that nobody watches."""
 
 
 @dataclass(frozen=True, eq=False)

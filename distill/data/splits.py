@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from distill.data.datasets import Dataset, load_dataset
-from distill.data.images import Progress, Split
+from distill.data.images import Split
 from distill.data.stratify import stratified_fraction
+from distill.events import Tell, silent
 from distill.recipe.schema import DataSpec
 
 __all__ = ["Splits", "TrainVal", "load_splits", "split_train_val"]
@@ -64,14 +65,14 @@ def split_train_val(labels: np.ndarray, *, val_fraction: float, split_seed: int)
     return TrainVal(train=train, val=val)
 
 
-def load_splits(spec: DataSpec, progress: Progress | None = None) -> Splits:
+def load_splits(spec: DataSpec, tell: Tell = silent) -> Splits:
     """Load a data set and carve validation from its training images, unless it brings a ``val/`` of its own.
 
     Raises:
         MissingError: The data, or a place to keep its decoded images, is missing.
         DataError: The data was found but cannot be used.
     """
-    dataset = load_dataset(spec, progress=progress)
+    dataset = load_dataset(spec, tell=tell)
     if dataset.val is not None:
         index = np.arange(len(dataset.train), dtype=np.int64)
         train, val = dataset.train, dataset.val

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from distill.data.images import Decoded, Progress, Split, silent
+from distill.data.images import Decoded, Split
 from distill.data.streams import integers, raw_bits
+from distill.events import Tell, silent
 from distill.recipe.schema import DataSpec
 
 __all__ = ["SYNTHETIC_CLASSES", "load_synthetic"]
@@ -16,7 +17,7 @@ _GRID = 4  # a class is a grid of 4 x 4 colours
 _NOISE = 96  # width of the uniform noise, in gray levels
 
 
-def load_synthetic(spec: DataSpec, progress: Progress = silent) -> Decoded:
+def load_synthetic(spec: DataSpec, tell: Tell = silent) -> Decoded:
     """512 training and 256 test images of ten classes, the same on every machine."""
     return Decoded(
         classes=tuple(f"pattern_{label}" for label in range(SYNTHETIC_CLASSES)),

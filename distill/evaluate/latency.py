@@ -17,10 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from distill.events import StageProgress, Tell, silent
+
 __all__ = ["Latency", "measure_latency"]
 
 MIN_TIMINGS = 5
 SETTLE_BELOW_S = 0.1
+_STAGE = "timing"
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def measure_latency(
     warmup: int = 3,
     seconds_per_model: float = 4.0,
     clock: Callable[[], float] = time.perf_counter,
-    on_round: Callable[[int, int], None] | None = None,
+    tell: Tell = silent,
 ) -> dict[str, dict[int, Latency]]:
     """Time every model at every batch size, in turn, without gradients, on random float32 images.
 
@@ -84,7 +87,7 @@ def measure_latency(
         seconds_per_model: Time share of a model, over all its batch sizes, warm-up aside; a model that is too slow for
             it is timed less often, yet at least 5 times.
         clock: Seconds, for tests.
-        on_round: Told ``(rounds done, rounds)`` after each.
+        tell: Told after each round.
 
     Raises:
         ValueError: A model has no input shape, or there is nothing to time.
@@ -102,20 +105,17 @@ def measure_latency(
     with torch.inference_mode():
         for cell in itertools.chain.from_iterable(rows):
             _warm_up(cell, warmup, clock)
-        _run_rounds(rows, rounds, clock, on_round)
+        _run_rounds(rows, rounds, clock, tell)
     return {row[0].name: {cell.batch_size: _summary(cell) for cell in row} for row in rows}
 
 
-def _run_rounds(
-    rows: list[list[_Cell]], rounds: int, clock: Callable[[], float], on_round: Callable[[int, int], None] | None
-) -> None:
+def _run_rounds(rows: list[list[_Cell]], rounds: int, clock: Callable[[], float], tell: Tell) -> None:
     for round_index in range(rounds):
         first = round_index % len(rows)
         for cell in itertools.chain.from_iterable(rows[first:] + rows[:first]):
             if cell.is_due(round_index):
                 _take_turn(cell, clock)
-        if on_round is not None:
-            on_round(round_index + 1, rounds)
+        tell(StageProgress(_STAGE, round_index + 1, rounds))
 
 
 def _warm_up(cell: _Cell, passes: int, clock: Callable[[], float]) -> None:

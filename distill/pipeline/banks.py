@@ -12,7 +12,8 @@ from lightning_fabric import Fabric
 from distill.data.plan import views_of
 from distill.data.splits import load_splits
 from distill.errors import DistillError, RunError, UsageError
-from distill.pipeline.context import Context, Options, prepare, tell_progress
+from distill.events import Note
+from distill.pipeline.context import Context, Options, prepare
 from distill.pipeline.launch import launch
 from distill.pipeline.source import ensure_bank, open_live, resolve_teacher
 from distill.recipe import Recipe, load_recipe
@@ -21,7 +22,6 @@ from distill.runs import open_run
 from distill.teaching.bank import Bank
 from distill.teaching.remove import Removal, is_bank, remove_bank
 from distill.teaching.team import Together
-from distill.train.events import Event, Note
 
 __all__ = ["build_cache", "clear_caches", "describe_bank", "find_banks", "list_caches"]
 
@@ -91,14 +91,11 @@ def _is_taken(path: Path) -> bool:
 def _build(fabric: Fabric, context: Context, *, views: int, path: Path | None) -> Path:
     """In each process of one or several."""
     options, recipe = context.options, context.recipe
-    splits = context.splits or load_splits(recipe.data, tell_progress(options))
+    splits = context.splits or load_splits(recipe.data, options.tell)
     live = open_live(recipe, splits, runs_dir=options.runs_dir, device=fabric.device)
-    tell = options.tell if fabric.is_global_zero else _silent
-    return ensure_bank(live.trained, splits, recipe, views=views, path=path, tell=tell, team=Together(fabric)).path
-
-
-def _silent(_event: Event) -> None:
-    pass
+    return ensure_bank(
+        live.trained, splits, recipe, views=views, path=path, tell=options.tell, team=Together(fabric)
+    ).path
 
 
 # Finding

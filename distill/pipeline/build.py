@@ -11,6 +11,7 @@ from distill.data.batches import Loader
 from distill.data.splits import Splits
 from distill.devices import keep_freed_memory
 from distill.errors import RunError
+from distill.events import Note
 from distill.models import build_model, build_normalize, without_weights
 from distill.models.trained import shipped_checkpoint
 from distill.objectives import build_loss
@@ -19,7 +20,6 @@ from distill.pipeline.source import Source
 from distill.runs import open_run
 from distill.runs.checkpoints import last_checkpoint
 from distill.teaching.objective import Supervised, Taught
-from distill.train.events import Note
 from distill.train.loop import Job
 from distill.train.seeds import derive_seed
 

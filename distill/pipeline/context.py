@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,14 @@ from distill.data.datasets import num_classes
 from distill.data.splits import Splits, load_splits
 from distill.devices import resolve_device, set_threads
 from distill.errors import MissingError, UsageError
+from distill.events import Event, Note, Tell
 from distill.models import check_budget, params_of
 from distill.pipeline.resolve import resolve_auto
 from distill.ranks import process_count, process_rank, under_torchrun
 from distill.recipe import Recipe, check_text
 from distill.runs import check_runs_dir, open_run
-from distill.train.events import Event, Note, StageProgress
 
-__all__ = ["Context", "Options", "prepare", "tell_progress"]
+__all__ = ["Context", "Options", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Options:
     threads: int | None = None
     init_from: str | None = None
     command: tuple[str, ...] = ()
-    on_event: Callable[[Event], None] | None = None
+    on_event: Tell | None = None
 
     def tell(self, event: Event) -> None:
         """Hand an event to whoever listens; of torchrun's processes only the first one tells."""
@@ -69,11 +68,6 @@ class Context:
     splits: Splits | None
     resume: Path | None = None
     choices: dict[str, Any] = field(default_factory=dict)
-
-
-def tell_progress(options: Options) -> Callable[[str, int, int], None]:
-    """A progress callback (stage, done, total) that tells events."""
-    return lambda stage, done, total: options.tell(StageProgress(stage, done, total))
 
 
 def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, splits: Splits | None = None) -> Context:
@@ -103,7 +97,7 @@ def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, spl
     if recipe.data.name == "folder":
         check_budget(recipe, num_classes(recipe.data))
     if splits is None:
-        splits = load_splits(recipe.data, tell_progress(options))
+        splits = load_splits(recipe.data, options.tell)
         if splits.note:
             options.tell(Note(splits.note))
     recipe, choices = resolve_auto(recipe, device, splits, options.tell)

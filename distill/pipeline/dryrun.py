@@ -11,6 +11,7 @@ import torch
 from lightning_fabric import Fabric
 
 from distill.evaluate.cost import spec_cost
+from distill.events import Note, StepDone
 from distill.pipeline.build import build_job, build_network
 from distill.pipeline.context import Context, Options, prepare
 from distill.pipeline.failures import on_this_machine
@@ -18,7 +19,6 @@ from distill.pipeline.launch import launch
 from distill.pipeline.source import open_live, resolve_teacher
 from distill.recipe import Recipe
 from distill.report.rows import DryRun
-from distill.train.events import Note, StepDone
 from distill.train.loop import fit
 
 __all__ = ["dry_run"]

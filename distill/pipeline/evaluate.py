@@ -9,10 +9,10 @@ from distill.devices import resolve_device, set_threads
 from distill.errors import RunError
 from distill.evaluate.metrics import EvalResult
 from distill.evaluate.test_set import assess
+from distill.events import Note
 from distill.pipeline.context import Options
 from distill.report.rows import Evaluation
 from distill.runs import RunFolder, open_run
-from distill.train.events import Note
 
 __all__ = ["evaluate_run"]
 

@@ -17,16 +17,16 @@ from distill.data.splits import Splits, load_splits
 from distill.devices import set_threads
 from distill.errors import UsageError
 from distill.evaluate.cost import model_cost
+from distill.events import Note
 from distill.files import write_atomically
 from distill.models.deployed import Deployed
 from distill.models.onnx_about import FileAbout
 from distill.models.onnx_open import session
 from distill.models.onnx_write import INPUT, OPSET, OUTPUT, export_program, to_onnx, write_onnx
 from distill.models.trained import Trained, load_trained
-from distill.pipeline.context import Options, tell_progress
+from distill.pipeline.context import Options
 from distill.recipe import dump_recipe
 from distill.runs import open_run
-from distill.train.events import Note
 
 __all__ = ["about_run", "deployed", "export", "parity_images", "target_file"]
 
@@ -63,7 +63,7 @@ def export(
     run = open_run(reference, runs_dir=options.runs_dir)
     path = target_file(out, run.recipe().name, _SUFFIX[to], overwrite=overwrite)
     trained = load_trained(run, device=torch.device("cpu"), precision="fp32")
-    pixels, split = parity_images(load_splits(trained.recipe.data, tell_progress(options)))
+    pixels, split = parity_images(load_splits(trained.recipe.data, options.tell))
     options.tell(Note(f"exporting {run.path}"))
     answer, write = (_as_onnx if to == "onnx" else _as_program)(trained)
     parity = check_parity(_in_batches(lambda batch: trained(batch).numpy(), pixels), answer(pixels), split=split)

@@ -18,12 +18,12 @@ from distill.data.decode_pool import read_picture
 from distill.data.layout import IMAGE_SUFFIXES, is_hidden
 from distill.devices import resolve_device, set_threads
 from distill.errors import DataError, RunError, UsageError
+from distill.events import StageProgress
 from distill.models.trained import Trained, load_trained
 from distill.pipeline.context import Options
 from distill.report.rows import Guess, Prediction
 from distill.runs import open_run
 from distill.teaching.live import ask
-from distill.train.events import StageProgress
 
 __all__ = ["BadFile", "Predictions", "find_pictures", "predict"]
 

@@ -13,6 +13,7 @@ from distill.data.splits import Splits
 from distill.devices import describe_device, library_versions, threads
 from distill.errors import DistillError, InterruptedRunError, RunError, TerminatedRunError
 from distill.evaluate.cost import spec_cost
+from distill.events import CheckpointSaved, EpochDone, Event, Note, RunStarted
 from distill.files import write_json
 from distill.pipeline.context import Context
 from distill.pipeline.failures import explain
@@ -20,7 +21,6 @@ from distill.recipe import Recipe
 from distill.report.redraw import redraw
 from distill.runs import RunFolder, create_run, git_state, utc_now
 from distill.runs.checkpoints import best_checkpoint, read_meta
-from distill.train.events import CheckpointSaved, EpochDone, Event, Note, RunStarted
 from distill.train.schedule import rates_by_step
 
 __all__ = ["RunResult", "finish", "read_result", "record", "recorded"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,16 +10,14 @@ from distill.data.plan import views_of
 from distill.data.splits import Splits
 from distill.devices import UnsafeLayer, resolve_precision, unsafe_layers
 from distill.errors import UsageError
+from distill.events import Note, Tell
 from distill.models import build_normalize, outline, resolved_model
 from distill.recipe import Recipe
-from distill.train.events import Event, Note
 
 __all__ = ["resolve_auto"]
 
 
-def resolve_auto(
-    recipe: Recipe, device: torch.device, splits: Splits, tell: Callable[[Event], None]
-) -> tuple[Recipe, dict[str, Any]]:
+def resolve_auto(recipe: Recipe, device: torch.device, splits: Splits, tell: Tell) -> tuple[Recipe, dict[str, Any]]:
     """The recipe with every ``auto`` of its model and training decided, and what was decided.
 
     Raises:

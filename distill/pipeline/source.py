@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from distill.data.plan import view_checksum, views_of
 from distill.data.splits import Splits
 from distill.errors import RunError, UsageError
+from distill.events import Note, Tell
 from distill.fingerprint import state_sha256
 from distill.models.trained import Trained, load_trained
 from distill.recipe import Recipe, bundled_recipes
@@ -25,7 +25,6 @@ from distill.teaching.live import LiveTeacher, compile_teacher
 from distill.teaching.objective import TeacherSource
 from distill.teaching.stored import EnsembleTeacher, StoredTeacher
 from distill.teaching.team import ALONE, Team
-from distill.train.events import Event, Note
 
 __all__ = ["Source", "choose_logits", "ensure_bank", "open_live", "open_source", "resolve_teacher"]
 
@@ -128,7 +127,7 @@ def open_source(
     *,
     runs_dir: Path,
     device: torch.device,
-    tell: Callable[[Event], None],
+    tell: Tell,
     team: Team = ALONE,
 ) -> Source:
     """Load or find the teacher that ``recipe`` names, building its bank first where that is missing.
@@ -190,7 +189,7 @@ def ensure_bank(
     *,
     views: int,
     path: Path | None = None,
-    tell: Callable[[Event], None],
+    tell: Tell,
     team: Team = ALONE,
 ) -> Bank:
     """The bank of this teacher for this recipe, with ``views`` views at least; what is missing is built.
@@ -223,7 +222,7 @@ def _views_there(path: Path, key: BankKey) -> int:
     return bank.info.views
 
 
-def _say_cost(path: Path, views: int, cost: BuildCost, tell: Callable[[Event], None]) -> None:
+def _say_cost(path: Path, views: int, cost: BuildCost, tell: Tell) -> None:
     size = f"{cost.disk_bytes / 1e6:,.1f} MB"
     free = shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.is_dir())).free
     if cost.disk_bytes > free:

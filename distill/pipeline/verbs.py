@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.errors import DistillError, UsageError
+from distill.events import Note
 from distill.files import sha256_file
 from distill.pipeline.context import Options, prepare
 from distill.pipeline.launch import launch
@@ -16,7 +17,6 @@ from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe, load_recipe
 from distill.runs import RunFolder, RunInfo, open_run
 from distill.runs.checkpoints import MODEL_FILE, best_checkpoint
-from distill.train.events import Note
 
 __all__ = ["QuickstartResult", "RerunResult", "finetune_teacher", "quickstart", "rerun", "resume_run", "train_student"]
 

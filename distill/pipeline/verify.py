@@ -17,16 +17,16 @@ from distill.data.plan import view_checksum
 from distill.data.splits import Splits, load_splits
 from distill.devices import resolve_device, set_threads
 from distill.errors import DistillError, UsageError
+from distill.events import Note
 from distill.models.trained import Trained, load_trained
 from distill.pipeline.banks import describe_bank, find_banks
-from distill.pipeline.context import Options, tell_progress
+from distill.pipeline.context import Options
 from distill.recipe.schema import AugmentSpec, DataSpec
 from distill.report.rows import BankRow
 from distill.runs import RunFolder, open_run
 from distill.teaching.bank import Bank, chunk_bounds, chunk_name
 from distill.teaching.build import planned_view
 from distill.teaching.live import ask, round_logits
-from distill.train.events import Note, StageProgress
 
 __all__ = ["verify_caches"]
 
@@ -92,7 +92,7 @@ class _Examiner:
     def __init__(self, options: Options, *, images: int, teacher: str | None) -> None:
         self._options, self._images, self._teacher = options, images, teacher
         self._load = cache(self._load_teacher)
-        self._splits = cache(lambda spec: load_splits(spec, tell_progress(options)))
+        self._splits = cache(lambda spec: load_splits(spec, options.tell))
 
     def examine(self, path: Path) -> BankRow:
         """A bank's row, with what was found."""
@@ -101,15 +101,12 @@ class _Examiner:
             bank = Bank.read(path)
         except DistillError:
             return row
-        damaged = bank.damaged_files(lambda done, total: self._tell_progress(f"reading {path.name}", done, total))
+        damaged = bank.damaged_files(self._options.tell)
         if damaged:
             return replace(row, damaged=tuple(damaged), status=f"damaged: {_several(damaged)}")
         if self._images == 0 or bank.info.views == 0:
             return row
         return self._asked(bank, row)
-
-    def _tell_progress(self, stage: str, done: int, total: int) -> None:
-        self._options.tell(StageProgress(stage, done, total))
 
     def _asked(self, bank: Bank, row: BankRow) -> BankRow:
         try:

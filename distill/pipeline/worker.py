@@ -13,7 +13,7 @@ from torch import nn
 from distill.data.splits import Splits, load_splits
 from distill.fingerprint import state_sha256
 from distill.pipeline.build import build_job, build_network
-from distill.pipeline.context import Context, tell_progress
+from distill.pipeline.context import Context
 from distill.pipeline.failures import on_this_machine
 from distill.pipeline.record import RunResult, finish, read_result, record, recorded
 from distill.pipeline.source import Source, choose_logits, open_source
@@ -21,7 +21,6 @@ from distill.recipe import Recipe
 from distill.runs import RunFolder
 from distill.runs.checkpoints import last_checkpoint, load_checkpoint
 from distill.teaching.team import Together
-from distill.train.events import Event
 from distill.train.loop import fit
 from distill.train.signals import watch_signals
 
@@ -35,7 +34,7 @@ def train_worker(fabric: Fabric, context: Context) -> RunResult:
 
 
 def _train(fabric: Fabric, context: Context) -> RunResult:
-    splits = context.splits or load_splits(context.recipe.data, tell_progress(context.options))
+    splits = context.splits or load_splits(context.recipe.data, context.options.tell)
     recipe, choices = _chosen(fabric, context, splits)
     options = replace(context.options, devices=fabric.world_size)  # what torchrun started is not in the options
     context = replace(context, recipe=recipe, choices=context.choices | choices, options=options)
@@ -72,13 +71,9 @@ def _source(fabric: Fabric, context: Context, splits: Splits) -> Source | None:
         splits,
         runs_dir=context.options.runs_dir,
         device=fabric.device,
-        tell=context.options.tell if fabric.is_global_zero else _silent,
+        tell=context.options.tell,
         team=Together(fabric),
     )
-
-
-def _silent(_event: Event) -> None:
-    pass
 
 
 def _fit(

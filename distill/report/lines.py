@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from distill.events import EpochDone
 from distill.report.text import duration
-from distill.train.events import EpochDone
 
 __all__ = ["epoch_line", "loss_parts", "loss_text"]
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from distill.errors import RunError
+from distill.events import Note
 from distill.recipe import Recipe
 from distill.report.sweeps import TrialRow
 from distill.report.text import duration, percent
@@ -15,7 +16,6 @@ from distill.sweeps.folder import SweepFolder
 from distill.sweeps.plan import Trial, trial_key
 from distill.sweeps.space import value_of
 from distill.sweeps.trainer import Trainer, TrialFailedError, Watch, portable
-from distill.train.events import Note
 
 __all__ = ["finished_text", "row_of_run", "run_grid", "values_of"]
 

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from distill.errors import MissingError, RecipeError, RunError, UsageError
+from distill.events import Note
 from distill.report.sweeps import TrialRow
 from distill.runs import RunFolder
 from distill.sweeps.folder import Definition, SweepFolder, redacted
@@ -19,7 +20,6 @@ from distill.sweeps.grid import finished_text, row_of_run
 from distill.sweeps.plan import Base, Trial, takes_whole_numbers
 from distill.sweeps.space import Range, Variable, value_of
 from distill.sweeps.trainer import PrunedTrial, Trainer, TrialFailedError, Watch, portable
-from distill.train.events import Note
 
 __all__ = ["Search", "open_study", "require_optuna"]
 

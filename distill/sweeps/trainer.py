@@ -8,7 +8,8 @@ from pathlib import Path
 
 from distill.data.splits import Splits, load_splits
 from distill.errors import DivergedError, InterruptedRunError, RunError
-from distill.pipeline.context import Options, prepare, tell_progress
+from distill.events import EpochDone, Event, Note, RunStarted, Tell
+from distill.pipeline.context import Options, prepare
 from distill.pipeline.launch import launch
 from distill.pipeline.record import RunResult, read_result
 from distill.pipeline.verbs import resume_run
@@ -16,7 +17,6 @@ from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe
 from distill.runs import RunFolder, open_run
 from distill.sweeps.plan import no_validation
-from distill.train.events import EpochDone, Event, Note, RunStarted
 
 __all__ = ["PrunedTrial", "Trainer", "TrialFailedError", "Watch", "portable"]
 
@@ -50,7 +50,7 @@ class Watch:
 class _Listener:
     """Hands events on, and ends a hopeless trial at the event after its epoch, so that its checkpoint is on disk."""
 
-    def __init__(self, tell: Callable[[Event], None], watch: Watch) -> None:
+    def __init__(self, tell: Tell, watch: Watch) -> None:
         self.tell, self.watch = tell, watch
         self.epochs = 0
         self.verdict: str | None = None
@@ -107,7 +107,7 @@ class Trainer:
         """
         key = recipe.data.model_dump_json()
         if key not in self._splits:
-            splits = load_splits(recipe.data, tell_progress(self.options))
+            splits = load_splits(recipe.data, self.options.tell)
             if splits.note:
                 self.options.tell(Note(splits.note))
             if splits.val is None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from distill.errors import MissingError, RunError, UsageError
+from distill.events import StageProgress, Tell, silent
 from distill.files import remove_partials, sha256_file, write_json, write_with, writing
 from distill.runs import Lock
 from distill.teaching.key import BankKey
@@ -231,17 +232,17 @@ class Bank:
         views = [chunk_name(row, part) for row in range(self.info.views) for part in parts]
         return views + ([TEST_LOGITS] if self.info.teacher else [])
 
-    def damaged_files(self, progress: Callable[[int, int], None] = lambda done, total: None) -> list[str]:
+    def damaged_files(self, tell: Tell = silent) -> list[str]:
         """Files that are missing, or whose checksum is not what ``bank.json`` says (every file is read).
 
         Args:
-            progress: Told how many files are done, and how many there are.
+            tell: Told how many files are read, and how many there are.
         """
         names, damaged = self.files(), []
         for number, name in enumerate(names, start=1):
             if not self._is_whole(name):
                 damaged.append(name)
-            progress(number, len(names))
+            tell(StageProgress(f"reading {self.path.name}", number, len(names)))
         return damaged
 
     def _is_whole(self, name: str) -> bool:

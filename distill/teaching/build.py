@@ -20,6 +20,7 @@ from distill.devices import describe_device, keep_freed_memory
 from distill.evaluate.cost import model_cost
 from distill.evaluate.latency import measure_latency
 from distill.evaluate.test_set import assess_trained, labels_sha256
+from distill.events import Event, Note, StageProgress
 from distill.models.trained import Trained
 from distill.recipe import Recipe, dump_recipe
 from distill.recipe.schema import AugmentSpec
@@ -27,7 +28,6 @@ from distill.teaching.bank import Bank, BankInfo
 from distill.teaching.key import BankKey, augmentation_key
 from distill.teaching.live import CPU_ASK_BATCH, ask, compile_teacher, round_logits
 from distill.teaching.team import ALONE, Team, share
-from distill.train.events import Event, Note, StageProgress
 
 __all__ = ["BuildCost", "bank_key", "bank_path", "build_bank", "estimate", "planned_view"]
 

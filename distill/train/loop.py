@@ -16,11 +16,11 @@ from torch.nn import functional as F
 from distill.data.batches import Epoch, Loader, steps_per_epoch
 from distill.data.plan import epoch_order, epoch_view
 from distill.errors import UsageError
+from distill.events import CheckpointSaved, EpochDone, Event, Note, RunStarted, StepDone
 from distill.models import Normalize
 from distill.recipe import Recipe
 from distill.runs.checkpoints import Checkpoint
 from distill.train.agreement import Agreement
-from distill.train.events import CheckpointSaved, EpochDone, Event, Note, RunStarted, StepDone
 from distill.train.schedule import has_momentum
 from distill.train.seeds import seed_generators
 from distill.train.signals import StopRequest

@@ -18,9 +18,9 @@ import distill.evaluate.test_set
 import distill.pipeline
 import distill.runs
 from distill.errors import BudgetError, DistillError, InterruptedRunError, MissingError, RunError, TerminatedRunError
+from distill.events import EpochDone, Note, RunStarted, StepDone
 from distill.pipeline import QuickstartResult, RerunResult, RunResult
 from distill.report.rows import Comparison, DryRun, Evaluation, Row
-from distill.train.events import EpochDone, Note, RunStarted, StepDone
 
 RESULT = RunResult(Path("runs/r18_small/003"), "finished", 12, 0.9345, 62.4, 12_345.6)
 COMPARISON = Comparison(

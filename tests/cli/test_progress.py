@@ -12,7 +12,7 @@ from rich.console import Console
 
 from distill.cli import progress as module
 from distill.cli.progress import ProgressPrinter
-from distill.train.events import CheckpointSaved, EpochDone, Event, Note, RunStarted, StageProgress, StepDone
+from distill.events import CheckpointSaved, EpochDone, Event, Note, RunStarted, StageProgress, StepDone
 
 START = RunStarted("runs/a[b]/001", "a[b]", "cpu", 3, 100, 8, 800, 80, 1234)
 

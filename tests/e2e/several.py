@@ -20,6 +20,7 @@ from lightning_fabric import Fabric
 
 from distill.data.splits import load_splits
 from distill.errors import DistillError
+from distill.events import Event, StepDone
 from distill.fingerprint import state_sha256
 from distill.pipeline import Options
 from distill.pipeline.build import build_job, build_network
@@ -30,7 +31,6 @@ from distill.pipeline.worker import train_worker
 from distill.recipe import parse_recipe
 from distill.runs import list_runs
 from distill.train.agreement import Agreement
-from distill.train.events import Event, StepDone
 from distill.train.loop import fit
 
 BASE = """

@@ -57,7 +57,7 @@ def _data(run: Path, fingerprint: str) -> dict:
     return (RunFolder(run).info.data or {}) | {"fingerprint": fingerprint}
 
 
-def _other_test_set(spec: DataSpec, progress: object = None) -> Splits:
+def _other_test_set(spec: DataSpec, tell: object = None) -> Splits:
     """The same data with its test images in another order."""
     splits = load_splits(spec)
     return replace(splits, test=splits.test.subset(np.arange(len(splits.test))[::-1]))
@@ -152,7 +152,7 @@ def test_a_bank_says_which_test_set_it_is_of(copies, student, tmp_path, changes:
 # What is stored
 
 
-def _gone(spec: DataSpec, progress: object = None) -> Splits:
+def _gone(spec: DataSpec, tell: object = None) -> Splits:
     raise MissingError("the data is gone")
 
 

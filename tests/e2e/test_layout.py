@@ -8,10 +8,10 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from distill.cli import app
+from distill.events import Event, Note
 from distill.pipeline import Options, train_student
 from distill.pipeline.context import prepare
 from distill.recipe import Recipe, parse_recipe
-from distill.train.events import Event, Note
 
 TEXT = """
 schema_version: 1

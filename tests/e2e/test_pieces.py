@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from distill.events import Event, Note
 from distill.pipeline import Options, finetune_teacher
 from distill.runs import RunFolder
-from distill.train.events import Event, Note
 
 # At 8 pixels the last stage has one place for each image: batch norm raises for a single image there. 135 images in
 # batches of 40 leave 15, which 8 pieces would share as ones and twos.

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from distill.errors import DistillError, InterruptedRunError, TerminatedRunError
+from distill.events import CheckpointSaved, EpochDone, Event, StepDone
 from distill.pipeline import Options, RunResult, evaluate_run, resume_run
 from distill.runs import RunFolder, list_runs
 from distill.runs.checkpoints import best_checkpoint
-from distill.train.events import CheckpointSaved, EpochDone, Event, StepDone
 
 # The tiny student: 135 images in batches of 40 are 4 steps an epoch, the last one smaller.
 LIVE = ("teacher.logits=live",)

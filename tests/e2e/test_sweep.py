@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from distill.errors import DistillError, InterruptedRunError, MissingError, RunError, UsageError
+from distill.events import EpochDone, Event, RunStarted
 from distill.files import write_atomically
 from distill.pipeline import Options, RunResult, resume_run
 from distill.recipe import Recipe, dump_recipe, load_recipe
 from distill.runs import RunFolder
 from distill.sweeps import SweepReport, resume_sweep, sweep
 from distill.teaching.bank import Bank
-from distill.train.events import EpochDone, Event, RunStarted
 
 LR = "optim.lr=0.001,0.05"
 

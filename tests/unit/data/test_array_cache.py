@@ -16,8 +16,8 @@ import pytest
 
 import distill
 from distill.data.array_cache import ArrayWriter, array_key, arrays_folder, open_or_build, require_space
-from distill.data.images import silent
 from distill.errors import MissingError
+from distill.events import silent
 
 KEY = array_key("test", 1)
 PIXELS = np.arange(4 * 3 * 5 * 5, dtype=np.uint8).reshape(4, 3, 5, 5)
@@ -102,7 +102,7 @@ BUILDER = """
 import sys, time
 import numpy as np
 from distill.data.array_cache import ArrayWriter, open_or_build
-from distill.data.images import silent
+from distill.events import silent
 
 def slowly(aside):
     with ArrayWriter(aside, "train", np.arange(4), 5) as writer:

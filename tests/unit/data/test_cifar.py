@@ -122,10 +122,10 @@ def test_absent_files_are_downloaded_whole(official):
     remove(folder)
     folder.parent.rmdir()
     told = []
-    assert load_dataset(spec, progress=lambda *event: told.append(event)).fingerprint == expected
+    assert load_dataset(spec, tell=told.append).fingerprint == expected
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
-    downloads = [event for event in told if event[0] == "download"]
-    assert downloads[-1][1] == downloads[-1][2] > 0
+    downloads = [event for event in told if event.stage == "download"]
+    assert downloads[-1].done == downloads[-1].total > 0
 
 
 def test_an_archive_placed_by_hand_is_unpacked(official):

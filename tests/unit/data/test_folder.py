@@ -12,6 +12,7 @@ from PIL import Image
 
 from distill.data.datasets import load_dataset, num_classes
 from distill.errors import DataError, MissingError
+from distill.events import StageProgress
 from distill.recipe.schema import DataSpec
 
 
@@ -249,5 +250,7 @@ def test_limits_choose_balanced_subsets_in_order(pets):
 
 def test_progress_counts_every_image(pets):
     told = []
-    load_dataset(spec_of(pets), progress=lambda *event: told.append(event))
-    assert [event for event in told if event[0] == "decode"] == [("decode", i + 1, 10) for i in range(10)]
+    load_dataset(spec_of(pets), tell=told.append)
+    assert [event for event in told if event.stage == "decode"] == [
+        StageProgress("decode", i + 1, 10) for i in range(10)
+    ]

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from distill.evaluate.latency import Latency, measure_latency
+from distill.events import StageProgress
 
 CPU = torch.device("cpu")
 
@@ -162,8 +163,8 @@ def test_images_come_in_the_models_memory_format(channels_last):
 def test_progress_is_told_after_each_round(machine):
     told = []
     models = {"a": machine.model("a", 0.2)}
-    machine.measure(models, batch_sizes=(1,), rounds=3, on_round=lambda done, rounds: told.append((done, rounds)))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    machine.measure(models, batch_sizes=(1,), rounds=3, tell=told.append)
+    assert told == [StageProgress("timing", done, 3) for done in (1, 2, 3)]
 
 
 def test_refuses_to_time_nothing(machine):

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from distill.data.batches import Batch, Loader
 from distill.data.images import Split
 from distill.data.plan import epoch_order
+from distill.events import EpochDone
 from distill.objectives import LossParts
 from distill.recipe import parse_recipe
-from distill.train.events import EpochDone
 from distill.train.loop import Job, fit
 
 RECIPE = """

@@ -1,11 +1,22 @@
-"""What the loop tells while it works. A renderer draws these; nothing here waits for the device."""
+"""What long work tells while it goes on. A renderer draws these; nothing here waits for the device."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["CheckpointSaved", "EpochDone", "Event", "Note", "RunStarted", "StageProgress", "StepDone"]
+__all__ = [
+    "CheckpointSaved",
+    "EpochDone",
+    "Event",
+    "Note",
+    "RunStarted",
+    "StageProgress",
+    "StepDone",
+    "Tell",
+    "silent",
+]
 
 
 @dataclass(frozen=True)
@@ -70,3 +81,10 @@ class Note:
 
 
 Event = RunStarted | StepDone | EpochDone | CheckpointSaved | StageProgress | Note
+
+Tell = Callable[[Event], None]
+"""Whoever works long is handed one of these, and tells it how far the work is."""
+
+
+def silent(event: Event) -> None:
+    """Nobody listens."""
