@@ -15,13 +15,13 @@ from distill.compress.results import Quantized
 from distill.data.images import Split
 from distill.data.splits import Splits, load_splits
 from distill.errors import GateMissedError, UsageError
+from distill.events import Note
 from distill.models.onnx_write import to_onnx, write_onnx
 from distill.models.trained import Trained, load_trained
-from distill.pipeline.context import Options, tell_progress
+from distill.pipeline.context import Options
 from distill.pipeline.export import about_run, deployed, target_file
 from distill.report.verdict import drop_words
 from distill.runs import open_run
-from distill.train.events import Note
 
 if TYPE_CHECKING:
     import onnx
@@ -62,7 +62,7 @@ def quantize(
     run = open_run(reference, runs_dir=options.runs_dir)
     path = target_file(out, f"{run.recipe().name}_int8", ".onnx", overwrite=overwrite)
     trained = load_trained(run, device=torch.device("cpu"), precision="fp32")
-    splits = load_splits(trained.recipe.data, tell_progress(options))
+    splits = load_splits(trained.recipe.data, options.tell)
     options.tell(Note(f"exporting {run.path}"))
     judged = _judged(splits, options.tell)
     model = _checked(trained, judged)
