@@ -25,7 +25,7 @@ def command(
         str,
         typer.Argument(
             metavar="RUN",
-            help="A run folder, or a name: its latest finished run.",
+            help="A run folder, a name (its latest finished run), or an exported file.",
             show_default=False,
             autocompletion=options.complete_runs,
         ),

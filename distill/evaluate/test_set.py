@@ -1,4 +1,4 @@
-"""A trained run on the test set, once: its metrics and its logits are kept beside it.
+"""A trained run, or an exported file, on the test set, once: its metrics and its logits are kept beside it.
 
 The test set is read here and nowhere else: for ``evaluate``, for ``compare``, and for a bank, which stores what its
 teacher answers. Nothing that trains or chooses asks for it.
@@ -10,12 +10,14 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from distill.data.batches import Loader
 from distill.data.cifar_files import official_set
@@ -24,12 +26,15 @@ from distill.data.splits import Splits, load_splits
 from distill.errors import DataError, DistillError, MissingError, RunError, UsageError
 from distill.evaluate.metrics import EvalResult, PerClass, evaluate_logits, predict_logits
 from distill.files import read_json, sha256_file, write_json, write_with
+from distill.models.classifier import Classifier
+from distill.models.onnx_open import OnnxClassifier
 from distill.models.trained import Trained, load_trained
+from distill.recipe import parse_recipe
 from distill.recipe.schema import DataSpec
 from distill.runs import RunFolder
 from distill.runs.checkpoints import MODEL_FILE, best_checkpoint
 
-__all__ = ["Assessment", "DataSets", "assess", "assess_trained", "labels_sha256"]
+__all__ = ["Assessment", "DataSets", "assess", "assess_classifier", "assess_file", "assess_trained", "labels_sha256"]
 
 _BATCH = 256
 _ABOUT = ("content", "device_type", "precision")  # absent from what older versions stored
@@ -126,21 +131,53 @@ def assess(
         again: Ask the network even where the answers are stored.
         data: Shared by the assessments of several runs.
     """
-    if split not in ("test", "val"):
-        raise UsageError(f"no split {split!r}", hint="test or val")
-    folder, data = run.path / "evaluation", data or DataSets()
-    weights = _weights_id(run)
-    stored = None if again else _read(folder, split, weights, run)
-    if stored is not None and _stands(stored, run, data):
+    _check_split(split)
+    asked = _Asked(str(run.path), run.path / "evaluation", _weights_id(run), run.recipe().data)
+    return _assessed(asked, lambda: load_trained(run, device=device), split, again, data or DataSets())
+
+
+def assess_file(
+    file: OnnxClassifier, *, split: str = "test", again: bool = False, data: DataSets | None = None
+) -> Assessment:
+    """Evaluate an exported file, or read what an earlier call found; its answers are kept in a folder beside it.
+
+    Which images it is asked about is what the recipe inside it says.
+
+    Args:
+        split, again, data: As for :func:`assess`.
+    """
+    _check_split(split)
+    folder = file.path.parent / "evaluation" / file.path.stem
+    spec = parse_recipe(file.about.recipe, source=f"{file.path} (the recipe in it)").data
+    asked = _Asked(file.place, folder, file.sha256, spec)
+    return _assessed(asked, lambda: file, split, again, data or DataSets())
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is evaluated: where it lies, where its answers are kept, which weights it has, and its data."""
+
+    place: str
+    folder: Path
+    weights: str
+    spec: DataSpec
+
+
+def _assessed(asked: _Asked, load: Callable[[], Classifier], split: str, again: bool, data: DataSets) -> Assessment:
+    stored = None if again else _read(asked.folder, split, asked.weights, asked.place)
+    if stored is not None and _stands(stored, asked.spec, data):
         return stored
-    trained = load_trained(run, device=device)
-    found = assess_trained(trained, data.load(trained.recipe.data), split=split)
-    _write(folder, found, weights)
+    found = assess_classifier(load(), data.load(asked.spec), asked.spec, split=split)
+    _write(asked.folder, found, asked.weights)
     return found
 
 
-def _stands(stored: Assessment, run: RunFolder, data: DataSets) -> bool:
-    spec = run.recipe().data
+def _check_split(split: str) -> None:
+    if split not in ("test", "val"):
+        raise UsageError(f"no split {split!r}", hint="test or val")
+
+
+def _stands(stored: Assessment, spec: DataSpec, data: DataSets) -> bool:
     try:
         return stored.content == data.content(spec, stored.split)
     except DistillError:  # nothing to ask again about
@@ -149,26 +186,38 @@ def _stands(stored: Assessment, run: RunFolder, data: DataSets) -> bool:
 
 def assess_trained(trained: Trained, splits: Splits, *, split: str = "test") -> Assessment:
     """Evaluate a network on one split of its data."""
-    part = _part(splits, split, trained.recipe.name)
-    if tuple(splits.dataset.classes) != trained.classes:
+    return assess_classifier(trained, splits, trained.recipe.data, split=split)
+
+
+def assess_classifier(model: Classifier, splits: Splits, spec: DataSpec, *, split: str = "test") -> Assessment:
+    """Evaluate whatever classifies pixels on one split of its data."""
+    part = _part(splits, split, model.name)
+    if tuple(splits.dataset.classes) != model.classes:
         raise DataError(
-            f"{trained.recipe.data.root}: the classes are not those that {trained.run.path} was trained on",
+            f"{spec.root}: the classes are not those that {model.place} was trained on",
             hint="point data.root at the data set of that run",
         )
-    loader = Loader(part, device=trained.device, fill=None)
-    logits = predict_logits(trained, (batch.images for batch in loader.plain(_BATCH)))
-    result = evaluate_logits(logits, torch.from_numpy(np.asarray(part.labels)), trained.classes)
+    forward, device = _forward(model)
+    loader = Loader(part, device=device, fill=None)
+    logits = predict_logits(forward, (batch.images for batch in loader.plain(_BATCH)))
+    result = evaluate_logits(logits, torch.from_numpy(np.asarray(part.labels)), model.classes)
     return Assessment(
-        run=str(trained.run.path),
+        run=model.place,
         split=split,
         result=result,
         logits=logits.numpy(),
         labels=np.asarray(part.labels),
         fingerprint=splits.fingerprint,
         content=_content(part, splits.dataset.classes),
-        device_type=trained.device.type,
-        precision=trained.precision,
+        device_type=device.type,
+        precision=model.runtime.rpartition(" ")[2],
     )
+
+
+def _forward(model: Classifier) -> tuple[Callable[[Tensor], Tensor], torch.device]:
+    if isinstance(model, Trained):
+        return model, model.device
+    return model.logits, torch.device("cpu")
 
 
 def _part(splits: Splits, split: str, name: str) -> Split:
@@ -201,7 +250,7 @@ def _save(path: Path, array: np.ndarray) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-def _read(folder: Path, split: str, weights: str, run: RunFolder) -> Assessment | None:
+def _read(folder: Path, split: str, weights: str, place: str) -> Assessment | None:
     """What is stored, or None where it is absent, damaged, or of other weights."""
     try:
         document = read_json(folder / f"{split}.json")
@@ -220,4 +269,4 @@ def _read(folder: Path, split: str, weights: str, run: RunFolder) -> Assessment 
     if len(logits) != len(labels) or len(labels) != result.n:
         return None
     about = {name: document.get(name) for name in _ABOUT}
-    return Assessment(str(run.path), split, result, logits, labels, document["fingerprint"], **about)
+    return Assessment(place, split, result, logits, labels, document["fingerprint"], **about)

@@ -11,6 +11,7 @@ from distill.devices import autocast, resolve_precision
 from distill.errors import RunError
 from distill.fingerprint import state_sha256
 from distill.models import Normalize, build_model, build_normalize, without_weights
+from distill.models.ask import ask
 from distill.recipe import Recipe
 from distill.runs import RunFolder
 from distill.runs.checkpoints import Checkpoint, best_checkpoint, load_checkpoint
@@ -41,6 +42,30 @@ class Trained:
     def __call__(self, pixels: Tensor) -> Tensor:
         """Logits ``(B, C)`` float32 of pixels ``(B, 3, S, S)``, uint8 or float in 0..255."""
         return self.network(self.normalize(pixels).contiguous(memory_format=torch.channels_last)).float()
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """The same in one fixed batch size: an image's answer does not depend on its neighbours."""
+        return ask(self, pixels.to(self.device))
+
+    @property
+    def place(self) -> str:
+        """The run's folder."""
+        return str(self.run.path)
+
+    @property
+    def name(self) -> str:
+        """The recipe's."""
+        return self.recipe.name
+
+    @property
+    def image_size(self) -> int:
+        """Side of the pixels it takes."""
+        return self.recipe.data.image_size
+
+    @property
+    def runtime(self) -> str:
+        """``torch fp32``, ``torch bf16`` or ``torch fp16``."""
+        return f"torch {self.precision}"
 
     @property
     def network(self) -> nn.Module:

@@ -8,8 +8,9 @@ from typing import Any
 from distill.devices import resolve_device, set_threads
 from distill.errors import RunError
 from distill.evaluate.metrics import EvalResult
-from distill.evaluate.test_set import assess
+from distill.evaluate.test_set import assess, assess_file
 from distill.events import Note
+from distill.models.onnx_open import is_exported_file, open_onnx
 from distill.pipeline.context import Options
 from distill.report.rows import Evaluation
 from distill.runs import RunFolder, open_run
@@ -25,11 +26,13 @@ def evaluate_run(
     plots: bool = True,
     options: Options | None = None,
 ) -> Evaluation:
-    """Accuracy, precision, recall and F1 by class, calibration and confusion of a run's best checkpoint.
+    """Accuracy, precision, recall and F1 by class, calibration and confusion of a run's best checkpoint, or of a file.
 
-    What it finds is kept in the run's ``evaluation/``; figures on the test set enter its ``result.json`` too.
+    What it finds is kept in the run's ``evaluation/``, or in one beside the file; a run's figures on the test set enter
+    its ``result.json`` too.
 
     Args:
+        reference: A run (folder or name), or an exported file: it is asked about the data that its own recipe names.
         split: ``test`` or ``val``.
         again: Ask the network even where the answers are stored.
         plots: Draw the confusion matrix and the classes into ``evaluation/``.
@@ -37,12 +40,19 @@ def evaluate_run(
     options = options or Options()
     if options.threads is not None:
         set_threads(options.threads)
-    run = open_run(reference, runs_dir=options.runs_dir)
-    options.tell(Note(f"measuring {run.path} on its {'test set' if split == 'test' else 'validation images'}"))
-    found = assess(run, split=split, device=resolve_device(options.device), again=again)
-    if split == "test":
-        _keep(run, found.result)
-    files = _draw(run, split, found.result) if plots else ()
+    what = "test set" if split == "test" else "validation images"
+    if is_exported_file(reference):
+        file = open_onnx(reference, threads=options.threads or 1)
+        options.tell(Note(f"measuring {file.place} on its {what}"))
+        found, folder = assess_file(file, split=split, again=again), file.path.parent / "evaluation" / file.path.stem
+    else:
+        run = open_run(reference, runs_dir=options.runs_dir)
+        options.tell(Note(f"measuring {run.path} on its {what}"))
+        folder = run.path / "evaluation"
+        found = assess(run, split=split, device=resolve_device(options.device), again=again)
+        if split == "test":
+            _keep(run, found.result)
+    files = _draw(folder, split, found.result) if plots else ()
     return Evaluation(found.run, found.split, found.result, files)
 
 
@@ -63,10 +73,9 @@ def _keep(run: RunFolder, result: EvalResult) -> None:
         run.write_result(before | metrics)
 
 
-def _draw(run: RunFolder, split: str, result: EvalResult) -> tuple[str, ...]:
+def _draw(folder: Path, split: str, result: EvalResult) -> tuple[str, ...]:
     from distill.report.plots import plot_classes, plot_confusion
 
-    folder = run.path / "evaluation"
     labels = [each.label for each in result.per_class]
     return (
         str(plot_confusion(result.confusion, labels, folder / f"confusion_{split}.svg")),

@@ -19,11 +19,10 @@ from distill.data.layout import IMAGE_SUFFIXES, is_hidden
 from distill.devices import resolve_device, set_threads
 from distill.errors import DataError, RunError, UsageError
 from distill.events import StageProgress
-from distill.models.trained import Trained, load_trained
+from distill.models.classifier import Classifier
+from distill.models.open import open_model
 from distill.pipeline.context import Options
 from distill.report.rows import Guess, Prediction
-from distill.runs import open_run
-from distill.teaching.live import ask
 
 __all__ = ["BadFile", "Predictions", "find_pictures", "predict"]
 
@@ -68,9 +67,10 @@ def predict(
     leave_out: Path | None = None,
     options: Options | None = None,
 ) -> Predictions:
-    """The most probable classes of each picture, decoded as a data set's would be at the run's ``data.image_size``.
+    """The most probable classes of each picture, decoded as a data set's would be at the size it was trained on.
 
     Args:
+        reference: A run (folder or name), or an exported file: that one needs nothing else.
         paths: Pictures, and folders of pictures, searched to any depth.
         top: How many classes a picture; at most as many as there are.
         teacher: A run that is asked too.
@@ -88,12 +88,12 @@ def predict(
     other = None if teacher is None else _load(teacher, options)
     if other is not None and other.classes != student.classes:
         raise UsageError(
-            f"{other.run.path} and {student.run.path} know different classes",
+            f"{other.place} and {student.place} know different classes",
             hint="a teacher and its student share a data set",
         )
     rows: list[Prediction] = []
     bad: list[BadFile] = []
-    sizes = [model.recipe.data.image_size for model in (student, other) if model is not None]
+    sizes = [model.image_size for model in (student, other) if model is not None]
     for done, (names, pixels, failed) in enumerate(_decoded(files, sizes), start=1):
         bad += failed
         if names:
@@ -102,8 +102,9 @@ def predict(
     return Predictions(tuple(rows), tuple(bad))
 
 
-def _load(reference: str | Path, options: Options) -> Trained:
-    return load_trained(open_run(reference, runs_dir=options.runs_dir), device=resolve_device(options.device))
+def _load(reference: str | Path, options: Options) -> Classifier:
+    device = resolve_device(options.device)
+    return open_model(reference, runs_dir=options.runs_dir, device=device, threads=options.threads or 1)
 
 
 # Files
@@ -193,7 +194,7 @@ def _decode(file: str, sizes: tuple[int, ...]) -> _Decoded:
 
 
 def _classified(
-    files: Sequence[str], pixels: dict[int, np.ndarray], student: Trained, teacher: Trained | None, *, top: int
+    files: Sequence[str], pixels: dict[int, np.ndarray], student: Classifier, teacher: Classifier | None, *, top: int
 ) -> Iterator[Prediction]:
     ours = _top(student, pixels, top)
     theirs = [None] * len(files) if teacher is None else [guesses[0] for guesses in _top(teacher, pixels, 1)]
@@ -202,8 +203,8 @@ def _classified(
         yield Prediction(file, guesses, folder if folder in student.classes else None, other)
 
 
-def _top(model: Trained, pixels: dict[int, np.ndarray], top: int) -> list[tuple[Guess, ...]]:
-    images = torch.from_numpy(pixels[model.recipe.data.image_size]).to(model.device)
+def _top(model: Classifier, pixels: dict[int, np.ndarray], top: int) -> list[tuple[Guess, ...]]:
+    images = torch.from_numpy(pixels[model.image_size])
     values, places = _probabilities(model, images).sort(dim=1, descending=True, stable=True)
     return [
         tuple(Guess(model.classes[place], value) for value, place in zip(row[:top], order[:top], strict=True))
@@ -211,9 +212,9 @@ def _top(model: Trained, pixels: dict[int, np.ndarray], top: int) -> list[tuple[
     ]
 
 
-def _probabilities(model: Trained, images: Tensor) -> Tensor:
+def _probabilities(model: Classifier, images: Tensor) -> Tensor:
     # asked as a bank asks: what a picture is taken for does not depend on the pictures beside it
-    logits = ask(model, images).cpu().double()
+    logits = model.logits(images).cpu().double()
     if not bool(logits.isfinite().all()):
-        raise RunError(f"the logits of {model.run.path} are NaN or infinite", hint="its training diverged")
+        raise RunError(f"the logits of {model.place} are NaN or infinite", hint="its training diverged")
     return logits.softmax(dim=1)

@@ -18,6 +18,7 @@ from distill.data.splits import Splits, load_splits
 from distill.devices import resolve_device, set_threads
 from distill.errors import DistillError, UsageError
 from distill.events import Note
+from distill.models.ask import ask
 from distill.models.trained import Trained, load_trained
 from distill.pipeline.banks import describe_bank, find_banks
 from distill.pipeline.context import Options
@@ -26,7 +27,7 @@ from distill.report.rows import BankRow
 from distill.runs import RunFolder, open_run
 from distill.teaching.bank import Bank, chunk_bounds, chunk_name
 from distill.teaching.build import planned_view
-from distill.teaching.live import ask, round_logits
+from distill.teaching.live import round_logits
 
 __all__ = ["verify_caches"]
 

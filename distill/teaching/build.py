@@ -21,12 +21,13 @@ from distill.evaluate.cost import model_cost
 from distill.evaluate.latency import measure_latency
 from distill.evaluate.test_set import assess_trained, labels_sha256
 from distill.events import Event, Note, StageProgress
+from distill.models.ask import CPU_ASK_BATCH, ask
 from distill.models.trained import Trained
 from distill.recipe import Recipe, dump_recipe
 from distill.recipe.schema import AugmentSpec
 from distill.teaching.bank import Bank, BankInfo
 from distill.teaching.key import BankKey, augmentation_key
-from distill.teaching.live import CPU_ASK_BATCH, ask, compile_teacher, round_logits
+from distill.teaching.live import compile_teacher, round_logits
 from distill.teaching.team import ALONE, Team, share
 
 __all__ = ["BuildCost", "bank_key", "bank_path", "build_bank", "estimate", "planned_view"]

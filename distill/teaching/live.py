@@ -6,32 +6,11 @@ import torch
 from torch import Tensor
 
 from distill.data.batches import Batch
+from distill.models.ask import ask
 from distill.models.trained import Trained
 from distill.recipe.schema import TrainSpec
 
-__all__ = ["CPU_ASK_BATCH", "LiveTeacher", "ask", "compile_teacher", "round_logits"]
-
-# Below some 48 images a CPU's matrix products take another path, and an image's logits change in the last bits with
-# the size of its batch. One fixed size, padded, keeps the answers the same for whoever asks.
-CPU_ASK_BATCH = 64
-
-
-def ask(teacher: Trained, images: Tensor, *, size: int | None = None) -> Tensor:
-    """The teacher's logits, float32 ``(B, C)``, for pixels ``(B, 3, S, S)`` in 0..255.
-
-    Args:
-        size: How many are asked at a time on a GPU, the last batch padded; None: all at once. On a CPU always 64.
-    """
-    size = CPU_ASK_BATCH if images.device.type == "cpu" else size or len(images)
-    return torch.cat([_ask_padded(teacher, piece, size) for piece in images.split(size)])
-
-
-def _ask_padded(teacher: Trained, images: Tensor, size: int) -> Tensor:
-    count = len(images)
-    if count < size:
-        padding = images.new_zeros((size - count, *images.shape[1:]))
-        images = torch.cat([images, padding])
-    return teacher(images)[:count]
+__all__ = ["LiveTeacher", "compile_teacher", "round_logits"]
 
 
 def compile_teacher(teacher: Trained, train: TrainSpec) -> None:

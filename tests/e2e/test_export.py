@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from distill.cli import app
@@ -19,7 +20,7 @@ from distill.errors import RunError
 from distill.models import build_model, build_normalize
 from distill.models.deployed import Deployed
 from distill.models.onnx_about import FileAbout
-from distill.models.onnx_open import open_onnx
+from distill.models.onnx_open import OnnxClassifier, open_onnx
 from distill.models.onnx_write import to_onnx, write_onnx
 from distill.models.trained import load_trained
 from distill.pipeline import RunResult, export
@@ -150,3 +151,53 @@ def test_export_needs_a_finished_run(train: Callable[..., RunResult], tmp_path: 
     code, _, stderr = _cli("export", "nothing", "--runs", str(tmp_path))
     assert code == 1
     assert "nothing" in stderr
+
+
+# A file where a run may stand
+
+
+@pytest.fixture(scope="module")
+def file(teacher_run: RunResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(teacher_run.run, out=tmp_path_factory.mktemp("exports") / "teacher.onnx").file
+
+
+def test_predict_needs_nothing_but_the_file(
+    file: Path, teacher_run: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = load_splits(open_run(teacher_run.run, runs_dir=Path("runs")).recipe().data).test.take(slice(0, 3))
+    pictures = [tmp_path / f"{number}.png" for number in range(3)]
+    for path, image in zip(pictures, pixels, strict=True):
+        Image.fromarray(image.transpose(1, 2, 0)).save(path)
+    expected = json.loads(_cli("predict", str(teacher_run.run), *map(str, pictures), "--json", "-q")[1])
+    alone = tmp_path / "elsewhere"
+    alone.mkdir()
+    (alone / "m.onnx").write_bytes(file.read_bytes())
+    monkeypatch.chdir(alone)
+    code, stdout, stderr = _cli("predict", "m.onnx", *map(str, pictures), "--json", "-q")
+    assert code == 0, stderr
+    for ours, theirs in zip(json.loads(stdout), expected, strict=True):
+        assert [guess["label"] for guess in ours["top"]] == [guess["label"] for guess in theirs["top"]]
+        for one, other in zip(ours["top"], theirs["top"], strict=True):
+            assert one["probability"] == pytest.approx(other["probability"], abs=1e-5)
+    assert [path.name for path in alone.iterdir()] == ["m.onnx"]
+
+
+def test_evaluate_reads_the_test_set_once_a_file(
+    file: Path, teacher_run: RunResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = json.loads(_cli("evaluate", str(teacher_run.run), "--json", "-q")[1])
+    found = json.loads(_cli("evaluate", str(file), "--json", "-q")[1])
+    assert found["run"] == str(file)
+    assert found["confusion"] == expected["confusion"]
+    assert found["nll"] == pytest.approx(expected["nll"], rel=1e-4)
+    monkeypatch.setattr(OnnxClassifier, "logits", lambda *_: pytest.fail("asked again"))
+    assert json.loads(_cli("evaluate", str(file), "--json", "-q")[1])["nll"] == found["nll"]
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_files_that_are_none_are_one_line(command: str, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(b"\x00\x01")
+    code, _, stderr = _cli(command, str(bad), *([str(bad)] if command == "predict" else []))
+    assert code == 2
+    assert "bad.onnx is not an ONNX file" in stderr
