@@ -13,7 +13,19 @@ from torch import Tensor, nn
 
 from teachers.pretrained import weights_overlay
 
-__all__ = ["ConvHead", "centre_crop", "check_name", "cifar_stem_state", "fit_cifar_stem", "timm_backbone"]
+__all__ = [
+    "ConvHead",
+    "ImageSizeError",
+    "centre_crop",
+    "check_name",
+    "cifar_stem_state",
+    "fit_cifar_stem",
+    "timm_backbone",
+]
+
+
+class ImageSizeError(ValueError):
+    """The network cannot be built for images of this size, and can for others."""
 
 
 class ConvHead(nn.Module):
@@ -66,12 +78,14 @@ def timm_backbone(
         input: ``(B, in_channels, input_size, input_size)``; output: ``(B, num_classes)`` logits.
 
     Raises:
+        ImageSizeError: The network cannot be built for ``input_size``.
         ValueError: timm has no such name, tag or option, or the family has no CIFAR stem or convolutional head.
         WeightsUnavailableError: Pretrained weights do not exist or cannot be fetched.
     """
     check_name(name)
     options: dict = {"num_classes": num_classes, "in_chans": in_channels, "drop_rate": dropout}
-    if get_pretrained_cfg(name).fixed_input_size:
+    config = get_pretrained_cfg(name)
+    if config is not None and config.fixed_input_size:  # a name that timm knows from former days has no config
         options["img_size"] = input_size
     if patch_size is not None:
         options["patch_size"] = patch_size
@@ -79,10 +93,15 @@ def timm_backbone(
         options["pretrained_cfg_overlay"] = weights_overlay(name)
     try:
         model = timm.create_model(name, pretrained=pretrained, **options)
-    except (TypeError, AssertionError) as error:
+    except (TypeError, AssertionError, ArithmeticError, RuntimeError) as error:
         # timm hands options to a family's own class: what that class does not know is a TypeError
-        raise ValueError(f"timm {name}: {error}") from error
-    _check_patches(model, name, input_size)
+        if isinstance(error, RuntimeError) and "negative dimension" not in str(error):
+            raise
+        if isinstance(error, TypeError) or "img_size" not in options:
+            raise ValueError(f"timm {name}: {error}") from error
+        detail = f" ({error})" if str(error) else ""
+        raise ImageSizeError(f"timm cannot build it for images of {input_size} pixels{detail}") from error
+    _check_patches(model, input_size)
     if stem == "cifar":
         fit_cifar_stem(model, name)
     if head == "conv":
@@ -103,10 +122,17 @@ def check_name(name: str) -> None:
         raise ValueError(f"timm has no model {name!r}" + _did_you_mean(near)) from error
 
 
-def _check_patches(model: nn.Module, name: str, input_size: int) -> None:
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-    if patch is not None and (input_size < patch[0] or input_size % patch[0]):
-        raise ValueError(f"timm {name}: input_size {input_size} is no multiple of its patches' {patch[0]} pixels")
+def _check_patches(model: nn.Module, input_size: int) -> None:
+    """Refuse an image whose edges would be cut off in silence: patches side by side, and no multiple of them.
+
+    Where patches overlap or are padded (PVTv2), and where several layers make them (XCiT), every pixel is seen.
+    """
+    cut = getattr(getattr(model, "patch_embed", None), "proj", None)
+    if not isinstance(cut, nn.Conv2d) or cut.kernel_size != cut.stride or any(cut.padding):
+        return
+    for patch in cut.stride:
+        if input_size < patch or input_size % patch:
+            raise ImageSizeError(f"input_size {input_size} is no multiple of its patches' {patch} pixels")
 
 
 def _did_you_mean(near: list[str]) -> str:
