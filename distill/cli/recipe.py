@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
+_USUAL_CLASSES = 10  # shapes before the classifier do not depend on it
+
 app = typer.Typer(no_args_is_help=True, help="List, show, copy and check recipes.")
 
 _Name = Annotated[
@@ -120,14 +122,15 @@ def check(
 ) -> None:
     """Check recipes: every mistake with its file and line, and the parameter budget. Reads no data."""
     output = Output()
-    mistakes: list[str] = []
+    mistakes: list[UsageError] = []
     for name in names:
         try:
             output.text(_checked(name, changes or []))
-        except RecipeError as error:
-            mistakes += error.message.splitlines()
+        except UsageError as error:
+            mistakes.append(error)
     if mistakes:
-        raise RecipeError("\n".join(mistakes))
+        hints = "\n".join(dict.fromkeys(error.hint for error in mistakes if error.hint))
+        raise RecipeError("\n".join(error.message for error in mistakes), hint=hints or None)
 
 
 def _checked(name: str, changes: Iterable[str]) -> str:
@@ -142,13 +145,14 @@ def _checked(name: str, changes: Iterable[str]) -> str:
 def _params(recipe: Recipe) -> int | None:
     """The parameters, within the budget; None where the number of classes is in a folder that is not there."""
     from distill.data.datasets import num_classes
-    from distill.models import check_budget
+    from distill.models import check_network, check_shapes
 
     try:
         classes = num_classes(recipe.data)
     except DistillError:
+        check_shapes(recipe, _USUAL_CLASSES)
         return None
-    return check_budget(recipe, classes)
+    return check_network(recipe, classes)
 
 
 @app.command(

@@ -1,19 +1,19 @@
-"""A recipe's ``model:`` section becomes an ``nn.Module``, within its budget of parameters."""
+"""A recipe's ``model:`` section becomes an ``nn.Module``."""
 
 from __future__ import annotations
+
+import functools
 
 import torch
 from torch import nn
 
-from distill.errors import BudgetError
 from distill.models.mistakes import as_user_errors
-from distill.models.weights import load_weights
+from distill.models.weights import load_weights, without_weights
 from distill.recipe.model_specs import ModelSpec, TimmModel
-from distill.recipe.schema import Recipe
 from students import STUDENTS
 from teachers import TEACHERS
 
-__all__ = ["build_model", "check_budget", "count_params", "outline", "params_of"]
+__all__ = ["build_model", "count_params", "outline", "params_of"]
 
 _NOT_OPTIONS = {"source", "name", "normalize", "max_params", "weights"}
 
@@ -65,23 +65,16 @@ def params_of(spec: ModelSpec, num_classes: int) -> int:
 def outline(spec: ModelSpec, num_classes: int) -> nn.Module:
     """The network on the meta device: its layers and their shapes; nothing is allocated, no weights are fetched.
 
+    Kept and shared, since a command asks for the same one several times: to look at, in evaluation mode.
+
     Raises:
         UsageError: No such network, or options that do not go together.
     """
+    shapes_alone = {"normalize": "auto", "max_params": None}
+    return _outline(without_weights(spec).model_copy(update=shapes_alone), num_classes)
+
+
+@functools.lru_cache(maxsize=8)
+def _outline(spec: ModelSpec, num_classes: int) -> nn.Module:
     with torch.device("meta"):
-        return _build(spec, num_classes, pretrained=False)
-
-
-def check_budget(recipe: Recipe, num_classes: int) -> int:
-    """The recipe's number of parameters.
-
-    Raises:
-        BudgetError: It is above ``recipe.max_params``.
-    """
-    count, limit = params_of(recipe.model, num_classes), recipe.max_params
-    if limit is not None and count > limit:
-        raise BudgetError(
-            f"{recipe.name}: {count:,} parameters, over the budget of {limit:,}",
-            hint=f"fewer blocks or channels; or another budget: --set model.max_params={count}",
-        )
-    return count
+        return _build(spec, num_classes, pretrained=False).eval()

@@ -13,7 +13,7 @@ from distill.data.splits import Splits, load_splits
 from distill.devices import resolve_device, set_threads
 from distill.errors import MissingError, UsageError
 from distill.events import Event, Note, Tell
-from distill.models import check_budget, params_of
+from distill.models import check_network, params_of
 from distill.pipeline.resolve import resolve_auto
 from distill.ranks import process_count, process_rank, under_torchrun
 from distill.recipe import Recipe, check_text
@@ -89,13 +89,13 @@ def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, spl
     if options.init_from is not None and resume is None:  # a name means another run tomorrow
         options = replace(options, init_from=str(open_run(options.init_from, runs_dir=options.runs_dir).path))
     if recipe.data.name != "folder":  # a folder's classes are counted on disk; the others are known
-        check_budget(recipe, num_classes(recipe.data))
+        check_network(recipe, num_classes(recipe.data))
     device = resolve_device(options.device)
     _check_devices(recipe, device, options)
     if options.threads is not None:
         set_threads(options.threads)
     if recipe.data.name == "folder":
-        check_budget(recipe, num_classes(recipe.data))
+        check_network(recipe, num_classes(recipe.data))
     if splits is None:
         splits = load_splits(recipe.data, options.tell)
         if splits.note:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from distill.errors import BudgetError, RecipeError, UsageError
+from distill.errors import RecipeError, UsageError
 from distill.recipe import Recipe, dump_recipe, parse_recipe
 from distill.recipe.mistakes import MAX_MISTAKES
 from distill.report.sweeps import shown_value
@@ -19,7 +19,7 @@ from distill.sweeps.space import Axis, Params, Range, Variable, combinations, va
 __all__ = [
     "Base",
     "Trial",
-    "check_budgets",
+    "check_networks",
     "check_trials",
     "corner_trials",
     "grid_trials",
@@ -190,24 +190,28 @@ def no_validation() -> UsageError:
     )
 
 
-def check_budgets(recipes: Sequence[Recipe]) -> None:
-    """Refuse networks over the recipe's budget, each told once.
+def check_networks(recipes: Sequence[Recipe]) -> None:
+    """Refuse networks that are over the recipe's budget, or cannot be trained so, each told once.
 
     Raises:
-        BudgetError: One line for each network that is too large.
+        RecipeError: One line for each of them.
     """
     from distill.data.datasets import num_classes
-    from distill.models import check_budget
+    from distill.models import check_network
 
-    seen, lines = set(), []
+    seen, mistakes = set(), []
     for recipe in recipes:
-        what = (recipe.model.model_dump_json(), recipe.role, recipe.data.name)
+        asked = (recipe.optim.layer_decay, recipe.optim.backbone_lr_scale, recipe.train.freeze_backbone_epochs)
+        what = (recipe.model.model_dump_json(), recipe.role, recipe.data.name, *asked)
         if what in seen or recipe.data.name == "folder":
             continue
         seen.add(what)
         try:
-            check_budget(recipe, num_classes(recipe.data))
-        except BudgetError as error:
-            lines.append(error.message)
-    if lines:
-        raise BudgetError("\n".join(dict.fromkeys(lines)), hint="no trial was started; see model.max_params")
+            check_network(recipe, num_classes(recipe.data))
+        except RecipeError as error:
+            mistakes.append(error)
+    if mistakes:
+        hints = dict.fromkeys(error.hint for error in mistakes if error.hint)
+        hint = next(iter(hints)) if len(hints) == 1 else None
+        lines = dict.fromkeys(error.message for error in mistakes)
+        raise RecipeError("\n".join(lines), hint=hint or "no trial was started")

@@ -18,7 +18,7 @@ from distill.runs import check_runs_dir
 from distill.sweeps.folder import Definition, SweepFolder, check_name, check_same, find_sweep, redacted, sweeps_dir
 from distill.sweeps.grid import run_grid
 from distill.sweeps.outcome import best_of, grouped, main_effects, publish, write_best
-from distill.sweeps.plan import Trial, check_budgets, check_trials, corner_trials, grid_trials
+from distill.sweeps.plan import Trial, check_networks, check_trials, corner_trials, grid_trials
 from distill.sweeps.space import parse_grid, parse_search
 from distill.sweeps.study import Search, open_study, require_optuna
 from distill.sweeps.trainer import Trainer
@@ -120,7 +120,7 @@ def _carry_out(definition: Definition, folder: SweepFolder, options: Options) ->
         definition = replace(definition, worker=before.worker, teachers=before.teachers)
     options = replace(options, command=tuple(map(redacted, options.command)))
     trainer = Trainer(options, definition.teacher, dict(definition.teachers))
-    check_budgets(recipes)
+    check_networks(recipes)
     _check_shared(definition, trainer, recipes)
     definition = replace(definition, teachers=trainer.teachers, runs=os.path.relpath(options.runs_dir, folder.path))
     with _hinting(folder), folder.lock():

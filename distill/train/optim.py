@@ -43,7 +43,8 @@ def build_optimizer(
 
     Args:
         head: Names of the classifier's parameters: they learn at ``spec.lr``.
-        stages: Name prefixes of each stage in depth order, the classifier last, for ``spec.layer_decay``.
+        stages: Name prefixes of each stage in depth order, the classifier last, for ``spec.layer_decay``; without one
+            (1.0) they are not read.
         fused: Allow torch's one-kernel step on CUDA. It takes the gradient scaler's factor out by itself, so
             gradients that are scaled cannot be clipped before it.
     """
@@ -93,7 +94,9 @@ def parameter_groups(
     for name, parameter in module.named_parameters():
         scale = 1.0
         if name not in head_names:
-            scale = spec.backbone_lr_scale * spec.layer_decay ** _stages_above(name, stages)
+            scale = spec.backbone_lr_scale
+            if spec.layer_decay != 1.0:
+                scale *= spec.layer_decay ** _stages_above(name, stages)
         decays = parameter.ndim > 1 or spec.decay_norm_and_bias
         groups.setdefault((spec.lr * scale, spec.weight_decay if decays else 0.0), []).append(parameter)
     return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]

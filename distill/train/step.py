@@ -79,7 +79,7 @@ class Learner:
             module,
             recipe.optim,
             head=self.head,
-            stages=stages(module),
+            stages=stages(module) if recipe.optim.layer_decay != 1.0 else (),  # some networks have none
             device=fabric.device,
             fused=not (self.train.precision == "fp16" and self._clips()),
         )

@@ -337,6 +337,33 @@ def test_check_holds_the_budget(cli) -> None:
     assert "over the budget of 5,000,000" in result.stderr
 
 
+_CANNOT = "model={source: timm, name: halonet26t, weights: none, input_size: 32}"
+
+
+def test_check_tells_what_no_first_step_could(cli) -> None:
+    result = cli("recipe", "check", "resnet18_cifar100", "nobody", "--set", _CANNOT)
+    assert result.exit_code == 2
+    assert "halonet26t cannot take images of 32 pixels" in result.stderr
+    assert "sizes that it takes: 256" in result.stderr
+    assert "nobody" in result.stderr
+
+
+def test_check_looks_at_the_network_where_the_data_is_elsewhere(cli) -> None:
+    result = cli("recipe", "check", "quickstart_teacher", "--set", "data={name: folder, root: gone}", "--set", _CANNOT)
+    assert result.exit_code == 2
+    assert "halonet26t cannot take images of 32 pixels" in result.stderr
+    fine = cli("recipe", "check", "quickstart_teacher", "--set", "data={name: folder, root: gone}")
+    assert fine.stdout == "quickstart_teacher: ok, parameters not counted: its data is not here\n"
+
+
+def test_an_image_that_does_not_fit_is_told_before_a_folder_exists(cli, tmp_path: Path) -> None:
+    for more in ([], ["--dry-run"]):
+        result = cli("teacher-finetune", "--recipe", "quickstart_teacher", "--set", _CANNOT, *more)
+        assert result.exit_code == 2
+        assert "cannot take images of 32 pixels" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_models_one_by_one(cli) -> None:
     document = json.loads(cli("models", "r18_small", "--json").stdout)
     assert document["model"]["params"] == 4_935_242

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from distill.errors import BudgetError, RecipeError, UsageError
+from distill.errors import RecipeError, UsageError
 from distill.recipe import bundled_recipes, load_recipe, parse_recipe
 from distill.sweeps.plan import (
     Base,
     Trial,
-    check_budgets,
+    check_networks,
     check_trials,
     corner_trials,
     grid_trials,
@@ -89,8 +89,8 @@ def test_a_grid_that_nobody_can_mean_is_refused_before_it_is_built() -> None:
 def test_too_large_networks_are_told_before_the_first_trial() -> None:
     small = base("model.max_params=700")
     trials = grid_trials(small, parse_grid(["model.width=8,16,32"]), 2)
-    with pytest.raises(BudgetError) as error:
-        check_budgets(check_trials(small, trials, option="--grid"))
+    with pytest.raises(RecipeError, match="over the budget") as error:
+        check_networks(check_trials(small, trials, option="--grid"))
     assert len(error.value.message.splitlines()) == 2
 
 

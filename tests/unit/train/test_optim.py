@@ -94,3 +94,9 @@ def test_lookahead_goes_half_way_every_second_step() -> None:
         seen.append(round(weight.item(), 6))
     # timm's slow weights start where the first two steps end, at 0.8; then half way from there to 0.6
     assert seen == [0.9, 0.8, 0.7, 0.7]
+
+
+def test_without_layer_decay_no_stages_are_needed() -> None:
+    """Some networks have none to tell apart."""
+    groups = parameter_groups(_module(), SGD(lr=1.0, backbone_lr_scale=0.1), head=HEAD, stages=())
+    assert [(group["lr"], len(group["params"])) for group in groups] == [(0.1, 4), (1.0, 2)]

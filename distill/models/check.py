@@ -1,0 +1,148 @@
+"""Whether a recipe's network can do what the recipe asks: found out from its shapes, before anything is made."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import torch
+from timm.models import get_pretrained_cfg
+from torch import Tensor, nn
+
+from distill.errors import BudgetError, DistillError, RecipeError, UsageError
+from distill.models.build import build_model, outline, params_of
+from distill.models.depth import stages
+from distill.models.weights import without_weights
+from distill.recipe.model_specs import ModelSpec, TimmModel
+from distill.recipe.schema import Recipe
+from teachers.timm_backbone import ImageSizeError
+
+__all__ = ["check_budget", "check_network", "check_shapes"]
+
+_SIDES = (16, 24, 32, 48, 64, 96, 112, 128, 160, 192, 224, 240, 256, 288, 299, 320, 384, 448, 512)
+_MOST_TOLD = 6
+_LONGEST_REASON = 120
+
+
+def check_network(recipe: Recipe, num_classes: int) -> int:
+    """The recipe's number of parameters, of a network that can be trained as the recipe says.
+
+    Raises:
+        UsageError: No such network, or options that do not go together.
+        BudgetError: It has more parameters than ``recipe.max_params``.
+        RecipeError: It cannot be trained so.
+    """
+    check_shapes(recipe, num_classes)
+    return check_budget(recipe, num_classes)
+
+
+def check_budget(recipe: Recipe, num_classes: int) -> int:
+    """The recipe's number of parameters.
+
+    Raises:
+        UsageError: No such network, or options that do not go together.
+        BudgetError: It is above ``recipe.max_params``.
+    """
+    count, limit = params_of(recipe.model, num_classes), recipe.max_params
+    if limit is not None and count > limit:
+        raise BudgetError(
+            f"{recipe.name}: {count:,} parameters, over the budget of {limit:,}",
+            hint=f"fewer blocks or channels; or another budget: --set model.max_params={count}",
+        )
+    return count
+
+
+def check_shapes(recipe: Recipe, num_classes: int) -> None:
+    """Send one image through on the meta device, where shapes are followed and nothing is computed.
+
+    Raises:
+        UsageError: No such network, or options that do not go together.
+        RecipeError: It takes no images of ``model.input_size``, gives no logits, or has no stages to tell apart where
+            the recipe asks for that.
+    """
+    model = recipe.model
+    try:
+        outline(model, num_classes)
+    except UsageError as error:
+        if isinstance(error.__cause__, ImageSizeError):
+            raise RecipeError(f"{recipe.name}: {error.message}", hint=_what_fits(model, num_classes)) from error
+        raise
+    _check_groups(recipe, num_classes)
+    if (reason := _refusal(model, num_classes)) is not None:
+        told = f"{recipe.name}: {model.name} cannot take images of {model.input_size} pixels"
+        if hint := _what_fits(model, num_classes):  # the size is to blame: a tensor's shapes would tell nobody more
+            raise RecipeError(told, hint=hint)
+        raise RecipeError(f"{told}, nor of any size that was tried: {reason}", hint="choose another model.name")
+
+
+# What the optimiser asks
+
+
+def _check_groups(recipe: Recipe, num_classes: int) -> None:
+    if recipe.optim.layer_decay == 1.0:
+        return
+    try:
+        stages(outline(recipe.model, num_classes))
+    except (AssertionError, NotImplementedError) as error:
+        raise RecipeError(
+            f"{recipe.name}: optim.layer_decay needs the stages of {recipe.model.name}: {_in_short(error)}",
+            hint="--set optim.layer_decay=1.0; optim.backbone_lr_scale needs no stages",
+        ) from error
+
+
+# What it takes
+
+
+def _refusal(spec: ModelSpec, num_classes: int) -> str | None:
+    """Why an image of ``spec.input_size`` does not become logits, in a few words; None where it does."""
+    try:
+        output = _pass_one(outline(spec, num_classes), spec.input_size, device="meta")
+    except Exception as on_meta:  # a network's own code can raise nearly anything
+        if not _needs_values(on_meta):
+            return _in_short(on_meta)
+        try:
+            module = build_model(without_weights(spec), num_classes=num_classes).eval()
+            output = _pass_one(module, spec.input_size, device="cpu")
+        except Exception as error:
+            return _in_short(error)
+    shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    return None if shape == (1, num_classes) else f"its output is {shape}, not logits of {num_classes} classes"
+
+
+def _pass_one(module: nn.Module, side: int, *, device: str) -> object:
+    with torch.no_grad():
+        return module(torch.zeros(1, 3, side, side, device=device))
+
+
+def _needs_values(error: Exception) -> bool:
+    """Whether shapes alone were not enough: an operation without a meta kernel, or one that reads a tensor's values."""
+    return isinstance(error, NotImplementedError) or "meta tensor" in str(error)
+
+
+def _in_short(error: Exception) -> str:
+    first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    return first if len(first) <= _LONGEST_REASON else f"{first[:_LONGEST_REASON]}..."
+
+
+def _what_fits(spec: ModelSpec, num_classes: int) -> str | None:
+    """Sizes close to the one that was asked for, tried out one by one; None where none of them fits."""
+    config = get_pretrained_cfg(spec.name) if isinstance(spec, TimmModel) else None
+    own = config.input_size[-1] if config is not None else None
+    fits = sorted(itertools.islice(_fitting(spec, num_classes, own), _MOST_TOLD))
+    if not fits:
+        return None
+    best = next((side for side in fits if side > spec.input_size), fits[-1])
+    sizes = ", ".join(str(side) for side in fits)
+    made = f" (made for {own})" if own is not None else ""
+    return f"sizes that it takes: {sizes}{made}; images are resized to it: --set model.input_size={best}"
+
+
+def _fitting(spec: ModelSpec, num_classes: int, own: int | None) -> Iterator[int]:
+    """Sizes that go through, the closest to ``spec.input_size`` first."""
+    sides = {*_SIDES, *([] if own is None else [own])} - {spec.input_size}
+    for side in sorted(sides, key=lambda side: (abs(side - spec.input_size), side)):
+        try:
+            if _refusal(spec.model_copy(update={"input_size": side}), num_classes) is None:
+                yield side
+        except DistillError:  # it cannot even be built for this size
+            continue
