@@ -11,8 +11,6 @@ from collections.abc import Callable
 from email.parser import Parser
 from pathlib import Path
 
-import pytest
-
 SHIPPED = "distill/recipe/shipped/"
 RECIPES = 40
 
@@ -98,20 +96,3 @@ def test_it_runs_from_another_folder(installed: Callable[..., str]) -> None:
 def test_python_has_the_same_verbs(installed: Callable[..., str]) -> None:
     code = "from distill import load_recipe, finetune_teacher, train_student, compare; print(load_recipe('r453').name)"
     assert installed("-c", code) == "r453\n"
-
-
-@pytest.mark.slow
-def test_quickstart(installed: Callable[..., str], tmp_path: Path) -> None:
-    document = json.loads(
-        installed("-m", "distill", "quickstart", "--seeds", "1", "--runs", str(tmp_path / "runs"), "--json")
-    )
-    rows = {row["name"]: row for row in document["rows"]}
-    assert set(rows) == {"quickstart_teacher", "quickstart_student", "quickstart_scratch"}
-    teacher, student = rows["quickstart_teacher"], rows["quickstart_student"]
-    assert teacher["test_top1"] > 0.95
-    assert student["test_top1"] > 0.7
-    assert student["params"] * 40 < teacher["params"]
-    assert student["latency_b1_ms"] > 0
-    again = installed("-m", "distill", "compare", "--runs", str(tmp_path / "runs"), "--no-latency", "--json")
-    tops = {row["name"]: row["test_top1"] for row in json.loads(again)["rows"]}
-    assert tops == {name: row["test_top1"] for name, row in rows.items()}
