@@ -14,12 +14,12 @@ from distill.errors import RunError
 from distill.events import Note
 from distill.models import build_model, build_normalize, without_weights
 from distill.models.trained import shipped_checkpoint
-from distill.objectives import build_loss
+from distill.objectives import build_objective
 from distill.pipeline.context import Context
 from distill.pipeline.source import Source
 from distill.runs import open_run
 from distill.runs.checkpoints import last_checkpoint
-from distill.teaching.objective import Supervised, Taught
+from distill.teaching.objective import Taught
 from distill.train.loop import Job
 from distill.train.seeds import derive_seed
 
@@ -54,13 +54,13 @@ def build_job(
     """The network, its data and its objective, ready to fit."""
     keep_freed_memory(fabric.device)
     recipe = context.recipe
-    loss = build_loss(recipe.objective, label_smoothing=recipe.train.label_smoothing)
+    objective = build_objective(recipe.objective, label_smoothing=recipe.train.label_smoothing)
     return Job(
         run=str(path),
         recipe=recipe,
         module=module,
         normalize=build_normalize(recipe.model, mean=splits.dataset.mean, std=splits.dataset.std),
-        objective=Supervised(loss) if source is None else Taught(loss, source.teacher),
+        objective=Taught(objective, None if source is None else source.teacher),
         train=Loader(splits.train, device=fabric.device, fill=splits.fill),
         val=None if splits.val is None else Loader(splits.val, device=fabric.device, fill=splits.fill),
         checkpoints=path / "checkpoints" if saves else None,

@@ -66,7 +66,7 @@ def resolve_teacher(recipe: Recipe, *, runs_dir: Path, override: str | None) -> 
     if recipe.teacher is None:
         if override is not None:
             raise UsageError(
-                f"--teacher {override}: recipe {recipe.name} asks no teacher (objective supervised)",
+                f"--teacher {override}: recipe {recipe.name} asks no teacher (objective {recipe.objective.kind})",
                 hint="drop --teacher, or use a recipe with objective kd",
             )
         return recipe

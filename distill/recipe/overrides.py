@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distill.errors import RecipeError
+from distill.recipe.schema import KINDS_WITHOUT_TEACHER
 from distill.recipe.shape import is_tagged, pick_variant, resolve, root_node, tag_keys
 from distill.recipe.yaml_tree import KeyPath, join_path, printable, read_yaml, shorten, show
 
@@ -149,7 +150,7 @@ def _follow_new_variants(before: dict[str, Any], after: dict[str, Any], override
     objective = after.get("objective")
     paths = {override.path for override in overrides}
     kind_is_set = ("objective",) in paths or ("objective", "kind") in paths
-    asks_none = isinstance(objective, dict) and objective.get("kind") == "supervised"
+    asks_none = isinstance(objective, dict) and objective.get("kind") in KINDS_WITHOUT_TEACHER
     if kind_is_set and asks_none and not any(path[0] == "teacher" for path in paths):
         after.pop("teacher", None)
 

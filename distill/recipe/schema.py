@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,7 @@ from distill.recipe.model_specs import ModelSpec
 from distill.recipe.optimization import SGD, Constant, OptimSpec, ScheduleSpec
 
 __all__ = [
+    "KINDS_WITHOUT_TEACHER",
     "STUDENT_BUDGET",
     "AugmentSpec",
     "BankSpec",
@@ -127,12 +128,14 @@ class TeacherSpec(Spec):
 class SupervisedObjective(Spec):
     """Cross-entropy with the labels."""
 
+    asks_teacher: ClassVar[bool] = False
     kind: Literal["supervised"] = "supervised"
 
 
 class KDObjective(Spec):
     """ce_weight * CE + kd_weight * T^2 * KL(teacher || student) (arXiv:1503.02531)."""
 
+    asks_teacher: ClassVar[bool] = True
     kind: Literal["kd"]
     ce_weight: NonNegative = 0.1
     kd_weight: NonNegative = 0.9
@@ -141,6 +144,12 @@ class KDObjective(Spec):
 
 
 ObjectiveSpec = Annotated[SupervisedObjective | KDObjective, Field(discriminator="kind")]
+KINDS_WITHOUT_TEACHER = tuple(
+    kind
+    for spec in get_args(get_args(ObjectiveSpec)[0])
+    for kind in get_args(spec.model_fields["kind"].annotation)
+    if not spec.asks_teacher
+)
 
 
 class EarlyStoppingSpec(Spec):
@@ -192,13 +201,13 @@ class Recipe(Spec):
 
     @model_validator(mode="after")
     def _teacher_and_objective_agree(self) -> Recipe:
-        learns = self.objective.kind != "supervised"
+        learns, kind = self.objective.asks_teacher, self.objective.kind
         if learns and self.teacher is None:
-            raise ValueError(f"objective {self.objective.kind} needs a teacher: section")
+            raise ValueError(f"objective {kind} needs a teacher: section")
         if not learns and self.teacher is not None:
-            raise ValueError("teacher: is set but objective supervised asks none; remove it or use kind: kd")
+            raise ValueError(f"teacher: is set but objective {kind} asks none; remove it or use kind: kd")
         if learns and self.role != "student":
-            raise ValueError(f"objective {self.objective.kind} is a student's; role is {self.role}")
+            raise ValueError(f"objective {kind} is a student's; role is {self.role}")
         return self
 
     @model_validator(mode="after")

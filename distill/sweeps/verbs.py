@@ -163,8 +163,9 @@ def _check_shared(definition: Definition, trainer: Trainer, recipes: Sequence[Re
     """What all trials need: their teachers, and data with a validation split."""
     if definition.teacher is not None:
         if all(recipe.teacher is None for recipe in recipes):
+            name, kind = recipes[0].name, recipes[0].objective.kind
             raise UsageError(
-                f"--teacher {definition.teacher}: recipe {recipes[0].name} asks no teacher (objective supervised)",
+                f"--teacher {definition.teacher}: recipe {name} asks no teacher (objective {kind})",
                 hint="drop --teacher, or use a recipe with objective kd",
             )
         if any(text.startswith("teacher.") for text in (*definition.grid, *definition.search)):

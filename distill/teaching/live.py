@@ -8,6 +8,7 @@ from torch import Tensor
 from distill.data.batches import Batch
 from distill.models.ask import ask
 from distill.models.trained import Trained
+from distill.objectives import Answer
 from distill.recipe.schema import TrainSpec
 
 __all__ = ["LiveTeacher", "compile_teacher", "round_logits"]
@@ -35,7 +36,7 @@ class LiveTeacher:
         self._dtype = logits_dtype
         self._size = 0  # of the largest batch so far: smaller ones are padded to it, so that a GPU compiles one shape
 
-    def logits(self, batch: Batch) -> Tensor:
+    def answer(self, batch: Batch) -> Answer:
         """Teacher logits of a batch: float32 ``(B, C)``, no gradient."""
         self._size = max(self._size, batch.size)
-        return round_logits(ask(self.teacher, batch.images, size=self._size), self._dtype)
+        return Answer(round_logits(ask(self.teacher, batch.images, size=self._size), self._dtype))

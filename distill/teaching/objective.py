@@ -1,44 +1,31 @@
-"""The objective the loop is handed: a loss, and where its teacher's logits come from, if it has a teacher."""
+"""What the loop is handed: an objective, joined to the teacher it asks, if it asks one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
-from torch import Tensor
-
 from distill.data.batches import Batch
-from distill.objectives import LossParts
+from distill.objectives import Answer, LossParts, Objective
 
-__all__ = ["Supervised", "Taught", "TeacherSource"]
-
-Loss = Callable[..., LossParts]
+__all__ = ["Taught", "TeacherSource"]
 
 
 class TeacherSource(Protocol):
-    """Where teacher logits come from."""
+    """Where a teacher's answers come from: itself, or a bank."""
 
-    def logits(self, batch: Batch) -> Tensor:
-        """Float32 ``(B, C)``, no gradient."""
+    def answer(self, batch: Batch) -> Answer:
+        """Float32 logits ``(B, C)``, no gradient."""
         ...
 
 
-class Supervised:
-    """A loss that needs no teacher."""
-
-    def __init__(self, loss: Loss) -> None:
-        self._loss = loss
-
-    def __call__(self, logits: Tensor, batch: Batch) -> LossParts:
-        return self._loss(logits, None, batch.labels, batch.mix)
-
-
 class Taught:
-    """A loss against a teacher's logits."""
+    """An objective and its teacher; without one, where the objective asks none."""
 
-    def __init__(self, loss: Loss, source: TeacherSource) -> None:
-        self._loss = loss
-        self._source = source
+    def __init__(self, objective: Objective, source: TeacherSource | None = None) -> None:
+        assert not objective.asks or source is not None, "an objective without the teacher it asks"
+        self._objective = objective
+        self._source = source if objective.asks else None
 
-    def __call__(self, logits: Tensor, batch: Batch) -> LossParts:
-        return self._loss(logits, self._source.logits(batch), batch.labels, batch.mix)
+    def __call__(self, student: Answer, batch: Batch) -> LossParts:
+        """The loss of a batch."""
+        return self._objective(student, None if self._source is None else self._source.answer(batch), batch)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from distill.data.batches import Batch, fits_on
+from distill.objectives import Answer
 from distill.teaching.bank import Bank, chunk_bounds
 
 __all__ = ["EnsembleTeacher", "StoredTeacher"]
@@ -32,11 +33,11 @@ class StoredTeacher:
             stacked = np.concatenate([bank.view(row) for row in range(views)])
             self._resident = torch.from_numpy(stacked).to(device)
 
-    def logits(self, batch: Batch) -> Tensor:
+    def answer(self, batch: Batch) -> Answer:
         """Teacher logits of a batch: float32 ``(B, C)``."""
         if self._resident is not None:
-            return self._resident.index_select(0, batch.rows * self._images + batch.index).float()
-        return self._read(batch.rows.cpu().numpy(), batch.index.cpu().numpy())
+            return Answer(self._resident.index_select(0, batch.rows * self._images + batch.index).float())
+        return Answer(self._read(batch.rows.cpu().numpy(), batch.index.cpu().numpy()))
 
     def _read(self, rows: np.ndarray, index: np.ndarray) -> Tensor:
         found = np.empty((len(index), len(self.bank.info.classes)), dtype=np.float32)
@@ -60,6 +61,6 @@ class EnsembleTeacher:
         total = sum(weights)
         self._teachers = [(teacher, weight / total) for teacher, weight in zip(teachers, weights, strict=True)]
 
-    def logits(self, batch: Batch) -> Tensor:
+    def answer(self, batch: Batch) -> Answer:
         """Teacher logits of a batch: float32 ``(B, C)``."""
-        return torch.stack([teacher.logits(batch) * weight for teacher, weight in self._teachers]).sum(0)
+        return Answer(torch.stack([each.answer(batch).logits * weight for each, weight in self._teachers]).sum(0))

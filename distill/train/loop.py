@@ -25,7 +25,7 @@ from distill.train.schedule import has_momentum
 from distill.train.seeds import seed_generators
 from distill.train.signals import StopRequest
 from distill.train.state import Standing, restore, save
-from distill.train.step import Learner, Objective
+from distill.train.step import Criterion, Learner
 from distill.train.tally import Tally
 
 __all__ = ["Job", "fit"]
@@ -46,7 +46,7 @@ class Job:
     recipe: Recipe
     module: nn.Module
     normalize: Normalize
-    objective: Objective
+    objective: Criterion
     train: Loader
     val: Loader | None
     checkpoints: Path | None
@@ -87,7 +87,7 @@ class _Fit:
             job.recipe,
             job.module,
             normalize=job.normalize,
-            objective=job.objective,
+            criterion=job.objective,
             fabric=fabric,
             steps_per_epoch=self.steps,
         )

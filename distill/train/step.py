@@ -13,16 +13,18 @@ from torch import Tensor, nn
 from distill.data.batches import Batch, Epoch, Picked
 from distill.devices import compile_module, guard
 from distill.models import Normalize, head_parameters, stages
-from distill.objectives import LossParts
+from distill.objectives import Answer, LossParts
 from distill.recipe import Recipe
 from distill.train.ema import build_ema
 from distill.train.optim import build_optimizer, settle
 from distill.train.schedule import build_schedule
 from distill.train.tally import Tally
 
-__all__ = ["Learner", "Objective", "StepOutput", "step_loss"]
+__all__ = ["Criterion", "Learner", "StepOutput", "step_loss"]
 
-Objective = Callable[[Tensor, Batch], LossParts]
+Criterion = Callable[[Answer, Batch], LossParts]
+"""An objective that knows whom to ask: the loop never asks whether there is a teacher."""
+
 _CUDA_GRAPHS = ("reduce-overhead", "max-autotune")  # modes in which a step's outputs lie where the next one's will
 
 
@@ -40,7 +42,7 @@ class StepOutput:
     labels: Tensor
 
 
-def step_loss(model: nn.Module, normalize: Normalize, objective: Objective, epoch: Epoch, picked: Picked) -> StepOutput:
+def step_loss(model: nn.Module, normalize: Normalize, criterion: Criterion, epoch: Epoch, picked: Picked) -> StepOutput:
     """From positions to a loss: pixels are gathered and augmented, student and teacher asked, the loss worked out.
 
     Tensors in, tensors out; where images and a bank's logits lie on the device, nothing here waits for it, so that all
@@ -48,7 +50,7 @@ def step_loss(model: nn.Module, normalize: Normalize, objective: Objective, epoc
     """
     batch = epoch.show(picked)
     logits = model(normalize(batch.images))
-    return StepOutput(objective(logits, batch), logits, batch.labels)
+    return StepOutput(criterion(Answer(logits), batch), logits, batch.labels)
 
 
 class Learner:
@@ -64,13 +66,13 @@ class Learner:
         module: nn.Module,
         *,
         normalize: Normalize,
-        objective: Objective,
+        criterion: Criterion,
         fabric: Fabric,
         steps_per_epoch: int,
     ) -> None:
         self.train = recipe.train
         self.normalize = normalize
-        self._objective = objective
+        self._criterion = criterion
         self._fabric = fabric
         module = self._placed(module)
         self.raw = module
@@ -135,7 +137,7 @@ class Learner:
             torch.compiler.cudagraph_mark_step_begin()
         for at, piece in enumerate(pieces):
             with self._fabric.no_backward_sync(self._model, enabled=at < len(pieces) - 1):
-                output = step_loss(self._model, self.normalize, self._objective, epoch, piece)
+                output = step_loss(self._model, self.normalize, self._criterion, epoch, piece)
                 tally.add(output.result, output.logits, output.labels, step=number)
                 self._fabric.backward(output.result.loss * (share * piece.size / picked.size))
         self._clip()

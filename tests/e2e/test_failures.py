@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from distill.cli import app
 from distill.devices import deterministic_kernels
 from distill.errors import DistillError, MissingError, RunError, UsageError
+from distill.objectives.supervised import Supervised
 from distill.pipeline import (
     Options,
     RunResult,
@@ -37,7 +38,6 @@ from distill.runs import RunFolder
 from distill.runs.checkpoints import best_checkpoint, is_whole, last_checkpoint, load_checkpoint, tensors, write
 from distill.sweeps import sweep
 from distill.teaching.live import LiveTeacher
-from distill.teaching.objective import Supervised
 
 CPU = torch.device("cpu")
 
@@ -375,13 +375,13 @@ def test_data_that_is_gone_on_resume_is_exit_code_4(options: Options, tmp_path: 
 def test_a_teacher_that_changes_fails_the_run(
     train: Callable[..., RunResult], only_run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = LiveTeacher.logits
+    real = LiveTeacher.answer
 
-    def change(self: LiveTeacher, batch: object) -> torch.Tensor:
+    def change(self: LiveTeacher, batch: object) -> object:
         next(self.teacher.module.buffers()).add_(1)
         return real(self, batch)
 
-    monkeypatch.setattr(LiveTeacher, "logits", change)
+    monkeypatch.setattr(LiveTeacher, "answer", change)
     with pytest.raises(RunError, match=r"the teacher .*tiny_teacher/001 changed during training"):
         train("teacher.logits=live", "train.epochs=1")
     assert only_run().info.status == "failed"

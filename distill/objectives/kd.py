@@ -1,4 +1,4 @@
-"""Losses that compare a student's logits with a teacher's."""
+"""Knowledge distillation by logits: cross-entropy, and the divergence from a teacher's softened classes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["kd_loss", "standardize_logits"]
+from distill.data.batches import Batch
+from distill.objectives.objective import Answer, Asks, LossParts
+from distill.objectives.supervised import cross_entropy
+from distill.recipe.schema import KDObjective
+
+__all__ = ["KD", "kd_loss", "standardize_logits"]
+
+
+class KD:
+    """``ce_weight * CE + kd_weight * T^2 * KL(teacher || student)``."""
+
+    asks = Asks(logits=True)
+
+    def __init__(self, spec: KDObjective, *, label_smoothing: float) -> None:
+        self._spec, self._label_smoothing = spec, label_smoothing
+
+    def __call__(self, student: Answer, teacher: Answer | None, batch: Batch) -> LossParts:
+        if teacher is None:
+            raise ValueError("objective kd needs teacher logits, got None")
+        spec, ours, theirs = self._spec, student.logits, teacher.logits
+        ce = cross_entropy(ours, batch.labels, label_smoothing=self._label_smoothing, mix=batch.mix)
+        if spec.standardize:
+            ours, theirs = standardize_logits(ours), standardize_logits(theirs)
+        kd = kd_loss(ours, theirs, temperature=spec.temperature)
+        return LossParts(loss=spec.ce_weight * ce + spec.kd_weight * kd, parts={"ce": ce.detach(), "kd": kd.detach()})
 
 
 def kd_loss(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:

@@ -1,21 +1,37 @@
-"""The registry: every kind of the schema has a builder, and the parts add up."""
+"""Objectives: every kind of the schema has a builder, and the parts add up."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import get_args
 
 import pytest
 import torch
 from timm.loss import LabelSmoothingCrossEntropy
 
-from distill.objectives import OBJECTIVES, build_loss, cross_entropy, kd_loss, standardize_logits
+from distill.data.batches import Batch, Mix
+from distill.objectives import (
+    OBJECTIVES,
+    Answer,
+    LossParts,
+    build_objective,
+    cross_entropy,
+    kd_loss,
+    standardize_logits,
+)
 from distill.recipe.schema import KDObjective, ObjectiveSpec, SupervisedObjective
 
 ROOT = Path(__file__).parents[3]
+SPECS = [spec for spec in get_args(get_args(ObjectiveSpec)[0])]
+
+
+def loss_of(spec, student, teacher, labels, mix=None, *, label_smoothing=0.0) -> LossParts:
+    index = torch.arange(len(labels))
+    batch = Batch(torch.zeros(len(labels), 3, 1, 1), labels, index, index, mix)
+    objective = build_objective(spec, label_smoothing=label_smoothing)
+    return objective(Answer(student), None if teacher is None else Answer(teacher), batch)
 
 
 @pytest.fixture
@@ -25,11 +41,15 @@ def batch():
 
 
 def test_every_kind_of_the_schema_has_a_builder():
-    union = get_args(ObjectiveSpec)[0]
-    assert {kind for spec in get_args(union) for kind in get_args(spec.model_fields["kind"].annotation)} == set(
-        OBJECTIVES
-    )
+    kinds = {kind: spec for spec in SPECS for kind in get_args(spec.model_fields["kind"].annotation)}
+    assert kinds.keys() == OBJECTIVES.keys()
     assert set(OBJECTIVES) == {"supervised", "kd"}
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.__name__)
+def test_the_schema_and_the_objective_agree_on_whether_a_teacher_is_asked(spec):
+    (kind,) = get_args(spec.model_fields["kind"].annotation)
+    assert bool(build_objective(spec(kind=kind)).asks) == spec.asks_teacher
 
 
 def test_every_kind_is_documented():
@@ -39,20 +59,20 @@ def test_every_kind_is_documented():
 
 def test_supervised_is_timms_smoothed_cross_entropy(batch):
     student, teacher, labels = batch
-    result = build_loss(SupervisedObjective(), label_smoothing=0.1)(student, None, labels, None)
+    result = loss_of(SupervisedObjective(), student, None, labels, label_smoothing=0.1)
     torch.testing.assert_close(result.loss, LabelSmoothingCrossEntropy(0.1)(student, labels))
     assert set(result.parts) == {"ce"}
     assert result.parts["ce"].item() == result.loss.item()
-    ignored = build_loss(SupervisedObjective(), label_smoothing=0.1)(student, teacher, labels, None)
+    ignored = loss_of(SupervisedObjective(), student, teacher, labels, label_smoothing=0.1)
     assert ignored.loss.item() == result.loss.item()
 
 
 @pytest.mark.parametrize("standardize", [False, True])
 def test_kd_is_the_weighted_sum_of_unweighted_parts(batch, standardize):
     student, teacher, labels = batch
-    mix = SimpleNamespace(partner_labels=labels.flip(0), weight=torch.full((6,), 0.25))
+    mix = Mix(partner_labels=labels.flip(0), weight=torch.full((6,), 0.25))
     spec = KDObjective(kind="kd", ce_weight=0.3, kd_weight=2.0, temperature=3.0, standardize=standardize)
-    result = build_loss(spec, label_smoothing=0.2)(student, teacher, labels, mix)
+    result = loss_of(spec, student, teacher, labels, mix, label_smoothing=0.2)
 
     ce = cross_entropy(student, labels, label_smoothing=0.2, mix=mix)
     pair = (standardize_logits(student), standardize_logits(teacher)) if standardize else (student, teacher)
@@ -65,7 +85,7 @@ def test_kd_is_the_weighted_sum_of_unweighted_parts(batch, standardize):
 
 def test_parts_are_detached_and_the_teacher_gets_no_gradient(batch):
     student, teacher, labels = batch
-    result = build_loss(KDObjective(kind="kd", standardize=True))(student, teacher, labels, None)
+    result = loss_of(KDObjective(kind="kd", standardize=True), student, teacher, labels)
     assert not any(part.requires_grad for part in result.parts.values())
     result.loss.backward()
     assert teacher.grad is None
@@ -75,7 +95,7 @@ def test_parts_are_detached_and_the_teacher_gets_no_gradient(batch):
 def test_kd_without_teacher_logits_says_so(batch):
     student, _, labels = batch
     with pytest.raises(ValueError, match="kd needs teacher logits"):
-        build_loss(KDObjective(kind="kd"))(student, None, labels, None)
+        loss_of(KDObjective(kind="kd"), student, None, labels)
 
 
 def test_doctests():
