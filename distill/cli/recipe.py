@@ -101,13 +101,17 @@ def copy(
     target: Annotated[Path, typer.Argument(metavar="FILE", help="Where to: a file or a folder.", show_default=False)],
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
 ) -> None:
-    """Copy a recipe, comments and all, to change it."""
+    """Copy a recipe, comments and all, to change it; beside it the schema by which editors check it."""
+    from distill.recipe import SCHEMA_FILE, schema_text
+
     source = _file(name)
     path = target / source.name if target.is_dir() else target
     if path.exists() and not force:
         raise UsageError(f"{path} exists", hint="name another file, or replace it with --force")
     output = Output()
     output.file(source.read_text(encoding="utf-8"), path)
+    if not (beside := path.parent / SCHEMA_FILE).exists():  # the copy's first lines name it, for editors
+        output.file(schema_text(), beside)
     output.note(f"next: distill recipe check {path}")
 
 
@@ -156,7 +160,7 @@ def _params(recipe: Recipe) -> int | None:
 
 
 @app.command(
-    "schema", epilog=options.examples("distill recipe schema", "distill recipe schema --json > distill.schema.json")
+    "schema", epilog=options.examples("distill recipe schema", "distill recipe schema --json > recipe.schema.json")
 )
 def schema(*, json: options.JsonOption = False) -> None:
     """Explain every key of a recipe; --json is the JSON Schema, for editors that complete and check YAML."""

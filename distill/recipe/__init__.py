@@ -5,9 +5,10 @@ from distill.recipe.describe import SchemaKey, describe_schema
 from distill.recipe.load import check_text, dump_recipe, load_recipe, parse_recipe
 from distill.recipe.overrides import apply_overrides
 from distill.recipe.schema import Recipe
-from distill.recipe.shape import recipe_schema
+from distill.recipe.shape import SCHEMA_FILE, recipe_schema, schema_text
 
 __all__ = [
+    "SCHEMA_FILE",
     "Recipe",
     "SchemaKey",
     "apply_overrides",
@@ -19,4 +20,5 @@ __all__ = [
     "load_recipe",
     "parse_recipe",
     "recipe_schema",
+    "schema_text",
 ]

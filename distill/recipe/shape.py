@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from distill.recipe.yaml_tree import show
 
 __all__ = [
     "CEILING",
+    "SCHEMA_FILE",
     "Node",
     "allows_tag",
     "closest",
@@ -27,6 +29,7 @@ __all__ = [
     "recipe_schema",
     "resolve",
     "root_node",
+    "schema_text",
     "tag_keys",
     "tag_values",
     "variant_labels",
@@ -35,6 +38,9 @@ __all__ = [
 ]
 
 Node = Mapping[str, Any]
+
+#: Beside the bundled recipes, whose first lines name it.
+SCHEMA_FILE = "recipe.schema.json"
 
 #: The keys that pick a model's class. Pydantic writes no discriminator into a JSON schema for a callable one.
 MODEL_TAGS = ("source", "name")
@@ -50,6 +56,11 @@ _PATTERN_WORDS = {
 def recipe_schema() -> dict[str, Any]:
     """The JSON schema of a recipe, for editors and other tools."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
+
+
+def schema_text() -> str:
+    """The same as the text of :data:`SCHEMA_FILE`, which the first lines of every bundled recipe name for editors."""
+    return json.dumps(recipe_schema(), indent=2, allow_nan=False) + "\n"
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -320,6 +321,15 @@ def test_a_copy_does_not_overwrite(cli) -> None:
     assert cli("recipe", "copy", "r18_small", "mine.yaml", "--force").exit_code == 0
     assert cli("recipe", "copy", "r18_small", ".").exit_code == 0
     assert Path("r18_small.yaml").read_text() == Path("mine.yaml").read_text()
+
+
+def test_a_copy_brings_the_schema_that_it_names(cli) -> None:
+    assert cli("recipe", "copy", "r18_small", "mine.yaml").exit_code == 0
+    named = re.search(r"yaml-language-server: \$schema=(\S+)", Path("mine.yaml").read_text())[1]
+    assert json.loads(Path(named).read_text())["$defs"]["SGD"]["properties"]["lr"]
+    Path(named).write_text("my own")
+    assert cli("recipe", "copy", "r453", "other.yaml").exit_code == 0
+    assert Path(named).read_text() == "my own"
 
 
 def test_check_tells_the_mistakes_of_all_files(cli) -> None:

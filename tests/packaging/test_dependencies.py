@@ -15,6 +15,7 @@ DISTRIBUTIONS = {  # where a distribution and its module have different names
     "sklearn": "scikit-learn",
     "PIL": "pillow",
     "ruamel": "ruamel.yaml",
+    "yaml": "PyYAML",
     "lightning_fabric": "lightning-fabric",
     "modelopt": "nvidia-modelopt",
     "xdist": "pytest-xdist",
