@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from distill.models import build_model, without_weights
+from distill.models import outline
 from distill.recipe.model_specs import ModelSpec
 
 __all__ = ["Cost", "LayerCost", "model_cost", "spec_cost"]
@@ -76,9 +76,7 @@ def model_cost(module: nn.Module, input_size: int, *, in_channels: int = 3) -> C
 
 def spec_cost(spec: ModelSpec, num_classes: int) -> Cost:
     """The cost of the network that a recipe names, for one image of its ``input_size``; no weights are fetched."""
-    with torch.device("meta"):
-        module = build_model(without_weights(spec), num_classes=num_classes)
-    return model_cost(module, spec.input_size)
+    return model_cost(outline(spec, num_classes), spec.input_size)
 
 
 def _meta_twin(module: nn.Module) -> nn.Module:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from distill.data.datasets import num_classes
 from distill.errors import DistillError
-from distill.evaluate.cost import spec_cost
 from distill.recipe import Recipe, bundled_recipes, load_recipe
+from distill.report.counts import Counts, counts_of
 from distill.report.rows import LayerRow, ModelRow, ModelSummary
 
 __all__ = ["describe_model", "list_models"]
@@ -14,8 +14,10 @@ _USUAL_CLASSES = 10
 
 
 def list_models() -> tuple[ModelRow, ...]:
-    """The network of every bundled recipe, for the recipe's classes and input size."""
-    return tuple(describe_model(load_recipe(path)).model for path in bundled_recipes().values())
+    """The network of every bundled recipe, for the recipe's classes and input size; counted once, then remembered."""
+    recipes = [load_recipe(path) for path in bundled_recipes().values()]
+    counts = counts_of([(recipe.model, _classes(recipe)) for recipe in recipes])
+    return tuple(_row(recipe, each) for recipe, each in zip(recipes, counts, strict=True))
 
 
 def describe_model(recipe: Recipe) -> ModelSummary:
@@ -24,23 +26,27 @@ def describe_model(recipe: Recipe) -> ModelSummary:
     Raises:
         UsageError: No such network, or options that do not go together.
     """
-    classes = _classes(recipe)
-    cost = spec_cost(recipe.model, classes)
-    model = ModelRow(
-        name=recipe.name,
-        role=recipe.role,
-        source=f"{recipe.model.source}: {recipe.model.name}",
-        params=cost.params,
-        gmacs=cost.macs / 1e9,
-        input_size=recipe.model.input_size,
-        num_classes=classes,
-    )
+    from distill.evaluate.cost import spec_cost
+
+    cost = spec_cost(recipe.model, _classes(recipe))
     layers = (
         LayerRow(layer.name, layer.kind, layer.output_shape, layer.params, layer.macs)
         for layer in cost.layers
         if layer.output_shape
     )
-    return ModelSummary(model, tuple(layers))
+    return ModelSummary(_row(recipe, Counts(cost.params, cost.macs)), tuple(layers))
+
+
+def _row(recipe: Recipe, counts: Counts) -> ModelRow:
+    return ModelRow(
+        name=recipe.name,
+        role=recipe.role,
+        source=f"{recipe.model.source}: {recipe.model.name}",
+        params=counts.params,
+        gmacs=counts.macs / 1e9,
+        input_size=recipe.model.input_size,
+        num_classes=_classes(recipe),
+    )
 
 
 def _classes(recipe: Recipe) -> int:
