@@ -5,6 +5,8 @@ Anything that is not a :class:`DistillError` is a bug of distill's own and keeps
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "BudgetError",
     "DataError",
@@ -35,7 +37,9 @@ class DistillError(Exception):
         self.message = message
         self.hint = hint
 
-    def __reduce__(self) -> tuple:  # keyword-only arguments do not survive pickling between processes by default
+    def __reduce__(
+        self,
+    ) -> tuple[Any, ...]:  # keyword-only arguments do not survive pickling between processes by default
         return (_rebuild, (type(self), self.message, self.hint))
 
 

@@ -28,5 +28,5 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
             list(tensor.shape),
         ]  # with it, no two states run together
         digest.update(json.dumps(head).encode() + b"\n")
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

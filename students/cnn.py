@@ -23,7 +23,7 @@ class PlainCNN(nn.Module):
         """The last layer, under timm's name for it."""
         return self.head
 
-    def group_matcher(self, coarse: bool = False) -> dict:
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
         """Depth groups as timm states them: each convolution, then the hidden layers."""
         return {"features": r"^features\.(\d+)", "hidden": r"^hidden" if coarse else r"^hidden\.(\d+)"}
 

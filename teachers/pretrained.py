@@ -18,7 +18,7 @@ class WeightsUnavailableError(RuntimeError):
     """Pretrained weights do not exist, or are neither cached nor reachable."""
 
 
-def weights_overlay(name: str) -> dict:
+def weights_overlay(name: str) -> dict[str, str]:
     """What to lay over timm's pretrained config of ``name``: the cached file, or nothing when it can be downloaded.
 
     Without this, a machine without network repeats its attempts for most of a minute, for a cached file too.

@@ -26,7 +26,7 @@ class Staged(nn.Module):
         """The last layer, under timm's name for it."""
         return self.head
 
-    def group_matcher(self, coarse: bool = False) -> dict:
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
         """Depth groups as timm states them: the stem, then each stage (or each block)."""
         return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from typing import Any
 
 import timm
 import torch
@@ -83,7 +84,7 @@ def timm_backbone(
         WeightsUnavailableError: Pretrained weights do not exist or cannot be fetched.
     """
     check_name(name)
-    options: dict = {"num_classes": num_classes, "in_chans": in_channels, "drop_rate": dropout}
+    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels, "drop_rate": dropout}
     config = get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:  # a name that timm knows from former days has no config
         options["img_size"] = input_size
@@ -171,36 +172,37 @@ def fit_cifar_stem(model: nn.Module, name: str) -> None:
     Raises:
         ValueError: Not a ResNet of timm's.
     """
+    net: Any = model  # a checker knows timm's attributes by what is first assigned to them
     if isinstance(model, ResNet):
-        model.conv1 = _small_conv(model.conv1, model.bn1.num_features)
-        model.maxpool = nn.Identity()
+        net.conv1 = _small_conv(net.conv1, net.bn1.num_features)
+        net.maxpool = nn.Identity()
     elif isinstance(model, ResNetV2):
-        convs = [m for m in model.stem if isinstance(m, nn.Conv2d)]
-        norms = [m for n, m in model.stem.named_children() if n in ("norm", "norm3")]  # only without pre-activation
+        convs = [m for m in net.stem if isinstance(m, nn.Conv2d)]
+        norms = [m for n, m in net.stem.named_children() if n in ("norm", "norm3")]  # only without pre-activation
         fitted = nn.Sequential()
-        fitted.add_module("conv", _small_conv(model.stem, convs[-1].out_channels))
+        fitted.add_module("conv", _small_conv(net.stem, convs[-1].out_channels))
         for norm in norms:
             fitted.add_module("norm", norm)
-        model.stem, model.stem_feat_idx = fitted, len(fitted) - 1
+        net.stem, net.stem_feat_idx = fitted, len(fitted) - 1
     else:
         raise ValueError(f"stem: cifar is for timm's ResNets (resnet*, resnetv2*, resnext*, wide_resnet*), not {name}")
-    for info in model.feature_info:  # timm's note of how far each feature map is reduced
-        info["reduction"] //= 2 if info is model.feature_info[0] else 4
+    for info in net.feature_info:  # timm's note of how far each feature map is reduced
+        info["reduction"] //= 2 if info is net.feature_info[0] else 4
 
 
 def _small_conv(old: nn.Module, out_channels: int) -> nn.Conv2d:
     """A 3x3 stride-1 convolution of the old one's kind, with the centre of its weights where there is one of them."""
     convs = [m for m in old.modules() if isinstance(m, nn.Conv2d)]
     first = convs[0]
-    bias = first.bias is not None
-    new = type(first)(first.in_channels, out_channels, kernel_size=3, stride=1, padding=1, bias=bias)
+    bias = first.bias
+    new = type(first)(first.in_channels, out_channels, kernel_size=3, stride=1, padding=1, bias=bias is not None)
     if hasattr(first, "eps"):  # weight-standardised convolutions
         new.eps = first.eps
     if len(convs) == 1:
         with torch.no_grad():
             new.weight.copy_(centre_crop(first.weight))
-            if bias:
-                new.bias.copy_(first.bias)
+            if bias is not None and new.bias is not None:
+                new.bias.copy_(bias)
     else:
         nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
     return new
@@ -209,9 +211,10 @@ def _small_conv(old: nn.Module, out_channels: int) -> nn.Conv2d:
 def _fit_conv_head(model: nn.Module, name: str, input_size: int, num_classes: int, dropout: float) -> None:
     if not isinstance(model, ResNet | ResNetV2):
         raise ValueError(f"head: conv is for timm's ResNets (resnet*, resnetv2*, resnext*, wide_resnet*), not {name}")
-    map_size = -(-input_size // model.feature_info[-1]["reduction"])
-    head = ConvHead(model.num_features, map_size, num_classes, dropout=dropout)
+    net: Any = model
+    map_size = -(-input_size // net.feature_info[-1]["reduction"])
+    head = ConvHead(net.num_features, map_size, num_classes, dropout=dropout)
     if isinstance(model, ResNetV2):
-        model.head = head
+        net.head = head
     else:
-        model.global_pool, model.fc, model.drop_rate = nn.Identity(), head, 0.0
+        net.global_pool, net.fc, net.drop_rate = nn.Identity(), head, 0.0

@@ -15,8 +15,9 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Self, TypeVar
 
 from distill.data.decode import BadImageError
 from distill.data.decode_pool import MAX_FILE_BYTES
@@ -162,16 +163,22 @@ def _tar_members(path: Path, stream: _BoundedReader) -> Iterator[_Member]:
             if not (info.isreg() or info.isdir()):
                 raise DataError(f"{path}: {_shown(info.name)} is a device or another special file")
             if parts:
-                yield _Member(parts, info.isdir(), info.size, lambda info=info: tar.extractfile(info).read())
+                yield _Member(parts, info.isdir(), info.size, partial(_read_tarred, tar, info))
     while stream.read(_BLOCK):  # gzip keeps its checksum at the end
         pass
+
+
+def _read_tarred(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+    content = tar.extractfile(info)
+    assert content is not None, "a regular file"
+    return content.read()
 
 
 class _StrictInfo(tarfile.TarInfo):
     """tarfile takes a damaged header, or none, for the end of the archive; only the end mark is one."""
 
     @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(tar)
         except tarfile.HeaderError as error:
@@ -197,7 +204,7 @@ def _zip_members(path: Path, file: IO[bytes], tell: Tell) -> Iterator[_Member]:
             if left < 0:
                 raise _bomb(path, info.filename)
             if parts:
-                yield _Member(parts, info.is_dir(), info.file_size, lambda info=info: _read_zipped(archive, info))
+                yield _Member(parts, info.is_dir(), info.file_size, partial(_read_zipped, archive, info))
             tell(StageProgress("list", done + 1, len(infos)))
 
 
@@ -222,7 +229,7 @@ def _clean(path: Path, name: str) -> tuple[str, ...]:
 class _BoundedReader:
     """What tarfile reads an archive through: no more than its size allows, telling how far it is."""
 
-    def __init__(self, path: Path, file: IO[bytes], stream: IO[bytes], tell: Tell) -> None:
+    def __init__(self, path: Path, file: IO[bytes], stream: IO[bytes] | gzip.GzipFile, tell: Tell) -> None:
         self.member = "its first member"
         self._path, self._file, self._stream, self._tell = path, file, stream, tell
         self._size = path.stat().st_size

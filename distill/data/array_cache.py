@@ -230,11 +230,12 @@ def _open(folder: Path, tell: Tell) -> Entry | None:
     """The entry in ``folder``, or None where it is absent or differs from its checksums in any way."""
     try:
         meta = json.loads((folder / "meta.json").read_text())
-        splits = {name: _open_split(folder, name, record, tell) for name, record in meta["arrays"].items()}
+        opened = {name: _open_split(folder, name, record, tell) for name, record in meta["arrays"].items()}
         facts = dict(meta["facts"])
     except Exception:  # a damaged header brings about any: TokenError, SyntaxError, MemoryError
         return None
-    return None if None in splits.values() else Entry(splits, facts)
+    splits = {name: split for name, split in opened.items() if split is not None}
+    return Entry(splits, facts) if len(splits) == len(opened) else None
 
 
 def _open_split(folder: Path, name: str, record: Mapping[str, Any], tell: Tell) -> Split | None:
@@ -260,6 +261,6 @@ def _digest(images: np.ndarray, stage: str, tell: Tell) -> str:
     flat = images.reshape(-1)
     digest = hashlib.sha256()
     for start in range(0, flat.size, _HASH_BYTES):
-        digest.update(flat[start : start + _HASH_BYTES])
+        digest.update(flat[start : start + _HASH_BYTES].data)
         tell(StageProgress(stage, min(start + _HASH_BYTES, flat.size), flat.size))
     return digest.hexdigest()

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.data.geometry import TURN_BITS, fold, gather_pixels, resample, rotate
+from distill.data.geometry import TURN_BITS, Border, fold, gather_pixels, resample, rotate
 from distill.data.plan import WEIGHT_UNIT, View
 
 __all__ = ["DeviceView", "apply_rows", "apply_view", "device_view", "images_needed"]
@@ -32,7 +32,7 @@ class DeviceView:
     names: tuple[str, ...]
     image_size: int
     padding: int
-    border: str
+    border: Border
     erase_size: int
     mix_weight: Tensor | None
 

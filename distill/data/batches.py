@@ -29,9 +29,12 @@ _COPY_IMAGES = 4096  # at a time on the way to the device, so that a memory map 
 class ImageSplit(Protocol):
     """What a loader asks of a split: uint8 images ``(N, 3, S, S)``, their labels, and which images belong to it."""
 
-    images: np.ndarray
-    labels: np.ndarray
-    rows: np.ndarray | None
+    @property
+    def images(self) -> np.ndarray: ...
+    @property
+    def labels(self) -> np.ndarray: ...
+    @property
+    def rows(self) -> np.ndarray | None: ...
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def load_cifar(spec: DataSpec, tell: Tell = silent) -> Decoded:
     return Decoded(tuple(entry.facts["classes"]), entry.splits["train"], entry.splits["test"], stats=stats)
 
 
-def _identity(path: Path, name: str) -> list:
+def _identity(path: Path, name: str) -> list[str | int]:
     """What changes when a file is touched, so that a file replaced since is read, and checked, again."""
     status = path.stat()
     return [name, status.st_size, status.st_mtime_ns, status.st_ctime_ns]

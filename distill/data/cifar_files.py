@@ -145,7 +145,9 @@ def _unpack(official: Official, archive: Path, aside: Path) -> None:
         with tarfile.open(archive) as tar:
             for name in official.md5:
                 target = aside / official.folder / name
-                with tar.extractfile(f"{official.folder}/{name}") as member, open(target, "wb") as file:
+                member = tar.extractfile(f"{official.folder}/{name}")
+                assert member is not None, "a file, by the archive's md5"
+                with member, open(target, "wb") as file:
                     shutil.copyfileobj(member, file, _BLOCK)
     except OSError as error:
         raise MissingError(f"cannot unpack {archive} into {aside.parent}: {error.strerror or error}") from error

@@ -59,7 +59,7 @@ def decode_all(
     """
     bad: dict[str, dict[int, str]] = {split: {} for split in writers}
     threads = min(_MOST_THREADS, _usable_cores())
-    waiting: deque[tuple[Job, Future]] = deque()
+    waiting: deque[tuple[Job, Future[np.ndarray | str]]] = deque()
     done = 0
 
     def settle() -> None:

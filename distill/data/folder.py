@@ -110,7 +110,7 @@ def _find(root: Path, splits: tuple[str, ...] = SPLIT_NAMES, files: bool = True)
     return found
 
 
-def _find_class(found: Found, split: str, label: os.DirEntry, files: bool) -> None:
+def _find_class(found: Found, split: str, label: os.DirEntry[str], files: bool) -> None:
     if not label.is_dir():  # raises where links lead in circles: a class must not be lost without a word
         found.ignored += 1
         return
@@ -122,14 +122,14 @@ def _find_class(found: Found, split: str, label: os.DirEntry, files: bool) -> No
             found.add_file(split, label.name, entry.name)
 
 
-def _is_folder(entry: os.DirEntry) -> bool:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # links in circles, or into what is closed: a bad image, as reading it will say
         return False
 
 
-def _visible(folder: Path) -> Iterator[os.DirEntry]:
+def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         yield from (entry for entry in entries if not is_hidden(entry.name))
 
@@ -142,9 +142,9 @@ def _checked(found: Found, root: Path) -> Listing:
     return check_layout(found, str(root))
 
 
-def _identity(root: Path, listing: Listing) -> list:
+def _identity(root: Path, listing: Listing) -> list[list[str | int]]:
     """Path, size and times of every file: the time of change too, because copying tools set the other one back."""
-    identity = []
+    identity: list[list[str | int]] = []
     for split in listing.splits.values():
         for path in split.paths:
             try:

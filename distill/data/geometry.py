@@ -104,6 +104,7 @@ def _bilinear(images: Tensor, ys: Tensor, xs: Tensor, *, border: Border) -> Tens
             place = (y_place * size + x_place).long().view(batch, 1, -1).expand(-1, channels, -1)
             part = planes.gather(2, place) * (y_weight * x_weight).view(batch, 1, -1)
             total = part if total is None else total.add_(part)
+    assert total is not None
     return _rounded(total).view(images.shape)
 
 

@@ -121,5 +121,5 @@ def pixel_digest(split: Split) -> str:
         return split.digest
     digest = hashlib.sha256()
     for chunk in split.chunks():
-        digest.update(chunk)
+        digest.update(chunk.data)
     return digest.hexdigest()

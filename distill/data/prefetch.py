@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ def prefetch_chunks(requests: Iterable[tuple[Tensor, Tensor]], device: torch.dev
 
 def in_background(items: Iterable[Item], *, depth: int = _DEPTH) -> Iterator[Item]:
     """The same items, made by a thread that runs up to ``depth`` of them ahead."""
-    ready: queue.Queue[tuple[str, Item | BaseException | None]] = queue.Queue(depth)
+    ready: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
     stop = threading.Event()
     thread = threading.Thread(target=_produce, args=(items, _put_unless(ready, stop)), daemon=True)
     thread.start()
@@ -57,7 +57,7 @@ def _produce(items: Iterable[Item], put: Callable[[str, object], bool]) -> None:
         put("error", error)
 
 
-def _put_unless(ready: queue.Queue, stop: threading.Event) -> Callable[[str, object], bool]:
+def _put_unless(ready: queue.Queue[tuple[str, Any]], stop: threading.Event) -> Callable[[str, object], bool]:
     """Puts into ``ready`` until ``stop`` is set; says whether it could."""
 
     def put(kind: str, value: object) -> bool:

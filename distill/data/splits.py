@@ -73,6 +73,7 @@ def load_splits(spec: DataSpec, tell: Tell = silent) -> Splits:
         DataError: The data was found but cannot be used.
     """
     dataset = load_dataset(spec, tell=tell)
+    val: Split | None
     if dataset.val is not None:
         index = np.arange(len(dataset.train), dtype=np.int64)
         train, val = dataset.train, dataset.val

@@ -55,9 +55,10 @@ class Cost:
 def model_cost(module: nn.Module, input_size: int, *, in_channels: int = 3) -> Cost:
     """Count by a pass of one image through a twin on the meta device: nothing is computed, ``module`` is untouched."""
     twin = _meta_twin(module).eval()
-    shapes, names = {}, {m: name for name, m in twin.named_modules()}
+    names = {m: name for name, m in twin.named_modules()}
+    shapes: dict[str, tuple[int, ...]] = {}
     hooks = [m.register_forward_hook(lambda m, _, out: shapes.__setitem__(names[m], _shape(out))) for m in names]
-    counter = FlopCounterMode(display=False, depth=None)
+    counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         twin(torch.empty(1, in_channels, input_size, input_size, device="meta"))
     for hook in hooks:
@@ -102,7 +103,8 @@ def _macs_by_name(counter: FlopCounterMode, root: str, kind: str) -> dict[str, i
 
 
 def _layers(twin: nn.Module, shapes: dict[str, tuple[int, ...]], macs: dict[str, int]) -> tuple[LayerCost, ...]:
-    modules, seen, layers = dict(twin.named_modules()), set(), []
+    modules, layers = dict(twin.named_modules()), []
+    seen: set[int] = set()
     for name in [*shapes, *(n for n in modules if n not in shapes)]:
         module = modules[name]
         fresh = {id(p): p.numel() for p in module.parameters(recurse=False) if id(p) not in seen}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -160,7 +160,7 @@ def _torchmetrics_counts_on_the_cpu() -> Iterator[None]:
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
 
 
-def _precision_recall_f1(logits: Tensor, labels: Tensor, *, average: str | None) -> list[Tensor]:
+def _precision_recall_f1(logits: Tensor, labels: Tensor, *, average: Literal["macro"] | None) -> list[Tensor]:
     metrics = (multiclass_precision, multiclass_recall, multiclass_f1_score)
     return [metric(logits, labels, logits.shape[1], average=average, validate_args=False) for metric in metrics]
 
