@@ -19,6 +19,7 @@ __all__ = [
     "PARTIAL_SUFFIX",
     "follow_link",
     "has_controls",
+    "json_sha256",
     "link_atomically",
     "link_target",
     "read_json",
@@ -120,6 +121,11 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, NaN and infinity refused."""
     write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def json_sha256(tree: Any) -> str:
+    """Hex sha256 of what JSON makes of ``tree``: tuples are lists, and the order of keys does not count."""
+    return hashlib.sha256(json.dumps(tree, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def read_text(path: Path, *, error: type[DistillError] = RunError, hint: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""A digest of a model's weights that does not depend on a file format, a device, or a memory layout."""
+"""Digests of a model: of its weights, whatever the file, device or memory layout, and of what its recipe says of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-__all__ = ["state_sha256"]
+from distill.files import json_sha256
+from distill.recipe.model_specs import ModelSpec
+
+__all__ = ["architecture_sha256", "state_sha256"]
+
+_NO_ARCHITECTURE = {"normalize", "weights", "max_params"}
 
 
 def state_sha256(state: Mapping[str, Tensor]) -> str:
@@ -30,3 +35,12 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
         digest.update(json.dumps(head).encode() + b"\n")
         digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def architecture_sha256(spec: ModelSpec) -> str:
+    """Hex sha256 of which network a recipe names, and of its options.
+
+    Options at their defaults are left out, so that one that is new in a later version changes no digest.
+    """
+    chosen = spec.model_dump(mode="json", exclude=_NO_ARCHITECTURE, exclude_defaults=True)
+    return json_sha256(chosen | {"source": spec.source, "name": spec.name})

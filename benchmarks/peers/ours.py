@@ -17,6 +17,7 @@ from distill.data.datasets import Dataset
 from distill.data.images import Split
 from distill.data.splits import Splits
 from distill.devices import fabric_precision, keep_freed_memory
+from distill.evaluate.test_set import split_content
 from distill.events import EpochDone, Event
 from distill.fingerprint import state_sha256
 from distill.models import Normalize
@@ -27,8 +28,10 @@ from distill.pipeline.resolve import resolve_auto
 from distill.pipeline.source import Source
 from distill.recipe import Recipe
 from distill.runs import RunFolder
-from distill.teaching.bank import Bank, BankInfo
-from distill.teaching.build import bank_key, build_bank
+from distill.teaching.bank import Bank
+from distill.teaching.build import build_bank, new_bank
+from distill.teaching.identity import identity_of
+from distill.teaching.key import bank_key
 from distill.teaching.live import LiveTeacher, compile_teacher
 from distill.teaching.objective import TeacherSource
 from distill.teaching.stored import StoredTeacher
@@ -81,11 +84,11 @@ class Ours:
 
         What that command measures of a teacher besides (accuracy, latency) does not grow with the views: left out.
         """
-        key = bank_key(self.teacher, self.splits, self.recipe)
-        info = BankInfo(key=key, images=len(self.splits.train), classes=self.teacher.classes)
-        bank = Bank.create(folder, info)
-        bank.set_teacher({"name": "teacher"}, np.zeros((1, CLASSES), dtype=np.float32))
-        yield from build_bank(self.teacher, self.splits, self.recipe, views=1, path=folder)
+        key = bank_key(self.recipe, self.splits, identity_of(self.teacher))
+        bank = new_bank(folder, key, self.splits, self.recipe, self.device)
+        figures = {"name": "teacher", "test_content": split_content(self.splits)}
+        bank.set_teacher(figures, np.zeros((1, CLASSES), dtype=np.float32))
+        yield from build_bank(bank, self.teacher, self.splits, self.recipe, views=1)
         self.source = StoredTeacher(Bank.open(folder), device=self.device, views=1)
 
     def epochs(self) -> Iterator[float]:

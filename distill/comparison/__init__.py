@@ -65,7 +65,7 @@ def compare(
             used = threads()
             timings = _timed(models, target, seconds_per_model, tell)
     rows = [_row(group, teachers, timings.get(key)) for key, group in groups.items()]
-    rows += bank_rows(entries, rows, notes)
+    rows += bank_rows(entries, rows, data, notes)
     rows.sort(key=lambda row: (_ROLES.index(row.role), row.name))
     notes += _precision_notes("tested", ((each.recipe.name, each.assessment.precision) for each in entries))
     notes += namesake_notes(groups) + seed_notes(groups)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import torch
 
 from distill.comparison.entries import Entry, message
 from distill.errors import DistillError, RunError
-from distill.evaluate.test_set import Assessment, DataSets, assess, labels_sha256
+from distill.evaluate.test_set import Assessment, DataSets, assess
 from distill.recipe import parse_recipe
+from distill.recipe.schema import DataSpec
 from distill.report.rows import Row
 from distill.runs import open_run
 from distill.teaching.bank import Bank
@@ -29,21 +31,30 @@ class Reference:
 
     Attributes:
         name: The run's folder, or the bank's.
-        logits: On the test set; None where an older bank has none.
-        labels_sha256: Of that test set; None where an older bank does not say, and then ``count`` must do.
+        logits: On the test set.
+        content: Digest of that test set's images, labels and class names; None where that is not known.
+        data: Where those images are; None for a bank's.
     """
 
     name: str
     logits: np.ndarray | None
     top1: float
-    labels_sha256: str | None
-    count: int | None
+    content: str | None
+    data: DataSpec | None = None
 
-    def saw(self, labels: np.ndarray) -> bool:
-        """Whether it was tested on the images of these labels."""
-        if self.labels_sha256 is not None:
-            return self.labels_sha256 == labels_sha256(labels)
-        return self.count == len(labels)
+    def saw(self, entry: Entry, sets: DataSets) -> bool:
+        """Whether it was tested on the images and classes that ``entry`` was, decoded at whatever size."""
+        theirs, size = entry.assessment.content, entry.recipe.data.image_size
+        if self.content is None or theirs is None:
+            return False
+        if self.content == theirs:
+            return True
+        if self.data is None or self.data.image_size == size:
+            return False
+        try:
+            return sets.content(self.data.model_copy(update={"image_size": size}), "test") == theirs
+        except DistillError:  # not here: nobody can tell
+            return False
 
 
 def find_teachers(
@@ -51,17 +62,18 @@ def find_teachers(
 ) -> dict[str, Reference | None]:
     """A reference for each run: the teacher it learned from, else the only teacher in the table on the same data.
 
-    One that was tested on other images is none: of two test sets neither accuracies nor answers can be compared.
+    One that was tested on other images, or knows other classes, is none: of two test sets neither accuracies nor
+    answers can be compared.
     """
-    shown = [entry for entry in entries if entry.recipe.role == "teacher"]
+    shown = [_of_run(entry.recipe.data, entry.assessment) for entry in entries if entry.recipe.role == "teacher"]
     found: dict[str, Reference | None] = {}
     for entry in entries:
         reference = None
         if entry.recipe.role != "teacher" and entry.teacher is not None:
             reference = _taught_by(entry, runs_dir, device, data, notes)
         elif entry.recipe.role != "teacher":
-            same = [t for t in shown if np.array_equal(t.assessment.labels, entry.assessment.labels)]
-            reference = _of_run(same[0].assessment) if len(same) == 1 else None
+            same = [reference for reference in shown if reference.saw(entry, data)]
+            reference = same[0] if len(same) == 1 else None
         found[str(entry.run.path)] = reference
     return found
 
@@ -69,16 +81,17 @@ def find_teachers(
 def _taught_by(
     entry: Entry, runs_dir: Path, device: torch.device, data: DataSets, notes: list[str]
 ) -> Reference | None:
-    about, labels = entry.teacher or {}, entry.assessment.labels
+    about = entry.teacher or {}
     try:
         if about.get("run") is not None:
-            reference = _of_run(assess(open_run(about["run"], runs_dir=runs_dir), device=device, data=data))
+            run = open_run(about["run"], runs_dir=runs_dir)
+            reference = _of_run(run.recipe().data, assess(run, device=device, data=data))
         else:
-            reference = _of_banks(_banks(about), labels)
+            reference = _of_banks(_banks(about), entry, data)
     except _UNREADABLE as error:
         notes.append(f"{entry.run.path}: its teacher cannot be read ({message(error)})")
         return None
-    if not reference.saw(labels):
+    if not reference.saw(entry, data):
         notes.append(
             f"{entry.run.path} and its teacher {reference.name} were tested on different images: "
             "neither their accuracies nor their answers are compared"
@@ -87,9 +100,8 @@ def _taught_by(
     return reference
 
 
-def _of_run(assessment: Assessment) -> Reference:
-    labels = assessment.labels
-    return Reference(assessment.run, assessment.logits, assessment.result.top1, labels_sha256(labels), len(labels))
+def _of_run(data: DataSpec, assessment: Assessment) -> Reference:
+    return Reference(assessment.run, assessment.logits, assessment.result.top1, assessment.content, data)
 
 
 # Banks
@@ -101,27 +113,25 @@ def _banks(about: dict[str, Any]) -> list[tuple[str, float]]:
     return [(str(each["path"]), float(each["weight"])) for each in named]
 
 
-def _of_banks(banks: Sequence[tuple[str, float]], labels: np.ndarray) -> Reference:
+def _of_banks(banks: Sequence[tuple[str, float]], entry: Entry, data: DataSets) -> Reference:
     """One bank's teacher, or the weighted mean of several teachers' logits, as the student saw it."""
-    members = [_of_bank(path) for path, _ in banks]
+    members = [_of_bank(Bank.open(Path(path))) for path, _ in banks]
     if len(members) == 1:
         return members[0]
-    if other := next((member for member in members if not member.saw(labels)), None):
+    if other := next((member for member in members if not member.saw(entry, data)), None):
         return other  # which the caller names
+    labels = entry.assessment.labels
     name, logits = " + ".join(member.name for member in members), [member.logits for member in members]
     if any(each is None or each.shape != (len(labels), *logits[0].shape[1:]) for each in logits):
         raise RunError(f"the test logits of {name} are not all there, or not of one shape")
     mean = np.average(np.stack(logits).astype(np.float64), axis=0, weights=[weight for _, weight in banks])
     top1 = int((mean.argmax(axis=1) == labels).sum()) / len(labels)
-    return Reference(name, mean.astype(np.float32), top1, labels_sha256(labels), len(labels))
+    return Reference(name, mean.astype(np.float32), top1, members[0].content)
 
 
-def _of_bank(path: str) -> Reference:
-    bank = Bank.open(Path(path))
+def _of_bank(bank: Bank) -> Reference:
     about = _figures(bank)
-    return Reference(
-        path, bank.test_logits(), about["test_top1"], about.get("test_labels_sha256"), about["test_images"]
-    )
+    return Reference(str(bank.path), bank.test_logits(), about["test_top1"], about["test_content"])
 
 
 def _figures(bank: Bank) -> dict[str, Any]:
@@ -130,33 +140,40 @@ def _figures(bank: Bank) -> dict[str, Any]:
     return bank.info.teacher
 
 
-def bank_rows(entries: Sequence[Entry], rows: Sequence[Row], notes: list[str]) -> list[Row]:
-    """Teachers that are not here but left a bank, as they were measured when the bank was built."""
+def bank_rows(entries: Sequence[Entry], rows: Sequence[Row], data: DataSets, notes: list[str]) -> list[Row]:
+    """Teachers that are not here but left a bank, as they were measured when the bank was built.
+
+    What was measured on other test images than their students were is left blank.
+    """
     shown = {row.name for row in rows if row.role == "teacher"}
     found = []
-    for path in _without_runs(entries):
+    for path, students in _without_runs(entries).items():
         try:
-            about = _figures(Bank.open(Path(path)))
+            bank = Bank.open(Path(path))
+            about, reference = _figures(bank), _of_bank(bank)
             if about["name"] in shown:
                 continue
             row, note = _bank_row(path, about), _bank_note(path, about)
         except _UNREADABLE as error:
             notes.append(f"left out: the teacher of {path} ({message(error)})")
             continue
+        if not any(reference.saw(student, data) for student in students):
+            row = replace(row, test_top1=None, ece=None)
+            note += "; its accuracy is blank: it is of other test images than its students'"
         found.append(row)
         notes.append(note)
     return found
 
 
-def _without_runs(entries: Sequence[Entry]) -> list[str]:
-    """Every bank that a run learned from without its teacher's run, once."""
-    paths: dict[str, None] = {}
-    for about in (entry.teacher for entry in entries if entry.teacher and entry.teacher.get("run") is None):
-        try:
-            paths |= dict.fromkeys(path for path, _ in _banks(about))
-        except _UNREADABLE:  # find_teachers has said so
-            continue
-    return list(paths)
+def _without_runs(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """Every bank that a run learned from without its teacher's run, and who learned from it."""
+    paths: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.teacher and entry.teacher.get("run") is None:
+            with suppress(*_UNREADABLE):  # find_teachers has said so
+                for path, _ in _banks(entry.teacher):
+                    paths.setdefault(path, []).append(entry)
+    return paths
 
 
 def _bank_row(path: str, about: dict[str, Any]) -> Row:

@@ -16,7 +16,9 @@ from torch import Tensor
 from distill.data.geometry import TURN_BITS, Border, fold, gather_pixels, resample, rotate
 from distill.data.plan import WEIGHT_UNIT, View
 
-__all__ = ["DeviceView", "apply_rows", "apply_view", "device_view", "images_needed"]
+__all__ = ["APPLIED_VERSION", "DeviceView", "apply_rows", "apply_view", "device_view", "images_needed"]
+
+APPLIED_VERSION = 1  # raise it whenever the same plan would give other pixels: stored answers are about those pixels
 
 
 @dataclass(frozen=True, eq=False)

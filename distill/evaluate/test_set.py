@@ -34,7 +34,7 @@ from distill.recipe.schema import DataSpec
 from distill.runs import RunFolder
 from distill.runs.checkpoints import MODEL_FILE, best_checkpoint
 
-__all__ = ["Assessment", "DataSets", "assess", "assess_classifier", "assess_file", "assess_trained", "labels_sha256"]
+__all__ = ["Assessment", "DataSets", "assess", "assess_classifier", "assess_file", "assess_trained", "split_content"]
 
 _BATCH = 256
 _ABOUT = ("content", "device_type", "precision")  # absent from what older versions stored
@@ -97,8 +97,7 @@ class DataSets:
     def _read(self, spec: DataSpec, split: str) -> str:
         if not _is_here(spec):
             raise MissingError(f"{spec.name} is not in {spec.root}")
-        splits = self.load(spec)
-        return _content(_part(splits, split, spec.name), splits.dataset.classes)
+        return split_content(self.load(spec), split, name=spec.name)
 
 
 def _is_here(spec: DataSpec) -> bool:
@@ -107,14 +106,20 @@ def _is_here(spec: DataSpec) -> bool:
     return os.path.isdir(Path(spec.root).expanduser() / official_set(spec.name).folder)
 
 
-def _content(part: Split, classes: tuple[str, ...]) -> str:
+def split_content(splits: Splits, split: str = "test", *, name: str = "the data") -> str:
+    """Hex sha256 of a split's images, labels and class names.
+
+    Raises:
+        DataError: There is no such split.
+    """
+    part, classes = _part(splits, split, name), splits.dataset.classes
     digest = hashlib.sha256(f"images {part.image_size} {len(part)} {pixel_digest(part)} ".encode())
-    digest.update(labels_sha256(part.labels).encode())
+    digest.update(_labels_sha256(part.labels).encode())
     digest.update("\0".join(classes).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def labels_sha256(labels: np.ndarray) -> str:
+def _labels_sha256(labels: np.ndarray) -> str:
     """Hex sha256 of labels in their order: equal for one test set at any image size."""
     return hashlib.sha256(np.ascontiguousarray(labels, dtype="<i8").tobytes()).hexdigest()
 
@@ -208,7 +213,7 @@ def assess_classifier(model: Classifier, splits: Splits, spec: DataSpec, *, spli
         logits=logits.numpy(),
         labels=np.asarray(part.labels),
         fingerprint=splits.fingerprint,
-        content=_content(part, splits.dataset.classes),
+        content=split_content(splits, split),
         device_type=device.type,
         precision=model.runtime.rpartition(" ")[2],
     )

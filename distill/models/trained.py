@@ -16,7 +16,7 @@ from distill.recipe import Recipe
 from distill.runs import RunFolder
 from distill.runs.checkpoints import Checkpoint, best_checkpoint, load_checkpoint
 
-__all__ = ["Trained", "load_trained", "shipped_checkpoint"]
+__all__ = ["Trained", "asked_precision", "load_trained", "shipped_checkpoint"]
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,12 @@ def load_trained(run: RunFolder, *, device: torch.device, precision: str | None 
         classes=classes,
         sha256=state_sha256(checkpoint.model_state),
         device=device,
-        precision=precision or _precision(recipe, device),
+        precision=precision or asked_precision(recipe, device),
     )
 
 
-def _precision(recipe: Recipe, device: torch.device) -> str:
-    """What it was trained in, where the device has that; a CPU's own otherwise."""
+def asked_precision(recipe: Recipe, device: torch.device) -> str:
+    """The precision a trained network answers in: what it was trained in, where the device has that; else its own."""
     recorded = recipe.train.precision if device.type == "cuda" else "auto"
     found = resolve_precision(recorded, device)
     return found.name if found.warning is None else resolve_precision("auto", device).name

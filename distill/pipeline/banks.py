@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from distill.errors import DistillError, RunError, UsageError
 from distill.events import Note
 from distill.pipeline.context import Context, Options, prepare
 from distill.pipeline.launch import launch
-from distill.pipeline.source import ensure_bank, open_live, resolve_teacher
+from distill.pipeline.source import ensure_bank, find_teacher, resolve_teacher
 from distill.recipe import Recipe, load_recipe
 from distill.report.rows import BankRow
 from distill.runs import open_run
 from distill.teaching.bank import Bank
+from distill.teaching.bank_files import INFO, bank_bytes
 from distill.teaching.remove import Removal, is_bank, remove_bank
 from distill.teaching.team import Together
 
@@ -50,7 +52,7 @@ def build_cache(
     recipe = resolve_teacher(recipe, runs_dir=options.runs_dir, override=teacher)
     _require_run(recipe)
     count = _how_many(recipe, views, options)
-    if path is not None and not (path / "bank.json").exists() and path.exists() and _is_taken(path):
+    if path is not None and not (path / INFO).exists() and path.exists() and _is_taken(path):
         raise UsageError(f"{path} is there and is no bank", hint="name an empty folder, or one that is not there yet")
     found = launch(partial(_build, views=count, path=path), prepare(recipe, options))
     return describe_bank(found)
@@ -92,10 +94,13 @@ def _build(fabric: Fabric, context: Context, *, views: int, path: Path | None) -
     """In each process of one or several."""
     options, recipe = context.options, context.recipe
     splits = context.splits or load_splits(recipe.data, options.tell)
-    live = open_live(recipe, splits, runs_dir=options.runs_dir, device=fabric.device)
-    return ensure_bank(
-        live.trained, splits, recipe, views=views, path=path, tell=options.tell, team=Together(fabric)
-    ).path
+    teacher = find_teacher(recipe, runs_dir=options.runs_dir, device=fabric.device)
+    assert teacher is not None, "seen to by _require_run"
+    teacher.require_classes(tuple(splits.dataset.classes))
+    bank = ensure_bank(
+        teacher, splits, recipe, views=views, path=path, renew_figures=True, tell=options.tell, team=Together(fabric)
+    )
+    return bank.path
 
 
 # Finding
@@ -115,7 +120,7 @@ def find_banks(references: Sequence[str | Path], *, runs_dir: Path) -> list[Path
 
 def _named(reference: str | Path, runs_dir: Path) -> list[Path]:
     path = Path(reference).expanduser()
-    if (path / "bank.json").exists():
+    if (path / INFO).exists():
         return [path]
     if inside := list(_below([path])):
         return inside
@@ -172,16 +177,17 @@ def _row(bank: Bank, status: str) -> BankRow:
         image_size=info.key.image_size,
         augment=_augmentation(info.key.augment),
         view_seed=info.key.view_seed,
-        precision=info.key.precision,
+        precision=info.key.teacher.precision,
         teacher_top1=teacher.get("test_top1"),
         teacher_params=teacher.get("params"),
-        teacher_sha256=info.key.teacher,
+        teacher_sha256=info.key.teacher.weights,
     )
 
 
 def _size_mb(path: Path) -> float:
-    files = (file for file in path.rglob("*") if file.is_file() and not file.is_symlink())
-    return sum(file.stat().st_size for file in files) / 1e6
+    with suppress(OSError):  # not ours to list, or gone meanwhile
+        return bank_bytes(path) / 1e6
+    return 0.0
 
 
 def _reason(error: DistillError, path: Path) -> str:

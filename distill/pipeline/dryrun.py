@@ -16,7 +16,7 @@ from distill.pipeline.build import build_job, build_network
 from distill.pipeline.context import Context, Options, prepare
 from distill.pipeline.failures import on_this_machine
 from distill.pipeline.launch import launch
-from distill.pipeline.source import open_live, resolve_teacher
+from distill.pipeline.source import find_teacher, open_live, resolve_teacher
 from distill.recipe import Recipe
 from distill.report.rows import DryRun
 from distill.train.loop import fit
@@ -42,8 +42,10 @@ def _try_out(fabric: Fabric, context: Context) -> DryRun:
     recipe, splits = context.recipe, context.splits
     assert splits is not None, "a dry run has one process"
     source = None
-    if recipe.teacher is not None and recipe.teacher.run is not None:
-        source = open_live(recipe, splits, runs_dir=context.options.runs_dir, device=fabric.device)
+    teacher = find_teacher(recipe, runs_dir=context.options.runs_dir, device=fabric.device)
+    if teacher is not None:
+        teacher.require_classes(tuple(splits.dataset.classes))
+        source = open_live(recipe, teacher)
     elif recipe.teacher is not None:
         context.options.tell(Note("the bank is not read in a dry run: the steps are timed without a teacher"))
     module = build_network(context, splits)

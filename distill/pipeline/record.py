@@ -21,6 +21,7 @@ from distill.recipe import Recipe
 from distill.report.redraw import redraw
 from distill.runs import RunFolder, create_run, git_state, utc_now
 from distill.runs.checkpoints import best_checkpoint, read_meta
+from distill.teaching.identity import write_identity
 from distill.train.schedule import rates_by_step
 
 __all__ = ["RunResult", "finish", "read_result", "record", "recorded"]
@@ -151,6 +152,7 @@ def finish(run: RunFolder, context: Context) -> None:
     )
     _write_rates(run, recipe, metrics)
     redraw(run)
+    write_identity(run)
     run.write_info(status="finished", finished=utc_now(), exit_code=0)
     run.point_latest()
 

@@ -13,20 +13,20 @@ from distill.data.plan import view_checksum, views_of
 from distill.data.splits import Splits
 from distill.errors import RunError, UsageError
 from distill.events import Note, Tell
-from distill.fingerprint import state_sha256
-from distill.models.trained import Trained, load_trained
 from distill.recipe import Recipe, bundled_recipes
 from distill.report.text import duration
 from distill.runs import RunFolder, open_run
 from distill.teaching.bank import Bank
-from distill.teaching.build import BuildCost, bank_key, bank_path, build_bank, estimate, planned_view
-from distill.teaching.key import BankKey, augmentation_key
+from distill.teaching.bank_files import INFO
+from distill.teaching.build import BuildCost, build_bank, estimate, has_figures, new_bank, planned_view
+from distill.teaching.key import bank_key
 from distill.teaching.live import LiveTeacher, compile_teacher
 from distill.teaching.objective import TeacherSource
 from distill.teaching.stored import EnsembleTeacher, StoredTeacher
+from distill.teaching.teacher_run import TeacherRun
 from distill.teaching.team import ALONE, Team
 
-__all__ = ["Source", "choose_logits", "ensure_bank", "open_live", "open_source", "resolve_teacher"]
+__all__ = ["Source", "choose_logits", "ensure_bank", "find_teacher", "open_live", "open_source", "resolve_teacher"]
 
 _AUTO_DISK_SHARE = 0.25  # auto never fills more of the free disk than this with a bank
 
@@ -37,23 +37,21 @@ class Source:
 
     Attributes:
         about: What ``run.json`` keeps of it.
-        trained: The network, where it is here; None where only its answers are.
+        run: The teacher's run, where that is here; None where only its answers are.
     """
 
     teacher: TeacherSource
     about: dict[str, Any]
-    trained: Trained | None = None
+    run: TeacherRun | None = None
 
     def check_unchanged(self) -> None:
-        """Raise if the teacher's weights or buffers changed while it taught.
+        """Raise if what was loaded of the teacher changed while it taught.
 
         Raises:
-            RunError: They did: the student did not learn from the teacher it names.
+            RunError: It did.
         """
-        if self.trained is None:
-            return
-        if state_sha256(self.trained.module.state_dict()) != self.trained.sha256:
-            raise RunError(f"the teacher {self.about['run']} changed during training; this is a bug of distill")
+        if self.run is not None:
+            self.run.check_unchanged()
 
 
 def resolve_teacher(recipe: Recipe, *, runs_dir: Path, override: str | None) -> Recipe:
@@ -89,30 +87,40 @@ def _open_teacher(reference: str, runs_dir: Path) -> RunFolder:
         raise
 
 
-def choose_logits(
-    recipe: Recipe, splits: Splits, *, runs_dir: Path, device: torch.device
-) -> tuple[Recipe, dict[str, Any]]:
-    """Resolve ``teacher.logits: auto`` once; the reason goes to ``run.json``."""
-    teacher = recipe.teacher
-    if teacher is None or teacher.logits != "auto":
+def find_teacher(recipe: Recipe, *, runs_dir: Path, device: torch.device) -> TeacherRun | None:
+    """The run that ``recipe`` names as its teacher, not loaded; None where it names none.
+
+    Raises:
+        RunError: There is no such finished run.
+    """
+    if recipe.teacher is None or recipe.teacher.run is None:
+        return None
+    return TeacherRun(open_run(recipe.teacher.run, runs_dir=runs_dir), device=device)
+
+
+def choose_logits(recipe: Recipe, splits: Splits, teacher: TeacherRun | None) -> tuple[Recipe, dict[str, Any]]:
+    """Resolve ``teacher.logits: auto`` once; the reason goes to ``run.json``.
+
+    Raises:
+        UsageError: The teacher knows other classes than the data has.
+    """
+    if teacher is not None:
+        teacher.require_classes(tuple(splits.dataset.classes))
+    if recipe.teacher is None or recipe.teacher.logits != "auto":
         return recipe, {}
-    if teacher.run is None:
-        how, why = "bank", "a bank was named"
-    else:
-        trained = load_trained(open_run(teacher.run, runs_dir=runs_dir), device=device)
-        how, why = _cheaper(recipe, splits, trained)
-    resolved = recipe.model_copy(update={"teacher": teacher.model_copy(update={"logits": how})})
+    how, why = ("bank", "a bank was named") if teacher is None else _cheaper(recipe, splits, teacher)
+    resolved = recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update={"logits": how})})
     return resolved, {"teacher.logits": how, "teacher.logits_why": why}
 
 
-def _cheaper(recipe: Recipe, splits: Splits, trained: Trained) -> tuple[str, str]:
+def _cheaper(recipe: Recipe, splits: Splits, teacher: TeacherRun) -> tuple[str, str]:
     views, epochs = views_of(recipe.augment, recipe.train.epochs), recipe.train.epochs
-    key = bank_key(trained, splits, recipe)
-    path = bank_path(trained, key)
-    if (path / "bank.json").is_file() and Bank.open(path).info.views >= views:
+    key = bank_key(recipe, splits, teacher.identity)
+    path = teacher.bank_path(key)
+    if (path / INFO).is_file() and Bank.read(path).info.views >= views:
         return "bank", f"a bank with {views} views is there: {path}"
-    disk = views * len(splits.train) * len(trained.classes) * (2 if key.dtype == "float16" else 4)
-    if disk > _AUTO_DISK_SHARE * shutil.disk_usage(trained.run.path).free:
+    disk = views * len(splits.train) * len(teacher.identity.classes) * (2 if key.dtype == "float16" else 4)
+    if disk > _AUTO_DISK_SHARE * shutil.disk_usage(teacher.run.path).free:
         return "live", f"a bank would take {disk / 1e9:.1f} GB, over a quarter of the free disk"
     if views > epochs:
         return "live", f"a bank of {views} views asks the teacher more often than {epochs} epochs do"
@@ -124,28 +132,29 @@ def _cheaper(recipe: Recipe, splits: Splits, trained: Trained) -> tuple[str, str
 def open_source(
     recipe: Recipe,
     splits: Splits,
+    teacher: TeacherRun | None,
     *,
-    runs_dir: Path,
     device: torch.device,
     tell: Tell,
     team: Team = ALONE,
 ) -> Source:
-    """Load or find the teacher that ``recipe`` names, building its bank first where that is missing.
+    """What ``recipe`` learns from: its teacher, loaded, or a bank, which is built first where it is missing.
 
     Several processes call this alike, and build that bank together.
+
+    Args:
+        teacher: From :func:`find_teacher`. With a bank that is complete it stays unloaded.
     """
-    teacher = recipe.teacher
-    assert teacher is not None
-    if teacher.run is None:
+    assert recipe.teacher is not None
+    if teacher is None:
         return _from_banks(recipe, splits, device=device)
-    live = open_live(recipe, splits, runs_dir=runs_dir, device=device)
-    if teacher.logits == "live":
-        compile_teacher(live.trained, recipe.train)
+    if recipe.teacher.logits == "live":
+        live = open_live(recipe, teacher)
+        compile_teacher(teacher.trained, recipe.train)
         return live
     views = views_of(recipe.augment, recipe.train.epochs)
-    bank = ensure_bank(live.trained, splits, recipe, views=views, tell=tell, team=team)
-    stored = _stored(bank, recipe, splits, device=device)
-    return replace(live, teacher=stored, about=live.about | _about_bank(bank))
+    bank = ensure_bank(teacher, splits, recipe, views=views, tell=tell, team=team)
+    return Source(_stored(bank, recipe, splits, device=device), _about(teacher) | _about_bank(bank), teacher)
 
 
 def _stored(bank: Bank, recipe: Recipe, splits: Splits, *, device: torch.device) -> StoredTeacher:
@@ -161,65 +170,74 @@ def _stored(bank: Bank, recipe: Recipe, splits: Splits, *, device: torch.device)
     return StoredTeacher(bank, device=device, views=views)
 
 
-def open_live(recipe: Recipe, splits: Splits, *, runs_dir: Path, device: torch.device) -> Source:
-    """The teacher ``recipe.teacher.run`` itself, to be asked at every step."""
-    trained = load_trained(open_run(recipe.teacher.run, runs_dir=runs_dir), device=device)
-    _check_classes(trained, splits)
-    about = {"run": str(trained.run.path), "name": trained.recipe.name, "sha256": trained.sha256, "logits": "live"}
-    return Source(LiveTeacher(trained, logits_dtype=recipe.teacher.logits_dtype), about, trained)
+def open_live(recipe: Recipe, teacher: TeacherRun) -> Source:
+    """The teacher itself, loaded, to be asked at every step."""
+    source = LiveTeacher(teacher.trained, logits_dtype=recipe.teacher.logits_dtype)
+    return Source(source, _about(teacher) | {"logits": "live"}, teacher)
+
+
+def _about(teacher: TeacherRun) -> dict[str, Any]:
+    identity = teacher.identity
+    return {
+        "run": str(teacher.run.path),
+        "name": teacher.name,
+        "sha256": identity.weights,
+        "architecture": identity.architecture,
+        "precision": identity.precision,
+    }
 
 
 def _about_bank(bank: Bank) -> dict[str, Any]:
     return {"logits": "bank", "bank": str(bank.path), "bank_key": bank.info.key.digest()}
 
 
-def _check_classes(trained: Trained, splits: Splits) -> None:
-    if trained.classes != tuple(splits.dataset.classes):
-        raise UsageError(
-            f"the teacher {trained.run.path} knows {len(trained.classes)} classes of {trained.recipe.data.name}, "
-            f"which are not the {len(splits.dataset.classes)} of this data",
-            hint="teacher and student need the same data set: see data: in both recipes",
-        )
-
-
 def ensure_bank(
-    trained: Trained,
+    teacher: TeacherRun,
     splits: Splits,
     recipe: Recipe,
     *,
     views: int,
     path: Path | None = None,
+    renew_figures: bool = False,
     tell: Tell,
     team: Team = ALONE,
 ) -> Bank:
     """The bank of this teacher for this recipe, with ``views`` views at least; what is missing is built.
 
-    Says first what that will cost. Several processes call this alike.
+    Says first what that will cost. Several processes call this alike. A bank that is complete is opened once in each,
+    and the teacher is not loaded.
+
+    Args:
+        renew_figures: Measure the teacher again where the bank has its figures on other test images than are here now.
 
     Raises:
         RunError: The disk has too little room, or the bank that is there is damaged.
         UsageError: ``path`` holds a bank of something else.
     """
-    key = bank_key(trained, splits, recipe)
-    path = path or bank_path(trained, key)
-    if team.rank == 0 and (missing := views - _views_there(path, key)) > 0:
-        cost = estimate(trained, splits, recipe, views=missing)
-        _say_cost(path, missing, replace(cost, seconds=cost.seconds / team.world), tell)
-    for event in build_bank(trained, splits, recipe, views=views, path=path, team=team):
-        tell(event)
-    team.broadcast(None)  # all wait until the first one has written the last view
-    bank = Bank.open(path)
-    bank.require(key, views=views, teachers_own=True)
+    key = bank_key(recipe, splits, teacher.identity)
+    path = path or teacher.bank_path(key)
+    bank = None
+    if team.rank == 0 and (path / INFO).is_file():
+        bank = Bank.open(path)
+        bank.require(key, views=0, teachers_own=True)
+    if not team.broadcast(bank is not None and _is_complete(bank, splits, views, renew_figures)):
+        if team.rank == 0:
+            there = bank.info.views if bank else 0
+            if there < views:
+                cost = estimate(teacher.trained, splits, recipe, views=views - there)
+                _say_cost(path, views - there, replace(cost, seconds=cost.seconds / team.world), tell)
+            bank = bank or new_bank(path, key, splits, recipe, teacher.device)
+        for event in build_bank(bank, teacher.trained, splits, recipe, views=views, team=team):
+            tell(event)
+        team.broadcast(None)  # all wait until the first one has written the last view
+    bank = bank or Bank.open(path)
+    bank.require(key, views=views, teachers_own=True)  # what another process began here meanwhile, too
     return bank
 
 
-def _views_there(path: Path, key: BankKey) -> int:
-    """How many views a bank at ``path`` holds already; one of something else is refused."""
-    if not (path / "bank.json").is_file():
-        return 0
-    bank = Bank.open(path)
-    bank.require(key, views=0, teachers_own=True)
-    return bank.info.views
+def _is_complete(bank: Bank, splits: Splits, views: int, renew_figures: bool) -> bool:
+    figures = has_figures(bank, splits) if renew_figures else bool(bank.info.teacher)
+    return figures and bank.info.views >= views
 
 
 def _say_cost(path: Path, views: int, cost: BuildCost, tell: Tell) -> None:
@@ -239,7 +257,7 @@ def _from_banks(recipe: Recipe, splits: Splits, *, device: torch.device) -> Sour
     banks = [(Bank.open(Path(path)), weight) for path, weight in named]
     views = views_of(recipe.augment, recipe.train.epochs)
     for bank, _ in banks:
-        bank.require(_students_key(recipe, splits), views=views, teachers_own=False)
+        bank.require(bank_key(recipe, splits, None), views=views, teachers_own=False)
         if bank.info.classes != tuple(splits.dataset.classes):
             raise UsageError(f"{bank.path} does not fit this recipe: its classes are not those of the data")
     sources = [_stored(bank, recipe, splits, device=device) for bank, _ in banks]
@@ -247,22 +265,10 @@ def _from_banks(recipe: Recipe, splits: Splits, *, device: torch.device) -> Sour
     about = {
         "run": None,
         "name": " + ".join(bank.info.teacher.get("name", "?") for bank, _ in banks),
-        "sha256": first.info.key.teacher,
+        "sha256": first.info.key.teacher.weights,
+        "architecture": first.info.key.teacher.architecture,
+        "precision": first.info.key.teacher.precision,
         "banks": [{"path": str(bank.path), "weight": weight} for bank, weight in banks],
     } | _about_bank(first)
     source = sources[0] if len(sources) == 1 else EnsembleTeacher(sources, [weight for _, weight in banks])
     return Source(source, about)
-
-
-def _students_key(recipe: Recipe, splits: Splits) -> BankKey:
-    augment = recipe.augment
-    return BankKey(
-        teacher="",
-        data=splits.fingerprint,
-        image_size=recipe.data.image_size,
-        normalize={},
-        augment=augmentation_key(augment),
-        view_seed=None if augment.views == "all" else augment.view_seed,
-        dtype=recipe.teacher.logits_dtype,
-        precision="",
-    )

@@ -25,8 +25,10 @@ from distill.pipeline.context import Options
 from distill.recipe.schema import AugmentSpec, DataSpec
 from distill.report.rows import BankRow
 from distill.runs import RunFolder, open_run
-from distill.teaching.bank import Bank, chunk_bounds, chunk_name
+from distill.teaching.bank import Bank, chunk_bounds
+from distill.teaching.bank_files import chunk_name
 from distill.teaching.build import planned_view
+from distill.teaching.identity import read_identity
 from distill.teaching.live import round_logits
 
 __all__ = ["verify_caches"]
@@ -92,6 +94,7 @@ class _Examiner:
 
     def __init__(self, options: Options, *, images: int, teacher: str | None) -> None:
         self._options, self._images, self._teacher = options, images, teacher
+        self._device = resolve_device(options.device)
         self._load = cache(self._load_teacher)
         self._splits = cache(lambda spec: load_splits(spec, options.tell))
 
@@ -123,7 +126,7 @@ class _Examiner:
         sample = _ask_again(bank, trained, splits, augment, chosen)
         difference = (sample.stored - sample.asked).abs().nan_to_num(nan=torch.inf)
         row = replace(row, asked=len(sample.rows), max_difference=difference.max().item())
-        limit = _TOLERANCE[bank.info.key.precision] * max(sample.asked.abs().max().item(), 1.0)
+        limit = _TOLERANCE[bank.info.key.teacher.precision] * max(sample.asked.abs().max().item(), 1.0)
         wrong = (difference.amax(1) > limit).numpy()
         if not wrong.any():
             return row
@@ -141,22 +144,25 @@ class _Examiner:
             run = RunFolder(home)
         else:
             raise _NotHere("its run is not here; name it: --teacher RUN")
+        answered = bank.info.key.teacher
         try:
-            trained = self._load(run.path, bank.info.key.precision)
+            here = read_identity(run, device=self._device)
+            others = ", ".join(answered.differences(replace(here, precision=answered.precision)))
+            trained = None if others else self._load(run.path, answered.precision)
         except DistillError as error:
             raise _NotHere(error.message) from error
-        if trained.sha256 == bank.info.key.teacher:
+        if trained is not None:
             return trained
         if self._teacher is not None:
             raise UsageError(
-                f"{run.path} is not the teacher of {bank.path}: its weights are others", hint="leave out --teacher"
+                f"{run.path} is not the teacher of {bank.path}: other {others}", hint="leave out --teacher"
             )
-        raise _NotHere(f"the weights of {run.path} are not those that answered; students will build a new bank")
+        raise _NotHere(f"{run.path} is not what answered (other {others}); students will build a new bank")
 
     def _load_teacher(self, path: Path, precision: str) -> Trained:
-        device = resolve_device(self._options.device)
         # What a CPU can only emulate is computed in full there; the tolerance covers the difference.
-        return load_trained(RunFolder(path), device=device, precision="fp32" if device.type == "cpu" else precision)
+        precision = "fp32" if self._device.type == "cpu" else precision
+        return load_trained(RunFolder(path), device=self._device, precision=precision)
 
     def _data_of(self, bank: Bank) -> Splits:
         try:

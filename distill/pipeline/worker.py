@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from lightning_fabric import Fabric
 from torch import nn
@@ -16,10 +15,10 @@ from distill.pipeline.build import build_job, build_network
 from distill.pipeline.context import Context
 from distill.pipeline.failures import on_this_machine
 from distill.pipeline.record import RunResult, finish, read_result, record, recorded
-from distill.pipeline.source import Source, choose_logits, open_source
-from distill.recipe import Recipe
+from distill.pipeline.source import Source, choose_logits, find_teacher, open_source
 from distill.runs import RunFolder
 from distill.runs.checkpoints import last_checkpoint, load_checkpoint
+from distill.teaching.teacher_run import TeacherRun
 from distill.teaching.team import Together
 from distill.train.loop import fit
 from distill.train.signals import watch_signals
@@ -35,7 +34,9 @@ def train_worker(fabric: Fabric, context: Context) -> RunResult:
 
 def _train(fabric: Fabric, context: Context) -> RunResult:
     splits = context.splits or load_splits(context.recipe.data, context.options.tell)
-    recipe, choices = _chosen(fabric, context, splits)
+    teacher = find_teacher(context.recipe, runs_dir=context.options.runs_dir, device=fabric.device)
+    chosen = choose_logits(context.recipe, splits, teacher) if fabric.is_global_zero else None
+    recipe, choices = fabric.broadcast(chosen)
     options = replace(context.options, devices=fabric.world_size)  # what torchrun started is not in the options
     context = replace(context, recipe=recipe, choices=context.choices | choices, options=options)
     module = build_network(context, splits)  # before a folder exists: weights may be missing
@@ -44,7 +45,7 @@ def _train(fabric: Fabric, context: Context) -> RunResult:
         if fabric.is_global_zero:
             run = stack.enter_context(recorded(context, splits))
         path = Path(fabric.broadcast(str(run.path) if run else None))
-        source = _source(fabric, context, splits)
+        source = _source(fabric, context, splits, teacher)
         if run is not None and source is not None:
             run.write_info(teacher=source.about)
         if run is not None and context.resume is None:
@@ -55,21 +56,14 @@ def _train(fabric: Fabric, context: Context) -> RunResult:
     return fabric.broadcast(read_result(run) if run is not None else None)  # other machines may not see the folder
 
 
-def _chosen(fabric: Fabric, context: Context, splits: Splits) -> tuple[Recipe, dict[str, Any]]:
-    found = None
-    if fabric.is_global_zero:
-        found = choose_logits(context.recipe, splits, runs_dir=context.options.runs_dir, device=fabric.device)
-    return fabric.broadcast(found)
-
-
-def _source(fabric: Fabric, context: Context, splits: Splits) -> Source | None:
+def _source(fabric: Fabric, context: Context, splits: Splits, teacher: TeacherRun | None) -> Source | None:
     """The teacher of this run; a missing bank is built first, by all processes together."""
     if context.recipe.teacher is None:
         return None
     return open_source(
         context.recipe,
         splits,
-        runs_dir=context.options.runs_dir,
+        teacher,
         device=fabric.device,
         tell=context.options.tell,
         team=Together(fabric),

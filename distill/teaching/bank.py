@@ -1,17 +1,11 @@
 """A bank: a teacher's logits for planned views, on disk, memory-mapped, checksummed, fit to travel.
 
-```text
-<bank>/bank.json                    the key, the teacher, the classes, a checksum for every file
-<bank>/views/00000-000.npy ...      view 0, images 0 and on: (images, classes), at most 15 MB each
-<bank>/test_logits.npy              the teacher on the test set, float32
-```
+Its files are in :mod:`distill.teaching.bank_files`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -22,18 +16,16 @@ import numpy as np
 
 from distill.errors import MissingError, RunError, UsageError
 from distill.events import StageProgress, Tell, silent
-from distill.files import remove_partials, sha256_file, write_json, write_with, writing
+from distill.files import json_sha256, remove_partials, sha256_file, write_json, write_with, writing
 from distill.runs import Lock
+from distill.teaching.bank_files import INFO, LOCK, TEST_LOGITS, VIEWS, chunk_name, is_answers, view_of
 from distill.teaching.key import BankKey
 
-__all__ = ["TEST_LOGITS", "Bank", "BankInfo", "chunk_bounds", "chunk_name"]
-
-TEST_LOGITS = "test_logits.npy"
+__all__ = ["Bank", "BankInfo", "chunk_bounds"]
 
 _CHUNK_BYTES = 15_000_000
-_FORMAT = 1
+_FORMAT = 2
 _PATIENCE_S = 24 * 3600.0
-_FILE = re.compile(r"views/([0-9]{5,})-[0-9]{3,}\.npy|test_logits\.npy")
 
 
 @dataclass(frozen=True)
@@ -42,8 +34,10 @@ class BankInfo:
 
     Attributes:
         images: N, how many training images each view holds.
+        runtime: What computed the answers: ``name``, ``version``, ``device_type``. Whoever adds views asks through the
+            same ``name``; whoever reads needs none.
         views: How many views are complete, counted from 0.
-        teacher: Its name, recipe, parameters, GMACs, size, latency and test accuracy.
+        teacher: Its name, recipe, parameters, GMACs, size, latency and test accuracy, and which test images that is of.
         checksums: sha256 of each file, by its path inside the bank.
         plans: Checksum of each view's plan.
         data: The recipe's ``data:`` section: where the images were found. Not part of the key.
@@ -51,12 +45,18 @@ class BankInfo:
 
     key: BankKey
     images: int
-    classes: tuple[str, ...]
+    runtime: dict[str, str]
     views: int = 0
     teacher: dict[str, Any] = field(default_factory=dict)
     checksums: dict[str, str] = field(default_factory=dict)
     plans: tuple[str, ...] = ()
     data: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The teacher's classes, in the order of its logits."""
+        assert self.key.teacher is not None, "a bank has a teacher"
+        return self.key.teacher.classes
 
     @property
     def view_bytes(self) -> int:
@@ -87,9 +87,9 @@ class Bank:
             DistillError: The folder cannot be written.
         """
         with writing(path):
-            (path / "views").mkdir(parents=True, exist_ok=True)
-        with Lock(path / "lock.json", subject=str(path), wait_s=_PATIENCE_S):
-            if (path / "bank.json").is_file():
+            (path / VIEWS).mkdir(parents=True, exist_ok=True)
+        with Lock(path / LOCK, subject=str(path), wait_s=_PATIENCE_S):
+            if (path / INFO).is_file():
                 return cls.read(path)
             bank = cls(path, info)
             bank._write_info()
@@ -113,19 +113,21 @@ class Bank:
 
         Raises:
             MissingError: There is none.
-            RunError: ``bank.json`` is damaged.
+            RunError: ``bank.json`` is damaged, or another version's.
         """
-        file = path / "bank.json"
+        file = path / INFO
         if not file.is_file():
-            raise MissingError(f"{path} is not a bank: no bank.json in it", hint="make one: distill cache build")
+            raise MissingError(f"{path} is not a bank: no {INFO} in it", hint="make one: distill cache build")
         try:
             document = json.loads(file.read_text())
-            if document.pop("format") != _FORMAT:
-                raise RunError(f"{file}: made by another version of distill", hint="build the bank again")
-            if document.pop("sha256", None) not in (None, _digest(document)):  # the first banks had none
+            if (found := document.pop("format")) != _FORMAT:
+                hint = f"distill cache clear {path}, then build it again"
+                raise RunError(
+                    f"{file} has format {str(found)[:20]}, and this version of distill reads {_FORMAT}", hint=hint
+                )
+            if document.pop("sha256") != json_sha256(document):
                 raise ValueError("its bytes are not those that were written")
-            document["key"] = BankKey(**document["key"])
-            document |= {"classes": tuple(document["classes"]), "plans": tuple(document["plans"])}
+            document |= {"key": BankKey.from_json(document["key"]), "plans": tuple(document["plans"])}
             bank = cls(path, BankInfo(**document))
             bank._check_info()
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -136,12 +138,11 @@ class Bank:
     def _check_info(self) -> None:
         info = self.info
         counts = isinstance(info.images, int) and isinstance(info.views, int) and info.images > 0 <= info.views
-        named = info.classes and all(isinstance(name, str) for name in info.classes)
-        if not (counts and named and info.key.dtype in ("float16", "float32") and len(info.plans) == info.views):
-            raise ValueError("its images, views, classes, dtype or plans make no sense")
-        if not (isinstance(info.teacher, dict) and isinstance(info.data, dict) and isinstance(info.key.augment, dict)):
-            raise ValueError("its teacher, data or key make no sense")
-        if not all(_FILE.fullmatch(name) and isinstance(checksum, str) for name, checksum in info.checksums.items()):
+        if not (counts and len(info.plans) == info.views):
+            raise ValueError("its images, views or plans make no sense")
+        if not all(isinstance(part, dict) for part in (info.teacher, info.data, info.runtime)):
+            raise ValueError("its teacher, data or runtime make no sense")
+        if not all(is_answers(name) and isinstance(checksum, str) for name, checksum in info.checksums.items()):
             raise ValueError("it names files that no bank has")
 
     def _check_files(self) -> None:
@@ -222,10 +223,6 @@ class Bank:
         except Exception as error:  # as in chunk
             raise RunError(f"{path} is damaged: {error}", hint=f"distill cache verify {self.path}") from error
 
-    def size_bytes(self) -> int:
-        """Bytes on disk."""
-        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
-
     def files(self) -> list[str]:
         """The files a bank of this content has, by their paths inside it."""
         parts = range(len(chunk_bounds(self.info)))
@@ -257,9 +254,9 @@ class Bank:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the bank for this process; while another one builds it, wait."""
-        with Lock(self.path / "lock.json", subject=str(self.path), wait_s=_PATIENCE_S):
+        with Lock(self.path / LOCK, subject=str(self.path), wait_s=_PATIENCE_S):
             self.info = Bank.read(self.path).info  # the other one's views count
-            for folder in (self.path, self.path / "views"):
+            for folder in (self.path, self.path / VIEWS):
                 remove_partials(folder)
             yield
 
@@ -282,7 +279,7 @@ class Bank:
 
     def drop(self, damaged: Sequence[str]) -> None:
         """Forget damaged files, and the views from the first of them on, so that the next build makes them again."""
-        rows = [int(match[1]) for name in damaged if (match := _FILE.fullmatch(name)) and match[1]]
+        rows = [row for name in damaged if (row := view_of(name)) is not None]
         if TEST_LOGITS in damaged:
             keep = {name: checksum for name, checksum in self.info.checksums.items() if name != TEST_LOGITS}
             self.info = replace(self.info, teacher={}, checksums=keep)
@@ -290,7 +287,8 @@ class Bank:
 
     def drop_views(self, first: int) -> None:
         """Forget views from ``first`` on, so that they are built again."""
-        keep = {name: c for name, c in self.info.checksums.items() if not _is_view_from(name, first)}
+        rows = {name: view_of(name) for name in self.info.checksums}
+        keep = {n: c for n, c in self.info.checksums.items() if (row := rows[n]) is None or row < first}
         self.info = replace(self.info, views=first, checksums=keep, plans=self.info.plans[:first])
         self._write_info()
 
@@ -300,22 +298,8 @@ class Bank:
         return sha256_file(path)
 
     def _write_info(self) -> None:
-        document = json.loads(json.dumps(asdict(self.info)))  # as it will be read: tuples are lists
-        write_json(self.path / "bank.json", {"format": _FORMAT} | document | {"sha256": _digest(document)})
-
-
-def _digest(document: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
-
-
-def chunk_name(row: int, part: int) -> str:
-    """Path of one file inside the bank."""
-    return f"views/{row:05d}-{part:03d}.npy"
-
-
-def _is_view_from(name: str, first: int) -> bool:
-    match = _FILE.fullmatch(name)
-    return match is not None and match[1] is not None and int(match[1]) >= first
+        document = asdict(self.info)
+        write_json(self.path / INFO, {"format": _FORMAT} | document | {"sha256": json_sha256(document)})
 
 
 def _save_array(path: Path, array: np.ndarray) -> None:

@@ -17,47 +17,25 @@ from distill.data.batches import Loader
 from distill.data.plan import View, plan_view, table_view, view_checksum
 from distill.data.splits import Splits
 from distill.devices import describe_device, keep_freed_memory
+from distill.errors import UsageError
 from distill.evaluate.cost import model_cost
 from distill.evaluate.latency import measure_latency
-from distill.evaluate.test_set import assess_trained, labels_sha256
+from distill.evaluate.test_set import assess_trained, split_content
 from distill.events import Event, Note, StageProgress
 from distill.models.ask import CPU_ASK_BATCH, ask
 from distill.models.trained import Trained
 from distill.recipe import Recipe, dump_recipe
 from distill.recipe.schema import AugmentSpec
 from distill.teaching.bank import Bank, BankInfo
-from distill.teaching.key import BankKey, augmentation_key
+from distill.teaching.key import BankKey
 from distill.teaching.live import compile_teacher, round_logits
 from distill.teaching.team import ALONE, Team, share
 
-__all__ = ["BuildCost", "bank_key", "bank_path", "build_bank", "estimate", "planned_view"]
+__all__ = ["BuildCost", "build_bank", "estimate", "new_bank", "planned_view"]
 
+_RUNTIME = "torch"
 _GPU_ASK_BATCH = 512
 _STAGE = "asking the teacher"
-
-
-def bank_key(teacher: Trained, splits: Splits, recipe: Recipe) -> BankKey:
-    """The identity of the bank that this teacher would build for this student's recipe."""
-    augment = recipe.augment
-    return BankKey(
-        teacher=teacher.sha256,
-        data=splits.fingerprint,
-        image_size=recipe.data.image_size,
-        normalize={
-            "mean": list(teacher.normalize.mean),
-            "std": list(teacher.normalize.std),
-            "input_size": teacher.normalize.input_size,
-        },
-        augment=augmentation_key(augment),
-        view_seed=None if augment.views == "all" else augment.view_seed,
-        dtype=recipe.teacher.logits_dtype,
-        precision=teacher.precision,
-    )
-
-
-def bank_path(teacher: Trained, key: BankKey) -> Path:
-    """Where a bank lives: in its teacher's run folder, by its key."""
-    return teacher.run.path / "banks" / key.digest()[:16]
 
 
 def planned_view(augment: AugmentSpec, *, n: int, image_size: int, row: int) -> View:
@@ -67,36 +45,52 @@ def planned_view(augment: AugmentSpec, *, n: int, image_size: int, row: int) -> 
     return plan_view(augment, n=n, image_size=image_size, view=row)
 
 
+def new_bank(path: Path, key: BankKey, splits: Splits, recipe: Recipe, device: torch.device) -> Bank:
+    """An empty bank for the answers that a teacher gives on ``device``.
+
+    Raises:
+        DistillError: The folder cannot be written.
+    """
+    runtime = {"name": _RUNTIME, "version": torch.__version__, "device_type": device.type}
+    data = recipe.data.model_dump(mode="json")
+    return Bank.create(path, BankInfo(key=key, images=len(splits.train), runtime=runtime, data=data))
+
+
 def build_bank(
-    teacher: Trained, splits: Splits, recipe: Recipe, *, views: int, path: Path | None = None, team: Team = ALONE
+    bank: Bank | None, teacher: Trained, splits: Splits, recipe: Recipe, *, views: int, team: Team = ALONE
 ) -> Iterator[Event]:
-    """Store ``views`` views, going on where an earlier build stopped; a complete bank is left as it is.
+    """Store ``views`` views, going on where an earlier build stopped, and the teacher's figures on the test set.
 
     Several processes call this alike and share the images of each view; the first one writes, and tells all.
 
+    Args:
+        bank: What is written to; None in every process but the first.
+
     Raises:
-        RunError: Another process is building this bank, or it is damaged.
-        UsageError: ``path`` holds a bank of something else.
+        RunError: Another process is building this bank.
+        UsageError: It was begun through another runtime.
     """
-    path = path or bank_path(teacher, bank_key(teacher, splits, recipe))
-    bank = _open_or_create(path, teacher, splits, recipe) if team.rank == 0 else None
-    if team.broadcast(bank is not None and bank.info.views >= views and bool(bank.info.teacher)):
-        return
+    if bank:
+        _check_runtime(bank)
     with bank.writing() if bank else nullcontext():
-        if bank and not bank.info.teacher:
-            yield Note(f"measuring the teacher on the test set for the bank {path}")
+        if bank and not has_figures(bank, splits):
+            yield Note(f"measuring the teacher on the test set for the bank {bank.path}")
             bank.set_teacher(*_describe(teacher, splits))
         yield from _fill(bank, teacher, splits, recipe, views=views, team=team)
 
 
-def _open_or_create(path: Path, teacher: Trained, splits: Splits, recipe: Recipe) -> Bank:
-    key = bank_key(teacher, splits, recipe)
-    if (path / "bank.json").is_file():
-        bank = Bank.open(path)
-        bank.require(key, views=0, teachers_own=True)
-        return bank
-    data = recipe.data.model_dump(mode="json")
-    return Bank.create(path, BankInfo(key=key, images=len(splits.train), classes=teacher.classes, data=data))
+def has_figures(bank: Bank, splits: Splits) -> bool:
+    """Whether a bank holds what ``compare`` wants to know of its teacher, on the test images that are here now."""
+    return bank.info.teacher.get("test_content") == split_content(splits)
+
+
+def _check_runtime(bank: Bank) -> None:
+    name = bank.info.runtime.get("name")
+    if name != _RUNTIME:
+        raise UsageError(
+            f"{bank.path} was asked through {name}, and would go on through {_RUNTIME}",
+            hint="a bank has answers of one kind; build another: distill cache build --out PATH",
+        )
 
 
 def _fill(
@@ -145,7 +139,7 @@ def _describe(teacher: Trained, splits: Splits) -> tuple[dict[str, Any], np.ndar
         "test_top1": assessment.result.top1,
         "test_ece": assessment.result.ece,
         "test_images": assessment.result.n,
-        "test_labels_sha256": labels_sha256(assessment.labels),
+        "test_content": assessment.content,
         "params": cost.params,
         "gmacs": cost.macs / 1e9,
         "size_mb": cost.size_mb,

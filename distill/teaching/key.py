@@ -2,45 +2,61 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from distill.data.augment import APPLIED_VERSION
+from distill.data.splits import Splits
+from distill.files import json_sha256
+from distill.recipe import Recipe
 from distill.recipe.schema import AugmentSpec
+from distill.teaching.identity import Identity
 
-__all__ = ["BankKey", "augmentation_key"]
+__all__ = ["BankKey", "augmentation_key", "bank_key"]
 
-_TEACHERS_OWN = ("teacher", "normalize", "precision")  # a student far from the teacher cannot know these
+_TEACHERS_OWN = ("teacher",)  # a student far from the teacher cannot know it
 
 
 @dataclass(frozen=True)
 class BankKey:
     """The parts of a bank's identity; see :meth:`digest`.
 
+    What computed the answers (a library, its version, a device) is not among them: a bank records it, and whoever
+    reads a bank need not have it.
+
     Attributes:
-        teacher: sha256 of the teacher's weights and buffers.
+        teacher: Who answered; None in the key of a student that is far from its teacher.
         data: Fingerprint of pixels, labels, classes, and of the split into training and validation.
         image_size: Side of the augmented images in pixels.
-        normalize: The teacher's mean, std and input size.
         augment: What happens to an image, without how many views there are.
         view_seed: Seed of the views; None for the table of all crops and flips, which needs none.
+        applied: Version of the arithmetic that makes a view's pixels of its plan.
         dtype: ``float16`` or ``float32``.
-        precision: Of the teacher's forward pass: ``fp32``, ``bf16`` or ``fp16``.
     """
 
-    teacher: str
+    teacher: Identity | None
     data: str
     image_size: int
-    normalize: dict[str, Any]
     augment: dict[str, Any]
     view_seed: int | None
+    applied: int
     dtype: str
-    precision: str
+
+    @classmethod
+    def from_json(cls, tree: dict[str, Any]) -> BankKey:
+        """Read what ``asdict`` gave and JSON kept.
+
+        Raises:
+            TypeError, ValueError, KeyError: It is none.
+        """
+        found = cls(**(tree | {"teacher": Identity.from_json(tree["teacher"])}))
+        if not (isinstance(found.augment, dict) and found.dtype in ("float16", "float32")):
+            raise ValueError("its augmentation or dtype makes no sense")
+        return found
 
     def digest(self) -> str:
         """Hex sha256 over all parts."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return json_sha256(asdict(self))
 
     def differences(self, other: BankKey, *, teachers_own: bool = True) -> list[str]:
         """The parts that differ, each as ``part: mine, theirs``.
@@ -49,8 +65,27 @@ class BankKey:
             teachers_own: False leaves out what only the teacher's owner can know.
         """
         names = [f.name for f in fields(self) if teachers_own or f.name not in _TEACHERS_OWN]
-        pairs = [(name, getattr(self, name), getattr(other, name)) for name in names]
-        return [_difference(name, mine, theirs) for name, mine, theirs in pairs if mine != theirs]
+        mine, theirs = asdict(self), asdict(other)
+        return [_difference(name, mine[name], theirs[name]) for name in names if mine[name] != theirs[name]]
+
+
+def bank_key(recipe: Recipe, splits: Splits, teacher: Identity | None, *, dtype: str | None = None) -> BankKey:
+    """The key of the bank that a student's recipe reads; every key is made here.
+
+    Args:
+        teacher: None where the student knows only what a bank says of it.
+        dtype: In place of the recipe's ``teacher.logits_dtype``.
+    """
+    augment = recipe.augment
+    return BankKey(
+        teacher=teacher,
+        data=splits.fingerprint,
+        image_size=recipe.data.image_size,
+        augment=augmentation_key(augment),
+        view_seed=None if augment.views == "all" else augment.view_seed,
+        applied=APPLIED_VERSION,
+        dtype=dtype or recipe.teacher.logits_dtype,
+    )
 
 
 def augmentation_key(augment: AugmentSpec) -> dict[str, Any]:
@@ -62,6 +97,11 @@ def augmentation_key(augment: AugmentSpec) -> dict[str, Any]:
 def _difference(name: str, mine: Any, theirs: Any) -> str:
     if isinstance(mine, dict) and isinstance(theirs, dict):
         keys = [key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key)]
-        return "; ".join(f"{name}.{key}: {mine.get(key)}, in the bank {theirs.get(key)}" for key in sorted(keys))
-    short = [value[:12] if isinstance(value, str) and len(value) == 64 else value for value in (mine, theirs)]
-    return f"{name}: {short[0]}, in the bank {short[1]}"
+        return "; ".join(_difference(f"{name}.{key}", mine.get(key), theirs.get(key)) for key in sorted(keys))
+    return f"{name}: {_brief(mine)}, in the bank {_brief(theirs)}"
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, str) and len(value) == 64:  # a digest
+        return value[:12]
+    return f"{len(value)} names" if isinstance(value, tuple) and len(value) > 3 else str(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,8 +20,9 @@ from distill.pipeline import Options, train_student
 from distill.recipe import load_recipe
 from distill.runs import RunFolder
 from distill.teaching.bank import Bank, BankInfo, chunk_bounds
-from distill.teaching.build import build_bank
-from distill.teaching.key import BankKey
+from distill.teaching.build import build_bank, new_bank
+from distill.teaching.identity import Identity, identity_of
+from distill.teaching.key import BankKey, bank_key
 
 CPU = torch.device("cpu")
 
@@ -138,9 +139,13 @@ def test_bank_logits_are_the_teachers_own(train, teacher_run) -> None:
         assert bank.view(1)[index].astype(np.float32) == pytest.approx(expected, abs=2e-3, rel=2e-3)
 
 
-def _small_bank(path: Path, *, classes: int = 10, images: int = 6) -> Bank:
-    key = BankKey("t", "d", 32, {}, {}, 0, "float16", "fp32")
-    return Bank.create(path, BankInfo(key=key, images=images, classes=tuple(map(str, range(classes)))))
+def _key(*, classes: int = 10, dtype: str = "float16") -> BankKey:
+    teacher = Identity("a" * 64, "b" * 64, (0.5,) * 3, (0.25,) * 3, 32, "fp32", tuple(map(str, range(classes))))
+    return BankKey(teacher, "d", 32, {"hflip": 0.5}, 0, 1, dtype)
+
+
+def _small_bank(path: Path) -> Bank:
+    return Bank.create(path, BankInfo(key=_key(), images=6, runtime={"name": "torch"}))
 
 
 def test_a_build_that_stopped_goes_on_where_it_was(train, teacher_run, tmp_path: Path) -> None:
@@ -148,21 +153,21 @@ def test_a_build_that_stopped_goes_on_where_it_was(train, teacher_run, tmp_path:
     recipe = RunFolder(recipe).recipe()
     teacher, splits = load_trained(RunFolder(teacher_run.run), device=CPU), load_splits(recipe.data)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    for _ in build_bank(teacher, splits, recipe, views=3, path=whole):
+    key = bank_key(recipe, splits, identity_of(teacher))
+    for _ in build_bank(new_bank(whole, key, splits, recipe, CPU), teacher, splits, recipe, views=3):
         pass
-    for event in build_bank(teacher, splits, recipe, views=3, path=cut):
+    for event in build_bank(new_bank(cut, key, splits, recipe, CPU), teacher, splits, recipe, views=3):
         if getattr(event, "done", 0) > len(splits.train) * 1.5:
             break  # in the middle of the second view
     assert Bank.open(cut).info.views == 1
-    for _ in build_bank(teacher, splits, recipe, views=3, path=cut):
+    for _ in build_bank(Bank.open(cut), teacher, splits, recipe, views=3):
         pass
     assert {n: c for n, c in Bank.open(cut).info.checksums.items()} == Bank.open(whole).info.checksums
     assert Bank.open(cut).info.plans == Bank.open(whole).info.plans
 
 
 def test_no_file_of_a_large_bank_is_over_15_mb() -> None:
-    key = BankKey("t", "d", 32, {}, {}, 0, "float32", "fp32")
-    info = BankInfo(key=key, images=1_281_167, classes=tuple(map(str, range(1000))))
+    info = BankInfo(key=_key(classes=1000, dtype="float32"), images=1_281_167, runtime={})
     bounds = chunk_bounds(info)
     assert bounds[0][0] == 0
     assert bounds[-1][1] == info.images
@@ -184,12 +189,33 @@ def test_a_flipped_bit_is_found_and_a_cut_file_is_refused(tmp_path: Path) -> Non
         Bank.open(bank.path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', "\x00", '{"format": 2, "key": {}}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', "\x00", '{"format": 2, "key": {}}'])
 def test_a_damaged_description_is_one_clear_error(tmp_path: Path, text: str) -> None:
     bank = _small_bank(tmp_path / "bank")
     (bank.path / "bank.json").write_text(text)
     with pytest.raises(DistillError, match=r"bank\.json"):
         Bank.open(bank.path)
+
+
+def test_a_bank_of_an_older_format_is_refused_in_one_line(tmp_path: Path) -> None:
+    bank = _small_bank(tmp_path / "bank")
+    (bank.path / "bank.json").write_text('{"format": 1, "key": {"teacher": "t"}, "images": 6}')
+    with pytest.raises(RunError) as caught:
+        Bank.open(bank.path)
+    assert caught.value.message == f"{bank.path / 'bank.json'} has format 1, and this version of distill reads 2"
+    assert caught.value.hint == f"distill cache clear {bank.path}, then build it again"
+
+
+def test_what_computed_the_answers_is_recorded_and_more_are_not_asked_through_something_else(
+    train, teacher_run, tmp_path: Path
+) -> None:
+    bank = Bank.open(_bank_of(train("teacher.logits=bank", "augment.view_seed=15").run))
+    assert bank.info.runtime == {"name": "torch", "version": torch.__version__, "device_type": "cpu"}
+    strange = Bank(bank.path, replace(bank.info, runtime={"name": "abacus"}))
+    strange._write_info()
+    assert train("augment.view_seed=15").status == "finished"  # what is complete is read, whatever answered
+    with pytest.raises(UsageError, match="was asked through abacus, and would go on through torch"):
+        train("augment.view_seed=15", "train.epochs=5", "teacher.logits=bank")
 
 
 def test_auto_takes_the_bank_and_says_why(train) -> None:
@@ -200,10 +226,19 @@ def test_auto_takes_the_bank_and_says_why(train) -> None:
 
 
 def test_key_names_every_part_that_differs() -> None:
-    one = BankKey("a" * 64, "d", 32, {"mean": [0]}, {"hflip": 0.5}, 0, "float16", "fp32")
-    two = replace(one, image_size=64, augment={"hflip": 0.0})
-    assert one.differences(two) == ["image_size: 32, in the bank 64", "augment.hflip: 0.5, in the bank 0.0"]
-    assert one.differences(replace(one, teacher="b" * 64), teachers_own=False) == []
+    one = _key()
+    two = replace(one, image_size=64, augment={"hflip": 0.0}, applied=2)
+    assert one.differences(two) == [
+        "image_size: 32, in the bank 64",
+        "augment.hflip: 0.5, in the bank 0.0",
+        "applied: 1, in the bank 2",
+    ]
+    other = replace(one, teacher=replace(one.teacher, architecture="c" * 64))
+    assert one.differences(other) == ["teacher.architecture: bbbbbbbbbbbb, in the bank cccccccccccc"]
+    assert replace(one, teacher=None).differences(other, teachers_own=False) == []
+    parts = [replace(one, **{name: None}) for name in ("data", "view_seed", "applied", "dtype")]
+    parts += [replace(one, teacher=replace(one.teacher, **{item.name: None})) for item in fields(Identity)]
+    assert len({key.digest() for key in (one, two, *parts)}) == 2 + 4 + 7
 
 
 def test_a_recipe_without_a_teacher_asks_none(train) -> None:

@@ -14,6 +14,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from distill.cli import app
+from distill.data.images import Split
+from distill.data.splits import Splits, load_splits
 from distill.files import sha256_file
 from distill.pipeline import Options, RunResult, build_cache, train_student, verify_caches
 from distill.recipe import dump_recipe
@@ -168,6 +170,23 @@ def test_two_processes_write_the_bytes_of_one(student_recipe, runs: Path, tmp_pa
     assert _verify(two, images=1000, teacher=str(runs / "tiny_teacher" / "001"))["max_difference"] == 0
 
 
+def test_build_measures_the_teacher_again_where_the_test_images_are_others(
+    student_recipe, runs: Path, bank: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def darker(spec: object, progress: object) -> Splits:
+        splits = load_splits(spec, progress)
+        return replace(splits, test=Split(splits.test.take(slice(None)) // 3, splits.test.labels))
+
+    before, views = Bank.open(bank), [file.stat().st_mtime_ns for file in (bank / "views").iterdir()]
+    answered = before.test_logits()
+    monkeypatch.setattr("distill.pipeline.context.load_splits", darker)
+    build_cache(student_recipe(), options=Options(runs_dir=runs, threads=1))
+    after = Bank.open(bank)
+    assert after.info.teacher["test_content"] != before.info.teacher["test_content"]
+    assert (after.test_logits() != answered).any()
+    assert [file.stat().st_mtime_ns for file in (bank / "views").iterdir()] == views
+
+
 # info
 
 
@@ -199,7 +218,7 @@ def test_info_without_banks_says_so(cache, tmp_path: Path) -> None:
     ("damage", "status"),
     [
         (lambda bank: (bank / "bank.json").write_text("{"), "bank.json is damaged"),
-        (lambda bank: (bank / "bank.json").write_text('{"format": 1}'), "bank.json is damaged"),
+        (lambda bank: (bank / "bank.json").write_text('{"format": 2}'), "bank.json is damaged"),
         (lambda bank: (bank / "views" / "00001-000.npy").unlink(), "views/00001-000.npy is missing"),
         (lambda bank: os.truncate(bank / "views" / "00001-000.npy", 100), "views/00001-000.npy"),
     ],

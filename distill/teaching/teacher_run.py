@@ -1,0 +1,82 @@
+"""A teacher that is here as a run: known by what its folder states, loaded when it is first asked."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from distill.errors import RunError, UsageError
+from distill.fingerprint import state_sha256
+from distill.models.trained import Trained, load_trained
+from distill.runs import RunFolder
+from distill.teaching.identity import Identity, identity_of, read_identity
+from distill.teaching.key import BankKey
+
+__all__ = ["TeacherRun"]
+
+
+class TeacherRun:
+    """A run whose network teaches.
+
+    Args:
+        run: Finished.
+        device: Where it would be asked.
+    """
+
+    def __init__(self, run: RunFolder, *, device: torch.device) -> None:
+        self.run = run
+        self.name = run.recipe().name
+        self.device = device
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Who it is; nothing is built to know it.
+
+        Raises:
+            RunError: The run has no whole checkpoint, or its recipe is damaged.
+        """
+        return read_identity(self.run, device=self.device)
+
+    @cached_property
+    def trained(self) -> Trained:
+        """The network, loaded once, when it is first asked.
+
+        Raises:
+            RunError: It is damaged, or not the one that its folder states.
+        """
+        trained = load_trained(self.run, device=self.device)
+        if identity_of(trained) != self.identity:
+            raise RunError(
+                f"{self.run} states another network in identity.json than it holds",
+                hint=f"remove {self.run.path / 'identity.json'}: it is made again",
+            )
+        return trained
+
+    def bank_path(self, key: BankKey) -> Path:
+        """Where a bank of its answers lives: in its run folder, by its key."""
+        return self.run.path / "banks" / key.digest()[:16]
+
+    def require_classes(self, classes: tuple[str, ...]) -> None:
+        """Refuse data of other classes.
+
+        Raises:
+            UsageError: The teacher does not know them.
+        """
+        known = self.identity.classes
+        if known != classes:
+            raise UsageError(
+                f"the teacher {self.run} knows {len(known)} classes of {self.run.recipe().data.name}, "
+                f"which are not the {len(classes)} of this data",
+                hint="teacher and student need the same data set: see data: in both recipes",
+            )
+
+    def check_unchanged(self) -> None:
+        """Raise if the weights or buffers that were loaded changed while they taught.
+
+        Raises:
+            RunError: They did: the student did not learn from the teacher it names.
+        """
+        if "trained" in self.__dict__ and state_sha256(self.trained.module.state_dict()) != self.identity.weights:
+            raise RunError(f"the teacher {self.run} changed during training; this is a bug of distill")
