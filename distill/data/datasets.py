@@ -15,7 +15,7 @@ from distill.data.synthetic import SYNTHETIC_CLASSES, load_synthetic
 from distill.events import Tell, silent
 from distill.recipe.schema import DataSpec
 
-__all__ = ["LOADERS", "Dataset", "Split", "load_dataset", "num_classes"]
+__all__ = ["LOADERS", "Dataset", "Split", "load_dataset", "num_classes", "split_fingerprint"]
 
 LOADERS: dict[str, Callable[[DataSpec, Tell], Decoded]] = {
     "cifar10": load_cifar,
@@ -75,7 +75,7 @@ def load_dataset(spec: DataSpec, *, tell: Tell = silent) -> Dataset:
         train=train,
         val=decoded.val,
         test=_limited(decoded.test, spec.test_limit, "test", spec.split_seed),
-        fingerprint=_fingerprint(train, decoded.classes),
+        fingerprint=split_fingerprint(train, decoded.classes),
         mean=stats.mean,
         std=stats.std,
         skipped=decoded.skipped,
@@ -100,8 +100,9 @@ def _limited(split: Split, limit: int | None, name: str, split_seed: int) -> Spl
     return split.subset(balanced_subset(split.labels, limit, "data", "limit", name, split_seed))
 
 
-def _fingerprint(train: Split, classes: tuple[str, ...]) -> str:
-    digest = hashlib.sha256(f"images {train.image_size} {len(train)} {pixel_digest(train)} ".encode())
-    digest.update(train.labels.astype("<i8").tobytes())
+def split_fingerprint(split: Split, classes: tuple[str, ...]) -> str:
+    """Hex sha256 over a split's pixels, labels and class names: content alone, no paths or dates."""
+    digest = hashlib.sha256(f"images {split.image_size} {len(split)} {pixel_digest(split)} ".encode())
+    digest.update(split.labels.astype("<i8").tobytes())
     digest.update("\0".join(classes).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distill.data.datasets import Dataset, load_dataset
+from distill.data.datasets import Dataset, load_dataset, split_fingerprint
 from distill.data.images import Split
 from distill.data.stratify import stratified_fraction
 from distill.events import Tell, silent
@@ -34,6 +34,7 @@ class Splits:
         val: What to pick checkpoints by; None where everything is trained on.
         test: For the final report alone.
         fingerprint: Hex sha256 over the data and the choice of training images; a bank of logits fits one of these.
+        val_fingerprint: Of a validation split that the data set brings along; None where it is carved from training.
         train_index: int64 ``(N,)``, the position in ``dataset.train`` of each training image.
         note: What a user should know about the data, or None.
     """
@@ -45,6 +46,7 @@ class Splits:
     fingerprint: str
     train_index: np.ndarray
     note: str | None = None
+    val_fingerprint: str | None = None
 
     @property
     def fill(self) -> np.ndarray:
@@ -83,7 +85,8 @@ def load_splits(spec: DataSpec, tell: Tell = silent) -> Splits:
         train = dataset.train.subset(index) if len(carved.val) else dataset.train
         val = dataset.train.subset(carved.val) if len(carved.val) else None
     fingerprint = hashlib.sha256(f"split {dataset.fingerprint} ".encode() + index.astype("<i8").tobytes()).hexdigest()
-    return Splits(dataset, train, val, dataset.test, fingerprint, index, _note(spec, dataset, val))
+    own_val = None if dataset.val is None else split_fingerprint(dataset.val, dataset.classes)
+    return Splits(dataset, train, val, dataset.test, fingerprint, index, _note(spec, dataset, val), own_val)
 
 
 def _note(spec: DataSpec, dataset: Dataset, val: Split | None) -> str | None:

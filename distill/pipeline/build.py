@@ -23,7 +23,7 @@ from distill.teaching.objective import Taught
 from distill.train.loop import Job
 from distill.train.seeds import derive_seed
 
-__all__ = ["build_job", "build_network"]
+__all__ = ["build_job", "build_network", "goes_on"]
 
 
 def build_network(context: Context, splits: Splits) -> nn.Module:
@@ -33,12 +33,16 @@ def build_network(context: Context, splits: Splits) -> nn.Module:
         MissingError: Its pretrained weights cannot be had.
     """
     recipe = context.recipe
-    goes_on = context.resume is not None and last_checkpoint(context.resume / "checkpoints") is not None
-    spec = without_weights(recipe.model) if goes_on else recipe.model
+    spec = without_weights(recipe.model) if goes_on(context) else recipe.model
     module = build_model(spec, num_classes=len(splits.dataset.classes), seed=derive_seed(recipe.train.seed, "init"))
-    if context.options.init_from is not None and not goes_on:
+    if context.options.init_from is not None and not goes_on(context):
         _init_from(module, context)
     return module
+
+
+def goes_on(context: Context) -> bool:
+    """Whether there is a checkpoint to go on from; a resumed run without one starts over."""
+    return context.resume is not None and last_checkpoint(context.resume / "checkpoints") is not None
 
 
 def build_job(

@@ -11,12 +11,13 @@ from typing import Any
 from distill.data.batches import steps_per_epoch
 from distill.data.splits import Splits
 from distill.devices import describe_device, library_versions, threads
-from distill.errors import DistillError, InterruptedRunError, RunError, TerminatedRunError
+from distill.errors import DistillError, InterruptedRunError, TerminatedRunError
 from distill.evaluate.cost import spec_cost
 from distill.events import CheckpointSaved, EpochDone, Event, Note, RunStarted
 from distill.files import write_json
 from distill.pipeline.context import Context
 from distill.pipeline.failures import explain
+from distill.pipeline.provenance import about_data, refuse_changes
 from distill.recipe import Recipe
 from distill.report.redraw import redraw
 from distill.runs import RunFolder, create_run, git_state, utc_now
@@ -49,11 +50,23 @@ class RunResult:
 
 
 @contextmanager
-def recorded(context: Context, splits: Splits) -> Iterator[RunFolder]:
-    """Open the folder, hold it, and say in run.json how it ended, whatever happens."""
+def recorded(
+    context: Context, splits: Splits, *, teacher: dict[str, Any] | None, initial: str | None
+) -> Iterator[RunFolder]:
+    """Open the folder, hold it, and say in run.json how it ended, whatever happens.
+
+    Args:
+        teacher: What is known of the teacher.
+        initial: sha256 of the weights that training begins with; None where it goes on from a checkpoint.
+
+    Raises:
+        RunError: A run that would go on stands on something else than it began with; it is left as it is.
+    """
     run = RunFolder(context.resume) if context.resume else create_run(context.options.runs_dir, context.recipe.name)
     with run.lock():
-        _write_start(run, context, splits)
+        if context.resume:
+            refuse_changes(run, data=about_data(splits), teacher=teacher, initial=initial)
+        _write_start(run, context, splits, initial)
         try:
             yield run
         except BaseException as error:
@@ -61,21 +74,7 @@ def recorded(context: Context, splits: Splits) -> Iterator[RunFolder]:
             raise
 
 
-def _write_start(run: RunFolder, context: Context, splits: Splits) -> None:
-    data = {
-        "fingerprint": splits.fingerprint,
-        "classes": list(splits.dataset.classes),
-        "train": len(splits.train),
-        "val": 0 if splits.val is None else len(splits.val),
-        "skipped": splits.dataset.skipped,
-    }
-    if context.resume:
-        before = run.info.data or {}
-        if before.get("fingerprint") not in (None, splits.fingerprint):
-            raise RunError(
-                f"{run.path}: the data changed since this run began",
-                hint=f"restore {context.recipe.data.root}, or start a new run",
-            )
+def _write_start(run: RunFolder, context: Context, splits: Splits, initial: str | None) -> None:
     recipe, options = context.recipe, context.options
     run.write_info(
         status="running",
@@ -90,10 +89,11 @@ def _write_start(run: RunFolder, context: Context, splits: Splits) -> None:
         threads=threads(),
         git=git_state(Path.cwd()),
         **({} if context.resume else {"started": utc_now(), "choices": context.choices}),
+        **({} if initial is None else {"initial_sha256": initial}),
         finished=None,
         exit_code=None,
         error=None,
-        data=data,
+        data=about_data(splits),
         params=context.params,
         init_from=options.init_from,
     )

@@ -13,6 +13,7 @@ from distill.data.plan import view_checksum, views_of
 from distill.data.splits import Splits
 from distill.errors import RunError, UsageError
 from distill.events import Note, Tell
+from distill.pipeline.provenance import about_bank, about_banks, about_run, named_banks
 from distill.recipe import Recipe, bundled_recipes
 from distill.report.text import duration
 from distill.runs import RunFolder, open_run
@@ -154,7 +155,7 @@ def open_source(
         return live
     views = views_of(recipe.augment, recipe.train.epochs)
     bank = ensure_bank(teacher, splits, recipe, views=views, tell=tell, team=team)
-    return Source(_stored(bank, recipe, splits, device=device), _about(teacher) | _about_bank(bank), teacher)
+    return Source(_stored(bank, recipe, splits, device=device), about_run(teacher) | about_bank(bank, views), teacher)
 
 
 def _stored(bank: Bank, recipe: Recipe, splits: Splits, *, device: torch.device) -> StoredTeacher:
@@ -173,22 +174,7 @@ def _stored(bank: Bank, recipe: Recipe, splits: Splits, *, device: torch.device)
 def open_live(recipe: Recipe, teacher: TeacherRun) -> Source:
     """The teacher itself, loaded, to be asked at every step."""
     source = LiveTeacher(teacher.trained, logits_dtype=recipe.teacher.logits_dtype)
-    return Source(source, _about(teacher) | {"logits": "live"}, teacher)
-
-
-def _about(teacher: TeacherRun) -> dict[str, Any]:
-    identity = teacher.identity
-    return {
-        "run": str(teacher.run.path),
-        "name": teacher.name,
-        "sha256": identity.weights,
-        "architecture": identity.architecture,
-        "precision": identity.precision,
-    }
-
-
-def _about_bank(bank: Bank) -> dict[str, Any]:
-    return {"logits": "bank", "bank": str(bank.path), "bank_key": bank.info.key.digest()}
+    return Source(source, about_run(teacher) | {"logits": "live"}, teacher)
 
 
 def ensure_bank(
@@ -252,23 +238,12 @@ def _say_cost(path: Path, views: int, cost: BuildCost, tell: Tell) -> None:
 
 
 def _from_banks(recipe: Recipe, splits: Splits, *, device: torch.device) -> Source:
-    teacher = recipe.teacher
-    named = [(entry.path, entry.weight) for entry in teacher.banks] or [(teacher.bank, 1.0)]
-    banks = [(Bank.open(Path(path)), weight) for path, weight in named]
+    banks = [(Bank.open(path), weight) for path, weight in named_banks(recipe.teacher)]
     views = views_of(recipe.augment, recipe.train.epochs)
     for bank, _ in banks:
         bank.require(bank_key(recipe, splits, None), views=views, teachers_own=False)
         if bank.info.classes != tuple(splits.dataset.classes):
             raise UsageError(f"{bank.path} does not fit this recipe: its classes are not those of the data")
     sources = [_stored(bank, recipe, splits, device=device) for bank, _ in banks]
-    first = banks[0][0]
-    about = {
-        "run": None,
-        "name": " + ".join(bank.info.teacher.get("name", "?") for bank, _ in banks),
-        "sha256": first.info.key.teacher.weights,
-        "architecture": first.info.key.teacher.architecture,
-        "precision": first.info.key.teacher.precision,
-        "banks": [{"path": str(bank.path), "weight": weight} for bank, weight in banks],
-    } | _about_bank(first)
     source = sources[0] if len(sources) == 1 else EnsembleTeacher(sources, [weight for _, weight in banks])
-    return Source(source, about)
+    return Source(source, about_banks(banks, views))

@@ -11,6 +11,7 @@ from distill.events import Note
 from distill.files import sha256_file
 from distill.pipeline.context import Options, prepare
 from distill.pipeline.launch import launch
+from distill.pipeline.provenance import changes, differing
 from distill.pipeline.record import RunResult, read_result
 from distill.pipeline.source import resolve_teacher
 from distill.pipeline.worker import train_worker
@@ -104,17 +105,10 @@ def _changed(before: RunInfo, now: RunInfo) -> tuple[str, ...]:
     pairs = {
         "device": (before.device, now.device),
         "threads": (before.threads, now.threads),
-        "data": ((before.data or {}).get("fingerprint"), (now.data or {}).get("fingerprint")),
         "initial weights": (before.extra.get("initial_sha256"), now.extra.get("initial_sha256")),
-        "teacher": ((before.teacher or {}).get("sha256"), (now.teacher or {}).get("sha256")),
     }
     pairs |= {name: (before.versions.get(name), version) for name, version in now.versions.items()}
-    return tuple(f"{name} (was {_brief(was)}, is {_brief(here)})" for name, (was, here) in pairs.items() if was != here)
-
-
-def _brief(value: object) -> str:
-    text = str(value)
-    return text[:12] if len(text) == 64 else text  # a digest
+    return (*changes(before, data=now.data or {}, teacher=now.teacher), *differing(pairs))
 
 
 def _as_before(run: RunFolder, options: Options) -> Options:

@@ -11,9 +11,10 @@ from torch import nn
 
 from distill.data.splits import Splits, load_splits
 from distill.fingerprint import state_sha256
-from distill.pipeline.build import build_job, build_network
+from distill.pipeline.build import build_job, build_network, goes_on
 from distill.pipeline.context import Context
 from distill.pipeline.failures import on_this_machine
+from distill.pipeline.provenance import about_data, foreseen, refuse_changes
 from distill.pipeline.record import RunResult, finish, read_result, record, recorded
 from distill.pipeline.source import Source, choose_logits, find_teacher, open_source
 from distill.runs import RunFolder
@@ -43,13 +44,15 @@ def _train(fabric: Fabric, context: Context) -> RunResult:
     with ExitStack() as stack:
         run = None
         if fabric.is_global_zero:
-            run = stack.enter_context(recorded(context, splits))
+            about = foreseen(recipe, splits, teacher)
+            initial = None if goes_on(context) else state_sha256(module.state_dict())
+            run = stack.enter_context(recorded(context, splits, teacher=about, initial=initial))
         path = Path(fabric.broadcast(str(run.path) if run else None))
         source = _source(fabric, context, splits, teacher)
         if run is not None and source is not None:
+            if context.resume:
+                refuse_changes(run, data=about_data(splits), teacher=source.about)
             run.write_info(teacher=source.about)
-        if run is not None and context.resume is None:
-            run.write_info(initial_sha256=state_sha256(module.state_dict()))
         _fit(fabric, context, splits, source, module=module, run=run, path=path)
         if run is not None:
             finish(run, context)

@@ -223,6 +223,11 @@ class Bank:
         except Exception as error:  # as in chunk
             raise RunError(f"{path} is damaged: {error}", hint=f"distill cache verify {self.path}") from error
 
+    def answers_sha256(self, views: int) -> str:
+        """Hex sha256 of the answers to the first ``views`` views, from their files' checksums."""
+        parts = range(len(chunk_bounds(self.info)))
+        return json_sha256([self.info.checksums.get(chunk_name(row, part)) for row in range(views) for part in parts])
+
     def files(self) -> list[str]:
         """The files a bank of this content has, by their paths inside it."""
         parts = range(len(chunk_bounds(self.info)))

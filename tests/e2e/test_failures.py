@@ -369,7 +369,7 @@ def test_data_that_is_gone_on_resume_is_exit_code_4(options: Options, tmp_path: 
     Image.fromarray(pixels[5]).save(root / "train" / "cat" / "0.png")
     code, said = _invoke("student", "--resume", run.path)
     assert code == 1
-    assert "the data changed since this run began" in said
+    assert "changed since this run began: data (was " in said
 
 
 def test_a_teacher_that_changes_fails_the_run(

@@ -1,0 +1,156 @@
+"""What a run stands on: data, teacher, stored answers. It is kept in run.json, and compared with that later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from distill.data.plan import views_of
+from distill.data.splits import Splits
+from distill.errors import RunError
+from distill.recipe import Recipe
+from distill.recipe.schema import TeacherSpec
+from distill.runs import RunFolder, RunInfo
+from distill.teaching.bank import Bank
+from distill.teaching.bank_files import INFO
+from distill.teaching.identity import Identity
+from distill.teaching.key import bank_key
+from distill.teaching.teacher_run import TeacherRun
+
+__all__ = [
+    "about_bank",
+    "about_banks",
+    "about_data",
+    "about_run",
+    "changes",
+    "differing",
+    "foreseen",
+    "named_banks",
+    "refuse_changes",
+]
+
+
+# What run.json keeps
+
+
+def about_data(splits: Splits) -> dict[str, Any]:
+    """Of the images: which they are, and how many."""
+    return {
+        "fingerprint": splits.fingerprint,
+        "val_fingerprint": splits.val_fingerprint,
+        "classes": list(splits.dataset.classes),
+        "train": len(splits.train),
+        "val": 0 if splits.val is None else len(splits.val),
+        "skipped": splits.dataset.skipped,
+    }
+
+
+def about_run(teacher: TeacherRun) -> dict[str, Any]:
+    """Of a teacher that is here."""
+    return {"run": str(teacher.run.path), "name": teacher.name} | _about_identity(teacher.identity)
+
+
+def _about_identity(identity: Identity) -> dict[str, Any]:
+    return {"sha256": identity.weights, "architecture": identity.architecture, "precision": identity.precision}
+
+
+def about_bank(bank: Bank, views: int) -> dict[str, Any]:
+    """Of the stored answers to the first ``views`` views."""
+    return {
+        "logits": "bank",
+        "bank": str(bank.path),
+        "bank_key": bank.info.key.digest(),
+        "answers": bank.answers_sha256(views),
+    }
+
+
+def about_banks(banks: Sequence[tuple[Bank, float]], views: int) -> dict[str, Any]:
+    """Of banks and their weights, whose teachers may be anywhere; the first one stands for a single one."""
+    first = banks[0][0]
+    named = [
+        {"path": str(bank.path), "weight": weight, "answers": bank.answers_sha256(views)} for bank, weight in banks
+    ]
+    names = " + ".join(bank.info.teacher.get("name", "?") for bank, _ in banks)
+    about = {"run": None, "name": names, "banks": named} | _about_identity(first.info.key.teacher)
+    return about | about_bank(first, views)
+
+
+def named_banks(teacher: TeacherSpec) -> list[tuple[Path, float]]:
+    """The banks that a recipe names, and their weights."""
+    named = [(entry.path, entry.weight) for entry in teacher.banks] or [(teacher.bank, 1.0)]
+    return [(Path(path), weight) for path, weight in named]
+
+
+def foreseen(recipe: Recipe, splits: Splits, teacher: TeacherRun | None) -> dict[str, Any] | None:
+    """What run.json will keep of the teacher, as far as that is known before anything is loaded or built."""
+    if recipe.teacher is None:
+        return None
+    views = views_of(recipe.augment, recipe.train.epochs)
+    if teacher is None:
+        return about_banks([(Bank.read(path), weight) for path, weight in named_banks(recipe.teacher)], views)
+    if recipe.teacher.logits == "live":
+        return about_run(teacher) | {"logits": "live"}
+    key = bank_key(recipe, splits, teacher.identity)
+    path = teacher.bank_path(key)
+    bank = Bank.read(path) if (path / INFO).is_file() else None
+    stored = {"bank_key": key.digest()} if bank is None or bank.info.views < views else about_bank(bank, views)
+    return about_run(teacher) | stored
+
+
+# What changed since
+
+
+def changes(before: RunInfo, *, data: dict[str, Any], teacher: dict[str, Any] | None) -> list[str]:
+    """What a run stood on and no longer does, each as ``part (was A, is B)``; what is not known of both is left out."""
+    told, now = before.teacher or {}, teacher or {}
+    pairs = {
+        "data": ((before.data or {}).get("fingerprint"), data.get("fingerprint")),
+        "validation images": ((before.data or {}).get("val_fingerprint"), data.get("val_fingerprint")),
+        "teacher": (told.get("sha256"), now.get("sha256")),
+        "teacher's network": (told.get("architecture"), now.get("architecture")),
+    }
+    if "answers" in told:  # older versions had keys of another kind
+        pairs |= {
+            "bank": (told.get("bank_key"), now.get("bank_key")),
+            "stored answers": (_answers(told), _answers(now)),
+        }
+    return differing({part: pair for part, pair in pairs.items() if None not in pair})
+
+
+def _answers(about: dict[str, Any]) -> Any:
+    """Digests of what was read; several banks with their weights."""
+    banks = about.get("banks") or []
+    return about.get("answers") if len(banks) < 2 else [(each.get("answers"), each.get("weight")) for each in banks]
+
+
+def differing(pairs: dict[str, tuple[Any, Any]]) -> list[str]:
+    """The names of the pairs that differ, with both: ``torch (was 2.11, is 2.12)``."""
+    return [f"{name} (was {_brief(was)}, is {_brief(here)})" for name, (was, here) in pairs.items() if was != here]
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text[:12] if len(text) == 64 else text  # a digest
+
+
+def refuse_changes(
+    run: RunFolder, *, data: dict[str, Any], teacher: dict[str, Any] | None, initial: str | None = None
+) -> None:
+    """Refuse to go on with a run that would stand on something else than it began with.
+
+    Args:
+        initial: sha256 of the weights that a run without a checkpoint starts over from.
+
+    Raises:
+        RunError: Names what differs.
+    """
+    found = changes(run.info, data=data, teacher=teacher)
+    began_with = run.info.extra.get("initial_sha256")
+    if None not in (began_with, initial):
+        found += differing({"initial weights": (began_with, initial)})
+    if found:
+        raise RunError(
+            f"{run.path}: changed since this run began: {'; '.join(found)}",
+            hint="restore what it began with, or start a new run",
+        )

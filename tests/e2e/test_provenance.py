@@ -1,0 +1,159 @@
+"""A run goes on only with what it began with: the same teacher, the same answers, the same images."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from distill.errors import RunError, TerminatedRunError
+from distill.events import EpochDone, Event, StepDone
+from distill.files import sha256_file
+from distill.pipeline import Options, build_cache, finetune_teacher, resume_run, train_student
+from distill.recipe import Recipe
+from distill.runs import RunFolder
+from distill.teaching.bank import Bank
+
+
+@dataclass
+class Stopper:
+    """Sends SIGTERM at the end of the first epoch; ``error`` is raised at its first step instead, as kill -9 would."""
+
+    error: BaseException | None = None
+    seen: list[Event] = field(default_factory=list)
+
+    def __call__(self, event: Event) -> None:
+        if self.error is not None and isinstance(event, StepDone):
+            raise self.error
+        if self.error is None and isinstance(event, EpochDone) and event.epoch == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+
+class Killed(BaseException):
+    """Nothing is caught, nothing saved."""
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Options:
+    return Options(runs_dir=tmp_path / "runs", threads=1)
+
+
+@pytest.fixture
+def teach(teacher_recipe, options: Options) -> Callable[..., RunFolder]:
+    """``teach(seed)`` trains the tiny teacher in the place of the one that may be there."""
+
+    def run(seed: int) -> RunFolder:
+        shutil.rmtree(options.runs_dir / "tiny_teacher", ignore_errors=True)
+        return RunFolder(finetune_teacher(teacher_recipe("train.epochs=1", f"train.seed={seed}"), options=options).run)
+
+    return run
+
+
+def stopped(recipe: Recipe, options: Options, *, error: BaseException | None = None) -> RunFolder:
+    with pytest.raises(TerminatedRunError if error is None else type(error)):
+        train_student(recipe, options=replace(options, on_event=Stopper(error)))
+    return RunFolder(max((options.runs_dir / recipe.name).glob("[0-9]*")))
+
+
+def refused(run: RunFolder, options: Options) -> str:
+    """What the refusal says; run.json is as it was."""
+    before = (run.path / "run.json").read_bytes()
+    with pytest.raises(RunError) as caught:
+        resume_run(run.path, options=options)
+    assert (run.path / "run.json").read_bytes() == before
+    assert caught.value.message.startswith(f"{run.path}: changed since this run began: ")
+    return caught.value.message
+
+
+@pytest.mark.parametrize("logits", ["live", "bank"])
+def test_a_run_does_not_go_on_with_another_teacher(teach, student_recipe, options: Options, logits: str) -> None:
+    teach(0)
+    run = stopped(student_recipe(f"teacher.logits={logits}"), options)
+    first = run.info.teacher["sha256"]
+    second = teach(7)
+    said = refused(run, options)
+    assert f"teacher (was {first[:12]}, is " in said
+    assert not (second.path / "banks").exists()  # nothing was built in vain
+    teach(0)
+    assert resume_run(run.path, options=options).status == "finished"
+
+
+def test_a_run_does_not_go_on_with_other_stored_answers(teach, student_recipe, options: Options) -> None:
+    teach(0)
+    run = stopped(student_recipe("teacher.logits=bank"), options)
+    bank = Bank.open(Path(run.info.teacher["bank"]))
+    name = bank.files()[0]
+    kept = (bank.path / name).read_bytes()
+    np.save(bank.path / name, np.load(bank.path / name) + 1)
+    _sealed(bank, name)
+    assert "stored answers (was " in refused(run, options)
+    (bank.path / name).write_bytes(kept)
+    _sealed(bank, name)
+    build_cache(student_recipe("train.epochs=5"), options=options)  # more views are no change
+    assert resume_run(run.path, options=options).status == "finished"
+
+
+def _sealed(bank: Bank, name: str) -> None:
+    """A bank.json that fits a changed file."""
+    bank.info = replace(bank.info, checksums=bank.info.checksums | {name: sha256_file(bank.path / name)})
+    bank._write_info()
+
+
+def test_a_run_does_not_go_on_with_another_teachers_bank(
+    teach, student_recipe, options: Options, tmp_path: Path
+) -> None:
+    banks = [tmp_path / "0", tmp_path / "1"]
+    for seed, path in enumerate(banks):
+        teach(seed)
+        build_cache(student_recipe(), path=path, options=options)
+    shutil.copytree(banks[0], tmp_path / "bank")
+    run = stopped(student_recipe(f"teacher={{bank: '{tmp_path / 'bank'}'}}"), options)
+    shutil.rmtree(tmp_path / "bank")
+    shutil.copytree(banks[1], tmp_path / "bank")
+    said = refused(run, options)
+    assert "teacher (was " in said
+    assert "stored answers (was " in said
+
+
+def test_a_run_does_not_go_on_with_other_validation_images(student_recipe, options: Options, tmp_path: Path) -> None:
+    root, draw = tmp_path / "pictures", np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for label in ("cat", "dog"):
+            (root / split / label).mkdir(parents=True)
+            for number in range(6):
+                pixels = draw.integers(0, 255, (16, 16, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / split / label / f"{number}.png")
+    recipe = student_recipe(
+        f"data={{name: folder, root: '{root}', image_size: 16}}", "objective.kind=supervised", "train.batch_size=4"
+    )
+    run = stopped(recipe, options)
+    kept = (root / "val" / "cat" / "0.png").read_bytes()
+    Image.fromarray(np.zeros((16, 16, 3), dtype=np.uint8)).save(root / "val" / "cat" / "0.png")
+    assert "validation images (was " in refused(run, options)
+    (root / "val" / "cat" / "0.png").write_bytes(kept)
+    assert resume_run(run.path, options=options).status == "finished"
+
+
+def test_a_run_that_starts_over_starts_from_the_weights_it_began_with(
+    student_recipe, options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = stopped(student_recipe("objective.kind=supervised"), options, error=Killed())
+    assert len(run.info.extra["initial_sha256"]) == 64
+    monkeypatch.setattr("distill.pipeline.build.derive_seed", lambda seed, use: 5)
+    assert "initial weights (was " in refused(run, options)
+
+
+def test_the_initial_weights_are_told_however_early_a_run_was_killed(student_recipe, options: Options) -> None:
+    """Killed before it was written, resumed before there was a checkpoint."""
+    recipe = student_recipe("objective.kind=supervised")
+    run = stopped(recipe, options, error=Killed())
+    first = run.info.extra["initial_sha256"]
+    run.write_info(initial_sha256=None)
+    resume_run(run.path, options=options)
+    assert run.info.extra["initial_sha256"] == first
