@@ -21,7 +21,7 @@ from typing import IO, Self, TypeVar
 
 from distill.data.decode import BadImageError
 from distill.data.decode_pool import MAX_FILE_BYTES
-from distill.data.layout import EXPECTED_LAYOUT, SPLIT_NAMES, Found, is_hidden, printable
+from distill.data.layout import EXPECTED_LAYOUT, IMAGE_SUFFIXES, SPLIT_FOLDERS, Found, is_hidden, printable
 from distill.errors import DataError
 from distill.events import StageProgress, Tell, silent
 
@@ -64,13 +64,20 @@ def list_archive(path: Path, tell: Tell) -> ArchiveContent:
         if not member.is_folder and member.parts in members:
             raise DataError(f"{path} holds {_shown('/'.join(member.parts))} twice")
         members[member.parts] = member.is_folder
-    prefix = _prefix(path, members)
+    prefix, bare = _prefix(path, members)
     found = Found()
+    if bare:
+        found.add_split("train", "")
     nested: set[tuple[str, ...]] = set()
     for parts, is_folder in members.items():
         inner = parts[len(prefix) :]
-        if parts[: len(prefix)] == prefix and inner and inner[0] in SPLIT_NAMES and not any(map(is_hidden, inner)):
-            _note(found, inner, is_folder, nested)
+        if parts[: len(prefix)] != prefix or not inner or any(map(is_hidden, inner)):
+            continue
+        if bare:
+            _note(found, ("train", *inner), is_folder, nested)
+        elif inner[0] in SPLIT_FOLDERS:
+            found.add_split(SPLIT_FOLDERS[inner[0]], inner[0])
+            _note(found, (SPLIT_FOLDERS[inner[0]], *inner[1:]), is_folder, nested)
     found.ignored += len(nested)
     return ArchiveContent(found, "".join(f"{part}/" for part in prefix))
 
@@ -115,16 +122,29 @@ def _note(found: Found, inner: tuple[str, ...], is_folder: bool, nested: set[tup
         found.ignored += 1
 
 
-def _prefix(path: Path, members: Mapping[tuple[str, ...], bool]) -> tuple[str, ...]:
-    """The folder above ``train/``: none, or one."""
+def _prefix(path: Path, members: Mapping[tuple[str, ...], bool]) -> tuple[tuple[str, ...], bool]:
+    """The folder above ``train/``, none or one; or above class folders, and then True."""
     if any(parts[0] == "train" for parts in members):
-        return ()
+        return (), False
     above = sorted({parts[0] for parts in members if len(parts) > 1 and parts[1] == "train"})
     if len(above) > 1:
         raise DataError(f"{path} holds several data sets: {', '.join(map(_shown, above))}", hint=EXPECTED_LAYOUT)
-    if not above:
-        raise DataError(f"{path} has no train/ folder, at its top or one folder below", hint=EXPECTED_LAYOUT)
-    return (above[0],)
+    if above:
+        return (above[0],), False
+    pictures = [parts for parts, is_folder in members.items() if not is_folder and _is_picture(parts)]
+    for prefix in ((), *sorted({parts[:1] for parts in pictures})):
+        if len({parts[len(prefix)] for parts in pictures if _is_below(prefix, parts)}) > 1:
+            return prefix, True
+    raise DataError(f"{path} has no train/ folder and no class folders, at its top or one below", hint=EXPECTED_LAYOUT)
+
+
+def _is_picture(parts: tuple[str, ...]) -> bool:
+    return parts[-1].lower().endswith(IMAGE_SUFFIXES) and not any(map(is_hidden, parts))
+
+
+def _is_below(prefix: tuple[str, ...], parts: tuple[str, ...]) -> bool:
+    """Whether these are a picture's parts in a class folder right below the prefix."""
+    return parts[: len(prefix)] == prefix and len(parts) == len(prefix) + 2 and parts[len(prefix)] not in SPLIT_FOLDERS
 
 
 def _members(path: Path, tell: Tell) -> Iterator[_Member]:

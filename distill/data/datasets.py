@@ -41,6 +41,7 @@ class Dataset:
         std: The same for the standard deviation.
         skipped: Unreadable images left out (``data.skip_bad``).
         ignored: Entries of a folder that were passed over: other file types, folders within class folders.
+        note: What was decided about it that a user should know, or None.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Dataset:
     std: tuple[float, float, float]
     skipped: int = 0
     ignored: int = 0
+    note: str | None = None
 
 
 def load_dataset(spec: DataSpec, *, tell: Tell = silent) -> Dataset:
@@ -80,6 +82,7 @@ def load_dataset(spec: DataSpec, *, tell: Tell = silent) -> Dataset:
         std=stats.std,
         skipped=decoded.skipped,
         ignored=decoded.ignored,
+        note=decoded.note,
     )
 
 

@@ -1,4 +1,4 @@
-"""``folder``: the user's own images, ``train/<class>/*`` and ``test/<class>/*``, in a folder or an archive.
+"""``folder``: the user's own images in class folders, split or not, in a folder or an archive.
 
 Every image is decoded before anything is trained, so that all bad ones are reported at once.
 """
@@ -22,7 +22,8 @@ from distill.data.decode_pool import Job, decode_all, read_picture
 from distill.data.images import ChannelStats, Decoded, Split, channel_stats
 from distill.data.layout import (
     EXPECTED_LAYOUT,
-    SPLIT_NAMES,
+    IMAGE_SUFFIXES,
+    SPLIT_FOLDERS,
     Found,
     Listing,
     check_layout,
@@ -30,6 +31,7 @@ from distill.data.layout import (
     is_hidden,
     printable,
 )
+from distill.data.stratify import stratified_fraction
 from distill.errors import DataError, MissingError
 from distill.events import Tell, silent
 from distill.recipe.schema import DataSpec
@@ -68,7 +70,7 @@ def load_folder(spec: DataSpec, tell: Tell = silent) -> Decoded:
         source = partial(_archive_source, root, tell)
     entry = open_or_build(key, partial(_build, spec, source, tell), tell)
     _refuse_bad(spec, entry.facts)
-    return _decoded(entry.splits, entry.facts)
+    return _decoded(spec, entry.splits, entry.facts)
 
 
 def folder_classes(spec: DataSpec) -> tuple[str, ...]:
@@ -76,11 +78,11 @@ def folder_classes(spec: DataSpec) -> tuple[str, ...]:
 
     Raises:
         MissingError: ``spec.root`` does not exist.
-        DataError: There is no ``train/`` with two classes.
+        DataError: There are no two classes.
     """
     root = _existing(spec)
     if root.is_dir():
-        return class_names(_find(root, ("train",), files=False), str(root))
+        return class_names(_find(root, files=False), str(root))
     facts = peek_facts(_archive_key(root, spec))  # an archive is read to its end to be listed
     return tuple(facts["classes"]) if facts else class_names(list_archive(root, silent).found, str(root))
 
@@ -96,15 +98,19 @@ def _existing(spec: DataSpec) -> Path:
     return root
 
 
-def _find(root: Path, splits: tuple[str, ...] = SPLIT_NAMES, files: bool = True) -> Found:
-    """What lies in a folder, links followed."""
+def _find(root: Path, *, files: bool = True) -> Found:
+    """What lies in a folder, links followed: splits, or, where there is no ``train/``, class folders to train on."""
     found = Found()
     try:
-        for split in splits:
-            if (root / split).is_dir():
-                found.add_split(split)
-                for label in _visible(root / split):
+        for folder, split in SPLIT_FOLDERS.items() if (root / "train").is_dir() else ():
+            if (root / folder).is_dir():
+                found.add_split(split, folder)
+                for label in _visible(root / folder):
                     _find_class(found, split, label, files)
+        if not found.splits and len(folders := _class_folders(root)) > 1:
+            found.add_split("train", "")
+            for label in folders:
+                _find_class(found, "train", label, files)
     except OSError as error:
         raise DataError(f"cannot list {error.filename}: {error.strerror}") from error
     return found
@@ -120,6 +126,18 @@ def _find_class(found: Found, split: str, label: os.DirEntry[str], files: bool) 
             found.ignored += 1
         else:
             found.add_file(split, label.name, entry.name)
+
+
+def _class_folders(root: Path) -> list[os.DirEntry[str]]:
+    """Folders directly below the root that hold pictures, unless one of them is a whole data set or a split."""
+    folders = [entry for entry in _visible(root) if _is_folder(entry)]
+    if any(entry.name in SPLIT_FOLDERS or Path(entry.path, "train").is_dir() for entry in folders):
+        return []
+    return [entry for entry in folders if _has_pictures(Path(entry.path))]
+
+
+def _has_pictures(folder: Path) -> bool:
+    return any(entry.name.lower().endswith(IMAGE_SUFFIXES) and not _is_folder(entry) for entry in _visible(folder))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -232,17 +250,44 @@ def _refuse_emptied_classes(listing: Listing, bad: Mapping[str, Mapping[int, str
             raise DataError(f"every image of {name}/{listing.classes[label]} is bad: nothing is left of this class")
 
 
-def _decoded(bases: Mapping[str, Split], facts: Mapping[str, Any]) -> Decoded:
+def _decoded(spec: DataSpec, bases: Mapping[str, Split], facts: Mapping[str, Any]) -> Decoded:
     splits = {name: _without_bad(name, base, facts) for name, base in bases.items()}
+    stats: ChannelStats | None = ChannelStats(mean=tuple(facts["mean"]), std=tuple(facts["std"]))
+    note = None
+    if "test" not in splits:
+        splits, note = _with_test_carved(spec, splits)
+        stats = None  # those of the images that are left are others
     return Decoded(
         classes=tuple(facts["classes"]),
         train=splits["train"],
         test=splits["test"],
         val=splits.get("val"),
-        stats=ChannelStats(mean=tuple(facts["mean"]), std=tuple(facts["std"])),
+        stats=stats,
         skipped=sum(len(rows) for rows in facts["bad"].values()),
         ignored=facts["ignored"],
+        note=note,
     )
+
+
+def _with_test_carved(spec: DataSpec, splits: Mapping[str, Split]) -> tuple[dict[str, Split], str]:
+    """Set test images aside where the data brings none: the same ones for each recipe with this seed and fraction.
+
+    Raises:
+        DataError: No class has two images to spare one.
+    """
+    whole = splits["train"]
+    test = stratified_fraction(whole.labels, spec.test_fraction, "data", "test", spec.split_seed)
+    if len(test) == 0:
+        raise DataError(
+            f"{spec.root} has no test/ folder, and no class has an image to spare for testing",
+            hint="at least two images a class; or --set data.test_fraction=0.2",
+        )
+    train = np.setdiff1d(np.arange(len(whole), dtype=np.int64), test, assume_unique=True)
+    note = (
+        f"{spec.root} has no test/: {len(test):,} of {len(whole):,} images are set aside for testing "
+        f"(data.test_fraction {spec.test_fraction:g}, data.split_seed {spec.split_seed})"
+    )
+    return {**splits, "train": whole.subset(train), "test": whole.subset(test)}, note
 
 
 def _without_bad(name: str, base: Split, facts: Mapping[str, Any]) -> Split:

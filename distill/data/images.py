@@ -100,6 +100,7 @@ class Decoded:
     stats: ChannelStats | None = None  # of train, where they are known already
     skipped: int = 0
     ignored: int = 0
+    note: str | None = None  # what was decided about it that a user should know
 
 
 def channel_stats(split: Split) -> ChannelStats:

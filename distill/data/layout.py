@@ -1,4 +1,4 @@
-"""The layout of a data set made of files: ``<split>/<class>/<image>``, found in a folder or in an archive."""
+"""The layout of a data set made of files, in a folder or an archive: ``<split>/<class>/<image>``, or classes alone."""
 
 from __future__ import annotations
 
@@ -22,22 +22,35 @@ __all__ = [
 ]
 
 SPLIT_NAMES = ("train", "val", "test")
+SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 EXPECTED_LAYOUT = (
-    "expected train/<class>/<image> and test/<class>/<image> (PNG, JPEG, WebP, BMP, directly in the class folder), "
-    "and optionally val/<class>/<image>"
+    "expected train/<class>/<image> (PNG, JPEG, WebP, BMP, directly in the class folder), optionally test/ and val/ or "
+    "valid/ alike; or <class>/<image> alone"
 )
 
 
 @dataclass
 class Found:
-    """What lies under a root, before anything is checked: split -> class -> names of image files."""
+    """What lies under a root, before anything is checked: split -> class -> names of image files.
+
+    Attributes:
+        folders: What the folder of each split is called; empty where the classes lie in the root itself.
+    """
 
     splits: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     ignored: int = 0
+    folders: dict[str, str] = field(default_factory=dict)
 
-    def add_split(self, split: str) -> None:
-        """Note that the folder of a split exists."""
+    def add_split(self, split: str, folder: str | None = None) -> None:
+        """Note that the folder of a split exists.
+
+        Raises:
+            DataError: Another folder is that split already (``val/`` and ``valid/``).
+        """
+        folder = split if folder is None else folder
+        if self.folders.setdefault(split, folder) != folder:
+            raise DataError(f"{self.folders[split]}/ and {folder}/ are both validation", hint="keep one of them")
         self.splits.setdefault(split, {})
 
     def add_class(self, split: str, label: str) -> None:
@@ -55,7 +68,7 @@ class Found:
 
 @dataclass(frozen=True, eq=False)
 class SplitListing:
-    """Images of one split, by class and then by name: paths ``train/cat/a.png`` and int64 labels."""
+    """Images of one split, by class and then by name: paths ``train/cat/a.png`` below the root, and int64 labels."""
 
     paths: tuple[str, ...]
     labels: np.ndarray
@@ -79,9 +92,8 @@ def check_layout(found: Found, where: str) -> Listing:
     Raises:
         DataError: A split is missing, a class is empty, or splits have different classes.
     """
-    for split in ("train", "test"):
-        if split not in found.splits:
-            raise DataError(f"{where} has no {split}/ folder", hint=EXPECTED_LAYOUT)
+    if "train" not in found.splits:
+        raise DataError(f"{where} has no train/ folder and no class folders", hint=EXPECTED_LAYOUT)
     classes = class_names(found, where)
     splits = {name: found.splits[name] for name in SPLIT_NAMES if name in found.splits}
     for name, by_class in splits.items():
@@ -89,7 +101,8 @@ def check_layout(found: Found, where: str) -> Listing:
     empty = [f"{name}/{label}" for name, by_class in splits.items() for label in classes if not by_class[label]]
     if empty:
         raise DataError(f"{where}: no images in {_several(empty)}", hint=EXPECTED_LAYOUT)
-    return Listing(classes, {name: _list_split(name, classes, splits[name]) for name in splits}, found.ignored)
+    listed = {name: _list_split(found.folders.get(name, name), classes, splits[name]) for name in splits}
+    return Listing(classes, listed, found.ignored)
 
 
 def class_names(found: Found, where: str) -> tuple[str, ...]:
@@ -118,8 +131,9 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _list_split(split: str, classes: Sequence[str], by_class: dict[str, list[str]]) -> SplitListing:
-    pairs = [(f"{split}/{label}/{file}", i) for i, label in enumerate(classes) for file in sorted(by_class[label])]
+def _list_split(folder: str, classes: Sequence[str], by_class: dict[str, list[str]]) -> SplitListing:
+    above = f"{folder}/" if folder else ""
+    pairs = [(f"{above}{label}/{file}", i) for i, label in enumerate(classes) for file in sorted(by_class[label])]
     return SplitListing(tuple(path for path, _ in pairs), np.array([label for _, label in pairs], dtype=np.int64))
 
 

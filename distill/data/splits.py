@@ -90,7 +90,7 @@ def load_splits(spec: DataSpec, tell: Tell = silent) -> Splits:
 
 
 def _note(spec: DataSpec, dataset: Dataset, val: Split | None) -> str | None:
-    notes = []
+    notes = [dataset.note] if dataset.note else []
     if dataset.val is not None and spec.val_fraction > 0:
         notes.append(f"validation is the data set's own val/; data.val_fraction {spec.val_fraction:g} is ignored")
     if val is None and spec.val_fraction > 0:

@@ -39,6 +39,9 @@ class DataSpec(Spec):
         0.1, description="0: train on all, keep the last epoch"
     )
     split_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    test_fraction: Annotated[float, Field(gt=0.0, le=0.5)] = Field(
+        0.2, description="folder without test/: this share of each class is set aside for testing"
+    )
     limit: PositiveInt | None = Field(None, description="a fixed, class-balanced subset of the training images")
     test_limit: PositiveInt | None = Field(None, description="the same for the test images")
     skip_bad: bool = Field(False, description="go on without unreadable images; they are counted in run.json")

@@ -244,9 +244,8 @@ def test_a_name_held_twice_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"a/b/train/cat/0.png": b"x"}, "has no train/ folder, at its top or one folder below"),
+        ({"a/b/train/cat/0.png": b"x"}, "has no train/ folder and no class folders"),
         ({**images("one/"), **images("two/")}, "holds several data sets: 'one', 'two'"),
-        ({n: c for n, c in images("x/").items() if "test" not in n}, "has no test/ folder"),
         ({**images(), "train/eel/": b"", "test/eel/": b""}, "no images in train/eel, test/eel"),
     ],
 )
@@ -259,3 +258,19 @@ def test_a_file_that_is_no_archive_is_named(tmp_path):
     (tmp_path / "pets.rar").write_bytes(b"Rar!" + bytes(2000))
     with pytest.raises(DataError, match=r"pets\.rar is neither a folder nor a \.tar, .* or \.zip archive"):
         load(tmp_path / "pets.rar")
+
+
+@pytest.mark.parametrize("prefix", ["", "pets/"])
+def test_class_folders_alone_in_an_archive(tmp_path, prefix):
+    members = {f"{prefix}{label}/{i}.png": png(label, i) for label in ("dog", "cat") for i in range(5)}
+    data = load(write_zip(tmp_path / "pets.zip", {**members, f"{prefix}readme.txt": b"x"}))
+    assert data.classes == ("cat", "dog")
+    assert (len(data.train), len(data.test)) == (8, 2)
+    label, name = data.test.files[0].split("/")
+    with Image.open(io.BytesIO(png(label, name[0]))) as image:
+        assert np.array_equal(data.test.take(np.array([0]))[0], np.asarray(image).transpose(2, 0, 1))
+
+
+def test_validation_in_an_archive_may_be_called_valid(tmp_path):
+    members = images("pets/") | {f"pets/valid/{label}/0.png": png("v", label) for label in ("cat", "dog")}
+    assert load(write_tar(tmp_path / "pets.tgz", members)).val.files == ("valid/cat/0.png", "valid/dog/0.png")

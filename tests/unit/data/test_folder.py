@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from distill.data.datasets import load_dataset, num_classes
+from distill.data.splits import load_splits
 from distill.errors import DataError, MissingError
 from distill.events import StageProgress
 from distill.recipe.schema import DataSpec
@@ -203,7 +204,17 @@ def test_a_class_whose_link_leads_in_circles_is_not_lost_without_a_word(pets):
     ("damage", "message"),
     [
         (lambda root: shutil.rmtree(root / "train"), "has no train/ folder"),
-        (lambda root: shutil.rmtree(root / "test"), "has no test/ folder"),
+        (
+            lambda root: shutil.copytree(root / "test", root / "val") and shutil.copytree(root / "val", root / "valid"),
+            "val/ and valid/ are both validation",
+        ),
+        (
+            lambda root: [
+                shutil.rmtree(root / "test"),
+                [(root / f"train/{c}/{i}.png").unlink() for c in ("cat", "dog") for i in (1, 2)],
+            ],
+            "has no test/ folder, and no class has an image to spare",
+        ),
         (lambda root: (root / "test/dog").rename(root / "test/Dog"), r"test/ lacks dog; test/ alone has Dog"),
         (lambda root: (root / "train/eel").mkdir(), r"test/ lacks eel"),
         (lambda root: [(root / s / "eel").mkdir() for s in ("train", "test")], "no images in train/eel, test/eel"),
@@ -254,3 +265,64 @@ def test_progress_counts_every_image(pets):
     assert [event for event in told if event.stage == "decode"] == [
         StageProgress("decode", i + 1, 10) for i in range(10)
     ]
+
+
+# Folders that are not split
+
+
+@pytest.mark.parametrize("folder", ["val", "valid", "validation"])
+def test_validation_may_be_called_so(pets, folder):
+    write_image(pets / folder / "cat/0.png", pixels_of("v"))
+    write_image(pets / folder / "dog/0.png", pixels_of("w"))
+    data = load_dataset(spec_of(pets))
+    assert data.val.files == (f"{folder}/cat/0.png", f"{folder}/dog/0.png")
+    assert data.note is None
+
+
+def classes_alone(root, per_class=10):
+    for label in ("dog", "cat"):
+        for i in range(per_class):
+            write_image(root / label / f"{i}.png", pixels_of(label, i))
+    return root
+
+
+def test_without_test_images_some_of_each_class_are_set_aside_and_it_is_said(tmp_path):
+    root = classes_alone(tmp_path / "pets/train").parent
+    splits = load_splits(spec_of(root))
+    files = {name: set(getattr(splits, name).files) for name in ("train", "val", "test")}
+    assert {name: len(of) for name, of in files.items()} == {"train": 14, "val": 2, "test": 4}
+    assert len(set.union(*files.values())) == 20
+    assert splits.test.labels.tolist() == [0, 0, 1, 1]
+    assert "has no test/: 4 of 20 images are set aside for testing (data.test_fraction 0.2" in splits.note
+    again = load_splits(spec_of(root, val_fraction=0.3))
+    assert set(again.test.files) == files["test"]  # the same test images whatever is validated on
+    assert set(load_splits(spec_of(root, split_seed=1)).test.files) != files["test"]
+    assert len(load_splits(spec_of(root, test_fraction=0.5)).test) == 10
+
+
+def test_mean_and_fingerprint_are_those_of_the_images_that_are_left(tmp_path):
+    root = classes_alone(tmp_path / "pets/train").parent
+    data = load_dataset(spec_of(root))
+    left = np.stack([pixels_of(*file.removesuffix(".png").split("/")[1:]) for file in data.train.files]) / 255
+    assert data.mean == pytest.approx(left.mean(axis=(0, 1, 2)), abs=1e-6)
+    assert load_dataset(spec_of(root, split_seed=1)).fingerprint != data.fingerprint
+
+
+def test_class_folders_alone_are_a_data_set(tmp_path):
+    root = classes_alone(tmp_path / "pets")
+    (root / "notes").mkdir()  # no picture in it: no class
+    data = load_dataset(spec_of(root))
+    assert data.classes == ("cat", "dog")
+    assert num_classes(spec_of(root)) == 2
+    assert {file.split("/")[0] for file in (*data.train.files, *data.test.files)} == {"cat", "dog"}
+    position = data.train.files.index(next(file for file in data.train.files if file.startswith("dog")))
+    label, name = data.train.files[position].split("/")
+    expected = pixels_of(label, name.removesuffix(".png")).transpose(2, 0, 1)
+    assert np.array_equal(data.train.take(np.array([position]))[0], expected)
+
+
+def test_a_test_folder_beside_class_folders_is_no_class(tmp_path):
+    root = classes_alone(tmp_path / "pets")
+    write_image(root / "test/cat/0.png", pixels_of("t"))
+    with pytest.raises(DataError, match="has no train/ folder"):
+        load_dataset(spec_of(root))
