@@ -108,10 +108,10 @@ def _other_json(draw: random.Random, content: bytes) -> bytes:
         return content + b"{}"
     _replace(draw, tree)
     if isinstance(tree, dict) and isinstance(tree.get("sha256"), dict):  # of a checkpoint
-        from distill.runs.checkpoints.folder import meta_digest
+        from distill.files import json_sha256
 
         bare = {key: value for key, value in tree.items() if key != "sha256"}
-        tree["sha256"]["meta"] = meta_digest(bare)
+        tree["sha256"]["meta"] = json_sha256(bare)
     elif isinstance(tree, dict):
         tree.pop("sha256", None)
     lines[number] = json.dumps(tree).encode()

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from distill.events import EpochDone, RunStarted, StageProgress, StepDone
 from distill.report.lines import loss_text
-from distill.report.text import duration, plain
+from distill.text import duration, plain
 
 __all__ = ["Bars"]
 

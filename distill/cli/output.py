@@ -17,7 +17,7 @@ from rich.text import Text
 from distill.errors import DistillError, InterruptedRunError, TerminatedRunError
 from distill.files import write_atomically
 from distill.ranks import process_rank
-from distill.report.text import plain, plain_lines
+from distill.text import plain, plain_lines
 
 __all__ = ["Output", "jsonable", "open_console", "show_error"]
 

@@ -17,7 +17,7 @@ from rich.text import Text
 from distill.cli.output import open_console
 from distill.events import EpochDone, Event, Note, RunStarted, StageProgress, StepDone
 from distill.report.lines import epoch_line
-from distill.report.text import plain
+from distill.text import plain
 
 if TYPE_CHECKING:
     from distill.cli.bars import Bars

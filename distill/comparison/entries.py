@@ -9,8 +9,9 @@ from typing import Any
 
 from distill.errors import DistillError
 from distill.evaluate.test_set import Assessment
-from distill.recipe import Recipe, dump_recipe
+from distill.recipe import Recipe, dump_recipe, flat_settings
 from distill.runs import RunFolder, RunInfo
+from distill.text import brief
 
 __all__ = ["Entry", "grouped", "identity", "message", "namesake_notes", "origin", "seed_notes"]
 
@@ -64,13 +65,13 @@ def namesake_notes(groups: Mapping[str, list[Entry]]) -> list[str]:
     by_name: dict[str, list[dict[str, Any]]] = {}
     for group in groups.values():
         recipe = group[0].recipe
-        tree = _flat(recipe.model_dump(mode="json", exclude={"train": {"seed"}}))
+        tree = flat_settings(recipe.model_dump(mode="json", exclude={"train": {"seed"}}))
         by_name.setdefault(recipe.name, []).append(origin(group[0].info) | tree)
     notes = []
     for name, trees in by_name.items():
         keys = [key for key in _keys(trees) if len({str(tree.get(key)) for tree in trees}) > 1]
         if keys:
-            values = (f"{key} ({', '.join(_brief(tree.get(key)) for tree in trees)})" for key in keys[:4])
+            values = (f"{key} ({', '.join(brief(tree.get(key)) for tree in trees)})" for key in keys[:4])
             notes.append(f"{name}: {len(trees)} rows, which differ in {', '.join(values)}")
     return notes
 
@@ -79,18 +80,6 @@ def _keys(trees: Sequence[dict[str, Any]]) -> list[str]:
     """All keys: those of no recipe first, as a note names only a few."""
     first = ["init_from", "data fingerprint"]
     return first + sorted({key for tree in trees for key in tree}.difference(first))
-
-
-def _brief(value: Any) -> str:
-    text = str(value)
-    return text[:12] if len(text) == 64 and "/" not in text else text  # a digest
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
 
 
 def seed_notes(groups: Mapping[str, list[Entry]]) -> list[str]:

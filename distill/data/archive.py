@@ -21,9 +21,10 @@ from typing import IO, Self, TypeVar
 
 from distill.data.decode import BadImageError
 from distill.data.decode_pool import MAX_FILE_BYTES
-from distill.data.layout import EXPECTED_LAYOUT, IMAGE_SUFFIXES, SPLIT_FOLDERS, Found, is_hidden, printable
+from distill.data.layout import EXPECTED_LAYOUT, IMAGE_SUFFIXES, SPLIT_FOLDERS, Found, is_hidden
 from distill.errors import DataError
 from distill.events import StageProgress, Tell, silent
+from distill.text import plain
 
 __all__ = ["ArchiveContent", "list_archive", "read_archive"]
 
@@ -276,4 +277,4 @@ def _bomb(path: Path, member: str) -> DataError:
 
 
 def _shown(name: str) -> str:
-    return repr(printable(name))
+    return repr(plain(name))

@@ -29,12 +29,12 @@ from distill.data.layout import (
     check_layout,
     class_names,
     is_hidden,
-    printable,
 )
 from distill.data.stratify import stratified_fraction
 from distill.errors import DataError, MissingError
 from distill.events import Tell, silent
 from distill.recipe.schema import DataSpec
+from distill.text import plain
 
 __all__ = ["folder_classes", "load_folder"]
 
@@ -235,7 +235,7 @@ def _refuse_bad(spec: DataSpec, facts: Mapping[str, Any]) -> None:
         return
     total = sum(len(paths) for paths in facts["files"].values())
     lines = [f"{len(bad):,} of {total:,} images in {spec.root} cannot be used:"]
-    lines += [f"  {printable(line)}" for line in bad[:_MOST_SHOWN]]
+    lines += [f"  {plain(line)}" for line in bad[:_MOST_SHOWN]]
     if len(bad) > _MOST_SHOWN:
         lines.append(f"  and {len(bad) - _MOST_SHOWN:,} more")
     raise DataError("\n".join(lines), hint="repair or remove them, or go on without them: --set data.skip_bad=true")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from distill.errors import DataError
+from distill.text import several
 
 __all__ = [
     "EXPECTED_LAYOUT",
@@ -18,7 +19,6 @@ __all__ = [
     "check_layout",
     "class_names",
     "is_hidden",
-    "printable",
 ]
 
 SPLIT_NAMES = ("train", "val", "test")
@@ -100,7 +100,7 @@ def check_layout(found: Found, where: str) -> Listing:
         _refuse_other_classes(where, name, classes, by_class)
     empty = [f"{name}/{label}" for name, by_class in splits.items() for label in classes if not by_class[label]]
     if empty:
-        raise DataError(f"{where}: no images in {_several(empty)}", hint=EXPECTED_LAYOUT)
+        raise DataError(f"{where}: no images in {several(empty, most=10)}", hint=EXPECTED_LAYOUT)
     listed = {name: _list_split(found.folders.get(name, name), classes, splits[name]) for name in splits}
     return Listing(classes, listed, found.ignored)
 
@@ -115,20 +115,15 @@ def class_names(found: Found, where: str) -> tuple[str, ...]:
     if len(classes) < 2:
         count = "no class folder" if not classes else f"one class folder alone ({classes[0]})"
         raise DataError(f"{where}/train holds {count}; a classifier needs two", hint=EXPECTED_LAYOUT)
-    garbled = [name for name in classes if name != printable(name)]
+    garbled = [name for name in classes if name.encode(errors="ignore").decode() != name]
     if garbled:
-        raise DataError(f"{where}/train: class names that are not UTF-8: {_several(garbled)}")
+        raise DataError(f"{where}/train: class names that are not UTF-8: {several(garbled, most=10)}")
     return classes
 
 
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is passed over without a word: ``.DS_Store``, ``._cat.jpg``, ``.git``."""
     return name.startswith(".")
-
-
-def printable(name: str) -> str:
-    """A file name for messages, with bytes that are not UTF-8 escaped."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _list_split(folder: str, classes: Sequence[str], by_class: dict[str, list[str]]) -> SplitListing:
@@ -140,14 +135,9 @@ def _list_split(folder: str, classes: Sequence[str], by_class: dict[str, list[st
 def _refuse_other_classes(where: str, split: str, classes: Sequence[str], by_class: dict[str, list[str]]) -> None:
     missing, extra = sorted(set(classes) - set(by_class)), sorted(set(by_class) - set(classes))
     if missing or extra:
-        differences = [f"{split}/ lacks {_several(missing)}"] if missing else []
-        differences += [f"{split}/ alone has {_several(extra)}"] if extra else []
+        differences = [f"{split}/ lacks {several(missing, most=10)}"] if missing else []
+        differences += [f"{split}/ alone has {several(extra, most=10)}"] if extra else []
         raise DataError(
             f"{where}: the classes of {split}/ and train/ differ: {'; '.join(differences)}",
             hint="every split needs the same class folders, spelled alike",
         )
-
-
-def _several(names: Sequence[str], most: int = 10) -> str:
-    shown = ", ".join(printable(name) for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +23,7 @@ from distill.data.images import Split, pixel_digest
 from distill.data.splits import Splits, load_splits
 from distill.errors import DataError, DistillError, MissingError, RunError, UsageError
 from distill.evaluate.metrics import EvalResult, PerClass, evaluate_logits, predict_logits
-from distill.files import read_json, sha256_file, write_json, write_with
+from distill.files import json_sha256, read_json, sha256_file, write_json, write_with
 from distill.models.classifier import Classifier
 from distill.models.onnx_open import OnnxClassifier
 from distill.models.trained import Trained, load_trained
@@ -243,11 +241,7 @@ def _write(folder: Path, found: Assessment, weights: str) -> None:
     result = dataclasses.asdict(found.result)
     about = {name: getattr(found, name) for name in ("fingerprint", *_ABOUT)}
     document = {"weights": weights, **about, "files": files, "result": result}
-    write_json(folder / f"{found.split}.json", document | {"sha256": _digest(document)})
-
-
-def _digest(document: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    write_json(folder / f"{found.split}.json", document | {"sha256": json_sha256(document)})
 
 
 def _save(path: Path, array: np.ndarray) -> None:
@@ -259,7 +253,7 @@ def _read(folder: Path, split: str, weights: str, place: str) -> Assessment | No
     """What is stored, or None where it is absent, damaged, or of other weights."""
     try:
         document = read_json(folder / f"{split}.json")
-        if document.pop("sha256") != _digest(document) or document["weights"] != weights:
+        if document.pop("sha256") != json_sha256(document) or document["weights"] != weights:
             return None
         paths = {kind: folder / f"{split}_{kind}.npy" for kind in ("logits", "labels")}
         if any(sha256_file(path) != document["files"][kind] for kind, path in paths.items()):

@@ -17,6 +17,7 @@ from distill.teaching.bank_files import INFO
 from distill.teaching.identity import Identity
 from distill.teaching.key import bank_key
 from distill.teaching.teacher_run import TeacherRun
+from distill.text import brief
 
 __all__ = [
     "about_bank",
@@ -126,12 +127,7 @@ def _answers(about: dict[str, Any]) -> Any:
 
 def differing(pairs: dict[str, tuple[Any, Any]]) -> list[str]:
     """The names of the pairs that differ, with both: ``torch (was 2.11, is 2.12)``."""
-    return [f"{name} (was {_brief(was)}, is {_brief(here)})" for name, (was, here) in pairs.items() if was != here]
-
-
-def _brief(value: Any) -> str:
-    text = str(value)
-    return text[:12] if len(text) == 64 else text  # a digest
+    return [f"{name} (was {brief(was)}, is {brief(here)})" for name, (was, here) in pairs.items() if was != here]
 
 
 def refuse_changes(

@@ -15,7 +15,6 @@ from distill.errors import RunError, UsageError
 from distill.events import Note, Tell
 from distill.pipeline.provenance import about_bank, about_banks, about_run, named_banks
 from distill.recipe import Recipe, bundled_recipes
-from distill.report.text import duration
 from distill.runs import RunFolder, open_run
 from distill.teaching.bank import Bank
 from distill.teaching.bank_files import INFO
@@ -26,6 +25,7 @@ from distill.teaching.objective import TeacherSource
 from distill.teaching.stored import EnsembleTeacher, StoredTeacher
 from distill.teaching.teacher_run import TeacherRun
 from distill.teaching.team import ALONE, Team
+from distill.text import duration
 
 __all__ = ["Source", "choose_logits", "ensure_bank", "find_teacher", "open_live", "open_source", "resolve_teacher"]
 

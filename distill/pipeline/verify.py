@@ -30,6 +30,7 @@ from distill.teaching.bank_files import chunk_name
 from distill.teaching.build import planned_view
 from distill.teaching.identity import read_identity
 from distill.teaching.live import round_logits
+from distill.text import several
 
 __all__ = ["verify_caches"]
 
@@ -107,7 +108,7 @@ class _Examiner:
             return row
         damaged = bank.damaged_files(self._options.tell)
         if damaged:
-            return replace(row, damaged=tuple(damaged), status=f"damaged: {_several(damaged)}")
+            return replace(row, damaged=tuple(damaged), status=f"damaged: {several(damaged, most=3)}")
         if self._images == 0 or bank.info.views == 0:
             return row
         return self._asked(bank, row)
@@ -132,7 +133,7 @@ class _Examiner:
             return row
         places = [f"view {r} image {i}" for r, i in zip(sample.rows[wrong], sample.index[wrong], strict=True)]
         damaged = _files_of(bank, sample.rows[wrong].tolist(), sample.index[wrong].tolist())
-        return replace(row, damaged=damaged, status=f"damaged: not what the teacher answers: {_several(places)}")
+        return replace(row, damaged=damaged, status=f"damaged: not what the teacher answers: {several(places, most=3)}")
 
     # What is needed to ask
 
@@ -227,8 +228,3 @@ def _files_of(bank: Bank, rows: Sequence[int], index: Sequence[int] | None = Non
         parts = np.searchsorted(ends, index, side="right").tolist()
         names = [chunk_name(row, part) for row, part in zip(rows, parts, strict=True)]
     return tuple(dict.fromkeys(names))
-
-
-def _several(names: Sequence[str], most: int = 3) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"

@@ -2,7 +2,8 @@
 
 from distill.recipe.bundled import bundled_recipes, find_recipe
 from distill.recipe.describe import SchemaKey, describe_schema
-from distill.recipe.load import check_text, dump_recipe, load_recipe, parse_recipe
+from distill.recipe.dump import dump_recipe, flat_settings
+from distill.recipe.load import check_text, load_recipe, parse_recipe
 from distill.recipe.overrides import apply_overrides
 from distill.recipe.schema import Recipe
 from distill.recipe.shape import SCHEMA_FILE, recipe_schema, schema_text
@@ -17,6 +18,7 @@ __all__ = [
     "describe_schema",
     "dump_recipe",
     "find_recipe",
+    "flat_settings",
     "load_recipe",
     "parse_recipe",
     "recipe_schema",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from inspect import get_annotations
 from typing import Any
 
@@ -10,7 +11,7 @@ from distill.recipe.base import Spec
 from distill.recipe.schema import Recipe
 from distill.recipe.yaml_tree import parse_scalar
 
-__all__ = ["dump_recipe"]
+__all__ = ["dump_recipe", "flat_settings"]
 
 WIDTH = 110
 _INDENT = "  "
@@ -27,6 +28,18 @@ def dump_recipe(recipe: Recipe) -> str:
     A section that fits on one line is written in braces; a longer one has a line for each key.
     """
     return "".join(line + "\n" for line in _block(_tree(recipe), ""))
+
+
+def flat_settings(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A recipe's tree by the names that ``--set`` takes.
+
+    >>> flat_settings({"optim": {"lr": 0.1}, "name": "a"})
+    {'optim.lr': 0.1, 'name': 'a'}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flat_settings(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _tree(value: Any) -> Any:

@@ -20,9 +20,10 @@ from distill.recipe.overrides import (
 )
 from distill.recipe.schema import Recipe
 from distill.recipe.shape import closest
-from distill.recipe.yaml_tree import BROKEN, YamlTree, printable, read_yaml, shorten, show
+from distill.recipe.yaml_tree import BROKEN, YamlTree, read_yaml, show
+from distill.text import plain, shorten
 
-__all__ = ["check_text", "dump_recipe", "load_recipe", "parse_recipe"]
+__all__ = ["check_text", "load_recipe", "parse_recipe"]
 
 MAX_BYTES = 1_000_000
 _HINT = "see every key: distill recipe schema"
@@ -78,7 +79,7 @@ class _Report:
     """Gathers the lines of one error message."""
 
     def __init__(self, source: str, tree: YamlTree, overrides: Sequence[str]) -> None:
-        self._source = printable(source)
+        self._source = plain(source)
         self._tree = tree
         self._in_file: list[tuple[int, str]] = []
         self._overrides = list(overrides)
@@ -89,10 +90,10 @@ class _Report:
         return bool(self._in_file or self._in_overrides)
 
     def add_line(self, line: int, text: str) -> None:
-        self._in_file.append((line, f"{self._source}:{line}: {printable(text)}"))
+        self._in_file.append((line, f"{self._source}:{line}: {plain(text)}"))
 
     def add_override(self, override: str, text: str) -> None:
-        self._in_overrides.append((self._overrides.index(override), printable(text)))
+        self._in_overrides.append((self._overrides.index(override), plain(text)))
 
     def add_in_file(self, mistake: Mistake) -> None:
         path = mistake.path

@@ -33,7 +33,8 @@ from distill.recipe.shape import (
     variants,
     words,
 )
-from distill.recipe.yaml_tree import KeyPath, join_path, parse_scalar, shorten, show
+from distill.recipe.yaml_tree import KeyPath, join_path, parse_scalar, show
+from distill.text import shorten
 
 __all__ = ["MAX_MISTAKES", "Mistake", "check_tree"]
 

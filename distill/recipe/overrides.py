@@ -20,7 +20,8 @@ from typing import Any
 from distill.errors import RecipeError
 from distill.recipe.schema import KINDS_WITHOUT_TEACHER
 from distill.recipe.shape import is_tagged, pick_variant, resolve, root_node, tag_keys
-from distill.recipe.yaml_tree import KeyPath, join_path, printable, read_yaml, shorten, show
+from distill.recipe.yaml_tree import KeyPath, join_path, read_yaml, show
+from distill.text import plain, shorten
 
 __all__ = [
     "Override",
@@ -173,7 +174,7 @@ def _drop_old_keys(before: Any, section: dict[str, Any], node: Any, chosen: set[
 
 
 def _label(text: str) -> str:
-    return f"--set {shorten(printable(text), 80)}"
+    return f"--set {shorten(plain(text), 80)}"
 
 
 def override_at(overrides: Sequence[Override], path: KeyPath) -> Override | None:

@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
 from distill.files import has_controls
+from distill.text import plain, shorten
 
 __all__ = [
     "BROKEN",
@@ -25,9 +26,7 @@ __all__ = [
     "YamlTree",
     "join_path",
     "parse_scalar",
-    "printable",
     "read_yaml",
-    "shorten",
     "show",
 ]
 
@@ -97,7 +96,7 @@ def read_yaml(text: str) -> YamlTree:
         _Reader(text, tree).document()
     except _UnreadableError as error:
         tree.value, tree.fatal = None, True
-        tree.problems.append(Problem(error.line, (), printable(str(error))))
+        tree.problems.append(Problem(error.line, (), plain(str(error))))
     return tree
 
 
@@ -132,17 +131,6 @@ def _parse_int(text: str) -> int:
     return number
 
 
-def shorten(text: str, limit: int = 60) -> str:
-    """``text``, cut in the middle where it is longer than ``limit``."""
-    half = (limit - 3) // 2
-    return text if len(text) <= limit else f"{text[:half]}...{text[-half:]}"
-
-
-def printable(text: str) -> str:
-    """``text`` with whatever would break a line, or not show, escaped."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
-
-
 def show(value: Any) -> str:
     """A value in a message: on one line, short, as YAML would have it."""
     if value is None:
@@ -165,7 +153,7 @@ def join_path(path: KeyPath) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            text += ("." if text else "") + shorten(printable(part))
+            text += ("." if text else "") + shorten(plain(part))
     return text
 
 
@@ -276,7 +264,7 @@ class _Reader:
             depth += _opens(next(self._events))
 
     def _problem(self, event: Any, path: KeyPath, text: str) -> None:
-        self._tree.problems.append(Problem(_line(event), path, printable(text)))
+        self._tree.problems.append(Problem(_line(event), path, plain(text)))
 
 
 def _at(path: KeyPath, text: str) -> str:

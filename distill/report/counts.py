@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from distill.data.array_cache import cache_folder
 from distill.errors import DistillError
-from distill.files import read_json, write_json
+from distill.files import json_sha256, read_json, write_json
 from distill.recipe.model_specs import ModelSpec
 
 __all__ = ["Counts", "counts_of"]
@@ -57,7 +55,7 @@ def _count(spec: ModelSpec, classes: int) -> Counts:
 
 
 def _key(spec: ModelSpec, classes: int) -> str:
-    return _digest([spec.model_dump(mode="json", exclude=_SAME_SHAPES), classes])
+    return json_sha256([spec.model_dump(mode="json", exclude=_SAME_SHAPES), classes])
 
 
 def _made_with() -> dict[str, str]:
@@ -73,7 +71,7 @@ def _file() -> Path:
 def _read(made_with: Mapping[str, str]) -> dict[str, Counts]:
     try:
         document = read_json(_file())
-        if document["made_with"] != made_with or document["sha256"] != _digest(document["counts"]):
+        if document["made_with"] != made_with or document["sha256"] != json_sha256(document["counts"]):
             return {}
         return {key: Counts(*pair) for key, pair in document["counts"].items()}
     except (DistillError, KeyError, TypeError, AttributeError):
@@ -83,8 +81,4 @@ def _read(made_with: Mapping[str, str]) -> dict[str, Counts]:
 def _write(made_with: Mapping[str, str], kept: Mapping[str, Counts]) -> None:
     counts = {key: [each.params, each.macs] for key, each in kept.items()}
     with contextlib.suppress(DistillError):  # it only saves time
-        write_json(_file(), {"made_with": made_with, "counts": counts, "sha256": _digest(counts)})
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+        write_json(_file(), {"made_with": made_with, "counts": counts, "sha256": json_sha256(counts)})

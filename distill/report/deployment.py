@@ -8,8 +8,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from distill.report.layout import Column, key_values, stacked
-from distill.report.text import count, fixed, percent
 from distill.report.verdict import drop_sentence
+from distill.text import count, fixed, percent
 
 if TYPE_CHECKING:
     from distill.compress.choose import Attempt

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from distill.report.layout import Column, key_values, stacked
 from distill.report.rows import Evaluation, Prediction
-from distill.report.text import count, csv_text, fixed, percent, plain
+from distill.text import count, csv_text, cut, fixed, percent, plain
 
 __all__ = ["evaluation_table", "predictions_csv", "predictions_table"]
 
@@ -62,12 +62,8 @@ def _confusion(evaluation: Evaluation, width: int) -> RenderableType:
     matrix = evaluation.result.confusion
     columns = [Column("", labels, words=True, style="bold")]
     for place, label in enumerate(labels):
-        columns.append(Column(_short(plain(label)), [count(row[place]) for row in matrix]))
+        columns.append(Column(cut(plain(label), 12), [count(row[place]) for row in matrix]))
     return stacked(columns, width)
-
-
-def _short(label: str, most: int = 12) -> str:
-    return label if len(label) <= most else f"{label[: most - 1]}…"
 
 
 def _worst_pairs(evaluation: Evaluation, width: int, most: int = 20) -> RenderableType:

@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from distill.report.text import MISSING, plain
+from distill.text import MISSING, plain
 
 __all__ = ["Column", "fitted", "key_values", "stacked", "table_width"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from distill.events import EpochDone
-from distill.report.text import duration
+from distill.text import duration
 
 __all__ = ["epoch_line", "loss_parts", "loss_text"]
 

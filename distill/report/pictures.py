@@ -15,7 +15,7 @@ from PIL import Image
 from distill.data.decode import decode_image, strict_pillow
 from distill.report.figure import drawing, save
 from distill.report.rows import Prediction
-from distill.report.text import plain
+from distill.text import cut, plain
 
 __all__ = ["disagreements_first", "plot_predictions"]
 
@@ -49,11 +49,11 @@ def disagreements_first(predictions: Sequence[Prediction]) -> list[Prediction]:
 def _draw(axes: Axes, prediction: Prediction) -> None:
     axes.imshow(_square(prediction.file).transpose(1, 2, 0), interpolation="nearest")
     guess = prediction.top[0]
-    lines = [f"{_short(plain(guess.label))} {guess.probability:.0%}"]
+    lines = [f"{cut(plain(guess.label), 16)} {guess.probability:.0%}"]
     if prediction.label is not None and prediction.label != guess.label:
-        lines.append(f"is {_short(plain(prediction.label))}")
+        lines.append(f"is {cut(plain(prediction.label), 16)}")
     if prediction.teacher is not None:
-        lines.append(f"teacher: {_short(plain(prediction.teacher.label))}")
+        lines.append(f"teacher: {cut(plain(prediction.teacher.label), 16)}")
     color = _UNKNOWN
     if prediction.label is not None:
         color = _RIGHT if prediction.label == guess.label else _WRONG
@@ -67,7 +67,3 @@ def _square(file: str) -> np.ndarray:
         with Image.open(io.BytesIO(content)) as image:
             side = min(_LARGEST_SIDE, *image.size)
         return decode_image(content, side)
-
-
-def _short(text: str, most: int = 16) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from distill.report.figure import ROLE_COLORS, ROLE_MARKERS, TRAIN_COLOR, VAL_COLOR, drawing, label, save
 from distill.report.lines import loss_parts
 from distill.report.rows import Comparison, Row
-from distill.report.text import plain
+from distill.text import plain
 
 if TYPE_CHECKING:
     from distill.evaluate.metrics import PerClass

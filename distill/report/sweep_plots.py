@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from distill.report.figure import TRAIN_COLOR, VAL_COLOR, drawing, label, save
 from distill.report.sweeps import SweepReport, TrialRow, shown_value
+from distill.text import cut
 
 __all__ = ["plot_sweep"]
 
@@ -104,7 +105,7 @@ def _by_choice(axes: Axes, rows: Sequence[TrialRow], values: Mapping[int, Any], 
     step = -(-len(names) // _MOST_TICKS)
     long = max(len(name) for name in names) * len(names) > 40
     turned: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if long else {}
-    axes.set_xticks(range(0, len(names), step), [_short(name) for name in names[::step]], **turned)
+    axes.set_xticks(range(0, len(names), step), [cut(name, 24) for name in names[::step]], **turned)
     axes.set_xlim(-0.6, len(names) - 0.4)
     label(axes, key, x="", y="")
 
@@ -114,10 +115,6 @@ def _spread(place: int, rows: Sequence[TrialRow]) -> list[tuple[float, TrialRow]
     half = _SPREAD * min(1.0, (len(rows) - 1) / 6)
     step = 2 * half / max(1, len(rows) - 1)
     return [(place - half + step * number, row) for number, row in enumerate(rows)]
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 24 else f"{name[:22]}..."
 
 
 def _mean_of(rows: Sequence[TrialRow]) -> float | None:

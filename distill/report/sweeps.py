@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from distill.report.layout import Column, stacked
-from distill.report.text import MISSING, count, duration, percent, plain
+from distill.text import MISSING, count, duration, percent, plain
 
 __all__ = ["BestTrial", "GroupRow", "SweepReport", "TrialRow", "shown_value", "sweep_table"]
 

@@ -25,7 +25,7 @@ from distill.report.rows import (
     Row,
     RunSummary,
 )
-from distill.report.text import MISSING, count, csv_text, duration, fixed, percent, plain
+from distill.text import MISSING, count, csv_text, duration, fixed, percent, plain
 
 if TYPE_CHECKING:
     from distill.recipe import SchemaKey

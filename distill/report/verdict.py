@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distill.report.text import count, percent
+from distill.text import count, percent
 
 if TYPE_CHECKING:
     from distill.evaluate.statistics import DropVerdict

@@ -149,7 +149,7 @@ class RunFolder:
 
     def write_recipe(self, recipe: Recipe) -> None:
         """Write recipe.yaml with every default spelled out."""
-        from distill.recipe.load import dump_recipe
+        from distill.recipe.dump import dump_recipe
 
         write_atomically(self.path / "recipe.yaml", dump_recipe(recipe))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distill.errors import RunError
+from distill.text import cut
 
 __all__ = ["RunInfo", "Status", "git_state"]
 
@@ -69,17 +70,12 @@ class RunInfo:
             raise RunError(f"{source}: damaged: no status")
         for name, value in tree.items():
             if name in _CHECKS and not _CHECKS[name][0](value):
-                raise RunError(f"{source}: damaged: {name} should be {_CHECKS[name][1]}, got {_short(value)}")
+                raise RunError(f"{source}: damaged: {name} should be {_CHECKS[name][1]}, got {cut(repr(value), 60)}")
         return cls().updated(**{key: value for key, value in tree.items() if key != "extra"})
 
 
 _FIELDS = tuple(item.name for item in fields(RunInfo) if item.name != "extra")
 _Check = tuple[Callable[[Any], bool], str]
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _is_int(value: Any) -> bool:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from distill.errors import RunError, UsageError
 from distill.files import read_json, write_json
+from distill.recipe import flat_settings
 from distill.runs import Lock
 from distill.sweeps.plan import Base
 from distill.sweeps.space import parse_grid, parse_search
@@ -84,7 +85,7 @@ class Definition:
         tree = recipe.model_copy(update={"data": data, "teacher": None}).model_dump(mode="json")
         keys = ",".join(sorted(axis.key for axis in parse_grid(self.grid)))
         search = "; ".join(sorted(map(repr, parse_search(self.search))))
-        return _flat(tree) | {"--grid": keys, "--search": search}
+        return flat_settings(tree) | {"--grid": keys, "--search": search}
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any], *, source: Path) -> Definition:
@@ -102,13 +103,6 @@ class Definition:
         except (KeyError, TypeError, AssertionError) as error:
             raise RunError(f"{source}: damaged", hint="remove the file, or use another --name") from error
         return found
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 @dataclass(frozen=True)

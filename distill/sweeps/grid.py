@@ -10,12 +10,12 @@ from distill.errors import RunError
 from distill.events import Note
 from distill.recipe import Recipe
 from distill.report.sweeps import TrialRow
-from distill.report.text import duration, percent
 from distill.runs import RunFolder
 from distill.sweeps.folder import SweepFolder
 from distill.sweeps.plan import Trial, trial_key
 from distill.sweeps.space import value_of
 from distill.sweeps.trainer import Trainer, TrialFailedError, Watch, portable
+from distill.text import duration, percent
 
 __all__ = ["finished_text", "row_of_run", "run_grid", "values_of"]
 

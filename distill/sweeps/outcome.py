@@ -15,8 +15,8 @@ from distill.files import write_atomically, write_json
 from distill.recipe import Recipe, dump_recipe
 from distill.report.sweep_plots import plot_sweep
 from distill.report.sweeps import BestTrial, GroupRow, SweepReport, TrialRow, shown_value
-from distill.report.text import percent, plain
 from distill.sweeps.folder import SweepFolder
+from distill.text import percent, plain
 
 __all__ = ["best_of", "grouped", "main_effects", "publish", "write_best"]
 

@@ -11,6 +11,7 @@ from distill.files import json_sha256
 from distill.recipe import Recipe
 from distill.recipe.schema import AugmentSpec
 from distill.teaching.identity import Identity
+from distill.text import brief
 
 __all__ = ["BankKey", "augmentation_key", "bank_key"]
 
@@ -102,6 +103,4 @@ def _difference(name: str, mine: Any, theirs: Any) -> str:
 
 
 def _brief(value: Any) -> str:
-    if isinstance(value, str) and len(value) == 64:  # a digest
-        return value[:12]
-    return f"{len(value)} names" if isinstance(value, tuple) and len(value) > 3 else str(value)
+    return f"{len(value)} names" if isinstance(value, tuple) and len(value) > 3 else brief(value)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -15,6 +13,7 @@ from distill.errors import RunError
 from distill.files import (
     PARTIAL_SUFFIX,
     follow_link,
+    json_sha256,
     link_atomically,
     link_target,
     read_json,
@@ -36,7 +35,6 @@ __all__ = [
     "is_whole",
     "last_checkpoint",
     "linked",
-    "meta_digest",
     "prune",
     "read_meta",
     "read_tree",
@@ -77,14 +75,9 @@ def read_tree(folder: Path) -> dict[str, Any]:
     names = {MODEL_FILE, RESUME_FILE, "meta"}
     if not numbers or not isinstance(digests, dict) or digests.keys() != names:
         raise RunError(f"{path}: damaged: epoch, step or sha256 is missing", hint=RECOVER)
-    if digests["meta"] != meta_digest({key: value for key, value in tree.items() if key != "sha256"}):
+    if digests["meta"] != json_sha256({key: value for key, value in tree.items() if key != "sha256"}):
         raise RunError(f"{path}: damaged: its bytes are not those that were written", hint=RECOVER)
     return tree
-
-
-def meta_digest(meta: dict[str, Any]) -> str:
-    """Hex sha256 of what meta.json says, its digests left out."""
-    return hashlib.sha256(json.dumps(meta, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def verify(path: Path, digest: str) -> None:

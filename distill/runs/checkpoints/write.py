@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.errors import RunError
-from distill.files import PARTIAL_SUFFIX, sha256_file, sync_file, sync_folder, writing
+from distill.files import PARTIAL_SUFFIX, json_sha256, sha256_file, sync_file, sync_folder, writing
 from distill.runs.checkpoints.folder import (
     META_FILE,
     MODEL_FILE,
@@ -19,7 +19,6 @@ from distill.runs.checkpoints.folder import (
     RESUME_FILE,
     folder_name,
     is_whole,
-    meta_digest,
 )
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def save_checkpoint(
 def _write_meta(aside: Path, target: Path, meta: dict[str, Any]) -> None:
     digests = {name: sha256_file(aside / name) for name in (MODEL_FILE, RESUME_FILE)}
     try:
-        tree = meta | {"sha256": digests | {"meta": meta_digest(meta)}}
+        tree = meta | {"sha256": digests | {"meta": json_sha256(meta)}}
         content = json.dumps(tree, indent=2, allow_nan=False) + "\n"
     except ValueError as cause:
         raise RunError(f"{target}: not finite, not written: {meta}") from cause

@@ -22,7 +22,7 @@ from distill.report.tables import (
     models_table,
     recipes_table,
 )
-from distill.report.text import MISSING, count, csv_text, duration, fixed, percent, plain
+from distill.text import MISSING, count, csv_text, duration, fixed, percent, plain
 
 TEACHER = Row(
     "resnet152_cifar10",

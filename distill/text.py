@@ -8,13 +8,28 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["MISSING", "count", "csv_text", "duration", "fixed", "percent", "plain", "plain_lines"]
+__all__ = [
+    "MISSING",
+    "brief",
+    "count",
+    "csv_text",
+    "cut",
+    "duration",
+    "fixed",
+    "percent",
+    "plain",
+    "plain_lines",
+    "several",
+    "shorten",
+]
 
 MISSING = "\N{EN DASH}"
 
 
 def plain(text: object) -> str:
     r"""``text`` with control characters spelled out: a file's name must not move the cursor or colour the screen.
+
+    Line ends are spelled out too, and so are bytes of a name that are no UTF-8.
 
     >>> plain("a\x1b[31mb")
     'a\\x1b[31mb'
@@ -32,9 +47,46 @@ def plain_lines(text: str) -> str:
 
 
 def _spelled(char: str) -> str:
-    if "\ud800" <= char <= "\udfff":  # an undecodable byte in a file's name
-        return "\N{REPLACEMENT CHARACTER}"
     return char.encode("unicode_escape").decode()
+
+
+def cut(text: str, most: int) -> str:
+    """``text``, without its end where it is longer than ``most``.
+
+    >>> cut("a long label", 7)
+    'a long…'
+    """
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def shorten(text: str, most: int = 60) -> str:
+    """``text``, without its middle where it is longer than ``most``.
+
+    >>> shorten("/a/long/path", 9)
+    '/a/...ath'
+    """
+    half = (most - 3) // 2
+    return text if len(text) <= most else f"{text[:half]}...{text[-half:]}"
+
+
+def several(names: Sequence[str], most: int) -> str:
+    """The first names, and how many there are besides.
+
+    >>> several(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    shown = ", ".join(plain(name) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
+
+
+def brief(value: object) -> str:
+    """A value in a sentence: of a digest its beginning.
+
+    >>> brief("0" * 64)
+    '000000000000'
+    """
+    text = str(value)
+    return text[:12] if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
 
 
 def fixed(value: float | None, digits: int) -> str:
