@@ -54,7 +54,8 @@ def compare(
     target, data = resolve_device(device), DataSets()
     notes: list[str] = []
     entries = _entries(references, runs_dir, partial(_entry, device=target, data=data, tell=tell), notes)
-    groups = grouped(entries)
+    groups = grouped(entries, notes)
+    entries = [entry for group in groups.values() for entry in group]
     teachers = find_teachers(entries, runs_dir, target, data, notes)
     timings: dict[str, dict[int, Latency]] = {}
     used = threads()
@@ -186,6 +187,8 @@ def _row(group: Sequence[Entry], teachers: Mapping[str, Reference | None], timin
     newest = group[-1]
     top1, std = mean_std([entry.assessment.result.top1 for entry in group])
     pairs = [(entry, reference) for entry in group if (reference := teachers[str(entry.run.path)]) is not None]
+    if len(pairs) < len(group):  # a mean over some of the seeds would stand beside a mean over all
+        pairs = []
     row = Row(
         name=newest.recipe.name,
         role=newest.recipe.role,

@@ -52,12 +52,23 @@ def identity(recipe: Recipe, info: RunInfo) -> str:
     return f"{plain}{origin(info)}"
 
 
-def grouped(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
-    """Runs by identity; the last of each group is the newest."""
+def grouped(entries: Sequence[Entry], notes: list[str]) -> dict[str, list[Entry]]:
+    """Runs by identity, one for each seed: the newest. The last of each group is the newest of all."""
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
         groups.setdefault(identity(entry.recipe, entry.info), []).append(entry)
-    return {key: sorted(group, key=lambda entry: entry.run.path.name) for key, group in groups.items()}
+    return {key: _by_seed(group, notes) for key, group in groups.items()}
+
+
+def _by_seed(group: Sequence[Entry], notes: list[str]) -> list[Entry]:
+    """A seed that was run twice is one draw of chance, not two."""
+    kept: dict[int, Entry] = {}
+    for entry in sorted(group, key=lambda entry: entry.run.path.name):
+        seed = entry.recipe.train.seed
+        if (older := kept.pop(seed, None)) is not None:
+            notes.append(f"left out: {older.run.path}: {entry.run.path} has the same seed, {seed}, and counts")
+        kept[seed] = entry
+    return list(kept.values())
 
 
 def namesake_notes(groups: Mapping[str, list[Entry]]) -> list[str]:
@@ -90,18 +101,38 @@ def seed_notes(groups: Mapping[str, list[Entry]]) -> list[str]:
         if len(group) < 2:
             continue
         name = group[0].recipe.name
-        teachers = {(entry.teacher or {}).get("run") for entry in group if entry.teacher}
+        teachers = {(entry.teacher or {}).get("sha256") for entry in group if entry.teacher}
         if len(teachers) > 1:
-            notes.append(f"{name}: its seeds learned from {len(teachers)} teacher runs")
-        text = _shared(group[0].recipe, count=len(group), one_teacher=len(teachers) == 1)
+            notes.append(f"{name}: its seeds learned from {len(teachers)} different teachers")
+        varied, shared = _chance(group)
+        shared += ["the teacher"] if len(teachers) == 1 else []
+        text = f"{len(group)} seeds vary {_listed(varied)}; they share {_listed(shared)}"
         names.setdefault(text, []).append(name)
     return [f"{', '.join(dict.fromkeys(of))}: {text}" for text, of in names.items()] + notes
 
 
-def _shared(recipe: Recipe, *, count: int, one_teacher: bool) -> str:
-    shared = [f"the split (seed {recipe.data.split_seed})"]
-    if recipe.augment.views != "all":
+def _chance(group: Sequence[Entry]) -> tuple[list[str], list[str]]:
+    """What was drawn anew for each of these runs, and what was the same for all."""
+    recipe = group[0].recipe
+    varied, shared = ["order"], [f"the split (seed {recipe.data.split_seed})"]
+    if any("dropout" in name and value > 0 for name, value in recipe.model):
+        varied.append("dropout")
+    if recipe.augment.views == "all":
+        varied.append("which views are shown")
+    else:
         shared.append(f"the augmented views (seed {recipe.augment.view_seed})")
-    shared += ["the teacher"] if one_teacher else []
-    listed = f"{', '.join(shared[:-1])} and {shared[-1]}" if len(shared) > 1 else shared[0]
-    return f"{count} seeds vary initial weights, order and dropout; they share {listed}"
+    initial = [entry.info.extra.get("initial_sha256") for entry in group]
+    different = len(set(initial))
+    if None in initial:
+        varied.append("initial weights of which not all are recorded")
+    elif different == 1:
+        shared.append("the initial weights")
+    elif different < len(group):
+        varied.append(f"initial weights ({different} different ones)")
+    else:
+        varied.insert(0, "initial weights")
+    return varied, shared
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]

@@ -19,6 +19,7 @@ from distill.recipe.schema import DataSpec
 from distill.report.rows import Row
 from distill.runs import open_run
 from distill.teaching.bank import Bank
+from distill.teaching.identity import Identity, read_identity
 
 __all__ = ["Reference", "bank_rows", "find_teachers"]
 
@@ -85,6 +86,12 @@ def _taught_by(
     try:
         if about.get("run") is not None:
             run = open_run(about["run"], runs_dir=runs_dir)
+            if others := _others(about, read_identity(run, device=device)):
+                notes.append(
+                    f"{entry.run.path}: {run} is no longer the teacher it learned from (other {others}): "
+                    "neither their accuracies nor their answers are compared"
+                )
+                return None
             reference = _of_run(run.recipe().data, assess(run, device=device, data=data))
         else:
             reference = _of_banks(_banks(about), entry, data)
@@ -98,6 +105,12 @@ def _taught_by(
         )
         return None
     return reference
+
+
+def _others(about: dict[str, Any], here: Identity) -> str:
+    """In what a run's teacher, as its run.json tells, is another than the one in its folder now."""
+    pairs = {"weights": (about.get("sha256"), here.weights), "network": (about.get("architecture"), here.architecture)}
+    return ", ".join(part for part, (was, now) in pairs.items() if was not in (None, now))
 
 
 def _of_run(data: DataSpec, assessment: Assessment) -> Reference:

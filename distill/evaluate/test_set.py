@@ -24,10 +24,11 @@ from distill.data.splits import Splits, load_splits
 from distill.errors import DataError, DistillError, MissingError, RunError, UsageError
 from distill.evaluate.metrics import EvalResult, PerClass, evaluate_logits, predict_logits
 from distill.files import json_sha256, read_json, sha256_file, write_json, write_with
+from distill.fingerprint import architecture_sha256
 from distill.models.classifier import Classifier
 from distill.models.onnx_open import OnnxClassifier
 from distill.models.trained import Trained, load_trained
-from distill.recipe import parse_recipe
+from distill.recipe import Recipe, parse_recipe
 from distill.recipe.schema import DataSpec
 from distill.runs import RunFolder
 from distill.runs.checkpoints import MODEL_FILE, best_checkpoint
@@ -135,7 +136,9 @@ def assess(
         data: Shared by the assessments of several runs.
     """
     _check_split(split)
-    asked = _Asked(str(run.path), run.path / "evaluation", _weights_id(run), run.recipe().data)
+    recipe = run.recipe()
+    place, weights = run.path / "evaluation", sha256_file(best_checkpoint(run.checkpoints) / MODEL_FILE)
+    asked = _Asked(str(run.path), place, weights, recipe.data, _network_id(recipe))
     return _assessed(asked, lambda: load_trained(run, device=device), split, again, data or DataSets())
 
 
@@ -158,20 +161,21 @@ def assess_file(
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is evaluated: where it lies, where its answers are kept, which weights it has, and its data."""
+    """What is evaluated: where it lies, where its answers are kept, its weights, its data, and a run's network."""
 
     place: str
     folder: Path
     weights: str
     spec: DataSpec
+    network: str | None = None
 
 
 def _assessed(asked: _Asked, load: Callable[[], Classifier], split: str, again: bool, data: DataSets) -> Assessment:
-    stored = None if again else _read(asked.folder, split, asked.weights, asked.place)
+    stored = None if again else _read(asked, split)
     if stored is not None and _stands(stored, asked.spec, data):
         return stored
     found = assess_classifier(load(), data.load(asked.spec), asked.spec, split=split)
-    _write(asked.folder, found, asked.weights)
+    _write(asked, found)
     return found
 
 
@@ -230,17 +234,20 @@ def _part(splits: Splits, split: str, name: str) -> Split:
     return part
 
 
-def _weights_id(run: RunFolder) -> str:
-    return sha256_file(best_checkpoint(run.checkpoints) / MODEL_FILE)
+def _network_id(recipe: Recipe) -> str:
+    """What decides the answers of given weights: an edited recipe.yaml makes another network of them."""
+    model = recipe.model
+    return json_sha256([architecture_sha256(model), model.model_dump(mode="json", include={"normalize"})])
 
 
-def _write(folder: Path, found: Assessment, weights: str) -> None:
+def _write(asked: _Asked, found: Assessment) -> None:
+    folder = asked.folder
     write_with(folder / f"{found.split}_logits.npy", lambda aside: _save(aside, found.logits))
     write_with(folder / f"{found.split}_labels.npy", lambda aside: _save(aside, found.labels))
     files = {kind: sha256_file(folder / f"{found.split}_{kind}.npy") for kind in ("logits", "labels")}
     result = dataclasses.asdict(found.result)
     about = {name: getattr(found, name) for name in ("fingerprint", *_ABOUT)}
-    document = {"weights": weights, **about, "files": files, "result": result}
+    document = {"weights": asked.weights, "network": asked.network, **about, "files": files, "result": result}
     write_json(folder / f"{found.split}.json", document | {"sha256": json_sha256(document)})
 
 
@@ -249,11 +256,14 @@ def _save(path: Path, array: np.ndarray) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-def _read(folder: Path, split: str, weights: str, place: str) -> Assessment | None:
-    """What is stored, or None where it is absent, damaged, or of other weights."""
+def _read(asked: _Asked, split: str) -> Assessment | None:
+    """What is stored, or None where it is absent, damaged, or of other weights or another network."""
+    folder = asked.folder
     try:
         document = read_json(folder / f"{split}.json")
-        if document.pop("sha256") != json_sha256(document) or document["weights"] != weights:
+        if document.pop("sha256") != json_sha256(document) or document["weights"] != asked.weights:
+            return None
+        if document.get("network") not in (None, asked.network):  # older versions did not say
             return None
         paths = {kind: folder / f"{split}_{kind}.npy" for kind in ("logits", "labels")}
         if any(sha256_file(path) != document["files"][kind] for kind, path in paths.items()):
@@ -268,4 +278,4 @@ def _read(folder: Path, split: str, weights: str, place: str) -> Assessment | No
     if len(logits) != len(labels) or len(labels) != result.n:
         return None
     about = {name: document.get(name) for name in _ABOUT}
-    return Assessment(place, split, result, logits, labels, document["fingerprint"], **about)
+    return Assessment(asked.place, split, result, logits, labels, document["fingerprint"], **about)

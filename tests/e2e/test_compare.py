@@ -20,11 +20,12 @@ from distill.data.splits import Splits, load_splits
 from distill.errors import DataError, DistillError, MissingError, UsageError
 from distill.evaluate.latency import Latency
 from distill.evaluate.test_set import DataSets, assess
-from distill.files import write_json
-from distill.pipeline import Options, RunResult, train_student
+from distill.files import json_sha256, write_json
+from distill.pipeline import Options, RunResult, finetune_teacher, train_student
 from distill.recipe.schema import DataSpec
 from distill.runs import RunFolder
 from distill.teaching.bank import Bank
+from distill.teaching.identity import read_identity
 
 CPU = torch.device("cpu")
 
@@ -113,6 +114,82 @@ def test_of_the_same_thing_the_newest_run_counts(copies, tmp_path: Path) -> None
     assert (row.run, row.seeds) == (str(newest.path), 1)
 
 
+def test_a_seed_that_was_run_twice_is_one_draw(copies) -> None:
+    """Named one by one, as a user would who wants all that is there."""
+    runs = [copies(1), copies(2, seed=1), copies(3), copies(4, seed=2)]
+    (row,) = [row for row in compare([run.path for run in runs], latency=False).rows if row.role == "student"]
+    assert (row.seeds, row.run) == (3, str(runs[3].path))
+    table = compare([runs[0].path, runs[2].path], latency=False)
+    (row,) = [row for row in table.rows if row.role == "student"]
+    assert (row.seeds, row.test_top1_std, row.run) == (1, None, str(runs[2].path))
+    assert f"left out: {runs[0].path}: {runs[2].path} has the same seed, 0, and counts" in table.notes
+
+
+@pytest.mark.parametrize(
+    ("initial", "varied"),
+    [
+        ("abc", "initial weights and order"),
+        ("aaa", "order"),
+        ("aab", "order and initial weights (2 different ones)"),
+        ("ab-", "order and initial weights of which not all are recorded"),
+    ],
+)
+def test_the_note_says_what_the_seeds_really_varied(copies, initial: str, varied: str) -> None:
+    """Three seeds, and which initial weights each began with; ``-``: not recorded."""
+    digests = [None if which == "-" else which * 64 for which in initial]
+    runs = [copies(seed + 1, seed=seed, initial_sha256=digest) for seed, digest in enumerate(digests)]
+    (note,) = [note for note in compare([run.path for run in runs], latency=False).notes if "seeds vary" in note]
+    same = "the initial weights and the teacher" if initial == "aaa" else "and the teacher"
+    assert f"3 seeds vary {varied}; they share the split (seed 0)" in note
+    assert note.endswith(same)
+    assert ("initial weights" in note.partition("they share")[2]) == (initial == "aaa")
+
+
+def test_dropout_varies_where_there_is_some(copies) -> None:
+    runs = [copies(number, seed=number, initial_sha256=str(number) * 64) for number in (1, 2)]
+    for run in runs:
+        recipe = run.recipe()
+        run.write_recipe(recipe.model_copy(update={"model": recipe.model.model_copy(update={"dropout": 0.5})}))
+    (note,) = [note for note in compare([run.path for run in runs], latency=False).notes if "seeds vary" in note]
+    assert "2 seeds vary initial weights, order and dropout; they share" in note
+
+
+# The teacher that it had
+
+
+def test_a_teacher_that_was_trained_anew_is_not_the_one_it_learned_from(
+    copies, teacher_run: RunResult, teacher_recipe, tmp_path: Path
+) -> None:
+    teacher = tmp_path / "runs" / "tiny_teacher" / "001"
+    shutil.copytree(teacher_run.run, teacher, symlinks=True)
+    about = RunFolder(copies(9).path).info.teacher | {"run": str(teacher)}
+    runs = [copies(1, teacher=about), copies(2, seed=1, teacher=about)]
+    before = compare([run.path for run in runs], latency=False).rows[0]
+    assert before.delta_top1 is not None
+    shutil.rmtree(teacher.parent)
+    recipe = teacher_recipe("train.seed=7", "train.epochs=1")
+    again = finetune_teacher(recipe, options=Options(runs_dir=tmp_path / "runs", threads=1))
+    assert again.run == teacher
+    table = compare([run.path for run in runs], latency=False)
+    assert [(row.delta_top1, row.agreement) for row in table.rows] == [(None, None)]
+    for run in runs:
+        said = f"{run.path}: {teacher} is no longer the teacher it learned from (other weights)"
+        assert any(said in note for note in table.notes)
+    runs[1].write_info(teacher=about | {"sha256": read_identity(RunFolder(teacher), device=CPU).weights})
+    mixed = compare([run.path for run in runs], latency=False)
+    assert [(row.seeds, row.delta_top1, row.agreement) for row in mixed.rows] == [(2, None, None)]
+    assert any("its seeds learned from 2 different teachers" in note for note in mixed.notes)
+
+
+def test_an_edited_network_is_measured_again(copies) -> None:
+    run = copies(1)
+    before = assess(run, device=CPU)
+    recipe = run.recipe()
+    normalize = recipe.model.normalize.model_copy(update={"mean": (0.9, 0.9, 0.9)})
+    run.write_recipe(recipe.model_copy(update={"model": recipe.model.model_copy(update={"normalize": normalize})}))
+    assert (assess(run, device=CPU).logits != before.logits).any()
+
+
 # The same test set
 
 
@@ -173,6 +250,31 @@ def test_a_teachers_figures_do_not_outlive_the_test_images(
     assert table.rows[1].test_top1 is not None
     assert any("its accuracy is blank: it is of other test images" in note for note in table.notes)
     assert any("different images" in note and str(bank) in note for note in table.notes)
+
+
+def test_rows_of_other_images_with_the_same_labels_are_not_paired(
+    copies, teacher_run: RunResult, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A teacher of one set of images, and a baseline of another whose labels happen to be equal."""
+    teacher = RunFolder(tmp_path / "runs" / "tiny_teacher" / "001")
+    shutil.copytree(teacher_run.run, teacher.path, symlinks=True)
+    baseline = copies(1, teacher=None)
+    paired = compare([teacher.path, baseline.path], latency=False).rows[1]
+    assert None not in (paired.delta_top1, paired.agreement)
+    monkeypatch.setattr(distill.evaluate.test_set, "load_splits", _other_test_images)
+    assess(teacher, device=CPU, again=True)
+    monkeypatch.setattr(distill.evaluate.test_set, "load_splits", _gone)
+    row = compare([teacher.path, baseline.path], latency=False).rows[1]
+    assert (row.role, row.delta_top1, row.agreement) == ("student", None, None)
+
+
+def test_the_same_images_at_another_size_are_the_same_images(
+    copies, teacher_recipe, student_recipe, tmp_path: Path
+) -> None:
+    options = Options(runs_dir=tmp_path / "runs", threads=1)
+    teacher = finetune_teacher(teacher_recipe("data.image_size=16", "train.epochs=1"), options=options).run
+    row = compare([copies(1, teacher=None).path, teacher], latency=False).rows[1]
+    assert (row.role, row.delta_top1 is None) == ("student", False)
 
 
 # What is stored
@@ -337,4 +439,4 @@ def test_a_precision_below_fp32_is_told(copies, monkeypatch: pytest.MonkeyPatch)
 def _rewrite(path: Path, **changes: object) -> None:
     document = json.loads(path.read_text()) | changes
     del document["sha256"]
-    write_json(path, document | {"sha256": distill.evaluate.test_set._digest(document)})
+    write_json(path, document | {"sha256": json_sha256(document)})
