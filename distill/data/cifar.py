@@ -38,8 +38,8 @@ def load_cifar(spec: DataSpec, tell: Tell = silent) -> Decoded:
     """
     official = official_set(spec.name)
     files = official_files(official, Path(spec.root).expanduser(), tell)
-    key = array_key("cifar", spec.name, spec.image_size, [_identity(files[name], name) for name in sorted(files)])
-    entry = open_or_build(key, partial(_build, official, files, spec.image_size, tell), tell)
+    key = array_key("cifar", spec.name, spec.side, [_identity(files[name], name) for name in sorted(files)])
+    entry = open_or_build(key, partial(_build, official, files, spec.side, tell), tell)
     stats = ChannelStats(mean=tuple(entry.facts["mean"]), std=tuple(entry.facts["std"]))
     return Decoded(tuple(entry.facts["classes"]), entry.splits["train"], entry.splits["test"], stats=stats)
 

@@ -16,12 +16,12 @@ _TEST_FRACTION = 0.2
 
 
 def load_digits(spec: DataSpec, tell: Tell = silent) -> Decoded:
-    """The digits at ``spec.image_size``, gray as RGB; a fixed, stratified fifth of them is the test set."""
+    """The digits at ``spec.side``, gray as RGB; a fixed, stratified fifth of them is the test set."""
     from sklearn.datasets import load_digits as bundled_digits  # a second to import; only this data set needs it
 
     bunch = bundled_digits()
     labels = bunch.target.astype(np.int64)
-    images = _enlarge(bunch.images, spec.image_size)
+    images = _enlarge(bunch.images, spec.side)
     test = stratified_fraction(labels, _TEST_FRACTION, "digits", "test")
     train = np.setdiff1d(np.arange(len(labels)), test)
     return Decoded(

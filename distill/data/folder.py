@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from distill.events import Tell, silent
 from distill.recipe.schema import DataSpec
 from distill.text import plain
 
-__all__ = ["folder_classes", "load_folder"]
+__all__ = ["folder_classes", "list_folder", "load_folder"]
 
 _MOST_SHOWN = 20
 
@@ -63,7 +63,7 @@ def load_folder(spec: DataSpec, tell: Tell = silent) -> Decoded:
     if root.is_dir():
         found = _find(root)
         listing = _checked(found, root)
-        key = array_key("folder", str(root.resolve()), spec.image_size, _identity(root, listing))
+        key = array_key("folder", str(root.resolve()), spec.side, _identity(root, listing))
         source = partial(_Source, listing, partial(_folder_jobs, root, listing))
     else:
         key = _archive_key(root, spec)
@@ -71,6 +71,20 @@ def load_folder(spec: DataSpec, tell: Tell = silent) -> Decoded:
     entry = open_or_build(key, partial(_build, spec, source, tell), tell)
     _refuse_bad(spec, entry.facts)
     return _decoded(spec, entry.splits, entry.facts)
+
+
+def list_folder(spec: DataSpec) -> Listing:
+    """What the folder or archive ``spec.root`` holds; no image is read.
+
+    Raises:
+        MissingError: ``spec.root`` does not exist.
+        DataError: The layout is wrong.
+    """
+    root = _existing(spec)
+    if root.is_dir():
+        return _checked(_find(root), root)
+    content = list_archive(root, silent)
+    return replace(check_layout(content.found, str(root)), prefix=content.prefix)
 
 
 def folder_classes(spec: DataSpec) -> tuple[str, ...]:
@@ -176,7 +190,7 @@ def _identity(root: Path, listing: Listing) -> list[list[str | int]]:
 def _archive_key(root: Path, spec: DataSpec) -> str:
     status = root.stat()
     identity = [str(root.resolve()), status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-    return array_key("archive", identity, spec.image_size)
+    return array_key("archive", identity, spec.side)
 
 
 def _folder_jobs(root: Path, listing: Listing) -> Iterator[Job]:
@@ -207,7 +221,7 @@ def _given(content: bytes | BadImageError) -> bytes:
 
 def _build(spec: DataSpec, source: Callable[[], _Source], tell: Tell, aside: Path) -> Mapping[str, Any]:
     opened = source()
-    listing, size = opened.listing, spec.image_size
+    listing, size = opened.listing, spec.side
     require_space(aside, len(listing) * 3 * size * size)
     with ExitStack() as stack:
         writers = {

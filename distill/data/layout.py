@@ -76,11 +76,12 @@ class SplitListing:
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """A data set whose layout is as expected."""
+    """A data set whose layout is as expected; ``prefix`` is what stands before its paths in an archive."""
 
     classes: tuple[str, ...]
     splits: dict[str, SplitListing]
     ignored: int
+    prefix: str = ""
 
     def __len__(self) -> int:
         return sum(len(split.paths) for split in self.splits.values())

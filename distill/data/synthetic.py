@@ -21,8 +21,8 @@ def load_synthetic(spec: DataSpec, tell: Tell = silent) -> Decoded:
     """512 training and 256 test images of ten classes, the same on every machine."""
     return Decoded(
         classes=tuple(f"pattern_{label}" for label in range(SYNTHETIC_CLASSES)),
-        train=_make("train", _TRAIN, spec.image_size),
-        test=_make("test", _TEST, spec.image_size),
+        train=_make("train", _TRAIN, spec.side),
+        test=_make("test", _TEST, spec.side),
     )
 
 

@@ -60,7 +60,7 @@ class Trained:
     @property
     def image_size(self) -> int:
         """Side of the pixels it takes."""
-        return self.recipe.data.image_size
+        return self.recipe.data.side
 
     @property
     def runtime(self) -> str:

@@ -14,6 +14,7 @@ from distill.devices import resolve_device, set_threads
 from distill.errors import MissingError, UsageError
 from distill.events import Event, Note, Tell
 from distill.models import check_network, params_of
+from distill.pipeline.image_size import settle_image_size
 from distill.pipeline.resolve import resolve_auto
 from distill.ranks import process_count, process_rank, under_torchrun
 from distill.recipe import Recipe, check_text
@@ -96,6 +97,7 @@ def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, spl
         set_threads(options.threads)
     if recipe.data.name == "folder":
         check_network(recipe, num_classes(recipe.data))
+    recipe = settle_image_size(recipe, runs_dir=options.runs_dir, tell=options.tell, splits=splits)
     if splits is None:
         splits = load_splits(recipe.data, options.tell)
         if splits.note:

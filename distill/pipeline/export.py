@@ -109,7 +109,7 @@ def _spread(part: Split, count: int) -> np.ndarray:
 def deployed(trained: Trained) -> Deployed:
     """A run's network as it ships, contiguous and in fp32 on the CPU."""
     network = trained.module.to(memory_format=torch.contiguous_format)
-    return Deployed(network, trained.normalize, image_size=trained.recipe.data.image_size).eval()
+    return Deployed(network, trained.normalize, image_size=trained.recipe.data.side).eval()
 
 
 def about_run(trained: Trained) -> FileAbout:
@@ -119,7 +119,7 @@ def about_run(trained: Trained) -> FileAbout:
         name=trained.recipe.name,
         role=trained.recipe.role,
         classes=trained.classes,
-        image_size=trained.recipe.data.image_size,
+        image_size=trained.recipe.data.side,
         weights_sha256=trained.sha256,
         recipe=dump_recipe(trained.recipe),
         params=cost.params,

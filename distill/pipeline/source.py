@@ -162,7 +162,7 @@ def _stored(bank: Bank, recipe: Recipe, splits: Splits, *, device: torch.device)
     """The bank's answers, after a look whether its views were drawn as they are drawn now."""
     views = views_of(recipe.augment, recipe.train.epochs)
     for row in {0, views - 1}:
-        view = planned_view(recipe.augment, n=len(splits.train), image_size=recipe.data.image_size, row=row)
+        view = planned_view(recipe.augment, n=len(splits.train), image_size=recipe.data.side, row=row)
         if view_checksum(view) != bank.info.plans[row]:
             raise UsageError(
                 f"{bank.path} does not fit this recipe: view {row} was drawn otherwise, by another version of distill",

@@ -29,12 +29,17 @@ __all__ = [
 STUDENT_BUDGET = 5_000_000
 
 
+NATIVE_SIDE = 32  # of every data set but a folder
+
+
 class DataSpec(Spec):
     """Which images, at which size, and how validation is carved from training."""
 
     name: Literal["cifar10", "cifar100", "digits", "folder", "synthetic"]
     root: str = Field("data", description="the folder that holds it (folder: the data set itself, or its archive)")
-    image_size: Annotated[int, Field(ge=8, le=1024)] = 32
+    image_size: Annotated[int, Field(ge=8, le=1024)] | Literal["auto"] = Field(
+        "auto", description="side in pixels at which images are kept; auto: the pictures', at most what the model takes"
+    )
     val_fraction: Annotated[float, Field(ge=0.0, le=0.5)] = Field(
         0.1, description="0: train on all, keep the last epoch"
     )
@@ -45,6 +50,14 @@ class DataSpec(Spec):
     limit: PositiveInt | None = Field(None, description="a fixed, class-balanced subset of the training images")
     test_limit: PositiveInt | None = Field(None, description="the same for the test images")
     skip_bad: bool = Field(False, description="go on without unreadable images; they are counted in run.json")
+
+    @property
+    def side(self) -> int:
+        """``image_size`` in pixels. A folder's ``auto`` must have been settled: it depends on pictures and model."""
+        if self.image_size == "auto":
+            assert self.name != "folder", "data.image_size: auto was not settled"
+            return NATIVE_SIDE
+        return self.image_size
 
 
 class EraseSpec(Spec):

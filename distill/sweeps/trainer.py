@@ -10,6 +10,7 @@ from distill.data.splits import Splits, load_splits
 from distill.errors import DivergedError, InterruptedRunError, RunError
 from distill.events import EpochDone, Event, Note, RunStarted, Tell
 from distill.pipeline.context import Options, prepare
+from distill.pipeline.image_size import settle_image_size
 from distill.pipeline.launch import launch
 from distill.pipeline.record import RunResult, read_result
 from distill.pipeline.verbs import resume_run
@@ -106,13 +107,15 @@ class Trainer:
             UsageError: There is no validation split.
         """
         key = recipe.data.model_dump_json()
-        if key not in self._splits:
-            splits = load_splits(recipe.data, self.options.tell)
-            if splits.note:
-                self.options.tell(Note(splits.note))
-            if splits.val is None:
-                raise no_validation()
-            self._splits[key] = splits
+        if key in self._splits:
+            return self._splits[key]
+        recipe = settle_image_size(recipe, runs_dir=self.options.runs_dir, tell=self.options.tell)
+        splits = load_splits(recipe.data, self.options.tell)
+        if splits.note:
+            self.options.tell(Note(splits.note))
+        if splits.val is None:
+            raise no_validation()
+        self._splits[key] = splits
         return self._splits[key]
 
     def train(self, recipe: Recipe, watch: Watch) -> RunResult:

@@ -103,7 +103,7 @@ def _fill(
     start, end = share(team, count)
     rows = range(team.broadcast(bank.info.views if bank else 0), views)
     for number, row in enumerate(rows):
-        view = planned_view(recipe.augment, n=count, image_size=recipe.data.image_size, row=row)
+        view = planned_view(recipe.augment, n=count, image_size=recipe.data.side, row=row)
         answers = torch.empty((end - start, len(teacher.classes)), dtype=getattr(torch, dtype))
         done = 0
         for logits in _answers(loader, teacher, view, dtype, np.arange(start, end)):
@@ -162,7 +162,7 @@ class BuildCost:
 def estimate(teacher: Trained, splits: Splits, recipe: Recipe, *, views: int) -> BuildCost:
     """Time two batches (the first warms up) and multiply."""
     loader = Loader(splits.train, device=teacher.device, fill=splits.fill)
-    view = planned_view(recipe.augment, n=len(splits.train), image_size=recipe.data.image_size, row=0)
+    view = planned_view(recipe.augment, n=len(splits.train), image_size=recipe.data.side, row=0)
     started, asked = 0.0, 0
     for number, logits in enumerate(_answers(loader, teacher, view, "float32", np.arange(len(loader)))):
         if number == 0:

@@ -81,7 +81,7 @@ def bank_key(recipe: Recipe, splits: Splits, teacher: Identity | None, *, dtype:
     return BankKey(
         teacher=teacher,
         data=splits.fingerprint,
-        image_size=recipe.data.image_size,
+        image_size=recipe.data.side,
         augment=augmentation_key(augment),
         view_seed=None if augment.views == "all" else augment.view_seed,
         applied=APPLIED_VERSION,

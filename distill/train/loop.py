@@ -185,7 +185,7 @@ class _Fit:
         view, rows = epoch_view(
             self.recipe.augment,
             n=self.count,
-            image_size=self.recipe.data.image_size,
+            image_size=self.recipe.data.side,
             epoch=self.at.epoch,
             train_seed=self.train.seed,
             epochs=self.train.epochs,

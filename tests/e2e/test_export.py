@@ -136,7 +136,7 @@ def test_every_builder_and_three_timm_families_answer_alike(model: str, tmp_path
             module.running_mean.normal_(generator=generator, std=0.1)
             module.running_var.uniform_(0.5, 1.5, generator=generator)
     normalize = build_normalize(recipe.model, mean=(0.5,) * 3, std=(0.25,) * 3)
-    side = recipe.data.image_size
+    side = recipe.data.side
     about = FileAbout("net", "teacher", tuple("abcdefghij"), side, "0" * 64, "", 1, 1.0)
     path = tmp_path / "net.onnx"
     write_onnx(to_onnx(Deployed(network, normalize, image_size=side), about), path)

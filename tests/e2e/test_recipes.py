@@ -53,7 +53,7 @@ def _few_images(spec: DataSpec, tell: Any = None) -> Splits:
     classes = CLASSES[spec.name]
 
     def split(n: int) -> Split:
-        images = rng.integers(0, 256, (n, 3, spec.image_size, spec.image_size), dtype=np.uint8)
+        images = rng.integers(0, 256, (n, 3, spec.side, spec.side), dtype=np.uint8)
         return Split(images, rng.integers(0, classes, n, dtype=np.int64))
 
     train, val, test = split(_TRAIN), split(_VAL), split(_VAL)

@@ -1,0 +1,122 @@
+"""A look at a folder of pictures before anything is decoded: classes, counts, and how large the pictures are."""
+
+from __future__ import annotations
+
+import io
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from distill.data.archive import read_archive
+from distill.data.decode import BadImageError, decode_image, strict_pillow
+from distill.data.decode_pool import read_picture
+from distill.data.folder import list_folder
+from distill.data.layout import Listing
+from distill.devices import usable_cores
+from distill.errors import DataError
+from distill.recipe.schema import DataSpec
+
+__all__ = ["Survey", "survey"]
+
+_SAMPLE = 64  # pictures that are opened
+_TIMED = 8  # of those, decoded
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a folder or archive of pictures holds.
+
+    Attributes:
+        classes: Names, sorted.
+        counts: Pictures by split (``train``, ``val``, ``test``), of those that are there.
+        per_class: Training pictures of each class, in the order of ``classes``.
+        side: The median of the pictures' shorter sides in pixels, from a sample.
+        sides: The smallest and the largest shorter side in that sample.
+        decode_s: Seconds of one core to decode one picture, from a few of them.
+    """
+
+    classes: tuple[str, ...]
+    counts: dict[str, int]
+    per_class: tuple[int, ...]
+    side: int
+    sides: tuple[int, int]
+    decode_s: float
+
+    @property
+    def images(self) -> int:
+        """All pictures."""
+        return sum(self.counts.values())
+
+    @property
+    def imbalance(self) -> float:
+        """The largest class over the smallest."""
+        return max(self.per_class) / max(min(self.per_class), 1)
+
+    def memory_mb(self, image_size: int) -> float:
+        """Millions of bytes that all pictures take at this size."""
+        return self.images * 3 * image_size * image_size / 1e6
+
+    @property
+    def decode_all_s(self) -> float:
+        """About how long decoding all of them takes on this machine's cores, in seconds."""
+        return self.images * self.decode_s / usable_cores()
+
+
+def survey(spec: DataSpec) -> Survey:
+    """Look at the folder or archive ``spec.root``: a sample of its pictures is opened, none is kept.
+
+    Raises:
+        MissingError: ``spec.root`` does not exist.
+        DataError: The layout is wrong, or no picture of the sample can be opened.
+    """
+    listing = list_folder(spec)
+    sides, seconds = _measure(_sample(spec, listing))
+    if not sides:
+        raise DataError(f"no picture of a sample of {spec.root} can be opened", hint="see which: distill student ...")
+    train = listing.splits["train"]
+    return Survey(
+        classes=listing.classes,
+        counts={name: len(split.paths) for name, split in listing.splits.items()},
+        per_class=tuple(int(n) for n in np.bincount(train.labels, minlength=len(listing.classes))),
+        side=round(statistics.median(sides)),
+        sides=(min(sides), max(sides)),
+        decode_s=statistics.median(seconds) if seconds else 0.0,
+    )
+
+
+def _sample(spec: DataSpec, listing: Listing) -> Iterator[bytes]:
+    paths = listing.splits["train"].paths
+    chosen = [paths[at] for at in np.unique(np.linspace(0, len(paths) - 1, min(_SAMPLE, len(paths))).astype(int))]
+    root = Path(spec.root).expanduser()
+    if root.is_dir():
+        for path in chosen:
+            try:
+                yield read_picture(root / path)
+            except (OSError, BadImageError):
+                continue
+        return
+    for _, content in read_archive(root, {f"{listing.prefix}{path}": path for path in chosen}):
+        if isinstance(content, bytes):
+            yield content
+
+
+def _measure(pictures: Iterator[bytes]) -> tuple[list[int], list[float]]:
+    sides: list[int] = []
+    seconds: list[float] = []
+    with strict_pillow():
+        for content in pictures:
+            try:
+                with Image.open(io.BytesIO(content)) as image:
+                    sides.append(min(image.size))
+                if len(seconds) < _TIMED:
+                    started = time.perf_counter()
+                    decode_image(content, 32)
+                    seconds.append(time.perf_counter() - started)
+            except Exception:  # a bad picture is told by whoever decodes all of them
+                continue
+    return sides, seconds

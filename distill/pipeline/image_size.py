@@ -1,0 +1,80 @@
+"""At which size images are kept, where a recipe leaves it open: ``data.image_size: auto``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distill.data.splits import Splits
+from distill.data.survey import Survey, survey
+from distill.errors import RunError
+from distill.events import Note, Tell
+from distill.recipe import Recipe
+from distill.recipe.schema import DataSpec
+from distill.report.text import duration
+from distill.runs import open_run
+from distill.teaching.bank import Bank
+
+__all__ = ["settle_image_size"]
+
+_LEAST, _MOST = 8, 1024  # as the schema's
+
+
+def settle_image_size(recipe: Recipe, *, runs_dir: Path, tell: Tell, splits: Splits | None = None) -> Recipe:
+    """The recipe with ``data.image_size`` as a number, and what that means told.
+
+    ``auto`` is 32 for the data sets that come by name. For pictures it is the teacher's size where there is a teacher
+    (a stored answer fits the image it was given for), else the pictures' own, at most what the model takes.
+
+    Args:
+        splits: The data, where it is loaded already: its size is the answer.
+
+    Raises:
+        MissingError, DataError: The pictures cannot be looked at.
+        RunError: The teacher cannot be opened.
+    """
+    data, takes = recipe.data, recipe.model.input_size
+    if splits is not None:
+        return _with(recipe, splits.train.image_size)
+    if data.name != "folder":
+        return _with(recipe, data.side)
+    found = survey(data)
+    if data.image_size != "auto":
+        _warn_of_enlarging(data.side, takes, found, tell)
+        return recipe
+    taught = _teachers_size(recipe, runs_dir)
+    side = taught or max(_LEAST, min(found.side, takes, _MOST))
+    why = "as its teacher's" if taught else "what the model takes" if side == takes else "what the pictures have"
+    cost = f"{found.images:,} images: {found.memory_mb(side):,.0f} MB of memory, decoded once"
+    time = f" in about {duration(found.decode_all_s)}" if found.decode_all_s >= 1 else ""
+    pictures = f"pictures of {found.side} pixels (the shorter side, median)"
+    tell(Note(f"data.image_size: auto: {pictures} are kept at {side}, {why}; {cost}{time}"))
+    _warn_of_enlarging(side, takes, found, tell)
+    return _with(recipe, side)
+
+
+def _with(recipe: Recipe, side: int) -> Recipe:
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"image_size": side})})
+
+
+def _teachers_size(recipe: Recipe, runs_dir: Path) -> int | None:
+    teacher = recipe.teacher
+    if teacher is None:
+        return None
+    if teacher.run is not None:
+        spec: DataSpec = open_run(teacher.run, runs_dir=runs_dir).recipe().data
+        return spec.side
+    path = teacher.bank or teacher.banks[0].path
+    try:
+        return Bank.open(Path(path)).info.key.image_size
+    except RunError:  # told by whoever reads it
+        return None
+
+
+def _warn_of_enlarging(side: int, takes: int, found: Survey, tell: Tell) -> None:
+    if side >= takes:
+        return
+    if found.side > side:
+        loss = f"pictures of {found.side} pixels are kept at {side} and enlarged to {takes}: detail is lost"
+        tell(Note(f"{loss}; keep it with --set data.image_size={min(takes, found.side)}", "warning"))
+    else:
+        tell(Note(f"pictures of {found.side} pixels are enlarged to the {takes} that the model takes", "warning"))

@@ -1,0 +1,93 @@
+"""``data.image_size: auto``: what is taken, what is said, and that teacher and student agree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from distill.events import Event, Note
+from distill.pipeline import Options, finetune_teacher, train_student
+from distill.pipeline.context import prepare
+from distill.recipe import Recipe, parse_recipe
+
+TEACHER = """
+schema_version: 1
+name: big
+role: teacher
+data: {name: folder, root: ROOT, val_fraction: 0.2}
+model: {source: teachers, name: tiny, input_size: 16}
+optim: {name: sgd, lr: 0.05}
+train: {epochs: 1, batch_size: 16}
+"""
+STUDENT = TEACHER.replace("big", "small").replace("role: teacher", "role: student").replace("teachers", "students") + (
+    "teacher: {run: big}\nobjective: {kind: kd, ce_weight: 0.5, kd_weight: 0.5, temperature: 2.0}\n"
+)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Twenty pictures of 40 x 60 pixels in two class folders."""
+    rng = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(10):
+            pixels = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
+    return tmp_path / "photos"
+
+
+def _recipe(text: str, photos: Path, *overrides: str) -> Recipe:
+    return parse_recipe(text.replace("ROOT", str(photos)), source="test", overrides=overrides)
+
+
+def _prepared(recipe: Recipe, **options: object) -> tuple[int, int, list[str]]:
+    """The size in the resolved recipe, the size of the images, and what was told."""
+    told: list[Event] = []
+    context = prepare(recipe, Options(device="cpu", on_event=told.append, **options))
+    assert context.splits is not None
+    notes = [f"{each.level}: {each.message}" for each in told if isinstance(each, Note)]
+    return context.recipe.data.image_size, context.splits.train.image_size, notes
+
+
+def test_pictures_are_kept_at_what_the_model_takes(photos: Path) -> None:
+    resolved, side, notes = _prepared(_recipe(TEACHER, photos))
+    assert (resolved, side) == (16, 16)
+    (said,) = [note for note in notes if "data.image_size" in note]
+    assert "pictures of 40 pixels (the shorter side, median) are kept at 16, what the model takes" in said
+    assert "20 images" in said
+    assert not [note for note in notes if note.startswith("warning: pictures")]
+
+
+def test_pictures_smaller_than_what_the_model_takes_are_kept_as_they_are_with_a_warning(photos: Path) -> None:
+    resolved, side, notes = _prepared(_recipe(TEACHER, photos, "model.input_size=64"))
+    assert (resolved, side) == (40, 40)
+    assert "warning: pictures of 40 pixels are enlarged to the 64 that the model takes" in notes
+
+
+def test_a_stored_size_below_both_is_a_loss_and_said_to_be(photos: Path) -> None:
+    resolved, _, notes = _prepared(_recipe(TEACHER, photos, "data.image_size=8"))
+    assert resolved == 8
+    (said,) = [note for note in notes if "detail is lost" in note]
+    assert said.startswith("warning: pictures of 40 pixels are kept at 8 and enlarged to 16")
+    assert "--set data.image_size=16" in said
+
+
+def test_data_sets_that_come_by_name_keep_their_own_size() -> None:
+    text = TEACHER.replace("{name: folder, root: ROOT, val_fraction: 0.2}", "{name: synthetic, limit: 40}")
+    resolved, side, notes = _prepared(parse_recipe(text, source="test"))
+    assert (resolved, side) == (32, 32)
+    assert not [note for note in notes if "image_size" in note]
+
+
+def test_a_student_keeps_images_as_its_teacher_does(photos: Path, tmp_path: Path) -> None:
+    options = Options(runs_dir=tmp_path / "runs", device="cpu", threads=1)
+    finetune_teacher(_recipe(TEACHER, photos, "model.input_size=24"), options=options)
+    told: list[Event] = []
+    options = Options(runs_dir=tmp_path / "runs", device="cpu", threads=1, on_event=told.append)
+    result = train_student(_recipe(STUDENT, photos), options=options)
+    text = (result.run / "recipe.yaml").read_text()
+    assert "image_size: 24" in text
+    assert any("kept at 24, as its teacher's" in each.message for each in told if isinstance(each, Note))
