@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from collections import OrderedDict
 
-from teachers.staged import Staged
+from torch import Tensor, nn
 
 __all__ = ["resnet9"]
 
@@ -45,5 +45,12 @@ def resnet9(
         _unit(2 * w, 4 * w, pool=True),
         nn.Sequential(_unit(4 * w, 8 * w, pool=True), _Residual(8 * w)),
     )
-    pool = nn.AdaptiveMaxPool2d(1)  # at 32 pixels the map is 4x4: the published max-pool of 4
-    return Staged(stem=stem, stages=stages, pool=pool, dropout=dropout, head=nn.Linear(8 * w, num_classes))
+    parts = OrderedDict[str, nn.Module](
+        stem=stem,
+        stages=stages,
+        pool=nn.AdaptiveMaxPool2d(1),  # at 32 pixels the map is 4x4: the published max-pool of 4
+        flatten=nn.Flatten(),
+        dropout=nn.Dropout(dropout),
+        head=nn.Linear(8 * w, num_classes),
+    )
+    return nn.Sequential(parts)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections import OrderedDict
 
-from teachers.staged import Staged
+from torch import nn
 
 __all__ = ["tiny"]
 
@@ -30,6 +30,12 @@ def tiny(
         conv = nn.Conv2d(i, o, 3, stride=2, padding=1, bias=not norm)
         return nn.Sequential(conv, nn.BatchNorm2d(o) if norm else nn.Identity(), nn.ReLU(inplace=True))
 
-    stem, stages = unit(in_channels, width), nn.Sequential(unit(width, 2 * width))
-    pool, head = nn.AdaptiveAvgPool2d(1), nn.Linear(2 * width, num_classes)
-    return Staged(stem=stem, stages=stages, pool=pool, dropout=dropout, head=head)
+    parts = OrderedDict[str, nn.Module](
+        stem=unit(in_channels, width),
+        stages=nn.Sequential(unit(width, 2 * width)),
+        pool=nn.AdaptiveAvgPool2d(1),
+        flatten=nn.Flatten(),
+        dropout=nn.Dropout(dropout),
+        head=nn.Linear(2 * width, num_classes),
+    )
+    return nn.Sequential(parts)

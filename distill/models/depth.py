@@ -39,8 +39,20 @@ def stages(module: nn.Module) -> list[tuple[str, ...]]:
 def _depths(module: nn.Module) -> dict[str, int]:
     if hasattr(module, "group_matcher"):
         return group_parameters(module, module.group_matcher(coarse=True), reverse=True)
-    children = {name: i for i, (name, _) in enumerate(module.named_children(), start=1)}
-    return {name: children.get(name.partition(".")[0], 0) for name, _ in module.named_parameters()}
+    places = list(_places(module))
+    return {
+        name: next((depth for depth, place in enumerate(places, start=1) if name.startswith(place)), 0)
+        for name, _ in module.named_parameters()
+    }
+
+
+def _places(module: nn.Module) -> Iterator[str]:
+    """Where depth grows in a network that does not say so: from child to child, and within ``stages``."""
+    for name, child in module.named_children():
+        if name == "stages" and isinstance(child, nn.Sequential):
+            yield from (f"stages.{inner}." for inner, _ in child.named_children())
+        else:
+            yield f"{name}."
 
 
 def _prefixes(module: nn.Module, names: set[str], prefix: str = "") -> Iterator[str]:
