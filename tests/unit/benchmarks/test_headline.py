@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from benchmarks import headline, headline_pack, headline_runs
-from benchmarks.headline_counts import Ceilings, count_floor
-from benchmarks.headline_report import gain
-from benchmarks.headline_runs import Machine, carry_out, find_run
-from benchmarks.headline_tasks import Protocol, choice_tasks, student_tasks, teacher_task
+from benchmarks.headline import __main__ as headline
+from benchmarks.headline import pack as packing
+from benchmarks.headline import runs as headline_runs
+from benchmarks.headline.counts import Ceilings, count_floor
+from benchmarks.headline.report import gain
+from benchmarks.headline.runs import Machine, carry_out, find_run
+from benchmarks.headline.tasks import Protocol, choice_tasks, student_tasks, teacher_task
 from distill.models import params_of
 from distill.recipe import load_recipe
 from distill.runs import list_runs
@@ -95,13 +97,13 @@ def test_a_step_is_counted_by_hand() -> None:
 
 
 def test_a_bank_is_packed_in_small_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(headline_pack, "PART_BYTES", 10_000)
+    monkeypatch.setattr(packing, "PART_BYTES", 10_000)
     bank = tmp_path / "work/runs/teacher/001/banks/0123456789"
     (bank / "views").mkdir(parents=True)
     content = {f"views/{number:05d}-000.npy": bytes([number]) * 3000 for number in range(7)}
     for name, data in content.items():
         (bank / name).write_bytes(data)
-    written = headline_pack.pack(tmp_path / "work", tmp_path / "out", [])
+    written = packing.pack(tmp_path / "work", tmp_path / "out", [])
     parts = [path for path in written if path.name.startswith("bank-")]
     assert len(parts) > 1
     for path in parts:

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.headline_counts import Ceilings, Floor, count_floor
-from benchmarks.headline_runs import Machine, say
-from benchmarks.headline_tasks import Protocol, Task, student_tasks, teacher_task
+from benchmarks.headline.counts import Ceilings, Floor, count_floor
+from benchmarks.headline.runs import Machine, say
+from benchmarks.headline.tasks import Protocol, Task, student_tasks, teacher_task
 from distill.devices import resolve_device
 from distill.errors import TerminatedRunError
 from distill.events import Event, StepDone

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from scipy import stats
 
-from benchmarks.headline_runs import find_run
-from benchmarks.headline_tasks import Task
+from benchmarks.headline.runs import find_run
+from benchmarks.headline.tasks import Task
 from distill.files import read_json
 from distill.report.rows import Comparison
 from distill.runs import RunFolder

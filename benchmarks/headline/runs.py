@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-from benchmarks.headline_tasks import Task
+from benchmarks.headline.tasks import Task
 from distill.errors import DistillError, TerminatedRunError
 from distill.events import EpochDone, Event, Note, RunStarted
 from distill.pipeline import Options, RunResult, finetune_teacher, resume_run, train_student

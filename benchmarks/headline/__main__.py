@@ -18,9 +18,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from benchmarks.headline_pack import pack
-from benchmarks.headline_report import Gain, gain, print_choices, print_table, test_top1
-from benchmarks.headline_runs import (
+from benchmarks.headline.pack import pack
+from benchmarks.headline.report import Gain, gain, print_choices, print_table, test_top1
+from benchmarks.headline.runs import (
     Machine,
     OutOfTimeError,
     Watch,
@@ -29,7 +29,7 @@ from benchmarks.headline_runs import (
     find_run,
     say,
 )
-from benchmarks.headline_tasks import (
+from benchmarks.headline.tasks import (
     BANK_RECIPE,
     PAIRS,
     Protocol,
@@ -179,7 +179,7 @@ def _gains(session: Session) -> list[Gain]:
 
 
 def _peers(session: Session) -> bool:
-    from benchmarks.headline_peers import time_steps
+    from benchmarks.headline.peers import time_steps
 
     target = session.work / "peers.json"
     if target.exists():
@@ -246,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         compare_s=5.0 if args.tiny else 60.0,
     )
     if args.profile:
-        from benchmarks.headline_profile import profile_steps
+        from benchmarks.headline.profile import profile_steps
 
         profile_steps(protocol, session.machine, work)
         pack(work, args.out, [])

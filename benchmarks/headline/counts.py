@@ -1,6 +1,6 @@
 """Operations and bytes of a training step, counted, and the times below which no version of it can run.
 
-``python -m benchmarks.headline_counts [--tflops 790] [--tb-per-s 4.3] [--images 50000]``
+``python -m benchmarks.headline.counts [--tflops 790] [--tb-per-s 4.3] [--images 50000]``
 """
 
 from __future__ import annotations

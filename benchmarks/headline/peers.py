@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.headline_runs import Machine, OutOfTimeError, Watch, say
-from benchmarks.headline_tasks import Task
+from benchmarks.headline.runs import Machine, OutOfTimeError, Watch, say
+from benchmarks.headline.tasks import Task
 from distill.data.batches import Loader
 from distill.data.plan import epoch_order, epoch_view
 from distill.devices import autocast, resolve_device

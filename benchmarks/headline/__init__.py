@@ -1,0 +1,1 @@
+"""The headline measurement: teacher and students at full size, on one GPU; `python -m benchmarks.headline`."""
