@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import io
 import os
 import signal
 import sys
@@ -40,7 +40,7 @@ _TRAIN, _MEASURE, _SHIP, _LOOK = "Train", "Measure", "Ship", "Look around"
 class _Group(TyperGroup):
     """The root of all commands: the one place where an error becomes a line and an exit code."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except DistillError as error:
@@ -118,7 +118,7 @@ def main(args: Sequence[str] | None = None) -> None:
     # Threads that wait between operations leave the cores to others; read once, when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):  # replaced by something that cannot: nothing to protect
+        if isinstance(stream, io.TextIOWrapper):  # not replaced by something that cannot
             stream.reconfigure(errors="backslashreplace")  # an ASCII terminal must not end a run over a "±"
     signal.signal(signal.SIGTERM, _terminate)
     if under_torchrun():

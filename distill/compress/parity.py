@@ -58,7 +58,7 @@ def check_parity(reference: np.ndarray, answers: np.ndarray, *, split: str) -> P
         reference, answers: ``(N, C)`` float32, of the same images.
     """
     assert reference.shape == answers.shape
-    scale = max(float(np.abs(reference).max()), np.finfo(np.float32).tiny)
+    scale = max(float(np.abs(reference).max()), float(np.finfo(np.float32).tiny))
     largest = float(np.abs(reference.astype(np.float64) - answers).max()) / scale
     best, second = np.sort(reference, axis=1)[:, ::-1][:, :2].T
     tied = best - second <= 2 * _TOLERANCE * scale  # both may move by the tolerance

@@ -200,7 +200,7 @@ def _mean_inputs(model: onnx.ModelProto, images: np.ndarray) -> dict[str, np.nda
     probe.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in watched)
     running = session(probe.SerializeToString(), threads=1, place="the exported graph")
     names = list(watched)
-    sums = {name: np.float64(0) for name in names}
+    sums: dict[str, np.ndarray] = {name: np.zeros(()) for name in names}
     for at in range(0, len(images), _BATCH):
         for name, values in zip(names, running.run(names, {INPUT: images[at : at + _BATCH]}), strict=True):
             flat = values.reshape(*values.shape[:2], -1).mean(-1, dtype=np.float64)

@@ -66,6 +66,7 @@ def _build(official: Official, files: Mapping[str, Path], size: int, tell: Tell,
             writer.write(0, images)
         stats = stats or channel_stats(Split(images, labels))
     classes = [str(name) for name in contents[official.meta][official.classes_key]]
+    assert stats is not None, "of the first split"
     return {"classes": classes, "mean": stats.mean, "std": stats.std}
 
 

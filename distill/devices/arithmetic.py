@@ -103,13 +103,14 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
         if device.type != "cuda":
             return Precision("fp32")
         return Precision("bf16" if _has_native_bf16(device) else "fp16")
-    if name not in _FABRIC_PRECISION:
+    known = next((each for each in _FABRIC_PRECISION if each == name), None)
+    if known is None:
         raise UsageError(f"precision {name!r} is unknown", hint="use auto, fp32, bf16 or fp16")
     if name == "fp16" and device.type == "cpu":
         raise UsageError("precision fp16 needs a GPU; a CPU trains in fp32 or bf16", hint="use precision: auto")
     if name == "bf16" and not _has_native_bf16(device):
         return Precision("bf16", _emulation_warning(device))
-    return Precision(name)
+    return Precision(known)
 
 
 def _has_native_bf16(device: torch.device) -> bool:

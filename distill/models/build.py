@@ -34,7 +34,7 @@ def build_model(spec: ModelSpec, *, num_classes: int, seed: int = 0) -> nn.Modul
         # not torch.manual_seed: that would seed every accelerator's generator as well
         torch.default_generator.manual_seed(seed)
         module = _build(spec, num_classes, pretrained=weights == "pretrained")
-    if weights not in ("none", "pretrained"):
+    if isinstance(spec, TimmModel) and weights not in ("none", "pretrained"):
         load_weights(module, weights, spec)
     return module
 

@@ -27,6 +27,8 @@ class Deployed(nn.Module):
         self.network = network
         self.image_size, self.input_size = image_size, normalize.input_size
         mean, std = (torch.tensor(each, dtype=torch.float64) for each in (normalize.mean, normalize.std))
+        self.factor: Tensor
+        self.offset: Tensor
         # buffers, and not Normalize's own cached constants: an exporter cannot trace a cache
         self.register_buffer("factor", (1.0 / (255.0 * std)).float().view(1, 3, 1, 1))
         self.register_buffer("offset", (-mean / std).float().view(1, 3, 1, 1))

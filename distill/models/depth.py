@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from timm.models import group_parameters
 from torch import nn
@@ -14,12 +15,13 @@ __all__ = ["head_parameters", "stages"]
 
 def head_parameters(module: nn.Module) -> set[str]:
     """The names of the classifier's parameters."""
-    heads = [m for m in module.modules() if isinstance(m, ConvHead)]
-    if not heads and hasattr(module, "get_classifier"):
-        classifier = module.get_classifier()
+    heads: list[nn.Module] = [m for m in module.modules() if isinstance(m, ConvHead)]
+    get_classifier: Any = getattr(module, "get_classifier", None)
+    if not heads and get_classifier is not None:
+        classifier = get_classifier()
         heads = list(classifier) if isinstance(classifier, tuple | list) else [classifier]
     if not heads:
-        heads = [m for m in module.modules() if isinstance(m, nn.Linear)][-1:]
+        heads = [*[m for m in module.modules() if isinstance(m, nn.Linear)][-1:]]
     owned = {id(p) for head in heads for p in head.parameters()}
     return {name for name, p in module.named_parameters() if id(p) in owned}
 
@@ -37,8 +39,9 @@ def stages(module: nn.Module) -> list[tuple[str, ...]]:
 
 
 def _depths(module: nn.Module) -> dict[str, int]:
-    if hasattr(module, "group_matcher"):
-        return group_parameters(module, module.group_matcher(coarse=True), reverse=True)
+    group_matcher: Any = getattr(module, "group_matcher", None)
+    if group_matcher is not None:
+        return dict(group_parameters(module, group_matcher(coarse=True), reverse=True))
     places = list(_places(module))
     return {
         name: next((depth for depth, place in enumerate(places, start=1) if name.startswith(place)), 0)

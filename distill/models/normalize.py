@@ -63,7 +63,8 @@ def _affine(mean: tuple[float, ...], std: tuple[float, ...], device: torch.devic
     with torch.inference_mode(False):
         m, s = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
         factor, offset = 1.0 / (255.0 * s), -m / s
-        return tuple(t.to(torch.float32).view(1, 3, 1, 1).to(device) for t in (factor, offset))
+        first, second = (t.to(torch.float32).view(1, 3, 1, 1).to(device) for t in (factor, offset))
+        return first, second
 
 
 def build_normalize(spec: ModelSpec, *, mean: tuple[float, ...], std: tuple[float, ...]) -> Normalize:
@@ -78,10 +79,11 @@ def build_normalize(spec: ModelSpec, *, mean: tuple[float, ...], std: tuple[floa
     elif isinstance(spec, TimmModel) and spec.weights == "pretrained":
         with as_user_errors(spec):
             check_name(spec.name)
-        config = get_pretrained_cfg(spec.name)
-        mean, std = config.mean, config.std
-    std = tuple(float(s) if s > 0 else 1.0 for s in std)
-    return Normalize(mean=tuple(float(m) for m in mean), std=std, input_size=spec.input_size)
+        if (config := get_pretrained_cfg(spec.name)) is not None:
+            mean, std = config.mean, config.std
+    red, green, blue = (float(m) for m in mean)
+    scales = [float(s) if s > 0 else 1.0 for s in std]
+    return Normalize(mean=(red, green, blue), std=(scales[0], scales[1], scales[2]), input_size=spec.input_size)
 
 
 def resolved_model(spec: ModelSpec, normalize: Normalize) -> ModelSpec:

@@ -47,6 +47,7 @@ def to_onnx(deployed: Deployed, about: FileAbout) -> onnx.ModelProto:
             output_names=[OUTPUT],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
+    assert program is not None, "what dynamo=True promises"
     model = program.model_proto
     _strip(model)
     model.producer_name, model.producer_version = "distill", about.version

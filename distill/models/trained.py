@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from distill.devices import autocast, resolve_precision
+from distill.devices import PrecisionName, autocast, resolve_precision
 from distill.errors import RunError
 from distill.fingerprint import state_sha256
 from distill.models import Normalize, build_model, build_normalize, without_weights
@@ -36,7 +36,7 @@ class Trained:
     classes: tuple[str, ...]
     sha256: str
     device: torch.device
-    precision: str
+    precision: PrecisionName
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class Trained:
 
 
 class _Autocast(nn.Module):
-    def __init__(self, module: nn.Module, device: torch.device, precision: str) -> None:
+    def __init__(self, module: nn.Module, device: torch.device, precision: PrecisionName) -> None:
         super().__init__()
         self.module, self._device, self._precision = module, device, precision
 
@@ -92,7 +92,7 @@ def shipped_checkpoint(run: RunFolder) -> Checkpoint:
     return load_checkpoint(best_checkpoint(run.checkpoints))
 
 
-def load_trained(run: RunFolder, *, device: torch.device, precision: str | None = None) -> Trained:
+def load_trained(run: RunFolder, *, device: torch.device, precision: PrecisionName | None = None) -> Trained:
     """Load the best checkpoint of a run (the last one where nothing was validated).
 
     Raises:
@@ -116,7 +116,7 @@ def load_trained(run: RunFolder, *, device: torch.device, precision: str | None 
     return Trained(
         run=run,
         recipe=recipe,
-        module=module.to(device, memory_format=torch.channels_last),
+        module=module.to(device).to(memory_format=torch.channels_last),
         normalize=normalize,
         classes=classes,
         sha256=state_sha256(checkpoint.model_state),
@@ -125,7 +125,7 @@ def load_trained(run: RunFolder, *, device: torch.device, precision: str | None 
     )
 
 
-def asked_precision(recipe: Recipe, device: torch.device) -> str:
+def asked_precision(recipe: Recipe, device: torch.device) -> PrecisionName:
     """The precision a trained network answers in: what it was trained in, where the device has that; else its own."""
     recorded = recipe.train.precision if device.type == "cuda" else "auto"
     found = resolve_precision(recorded, device)

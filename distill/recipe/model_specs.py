@@ -158,7 +158,9 @@ class TinyModel(_Model):
 
 
 def _tag(value: Any) -> str | None:
-    get = value.get if isinstance(value, dict) else lambda key: getattr(value, key, None)
+    def get(key: str) -> Any:
+        return value.get(key) if isinstance(value, dict) else getattr(value, key, None)
+
     return "timm" if get("source") == "timm" else f"{get('source')}.{get('name')}"
 
 

@@ -40,28 +40,32 @@ class SGD(_Optimizer):
     weight_decay: NonNegative = 5e-4
 
 
-class Adam(_Optimizer):
-    name: Literal["adam"]
+class _AdamLike(_Optimizer):
+    name: str
     lr: Positive = 1e-3
     betas: Betas = (0.9, 0.999)
     eps: Positive = 1e-8
 
 
-class AdamW(Adam):
+class Adam(_AdamLike):
+    name: Literal["adam"]
+
+
+class AdamW(_AdamLike):
     name: Literal["adamw"]
     weight_decay: NonNegative = 1e-2
 
 
-class RAdam(Adam):
+class RAdam(_AdamLike):
     name: Literal["radam"]
 
 
-class NAdam(Adam):
+class NAdam(_AdamLike):
     name: Literal["nadam"]
     lr: Positive = 2e-3
 
 
-class Adamax(Adam):
+class Adamax(_AdamLike):
     name: Literal["adamax"]
     lr: Positive = 2e-3
 

@@ -186,4 +186,5 @@ def override_below(overrides: Sequence[Override], path: KeyPath, mentions: Seque
     """The last override of a key below ``path``, one of a mentioned key before others."""
     below = [o for o in overrides if o.path[: len(path)] == path]
     named = [o for o in below if o.path[len(path) : len(path) + 1] and o.path[len(path)] in mentions]
-    return (named or below or [None])[-1]
+    fitting = named or below
+    return fitting[-1] if fitting else None

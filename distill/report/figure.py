@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -22,7 +23,7 @@ TRAIN_COLOR, VAL_COLOR = "#0072B2", "#D55E00"
 ROLE_COLORS = {"teacher": TRAIN_COLOR, "student": "#009E73", "baseline": VAL_COLOR}
 ROLE_MARKERS = {"teacher": "s", "student": "o", "baseline": "^"}
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.titlesize": 11,

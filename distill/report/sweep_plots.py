@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -123,13 +124,11 @@ def _mean_of(rows: Sequence[TrialRow]) -> float | None:
 
 
 def _dots(axes: Axes, points: Sequence[tuple[float, TrialRow]]) -> None:
-    for finished, style in (
-        (False, {"marker": "x", "color": _PRUNED_COLOR}),
-        (True, {"marker": "o", "color": TRAIN_COLOR}),
-    ):
+    for finished, marker, color in ((False, "x", _PRUNED_COLOR), (True, "o", TRAIN_COLOR)):
         chosen = [(x, row.val_top1) for x, row in points if (row.status == "finished") is finished]
         if chosen:
-            axes.scatter([x for x, _ in chosen], [y for _, y in chosen], s=26, alpha=0.75, linewidths=1.2, **style)
+            tops = [math.nan if top is None else top for _, top in chosen]
+            axes.scatter([x for x, _ in chosen], tops, s=26, alpha=0.75, linewidths=1.2, marker=marker, color=color)
 
 
 def _legend(figure: Figure, rows: Sequence[TrialRow], report: SweepReport) -> None:

@@ -202,7 +202,7 @@ def _kernel_lock(handle: int, *, shared: bool) -> bool | None:
             import msvcrt
 
             os.lseek(handle, _FAR, os.SEEK_SET)
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
     except OSError as error:
         return False if error.errno in _BUSY else None
     return True

@@ -9,7 +9,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 from safetensors import SafetensorError
@@ -96,7 +96,7 @@ def write_resume(path: Path, state: dict[str, Any]) -> None:
     with open(path, "wb") as file:
         noting = _Noting(file)
         try:
-            torch.save(state, noting)
+            torch.save(state, cast("IO[bytes]", noting))  # torch asks no more of a file than it has
         except RuntimeError as error:
             if noting.error is None:
                 raise
