@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from distill.data.batches import Epoch, Loader, steps_per_epoch
 from distill.data.plan import epoch_order, epoch_view
-from distill.errors import UsageError
+from distill.errors import DivergedError, UsageError
 from distill.events import CheckpointSaved, EpochDone, Event, Note, RunStarted, StepDone
 from distill.models import Normalize
 from distill.recipe import Recipe
@@ -26,7 +27,7 @@ from distill.train.seeds import seed_generators
 from distill.train.signals import StopRequest
 from distill.train.state import Standing, restore, save
 from distill.train.step import Criterion, Learner
-from distill.train.tally import Tally
+from distill.train.tally import LOWER, Tally
 
 __all__ = ["Job", "fit"]
 
@@ -217,11 +218,27 @@ class _Fit:
     def _check_finite(self) -> None:
         self.tally.check_finite(epoch=self.at.epoch, lr=self.learner.schedule.last_lr, gather=self.agreement.gather)
 
+    def _check_diverged(self, metrics: dict[str, float]) -> None:
+        """Raise for what the epoch's last steps did to the weights: no loss was worked out after them.
+
+        Raises:
+            DivergedError: with the epoch, what is not finite, and the learning rate.
+        """
+        bad = [f"{name} {value:g}" for name, value in metrics.items() if not math.isfinite(value)]
+        if self.job.val is None and not _all_finite(self.learner.shipped):
+            bad.append("the weights are NaN or infinite")
+        if bad:
+            raise DivergedError(
+                f"training diverged in epoch {metrics['epoch']}: {', '.join(bad)}; learning rate {metrics['lr']:g}",
+                hint=LOWER,
+            )
+
     # What an epoch was worth
 
     def _end(self, train_metrics: dict[str, float], *, seconds: float, images_per_s: float) -> Iterator[Event]:
         schedule = self.learner.schedule
         metrics = {"epoch": self.at.epoch + 1, "lr": schedule.last_lr} | train_metrics | self._validate()
+        self._check_diverged(metrics)
         schedule.epoch_done(metrics)
         self.at.epoch, self.at.step = self.at.epoch + 1, 0
         is_best = self._judge(metrics)
@@ -271,6 +288,12 @@ class _Fit:
         self.agreement.wait()  # whoever started the processes may end them all once one has ended
         command = "teacher-finetune" if self.recipe.role == "teacher" else "student"
         return self.stop.error(self.job.run, hint=f"go on with it: distill {command} --resume {self.job.run}")
+
+
+def _all_finite(module: nn.Module) -> bool:
+    """Whether every weight and every statistic is a finite number (waits for the device)."""
+    tensors = [tensor for tensor in module.state_dict().values() if tensor.is_floating_point()]
+    return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
 
 
 @torch.no_grad()  # not inference_mode: what normalize caches is used in training too

@@ -10,7 +10,12 @@ from torch import Tensor
 from distill.errors import DivergedError
 from distill.objectives import LossParts
 
-__all__ = ["Tally"]
+__all__ = ["LOWER", "Tally"]
+
+LOWER = (
+    "lower optim.lr, add schedule.warmup_epochs or train.clip_norm, or set train.precision=fp32; "
+    "the best checkpoint so far is kept"
+)
 
 Gather = Callable[[list[float]], list[list[float]]]
 
@@ -59,8 +64,7 @@ class Tally:
         parts = ", ".join(f"{name} {value:g}" for name, value in zip(self._names, values, strict=True))
         raise DivergedError(
             f"the loss is not finite at epoch {epoch + 1}, step {int(step) + 1}: {parts}; learning rate {lr:g}",
-            hint="lower optim.lr, add schedule.warmup_epochs or train.clip_norm, or set train.precision=fp32; "
-            "the best checkpoint so far is kept",
+            hint=LOWER,
         )
 
     def metrics(self) -> dict[str, float]:

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from distill.errors import DistillError, InterruptedRunError, TerminatedRunError
+from distill.errors import DistillError, DivergedError, InterruptedRunError, TerminatedRunError
 from distill.events import CheckpointSaved, EpochDone, Event, StepDone
-from distill.pipeline import Options, RunResult, evaluate_run, resume_run
+from distill.pipeline import Options, RunResult, evaluate_run, finetune_teacher, resume_run
 from distill.runs import RunFolder, list_runs
-from distill.runs.checkpoints import best_checkpoint
+from distill.runs.checkpoints import best_checkpoint, load_checkpoint
+from distill.train.step import Learner
 
 # The tiny student: 135 images in batches of 40 are 4 steps an epoch, the last one smaller.
 LIVE = ("teacher.logits=live",)
@@ -217,6 +218,31 @@ def test_min_delta_is_about_patience_and_not_about_which_epoch_is_best(train) ->
     assert len(epochs) == 4  # the first sets the mark; three did not exceed it by the margin
     best = json.loads((best_checkpoint(result.run / "checkpoints") / "meta.json").read_text())
     assert best["epoch"] == epochs.index(max(epochs)) + 1
+
+
+@pytest.mark.parametrize("val_fraction", [0.1, 0.0])
+def test_an_epoch_whose_last_step_diverged_says_so(
+    teacher_recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, val_fraction: float
+) -> None:
+    """A step's loss is worked out before the step ruins the weights: every training loss is finite."""
+    real = Learner.step
+
+    def step(self: Learner, *args: object, number: int, **named: object) -> None:
+        real(self, *args, number=number, **named)
+        if (self.schedule.last_lr, number) == (0.25, 3):
+            next(self.raw.parameters()).data.fill_(float("inf"))
+
+    monkeypatch.setattr(Learner, "step", step)
+    settings = ("optim.lr=0.5", "schedule={kind: multistep, milestones: [1], gamma: 0.5}", "train.epochs=3")
+    recipe = teacher_recipe(*settings, "train.batch_size=40", f"data.val_fraction={val_fraction}")
+    with pytest.raises(
+        DivergedError, match=r"^training diverged in epoch 2: .*(nan|NaN).*; learning rate 0\.25$"
+    ) as caught:
+        finetune_teacher(recipe, options=Options(runs_dir=tmp_path / "runs", threads=1))
+    assert caught.value.hint.startswith("lower optim.lr")
+    run = RunFolder(stopped_run(tmp_path))
+    assert (run.status, [line["epoch"] for line in run.metrics()]) == ("failed", [1])
+    assert load_checkpoint(best_checkpoint(run.checkpoints)).epoch == 1
 
 
 def test_a_loss_that_is_not_finite_keeps_the_best_checkpoint(train, tmp_path: Path) -> None:
