@@ -147,13 +147,16 @@ def _bank_bytes(home: Path) -> dict[str, bytes]:
 
 
 def _sweep_bytes(home: Path) -> dict[str, bytes]:
-    """Every trial's run, by what the sweep varied; a run that a kill left unfinished and unlisted is none of it."""
+    """Every trial's run, by what the sweep varied, and what else lies in the sweep's folder."""
     from distill.runs import list_runs
 
-    runs = [run for run in list_runs(home / "runs") if run.name.startswith("crash_student")]
-    found = {f"lr {run.recipe().optim.lr:g}": run.path for run in runs if run.status == "finished"}
+    sweep = home / "sweeps" / "crash_student"
+    runs = list_runs(sweep)
+    found = {f"lr {run.recipe().optim.lr:g}": run.path for run in runs}
     names = ("metrics.jsonl", "checkpoints/best/model.safetensors")
-    return {f"{key}: {name}": (path / name).read_bytes() for key, path in found.items() for name in names}
+    ends = {f"{key}: {name}": (path / name).read_bytes() for key, path in found.items() for name in names}
+    left = sorted(path.name for path in sweep.glob("**/.*")) + [run.status for run in runs]
+    return ends | {"left behind": f"{len(list((sweep / 'trials').glob('[0-9]*')))} trials, {left}".encode()}
 
 
 SCENARIOS = {

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -224,15 +225,16 @@ def follow_link(link: Path) -> Path | None:
     return path if os.path.lexists(path) and not path.is_symlink() else None
 
 
-def remove_partials(folder: Path, *names: str) -> None:
+def remove_partials(folder: Path, *names: str, older_than_s: float = 0.0) -> None:
     """Remove the hidden files and links that killed writers of ``names`` (of any name, if none is given) left there.
 
-    Only the one writer of ``folder`` may call this.
+    Only the one writer of ``folder`` may call this; where there may be others, ``older_than_s`` spares what they write.
     """
     with contextlib.suppress(OSError):
         for name in names or ("*",):
             for path in folder.glob(f".{name}.*{PARTIAL_SUFFIX}"):
-                if path.is_symlink() or path.is_file():
+                is_old = not older_than_s or time.time() - path.lstat().st_mtime > older_than_s
+                if is_old and (path.is_symlink() or path.is_file()):
                     path.unlink(missing_ok=True)
 
 

@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("distill", deadline=None)  # how long a test takes is the machine's affair
+settings.load_profile("distill")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -120,8 +120,8 @@ def command(
 ) -> None:
     """Train one recipe many times: grids, repeated seeds, or a search by Optuna.
 
-    Validation accuracy decides, the test set has no say. Each trial is a run like any other, finished ones are not
-    repeated, and the best becomes the recipe sweeps/NAME/best.yaml.
+    Validation accuracy decides, the test set has no say. Each trial is a run in sweeps/NAME/trials, which no name
+    of a run means; finished ones are not repeated, and the best becomes the recipe sweeps/NAME/best.yaml.
     """
     _check(recipe, resume, {"--set": changes, "--teacher": teacher, "--grid": grid, "--search": search, "--name": name})
     from distill.pipeline import Options

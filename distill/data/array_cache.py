@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from distill.data.aside import folder_aside
 from distill.data.images import Split
 from distill.errors import MissingError
 from distill.events import StageProgress, Tell
@@ -175,19 +176,15 @@ def _explain_write_errors(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _folder_aside(folder: Path) -> Iterator[Path]:
     """An empty folder beside ``folder``, removed on the way out unless it was renamed."""
-    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.partial")
-    with _explain_write_errors(aside):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(folder.parent)
-        aside.mkdir()
-    try:
+    with contextlib.ExitStack() as stack:
+        with _explain_write_errors(folder):
+            aside = stack.enter_context(folder_aside(folder))
+            _remove_leftovers(folder.parent)
         yield aside
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _remove_leftovers(arrays: Path) -> None:
-    """Drop what killed processes left behind a day ago or earlier."""
+    """Drop what no lock tells about, a day after it was left behind."""
     for folder in [*arrays.glob(".*.partial"), *arrays.glob(".*.damaged")]:
         with contextlib.suppress(OSError):
             newest = max(path.stat().st_mtime for path in [folder, *folder.iterdir()])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
 import shutil
 import tarfile
 import urllib.request
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
+from distill.data.aside import folder_aside
 from distill.errors import DataError, MissingError
 from distill.events import StageProgress, Tell
 
@@ -92,19 +92,18 @@ def official_files(official: Official, root: Path, tell: Tell) -> dict[str, Path
 
 @contextlib.contextmanager
 def _folder_aside(folder: Path, official: Official) -> Iterator[Path]:
-    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.partial")
     existed = folder.parent.exists()
     try:
-        aside.mkdir(parents=True)
-    except OSError as error:
-        raise MissingError(
-            f"{official.name} is not in {folder}, and {folder.parent} cannot be written: {error.strerror}",
-            hint=_place_by_hand(official, folder.parent),
-        ) from error
-    try:
-        yield aside
+        with contextlib.ExitStack() as stack:
+            try:
+                aside = stack.enter_context(folder_aside(folder))
+            except OSError as error:
+                raise MissingError(
+                    f"{official.name} is not in {folder}, and {folder.parent} cannot be written: {error.strerror}",
+                    hint=_place_by_hand(official, folder.parent),
+                ) from error
+            yield aside
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
         if not existed:
             with contextlib.suppress(OSError):  # not empty: it holds the data set now
                 folder.parent.rmdir()

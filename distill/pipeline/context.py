@@ -28,7 +28,8 @@ class Options:
     """Where and how a run is carried out: what a recipe does not say.
 
     Attributes:
-        runs_dir: The folder of all runs.
+        runs_dir: The folder of all runs, where names are looked up.
+        into: The folder that the new run gets its number in; None takes ``runs_dir``'s of the recipe's name.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None picks the best there is.
         devices: How many processes, each with a device of its own.
         threads: CPU threads of each process; None leaves torch's choice.
@@ -38,6 +39,7 @@ class Options:
     """
 
     runs_dir: Path = Path("runs")
+    into: Path | None = None
     device: str | None = None
     devices: int = 1
     threads: int | None = None

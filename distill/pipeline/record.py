@@ -62,7 +62,8 @@ def recorded(
     Raises:
         RunError: A run that would go on stands on something else than it began with; it is left as it is.
     """
-    run = RunFolder(context.resume) if context.resume else create_run(context.options.runs_dir, context.recipe.name)
+    parent = context.options.into or context.options.runs_dir / context.recipe.name
+    run = RunFolder(context.resume) if context.resume else create_run(parent.parent, parent.name)
     with run.lock():
         if context.resume:
             refuse_changes(run, data=about_data(splits), teacher=teacher, initial=initial)

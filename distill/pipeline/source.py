@@ -206,6 +206,7 @@ def ensure_bank(
     if team.rank == 0 and (path / INFO).is_file():
         bank = Bank.open(path)
         bank.require(key, views=0, teachers_own=True)
+        bank.clear_dead()
     if not team.broadcast(bank is not None and _is_complete(bank, splits, views, renew_figures)):
         if team.rank == 0:
             there = bank.info.views if bank else 0

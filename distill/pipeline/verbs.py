@@ -67,6 +67,7 @@ def resume_run(reference: str | Path, *, options: Options | None = None) -> RunR
         options.tell(Note(f"{run.path} is finished"))
         with suppress(DistillError):  # killed at its very last act; a folder of somebody else's is fine as it is
             run.point_latest()
+        run.clear_dead()
         return read_result(run)
     return launch(train_worker, prepare(run.recipe(), _as_before(run, options), resume=run.path))
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from distill.errors import RunError, UsageError
+from distill.errors import DistillError, RunError, UsageError
 from distill.files import follow_link, has_controls, sync_folder, writing
 from distill.runs.folder import RunFolder
+from distill.runs.lock import owner_is_dead
 
 __all__ = ["check_runs_dir", "create_run", "list_damaged", "list_runs", "open_run"]
 
@@ -23,6 +26,8 @@ _LISTED = 10
 def create_run(runs_dir: Path, name: str) -> RunFolder:
     """Make the next folder of a name; two that ask at once get different ones.
 
+    What dead processes left below that name goes: locks, half-written files, runs that never began.
+
     Raises:
         UsageError: The name cannot be a folder's.
         DistillError: The folder cannot be made.
@@ -30,6 +35,8 @@ def create_run(runs_dir: Path, name: str) -> RunFolder:
     if not _NAME.fullmatch(name):
         raise UsageError(f"not a run's name: {name!r}", hint="letters, digits, '_', '-', '.', 64 at most, no '.' first")
     parent = runs_dir / name
+    for run in _runs_in(parent):
+        _clear_dead(run)
     with writing(parent):
         parent.mkdir(parents=True, exist_ok=True)
         number = max((int(path.name) for path in _numbered(parent)), default=0)
@@ -42,6 +49,17 @@ def create_run(runs_dir: Path, name: str) -> RunFolder:
                 continue
             sync_folder(parent)
             return RunFolder(path)
+
+
+def _clear_dead(run: RunFolder) -> None:
+    """Clear away what a process that died left of a run: all of it, where the run never began."""
+    if not owner_is_dead(run.path / "lock.json"):
+        return
+    if not _never_began(run):
+        run.clear_dead()
+        return
+    with contextlib.suppress(DistillError), run.lock():
+        shutil.rmtree(run.path, ignore_errors=True)
 
 
 def check_runs_dir(runs_dir: Path) -> None:
@@ -109,6 +127,14 @@ def _never_began(folder: RunFolder) -> bool:
         return False
 
 
+def _is_trial(folder: RunFolder) -> bool:
+    """Whether a sweep made the run: once, trials lay among the runs of their name."""
+    try:
+        return "sweep" in folder.read_info().extra and folder.path.parent.name != "trials"
+    except RunError:
+        return False
+
+
 def _candidates(runs_dir: Path) -> Iterator[RunFolder]:
     for parent in sorted(_entries(runs_dir)):
         if _NAME.fullmatch(parent.name) and parent.is_dir():
@@ -161,8 +187,8 @@ def _latest_of(parent: Path, finished: bool) -> RunFolder | None:
 
 
 def _latest(parent: Path, finished: bool) -> RunFolder | None:
-    """The last run of a name, if possible a finished one; None if there is none."""
-    begun = [folder for folder in _runs_in(parent) if not _never_began(folder)]
+    """The last run of a name, if possible a finished one; None if there is none. A sweep's trial is none."""
+    begun = [folder for folder in _runs_in(parent) if not _never_began(folder) and not _is_trial(folder)]
     readable = [folder for folder in begun if _problem(folder) is None]
     done = [folder for folder in readable if folder.status == "finished"] if finished else []
     return next((folders[-1] for folders in (done, readable, begun) if folders), None)
@@ -181,8 +207,10 @@ def _not_found(text: str, runs_dir: Path, *, name: str | None) -> RunError:
     if not names:
         return RunError(f"no run {text!r}: there are none in {runs_dir}", hint="make one: distill quickstart")
     if name in names:
-        numbers = ", ".join(folder.path.name for folder in _runs_in(runs_dir / name)[-_LISTED:])
-        return RunError(f"no run {text!r} in {runs_dir}", hint=f"of {name} there are {numbers}")
+        found = _runs_in(runs_dir / name)
+        numbers = ", ".join(folder.path.name for folder in found[-_LISTED:])
+        trials = ", trials of a sweep: name one by its folder" if all(map(_is_trial, found)) else ""
+        return RunError(f"no run {text!r} in {runs_dir}", hint=f"of {name} there are {numbers}{trials}")
     near = difflib.get_close_matches(name or Path(text).name, names, n=1)
     guess = f"did you mean {near[0]!r}? " if near else ""
     more = ", ..." if len(names) > _LISTED else ""

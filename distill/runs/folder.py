@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill.errors import RecipeError, RunError
+from distill.errors import DistillError, RecipeError, RunError
 from distill.files import (
     follow_link,
     link_atomically,
@@ -22,13 +22,14 @@ from distill.files import (
 )
 from distill.runs.info import RunInfo, Status
 from distill.runs.journal import Journal, append_bytes, is_number
-from distill.runs.lock import Lock, Owner, lock_owner, utc_now
+from distill.runs.lock import Lock, Owner, lock_owner, owner_is_dead, utc_now
 
 if TYPE_CHECKING:
     from distill.recipe.schema import Recipe
 
 __all__ = ["RunFolder"]
 
+_DAY_S = 86400.0
 _RESTORE = "restore the file from a copy, or start the run anew"
 
 
@@ -68,6 +69,12 @@ class RunFolder:
             for folder in (self.path, self.plots, self.path / "evaluation"):
                 remove_partials(folder)
             yield lock
+
+    def clear_dead(self) -> None:
+        """Remove the lock of a process that died, and what it left half-written; a run in use is left alone."""
+        if owner_is_dead(self.path / "lock.json"):
+            with contextlib.suppress(DistillError), self.lock():
+                pass
 
     @property
     def owner(self) -> Owner | None:
@@ -230,6 +237,7 @@ class RunFolder:
     def point_latest(self) -> None:
         """Make ``latest`` beside this run point at it, unless it points at a later one, or is somebody's folder."""
         link = self.path.parent / "latest"
+        remove_partials(link.parent, "latest", older_than_s=_DAY_S)
         if link.is_dir() and not link.is_symlink():
             return
         current = follow_link(link)

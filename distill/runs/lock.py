@@ -29,7 +29,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["HEARTBEAT_S", "STALE_AFTER_S", "Lock", "Owner", "lock_owner", "process_alive", "utc_now"]
+__all__ = ["HEARTBEAT_S", "STALE_AFTER_S", "Lock", "Owner", "lock_owner", "owner_is_dead", "process_alive", "utc_now"]
 
 HEARTBEAT_S = 60.0
 STALE_AFTER_S = 600.0  # another machine's lock without a heartbeat for so long is nobody's
@@ -178,17 +178,28 @@ class Lock:
 
 def lock_owner(path: Path) -> Owner | None:
     """The living process that holds the lock file, or None. Reads only."""
+    owner, lives = _look(path)
+    return owner if lives else None
+
+
+def owner_is_dead(path: Path) -> bool:
+    """Whether the lock file names a process that died; False where none is named, as while one takes it. Reads only."""
+    owner, lives = _look(path)
+    return owner is not None and not lives
+
+
+def _look(path: Path) -> tuple[Owner | None, bool]:
+    """Whom a lock file names, and whether that process lives."""
     try:
         handle = os.open(path, os.O_RDONLY | _SAFE)
     except OSError:
-        return None
+        return None, False
     try:
         locked = _kernel_lock(handle, shared=True)
         owner = _read_owner(handle)
         if locked is False:
-            return owner or _UNKNOWN
-        held = owner is not None and _lives(owner, os.fstat(handle).st_mtime, kernel_locks=locked is True)
-        return owner if held else None
+            return owner or _UNKNOWN, True
+        return owner, owner is not None and _lives(owner, os.fstat(handle).st_mtime, kernel_locks=locked is True)
     finally:
         os.close(handle)
 

@@ -1,24 +1,26 @@
-"""A sweep's folder, ``sweeps/<name>``: sweep.json, trials.json, study.db, best.yaml, result.json, trials.svg."""
+"""A sweep's folder, ``sweeps/<name>``: sweep.json, trials/, trials.json, study.db, best.yaml, result.json, a plot."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
-from collections.abc import Mapping
+import shutil
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from distill.errors import RunError, UsageError
-from distill.files import read_json, write_json
+from distill.files import read_json, remove_partials, write_json, writing
 from distill.recipe import flat_settings
-from distill.runs import Lock
+from distill.runs import Lock, RunFolder
 from distill.sweeps.plan import Base
 from distill.sweeps.space import parse_grid, parse_search
 
-__all__ = ["Definition", "SweepFolder", "check_name", "check_same", "find_sweep", "redacted", "sweeps_dir"]
+__all__ = ["Definition", "SweepFolder", "check_name", "check_same", "find_sweep", "portable", "redacted", "sweeps_dir"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _OTHER = "give this sweep a name of its own: --name NAME"
@@ -111,14 +113,41 @@ class SweepFolder:
 
     path: Path
 
-    def lock(self) -> Lock:
-        """Hold the sweep for this process: ``with folder.lock():``.
+    @property
+    def trials(self) -> Path:
+        """The folder of the trials' runs."""
+        return self.path / "trials"
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the sweep for this process, and clear away what a killed one left half-written.
 
         Raises:
             RunError: Another process holds it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        return Lock(self.path / "lock.json", subject=f"the sweep {self.path}")
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        with Lock(self.path / "lock.json", subject=f"the sweep {self.path}"):
+            remove_partials(self.path)
+            yield
+
+    def entry_of(self, run: RunFolder) -> str:
+        """How a trial's run is written down: from the sweep's folder, so that both may move together."""
+        return portable(run.path, self.path)
+
+    def run_of(self, entry: str, runs_dir: Path) -> RunFolder:
+        """The run that was written down; trials of older versions lie among the other runs."""
+        here, there = self.path / entry, runs_dir / entry
+        return RunFolder(there if there.is_dir() and not here.is_dir() else here)
+
+    def remove_orphans(self, entries: Collection[str]) -> None:
+        """Remove what a killed sweep left of trials before it wrote them down in ``entries``: no step was done in them.
+
+        Only the holder of the sweep's lock may call this.
+        """
+        for run in map(RunFolder, self.trials.glob("[0-9]*")):
+            if self.entry_of(run) not in entries and run.owner is None and not run.checkpoints.exists():
+                shutil.rmtree(run.path, ignore_errors=True)
 
     def definition(self) -> Definition | None:
         """What the folder's sweep was asked to do; None where there is none yet."""
@@ -139,6 +168,12 @@ class SweepFolder:
     def write_ledger(self, ledger: Mapping[str, dict[str, Any]]) -> None:
         """Write trials.json."""
         write_json(self.path / "trials.json", dict(ledger))
+
+
+def portable(path: Path, folder: Path) -> str:
+    """``path`` from ``folder`` where it lies in it, so that both may move together; else the whole path."""
+    whole, root = path.absolute(), folder.absolute()
+    return str(whole.relative_to(root)) if whole.is_relative_to(root) else str(whole)
 
 
 def check_same(before: Definition, now: Definition, path: Path) -> None:

@@ -14,7 +14,7 @@ from distill.runs import RunFolder
 from distill.sweeps.folder import SweepFolder
 from distill.sweeps.plan import Trial, trial_key
 from distill.sweeps.space import value_of
-from distill.sweeps.trainer import Trainer, TrialFailedError, Watch, portable
+from distill.sweeps.trainer import Trainer, TrialFailedError, Watch
 from distill.text import duration, percent
 
 __all__ = ["finished_text", "row_of_run", "run_grid", "values_of"]
@@ -57,7 +57,7 @@ class _Grid:
         entry = self.ledger.get(key)
         if entry is None:
             return None
-        run = RunFolder(self.trainer.options.runs_dir / entry["run"])
+        run = self.folder.run_of(entry["run"], self.trainer.options.runs_dir)
         return run if run.path.is_dir() and not run.never_began() else None
 
     def row(self, number: int) -> TrialRow:
@@ -97,7 +97,7 @@ class _Grid:
     def _enter(self, number: int, run: RunFolder) -> None:
         trial = self.trials[number]
         run.write_info(sweep={"name": self.folder.path.name, "trial": number, "params": values_of(trial)})
-        self.ledger[self.keys[number]] = {"run": portable(run.path, self.trainer.options.runs_dir)}
+        self.ledger[self.keys[number]] = {"run": self.folder.entry_of(run)}
         self.folder.write_ledger(self.ledger)
 
 
@@ -110,6 +110,7 @@ def run_grid(
 ) -> list[TrialRow]:
     """Train what is not finished yet, in order, and return all trials."""
     grid, tell = _Grid(folder, trainer, trials, recipes), trainer.options.tell
+    folder.remove_orphans({entry["run"] for entry in grid.ledger.values() if "run" in entry})
     left = [number for number in range(len(trials)) if not grid.is_over(number)]
     if len(left) < len(trials):
         tell(Note(f"{len(trials) - len(left)} of {len(trials)} trials are finished already"))

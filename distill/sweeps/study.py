@@ -19,7 +19,7 @@ from distill.sweeps.folder import Definition, SweepFolder, redacted
 from distill.sweeps.grid import finished_text, row_of_run
 from distill.sweeps.plan import Base, Trial, takes_whole_numbers
 from distill.sweeps.space import Range, Variable, value_of
-from distill.sweeps.trainer import PrunedTrial, Trainer, TrialFailedError, Watch, portable
+from distill.sweeps.trainer import PrunedTrial, Trainer, TrialFailedError, Watch
 
 __all__ = ["Search", "open_study", "require_optuna"]
 
@@ -130,6 +130,7 @@ class Search:
         """Train until the study has ``trials`` trials that are over, on whichever machines."""
         tell = self.trainer.options.tell
         self._fail_lost()
+        self.folder.remove_orphans({trial.user_attrs["run"] for trial in self._all() if "run" in trial.user_attrs})
         first = self._count_over()
         if first:
             tell(Note(f"{first} trials are over already, of {self.trials}"))
@@ -210,7 +211,7 @@ class Search:
         return Trial({each.key: each.values[0] for each in self.variables if not isinstance(each, Range)})
 
     def _enter(self, trial: Any, choices: Trial, run: RunFolder, epoch: int) -> None:
-        trial.set_user_attr("run", portable(run.path, self.trainer.options.runs_dir))
+        trial.set_user_attr("run", self.folder.entry_of(run))
         params = {key: value_of(key, text) for key, text in choices.params.items()}
         about = {"name": self.folder.path.name, "trial": trial.number, "params": params}
         run.write_info(sweep=about, pruned=False)
@@ -284,7 +285,7 @@ class Search:
         return run if run.path.is_dir() and not run.never_began() else None
 
     def _run_of(self, attrs: Mapping[str, Any]) -> RunFolder:
-        return RunFolder(self.trainer.options.runs_dir / attrs["run"])
+        return self.folder.run_of(attrs["run"], self.trainer.options.runs_dir)
 
     def _is_replaced(self, trial: Any) -> bool:
         """Stopped before it was over, and tried again since; or queued only."""

@@ -17,9 +17,10 @@ from distill.pipeline.verbs import resume_run
 from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe
 from distill.runs import RunFolder, open_run
+from distill.sweeps.folder import portable
 from distill.sweeps.plan import no_validation
 
-__all__ = ["PrunedTrial", "Trainer", "TrialFailedError", "Watch", "portable"]
+__all__ = ["PrunedTrial", "Trainer", "TrialFailedError", "Watch"]
 
 #: Told an epoch and its ``val_top1``; True ends the trial.
 Hopeless = Callable[[int, float], bool]
@@ -74,11 +75,13 @@ class Trainer:
     """Trains trials, sharing what they have in common.
 
     Attributes:
+        into: The folder of the trials' runs.
         teacher: A run that stands in for the recipes' ``teacher.run``.
         teachers: The run folder of each teacher that was asked for; kept, so that a sweep that goes on asks the same.
     """
 
     options: Options
+    into: Path
     teacher: str | None = None
     teachers: dict[str, str] = field(default_factory=dict)
     _splits: dict[str, Splits] = field(default_factory=dict)
@@ -125,7 +128,7 @@ class Trainer:
             PrunedTrial: ``watch.hopeless`` said so.
             TrialFailedError: The trial cannot be trained as chosen.
         """
-        options = replace(self.options, on_event=_Listener(self.options.tell, watch))
+        options = replace(self.options, into=self.into, on_event=_Listener(self.options.tell, watch))
         resolved = self.resolved(recipe)
         return _guarded(lambda: launch(train_worker, prepare(resolved, options, splits=self.splits(resolved))))
 
@@ -150,9 +153,3 @@ def _guarded(train: Callable[[], RunResult]) -> RunResult:
         if not isinstance(error, DivergedError) and not ran_out_of_memory:
             raise
         raise TrialFailedError(error.message, hint=error.hint) from error
-
-
-def portable(path: Path, runs_dir: Path) -> str:
-    """``path`` from ``runs_dir`` where it lies in it, so that a sweep may move with its runs; else the whole path."""
-    whole, root = path.absolute(), runs_dir.absolute()
-    return str(whole.relative_to(root)) if whole.is_relative_to(root) else str(whole)

@@ -42,8 +42,8 @@ def sweep(
 ) -> SweepReport:
     """Train one recipe many times and keep the best by validation accuracy; the test set has no say.
 
-    Each trial is a run folder like any other, named after the recipe. The sweep's own files are in ``sweeps/<name>``,
-    beside the runs. Called again with the same arguments, a sweep goes on where it was stopped.
+    Each trial is a run folder like any other, in ``sweeps/<name>/trials``, beside the folder of runs: no name of a run
+    ever means one. Called again with the same arguments, a sweep goes on where it was stopped.
 
     Args:
         overrides: Changes to the recipe, for all trials.
@@ -119,7 +119,7 @@ def _carry_out(definition: Definition, folder: SweepFolder, options: Options) ->
         check_same(before, definition, folder.path)
         definition = replace(definition, worker=before.worker, teachers=before.teachers)
     options = replace(options, command=tuple(map(redacted, options.command)))
-    trainer = Trainer(options, definition.teacher, dict(definition.teachers))
+    trainer = Trainer(options, folder.trials, definition.teacher, dict(definition.teachers))
     check_networks(recipes)
     _check_shared(definition, trainer, recipes)
     definition = replace(definition, teachers=trainer.teachers, runs=os.path.relpath(options.runs_dir, folder.path))

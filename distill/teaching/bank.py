@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from distill.errors import MissingError, RunError, UsageError
+from distill.errors import DistillError, MissingError, RunError, UsageError
 from distill.events import StageProgress, Tell, silent
 from distill.files import json_sha256, remove_partials, sha256_file, write_json, write_with, writing
-from distill.runs import Lock
+from distill.runs import Lock, owner_is_dead
 from distill.teaching.bank_files import INFO, LOCK, TEST_LOGITS, VIEWS, chunk_name, is_answers, view_of
 from distill.teaching.key import BankKey
 
@@ -259,11 +259,22 @@ class Bank:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the bank for this process; while another one builds it, wait."""
-        with Lock(self.path / LOCK, subject=str(self.path), wait_s=_PATIENCE_S):
+        with self._held(_PATIENCE_S):
             self.info = Bank.read(self.path).info  # the other one's views count
+            yield
+
+    @contextmanager
+    def _held(self, wait_s: float) -> Iterator[None]:
+        with Lock(self.path / LOCK, subject=str(self.path), wait_s=wait_s):
             for folder in (self.path, self.path / VIEWS):
                 remove_partials(folder)
             yield
+
+    def clear_dead(self) -> None:
+        """Remove the lock of a process that died building it, and what that left half-written."""
+        if owner_is_dead(self.path / LOCK):
+            with suppress(DistillError), self._held(0.0):
+                pass
 
     def append_view(self, logits: np.ndarray, plan: str) -> None:
         """Store the next view, ``(N, C)``: its files first, then the line in ``bank.json`` that makes them count."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
+from collections.abc import Callable
 from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,9 +18,9 @@ from distill.comparison import compare
 from distill.data.splits import load_splits
 from distill.errors import DistillError, RunError, UsageError
 from distill.models.trained import load_trained
-from distill.pipeline import Options, train_student
+from distill.pipeline import Options, RunResult, train_student
 from distill.recipe import load_recipe
-from distill.runs import RunFolder
+from distill.runs import RunFolder, lock
 from distill.teaching.bank import Bank, BankInfo, chunk_bounds
 from distill.teaching.build import build_bank, new_bank
 from distill.teaching.identity import Identity, identity_of
@@ -146,6 +148,16 @@ def _key(*, classes: int = 10, dtype: str = "float16") -> BankKey:
 
 def _small_bank(path: Path) -> Bank:
     return Bank.create(path, BankInfo(key=_key(), images=6, runtime={"name": "torch"}))
+
+
+def test_what_a_builder_left_that_died_at_its_last_act_is_cleared(train: Callable[..., RunResult]) -> None:
+    bank = Path(RunFolder(train("teacher.logits=bank", "train.epochs=1").run).info.teacher["bank"])
+    before = sorted(bank.rglob("*"))
+    dead = {"pid": 4_000_000, "host": platform.node(), "boot": lock._boot_id(), "process_start": 1, "since": ""}
+    (bank / "lock.json").write_text(json.dumps(dead | {"token": "t"}))
+    (bank / "views" / ".00000-000.npy.0123456789ab.partial").write_text("half")
+    train("teacher.logits=bank", "train.epochs=1")
+    assert sorted(bank.rglob("*")) == before
 
 
 def test_a_build_that_stopped_goes_on_where_it_was(train, teacher_run, tmp_path: Path) -> None:

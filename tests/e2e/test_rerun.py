@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 from distill.cli import app
 from distill.files import write_json
 from distill.pipeline import Options, RunResult, finetune_teacher, rerun, resume_run
-from distill.runs import RunFolder
+from distill.runs import RunFolder, lock
 from distill.runs.checkpoints import MODEL_FILE
 
 
@@ -95,6 +96,17 @@ def test_a_finished_run_says_its_result_again(teacher_recipe, tmp_path: Path, li
     assert resume_run(done.run, options=options) == done
     assert {path: path.read_bytes() for path in done.run.rglob("*") if path.is_file()} == before
     assert (done.run.parent / "latest").resolve() == done.run.resolve()
+
+
+def test_a_finished_run_that_was_killed_at_its_last_act_is_cleared(teacher_recipe, tmp_path: Path) -> None:
+    options = Options(runs_dir=tmp_path / "runs", threads=1)
+    done = finetune_teacher(teacher_recipe("train.epochs=1"), options=options)
+    before = sorted(done.run.rglob("*"))
+    dead = {"pid": 4_000_000, "host": platform.node(), "boot": lock._boot_id(), "process_start": 1, "since": ""}
+    (done.run / "lock.json").write_text(json.dumps(dead | {"token": "t"}))
+    (done.run / ".result.json.0123456789ab.partial").write_text("half")
+    assert resume_run(done.run, options=options) == done
+    assert sorted(done.run.rglob("*")) == before
 
 
 def test_a_copied_run_repeats_where_its_teacher_is_still_there(train, tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ import pytest
 from distill.errors import DistillError, InterruptedRunError, MissingError, RunError, UsageError
 from distill.events import EpochDone, Event, RunStarted
 from distill.files import write_atomically
-from distill.pipeline import Options, RunResult, resume_run
+from distill.pipeline import Options, RunResult, evaluate_run, finetune_teacher, resume_run, train_student
 from distill.recipe import Recipe, dump_recipe, load_recipe
-from distill.runs import RunFolder
+from distill.runs import RunFolder, list_runs, open_run
 from distill.sweeps import SweepReport, resume_sweep, sweep
 from distill.teaching.bank import Bank
 
@@ -94,6 +94,62 @@ def test_a_trial_is_the_run_that_the_verb_itself_would_make(tiny, options, tmp_p
     report = sweep(tiny(), grid=[LR], options=options())
     alone = train_student(tiny("optim.lr=0.05"), options=Options(runs_dir=tmp_path / "other", threads=1))
     assert (Path(report.trials[1].run) / "metrics.jsonl").read_bytes() == (alone.run / "metrics.jsonl").read_bytes()
+
+
+def test_trials_live_with_their_sweep_and_no_name_means_one(teacher_recipe, student_recipe, options, tmp_path) -> None:
+    teacher = finetune_teacher(teacher_recipe("train.epochs=1"), options=options())
+    report = sweep(teacher_recipe("train.epochs=1"), grid=[LR], options=options())
+    trials = tmp_path / "sweeps" / "tiny_teacher" / "trials"
+    assert [row.run for row in report.trials] == [str(trials / "001"), str(trials / "002")]
+    assert [run.path for run in list_runs(tmp_path / "runs")] == [teacher.run]
+    assert open_run("tiny_teacher", runs_dir=tmp_path / "runs").path == teacher.run
+    student = train_student(student_recipe("train.epochs=1"), options=options())
+    assert RunFolder(student.run).info.teacher["run"] == str(teacher.run)
+    assert evaluate_run(report.trials[1].run, options=options()).run == str(trials / "002")
+
+
+def test_trials_that_lie_among_the_runs_still_count(tiny, options, tmp_path: Path) -> None:
+    first = sweep(tiny(), grid=[LR], options=options())
+    (tmp_path / "runs" / "tiny_student").mkdir(parents=True)
+    for row in first.trials:  # as older versions had it
+        Path(row.run).rename(tmp_path / "runs" / "tiny_student" / Path(row.run).name)
+    ledger = tmp_path / "sweeps" / "tiny_student" / "trials.json"
+    ledger.write_text(ledger.read_text().replace("trials/", "tiny_student/"))
+    listener = Listener()
+    assert _tops(sweep(tiny(), grid=[LR], options=options(listener))) == _tops(first)
+    assert listener.runs == []
+    assert len(sweep(tiny(), grid=["optim.lr=0.001,0.02,0.05"], options=options(listener)).trials) == 3
+    assert listener.runs == [(str(tmp_path / "sweeps" / "tiny_student" / "trials" / "001"), 0)]
+
+
+class Killed(BaseException):
+    """As kill -9 would: nothing is caught, nothing saved."""
+
+
+@pytest.mark.parametrize("kind", ["grid", "search"])
+def test_what_a_killed_sweep_left_is_cleared_by_the_next(tiny, options, tmp_path: Path, kind: str) -> None:
+    """Killed before the trial was written down: nothing in its folder is of use."""
+    if kind == "search":
+        pytest.importorskip("optuna")
+    asked = {"grid": [LR]} if kind == "grid" else {"search": SEARCH, "trials": 2}
+
+    def killed(event: Event) -> None:
+        if isinstance(event, RunStarted):
+            raise Killed
+
+    with pytest.raises(Killed):
+        sweep(tiny(), **asked, options=options(killed))
+    folder = tmp_path / "sweeps" / "tiny_student"
+    (orphan,) = (folder / "trials").glob("[0-9]*")
+    (folder / ".trials.json.0123456789ab.partial").write_text("half")
+    (folder / "trials" / "007").mkdir()
+    mine = folder / "trials" / "008"
+    (mine / "checkpoints").mkdir(parents=True)
+    report = sweep(tiny(), **asked, options=options())
+    assert [path.name for path in folder.glob(".*")] == []
+    kept = {Path(row.run) for row in report.trials} | {mine}
+    assert {path for path in (folder / "trials").glob("[0-9]*")} == kept
+    assert orphan not in kept or RunFolder(orphan).status == "finished"
 
 
 def test_what_is_finished_is_not_trained_again_and_more_values_join(tiny, options) -> None:

@@ -138,6 +138,39 @@ def test_leftovers_of_killed_processes_are_removed_after_a_day():
     assert sorted(path.name for path in arrays_folder().iterdir()) == [".x.new.partial", KEY]
 
 
+KILLED = """
+import os, signal, sys
+from distill.data.array_cache import open_or_build
+from distill.events import silent
+
+def die(aside):
+    (aside / "images_train.npy").write_bytes(b"half")
+    print(aside, flush=True)
+    if sys.argv[2] == "wait":
+        sys.stdin.readline()
+        return {}
+    os.kill(os.getpid(), signal.SIGKILL)
+
+open_or_build(sys.argv[1], die, silent)
+"""
+
+
+def test_what_a_killed_process_was_building_is_removed_at_once_and_a_living_ones_is_not():
+    environment = {**os.environ, "PYTHONPATH": str(Path(distill.__file__).parents[1])}
+    command = [sys.executable, "-c", KILLED, array_key("another")]
+    killed = subprocess.run([*command, "die"], env=environment, check=False, capture_output=True, text=True)
+    assert Path(killed.stdout.strip()).is_dir()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([*command, "wait"], env=environment, text=True, **pipes) as living:
+        its = Path(living.stdout.readline().strip())
+        assert not Path(killed.stdout.strip()).exists()
+        open_or_build(KEY, build, silent)
+        assert its.is_dir()
+        assert [path.name for path in arrays_folder().iterdir() if path.is_dir() and path != its] == [KEY]
+        living.stdin.write("\n")
+    assert sorted(path.name for path in arrays_folder().iterdir() if path.name.startswith(".")) == []
+
+
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "file"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from distill.errors import DistillError, RunError, UsageError
 from distill.recipe import Recipe
 from distill.runs import create_run, list_damaged, list_runs, open_run
+from distill.runs import lock as lock_module
 
 
 def make(runs_dir: Path, name: str, status: str = "finished", role: str = "student"):
@@ -245,6 +247,48 @@ def test_a_run_killed_before_run_json_can_be_resumed(runs, role, verb):
     (folder.path / "metrics.jsonl").write_text("{}\n")
     with pytest.raises(RunError, match=r"run\.json: missing"):
         open_run(folder.path, runs_dir=runs, finished=False)
+
+
+DEAD = {"pid": 4_000_000, "host": platform.node(), "boot": None, "process_start": 1, "since": "", "token": "t"}
+
+
+def test_a_new_run_clears_away_what_the_dead_left_below_its_name_and_nothing_else(runs):
+    lock = json.dumps(DEAD | {"boot": lock_module._boot_id()})
+    dead, half, alive, mine = (make(runs, "a", "interrupted") for _ in range(4))
+    other = make(runs, "b", "interrupted")
+    for run in (dead, half, other):
+        (run.path / "lock.json").write_text(lock)
+        (run.path / ".metrics.jsonl.0123456789ab.partial").write_text("half")
+    for path in half.path.iterdir():
+        if path.name not in ("lock.json", ".metrics.jsonl.0123456789ab.partial"):
+            path.unlink()
+    (mine.path / ".metrics.jsonl.0123456789ab.partial").write_text("being written, for all we know")
+    with alive.lock():
+        (alive.path / ".x.0123456789ab.partial").write_text("being written")
+        made = create_run(runs, "a")
+        assert (alive.path / "lock.json").exists()
+        assert (alive.path / ".x.0123456789ab.partial").exists()
+    assert made.path.name == "005"
+    assert not half.path.exists(), "a run that never began"
+    assert sorted(path.name for path in dead.path.iterdir() if path.name.startswith((".", "lock"))) == []
+    assert dead.status == "interrupted"
+    assert (mine.path / ".metrics.jsonl.0123456789ab.partial").exists()
+    assert (other.path / "lock.json").exists()
+
+
+def test_names_never_mean_a_trial_of_a_sweep(runs):
+    """Trials once lay among the runs of their name."""
+    real = make(runs, "a")
+    trial = make(runs, "a")
+    trial.write_info(sweep={"name": "s", "trial": 0, "params": {}})
+    assert open_run("a", runs_dir=runs) == real
+    assert open_run(runs / "a", runs_dir=runs) == real
+    assert open_run("a/002", runs_dir=runs) == trial
+    only = make(runs, "b")
+    only.write_info(sweep={"name": "s", "trial": 0, "params": {}})
+    with pytest.raises(RunError, match="no run 'b'") as caught:
+        open_run("b", runs_dir=runs)
+    assert caught.value.hint == "of b there are 001, trials of a sweep: name one by its folder"
 
 
 def test_lists_are_sorted_and_pass_over_what_is_foreign(runs):

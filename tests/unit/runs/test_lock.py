@@ -17,7 +17,7 @@ import pytest
 from distill.errors import DistillError, RunError
 from distill.runs import Lock, create_run, process_alive
 from distill.runs import lock as lock_module
-from distill.runs.lock import STALE_AFTER_S, lock_owner
+from distill.runs.lock import STALE_AFTER_S, lock_owner, owner_is_dead
 
 HOLD = """
 import sys
@@ -123,6 +123,22 @@ def test_another_process_is_refused_and_death_frees(path, children):
     assert lock_owner(path) is None
     take(path)
     assert not path.exists()
+
+
+def test_only_a_lock_that_names_a_dead_process_is_a_dead_ones(path, children):
+    assert not owner_is_dead(path)
+    path.touch()
+    assert not owner_is_dead(path), "somebody may be about to take it"
+    first = children[0]
+    first.tell()
+    assert first.hear() == "held"
+    assert not owner_is_dead(path)
+    first.kill()
+    assert owner_is_dead(path)
+    write_owner(path, host="elsewhere", boot="another")
+    assert not owner_is_dead(path), "heard of lately"
+    write_owner(path, host="elsewhere", boot="another", age_s=STALE_AFTER_S + 1)
+    assert owner_is_dead(path)
 
 
 @pytest.mark.parametrize("left", ["nothing", "stale", "empty"])
