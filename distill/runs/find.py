@@ -87,7 +87,7 @@ def open_run(reference: str | Path, *, runs_dir: Path, finished: bool = True) ->
         RunError: There is none, it is damaged, or it is not finished; the hint says what to do.
     """
     text = str(reference)
-    folder = _at_path(Path(os.path.expanduser(text)), finished) if text else None
+    folder = _at_path(Path(text if "\0" in text else os.path.expanduser(text)), finished) if text else None
     match = _REFERENCE.fullmatch(text)
     if folder is None and match is not None:
         folder = _by_name(runs_dir, match["name"], match["number"], finished)

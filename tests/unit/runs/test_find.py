@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from distill.errors import DistillError, RunError, UsageError
@@ -187,7 +187,8 @@ def test_what_is_not_there_gets_a_near_miss(runs):
 
 
 @pytest.mark.parametrize(
-    "reference", ["", "../secret", "..", ".", "/", "a/../../secret", "\0", "x" * 5000, "a/001/002", "~no-such-user/x"]
+    "reference",
+    ["", "../secret", "..", ".", "/", "a/../../secret", "\0", "x" * 5000, "a/001/002", "~no-such-user/x", "~\0"],
 )
 def test_hostile_references_are_one_line(runs, reference, monkeypatch):
     make(runs, "a")
@@ -198,6 +199,7 @@ def test_hostile_references_are_one_line(runs, reference, monkeypatch):
 
 
 @given(st.text(max_size=20))
+@example("~\0")
 def test_any_text_is_a_run_or_one_error(tmp_path_factory, text):
     runs = tmp_path_factory.getbasetemp() / "any_runs"
     if not runs.exists():
