@@ -249,7 +249,9 @@ def _make_pictures(root: Path) -> None:
         split, label = ("train", "test")[number % 3 == 2], ("cat", "dog")[number % 2]
         folder = root / split / label
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels[number]).save(folder / f"{number:02d}.{('png', 'jpg', 'webp', 'bmp')[number // 2 % 4]}")
+        Image.fromarray(pixels[number]).save(
+            folder / f"{number:02d}.{('png', 'jpg', 'webp', 'bmp', 'tif')[number // 2 % 5]}"
+        )
     Image.fromarray(pixels[0]).save(root / "test" / "cat" / "whole.png")
 
 

@@ -21,7 +21,7 @@ from distill.text import plain, plain_lines
 
 __all__ = ["Output", "jsonable", "open_console", "show_error"]
 
-_PIPE_WIDTH = 240  # a pipe has no width: whoever reads it gets every column on one line
+_PIPE_WIDTH = 10_000  # a pipe has no width: whoever reads it gets every column on one line
 
 
 class _Console(Console):

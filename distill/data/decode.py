@@ -10,9 +10,11 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from distill.data.layout import IMAGE_KINDS
+
 __all__ = ["BadImageError", "decode_image", "fit_rgb", "strict_pillow"]
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -43,7 +45,7 @@ def strict_pillow() -> Iterator[None]:
 
 
 def decode_image(content: bytes, size: int) -> np.ndarray:
-    """Decode PNG, JPEG, WebP or BMP by content: upright, RGB, shorter side to ``size``, centre crop.
+    """Decode PNG, JPEG, WebP, BMP, GIF or TIFF by content: upright, RGB, shorter side to ``size``, centre crop.
 
     Transparency is dropped, not blended, as torchvision's ``ImageFolder`` does; 16-bit gray is scaled to 8.
 
@@ -61,7 +63,7 @@ def decode_image(content: bytes, size: int) -> np.ndarray:
             image.load()
             return fit_rgb(_to_rgb(_upright(image)), size)
     except UnidentifiedImageError:
-        raise BadImageError("not a PNG, JPEG, WebP or BMP image") from None
+        raise BadImageError(f"not a {IMAGE_KINDS} image") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise BadImageError(f"decompression bomb: over {Image.MAX_IMAGE_PIXELS:,} pixels") from None
     except BadImageError:
@@ -107,7 +109,7 @@ def _refuse_unusable(image: Image.Image) -> None:
         raise BadImageError(f"decompression bomb: {image.width} x {image.height} pixels")
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # an MPO is a phone's JPEG with a preview or a depth map behind it
-        raise BadImageError(f"animated: {frames} frames")
+        raise BadImageError(f"{frames} pages" if image.format == "TIFF" else f"animated: {frames} frames")
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -121,6 +123,8 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise BadImageError("floating-point pixels: nothing says what is black and what is white")
     if image.mode.startswith("I"):  # 16-bit gray: Pillow's own conversion clips at 255
         values = np.asarray(image).astype(np.int64)
         image = Image.fromarray(((np.clip(values, 0, 65535) + 128) // 257).astype(np.uint8))

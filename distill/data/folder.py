@@ -52,8 +52,8 @@ class _Source:
 def load_folder(spec: DataSpec, tell: Tell = silent) -> Decoded:
     """Decode the folder or archive ``spec.root``, or open what was decoded before.
 
-    Only files directly in a class folder count: PNG, JPEG, WebP or BMP by name, decoded by content. Hidden files are
-    passed over, other files and deeper folders are passed over and counted.
+    Only files directly in a class folder count: PNG, JPEG, WebP, BMP, GIF or TIFF by name, decoded by content. Hidden
+    files are passed over, other files and deeper folders are passed over and counted.
 
     Raises:
         MissingError: ``spec.root`` does not exist, or decoded images cannot be kept.

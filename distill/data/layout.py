@@ -12,6 +12,7 @@ from distill.text import several
 
 __all__ = [
     "EXPECTED_LAYOUT",
+    "IMAGE_KINDS",
     "IMAGE_SUFFIXES",
     "Found",
     "Listing",
@@ -23,9 +24,10 @@ __all__ = [
 
 SPLIT_NAMES = ("train", "val", "test")
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+IMAGE_KINDS = "PNG, JPEG, WebP, BMP, GIF or TIFF"
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 EXPECTED_LAYOUT = (
-    "expected train/<class>/<image> (PNG, JPEG, WebP, BMP, directly in the class folder), optionally test/ and val/ or "
+    f"expected train/<class>/<image> ({IMAGE_KINDS}, directly in the class folder), optionally test/ and val/ or "
     "valid/ alike; or <class>/<image> alone"
 )
 

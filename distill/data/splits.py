@@ -9,6 +9,7 @@ import numpy as np
 
 from distill.data.datasets import Dataset, load_dataset, split_fingerprint
 from distill.data.images import Split
+from distill.data.layout import IMAGE_KINDS
 from distill.data.stratify import stratified_fraction
 from distill.events import Tell, silent
 from distill.recipe.schema import DataSpec
@@ -99,5 +100,5 @@ def _note(spec: DataSpec, dataset: Dataset, val: Split | None) -> str | None:
         notes.append(f"skipped {dataset.skipped:,} unreadable image{'s' if dataset.skipped > 1 else ''}")
     if dataset.ignored:
         passed_over = "file or folder" if dataset.ignored == 1 else "files or folders"
-        notes.append(f"ignored {dataset.ignored:,} {passed_over} not named like a PNG, JPEG, WebP or BMP")
+        notes.append(f"ignored {dataset.ignored:,} {passed_over} not named like a {IMAGE_KINDS}")
     return "; ".join(notes) or None

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from distill.data.decode import BadImageError, decode_image, strict_pillow
 from distill.data.decode_pool import read_picture
-from distill.data.layout import IMAGE_SUFFIXES, is_hidden
+from distill.data.layout import IMAGE_KINDS, IMAGE_SUFFIXES, is_hidden
 from distill.devices import resolve_device, set_threads
 from distill.errors import DataError, RunError, UsageError
 from distill.events import StageProgress
@@ -55,7 +55,7 @@ class Predictions:
         if self.bad:
             lines = [f"{bad.file}: {bad.reason}" for bad in self.bad]
             count = f"{len(lines)} of {len(lines) + len(self.rows)} files could not be used"
-            raise DataError("\n".join([count, *lines]), hint="pictures are PNG, JPEG, WebP or BMP")
+            raise DataError("\n".join([count, *lines]), hint=f"pictures are {IMAGE_KINDS}")
 
 
 def predict(

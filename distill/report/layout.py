@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,7 +18,8 @@ from distill.text import MISSING, plain
 __all__ = ["Column", "fitted", "key_values", "stacked", "table_width"]
 
 _GAP = 2  # cells between columns: one of padding, one of the box
-_WIDEST_KEY = 32
+_PIECES = re.compile(r"[^/\\_. -]*[/\\_. -]+|[^/\\_. -]+")
+_WIDEST_KEY = 32  # as long as there are other columns to show
 _WIDEST_KEY_NARROW = 24  # on a screen of less than 100 cells
 
 
@@ -56,6 +58,8 @@ def stacked(columns: Sequence[Column], width: int, *, row_styles: Sequence[str] 
     others = [column for column in others if not column.is_empty]
     key_width = min(key.width, _WIDEST_KEY if width >= 100 else _WIDEST_KEY_NARROW, max(width // 2, 8))
     parts = _balanced(others, width - key_width)
+    used = max(sum(_GAP + column.width for column in part) for part in parts)
+    key_width = min(key.width, max(key_width, width - used))  # what the others leave free is the key's
     tables = [_table([key, *part], key_width, width, row_styles) for part in parts]
     return Group(*(each for table in tables for each in (table, Text())[: 1 if table is tables[-1] else 2]))
 
@@ -110,8 +114,19 @@ def _table(columns: Sequence[Column], key_width: int, width: int, row_styles: Se
         )
     for row in range(len(columns[0].cells)):
         style = row_styles[row] if row_styles else ""
-        table.add_row(*(Text(plain(column.cells[row])) for column in columns), style=style)
+        key, *cells = (plain(column.cells[row]) for column in columns)
+        table.add_row(Text(_broken(key, key_width)), *(Text(cell) for cell in cells), style=style)
     return table
+
+
+def _broken(name: str, width: int) -> str:
+    """A name or path in lines of at most ``width`` cells, broken behind its separators as far as it has some."""
+    lines = [""]
+    for piece in _PIECES.findall(name) if cell_len(name) > width else [name]:
+        if lines[-1] and cell_len(lines[-1] + piece) > width:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(lines)
 
 
 def key_values(pairs: Sequence[tuple[str, str]]) -> RenderableType:

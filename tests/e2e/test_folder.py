@@ -16,7 +16,7 @@ from distill.cli import app
 
 CLASSES = ("blue", "green", "red")
 COLOURS = {"blue": (40, 60, 200), "green": (50, 190, 70), "red": (210, 50, 40)}
-FORMATS = ("png", "jpg", "webp", "bmp")
+FORMATS = ("png", "jpg", "webp", "bmp", "gif", "tif")
 PER_CLASS = {"train": 24, "test": 8, "val": 4}
 
 TEACHER = """

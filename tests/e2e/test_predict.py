@@ -200,3 +200,19 @@ def test_a_grid_of_large_pictures_stays_small(cli, teacher_run: RunResult, tmp_p
     grid = tmp_path / "grid.svg"
     assert cli(teacher_run.run, tmp_path / "large.png", "--grid", grid).exit_code == 0
     assert grid.stat().st_size < 400_000
+
+
+def test_a_pipe_gets_every_file_on_one_line(
+    monkeypatch: pytest.MonkeyPatch, teacher_run: RunResult, pictures: Path
+) -> None:
+    """Whoever reads a pipe splits it at ends of lines; and a GIF and a TIFF are pictures."""
+    deep = pictures / ("a_folder_with_a_name_that_is_long/" * 6)
+    deep.mkdir(parents=True)
+    for number, name in enumerate(("still.gif", "scan.TIF", "scan.tiff")):
+        Image.open(sorted(pictures.rglob("*.png"))[number]).save(deep / name)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    command = ["predict", str(teacher_run.run), str(pictures), "--device", "cpu", "--threads", "1"]
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert result.exit_code == 0
+    shown = [line.split("  ")[0].rstrip() for line in result.stdout.splitlines()[2:]]
+    assert sorted(shown) == sorted(str(path) for path in pictures.rglob("*.*"))

@@ -94,6 +94,29 @@ def test_the_camera_orientation_is_applied(orientation):
     assert np.abs(decode_image(content, 32).astype(int) - scene.transpose(2, 0, 1)).max() < 12
 
 
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_tiff_stands_upright_once(orientation):
+    """Pillow turns a TIFF by itself while it loads it, and no other format."""
+    scene = random_rgb(8, 8)
+    stored = {1: scene, 3: scene[::-1, ::-1], 6: np.rot90(scene, 1), 8: np.rot90(scene, -1)}[orientation]
+    content = encode(Image.fromarray(np.ascontiguousarray(stored)), "TIFF", tiffinfo={0x0112: orientation})
+    assert np.array_equal(decode_image(content, 8), scene.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_deflate", "packbits"])
+def test_a_tiff_is_read_exactly(compression):
+    pixels = random_rgb(8, 8)
+    content = encode(Image.fromarray(pixels), "TIFF", compression=compression)
+    assert np.array_equal(decode_image(content, 8), pixels.transpose(2, 0, 1))
+
+
+def test_a_gif_is_read_exactly_and_its_transparency_is_dropped():
+    palette = Image.fromarray(random_rgb(8, 8)).quantize(64)
+    expected = np.asarray(palette.convert("RGB")).transpose(2, 0, 1)
+    assert np.array_equal(decode_image(encode(palette, "GIF"), 8), expected)
+    assert np.array_equal(decode_image(encode(palette, "GIF", transparency=3), 8), expected)
+
+
 def test_a_broken_exif_block_does_not_matter():
     content = encode(Image.fromarray(random_rgb(8, 8)), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     with strict_pillow():
@@ -109,19 +132,24 @@ def test_a_phone_picture_with_a_second_frame_is_no_animation():
 
 def animated(form):
     frames = [Image.fromarray(random_rgb(8, 8, seed)) for seed in range(3)]
-    return encode(frames[0], form, save_all=True, append_images=frames[1:], lossless=True)
+    lossless = {"lossless": True} if form == "WEBP" else {}
+    return encode(frames[0], form, save_all=True, append_images=frames[1:], **lossless)
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         (b"", "empty file"),
-        (b"not an image at all", "not a PNG, JPEG, WebP or BMP image"),
-        (encode(Image.fromarray(random_rgb(8, 8)), "GIF"), "not a PNG, JPEG, WebP or BMP image"),
+        (b"not an image at all", "not a PNG, JPEG, WebP, BMP, GIF or TIFF image"),
+        (encode(Image.fromarray(random_rgb(8, 8)), "PPM"), "not a PNG, JPEG, WebP, BMP, GIF or TIFF image"),
         (encode(Image.fromarray(random_rgb(64, 64)))[:3000], "truncated"),
         (encode(Image.fromarray(random_rgb(64, 64)), "JPEG")[:1000], "truncated"),
         (animated("PNG"), "animated: 3 frames"),
         (animated("WEBP"), "animated: 3 frames"),
+        (animated("GIF"), "animated: 3 frames"),
+        (animated("TIFF"), "3 pages"),
+        (encode(Image.fromarray(random_rgb(64, 64)), "TIFF")[:3000], "truncated"),
+        (encode(Image.fromarray(np.zeros((8, 8), np.float32)), "TIFF"), "floating-point pixels"),
     ],
 )
 def test_bad_images_say_why(content, reason):

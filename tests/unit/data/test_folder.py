@@ -140,7 +140,7 @@ def test_all_bad_images_are_listed_at_once(pets):
     lines = caught.value.message.splitlines()
     assert lines[0] == f"7 of 17 images in {pets} cannot be used:"
     assert "  train/cat/empty.png: empty file" in lines
-    assert "  train/dog/text.jpg: not a PNG, JPEG, WebP or BMP image" in lines
+    assert "  train/dog/text.jpg: not a PNG, JPEG, WebP, BMP, GIF or TIFF image" in lines
     assert "  test/dog/gone.png: cannot be read: No such file or directory" in lines
     assert "  test/cat/pipe.png: not a regular file" in lines
     assert "  train/cat/back.png: cannot be read: Too many levels of symbolic links" in lines

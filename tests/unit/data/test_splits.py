@@ -84,4 +84,7 @@ def test_skipped_and_ignored_files_are_told(tmp_path):
     (tmp_path / "pets/train/cat/broken.png").write_bytes(b"nothing")
     (tmp_path / "pets/train/cat/notes.txt").write_text("cats")
     splits = load_splits(DataSpec(name="folder", root=root, image_size=8, skip_bad=True))
-    assert splits.note == "skipped 1 unreadable image; ignored 1 file or folder not named like a PNG, JPEG, WebP or BMP"
+    assert (
+        splits.note
+        == "skipped 1 unreadable image; ignored 1 file or folder not named like a PNG, JPEG, WebP, BMP, GIF or TIFF"
+    )

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console, RenderableType
 
+from distill.report.layout import Column, stacked
 from distill.report.rows import Check, Comparison, DryRun, LayerRow, ModelRow, ModelSummary, RecipeRow, Row
 from distill.report.svg import comparison_svg
 from distill.report.tables import (
@@ -270,3 +271,21 @@ def test_numbers() -> None:
 def test_plain_spells_out_control_characters_only() -> None:
     assert plain("a\tb\nc\x1b[0m é 日本") == "a\\tb\\nc\\x1b[0m é 日本"
     plain("\udcff").encode()
+
+
+PATHS = [f"/home/somebody/pictures/of_the_summer/cats-and-dogs/holiday_2024/IMG_0000{n}.jpeg" for n in range(2)]
+
+
+@pytest.mark.parametrize("width", [30, 60, 80, 100, 120, 10_000])
+def test_a_long_path_is_whole_or_broken_behind_a_separator(width: int) -> None:
+    columns = [Column("file", PATHS), Column("top 1", ["99.0% a cat", "51.2% a dog"], words=True)]
+    lines = [line.split(" ")[0] for line in _text(stacked(columns, width), width).splitlines()[2:]]
+    assert "".join(lines) == "".join(PATHS)
+    fits = width >= len(PATHS[0]) + 2 + len("99.0% a cat")
+    assert (lines == PATHS) == fits
+    assert {line[-1] for line in lines if not line.endswith("jpeg")} <= set("/_-.")
+
+
+def test_a_name_without_separators_is_still_shown_whole() -> None:
+    shown = _text(stacked([Column("file", ["x" * 90]), Column("top 1", ["99.0%"])], 60), 60)
+    assert shown.count("x") == 90
