@@ -10,9 +10,9 @@ from distill.errors import RunError
 from distill.events import Note, Tell
 from distill.recipe import Recipe
 from distill.recipe.schema import DataSpec
-from distill.report.text import duration
 from distill.runs import open_run
 from distill.teaching.bank import Bank
+from distill.text import duration
 
 __all__ = ["settle_image_size"]
 
