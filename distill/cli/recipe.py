@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -113,6 +114,38 @@ def copy(
     if not (beside := path.parent / SCHEMA_FILE).exists():  # the copy's first lines name it, for editors
         output.file(schema_text(), beside)
     output.note(f"next: distill recipe check {path}")
+
+
+@app.command("new", epilog=options.examples("distill recipe new --data photos", "distill recipe new --data d --out r/"))
+def new(
+    *,
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", metavar="DIR", help="Your pictures: a folder or archive of class folders.", show_default=False
+        ),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name", metavar="NAME", help="What the recipes' names begin with.", show_default="the folder's name"
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write them into.")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Replace recipes that are there.")] = False,
+) -> None:
+    """Look at a folder of pictures and write a teacher's and a student's recipe for it, with reasons."""
+    from distill.pipeline.draft import draft_recipes, write_draft
+    from distill.report.drafts import draft_table
+
+    draft = draft_recipes(data, name=name)
+    teacher, student = write_draft(draft, out, overwrite=force)
+    output = Output()
+    output.table(lambda _: draft_table(draft.found))
+    for path in (teacher, student):
+        output.note(f"wrote {path}")
+    output.text(f"distill teacher-finetune --recipe {shlex.quote(str(teacher))}")
+    output.text(f"distill student --recipe {shlex.quote(str(student))}")
 
 
 @app.command("check", epilog=options.examples("distill recipe check mine.yaml", "distill recipe check recipes/*.yaml"))

@@ -77,7 +77,9 @@ def survey(spec: DataSpec) -> Survey:
     listing = list_folder(spec)
     sides, seconds = _measure(_sample(spec, listing))
     if not sides:
-        raise DataError(f"no picture of a sample of {spec.root} can be opened", hint="see which: distill student ...")
+        raise DataError(
+            f"no picture of a sample of {spec.root} can be opened", hint="pictures are PNG, JPEG, WebP or BMP"
+        )
     train = listing.splits["train"]
     return Survey(
         classes=listing.classes,

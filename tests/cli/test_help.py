@@ -38,6 +38,7 @@ SURFACE = {
     "recipe": "",
     "recipe list": "--json",
     "recipe show": "NAME --full --set -s",
+    "recipe new": "--data --force --name --out",
     "recipe copy": "FILE NAME --force",
     "recipe check": "NAMES --set -s",
     "recipe schema": "--json",

@@ -1,0 +1,220 @@
+"""Recipes for a folder of pictures that nobody trained on: a teacher's and a student's, with reasons in comments."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill.data.survey import Survey, survey
+from distill.errors import UsageError
+from distill.files import write_atomically
+from distill.models import params_of
+from distill.recipe import SCHEMA_FILE, Recipe, parse_recipe, schema_text
+from distill.recipe.schema import DataSpec
+from distill.text import count
+
+__all__ = ["Draft", "draft_recipes", "write_draft"]
+
+_SIDES = (32, 48, 64, 96, 128, 160, 192, 224)
+_CIFAR_STEM_BELOW = 64  # pixels: a stem that shrinks four times would leave too little
+_FEW = 2_000  # training images: a network of a quarter of the parameters has enough to learn from
+_TEACHER_STEPS, _STUDENT_STEPS = 2_000, 8_000
+_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Two recipes and what they were made from.
+
+    Attributes:
+        name: What both names begin with.
+        teacher, student: YAML.
+    """
+
+    name: str
+    found: Survey
+    teacher: str
+    student: str
+
+
+def draft_recipes(data: str | Path, *, name: str | None = None) -> Draft:
+    """Look at pictures, and write recipes that run on them as they stand.
+
+    Args:
+        data: A folder or archive of class folders, split or not.
+        name: What the recipes' names begin with; None: the folder's name.
+
+    Raises:
+        MissingError: There is no such folder.
+        DataError: Its layout is wrong, or its pictures cannot be opened.
+        UsageError: ``name`` cannot be a recipe's.
+    """
+    spec = DataSpec(name="folder", root=str(data))
+    found = survey(spec)
+    name = _name(name, data)
+    side = _side(found)
+    draft = Draft(name, found, _teacher(found, side, str(data), name), _student(found, side, str(data), name))
+    for text in (draft.teacher, draft.student):
+        parse_recipe(text, source=f"the drafted {name}")  # a mistake here is distill's own
+    return draft
+
+
+def write_draft(draft: Draft, folder: Path, *, overwrite: bool = False) -> tuple[Path, Path]:
+    """Write both recipes, and the schema that their first lines name.
+
+    Raises:
+        UsageError: One of the files is there.
+    """
+    paths = folder / f"{draft.name}_teacher.yaml", folder / f"{draft.name}_student.yaml"
+    there = [str(path) for path in paths if path.exists()]
+    if there and not overwrite:
+        raise UsageError(f"{' and '.join(there)}: there already", hint="another --name or --out, or --force")
+    for path, text in zip(paths, (draft.teacher, draft.student), strict=True):
+        write_atomically(path, text)
+    if not (folder / SCHEMA_FILE).exists():
+        write_atomically(folder / SCHEMA_FILE, schema_text())
+    return paths
+
+
+def _name(name: str | None, data: str | Path) -> str:
+    if name is not None:
+        if _NAME.search(name) or not name[0].isalnum() or len(name) > 40:
+            raise UsageError(f"--name {name!r}", hint="letters, digits, '_', '-', '.', 40 at most")
+        return name
+    stem = Path(data).absolute().name.split(".")[0]
+    cleaned = _NAME.sub("_", stem).strip("_.-")[:40]
+    return cleaned or "pictures"
+
+
+def _side(found: Survey) -> int:
+    """The largest usual size that does not enlarge the pictures."""
+    return max((side for side in _SIDES if side <= found.side), default=_SIDES[0])
+
+
+# Teacher and student
+
+
+def _teacher(found: Survey, side: int, root: str, name: str) -> str:
+    cifar = side < _CIFAR_STEM_BELOW
+    stem = "cifar" if cifar else "imagenet"
+    why_stem = (
+        "a stem for small images: its own would shrink them four times before the first block"
+        if cifar
+        else "its own stem; images stay at the size they are kept at"
+    )
+    batch = _batch(found)
+    epochs = _epochs(found, batch, _TEACHER_STEPS, most=40)
+    return f"""\
+# A teacher for the pictures in {_comment(root)}: timm's ResNet-34 with ImageNet weights, fine-tuned.
+# Run:    distill teacher-finetune --recipe {name}_teacher.yaml
+# Time:   distill teacher-finetune --recipe {name}_teacher.yaml --dry-run   tells it for this machine
+# Without network: --set model.weights=FILE.safetensors (or none: from scratch, which wants more epochs)
+{_seen(found)}
+# yaml-language-server: $schema={SCHEMA_FILE}
+schema_version: 1
+name: {name}_teacher
+role: teacher
+{_data(found, side, root)}
+{_augment(side)}
+# {why_stem}
+model: {{source: timm, name: resnet34, stem: {stem}, weights: pretrained, input_size: {side}}}
+objective: {{kind: supervised}}
+optim: {{name: sgd, lr: 0.02, momentum: 0.9, weight_decay: 5e-4, backbone_lr_scale: 0.2}}  # a new head: faster
+schedule: {{kind: cosine, warmup_epochs: 1}}
+# {epochs} epochs are about {count(_steps(found, batch) * epochs)} steps: pretrained weights need few
+train: {{epochs: {epochs}, batch_size: {batch}, seed: 0, freeze_backbone_epochs: 1}}
+"""
+
+
+def _student(found: Survey, side: int, root: str, name: str) -> str:
+    few = found.counts["train"] < _FEW
+    channels = [16, 32, 64, 128] if few else [32, 64, 128, 256]
+    strides = [1, 2, 2, 2] if side <= 48 else [2, 2, 2, 2]
+    batch = _batch(found)
+    epochs = _epochs(found, batch, _STUDENT_STEPS, most=200)
+    text = f"""\
+# A student for the pictures in {_comment(root)}: a compact ResNet of PARAMS parameters, taught by {name}_teacher.
+# Run:    distill student --recipe {name}_student.yaml                 (after the teacher)
+# Beside: the same with labels alone, to see what the teacher is worth:
+#         distill student --recipe {name}_student.yaml --set role=baseline --set name={name}_scratch \\
+#           --set objective.kind=supervised --set teacher=null
+{_seen(found)}
+# yaml-language-server: $schema={SCHEMA_FILE}
+schema_version: 1
+name: {name}_student
+role: student
+{_data(found, side, root)}
+{_augment(side)}
+# {"narrow: there are few images to learn from" if few else "wide enough for these images, and under the budget"}
+model: {{source: students, name: resnet, blocks: [2, 2, 2, 2], channels: {channels}, strides: {strides},
+        input_size: {side}, max_params: 5000000}}
+teacher: {{run: {name}_teacher, logits: auto}}                                    # asked once, its answers are stored
+objective: {{kind: kd, ce_weight: 0.1, kd_weight: 0.9, temperature: 4.0}}      # mostly the teacher's softened answers
+optim: {{name: sgd, lr: 0.05, momentum: 0.9, nesterov: true, weight_decay: 5e-4}}
+schedule: {{kind: cosine, warmup_epochs: {min(5, epochs // 10)}}}
+# {epochs} epochs are about {count(_steps(found, batch) * epochs)} steps: a network from scratch needs many
+train: {{epochs: {epochs}, batch_size: {batch}, seed: 0}}
+"""
+    return text.replace("PARAMS", count(_params(text, len(found.classes))), 1)
+
+
+def _params(text: str, classes: int) -> int:
+    recipe: Recipe = parse_recipe(text, source="the drafted student")
+    return params_of(recipe.model, classes)
+
+
+# What both say
+
+
+def _seen(found: Survey) -> str:
+    """What was looked at, as comment lines."""
+    parts = ", ".join(f"{count(n)} {split}" for split, n in found.counts.items())
+    low, high = found.sides
+    sizes = f"{found.side} pixels" if low == high else f"{found.side} pixels in the median, {low} to {high}"
+    lines = [f"# Seen:   {count(len(found.classes))} classes; {parts} pictures; shorter sides {sizes}."]
+    smallest = min(range(len(found.classes)), key=found.per_class.__getitem__)
+    if found.imbalance >= 3:
+        lines.append(
+            f"#         The largest class has {found.imbalance:.0f} times the pictures of the smallest "
+            f"({_comment(found.classes[smallest])}: {count(found.per_class[smallest])}): read macro F1 beside top-1."
+        )
+    return "\n".join(lines)
+
+
+def _data(found: Survey, side: int, root: str) -> str:
+    own_val = "val" in found.counts
+    lines = [f"# kept at {side} pixels: the largest usual size that does not enlarge them"]
+    if "test" not in found.counts:
+        lines.append("# no test/ folder: a fifth of each class is set aside for testing, the same in both recipes")
+    fraction = "" if own_val else ", val_fraction: 0.1"
+    test = "" if "test" in found.counts else ", test_fraction: 0.2"
+    lines.append(
+        f"data: {{name: folder, root: {json.dumps(root, ensure_ascii=False)}, image_size: {side}{fraction}{test}}}"
+    )
+    return "\n".join(lines)
+
+
+def _augment(side: int) -> str:
+    return (
+        "# mirrored half of the time: hflip: 0 where a mirrored picture is another class (text, digits)\n"
+        f"augment: {{crop_padding: {side // 8}, crop_fill: reflect, hflip: 0.5}}"
+    )
+
+
+def _comment(text: str) -> str:
+    """Somebody's words in a comment: they end no line and start no command."""
+    return " ".join("".join(char if char.isprintable() else "?" for char in text).split())[:80]
+
+
+def _batch(found: Survey) -> int:
+    return 32 if found.counts["train"] < _FEW else 64 if found.counts["train"] < 10 * _FEW else 128
+
+
+def _steps(found: Survey, batch: int) -> int:
+    return max(1, found.counts["train"] // batch)
+
+
+def _epochs(found: Survey, batch: int, steps: int, *, most: int) -> int:
+    return max(5, min(most, round(steps / _steps(found, batch))))

@@ -1,0 +1,142 @@
+"""``distill recipe new``: recipes for pictures that nobody trained on, which run as they stand."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+import yamlcore
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from distill.cli import app
+from distill.data.survey import survey
+from distill.models import params_of
+from distill.pipeline.draft import draft_recipes
+from distill.recipe import load_recipe, parse_recipe
+from distill.recipe.schema import DataSpec
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    monkeypatch.chdir(tmp_path)
+    return lambda *args: CliRunner().invoke(app, [str(arg) for arg in args], catch_exceptions=False)
+
+
+def _pictures(root: Path, sizes: dict[str, int], side: int = 40) -> Path:
+    rng = np.random.default_rng(0)
+    for number, (label, count) in enumerate(sizes.items()):
+        (root / label).mkdir(parents=True)
+        for place in range(count):
+            pixels = rng.integers(0, 60, (side, side + 20, 3)) + np.array([80 * (number % 3), 60, 40])
+            Image.fromarray(pixels.astype(np.uint8)).save(root / label / f"{place}.png")
+    return root
+
+
+def test_what_is_seen(tmp_path: Path) -> None:
+    root = _pictures(tmp_path / "photos/train", {"cat": 12, "dog": 4}).parent
+    _pictures(root / "test", {"cat": 2, "dog": 3}, side=8)
+    found = survey(DataSpec(name="folder", root=str(root)))
+    assert (found.classes, found.counts, found.per_class) == (("cat", "dog"), {"train": 12 + 4, "test": 5}, (12, 4))
+    assert (found.side, found.sides, found.imbalance) == (40, (40, 40), 3.0)
+    assert found.memory_mb(32) == pytest.approx(21 * 3 * 32 * 32 / 1e6)
+
+
+def test_an_archive_is_seen_alike(tmp_path: Path) -> None:
+    root = _pictures(tmp_path / "photos", {"cat": 6, "dog": 4})
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for path in sorted(root.rglob("*.png")):
+            archive.write(path, path.relative_to(tmp_path))
+    one, other = (survey(DataSpec(name="folder", root=str(each))) for each in (root, tmp_path / "photos.zip"))
+    assert (one.classes, one.counts, one.per_class, one.side) == (
+        other.classes, other.counts, other.per_class, other.side,
+    )  # fmt: skip
+
+
+def test_both_recipes_run_by_the_commands_that_are_printed(cli: Callable[..., Result], tmp_path: Path) -> None:
+    _pictures(tmp_path / "photos", {"cat": 20, "dog": 20, "eel": 5})
+    made = cli("recipe", "new", "--data", "photos")
+    assert made.exit_code == 0, made.stderr
+    assert "3, 5 to 20 training pictures each" in made.stdout
+    teach, learn = (line for line in made.stdout.splitlines() if line.startswith("distill "))
+    # the teacher smaller and without weights, for want of a network and of time
+    changes = ("model.name=resnet10t", "model.weights=none", "train.epochs=1", "train.freeze_backbone_epochs=0")
+    small = [word for change in changes for word in ("--set", change)]
+    small += ["--threads", "1", "--device", "cpu", "-q"]
+    result = cli(*shlex.split(teach)[1:], *small)
+    assert result.exit_code == 0, result.stderr
+    result = cli(*shlex.split(learn)[1:], "--set", "train.epochs=1", "--threads", "1", "--device", "cpu", "-q")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads((tmp_path / "runs/photos_student/001/run.json").read_text())["status"] == "finished"
+
+    beside = re.search(
+        r"distill student [^\n]*--set role.*?teacher=null", Path("photos_student.yaml").read_text(), re.DOTALL
+    )[0]
+    arguments = shlex.split(beside.replace("\\\n#", " "))[1:]
+    result = cli(*arguments, "--set", "train.epochs=1", "--threads", "1", "--device", "cpu", "-q")
+    assert result.exit_code == 0, result.stderr
+
+
+@pytest.mark.parametrize("side", [20, 40, 70, 300])
+def test_the_size_never_enlarges_pictures_where_it_need_not(tmp_path: Path, side: int) -> None:
+    _pictures(tmp_path / "photos", {"cat": 3, "dog": 3}, side=side)
+    draft = draft_recipes(tmp_path / "photos")
+    for text in (draft.teacher, draft.student):
+        recipe = parse_recipe(text, source="test")
+        assert recipe.data.side == recipe.model.input_size == {20: 32, 40: 32, 70: 64, 300: 224}[side]
+    assert params_of(recipe.model, 2) < 5_000_000
+    assert f"{params_of(recipe.model, 2):,} parameters" in draft.student
+
+
+def test_what_is_there_decides_what_is_set_aside(tmp_path: Path) -> None:
+    for split in ("train", "valid", "test"):
+        _pictures(tmp_path / "photos" / split, {"cat": 3, "dog": 3})
+    text = draft_recipes(tmp_path / "photos").student
+    assert "test_fraction" not in text
+    assert "val_fraction" not in text
+    assert "test_fraction" in draft_recipes(tmp_path / "photos/train").student
+
+
+@pytest.mark.parametrize("name", ["my photos: 2026", 'quo"te', "#hash", "{a: b}", "- x", "line\nbreak", "é", "..."])
+def test_a_folders_name_is_data(tmp_path: Path, name: str) -> None:
+    root = _pictures(tmp_path / name, {"cat": 3, "dog": 3})
+    draft = draft_recipes(root)
+    for text in (draft.teacher, draft.student):
+        recipe = parse_recipe(text, source="test")
+        assert recipe.data.root == str(root)
+        assert yaml.load(text, Loader=yamlcore.CoreLoader)["data"]["root"] == str(root)
+
+
+def test_nothing_is_written_over(cli: Callable[..., Result], tmp_path: Path) -> None:
+    _pictures(tmp_path / "photos", {"cat": 3, "dog": 3})
+    (tmp_path / "photos_student.yaml").write_text("mine")
+    result = cli("recipe", "new", "--data", "photos")
+    assert result.exit_code == 2
+    assert "photos_student.yaml: there already" in result.stderr
+    assert (tmp_path / "photos_student.yaml").read_text() == "mine"
+    assert not (tmp_path / "photos_teacher.yaml").exists()
+    assert cli("recipe", "new", "--data", "photos", "--name", "pets").exit_code == 0
+    assert load_recipe("pets_student.yaml").teacher.run == "pets_teacher"
+    assert cli("recipe", "new", "--data", "photos", "--name", "a b").exit_code == 2
+
+
+def test_a_folder_of_something_else(cli: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    assert cli("recipe", "new", "--data", "notes").exit_code == 1
+    result = cli("recipe", "new", "--data", "nowhere")
+    assert result.exit_code == 4
+    assert len(result.stderr.splitlines()) <= 2
+    broken = tmp_path / "broken"
+    for label in ("a", "b"):
+        (broken / label).mkdir(parents=True)
+        (broken / label / "0.png").write_bytes(b"no picture")
+    result = cli("recipe", "new", "--data", "broken")
+    assert result.exit_code == 1
+    assert "no picture of a sample of broken can be opened" in result.stderr
