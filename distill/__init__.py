@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from distill.pipeline import (
         Options,
         RunResult,
+        check_kernels,
         dry_run,
         export,
         finetune_teacher,
@@ -48,6 +49,7 @@ __all__ = [
     "Row",
     "RunResult",
     "__version__",
+    "check_kernels",
     "compare",
     "describe_model",
     "dry_run",
@@ -70,6 +72,7 @@ __all__ = [
 
 _HOMES = {
     "Comparison": "distill.report.rows",
+    "check_kernels": "distill.pipeline",
     "compare": "distill.comparison",
     "DistillError": "distill.errors",
     "Options": "distill.pipeline",

@@ -8,6 +8,7 @@ from distill.pipeline.context import Options
 from distill.pipeline.dryrun import DryRun, dry_run
 from distill.pipeline.evaluate import evaluate_run
 from distill.pipeline.export import export
+from distill.pipeline.kernels import check_kernels
 from distill.pipeline.predict import Predictions, predict
 from distill.pipeline.quantize import quantize
 from distill.pipeline.record import RunResult
@@ -32,6 +33,7 @@ __all__ = [
     "RerunResult",
     "RunResult",
     "build_cache",
+    "check_kernels",
     "clear_caches",
     "dry_run",
     "evaluate_run",

@@ -13,12 +13,29 @@ from distill.errors import UsageError
 from distill.events import Note, Tell
 from distill.models import build_normalize, outline, resolved_model
 from distill.recipe import Recipe
+from distill.recipe.schema import TrainSpec
 
-__all__ = ["resolve_auto"]
+__all__ = ["resolve_auto", "resolve_train"]
 
 
 def resolve_auto(recipe: Recipe, device: torch.device, splits: Splits, tell: Tell) -> tuple[Recipe, dict[str, Any]]:
     """The recipe with every ``auto`` of its model and training decided, and what was decided.
+
+    Raises:
+        UsageError: ``train.channels_last: true`` on a CPU, for a network that would reach a wrong kernel.
+    """
+    train, choices = resolve_train(recipe, device, num_classes=len(splits.dataset.classes), tell=tell)
+    normalize = build_normalize(recipe.model, mean=splits.dataset.mean, std=splits.dataset.std)
+    augment = recipe.augment
+    if augment.views is None:
+        augment = _copy(augment, views=views_of(augment, train.epochs))
+    return _copy(recipe, train=train, model=resolved_model(recipe.model, normalize), augment=augment), choices
+
+
+def resolve_train(
+    recipe: Recipe, device: torch.device, *, num_classes: int, tell: Tell
+) -> tuple[TrainSpec, dict[str, Any]]:
+    """The recipe's ``train:`` with every ``auto`` decided, and what was decided; no data is needed.
 
     Raises:
         UsageError: ``train.channels_last: true`` on a CPU, for a network that would reach a wrong kernel.
@@ -28,7 +45,7 @@ def resolve_auto(recipe: Recipe, device: torch.device, splits: Splits, tell: Tel
         tell(Note(precision.warning, "warning"))
     train = recipe.train
     compile_mode = _compile_mode(recipe, device)
-    unsafe = unsafe_layers(outline(recipe.model, len(splits.dataset.classes)), device)
+    unsafe = unsafe_layers(outline(recipe.model, num_classes), device)
     channels_last = _channels_last(recipe, device, unsafe)
     choices = {
         f"train.{key}": found
@@ -42,17 +59,7 @@ def resolve_auto(recipe: Recipe, device: torch.device, splits: Splits, tell: Tel
     if unsafe:
         choices["train.channels_last_why"] = _why_contiguous(unsafe)
         tell(Note(_told(unsafe, compiles=compile_mode is not False)))
-    normalize = build_normalize(recipe.model, mean=splits.dataset.mean, std=splits.dataset.std)
-    augment = recipe.augment
-    if augment.views is None:
-        augment = _copy(augment, views=views_of(augment, train.epochs))
-    resolved = _copy(
-        recipe,
-        train=_copy(train, precision=precision.name, channels_last=channels_last, compile=compile_mode),
-        model=resolved_model(recipe.model, normalize),
-        augment=augment,
-    )
-    return resolved, choices
+    return _copy(train, precision=precision.name, channels_last=channels_last, compile=compile_mode), choices
 
 
 def _compile_mode(recipe: Recipe, device: torch.device) -> Any:

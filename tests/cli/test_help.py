@@ -43,7 +43,7 @@ SURFACE = {
     "recipe check": "NAMES --set -s",
     "recipe schema": "--json",
     "models": "NAME --json --set -s",
-    "doctor": "--data --json --runs",
+    "doctor": "--data --json --quiet -q --recipe -r --runs --set -s --threads",
 }
 
 
