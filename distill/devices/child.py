@@ -88,7 +88,9 @@ def _try_all(line: str) -> None:
 
 
 def _read(trial: dict[str, Any]) -> Trial:
-    layer = {key: tuple(value) if isinstance(value, list) else value for key, value in trial["layer"].items()}
+    layer: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in trial["layer"].items()
+    }
     return Trial(Layer(**layer), tuple(trial["batches"]), Setting(**trial["setting"]))
 
 

@@ -140,7 +140,7 @@ class _Watch(TorchFunctionMode):
         super().__init__()
         self._tell = tell
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func in _WATCHED:
             self._see(_WATCHED[func], *args, **kwargs)

@@ -134,8 +134,7 @@ class _Children:
         read_from = os.fstat(self._errors.fileno()).st_size
         with suppress(BrokenPipeError):  # its end is told below
             request = {"seconds": self._seconds, "trials": [asdict(trial) for trial in trials]}
-            process.stdin.write(json.dumps(request) + "\n")
-            process.stdin.flush()
+            print(json.dumps(request), file=process.stdin, flush=True)
         verdicts: list[Verdict] = []
         status: int | None = None
         for line in self._lines(process):
@@ -170,12 +169,14 @@ class _Children:
             process, self._process = self._process, None
             process.kill()
             process.wait()
-            process.stdout.close()
-            with suppress(BrokenPipeError):
-                process.stdin.close()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with suppress(BrokenPipeError):
+                        pipe.close()
 
     def _lines(self, process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
         """Its lines of JSON, whatever else is printed there; a process that is silent for too long is killed."""
+        assert process.stdout is not None
         while True:
             timer = threading.Timer(_SILENCE_S, self._give_up, [process])
             timer.daemon = True

@@ -14,15 +14,16 @@ from torch import Tensor
 
 from distill.devices.layers import Layer
 
-__all__ = ["TOLERANCE", "Outcome", "Setting", "Trial", "Verdict", "deviations", "float64_seconds"]
+__all__ = ["TOLERANCE", "Outcome", "Precision", "Setting", "Trial", "Verdict", "deviations", "float64_seconds"]
 
 Outcome = Literal["right", "wrong", "crashes", "hangs"]
+Precision = Literal["fp32", "bf16"]  # what a CPU trains in
 
 #: How far off a tensor may be, as a share of its largest value.
-TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
+TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "bf16": 2e-2}
 
 _LEAST_PASSES, _MOST_PASSES, _REPEAT_S = 2, 12, 0.1
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Setting:
 
     channels_last: bool
     threads: int
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     isa: str | None = None
     trains: bool = True
 
@@ -114,14 +115,15 @@ class _Given:
     grad: Tensor
 
     def map(self, change: Callable[[Tensor], Tensor]) -> _Given:
-        return _Given(*(None if each is None else change(each) for each in (self.x, self.weight, self.bias, self.grad)))
+        bias = None if self.bias is None else change(self.bias)
+        return _Given(change(self.x), change(self.weight), bias, change(self.grad))
 
 
-def _drawn(layer: Layer, batch: int, precision: str) -> _Given:
+def _drawn(layer: Layer, batch: int, precision: Precision) -> _Given:
     draw = functools.partial(torch.randn, generator=torch.Generator().manual_seed(0))
     x, weight = draw(batch, *layer.input), draw(layer.weight) / math.sqrt(math.prod(layer.weight[1:]))
     bias = draw(layer.weight[0]) if layer.has_bias else None
-    output = layer(*(torch.empty_like(each, device="meta") for each in (x, weight)), None)
+    output = layer(torch.empty_like(x, device="meta"), torch.empty_like(weight, device="meta"), None)
     return _Given(x, weight, bias, draw(output.shape)).map(lambda each: each.to(_DTYPES[precision]))
 
 
@@ -132,7 +134,7 @@ def _as_set(given: _Given, setting: Setting) -> _Given:
 
 
 @functools.lru_cache(maxsize=6)  # a layer's trials follow one another
-def _exact(layer: Layer, batch: int, precision: str) -> tuple[dict[str, Tensor], float]:
+def _exact(layer: Layer, batch: int, precision: Precision) -> tuple[dict[str, Tensor], float]:
     started = time.monotonic()
     exact = dict(_pass(layer, _drawn(layer, batch, precision).map(lambda each: each.double())))
     return exact, time.monotonic() - started
@@ -146,12 +148,11 @@ def _pass(layer: Layer, given: _Given, *, trains: bool = True) -> Iterator[tuple
         return
     fresh = given.map(lambda each: each.detach().clone().requires_grad_())
     output = layer(fresh.x, fresh.weight, fresh.bias)
-    output.backward(given.grad)
     yield "output", output.detach()
-    yield "grad_input", fresh.x.grad
-    yield "grad_weight", fresh.weight.grad
+    inputs = {"grad_input": fresh.x, "grad_weight": fresh.weight}
     if fresh.bias is not None:
-        yield "grad_bias", fresh.bias.grad
+        inputs["grad_bias"] = fresh.bias
+    yield from zip(inputs, torch.autograd.grad(output, list(inputs.values()), given.grad), strict=True)
 
 
 def _deviation(value: Tensor, exact: Tensor) -> float:

@@ -15,7 +15,7 @@ from distill.data.datasets import num_classes
 from distill.devices import describe_device, library_versions, resolve_device, resolve_precision, threads, unsafe_layers
 from distill.devices.layers import Pass, layers_of
 from distill.devices.probe import probe
-from distill.devices.trials import Setting, Trial, Verdict
+from distill.devices.trials import Outcome, Precision, Setting, Trial, Verdict
 from distill.errors import DistillError
 from distill.events import Note, StageProgress
 from distill.models import outline
@@ -42,7 +42,7 @@ class _Way:
 
     channels_last: bool
     threads: int
-    precision: str
+    precision: Precision
     isa: str | None = None
 
     def instead_of(self, own: _Way) -> str:
@@ -80,7 +80,8 @@ def check_kernels(recipe: Recipe | str | Path, *, options: Options | None = None
     network = outline(recipe.model, classes)
     kept = {unsafe.name for unsafe in unsafe_layers(network, _CPU)}
     compiled = train.compile is not False and not kept  # inductor lays images out as channels-last
-    own = _Way(train.channels_last is True or compiled, options.threads or threads(), train.precision)
+    precision: Precision = "bf16" if train.precision == "bf16" else "fp32"
+    own = _Way(train.channels_last is True or compiled, options.threads or threads(), precision)
     tried = _Tried(own, layers_of(network, recipe.model.input_size), kept, _batch(recipe), options)
     tried.take([own, *_other_ways(own)])
     if tried.outcome(own) != "right" and platform.machine().lower() in _X86:
@@ -167,7 +168,7 @@ class _Tried:
         classifies = Setting(has_format, way.threads, "fp32", way.isa, trains=False)
         return (trains, classifies)
 
-    def outcome(self, way: _Way, place: int | None = None) -> str:
+    def outcome(self, way: _Way, place: int | None = None) -> Outcome:
         """The worst of a layer, or of all of them."""
         places = range(len(self.passes)) if place is None else [place]
         return worst(self.verdicts[each][setting].outcome for each in places for setting in self.settings(each, way))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["KernelCheck", "KernelRow", "KernelTrial"]
+__all__ = ["KernelCheck", "KernelRow", "KernelTrial", "Outcome", "worst"]
 
 Outcome = Literal["right", "wrong", "crashes", "hangs"]
 _WORST: tuple[Outcome, ...] = ("hangs", "crashes", "wrong", "right")
@@ -99,6 +100,6 @@ class KernelCheck:
         return {"right": self.is_right} | {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
-def worst(outcomes: Any) -> Outcome:
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
     """The worst of some outcomes; right where there is none."""
     return min(outcomes, key=_WORST.index, default="right")

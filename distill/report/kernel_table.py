@@ -7,7 +7,7 @@ from rich.text import Text
 
 from distill.report.kernel_rows import KernelCheck, KernelRow, KernelTrial
 from distill.report.layout import Column, stacked
-from distill.report.text import duration, plain
+from distill.text import duration, plain
 
 __all__ = ["kernels_table"]
 
