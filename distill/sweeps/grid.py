@@ -14,7 +14,7 @@ from distill.runs import RunFolder
 from distill.sweeps.folder import SweepFolder
 from distill.sweeps.plan import Trial, trial_key
 from distill.sweeps.space import value_of
-from distill.sweeps.trainer import Trainer, TrialFailedError, Watch
+from distill.sweeps.trainer import Trainer, TrialFailedError, Watch, refuse_mixture
 from distill.text import duration, percent
 
 __all__ = ["finished_text", "row_of_run", "run_grid", "values_of"]
@@ -80,6 +80,18 @@ class _Grid:
         except RunError as error:
             raise RunError(error.message, hint=f"remove {run.path}, and the trial is trained anew") from error
 
+    def refuse_mixture(self) -> None:
+        """Refuse to rank trials on some images, or of some teacher, against trials on others.
+
+        Raises:
+            RunError: A trial stood on something that has changed since.
+        """
+        for number, recipe in enumerate(self.recipes):
+            run = self.run_of(self.keys[number])
+            if run is not None:
+                what = f"{self.folder.path}: trial {number}, {run.path},"
+                refuse_mixture(what, self.trainer.changes_since(run.info, recipe))
+
     def train(self, number: int) -> None:
         """One trial, from where it stands."""
         key, run = self.keys[number], self.run_of(self.keys[number])
@@ -112,6 +124,7 @@ def run_grid(
     grid, tell = _Grid(folder, trainer, trials, recipes), trainer.options.tell
     folder.remove_orphans({entry["run"] for entry in grid.ledger.values() if "run" in entry})
     left = [number for number in range(len(trials)) if not grid.is_over(number)]
+    grid.refuse_mixture()
     if len(left) < len(trials):
         tell(Note(f"{len(trials) - len(left)} of {len(trials)} trials are finished already"))
     best: float | None = None

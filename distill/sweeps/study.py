@@ -14,12 +14,12 @@ from typing import Any
 from distill.errors import MissingError, RecipeError, RunError, UsageError
 from distill.events import Note
 from distill.report.sweeps import TrialRow
-from distill.runs import RunFolder
+from distill.runs import RunFolder, RunInfo
 from distill.sweeps.folder import Definition, SweepFolder, redacted
 from distill.sweeps.grid import finished_text, row_of_run
 from distill.sweeps.plan import Base, Trial, takes_whole_numbers
 from distill.sweeps.space import Range, Variable, value_of
-from distill.sweeps.trainer import PrunedTrial, Trainer, TrialFailedError, Watch
+from distill.sweeps.trainer import PrunedTrial, Trainer, TrialFailedError, Watch, refuse_mixture
 
 __all__ = ["Search", "open_study", "require_optuna"]
 
@@ -129,6 +129,7 @@ class Search:
     def run(self) -> list[TrialRow]:
         """Train until the study has ``trials`` trials that are over, on whichever machines."""
         tell = self.trainer.options.tell
+        self._refuse_mixture()
         self._fail_lost()
         self.folder.remove_orphans({trial.user_attrs["run"] for trial in self._all() if "run" in trial.user_attrs})
         first = self._count_over()
@@ -139,6 +140,18 @@ class Search:
             self._set_sampler()
             self.study.optimize(self._objective, n_trials=1, catch=(TrialFailedError,))
         return [self._row(trial) for trial in self._all() if not self._is_replaced(trial)]
+
+    def _refuse_mixture(self) -> None:
+        """Refuse to choose by trials on some images, or of some teacher, and on others, on whichever machine.
+
+        Raises:
+            RunError: A trial stood on something that has changed since.
+        """
+        for trial in self._all():
+            if (stood_on := trial.user_attrs.get("stood_on")) is not None:
+                recipe = self.base.recipe_of(self.choices_of(trial.number))
+                found = self.trainer.changes_since(RunInfo(**stood_on), recipe)
+                refuse_mixture(f"{self.folder.path}: trial {trial.number}", found)
 
     def choices_of(self, number: int) -> Trial:
         """What the study chose for a trial."""
@@ -212,6 +225,7 @@ class Search:
 
     def _enter(self, trial: Any, choices: Trial, run: RunFolder, epoch: int) -> None:
         trial.set_user_attr("run", self.folder.entry_of(run))
+        trial.set_user_attr("stood_on", _stands_on(run.info))
         params = {key: value_of(key, text) for key, text in choices.params.items()}
         about = {"name": self.folder.path.name, "trial": trial.number, "params": params}
         run.write_info(sweep=about, pruned=False)
@@ -306,6 +320,12 @@ class Search:
             found = row_of_run(trial.number, params, run)
             return TrialRow(trial.number, params, status, None, top1, found.epochs, found.seconds, found.run, error)
         return TrialRow(trial.number, params, status, None, top1, epochs, seconds, None, error)
+
+
+def _stands_on(info: RunInfo) -> dict[str, Any]:
+    """What of run.json decides whether trials may be ranked together."""
+    data = {key: (info.data or {}).get(key) for key in ("fingerprint", "val_fingerprint")}
+    return {"data": data, "teacher": {key: (info.teacher or {}).get(key) for key in ("sha256", "architecture")}}
 
 
 def _is_over(trial: Any) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import torch
 
 from distill.data.splits import Splits, load_splits
 from distill.errors import DivergedError, InterruptedRunError, RunError
@@ -12,15 +14,17 @@ from distill.events import EpochDone, Event, Note, RunStarted, Tell
 from distill.pipeline.context import Options, prepare
 from distill.pipeline.image_size import settle_image_size
 from distill.pipeline.launch import launch
+from distill.pipeline.provenance import about_data, about_run, changes, foreseen
 from distill.pipeline.record import RunResult, read_result
+from distill.pipeline.source import find_teacher
 from distill.pipeline.verbs import resume_run
 from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe
-from distill.runs import RunFolder, open_run
+from distill.runs import RunFolder, RunInfo, open_run
 from distill.sweeps.folder import portable
 from distill.sweeps.plan import no_validation
 
-__all__ = ["PrunedTrial", "Trainer", "TrialFailedError", "Watch"]
+__all__ = ["PrunedTrial", "Trainer", "TrialFailedError", "Watch", "refuse_mixture"]
 
 #: Told an epoch and its ``val_top1``; True ends the trial.
 Hopeless = Callable[[int, float], bool]
@@ -121,6 +125,16 @@ class Trainer:
         self._splits[key] = splits
         return self._splits[key]
 
+    def changes_since(self, before: RunInfo, recipe: Recipe) -> list[str]:
+        """What a trial stood on, images and teacher, that is another now: such trials are not to be ranked together."""
+        recipe, splits = self.resolved(recipe), self.splits(recipe)
+        about = None
+        if (teacher := find_teacher(recipe, runs_dir=self.options.runs_dir, device=torch.device("cpu"))) is not None:
+            about = about_run(teacher)
+        elif recipe.teacher is not None:
+            about = foreseen(recipe, splits, None)
+        return changes(before, data=about_data(splits), teacher=about)
+
     def train(self, recipe: Recipe, watch: Watch) -> RunResult:
         """A new run.
 
@@ -153,3 +167,16 @@ def _guarded(train: Callable[[], RunResult]) -> RunResult:
         if not isinstance(error, DivergedError) and not ran_out_of_memory:
             raise
         raise TrialFailedError(error.message, hint=error.hint) from error
+
+
+def refuse_mixture(what: str, found: Sequence[str]) -> None:
+    """Raise where something changed since a trial was trained.
+
+    Raises:
+        RunError: It did.
+    """
+    if found:
+        raise RunError(
+            f"{what} stood on something else than is here now: {'; '.join(found)}",
+            hint="restore it, or begin another sweep: --name NAME",
+        )

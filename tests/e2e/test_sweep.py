@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from distill.errors import DistillError, InterruptedRunError, MissingError, RunError, UsageError
 from distill.events import EpochDone, Event, RunStarted
@@ -265,6 +268,51 @@ def test_another_sweep_of_that_name_is_refused(tiny, options) -> None:
     sweep(tiny(), grid=[LR], options=options())
     with pytest.raises(UsageError, match=r"holds another sweep: other train\.batch_size"):
         sweep(tiny("train.batch_size=20"), grid=[LR], options=options())
+
+
+def _pictures(root: Path, *, seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    for split in ("train", "test"):
+        for label in ("cat", "dog"):
+            (root / split / label).mkdir(parents=True, exist_ok=True)
+            for number in range(10):
+                pixels = draw.integers(0, 255, (16, 16, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / split / label / f"{number}.png")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"grid": ["optim.lr=0.001,0.05"]}, {"search": ["optim.lr=0.001:0.05"], "trials": 2}],
+    ids=["grid", "search"],
+)
+def test_trials_on_other_images_are_not_ranked_together(tiny, options, tmp_path: Path, asked: dict) -> None:
+    if "search" in asked:
+        pytest.importorskip("optuna")
+    root = tmp_path / "pictures"
+    _pictures(root, seed=0)
+    recipe = tiny(f"data={{name: folder, root: '{root}', image_size: 16}}", "train.batch_size=4")
+    with pytest.raises(InterruptedRunError):
+        sweep(recipe, **asked, options=options(Listener(stop_at=(2, 1))))
+    _pictures(root, seed=1)
+    listener = Listener()
+    with pytest.raises(RunError, match=r"trial 0.* stood on something else than is here now: data \(was ") as caught:
+        sweep(recipe, **asked, options=options(listener))
+    assert caught.value.hint == "restore it, or begin another sweep: --name NAME"
+    assert listener.runs == []
+    _pictures(root, seed=0)
+    assert [row.status for row in sweep(recipe, **asked, options=options()).trials] == ["finished"] * 2
+
+
+def test_trials_of_a_teacher_that_was_trained_anew_are_not_ranked_together(
+    student_recipe, teacher_recipe, options
+) -> None:
+    teacher = finetune_teacher(teacher_recipe("train.epochs=1"), options=options())
+    recipe = student_recipe("train.epochs=1")
+    sweep(recipe, grid=["optim.lr=0.001"], options=options())
+    shutil.rmtree(teacher.run)
+    assert finetune_teacher(teacher_recipe("train.epochs=1", "train.seed=5"), options=options()).run == teacher.run
+    with pytest.raises(RunError, match=r"trial 0, .*, stood on something else than is here now: teacher \(was "):
+        sweep(recipe, grid=["optim.lr=0.001,0.05"], options=options())
 
 
 def test_a_sweep_is_one_processs_at_a_time(tiny, options, tmp_path: Path) -> None:
