@@ -14,6 +14,7 @@ from distill.fingerprint import state_sha256
 from distill.pipeline.build import build_job, build_network, goes_on
 from distill.pipeline.context import Context
 from distill.pipeline.failures import on_this_machine
+from distill.pipeline.introduce import introduce
 from distill.pipeline.provenance import about_data, foreseen, refuse_changes
 from distill.pipeline.record import RunResult, finish, read_result, record, recorded
 from distill.pipeline.source import Source, choose_logits, find_teacher, open_source
@@ -44,6 +45,8 @@ def _train(fabric: Fabric, context: Context) -> RunResult:
     with ExitStack() as stack:
         run = None
         if fabric.is_global_zero:
+            for note in introduce(recipe, teacher):
+                context.options.tell(note)
             about = foreseen(recipe, splits, teacher)
             initial = None if goes_on(context) else state_sha256(module.state_dict())
             run = stack.enter_context(recorded(context, splits, teacher=about, initial=initial))

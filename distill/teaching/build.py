@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from distill.data.batches import Loader
 from distill.data.plan import View, plan_view, table_view, view_checksum
 from distill.data.splits import Splits
 from distill.devices import describe_device, keep_freed_memory
-from distill.errors import UsageError
+from distill.errors import RunError, UsageError
 from distill.evaluate.cost import model_cost
 from distill.evaluate.latency import measure_latency
 from distill.evaluate.test_set import assess_trained, split_content
@@ -26,6 +26,7 @@ from distill.models.ask import CPU_ASK_BATCH, ask
 from distill.models.trained import Trained
 from distill.recipe import Recipe, dump_recipe
 from distill.recipe.schema import AugmentSpec
+from distill.runs import RunFolder
 from distill.teaching.bank import Bank, BankInfo
 from distill.teaching.key import BankKey
 from distill.teaching.live import compile_teacher, round_logits
@@ -136,6 +137,7 @@ def _describe(teacher: Trained, splits: Splits) -> tuple[dict[str, Any], np.ndar
         "name": teacher.recipe.name,
         "recipe": dump_recipe(teacher.recipe),
         "dataset": teacher.recipe.data.name,
+        **_validated(teacher.run),
         "test_top1": assessment.result.top1,
         "test_ece": assessment.result.ece,
         "test_images": assessment.result.n,
@@ -149,6 +151,13 @@ def _describe(teacher: Trained, splits: Splits) -> tuple[dict[str, Any], np.ndar
         "threads": torch.get_num_threads(),
     }
     return about, assessment.logits
+
+
+def _validated(run: RunFolder) -> dict[str, Any]:
+    """How good the teacher was on how many validation images, where its folder says so."""
+    with suppress(RunError):
+        return {"val_top1": run.result("val_top1")["val_top1"], "val_images": (run.info.data or {}).get("val")}
+    return {}
 
 
 @dataclass(frozen=True)
