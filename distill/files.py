@@ -25,6 +25,7 @@ __all__ = [
     "link_target",
     "read_json",
     "read_text",
+    "regular",
     "remove_partials",
     "sha256_file",
     "sync_file",
@@ -127,6 +128,17 @@ def write_json(path: Path, value: Any) -> None:
 def json_sha256(tree: Any) -> str:
     """Hex sha256 of what JSON makes of ``tree``: tuples are lists, and the order of keys does not count."""
     return hashlib.sha256(json.dumps(tree, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def regular(path: Path) -> Path:
+    """The same path, to be opened: opening a pipe waits until somebody writes into it, and a device may never end.
+
+    Raises:
+        OSError: Something is there that is no regular file.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path
 
 
 def read_text(path: Path, *, error: type[DistillError] = RunError, hint: str | None = None) -> str:
@@ -247,9 +259,7 @@ def sha256_file(path: Path) -> str:
     """Hex sha256 of a file's bytes.
 
     Raises:
-        OSError: It cannot be read, or is no regular file: a pipe would block for ever.
+        OSError: It cannot be read, or is no regular file.
     """
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "not a file", str(path))
-    with open(path, "rb") as file:
+    with open(regular(path), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

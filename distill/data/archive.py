@@ -24,6 +24,7 @@ from distill.data.decode_pool import MAX_FILE_BYTES
 from distill.data.layout import EXPECTED_LAYOUT, IMAGE_SUFFIXES, SPLIT_FOLDERS, Found, is_hidden
 from distill.errors import DataError
 from distill.events import StageProgress, Tell, silent
+from distill.files import regular
 from distill.text import plain
 
 __all__ = ["ArchiveContent", "list_archive", "read_archive"]
@@ -149,7 +150,7 @@ def _is_below(prefix: tuple[str, ...], parts: tuple[str, ...]) -> bool:
 
 
 def _members(path: Path, tell: Tell) -> Iterator[_Member]:
-    with _explain_damage(path), open(path, "rb") as file:
+    with _explain_damage(path), open(regular(path), "rb") as file:
         magic = file.read(4)
         file.seek(0)
         if magic in (b"PK\x03\x04", b"PK\x05\x06"):

@@ -26,6 +26,7 @@ from distill.data.aside import folder_aside
 from distill.data.images import Split
 from distill.errors import MissingError
 from distill.events import StageProgress, Tell
+from distill.files import regular
 
 __all__ = [
     "ArrayWriter",
@@ -137,7 +138,7 @@ def open_or_build(key: str, build: Callable[[Path], Mapping[str, Any]], tell: Te
 def peek_facts(key: str) -> Mapping[str, Any] | None:
     """What the loader remembered in an entry, its arrays unread; None where there is none."""
     try:
-        return dict(json.loads((arrays_folder() / key / "meta.json").read_text())["facts"])
+        return dict(json.loads(regular(arrays_folder() / key / "meta.json").read_text())["facts"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -226,7 +227,7 @@ def _install(aside: Path, folder: Path, tell: Tell) -> None:
 def _open(folder: Path, tell: Tell) -> Entry | None:
     """The entry in ``folder``, or None where it is absent or differs from its checksums in any way."""
     try:
-        meta = json.loads((folder / "meta.json").read_text())
+        meta = json.loads(regular(folder / "meta.json").read_text())
         opened = {name: _open_split(folder, name, record, tell) for name, record in meta["arrays"].items()}
         facts = dict(meta["facts"])
     except Exception:  # a damaged header brings about any: TokenError, SyntaxError, MemoryError
@@ -249,8 +250,8 @@ def _open_split(folder: Path, name: str, record: Mapping[str, Any], tell: Tell) 
 
 
 def _read_arrays(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    images = np.load(folder / f"images_{name}.npy", mmap_mode="r", allow_pickle=False)
-    return images, np.load(folder / f"labels_{name}.npy", allow_pickle=False)
+    images = np.load(regular(folder / f"images_{name}.npy"), mmap_mode="r", allow_pickle=False)
+    return images, np.load(regular(folder / f"labels_{name}.npy"), allow_pickle=False)
 
 
 def _digest(images: np.ndarray, stage: str, tell: Tell) -> str:

@@ -22,6 +22,7 @@ from distill.data.decode import fit_rgb
 from distill.data.images import ChannelStats, Decoded, Split, channel_stats
 from distill.errors import DataError
 from distill.events import StageProgress, Tell, silent
+from distill.files import regular
 from distill.recipe.schema import DataSpec
 
 __all__ = ["load_cifar"]
@@ -73,7 +74,7 @@ def _build(official: Official, files: Mapping[str, Path], size: int, tell: Tell,
 def _unpickle(path: Path, md5: str) -> dict[str, Any]:
     """The content of an official file, from the very bytes whose md5 was checked."""
     try:
-        content = path.read_bytes()
+        content = regular(path).read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -10,6 +11,7 @@ from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
 from distill.errors import DataError, MissingError
+from distill.files import regular
 from distill.models.depth import head_parameters
 from distill.recipe.model_specs import ModelSpec, TimmModel
 from teachers.timm_backbone import cifar_stem_state
@@ -44,11 +46,12 @@ def load_weights(module: nn.Module, path: str, spec: TimmModel) -> None:
 
 def _read_weights(path: str) -> dict[str, Tensor]:
     try:
-        return load_file(path)
+        return load_file(regular(Path(path)))
     except FileNotFoundError as error:
         raise MissingError(f"model.weights: no file {path}", hint="paths start at the current folder") from error
     except (SafetensorError, OSError) as error:
-        raise DataError(f"{path} is not a readable safetensors file: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path} is not a readable safetensors file: {reason}") from error
 
 
 def without_weights(spec: ModelSpec) -> ModelSpec:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import select
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +29,7 @@ from distill.text import plain, shorten
 __all__ = ["check_text", "load_recipe", "parse_recipe"]
 
 MAX_BYTES = 1_000_000
+_PIPE_S = 30.0
 _HINT = "see every key: distill recipe schema"
 
 
@@ -200,7 +204,7 @@ def _find(given: str) -> Path:
 
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_written) as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
@@ -211,3 +215,17 @@ def _read(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise RecipeError(f"{path}:{line}: not UTF-8 text", hint="save the file as UTF-8") from None
+
+
+def _open_written(path: str, flags: int) -> int:
+    """A pipe is opened without waiting for whoever writes into it, who may never come."""
+    handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    try:
+        if stat.S_ISFIFO(os.fstat(handle).st_mode):
+            if not select.select([handle], [], [], _PIPE_S)[0]:
+                raise OSError(errno.EINVAL, f"a pipe that nobody has written into for {_PIPE_S:g} s")
+            os.set_blocking(handle, True)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from distill.data.decode import decode_image, strict_pillow
+from distill.files import regular
 from distill.report.figure import drawing, save
 from distill.report.rows import Prediction
 from distill.text import cut, plain
@@ -62,7 +63,7 @@ def _draw(axes: Axes, prediction: Prediction) -> None:
 
 def _square(file: str) -> np.ndarray:
     """The part of a picture that models are shown, its centre square, large enough to recognise: ``(3, S, S)``."""
-    content = Path(file).read_bytes()
+    content = regular(Path(file)).read_bytes()
     with strict_pillow():
         with Image.open(io.BytesIO(content)) as image:
             side = min(_LARGEST_SIDE, *image.size)

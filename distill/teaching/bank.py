@@ -16,7 +16,7 @@ import numpy as np
 
 from distill.errors import DistillError, MissingError, RunError, UsageError
 from distill.events import StageProgress, Tell, silent
-from distill.files import json_sha256, remove_partials, sha256_file, write_json, write_with, writing
+from distill.files import json_sha256, regular, remove_partials, sha256_file, write_json, write_with, writing
 from distill.runs import Lock, owner_is_dead
 from distill.teaching.bank_files import INFO, LOCK, TEST_LOGITS, VIEWS, chunk_name, is_answers, view_of
 from distill.teaching.key import BankKey
@@ -175,9 +175,7 @@ class Bank:
         path = self.path / chunk_name(row, part)
         start, end = chunk_bounds(self.info)[part]
         try:
-            if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-                raise OSError("not a file")
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            array = np.load(regular(path), mmap_mode="r", allow_pickle=False)
         except Exception as error:  # a damaged header brings about any: TokenError, SyntaxError, UnicodeDecodeError
             hint = f"distill cache verify {self.path}"
             raise RunError(f"{path} is missing or damaged: {error}", hint=hint) from error

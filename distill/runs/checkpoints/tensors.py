@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save_file
 from torch import Tensor
 
-from distill.files import has_controls, sync_file
+from distill.files import has_controls, regular, sync_file
 
 __all__ = ["assert_plain", "read_model", "read_resume", "write_model", "write_resume"]
 
@@ -64,7 +64,7 @@ def read_model(path: Path) -> dict[str, Tensor]:
         SafetensorError, OSError, ValueError, LookupError, RuntimeError: The file is damaged.
     """
     # safetensors takes paths as text, which not every path is.
-    found = load(path.read_bytes()) if has_controls(str(path)) else load_file(path)
+    found = load(regular(path).read_bytes()) if has_controls(str(path)) else load_file(regular(path))
     # Clones: the tensors of load_file share one mapping of the file, and could not be saved again as they are.
     return {name: tensor.clone() for name, tensor in found.items()}
 
@@ -112,7 +112,7 @@ def read_resume(path: Path) -> Any:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about foreign formats, which an error follows
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(regular(path), map_location="cpu", weights_only=True)
 
 
 def assert_plain(value: Any, where: str) -> None:
