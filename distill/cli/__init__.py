@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -29,8 +28,11 @@ from distill.cli import (
     teacher_finetune,
 )
 from distill.cli.output import mute, show_error
-from distill.errors import DistillError, InterruptedRunError, TerminatedRunError
+from distill.errors import DistillError, InterruptedRunError
 from distill.ranks import process_rank, under_torchrun
+from distill.team.guard import guard_process
+from distill.team.signals import end_on_signals, said_goodbye
+from distill.team.watch import own_dumps
 
 __all__ = ["app", "main"]
 
@@ -44,18 +46,22 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except DistillError as error:
-            show_error(error)
-            raise typer.Exit(error.exit_code) from None
+            raise _ended(error) from None
         except KeyboardInterrupt:
-            show_error(InterruptedRunError("interrupted"))
-            raise typer.Exit(InterruptedRunError.exit_code) from None
+            raise _ended(InterruptedRunError("interrupted")) from None
         except (typer.Exit, typer.Abort):  # RuntimeErrors too
             raise
         except (OSError, MemoryError, RuntimeError) as error:
             if (told := _told(error)) is None:
                 raise
-            show_error(told)
-            raise typer.Exit(told.exit_code) from None
+            raise _ended(told) from None
+
+
+def _ended(error: DistillError) -> typer.Exit:
+    """Say why the command ends."""
+    show_error(error)
+    said_goodbye(error.exit_code)
+    return typer.Exit(error.exit_code)
 
 
 def _told(error: Exception) -> DistillError | None:
@@ -120,14 +126,11 @@ def main(args: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not replaced by something that cannot
             stream.reconfigure(errors="backslashreplace")  # an ASCII terminal must not end a run over a "±"
-    signal.signal(signal.SIGTERM, _terminate)
+    end_on_signals()
+    guard_process(speaks=process_rank() == 0)
+    own_dumps()
     if under_torchrun():
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP's advice, and hosts without a name, are no news
         if process_rank() != 0:
             mute(sys.stdout)  # the first process prints the result
     app(args=None if args is None else list(args), prog_name="distill")
-
-
-def _terminate(_number: int, _frame: object) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # schedulers send it again; the first one is being obeyed
-    raise TerminatedRunError("terminated by SIGTERM")

@@ -7,6 +7,7 @@ first process of the group, so it holds settings only, and opens its display whe
 from __future__ import annotations
 
 import atexit
+import errno
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -17,6 +18,7 @@ from rich.text import Text
 from distill.cli.output import open_console
 from distill.events import EpochDone, Event, Note, RunStarted, StageProgress, StepDone
 from distill.report.lines import epoch_line
+from distill.team.signals import drop_terminal
 from distill.text import plain
 
 if TYPE_CHECKING:
@@ -40,6 +42,14 @@ class ProgressPrinter:
         self._display: _Display | None = None
 
     def __call__(self, event: Event) -> None:
+        try:
+            self._take(event)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            drop_terminal()  # closed, and the signal that says so is on its way: what trains is to be saved
+
+    def _take(self, event: Event) -> None:
         if isinstance(event, Note):
             if event.level == "warning" or not self.quiet:
                 self._open().note(event)

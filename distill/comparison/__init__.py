@@ -22,6 +22,7 @@ from distill.events import Note, Tell, silent
 from distill.models.trained import Trained, load_trained
 from distill.report.rows import Comparison, Row
 from distill.runs import RunFolder, list_damaged, list_runs, open_run
+from distill.team.watch import watching
 
 __all__ = ["compare"]
 
@@ -29,6 +30,7 @@ _ROLES = ("teacher", "baseline", "student")
 _RESULT = ("params", "gmacs", "size_mb")
 
 
+@watching()
 def compare(
     references: Sequence[str | Path] = (),
     *,

@@ -19,6 +19,7 @@ from torch import Tensor
 from distill.data.augment import DeviceView, apply_rows, device_view
 from distill.data.plan import View
 from distill.data.prefetch import prefetch_chunks
+from distill.team.watch import beat
 
 __all__ = ["Batch", "Epoch", "Loader", "Mix", "Picked", "batch_positions", "fits_on", "steps_per_epoch"]
 
@@ -260,9 +261,11 @@ class Loader:
         if self.resident:
             for at in positions:
                 where = at if self._device_rows is None else self._device_rows.index_select(0, at)
+                beat()
                 yield Picked(self._images, at, where, mixes)
             return
         for chunk, at in zip(prefetch_chunks(self._gather(needed), self.device), positions, strict=True):
+            beat()
             yield Picked(chunk, at, torch.arange(len(at), device=self.device), mixes)
 
     def _gather(self, needed: list[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -274,6 +277,7 @@ class Loader:
         images = torch.empty((self.n, *self._host.shape[1:]), dtype=torch.uint8, device=self.device)
         rows = torch.arange(self.n) if self._base_rows is None else self._base_rows
         for at in range(0, self.n, _COPY_IMAGES):
+            beat()
             part = rows[at : at + _COPY_IMAGES]
             images[at : at + len(part)] = self._host.index_select(0, part).to(self.device)
         return images

@@ -15,6 +15,7 @@ import numpy as np
 from distill.data.array_cache import ArrayWriter
 from distill.data.decode import BadImageError, decode_image, strict_pillow
 from distill.events import StageProgress, Tell
+from distill.team.watch import beat
 
 __all__ = ["MAX_FILE_BYTES", "Job", "decode_all", "read_picture"]
 
@@ -41,6 +42,7 @@ def read_picture(path: Path) -> bytes:
         BadImageError: It is no regular file, or far too large for a picture.
         OSError: It cannot be read.
     """
+    beat()
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait forever
         raise BadImageError("not a regular file")

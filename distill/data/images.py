@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from distill.team.watch import beat
+
 __all__ = ["ChannelStats", "Decoded", "Split", "channel_stats", "pixel_digest"]
 
 _CHUNK_BYTES = 8 << 20  # of uint8; the float64 copies of a chunk take eight times as much
@@ -78,6 +80,7 @@ class Split:
         """All images in order, a bounded number of bytes at a time: ``(B, 3, S, S)`` uint8 each."""
         step = max(1, _CHUNK_BYTES // max(1, self.images[:1].nbytes))
         for start in range(0, len(self), step):
+            beat()
             yield self.take(slice(start, start + step))
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.events import StageProgress, Tell, silent
+from distill.team.watch import beat
 
 __all__ = ["Latency", "measure_latency"]
 
@@ -123,6 +124,7 @@ def _warm_up(cell: _Cell, passes: int, clock: Callable[[], float]) -> None:
     start = clock()
     fastest_s = math.inf
     for _ in range(passes):
+        beat()
         before = clock()
         cell.run()
         now = clock()
@@ -136,6 +138,7 @@ def _warm_up(cell: _Cell, passes: int, clock: Callable[[], float]) -> None:
 
 
 def _take_turn(cell: _Cell, clock: Callable[[], float]) -> None:
+    beat()
     start = clock()
     if cell.settles:
         cell.run()

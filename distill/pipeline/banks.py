@@ -24,6 +24,7 @@ from distill.teaching.bank import Bank
 from distill.teaching.bank_files import INFO, bank_bytes
 from distill.teaching.remove import Removal, is_bank, remove_bank
 from distill.teaching.team import Together
+from distill.team.watch import watching
 
 __all__ = ["build_cache", "clear_caches", "describe_bank", "find_banks", "list_caches"]
 
@@ -92,6 +93,11 @@ def _is_taken(path: Path) -> bool:
 
 def _build(fabric: Fabric, context: Context, *, views: int, path: Path | None) -> Path:
     """In each process of one or several."""
+    with watching(rank=fabric.global_rank):
+        return _built(fabric, context, views=views, path=path)
+
+
+def _built(fabric: Fabric, context: Context, *, views: int, path: Path | None) -> Path:
     options, recipe = context.options, context.recipe
     splits = context.splits or load_splits(recipe.data, options.tell)
     teacher = find_teacher(recipe, runs_dir=options.runs_dir, device=fabric.device)

@@ -19,6 +19,7 @@ from distill.pipeline.resolve import resolve_auto
 from distill.ranks import process_count, process_rank, under_torchrun
 from distill.recipe import Recipe, check_text
 from distill.runs import check_runs_dir, open_run
+from distill.team.watch import beat, watching
 
 __all__ = ["Context", "Options", "prepare"]
 
@@ -49,6 +50,7 @@ class Options:
 
     def tell(self, event: Event) -> None:
         """Hand an event to whoever listens; of torchrun's processes only the first one tells."""
+        beat()
         if self.on_event is not None and process_rank() == 0:
             self.on_event(event)
 
@@ -73,6 +75,7 @@ class Context:
     choices: dict[str, Any] = field(default_factory=dict)
 
 
+@watching()
 def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, splits: Splits | None = None) -> Context:
     """Check the budget, then find the device, then load the data, then resolve every ``auto``.
 

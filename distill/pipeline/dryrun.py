@@ -19,6 +19,7 @@ from distill.pipeline.launch import launch
 from distill.pipeline.source import find_teacher, open_live, resolve_teacher
 from distill.recipe import Recipe
 from distill.report.rows import DryRun
+from distill.team.watch import watching
 from distill.train.loop import fit
 
 __all__ = ["dry_run"]
@@ -34,7 +35,7 @@ def dry_run(recipe: Recipe, *, teacher: str | None = None, options: Options | No
 
 
 def _worker(fabric: Fabric, context: Context) -> DryRun:
-    with on_this_machine(fabric.device, context):
+    with watching(), on_this_machine(fabric.device, context):
         return _try_out(fabric, context)
 
 

@@ -14,10 +14,12 @@ from distill.models.onnx_open import is_exported_file, open_onnx
 from distill.pipeline.context import Options
 from distill.report.rows import Evaluation
 from distill.runs import RunFolder, open_run
+from distill.team.watch import watching
 
 __all__ = ["evaluate_run"]
 
 
+@watching()
 def evaluate_run(
     reference: str | Path,
     *,

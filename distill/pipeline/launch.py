@@ -25,6 +25,7 @@ from distill.devices import fabric_precision, set_threads, usable_cores
 from distill.pipeline.context import Context, without_splits
 from distill.pipeline.processes import run_processes
 from distill.ranks import process_count, under_torchrun
+from distill.team.guard import guarding
 
 __all__ = ["launch"]
 
@@ -47,6 +48,11 @@ def launch(worker: Worker, context: Context) -> Any:
         DistillError: What a process raised, or that one of them died.
     """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    with guarding():
+        return _launch(worker, context)
+
+
+def _launch(worker: Worker, context: Context) -> Any:
     if under_torchrun():
         with _stdout_is_stderr():
             return _take_place(worker, context)

@@ -23,6 +23,7 @@ from distill.models.classifier import Classifier
 from distill.models.open import open_model
 from distill.pipeline.context import Options
 from distill.report.rows import Guess, Prediction
+from distill.team.watch import watching
 
 __all__ = ["BadFile", "Predictions", "find_pictures", "predict"]
 
@@ -58,6 +59,7 @@ class Predictions:
             raise DataError("\n".join([count, *lines]), hint=f"pictures are {IMAGE_KINDS}")
 
 
+@watching()
 def predict(
     reference: str | Path,
     paths: Sequence[str | Path],

@@ -17,16 +17,16 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal
 
-from distill.errors import DistillError, RunError, TerminatedRunError, UsageError
+from distill.errors import DistillError, InterruptedRunError, RunError, TerminatedRunError, UsageError
+from distill.team.guard import calm_down, ending_first, guard_process, is_stopping
+from distill.team.signals import HANG_UP, STOPPING, drop_terminal, end_on_signals, heeded
+from distill.team.watch import own_dumps
 
 __all__ = ["run_processes"]
 
 _GRACE_S = 20.0  # for the others to save and say what they saw, once one has failed
 _LAST_GRACE_S = 3.0  # once the first process, which alone writes the run, has ended
 _ORPHAN_GRACE_S = 60.0  # to save, once the process that started us is gone
-_SAME_PRESS_S = 1.0  # a terminal's Ctrl-C reaches every process, and the first one passes it on besides
-_PATIENT_PRESSES = 2  # of Ctrl-C: the first saves and stops, the second stops; one more, and nobody is asked
-_PASSED_ON = (signal.SIGINT, signal.SIGTERM)
 
 Kind = Literal["result", "error", "interrupt", "bug", "died"]
 
@@ -52,13 +52,22 @@ class _Child:
             return self.inbox.recv()
         except (EOFError, OSError):
             self.process.join()
-            return _Report(self.rank, "died", self.process.exitcode)
+            return _Report(self.rank, *_last_words(self.process.exitcode))
+
+
+def _last_words(code: int | None) -> tuple[Kind, Any]:
+    """What the exit code of a process says that sent nothing."""
+    if code == InterruptedRunError.exit_code:
+        return "interrupt", None
+    if code == TerminatedRunError.exit_code:
+        return "error", TerminatedRunError("terminated")
+    return "died", code
 
 
 def run_processes(target: Callable[..., Any], args: tuple[Any, ...], *, count: int) -> Any:
     """Run ``target(rank, count, *args)`` in ``count`` new processes and return what that of rank 0 returns.
 
-    SIGINT and SIGTERM are passed on; all processes have ended when this returns or raises.
+    Signals are passed on, and a second one ends them all; they have ended when this returns or raises.
 
     Raises:
         DistillError: What one of them raised.
@@ -67,7 +76,7 @@ def run_processes(target: Callable[..., Any], args: tuple[Any, ...], *, count: i
     """
     task = _pickled((target, args))
     children: list[_Child] = []
-    with _passing_signals_on(children) as presses:
+    with _passing_signals_on(children) as forced:
         try:
             with _signals_held():  # a process that is not listening yet would die of one
                 for rank in range(count):
@@ -75,9 +84,11 @@ def run_processes(target: Callable[..., Any], args: tuple[Any, ...], *, count: i
             reports = _collect(children)
         finally:
             _end(children)
-    if len(presses) > _PATIENT_PRESSES:
-        raise KeyboardInterrupt
-    return _outcome(reports)
+        if forced:
+            raise KeyboardInterrupt if forced[0] == signal.SIGINT else TerminatedRunError("terminated twice")
+        result = _outcome(reports)
+        calm_down()
+        return result
 
 
 def _pickled(task: Any) -> bytes:
@@ -179,27 +190,31 @@ def _death(report: _Report) -> DistillError:
 
 
 @contextmanager
-def _passing_signals_on(children: list[_Child]) -> Iterator[list[float]]:
-    """The children decide what a signal means; hands out when Ctrl-C was pressed, which may grow."""
-    presses: list[float] = []
+def _passing_signals_on(children: list[_Child]) -> Iterator[list[int]]:
+    """The children decide what a signal means; hands out the signals by which they were ended without being asked."""
+    forced: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield presses
+        yield forced
         return
 
     def handle(number: int, _frame: object) -> None:
-        now = time.monotonic()
-        if number == signal.SIGINT and (not presses or now - presses[-1] > _SAME_PRESS_S):
-            presses.append(now)
+        if number == HANG_UP:
+            drop_terminal()
         for child in children:
             with suppress(ValueError, OSError):  # closed, or gone
-                if len(presses) > _PATIENT_PRESSES:
-                    child.process.kill()
-                elif child.process.is_alive():
+                if child.process.is_alive():
                     os.kill(child.process.pid, number)
 
-    before = {number: signal.signal(number, handle) for number in _PASSED_ON}
+    def end(number: int) -> None:
+        forced.append(number)
+        for child in children:
+            with suppress(ValueError, OSError):
+                child.process.kill()
+
+    before = {number: signal.signal(number, handle) for number in heeded()}
     try:
-        yield presses
+        with ending_first(end):
+            yield forced
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -212,7 +227,7 @@ def _signals_held() -> Iterator[None]:
         yield
         return
     resource_tracker.ensure_running()  # started by the first process otherwise, which lets signals in again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         yield
     finally:
@@ -227,7 +242,7 @@ def _child_main(rank: int, count: int, task: bytes, outbox: Connection) -> None:
     report = _Report(rank, "died")
     try:
         _listen()
-        threading.Thread(target=_follow_parent, daemon=True).start()
+        threading.Thread(target=_follow_parent, name="distill-parent", daemon=True).start()
         target, args = pickle.loads(task)
         report = _Report(rank, "result", target(rank, count, *args))
     except DistillError as error:
@@ -237,7 +252,7 @@ def _child_main(rank: int, count: int, task: bytes, outbox: Connection) -> None:
     except BaseException:
         report = _Report(rank, "bug", traceback.format_exc())
     finally:
-        for number in _PASSED_ON:  # the end is near anyway, and must not be lost
+        for number in STOPPING:  # the end is near anyway, and must not be lost
             signal.signal(number, signal.SIG_IGN)
     if rank != 0 and report.kind == "result":
         report = _Report(rank, "result")
@@ -247,23 +262,11 @@ def _child_main(rank: int, count: int, task: bytes, outbox: Connection) -> None:
 
 def _listen() -> None:
     """Outside of training, which collects signals itself, they end the process as they end a command."""
-    pressed_at = float("-inf")
-
-    def interrupt(_number: int, _frame: object) -> None:
-        nonlocal pressed_at
-        now = time.monotonic()
-        if now - pressed_at > _SAME_PRESS_S:
-            pressed_at = now
-            raise KeyboardInterrupt
-
-    def terminate(_number: int, _frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # schedulers send it again; the first one is being obeyed
-        raise TerminatedRunError("terminated by SIGTERM")
-
-    signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, terminate)
+    end_on_signals(speaks=False)
+    guard_process(speaks=False)
+    own_dumps()
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
 
 def _follow_parent() -> None:
@@ -271,6 +274,7 @@ def _follow_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     connection.wait([parent.sentinel])
-    os.kill(os.getpid(), signal.SIGTERM)
+    if not is_stopping():  # a second signal would end it unsaved
+        os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_ORPHAN_GRACE_S)
     os._exit(1)

@@ -30,6 +30,7 @@ from distill.teaching.bank_files import chunk_name
 from distill.teaching.build import planned_view
 from distill.teaching.identity import read_identity
 from distill.teaching.live import round_logits
+from distill.team.watch import watching
 from distill.text import several
 
 __all__ = ["verify_caches"]
@@ -39,6 +40,7 @@ __all__ = ["verify_caches"]
 _TOLERANCE = {"fp32": 0.01, "bf16": 0.1, "fp16": 0.05}
 
 
+@watching()
 def verify_caches(
     references: Sequence[str | Path] = (),
     *,

@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from distill.data.splits import Splits, load_splits
+from distill.events import EpochDone, Event, RunStarted, StepDone
 from distill.fingerprint import state_sha256
 from distill.pipeline.build import build_job, build_network, goes_on
 from distill.pipeline.context import Context
@@ -22,6 +23,7 @@ from distill.runs import RunFolder
 from distill.runs.checkpoints import last_checkpoint, load_checkpoint
 from distill.teaching.teacher_run import TeacherRun
 from distill.teaching.team import Together
+from distill.team.watch import Watch, patience, watching
 from distill.train.loop import fit
 from distill.train.signals import watch_signals
 
@@ -30,15 +32,16 @@ __all__ = ["train_worker"]
 
 def train_worker(fabric: Fabric, context: Context) -> RunResult:
     """Carry out a run in this process and return its result."""
-    with on_this_machine(fabric.device, context):
-        return _train(fabric, context)
+    with watching(rank=fabric.global_rank) as watch, on_this_machine(fabric.device, context):
+        return _train(fabric, context, watch)
 
 
-def _train(fabric: Fabric, context: Context) -> RunResult:
+def _train(fabric: Fabric, context: Context, watch: Watch) -> RunResult:
     splits = context.splits or load_splits(context.recipe.data, context.options.tell)
     teacher = find_teacher(context.recipe, runs_dir=context.options.runs_dir, device=fabric.device)
     chosen = choose_logits(context.recipe, splits, teacher) if fabric.is_global_zero else None
-    recipe, choices = fabric.broadcast(chosen)
+    with patience():
+        recipe, choices = fabric.broadcast(chosen)
     options = replace(context.options, devices=fabric.world_size)  # what torchrun started is not in the options
     context = replace(context, recipe=recipe, choices=context.choices | choices, options=options)
     module = build_network(context, splits)  # before a folder exists: weights may be missing
@@ -50,16 +53,19 @@ def _train(fabric: Fabric, context: Context) -> RunResult:
             about = foreseen(recipe, splits, teacher)
             initial = None if goes_on(context) else state_sha256(module.state_dict())
             run = stack.enter_context(recorded(context, splits, teacher=about, initial=initial))
+            watch.log = run.log
         path = Path(fabric.broadcast(str(run.path) if run else None))
+        watch.hint = f"is a kernel wrong on this machine? distill doctor --recipe {path / 'recipe.yaml'}"
         source = _source(fabric, context, splits, teacher)
         if run is not None and source is not None:
             if context.resume:
                 refuse_changes(run, data=about_data(splits), teacher=source.about)
             run.write_info(teacher=source.about)
-        _fit(fabric, context, splits, source, module=module, run=run, path=path)
+        _fit(fabric, context, splits, source, module=module, run=run, path=path, watch=watch)
         if run is not None:
             finish(run, context)
-    return fabric.broadcast(read_result(run) if run is not None else None)  # other machines may not see the folder
+    with patience():
+        return fabric.broadcast(read_result(run) if run is not None else None)  # other machines may not see the folder
 
 
 def _source(fabric: Fabric, context: Context, splits: Splits, teacher: TeacherRun | None) -> Source | None:
@@ -85,6 +91,7 @@ def _fit(
     module: nn.Module,
     run: RunFolder | None,
     path: Path,
+    watch: Watch,
 ) -> None:
     last = last_checkpoint(path / "checkpoints") if run is not None and context.resume else None
     last = fabric.broadcast(last)
@@ -96,8 +103,19 @@ def _fit(
     job = build_job(fabric, context, splits, source, module=module, path=path, saves=run is not None)
     with watch_signals() as stop:
         for event in fit(job, fabric, resume=resume, stop=stop):
+            watch.at = _reached(event) or watch.at
             if run is not None:
                 record(run, event)
                 context.options.tell(event)
     if source is not None:
         source.check_unchanged()
+
+
+def _reached(event: Event) -> tuple[int, int] | None:
+    """The epoch, and how many of its steps are done."""
+    match event:
+        case StepDone(epoch=epoch, step=step):
+            return epoch, step
+        case RunStarted(epoch=epoch) | EpochDone(epoch=epoch):
+            return epoch, 0
+    return None

@@ -23,6 +23,7 @@ from types import TracebackType
 
 from distill.errors import RunError
 from distill.files import writing
+from distill.team.signals import hold
 
 try:
     import fcntl
@@ -119,6 +120,7 @@ class Lock:
                 raise
             if holder is None:
                 self._handle = handle
+                hold(1)
             else:
                 os.close(handle)
             return holder
@@ -174,6 +176,7 @@ class Lock:
                 os.ftruncate(handle, 0)  # Windows cannot remove an open file: empty means free
                 self.path.unlink()
         os.close(handle)
+        hold(-1)
 
 
 def lock_owner(path: Path) -> Owner | None:

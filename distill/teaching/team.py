@@ -7,6 +7,8 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from distill.team.watch import patience
+
 __all__ = ["ALONE", "Alone", "Team", "Together", "share"]
 
 _T = TypeVar("_T")
@@ -61,7 +63,8 @@ class Together:
         self.rank, self.world = fabric.global_rank, fabric.world_size
 
     def broadcast(self, value: _T) -> _T:
-        return self._fabric.broadcast(value)
+        with patience():
+            return self._fabric.broadcast(value)
 
     def gather(self, rows: Tensor, count: int) -> Tensor:
         if self.world == 1:

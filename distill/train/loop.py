@@ -21,6 +21,7 @@ from distill.events import CheckpointSaved, EpochDone, Event, Note, RunStarted, 
 from distill.models import Normalize
 from distill.recipe import Recipe
 from distill.runs.checkpoints import Checkpoint
+from distill.team.watch import patience
 from distill.train.agreement import Agreement
 from distill.train.schedule import has_momentum
 from distill.train.seeds import seed_generators
@@ -258,7 +259,8 @@ class _Fit:
         if self.fabric.is_global_zero:  # batch-norm statistics are each rank's own: the first rank's are what is saved
             precision = self.fabric.strategy.precision.forward_context
             metrics = _validate(self.learner, self.job.val, max(self.train.batch_size, 64), precision)
-        return self.fabric.broadcast(metrics)
+        with patience():
+            return self.fabric.broadcast(metrics)
 
     def _judge(self, metrics: dict[str, float]) -> bool:
         """Whether this epoch is the best so far; without validation the last one is."""

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during training: finish the step, save, then stop. A second Ctrl-C stops at once."""
+"""A signal during training: finish the step, save, then stop. A second one stops at once."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from distill.errors import DistillError, InterruptedRunError, TerminatedRunError
+from distill.team.guard import calm_down
+from distill.team.signals import HANG_UP, drop_terminal, heeded, same_press_s
 
 __all__ = ["StopRequest", "watch_signals"]
-
-_SAME_PRESS_S = 1.0  # with several devices a Ctrl-C comes twice: from the terminal, and from the first process
 
 
 class StopRequest:
@@ -26,31 +26,40 @@ class StopRequest:
 
     def error(self, run: str, *, hint: str | None = None) -> DistillError:
         """The error that ends the command with the signal's exit code, 130 or 143."""
-        if self.signal == signal.SIGTERM:
-            return TerminatedRunError(f"terminated; {run} is saved", hint=hint)
-        return InterruptedRunError(f"interrupted; {run} is saved", hint=hint)
+        if self.signal == signal.SIGINT:
+            return InterruptedRunError(f"interrupted; {run} is saved", hint=hint)
+        return TerminatedRunError(f"terminated; {run} is saved", hint=hint)
 
 
 @contextmanager
 def watch_signals() -> Iterator[StopRequest]:
-    """Collect SIGINT and SIGTERM while the block runs (only the main thread may; elsewhere nothing is collected)."""
+    """Collect the signals that stop a run while the block runs.
+
+    Only the main thread may; elsewhere nothing is collected. Once the first signal is a second old, another Ctrl-C or
+    SIGTERM is raised, and :mod:`distill.team.guard` ends a process that cannot hear it.
+    """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
     first_at = time.monotonic()
+    calm_down()  # what came before has stopped something else
 
     def handle(number: int, _frame: object) -> None:
         nonlocal first_at
         now = time.monotonic()
+        if number == HANG_UP:
+            drop_terminal()
         if request.signal is None:
             request.signal, first_at = number, now
-        elif number == signal.SIGINT and now - first_at > _SAME_PRESS_S:
-            raise KeyboardInterrupt
+        elif number != HANG_UP and now - first_at > same_press_s():
+            raise KeyboardInterrupt if number == signal.SIGINT else TerminatedRunError("terminated twice")
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in heeded()}
     try:
         yield request
+        if request:  # in the last epoch: the run ended as if nothing had come
+            calm_down()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

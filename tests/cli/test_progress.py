@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import pickle
 import re
@@ -42,6 +43,24 @@ def screen(monkeypatch: pytest.MonkeyPatch):
         return buffer
 
     return open_screen
+
+
+def test_a_terminal_that_is_gone_ends_nothing() -> None:
+    """The signal that says so comes a moment later; until then there is a run to save."""
+
+    class Gone(io.StringIO):
+        number = errno.EIO
+
+        def write(self, _text: str) -> int:
+            raise OSError(self.number, "gone")
+
+    gone = Gone()
+    printer = ProgressPrinter()
+    printer._display = module._Display(Console(file=gone))
+    printer(START)
+    gone.number = errno.ENOSPC
+    with pytest.raises(OSError, match="gone"):
+        printer(START)
 
 
 def test_lines(screen) -> None:

@@ -1,4 +1,4 @@
-"""Signals are collected, and a second Ctrl-C is obeyed at once."""
+"""Signals are collected, and a second one is obeyed at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ def _send(number: int) -> None:
 
 @pytest.mark.parametrize(
     ("number", "kind", "code"),
-    [(signal.SIGINT, InterruptedRunError, 130), (signal.SIGTERM, TerminatedRunError, 143)],
+    [
+        (signal.SIGINT, InterruptedRunError, 130),
+        (signal.SIGTERM, TerminatedRunError, 143),
+        (signal.SIGHUP, TerminatedRunError, 143),
+    ],
+    ids=["Ctrl-C", "SIGTERM", "a closed terminal"],
 )
 def test_a_signal_is_collected_and_becomes_its_error(number: int, kind: type, code: int) -> None:
     before = signal.getsignal(number)
@@ -36,27 +41,39 @@ def test_a_signal_is_collected_and_becomes_its_error(number: int, kind: type, co
 
 
 def test_one_press_that_comes_twice_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signals, "_SAME_PRESS_S", 60.0)
-    with watch_signals() as stop:
-        _send(signal.SIGINT)
-        _send(signal.SIGINT)
-        assert stop.signal == signal.SIGINT
+    monkeypatch.setattr(signals, "same_press_s", lambda: 60.0)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with watch_signals() as stop:
+            _send(number)
+            _send(number)
+            assert stop.signal == number
 
 
-def test_a_second_press_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signals, "_SAME_PRESS_S", 0.0)
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, TerminatedRunError)])
+def test_a_second_one_stops_at_once(number: int, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "same_press_s", lambda: 0.0)
     with watch_signals():
-        _send(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            _send(signal.SIGINT)
+        _send(number)
+        with pytest.raises(kind):
+            _send(number)
 
 
-def test_sigterm_may_come_again_and_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signals, "_SAME_PRESS_S", 0.0)
+def test_a_terminal_that_closes_twice_waits_for_the_saving(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "same_press_s", lambda: 0.0)
     with watch_signals() as stop:
-        _send(signal.SIGTERM)
-        _send(signal.SIGTERM)
-    assert stop.signal == signal.SIGTERM
+        _send(signal.SIGHUP)
+        _send(signal.SIGHUP)
+    assert stop.signal == signal.SIGHUP
+
+
+def test_nohup_is_respected() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with watch_signals() as stop:
+            _send(signal.SIGHUP)
+            assert not stop
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_another_thread_collects_nothing() -> None:
