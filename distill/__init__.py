@@ -2,11 +2,11 @@
 
 Everything the command line does is one import away::
 
-    from distill import compare, finetune_teacher, load_recipe, train_student
+    from distill import compare, finetune_teacher, train_student
 
-    teacher = finetune_teacher(load_recipe("resnet152_cifar10"))
-    student = train_student(load_recipe("r18_small"))
-    print(compare([teacher.run, student.run]).to_json())
+    teacher = finetune_teacher("resnet152_cifar10")
+    student = train_student("r18_small", teacher=teacher)
+    print(compare([teacher, student]))
 
 Names are loaded when they are first used (PEP 562), so that importing distill does not import torch.
 """
@@ -18,21 +18,29 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from distill.cli.progress import ProgressPrinter
     from distill.comparison import compare
     from distill.errors import DistillError
+    from distill.models.open import load_model
     from distill.pipeline import (
         Options,
         RunResult,
         check_kernels,
         dry_run,
+        evaluate_run,
         export,
         finetune_teacher,
+        predict,
         quantize,
         quickstart,
         rerun,
         resume_run,
         train_student,
     )
+    from distill.pipeline import build_cache as build_bank
+    from distill.pipeline import clear_caches as clear_banks
+    from distill.pipeline import list_caches as list_banks
+    from distill.pipeline import verify_caches as verify_banks
     from distill.recipe import Recipe, dump_recipe, load_recipe
     from distill.report.catalogue import describe_model, list_models
     from distill.report.rows import Comparison, Row
@@ -45,21 +53,28 @@ __all__ = [
     "Comparison",
     "DistillError",
     "Options",
+    "ProgressPrinter",
     "Recipe",
     "Row",
     "RunResult",
     "__version__",
+    "build_bank",
     "check_kernels",
+    "clear_banks",
     "compare",
     "describe_model",
     "dry_run",
     "dump_recipe",
+    "evaluate_run",
     "export",
     "finetune_teacher",
+    "list_banks",
     "list_models",
     "list_runs",
+    "load_model",
     "load_recipe",
     "open_run",
+    "predict",
     "quantize",
     "quickstart",
     "rerun",
@@ -67,27 +82,35 @@ __all__ = [
     "resume_sweep",
     "sweep",
     "train_student",
+    "verify_banks",
 ]
 
 
-_HOMES = {
+_HOMES = {  # name -> module, or module:name where it is called otherwise there
     "Comparison": "distill.report.rows",
     "check_kernels": "distill.pipeline",
     "compare": "distill.comparison",
     "DistillError": "distill.errors",
     "Options": "distill.pipeline",
+    "ProgressPrinter": "distill.cli.progress",
     "Recipe": "distill.recipe",
     "Row": "distill.report.rows",
     "RunResult": "distill.pipeline",
+    "build_bank": "distill.pipeline:build_cache",
+    "clear_banks": "distill.pipeline:clear_caches",
     "describe_model": "distill.report.catalogue",
     "dry_run": "distill.pipeline",
     "dump_recipe": "distill.recipe",
+    "evaluate_run": "distill.pipeline",
     "export": "distill.pipeline",
     "finetune_teacher": "distill.pipeline",
+    "list_banks": "distill.pipeline:list_caches",
     "list_models": "distill.report.catalogue",
     "list_runs": "distill.runs",
+    "load_model": "distill.models.open",
     "load_recipe": "distill.recipe",
     "open_run": "distill.runs",
+    "predict": "distill.pipeline",
     "quantize": "distill.pipeline",
     "quickstart": "distill.pipeline",
     "rerun": "distill.pipeline",
@@ -95,6 +118,7 @@ _HOMES = {
     "resume_sweep": "distill.sweeps",
     "sweep": "distill.sweeps",
     "train_student": "distill.pipeline",
+    "verify_banks": "distill.pipeline:verify_caches",
 }
 
 
@@ -102,11 +126,23 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         value: Any = _version()
     elif name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
+        home, _, inner = _HOMES[name].partition(":")
+        value = getattr(importlib.import_module(home), inner or name)
+        _show_progress_in_a_notebook()
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     setattr(sys.modules[__name__], name, value)
     return value
+
+
+def _show_progress_in_a_notebook() -> None:
+    """Where nobody else would: a cell that is silent for an hour looks dead. A script stays silent."""
+    if "ipykernel" in sys.modules:
+        from distill.cli.progress import ProgressPrinter
+        from distill.events import default_listener, listen_by_default
+
+        if default_listener() is None:
+            listen_by_default(ProgressPrinter())
 
 
 def __dir__() -> list[str]:

@@ -15,6 +15,8 @@ __all__ = [
     "StageProgress",
     "StepDone",
     "Tell",
+    "default_listener",
+    "listen_by_default",
     "silent",
 ]
 
@@ -88,3 +90,16 @@ Tell = Callable[[Event], None]
 
 def silent(event: Event) -> None:
     """Nobody listens."""
+
+
+_defaults: list[Tell] = []
+
+
+def listen_by_default(tell: Tell | None) -> None:
+    """Have everything told to ``tell`` where a caller names no listener, as in a notebook; None: to nobody."""
+    _defaults[:] = [] if tell is None else [tell]
+
+
+def default_listener() -> Tell | None:
+    """Who listens where a caller names nobody."""
+    return _defaults[0] if _defaults else None

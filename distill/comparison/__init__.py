@@ -7,20 +7,23 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from distill.comparison.entries import Entry, grouped, identity, message, namesake_notes, seed_notes
 from distill.comparison.teachers import Reference, bank_rows, find_teachers
 from distill.devices import describe_device, library_versions, resolve_device, set_threads, threads
-from distill.errors import DistillError, RunError
+from distill.errors import DistillError, RunError, UsageError
 from distill.evaluate.agreement import agreement
 from distill.evaluate.latency import Latency, measure_latency
 from distill.evaluate.spread import mean_std
 from distill.evaluate.test_set import DataSets, assess
 from distill.events import Note, Tell, silent
 from distill.models.trained import Trained, load_trained
+from distill.references import count_of, folder_of, listed, run_of
 from distill.report.rows import Comparison, Row
+from distill.report.shown import Shown
 from distill.runs import RunFolder, list_damaged, list_runs, open_run
 from distill.team.watch import watching
 
@@ -32,9 +35,9 @@ _RESULT = ("params", "gmacs", "size_mb")
 
 @watching()
 def compare(
-    references: Sequence[str | Path] = (),
+    references: Any = (),
     *,
-    runs_dir: Path = Path("runs"),
+    runs_dir: str | Path = Path("runs"),
     device: str | None = None,
     threads_used: int = 1,
     latency: bool = True,
@@ -47,12 +50,19 @@ def compare(
     by round, within ``seconds_per_model``. Without references, a run that cannot be read is left out, with a note.
 
     Args:
+        references: Runs: names, folders, or what training returned; one alone or several.
         threads_used: CPU threads while timing; one compares best between machines.
 
     Raises:
         RunError: There is nothing to compare.
         DistillError: A named run, or the data of one, cannot be read.
+        UsageError: Something that is no run, no folder, or no time.
     """
+    references = [run_of(each) for each in listed(references)]
+    runs_dir = folder_of(runs_dir, "runs_dir")
+    count_of(threads_used, "threads_used")
+    if seconds_per_model <= 0:
+        raise UsageError(f"seconds_per_model should be above 0, got {seconds_per_model!r}")
     target, data = resolve_device(device), DataSets()
     notes: list[str] = []
     entries = _entries(references, runs_dir, partial(_entry, device=target, data=data, tell=tell), notes)
@@ -73,7 +83,7 @@ def compare(
     notes += _precision_notes("tested", ((each.recipe.name, each.assessment.precision) for each in entries))
     notes += namesake_notes(groups) + seed_notes(groups)
     counts = [cell.n for cells in timings.values() for cell in cells.values()]
-    return Comparison(
+    return Shown(
         rows=tuple(rows),
         device=describe_device(target),
         threads=used,

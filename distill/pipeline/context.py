@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from distill.data.datasets import num_classes
 from distill.data.splits import Splits, load_splits
 from distill.devices import resolve_device, set_threads
 from distill.errors import MissingError, UsageError
-from distill.events import Event, Note, Tell
+from distill.events import Event, Note, Tell, default_listener
 from distill.models import check_network, params_of
 from distill.pipeline.image_size import settle_image_size
 from distill.pipeline.resolve import resolve_auto
 from distill.ranks import process_count, process_rank, under_torchrun
 from distill.recipe import Recipe, check_text
+from distill.references import count_of, folder_of, run_of
 from distill.runs import check_runs_dir, open_run
 from distill.team.watch import beat, watching
 
@@ -36,7 +38,8 @@ class Options:
         threads: CPU threads of each process; None leaves torch's choice.
         init_from: A run whose weights the network starts from, where names and shapes agree.
         command: What the user typed, kept in ``run.json``.
-        on_event: Called with everything the run has to tell; must be picklable for several devices.
+        on_event: Called with everything the run has to tell; must be picklable for several devices. None: silent,
+            but in a notebook, where progress is printed (``distill.ProgressPrinter()`` prints it anywhere).
     """
 
     runs_dir: Path = Path("runs")
@@ -48,11 +51,25 @@ class Options:
     command: tuple[str, ...] = ()
     on_event: Tell | None = None
 
+    def __post_init__(self) -> None:
+        """Take what callers from Python have at hand: text for a path, a torch device for its name, a run for a name.
+
+        Raises:
+            UsageError: Something that none of these can be.
+        """
+        settle = partial(object.__setattr__, self)  # frozen from here on
+        settle("runs_dir", folder_of(self.runs_dir, "runs_dir"))
+        settle("device", None if self.device is None else str(self.device))
+        settle("devices", count_of(self.devices, "devices"))
+        settle("threads", None if self.threads is None else count_of(self.threads, "threads"))
+        settle("init_from", None if self.init_from is None else run_of(self.init_from))
+
     def tell(self, event: Event) -> None:
         """Hand an event to whoever listens; of torchrun's processes only the first one tells."""
         beat()
-        if self.on_event is not None and process_rank() == 0:
-            self.on_event(event)
+        listener = self.on_event or default_listener()
+        if listener is not None and process_rank() == 0:
+            listener(event)
 
 
 @dataclass(frozen=True)

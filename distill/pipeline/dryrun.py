@@ -6,6 +6,8 @@ import resource
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -17,7 +19,7 @@ from distill.pipeline.context import Context, Options, prepare
 from distill.pipeline.failures import on_this_machine
 from distill.pipeline.launch import launch
 from distill.pipeline.source import find_teacher, open_live, resolve_teacher
-from distill.recipe import Recipe
+from distill.recipe import Recipe, load_recipe
 from distill.report.rows import DryRun
 from distill.team.watch import watching
 from distill.train.loop import fit
@@ -27,10 +29,10 @@ __all__ = ["dry_run"]
 _STEPS = 3  # the first one warms up
 
 
-def dry_run(recipe: Recipe, *, teacher: str | None = None, options: Options | None = None) -> DryRun:
+def dry_run(recipe: Recipe | str | Path, *, teacher: Any = None, options: Options | None = None) -> DryRun:
     """Shapes, parameters, memory and estimated time of a run, from three real steps; a teacher is asked live."""
     options = options or Options()
-    recipe = resolve_teacher(recipe, runs_dir=options.runs_dir, override=teacher)
+    recipe = resolve_teacher(load_recipe(recipe), runs_dir=options.runs_dir, override=teacher)
     return launch(_worker, prepare(recipe, replace(options, devices=1)))
 
 

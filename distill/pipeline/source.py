@@ -15,6 +15,7 @@ from distill.errors import RunError, UsageError
 from distill.events import Note, Tell
 from distill.pipeline.provenance import about_bank, about_banks, about_run, named_banks
 from distill.recipe import Recipe, bundled_recipes
+from distill.references import run_of
 from distill.runs import RunFolder, open_run
 from distill.teaching.bank import Bank
 from distill.teaching.bank_files import INFO
@@ -55,13 +56,14 @@ class Source:
             self.run.check_unchanged()
 
 
-def resolve_teacher(recipe: Recipe, *, runs_dir: Path, override: str | None) -> Recipe:
+def resolve_teacher(recipe: Recipe, *, runs_dir: Path, override: Any) -> Recipe:
     """The recipe with its teacher as a run folder's path (a bank's stays as it is).
 
     Raises:
         UsageError: The recipe has no teacher to override.
         RunError: There is no such finished run.
     """
+    override = None if override is None else run_of(override)
     if recipe.teacher is None:
         if override is not None:
             raise UsageError(

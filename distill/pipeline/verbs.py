@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from distill.errors import DistillError, UsageError
 from distill.events import Note
@@ -16,6 +17,7 @@ from distill.pipeline.record import RunResult, read_result
 from distill.pipeline.source import resolve_teacher
 from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe, load_recipe
+from distill.references import count_of
 from distill.runs import RunFolder, RunInfo, open_run
 from distill.runs.checkpoints import MODEL_FILE, best_checkpoint
 
@@ -34,7 +36,7 @@ def finetune_teacher(recipe: Recipe | str | Path = "resnet152_cifar10", *, optio
     Raises:
         DistillError: See :mod:`distill.errors` for the kinds and their exit codes.
     """
-    recipe = _load(recipe)
+    recipe = load_recipe(recipe)
     if recipe.teacher is not None:
         raise UsageError(
             f"recipe {recipe.name} is a student's: it names a teacher",
@@ -43,20 +45,19 @@ def finetune_teacher(recipe: Recipe | str | Path = "resnet152_cifar10", *, optio
     return _train(recipe, options or Options())
 
 
-def train_student(
-    recipe: Recipe | str | Path, *, teacher: str | None = None, options: Options | None = None
-) -> RunResult:
+def train_student(recipe: Recipe | str | Path, *, teacher: Any = None, options: Options | None = None) -> RunResult:
     """Train a student against its teacher, or, with objective ``supervised``, without one.
 
     Args:
-        teacher: A run folder or name that replaces the recipe's ``teacher.run``.
+        teacher: A run (its name, its folder, or what ``finetune_teacher`` returned) that replaces the recipe's
+            ``teacher.run``.
     """
     options = options or Options()
-    recipe = resolve_teacher(_load(recipe), runs_dir=options.runs_dir, override=teacher)
+    recipe = resolve_teacher(load_recipe(recipe), runs_dir=options.runs_dir, override=teacher)
     return _train(recipe, options)
 
 
-def resume_run(reference: str | Path, *, options: Options | None = None) -> RunResult:
+def resume_run(reference: Any, *, options: Options | None = None) -> RunResult:
     """Go on with a run; on the CPU it ends with the bytes of a run that never stopped.
 
     A finished run's result is returned as it is; one that never saved a checkpoint starts over in its folder.
@@ -87,7 +88,7 @@ class RerunResult:
     changed: tuple[str, ...] = ()
 
 
-def rerun(reference: str | Path, *, options: Options | None = None) -> RerunResult:
+def rerun(reference: Any, *, options: Options | None = None) -> RerunResult:
     """Repeat a finished run in a new folder, by its recipe, seeds and threads, and compare the bytes."""
     options = options or Options()
     run = open_run(reference, runs_dir=options.runs_dir)
@@ -131,10 +132,6 @@ def _train(recipe: Recipe, options: Options) -> RunResult:
     return launch(train_worker, prepare(recipe, options))
 
 
-def _load(recipe: Recipe | str | Path) -> Recipe:
-    return recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-
-
 @dataclass(frozen=True)
 class QuickstartResult:
     """The runs of a quickstart: the teacher, then each seed's student from scratch and distilled."""
@@ -148,7 +145,7 @@ def quickstart(*, seeds: int = 3, options: Options | None = None) -> QuickstartR
     Args:
         seeds: How many of each student: one seed says little about a small difference.
     """
-    options = options or Options()
+    seeds, options = count_of(seeds, "seeds"), options or Options()
     teacher = finetune_teacher(_QUICKSTART_TEACHER, options=options)
     runs = [teacher.run]
     for seed in range(seeds):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from inspect import get_annotations
@@ -22,11 +23,18 @@ _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./+-]*")
 _YAML_1_1_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 
 
-def dump_recipe(recipe: Recipe) -> str:
+def dump_recipe(recipe: Recipe | str | os.PathLike[str]) -> str:
     """YAML text that loads back to an equal recipe.
+
+    Args:
+        recipe: A recipe, a path, or a bundled name.
 
     A section that fits on one line is written in braces; a longer one has a line for each key.
     """
+    if not isinstance(recipe, Recipe):
+        from distill.recipe.load import load_recipe  # which writes recipes into its messages
+
+        recipe = load_recipe(recipe)
     return "".join(line + "\n" for line in _block(_tree(recipe), ""))
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import select
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from distill.errors import RecipeError, UsageError
 from distill.recipe.bundled import SUFFIXES, bundled_recipes, strip_suffix
@@ -24,6 +26,7 @@ from distill.recipe.overrides import (
 from distill.recipe.schema import Recipe
 from distill.recipe.shape import closest
 from distill.recipe.yaml_tree import BROKEN, YamlTree, read_yaml, show
+from distill.references import listed
 from distill.text import plain, shorten
 
 __all__ = ["check_text", "load_recipe", "parse_recipe"]
@@ -33,20 +36,37 @@ _PIPE_S = 30.0
 _HINT = "see every key: distill recipe schema"
 
 
-def load_recipe(path_or_name: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(
+    path_or_name: str | os.PathLike[str] | Recipe, overrides: str | Sequence[str] | Mapping[str, Any] = ()
+) -> Recipe:
     """Read a recipe from a file, or a bundled one by its name, with or without ``.yaml``.
 
     A file of that path comes before a bundled recipe of that name.
 
     Args:
         path_or_name: A path, or a name of :func:`distill.recipe.bundled_recipes`.
-        overrides: Changes, each ``section.key=value``.
+        overrides: Changes: ``section.key=value``, one or several, or a dict of ``section.key`` to value.
 
     Raises:
+        UsageError: Changes to a recipe that is loaded already.
         RecipeError: No such recipe, or one line ``file:line: what`` for every mistake in it.
     """
+    changes = _changes(overrides)
+    if isinstance(path_or_name, Recipe):
+        if changes:
+            raise UsageError(
+                f"{path_or_name.name} is loaded: changes are made while a recipe is read",
+                hint="load_recipe(path_or_name, changes), or apply_overrides(recipe, changes)",
+            )
+        return path_or_name
     path = _find(os.fspath(path_or_name))
-    return parse_recipe(_read(path), source=str(path), overrides=overrides)
+    return parse_recipe(_read(path), source=str(path), overrides=changes)
+
+
+def _changes(overrides: str | Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:
+    if isinstance(overrides, Mapping):
+        return tuple(f"{key}={json.dumps(value)}" for key, value in overrides.items())  # JSON is YAML
+    return listed(overrides)
 
 
 def parse_recipe(text: str, *, source: str, overrides: Sequence[str] = ()) -> Recipe:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from distill.data.datasets import num_classes
 from distill.errors import DistillError
 from distill.recipe import Recipe, bundled_recipes, load_recipe
@@ -20,14 +22,18 @@ def list_models() -> tuple[ModelRow, ...]:
     return tuple(_row(recipe, each) for recipe, each in zip(recipes, counts, strict=True))
 
 
-def describe_model(recipe: Recipe) -> ModelSummary:
+def describe_model(recipe: Recipe | str | Path) -> ModelSummary:
     """A recipe's network, layer by layer.
+
+    Args:
+        recipe: A recipe, a path, or a bundled name.
 
     Raises:
         UsageError: No such network, or options that do not go together.
     """
     from distill.evaluate.cost import spec_cost
 
+    recipe = load_recipe(recipe)
     cost = spec_cost(recipe.model, _classes(recipe))
     layers = (
         LayerRow(layer.name, layer.kind, layer.output_shape, layer.params, layer.macs)

@@ -9,9 +9,11 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from distill.errors import DistillError, RunError, UsageError
 from distill.files import follow_link, has_controls, sync_folder, writing
+from distill.references import folder_of, run_of
 from distill.runs.folder import RunFolder
 from distill.runs.lock import owner_is_dead
 
@@ -75,18 +77,20 @@ def check_runs_dir(runs_dir: Path) -> None:
         )
 
 
-def open_run(reference: str | Path, *, runs_dir: Path, finished: bool = True) -> RunFolder:
+def open_run(reference: Any, *, runs_dir: str | Path = Path("runs"), finished: bool = True) -> RunFolder:
     """Find a run by its path, by name (the latest), or by name and number.
 
     Args:
-        reference: ``runs/r18_small/003``, ``r18_small`` or ``r18_small/003``. A path goes before a name.
+        reference: ``runs/r18_small/003``, ``r18_small`` or ``r18_small/003`` (a path goes before a name), a run folder,
+            or what a training verb returned.
         runs_dir: Where names are looked up.
         finished: Accept finished runs alone. Otherwise a name means its latest run, whatever its state.
 
     Raises:
         RunError: There is none, it is damaged, or it is not finished; the hint says what to do.
+        UsageError: The reference is nothing that names a run.
     """
-    text = str(reference)
+    text, runs_dir = run_of(reference), folder_of(runs_dir, "runs_dir")
     folder = _at_path(Path(text if "\0" in text else os.path.expanduser(text)), finished) if text else None
     match = _REFERENCE.fullmatch(text)
     if folder is None and match is not None:
@@ -101,9 +105,9 @@ def open_run(reference: str | Path, *, runs_dir: Path, finished: bool = True) ->
     return folder
 
 
-def list_runs(runs_dir: Path) -> list[RunFolder]:
+def list_runs(runs_dir: str | Path = Path("runs")) -> list[RunFolder]:
     """Every readable run, by name and number; whatever else stands there is passed over."""
-    return [folder for folder in _candidates(runs_dir) if _problem(folder) is None]
+    return [folder for folder in _candidates(folder_of(runs_dir, "runs_dir")) if _problem(folder) is None]
 
 
 def list_damaged(runs_dir: Path) -> list[tuple[RunFolder, RunError]]:

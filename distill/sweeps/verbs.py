@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from distill.errors import InterruptedRunError, RunError, TerminatedRunError, UsageError
 from distill.pipeline.context import Options
 from distill.recipe import Recipe, load_recipe
+from distill.references import count_of, listed, run_of
 from distill.report.sweeps import SweepReport, TrialRow
 from distill.runs import check_runs_dir
 from distill.sweeps.folder import Definition, SweepFolder, check_name, check_same, find_sweep, redacted, sweeps_dir
@@ -29,10 +30,10 @@ __all__ = ["resume_sweep", "sweep"]
 def sweep(
     recipe: Recipe | str | Path,
     *,
-    overrides: Sequence[str] = (),
-    teacher: str | None = None,
-    grid: Sequence[str] = (),
-    search: Sequence[str] = (),
+    overrides: str | Sequence[str] | Mapping[str, Any] = (),
+    teacher: Any = None,
+    grid: str | Sequence[str] = (),
+    search: str | Sequence[str] = (),
     trials: int | None = None,
     seeds: int = 1,
     storage: str | None = None,
@@ -62,21 +63,20 @@ def sweep(
         MissingError: Optuna, data or a device is missing.
         InterruptedRunError: Stopped; the hint says how to go on.
     """
-    options = options or Options()
-    loaded = load_recipe(recipe, overrides) if not isinstance(recipe, Recipe) else recipe
-    if isinstance(recipe, Recipe) and overrides:
-        raise UsageError("overrides change a recipe's file", hint="load_recipe(path, overrides)")
+    options, seeds = options or Options(), count_of(seeds, "seeds")
+    trials = None if trials is None else count_of(trials, "trials")
+    loaded = load_recipe(recipe, overrides)
     source = recipe.name if isinstance(recipe, Recipe) else os.fspath(recipe)
     definition = Definition(
         source=source,
         recipe=loaded.model_dump(mode="json", exclude_unset=True),
-        grid=tuple(grid),
-        search=tuple(search),
+        grid=listed(grid),
+        search=listed(search),
         trials=trials,
         seeds=seeds,
         storage=storage,
         prune=prune,
-        teacher=teacher,
+        teacher=None if teacher is None else run_of(teacher),
         device=options.device,
         threads=options.threads,
     )
