@@ -34,7 +34,10 @@ def build_network(context: Context, splits: Splits) -> nn.Module:
     """
     recipe = context.recipe
     spec = without_weights(recipe.model) if goes_on(context) else recipe.model
-    module = build_model(spec, num_classes=len(splits.dataset.classes), seed=derive_seed(recipe.train.seed, "init"))
+    # A student of its teacher's own network would begin with its teacher's initial weights; a student that learns from
+    # labels alone, whatever its role, begins with those of the one that is taught.
+    stream = "init/teacher" if recipe.role == "teacher" else "init"
+    module = build_model(spec, num_classes=len(splits.dataset.classes), seed=derive_seed(recipe.train.seed, stream))
     if context.options.init_from is not None and not goes_on(context):
         _init_from(module, context)
     return module

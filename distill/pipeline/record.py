@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from distill.data.splits import Splits
 from distill.devices import describe_device, library_versions, threads
 from distill.errors import DistillError, InterruptedRunError, TerminatedRunError
 from distill.evaluate.cost import spec_cost
-from distill.events import CheckpointSaved, EpochDone, Event, Note, RunStarted
+from distill.events import CheckpointSaved, EpochDone, Event, Note, RunStarted, Tell
 from distill.files import write_json
 from distill.pipeline.context import Context
 from distill.pipeline.failures import explain
@@ -25,7 +25,7 @@ from distill.runs.checkpoints import best_checkpoint, read_meta
 from distill.teaching.identity import write_identity
 from distill.train.schedule import rates_by_step
 
-__all__ = ["RunResult", "finish", "read_result", "record", "recorded"]
+__all__ = ["RunResult", "caution", "finish", "read_result", "record", "recorded"]
 
 _MOST_RATES = 200_000  # steps: about a second of work at the end of a run
 
@@ -110,6 +110,15 @@ def _write_end(run: RunFolder, error: BaseException) -> None:
     run.log(f"ended: {message}")
     with suppress(DistillError):  # the disk that failed the run fails its last words too; the error is on its way
         run.write_info(status="interrupted" if stopped else "failed", finished=utc_now(), exit_code=code, error=message)
+
+
+def caution(run: RunFolder, lines: Sequence[str], tell: Tell) -> None:
+    """Tell what flatters a run, and keep it in its folder."""
+    for line in lines:
+        tell(Note(line, "warning"))
+        run.log(f"warning: {line}")
+    if lines:
+        run.write_info(cautions=list(lines))
 
 
 def record(run: RunFolder, event: Event) -> None:

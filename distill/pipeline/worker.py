@@ -13,11 +13,12 @@ from distill.data.splits import Splits, load_splits
 from distill.events import EpochDone, Event, RunStarted, StepDone
 from distill.fingerprint import state_sha256
 from distill.pipeline.build import build_job, build_network, goes_on
+from distill.pipeline.cautions import cautions
 from distill.pipeline.context import Context
 from distill.pipeline.failures import on_this_machine
 from distill.pipeline.introduce import introduce
 from distill.pipeline.provenance import about_data, foreseen, refuse_changes
-from distill.pipeline.record import RunResult, finish, read_result, record, recorded
+from distill.pipeline.record import RunResult, caution, finish, read_result, record, recorded
 from distill.pipeline.source import Source, choose_logits, find_teacher, open_source
 from distill.runs import RunFolder
 from distill.runs.checkpoints import last_checkpoint, load_checkpoint
@@ -54,6 +55,7 @@ def _train(fabric: Fabric, context: Context, watch: Watch) -> RunResult:
             initial = None if goes_on(context) else state_sha256(module.state_dict())
             run = stack.enter_context(recorded(context, splits, teacher=about, initial=initial))
             watch.log = run.log
+            caution(run, cautions(teacher, initial=initial), context.options.tell)
         path = Path(fabric.broadcast(str(run.path) if run else None))
         watch.hint = f"is a kernel wrong on this machine? distill doctor --recipe {path / 'recipe.yaml'}"
         source = _source(fabric, context, splits, teacher)
