@@ -108,7 +108,15 @@ def guard(module: nn.Module, device: torch.device) -> tuple[UnsafeLayer, ...]:
 
 
 def _contiguous(_layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(each.contiguous() if isinstance(each, Tensor) else each for each in inputs)
+    return tuple(_plain(each) if isinstance(each, Tensor) else each for each in inputs)
+
+
+def _plain(images: Tensor) -> Tensor:
+    """Contiguous, by its strides too: an image of one channel, or of one pixel, is both formats at once to torch.
+
+    ``contiguous()`` then keeps channels-last strides, and those are what the choice of a kernel goes by.
+    """
+    return images.contiguous().flatten().view(images.shape)
 
 
 def compile_module(module: nn.Module, device: torch.device, *, mode: str) -> None:

@@ -76,6 +76,18 @@ def test_a_layer_gets_contiguous_images_whatever_comes_before_it() -> None:
     torch.testing.assert_close(after, before)
 
 
+@pytest.mark.parametrize("shape", [(2, 1, 8, 8), (2, 4, 1, 1), (1, 4, 8, 8)])
+def test_images_that_are_both_formats_at_once_get_contiguous_strides(shape: tuple[int, ...]) -> None:
+    """torch calls one channel, or one pixel, contiguous whatever its strides; kernels are chosen by strides."""
+    images = torch.randn(shape).to(memory_format=torch.channels_last).clone()
+    network, seen = nn.Sequential(nn.Conv2d(shape[1], 8, 1, stride=2)), []
+    guard(network, CPU)
+    network[0].register_forward_hook(lambda _layer, inputs, _out: seen.append(inputs[0].stride()))
+    network(images.requires_grad_()).sum().backward()
+    assert seen == [torch.empty(shape).stride()]
+    assert images.grad is not None
+
+
 def test_a_safe_network_is_left_alone() -> None:
     network = nn.Sequential(nn.Conv2d(16, 32, 1, stride=2))
     assert guard(network, CPU) == ()
