@@ -65,7 +65,7 @@ def _found(trial: Trial) -> Verdict:
 def test_a_journal_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def probe(trials, *, on_verdict) -> Probe:
+    def probe(trials, *, on_verdict, seconds) -> Probe:
         asked.append(len(trials))
         for trial in trials[:3]:
             on_verdict(trial, _found(trial))
@@ -106,7 +106,7 @@ def test_the_exit_code_tells_of_what_is_not_known(
 ) -> None:
     verdict = {"now": _found}
 
-    def probe(trials, *, on_verdict) -> Probe:
+    def probe(trials, *, on_verdict, seconds) -> Probe:
         for trial in trials:
             on_verdict(trial, verdict["now"](trial))
         return Probe((), heap_check=True)
