@@ -28,10 +28,7 @@ if TYPE_CHECKING:
         check_kernels,
         dry_run,
         evaluate_run,
-        export,
         finetune_teacher,
-        predict,
-        quantize,
         quickstart,
         rerun,
         resume_run,
@@ -41,6 +38,9 @@ if TYPE_CHECKING:
     from distill.pipeline import clear_caches as clear_banks
     from distill.pipeline import list_caches as list_banks
     from distill.pipeline import verify_caches as verify_banks
+    from distill.pipeline.export import export
+    from distill.pipeline.predict import predict
+    from distill.pipeline.quantize import quantize
     from distill.recipe import Recipe, dump_recipe, load_recipe
     from distill.report.catalogue import describe_model, list_models
     from distill.report.rows import Comparison, Row

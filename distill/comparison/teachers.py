@@ -134,8 +134,9 @@ def _of_banks(banks: Sequence[tuple[str, float]], entry: Entry, data: DataSets) 
     if other := next((member for member in members if not member.saw(entry, data)), None):
         return other  # which the caller names
     labels = entry.assessment.labels
-    name, logits = " + ".join(member.name for member in members), [member.logits for member in members]
-    if any(each is None or each.shape != (len(labels), *logits[0].shape[1:]) for each in logits):
+    name = " + ".join(member.name for member in members)
+    logits = [member.logits for member in members if member.logits is not None]
+    if len(logits) < len(members) or any(each.shape != (len(labels), *logits[0].shape[1:]) for each in logits):
         raise RunError(f"the test logits of {name} are not all there, or not of one shape")
     mean = np.average(np.stack(logits).astype(np.float64), axis=0, weights=[weight for _, weight in banks])
     top1 = int((mean.argmax(axis=1) == labels).sum()) / len(labels)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Self, TypeVar
+from typing import IO, Self, TypeVar, cast
 
 from distill.data.decode import BadImageError
 from distill.data.decode_pool import MAX_FILE_BYTES
@@ -175,9 +175,10 @@ def _explain_damage(path: Path) -> Iterator[None]:
 
 
 def _tar_members(path: Path, stream: _BoundedReader) -> Iterator[_Member]:
-    with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK, tarinfo=_StrictInfo) as tar:
+    with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|", bufsize=_BLOCK, tarinfo=_StrictInfo) as tar:
         while (info := tar.next()) is not None:
-            tar.members.clear()  # tarfile would keep them all, and an archive may hold millions
+            # tarfile would keep them all, and an archive may hold millions; typeshed does not know of them
+            tar.members.clear()  # type: ignore[attr-defined]
             stream.member = info.name
             parts = _clean(path, info.name)
             if info.issym() or info.islnk():

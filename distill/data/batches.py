@@ -133,6 +133,7 @@ class Epoch:
         own = picked.at[: picked.size]
         labels, mix = self.labels.index_select(0, picked.at), None
         if self.view.mixes:
+            assert self.view.mix_weight is not None, "mixes"
             labels, partner_labels = labels.chunk(2)
             mix = Mix(partner_labels, self.view.mix_weight.index_select(0, own))
         if self.channels_last:

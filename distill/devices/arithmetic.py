@@ -24,8 +24,9 @@ __all__ = [
 ]
 
 PrecisionName = Literal["fp32", "bf16", "fp16"]
+FabricPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
-_FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+_FABRIC_PRECISION: dict[PrecisionName, FabricPrecision] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 _AUTOCAST_DTYPE = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -129,7 +130,7 @@ def _emulation_warning(device: torch.device) -> str:
     )
 
 
-def fabric_precision(name: PrecisionName) -> str:
+def fabric_precision(name: PrecisionName) -> FabricPrecision:
     """Lightning Fabric's name for a precision: weights stay float32, ``16-mixed`` brings a gradient scaler.
 
     >>> fabric_precision("bf16")

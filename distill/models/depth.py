@@ -21,7 +21,8 @@ def head_parameters(module: nn.Module) -> set[str]:
         classifier = get_classifier()
         heads = list(classifier) if isinstance(classifier, tuple | list) else [classifier]
     if not heads:
-        heads = [*[m for m in module.modules() if isinstance(m, nn.Linear)][-1:]]
+        linears: list[nn.Module] = [m for m in module.modules() if isinstance(m, nn.Linear)]
+        heads = linears[-1:]
     owned = {id(p) for head in heads for p in head.parameters()}
     return {name for name, p in module.named_parameters() if id(p) in owned}
 

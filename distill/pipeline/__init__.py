@@ -5,7 +5,7 @@ from __future__ import annotations
 from distill.compress.results import Exported, Quantized
 from distill.pipeline.banks import build_cache, clear_caches, list_caches
 from distill.pipeline.context import Options
-from distill.pipeline.dryrun import DryRun, dry_run
+from distill.pipeline.dryrun import dry_run
 from distill.pipeline.evaluate import evaluate_run
 from distill.pipeline.export import export
 from distill.pipeline.kernels import check_kernels
@@ -22,6 +22,7 @@ from distill.pipeline.verbs import (
     train_student,
 )
 from distill.pipeline.verify import verify_caches
+from distill.report.rows import DryRun
 
 __all__ = [
     "DryRun",

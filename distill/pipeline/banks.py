@@ -183,10 +183,10 @@ def _row(bank: Bank, status: str) -> BankRow:
         image_size=info.key.image_size,
         augment=_augmentation(info.key.augment),
         view_seed=info.key.view_seed,
-        precision=info.key.teacher.precision,
+        precision=info.identity.precision,
         teacher_top1=teacher.get("test_top1"),
         teacher_params=teacher.get("params"),
-        teacher_sha256=info.key.teacher.weights,
+        teacher_sha256=info.identity.weights,
     )
 
 

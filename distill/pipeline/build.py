@@ -76,6 +76,7 @@ def build_job(
 
 def _init_from(module: nn.Module, context: Context) -> None:
     """Copy what agrees in name and shape, and say what did not."""
+    assert context.options.init_from is not None
     run = open_run(context.options.init_from, runs_dir=context.options.runs_dir)
     state = shipped_checkpoint(run).model_state
     own = module.state_dict()

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
+from distill.data.splits import Splits
 from distill.evaluate.cost import spec_cost
 from distill.events import Note, StepDone
 from distill.pipeline.build import build_job, build_network
 from distill.pipeline.context import Context, Options, prepare
 from distill.pipeline.failures import on_this_machine
 from distill.pipeline.launch import launch
-from distill.pipeline.source import find_teacher, open_live, resolve_teacher
+from distill.pipeline.source import Source, find_teacher, open_live, resolve_teacher
 from distill.recipe import Recipe, load_recipe
 from distill.report.rows import DryRun
 from distill.team.watch import watching
@@ -63,11 +64,13 @@ def _try_out(fabric: Fabric, context: Context) -> DryRun:
                 break
         steps_per_epoch = getattr(event, "steps_per_epoch", steps_per_epoch)
     seconds_per_step = (marks[-1] - marks[0]) / (len(marks) - 1) if len(marks) > 1 else None
-    return _report(context, source, fabric.device, steps_per_epoch, seconds_per_step)
+    return _report(context, splits, source, steps_per_epoch, seconds_per_step)
 
 
-def _report(context: Context, source, device: torch.device, steps: int, seconds_per_step: float | None) -> DryRun:
-    recipe, splits = context.recipe, context.splits
+def _report(
+    context: Context, splits: Splits, source: Source | None, steps: int, seconds_per_step: float | None
+) -> DryRun:
+    recipe, device = context.recipe, context.device
     classes = len(splits.dataset.classes)
     side = recipe.model.input_size
     batch = min(recipe.train.batch_size, len(splits.train))

@@ -21,7 +21,7 @@ from lightning_fabric.strategies import DDPStrategy
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from distill.devices import fabric_precision, set_threads, usable_cores
+from distill.devices import fabric_precision, resolve_precision, set_threads, usable_cores
 from distill.pipeline.context import Context, without_splits
 from distill.pipeline.processes import run_processes
 from distill.ranks import process_count, under_torchrun
@@ -71,7 +71,7 @@ def _fabric(context: Context, *, devices: Any, strategy: Any, nodes: int = 1) ->
             devices=devices,
             num_nodes=nodes,
             strategy=strategy,
-            precision=fabric_precision(context.recipe.train.precision),
+            precision=fabric_precision(resolve_precision(context.recipe.train.precision, context.device).name),
         )
 
 
@@ -88,12 +88,11 @@ def _ddp(context: Context, environment: ClusterEnvironment, *, count: int) -> DD
     order, and a resumed run would differ from one that never stopped in the last bits.
     """
     keeps_buckets = context.device.type == "cpu" and count > 2
-    return DDPStrategy(
-        cluster_environment=environment,
-        timeout=_PATIENCE,
-        find_unused_parameters=keeps_buckets or context.recipe.train.freeze_backbone_epochs > 0,
-        **{_SYNC_BUFFERS: False},
-    )
+    options: dict[str, Any] = {
+        "find_unused_parameters": keeps_buckets or context.recipe.train.freeze_backbone_epochs > 0,
+        _SYNC_BUFFERS: False,
+    }
+    return DDPStrategy(cluster_environment=environment, timeout=_PATIENCE, **options)
 
 
 # Processes that torchrun started

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -166,7 +166,7 @@ def _decoded(
     """Batch by batch: the good files' names, their pixels ``(B, 3, S, S)`` by size S, and the bad files."""
     batches = [files[at : at + _BATCH] for at in range(0, len(files), _BATCH)]
     with strict_pillow(), ThreadPoolExecutor(_THREADS) as pool:
-        ahead: deque[list] = deque()
+        ahead: deque[list[tuple[str, Future[_Decoded]]]] = deque()
         for batch in [*batches, None]:
             if batch is not None:
                 ahead.append([(file, pool.submit(_decode, file, tuple(set(sizes)))) for file in batch])
@@ -174,7 +174,9 @@ def _decoded(
                 yield _collected(ahead.popleft())
 
 
-def _collected(waiting: list) -> tuple[list[str], dict[int, np.ndarray], list[BadFile]]:
+def _collected(
+    waiting: list[tuple[str, Future[_Decoded]]],
+) -> tuple[list[str], dict[int, np.ndarray], list[BadFile]]:
     results = [(file, future.result()) for file, future in waiting]
     bad = [found for _, found in results if isinstance(found, BadFile)]
     good = [(file, found) for file, found in results if not isinstance(found, BadFile)]

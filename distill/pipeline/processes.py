@@ -128,12 +128,12 @@ def _environment(**defaults: str) -> Iterator[None]:
 
 def _collect(children: list[_Child]) -> list[_Report]:
     """The reports in order of arrival; once one has failed, the others have little time left."""
-    waiting = {child.inbox: child for child in children}
+    waiting: dict[object, _Child] = {child.inbox: child for child in children}
     reports: list[_Report] = []
     deadline: float | None = None
     while waiting and (deadline is None or time.monotonic() < deadline):
         left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-        for inbox in connection.wait(list(waiting), timeout=left):
+        for inbox in connection.wait([child.inbox for child in waiting.values()], timeout=left):
             report = waiting.pop(inbox).report()
             reports.append(report)
             if report.kind != "result":
@@ -202,7 +202,7 @@ def _passing_signals_on(children: list[_Child]) -> Iterator[list[int]]:
             drop_terminal()
         for child in children:
             with suppress(ValueError, OSError):  # closed, or gone
-                if child.process.is_alive():
+                if child.process.is_alive() and child.process.pid is not None:
                     os.kill(child.process.pid, number)
 
     def end(number: int) -> None:

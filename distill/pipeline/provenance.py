@@ -73,14 +73,15 @@ def about_banks(banks: Sequence[tuple[Bank, float]], views: int) -> dict[str, An
         {"path": str(bank.path), "weight": weight, "answers": bank.answers_sha256(views)} for bank, weight in banks
     ]
     names = " + ".join(bank.info.teacher.get("name", "?") for bank, _ in banks)
-    about = {"run": None, "name": names, "banks": named} | _about_identity(first.info.key.teacher)
+    about = {"run": None, "name": names, "banks": named} | _about_identity(first.info.identity)
     return about | about_bank(first, views)
 
 
 def named_banks(teacher: TeacherSpec) -> list[tuple[Path, float]]:
     """The banks that a recipe names, and their weights."""
-    named = [(entry.path, entry.weight) for entry in teacher.banks] or [(teacher.bank, 1.0)]
-    return [(Path(path), weight) for path, weight in named]
+    if teacher.bank is not None:
+        return [(Path(teacher.bank), 1.0)]
+    return [(Path(entry.path), entry.weight) for entry in teacher.banks]
 
 
 def foreseen(recipe: Recipe, splits: Splits, teacher: TeacherRun | None) -> dict[str, Any] | None:

@@ -170,6 +170,7 @@ def finish(run: RunFolder, context: Context) -> None:
 def _write_rates(run: RunFolder, recipe: Recipe, metrics: list[dict[str, Any]]) -> None:
     """The learning rate by step, for the plot; metrics.jsonl has one an epoch."""
     info = run.info
+    assert info.data is not None, "written when the run began"
     steps = steps_per_epoch(info.data["train"], recipe.train.batch_size, info.extra["devices"])
     if steps * len(metrics) > _MOST_RATES:
         return

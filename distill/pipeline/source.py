@@ -175,6 +175,7 @@ def _stored(bank: Bank, recipe: Recipe, splits: Splits, *, device: torch.device)
 
 def open_live(recipe: Recipe, teacher: TeacherRun) -> Source:
     """The teacher itself, loaded, to be asked at every step."""
+    assert recipe.teacher is not None
     source = LiveTeacher(teacher.trained, logits_dtype=recipe.teacher.logits_dtype)
     return Source(source, about_run(teacher) | {"logits": "live"}, teacher)
 
@@ -241,6 +242,7 @@ def _say_cost(path: Path, views: int, cost: BuildCost, tell: Tell) -> None:
 
 
 def _from_banks(recipe: Recipe, splits: Splits, *, device: torch.device) -> Source:
+    assert recipe.teacher is not None
     banks = [(Bank.open(path), weight) for path, weight in named_banks(recipe.teacher)]
     views = views_of(recipe.augment, recipe.train.epochs)
     for bank, _ in banks:

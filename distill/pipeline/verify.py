@@ -15,7 +15,7 @@ from torch import Tensor
 from distill.data.batches import Loader
 from distill.data.plan import view_checksum
 from distill.data.splits import Splits, load_splits
-from distill.devices import resolve_device, set_threads
+from distill.devices import resolve_device, resolve_precision, set_threads
 from distill.errors import DistillError, UsageError
 from distill.events import Note
 from distill.models.ask import ask
@@ -129,7 +129,7 @@ class _Examiner:
         sample = _ask_again(bank, trained, splits, augment, chosen)
         difference = (sample.stored - sample.asked).abs().nan_to_num(nan=torch.inf)
         row = replace(row, asked=len(sample.rows), max_difference=difference.max().item())
-        limit = _TOLERANCE[bank.info.key.teacher.precision] * max(sample.asked.abs().max().item(), 1.0)
+        limit = _TOLERANCE[bank.info.identity.precision] * max(sample.asked.abs().max().item(), 1.0)
         wrong = (difference.amax(1) > limit).numpy()
         if not wrong.any():
             return row
@@ -147,7 +147,7 @@ class _Examiner:
             run = RunFolder(home)
         else:
             raise _NotHere("its run is not here; name it: --teacher RUN")
-        answered = bank.info.key.teacher
+        answered = bank.info.identity
         try:
             here = read_identity(run, device=self._device)
             others = ", ".join(answered.differences(replace(here, precision=answered.precision)))
@@ -164,8 +164,8 @@ class _Examiner:
 
     def _load_teacher(self, path: Path, precision: str) -> Trained:
         # What a CPU can only emulate is computed in full there; the tolerance covers the difference.
-        precision = "fp32" if self._device.type == "cpu" else precision
-        return load_trained(RunFolder(path), device=self._device, precision=precision)
+        asked = resolve_precision("fp32" if self._device.type == "cpu" else precision, self._device)
+        return load_trained(RunFolder(path), device=self._device, precision=asked.name)
 
     def _data_of(self, bank: Bank) -> Splits:
         try:

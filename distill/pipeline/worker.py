@@ -42,7 +42,9 @@ def _train(fabric: Fabric, context: Context, watch: Watch) -> RunResult:
     teacher = find_teacher(context.recipe, runs_dir=context.options.runs_dir, device=fabric.device)
     chosen = choose_logits(context.recipe, splits, teacher) if fabric.is_global_zero else None
     with patience():
-        recipe, choices = fabric.broadcast(chosen)
+        agreed = fabric.broadcast(chosen)
+    assert agreed is not None, "the first process chose"
+    recipe, choices = agreed
     options = replace(context.options, devices=fabric.world_size)  # what torchrun started is not in the options
     context = replace(context, recipe=recipe, choices=context.choices | choices, options=options)
     module = build_network(context, splits)  # before a folder exists: weights may be missing
@@ -56,7 +58,7 @@ def _train(fabric: Fabric, context: Context, watch: Watch) -> RunResult:
             run = stack.enter_context(recorded(context, splits, teacher=about, initial=initial))
             watch.log = run.log
             caution(run, cautions(teacher, initial=initial), context.options.tell)
-        path = Path(fabric.broadcast(str(run.path) if run else None))
+        path = Path(fabric.broadcast(str(run.path) if run else ""))
         watch.hint = f"is a kernel wrong on this machine? distill doctor --recipe {path / 'recipe.yaml'}"
         source = _source(fabric, context, splits, teacher)
         if run is not None and source is not None:
@@ -67,7 +69,11 @@ def _train(fabric: Fabric, context: Context, watch: Watch) -> RunResult:
         if run is not None:
             finish(run, context)
     with patience():
-        return fabric.broadcast(read_result(run) if run is not None else None)  # other machines may not see the folder
+        result = fabric.broadcast(
+            read_result(run) if run is not None else None
+        )  # other machines may not see the folder
+    assert result is not None, "the first process has the run"
+    return result
 
 
 def _source(fabric: Fabric, context: Context, splits: Splits, teacher: TeacherRun | None) -> Source | None:

@@ -235,6 +235,12 @@ class Recipe(Spec):
         return self
 
     @property
+    def logits_dtype(self) -> Literal["float16", "float32"]:
+        """What a teacher's logits are rounded to, of a recipe that has a teacher."""
+        assert self.teacher is not None
+        return self.teacher.logits_dtype
+
+    @property
     def max_params(self) -> int | None:
         """The parameter budget: ``model.max_params``, by default 5,000,000 for a student and none for others."""
         if self.model.max_params is not None:

@@ -19,6 +19,7 @@ from distill.events import StageProgress, Tell, silent
 from distill.files import json_sha256, regular, remove_partials, sha256_file, write_json, write_with, writing
 from distill.runs import Lock, owner_is_dead
 from distill.teaching.bank_files import INFO, LOCK, TEST_LOGITS, VIEWS, chunk_name, is_answers, view_of
+from distill.teaching.identity import Identity
 from distill.teaching.key import BankKey
 
 __all__ = ["Bank", "BankInfo", "chunk_bounds"]
@@ -55,8 +56,13 @@ class BankInfo:
     @property
     def classes(self) -> tuple[str, ...]:
         """The teacher's classes, in the order of its logits."""
+        return self.identity.classes
+
+    @property
+    def identity(self) -> Identity:
+        """Who answered."""
         assert self.key.teacher is not None, "a bank has a teacher"
-        return self.key.teacher.classes
+        return self.key.teacher
 
     @property
     def view_bytes(self) -> int:

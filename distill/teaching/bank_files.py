@@ -65,7 +65,8 @@ def sorted_out(folder: Path) -> tuple[list[Path], list[Path]]:
     Raises:
         OSError: The folder cannot be listed.
     """
-    ours, left = [], []
+    ours: list[Path] = []
+    left: list[Path] = []
     for path in _entries(folder):
         name = path.relative_to(folder).as_posix()
         if name != LOCK:

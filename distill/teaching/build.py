@@ -100,7 +100,7 @@ def _fill(
     keep_freed_memory(teacher.device)
     compile_teacher(teacher, recipe.train)
     loader = Loader(splits.train, device=teacher.device, fill=splits.fill)
-    count, dtype = len(splits.train), recipe.teacher.logits_dtype
+    count, dtype = len(splits.train), recipe.logits_dtype
     start, end = share(team, count)
     rows = range(team.broadcast(bank.info.views if bank else 0), views)
     for number, row in enumerate(rows):
@@ -182,5 +182,5 @@ def estimate(teacher: Trained, splits: Splits, recipe: Recipe, *, views: int) ->
             break
     per_image = (time.perf_counter() - started) / asked if asked else 0.0
     count = len(splits.train)
-    itemsize = np.dtype(recipe.teacher.logits_dtype).itemsize
+    itemsize = np.dtype(recipe.logits_dtype).itemsize
     return BuildCost(per_image * count * views, count * views * len(teacher.classes) * itemsize)

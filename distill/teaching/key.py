@@ -85,7 +85,7 @@ def bank_key(recipe: Recipe, splits: Splits, teacher: Identity | None, *, dtype:
         augment=augmentation_key(augment),
         view_seed=None if augment.views == "all" else augment.view_seed,
         applied=APPLIED_VERSION,
-        dtype=dtype or recipe.teacher.logits_dtype,
+        dtype=dtype or recipe.logits_dtype,
     )
 
 

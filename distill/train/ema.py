@@ -37,9 +37,9 @@ class _Average(AveragedModel):
         moving = [pair for pair in pairs if not is_first and pair[0].is_floating_point()]
         copied = [pair for pair in pairs if is_first or not pair[0].is_floating_point()]
         if moving:
-            torch._foreach_lerp_(*map(list, zip(*moving, strict=True)), 1 - self._decay)
+            torch._foreach_lerp_([to for to, _ in moving], [new for _, new in moving], 1 - self._decay)
         if copied:
-            torch._foreach_copy_(*map(list, zip(*copied, strict=True)))
+            torch._foreach_copy_([to for to, _ in copied], [new for _, new in copied])
         self.n_averaged += 1
 
 

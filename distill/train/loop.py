@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -255,7 +256,7 @@ class _Fit:
     def _validate(self) -> dict[str, float]:
         if self.job.val is None:
             return {}
-        metrics = None
+        metrics: dict[str, float] = {}
         if self.fabric.is_global_zero:  # batch-norm statistics are each rank's own: the first rank's are what is saved
             precision = self.fabric.strategy.precision.forward_context
             metrics = _validate(self.learner, self.job.val, max(self.train.batch_size, 64), precision)
@@ -300,7 +301,7 @@ def _all_finite(module: nn.Module) -> bool:
 
 @torch.no_grad()  # not inference_mode: what normalize caches is used in training too
 def _validate(
-    learner: Learner, loader: Loader, batch_size: int, precision: Callable[[], AbstractContextManager]
+    learner: Learner, loader: Loader, batch_size: int, precision: Callable[[], AbstractContextManager[Any]]
 ) -> dict[str, float]:
     """``{"val_loss", "val_top1"}`` of what is shipped, in eval mode; its mode is put back."""
     module = learner.shipped
@@ -315,5 +316,6 @@ def _validate(
         row = torch.stack([loss, hits.to(loss.dtype)])
         sums = row if sums is None else sums + row
     module.train(was_training)
+    assert sums is not None, "no split is empty"
     loss, hits = sums.tolist()
     return {"val_loss": loss / len(loader), "val_top1": hits / len(loader)}

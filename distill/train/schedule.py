@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.optim import Optimizer
@@ -163,7 +163,7 @@ def _one_cycle(spec: OneCycle, optimizer: Optimizer, total: int) -> OneCycleLR:
 
 
 def _plateau(spec: Plateau, optimizer: Optimizer) -> ReduceLROnPlateau:
-    mode = "max" if spec.monitor == "val_top1" else "min"
+    mode: Literal["min", "max"] = "max" if spec.monitor == "val_top1" else "min"
     return ReduceLROnPlateau(optimizer, mode=mode, factor=spec.factor, patience=spec.patience, min_lr=spec.min_lr)
 
 

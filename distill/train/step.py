@@ -87,7 +87,8 @@ class Learner:
         )
         self.ema = build_ema(module, self.train.ema)
         if self.train.compile is not False:
-            compile_module(module, fabric.device, mode=self.train.compile)
+            mode = "default" if self.train.compile is True else self.train.compile
+            compile_module(module, fabric.device, mode=mode)
         self._model, self._optimizer = fabric.setup(module, optimizer)
         self.schedule = build_schedule(
             recipe.schedule, self._optimizer.optimizer, epochs=self.train.epochs, steps_per_epoch=steps_per_epoch

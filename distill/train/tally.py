@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ class Tally:
         means = torch.stack([value.detach().to(self._dtype) for value in values])
         hits = (logits.detach().argmax(1) == labels).sum().to(self._dtype)
         row = torch.cat([means * images, hits[None], torch.full_like(hits[None], images)])
-        if self._sums is None:
+        if self._sums is None or self._bad is None:
             self._names = ("loss", *result.parts)
             self._sums = torch.zeros_like(row)
             self._bad = torch.full((1 + len(values),), -1.0, dtype=self._dtype, device=self._device)
@@ -74,7 +75,7 @@ class Tally:
         means = {f"train_{name}": total / images for name, total in zip(self._names, totals, strict=True)}
         return means | {"train_top1": hits / images}
 
-    def reduce(self, all_reduce) -> None:
+    def reduce(self, all_reduce: Callable[..., Any]) -> None:
         """Add up the sums of all ranks."""
         if self._sums is not None:
             self._sums = all_reduce(self._sums, reduce_op="sum")
@@ -83,7 +84,7 @@ class Tally:
         tensors = {"sums": self._sums, "bad": self._bad}
         return {"names": list(self._names)} | {key: None if t is None else t.cpu() for key, t in tensors.items()}
 
-    def add_state(self, state: dict) -> None:
+    def add_state(self, state: dict[str, Any]) -> None:
         """Go on from a saved tally, or from several one after the other."""
         if state["sums"] is None:
             return
