@@ -15,7 +15,7 @@ from distill.data.batches import Batch, Loader
 from distill.data.images import Split
 from distill.data.plan import epoch_order
 from distill.events import EpochDone
-from distill.objectives import LossParts
+from distill.objectives import Answer, LossParts
 from distill.recipe import parse_recipe
 from distill.train.loop import Job, fit
 
@@ -42,8 +42,8 @@ class Scaled(nn.Module):
         return pixels.to(torch.get_default_dtype()) / 255
 
 
-def objective(logits: Tensor, batch: Batch) -> LossParts:
-    loss = F.cross_entropy(logits, batch.labels)
+def objective(student: Answer, batch: Batch) -> LossParts:
+    loss = F.cross_entropy(student.logits, batch.labels)
     return LossParts(loss, {"ce": loss.detach()})
 
 
