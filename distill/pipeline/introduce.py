@@ -76,7 +76,7 @@ def _of_run(teacher: TeacherRun) -> _Teacher:
 def _of_bank(bank: Bank) -> _Teacher:
     about = bank.info.teacher
     name = f"{about.get('name', 'of no name')}, stored in {bank.path}"
-    weights = bank.info.key.teacher.weights
+    weights = bank.info.identity.weights
     return _known(name, weights, len(bank.info.classes), about.get("val_top1"), about.get("val_images"))
 
 

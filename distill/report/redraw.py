@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 from distill.errors import RunError
 from distill.files import read_json
 from distill.report.plots import plot_classes, plot_confusion, plot_run
 from distill.runs import RunFolder
+
+if TYPE_CHECKING:
+    from distill.evaluate.metrics import PerClass
 
 __all__ = ["redraw"]
 
@@ -48,7 +52,7 @@ def _evaluation(source: Path, split: str) -> list[Path]:
         labels, confusion = [each.label for each in classes], result["confusion"]
         return [
             plot_confusion(confusion, labels, source.parent / f"confusion_{split}.svg"),
-            plot_classes(classes, source.parent / f"classes_{split}.svg"),
+            plot_classes(cast("list[PerClass]", classes), source.parent / f"classes_{split}.svg"),
         ]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise RunError(f"{source}: damaged: {error}", hint=hint) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from distill.errors import MissingError
 from distill.report.rows import Comparison
@@ -38,7 +38,7 @@ class Shown(Comparison):
 
         from distill.report.tables import comparison_table
 
-        console = Console(width=140, highlight=False, record=True, file=_Nowhere())
+        console = Console(width=140, highlight=False, record=True, file=cast("IO[str]", _Nowhere()))
         console.print(comparison_table(self, 140))
         style = "font-family:monospace;line-height:1.3;white-space:pre;overflow-x:auto"
         return console.export_html(inline_styles=True, code_format=f'<pre style="{style}">{{code}}</pre>')

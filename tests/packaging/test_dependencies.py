@@ -20,7 +20,7 @@ DISTRIBUTIONS = {  # where a distribution and its module have different names
     "modelopt": "nvidia-modelopt",
     "xdist": "pytest-xdist",
 }
-NOT_IMPORTED = {"pytest-xdist", "pytest-timeout", "build", "setuptools", "ruff"}  # run as commands
+NOT_IMPORTED = {"pytest-xdist", "pytest-timeout", "build", "setuptools", "ruff", "mypy"}  # run as commands
 NOT_IMPORTED |= {"requests", "uv"}  # what modelopt imports without naming it; a command
 NEEDED_BY_TORCH = {"onnxscript"}  # torch.onnx's exporter imports it
 
