@@ -31,7 +31,7 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="[RUNS]...",
-            help="Run folders or names of runs.",
+            help="Names, each with all its seeds, or run folders.",
             show_default="the newest of every recipe and seed",
             autocompletion=options.complete_runs,
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 
-from distill.comparison.entries import Entry, grouped, identity, message, namesake_notes, seed_notes
+from distill.comparison.chosen import choose, naming
+from distill.comparison.entries import Entry, grouped, namesake_notes, seed_notes
 from distill.comparison.teachers import Reference, bank_rows, find_teachers
 from distill.devices import describe_device, library_versions, resolve_device, set_threads, threads
-from distill.errors import DistillError, RunError, UsageError
+from distill.errors import DistillError, UsageError
 from distill.evaluate.agreement import agreement
 from distill.evaluate.latency import Latency, measure_latency
 from distill.evaluate.spread import mean_std
@@ -24,7 +25,7 @@ from distill.models.trained import Trained, load_trained
 from distill.references import count_of, folder_of, listed, run_of
 from distill.report.rows import Comparison, Row
 from distill.report.shown import Shown
-from distill.runs import RunFolder, list_damaged, list_runs, open_run
+from distill.runs import RunFolder
 from distill.team.watch import watching
 
 __all__ = ["compare"]
@@ -44,13 +45,14 @@ def compare(
     seconds_per_model: float = 4.0,
     tell: Tell = silent,
 ) -> Comparison:
-    """Compare runs; with no references, the newest finished run of each (recipe, data, seed) below ``runs_dir``.
+    """Compare runs: a name means all its seeds, a folder that run, nothing all that is below ``runs_dir``.
 
     Runs that differ in ``train.seed`` alone become one row with mean, spread and n. Every model is timed in turn, round
     by round, within ``seconds_per_model``. Without references, a run that cannot be read is left out, with a note.
 
     Args:
-        references: Runs: names, folders, or what training returned; one alone or several.
+        references: Runs: names, folders, or what training returned; one alone or several. Without any, the newest
+            finished run of each (recipe, data, start, seed); no trial of a sweep.
         threads_used: CPU threads while timing; one compares best between machines.
 
     Raises:
@@ -65,7 +67,7 @@ def compare(
         raise UsageError(f"seconds_per_model should be above 0, got {seconds_per_model!r}")
     target, data = resolve_device(device), DataSets()
     notes: list[str] = []
-    entries = _entries(references, runs_dir, partial(_entry, device=target, data=data, tell=tell), notes)
+    entries = choose(references, runs_dir, partial(_entry, device=target, data=data, tell=tell), notes)
     groups = grouped(entries, notes)
     entries = [entry for group in groups.values() for entry in group]
     teachers = find_teachers(entries, runs_dir, target, data, notes)
@@ -103,50 +105,6 @@ def _threads(count: int) -> Iterator[None]:
         set_threads(before)
 
 
-# Which runs
-
-
-def _entries(
-    references: Sequence[str | Path], runs_dir: Path, read: Callable[[RunFolder], Entry], notes: list[str]
-) -> list[Entry]:
-    if references:
-        named = {run.path.resolve(): run for run in (open_run(text, runs_dir=runs_dir) for text in references)}
-        return [read(run) for run in named.values()]
-    entries, errors = [], []
-    for run in _newest(runs_dir, notes):
-        try:
-            entries.append(read(run))
-        except (DistillError, OSError) as error:
-            errors.append(error)
-            notes.append(f"left out: {_naming(run, error)}")
-    if not entries:
-        raise errors[0]
-    return entries
-
-
-def _newest(runs_dir: Path, notes: list[str]) -> list[RunFolder]:
-    newest: dict[tuple[str, int], RunFolder] = {}
-    for run in list_runs(runs_dir):
-        if run.status != "finished":
-            continue
-        try:
-            recipe = run.recipe()
-        except RunError as error:
-            notes.append(f"left out: {error.message}")
-            continue
-        newest[identity(recipe, run.info), recipe.train.seed] = run  # the list ascends: the last one is the newest
-    notes += [f"left out: {error.message}" for _, error in list_damaged(runs_dir)]
-    if not newest:
-        raise RunError(f"no finished run below {runs_dir}", hint="make some: distill quickstart")
-    return list(newest.values())
-
-
-def _naming(run: RunFolder, error: Exception) -> str:
-    """The error's line, with the run where it names none: of ten runs the data of one may be gone."""
-    text = message(error)
-    return text if str(run.path) in text else f"{run.path}: {text}"
-
-
 def _entry(run: RunFolder, *, device: torch.device, data: DataSets, tell: Tell) -> Entry:
     tell(Note(f"test set: {run.path}"))
     return Entry(run, run.info, run.recipe(), assess(run, device=device, data=data), run.result(*_RESULT))
@@ -164,7 +122,7 @@ def _loaded(groups: Mapping[str, list[Entry]], device: torch.device, notes: list
         except (DistillError, OSError) as error:
             if notes is None:
                 raise
-            notes.append(f"not timed: {_naming(group[-1].run, error)}")
+            notes.append(f"not timed: {naming(group[-1].run, error)}")
     return loaded
 
 
@@ -216,6 +174,7 @@ def _row(group: Sequence[Entry], teachers: Mapping[str, Reference | None], timin
         size_mb=newest.result["size_mb"],
         ece=_mean([entry.assessment.result.ece for entry in group]),
         agreement=_mean([value for pair in pairs if (value := _agreement(*pair)) is not None]),
+        test_images=len(newest.assessment.labels),
     )
     if timing is None:
         return row

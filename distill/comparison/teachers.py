@@ -172,7 +172,7 @@ def bank_rows(entries: Sequence[Entry], rows: Sequence[Row], data: DataSets, not
             notes.append(f"left out: the teacher of {path} ({message(error)})")
             continue
         if not any(reference.saw(student, data) for student in students):
-            row = replace(row, test_top1=None, ece=None)
+            row = replace(row, test_top1=None, ece=None, test_images=None)
             note += "; its accuracy is blank: it is of other test images than its students'"
         found.append(row)
         notes.append(note)
@@ -208,6 +208,7 @@ def _bank_row(path: str, about: dict[str, Any]) -> Row:
         latency_b32_ms=many.get("median_ms"),
         images_per_s=32e3 / many["median_ms"] if many else None,
         ece=about["test_ece"],
+        test_images=about["test_images"],
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -200,6 +201,7 @@ def _scatter(axes: Axes, rows: Sequence[Row], column: str) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     axes.margins(0.2, 0.2)
+    names = Counter(row.name for row in rows)
     middle = math.log(max(x for x, _ in points) * min(x for x, _ in points)) / 2 if points else 0.0
     for x, row in points:
         assert row.test_top1 is not None
@@ -209,7 +211,7 @@ def _scatter(axes: Axes, rows: Sequence[Row], column: str) -> None:
         )
         is_left = math.log(x) <= middle  # names go inwards, so that long ones stay within the picture
         axes.annotate(
-            plain(row.name),
+            plain(row.name if names[row.name] == 1 else f"{row.name} {Path(row.run).name}"),
             (x, row.test_top1),
             xytext=(8 if is_left else -8, 0),
             textcoords="offset points",

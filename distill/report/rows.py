@@ -42,6 +42,7 @@ class Row:
         images_per_s: At batch 32.
         ece: Expected calibration error.
         agreement: Fraction of test images given the teacher's class.
+        test_images: How many images its accuracy is of.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Row:
     images_per_s: float | None = None
     ece: float | None = None
     agreement: float | None = None
+    test_images: int | None = None
 
 
 ROW_FIELDS = tuple(each.name for each in fields(Row))

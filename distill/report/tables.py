@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -62,8 +63,11 @@ def comparison_width(comparison: Comparison) -> int:
 
 
 def _comparison_columns(rows: Sequence[Row]) -> list[Column]:
+    names = Counter(row.name for row in rows)
+    runs = [row.run if names[row.name] > 1 else "" for row in rows]
     return [
         Column("recipe", [row.name for row in rows], words=True, style="bold"),
+        *([Column("run", runs, words=True)] if any(runs) else []),
         Column("role", [row.role for row in rows], words=True),
         Column("dataset", [row.dataset for row in rows], words=True),
         Column("test top-1\n%", [_accuracy(row) for row in rows]),
@@ -114,14 +118,22 @@ def _significant(value: float | None) -> str:
 def _measured_on(comparison: Comparison) -> RenderableType:
     threads = f"{comparison.threads} thread{'' if comparison.threads == 1 else 's'}"
     lines = [f"{plain(comparison.device)}, {threads}"]
+    if tested := _test_images(comparison.rows):
+        lines.insert(0, f"accuracy on {tested}")
     if comparison.latency_n is not None:
-        lines[0] += f"; latency of {comparison.latency_n:,} calls a model, in turn, after warm-up"
+        lines[-1] += f"; latency of {comparison.latency_n:,} calls a model, in turn, after warm-up"
     if any(row.seeds > 1 for row in comparison.rows):
         lines.append("±: sample standard deviation over n seeds")
     if comparison.versions:
         lines.append(", ".join(f"{plain(name)} {plain(version)}" for name, version in comparison.versions.items()))
     notes = [Text(f"note: {plain(note)}", style="yellow") for note in comparison.notes]
     return Group(*(Text(line, style="dim") for line in lines), *notes)
+
+
+def _test_images(rows: Sequence[Row]) -> str:
+    """How many images the accuracies are of: ``10,000 test images of cifar10``."""
+    found = dict.fromkeys((row.dataset, row.test_images) for row in rows if row.test_images is not None)
+    return ", ".join(f"{count(images)} test images of {plain(dataset)}" for dataset, images in found)
 
 
 def comparison_csv(comparison: Comparison) -> str:

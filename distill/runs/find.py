@@ -17,7 +17,7 @@ from distill.references import folder_of, run_of
 from distill.runs.folder import RunFolder
 from distill.runs.lock import owner_is_dead
 
-__all__ = ["check_runs_dir", "create_run", "list_damaged", "list_runs", "open_run"]
+__all__ = ["check_runs_dir", "create_run", "list_damaged", "list_runs", "open_run", "open_runs"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # as a recipe's name
 _NUMBER = re.compile(r"[0-9]{3,9}")
@@ -103,6 +103,27 @@ def open_run(reference: Any, *, runs_dir: str | Path = Path("runs"), finished: b
     if finished and folder.status != "finished":
         raise _unfinished(folder)
     return folder
+
+
+def open_runs(reference: Any, *, runs_dir: str | Path = Path("runs")) -> list[RunFolder]:
+    """The run that a folder or a numbered name means; of a name, or of a folder of runs, all finished ones, in order.
+
+    Raises:
+        RunError, UsageError: As :func:`open_run`, of the one run or the latest.
+    """
+    latest = open_run(reference, runs_dir=runs_dir)
+    if _means_one(run_of(reference)):
+        return [latest]
+    others = [run for run in _runs_in(latest.path.parent) if _problem(run) is None and not _is_trial(run)]
+    return [run for run in others if run.status == "finished" and run != latest] + [latest]
+
+
+def _means_one(text: str) -> bool:
+    path = Path(os.path.expanduser(text))
+    match = _REFERENCE.fullmatch(text)
+    is_numbered = path.is_dir() and _NUMBER.fullmatch(path.absolute().name) is not None
+    has_number = match is not None and match["number"] is not None
+    return is_numbered or has_number or path.name == "latest" or os.path.lexists(path / "run.json")
 
 
 def list_runs(runs_dir: str | Path = Path("runs")) -> list[RunFolder]:

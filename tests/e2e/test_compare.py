@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 import distill.comparison
 import distill.evaluate.test_set
@@ -23,6 +25,7 @@ from distill.evaluate.test_set import DataSets, assess
 from distill.files import json_sha256, write_json
 from distill.pipeline import Options, RunResult, finetune_teacher, train_student
 from distill.recipe.schema import DataSpec
+from distill.report.tables import comparison_table
 from distill.runs import RunFolder
 from distill.teaching.bank import Bank
 from distill.teaching.identity import read_identity
@@ -123,6 +126,42 @@ def test_a_seed_that_was_run_twice_is_one_draw(copies) -> None:
     (row,) = [row for row in table.rows if row.role == "student"]
     assert (row.seeds, row.test_top1_std, row.run) == (1, None, str(runs[2].path))
     assert f"left out: {runs[0].path}: {runs[2].path} has the same seed, 0, and counts" in table.notes
+
+
+def test_a_name_means_all_its_seeds_and_a_folder_that_run(copies, student: Path, tmp_path: Path) -> None:
+    runs = [copies(1), copies(2, seed=1), copies(3, data=_data(student, "f" * 64)), copies(4), copies(5, seed=2)]
+    folder = tmp_path / "runs"
+    named = compare(["tiny_student"], runs_dir=folder, latency=False)
+    (row,) = [row for row in named.rows if row.role == "student"]
+    assert (row.seeds, row.run) == (3, str(runs[4].path))
+    assert any("1 run(s) of that name with another recipe, data or start are left out" in n for n in named.notes)
+    bare = compare(runs_dir=folder, latency=False)
+    assert row in bare.rows
+    for reference in ("tiny_student/002", runs[1].path):
+        (row,) = [row for row in compare([reference], runs_dir=folder, latency=False).rows if row.role == "student"]
+        assert (row.seeds, row.run) == (1, str(runs[1].path))
+
+
+def test_trials_of_sweeps_are_compared_where_they_are_named(copies, tmp_path: Path) -> None:
+    run, trial = copies(1), copies(2, seed=1)
+    trial.write_info(sweep={"name": "s", "trial": 0, "params": {}})
+    for references in ((), ("tiny_student",)):
+        table = compare(references, runs_dir=tmp_path / "runs", latency=False)
+        assert [row.run for row in table.rows if row.role == "student"] == [str(run.path)]
+        assert any("left out: 1 trial(s) of sweeps" in note for note in table.notes) == (references == ())
+    table = compare([run.path, trial.path], latency=False)
+    assert [row.seeds for row in table.rows if row.role == "student"] == [2]
+
+
+def test_rows_of_one_name_are_told_apart_and_the_test_images_are_counted(copies, tmp_path: Path) -> None:
+    runs = [copies(1), copies(2, init_from="runs/elsewhere/001")]
+    table = compare(runs_dir=tmp_path / "runs", latency=False)
+    assert [row.test_images for row in table.rows if row.role == "student"] == [60, 60]
+    console = Console(width=200, file=io.StringIO(), color_system=None)
+    console.print(comparison_table(table, 200))
+    said = console.file.getvalue()
+    assert all("/".join(run.path.parts[-2:]) in said for run in runs)
+    assert "accuracy on 60 test images of synthetic" in said
 
 
 @pytest.mark.parametrize(

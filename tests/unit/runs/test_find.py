@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from distill.errors import DistillError, RunError, UsageError
 from distill.recipe import Recipe
-from distill.runs import create_run, list_damaged, list_runs, open_run
+from distill.runs import create_run, list_damaged, list_runs, open_run, open_runs
 from distill.runs import lock as lock_module
 
 
@@ -276,6 +276,24 @@ def test_a_new_run_clears_away_what_the_dead_left_below_its_name_and_nothing_els
     assert dead.status == "interrupted"
     assert (mine.path / ".metrics.jsonl.0123456789ab.partial").exists()
     assert (other.path / "lock.json").exists()
+
+
+def test_of_a_name_there_are_several_runs_and_of_a_folder_one(runs, monkeypatch):
+    first, second = make(runs, "a"), make(runs, "a")
+    make(runs, "a", "interrupted")
+    trial = make(runs, "a")
+    trial.write_info(sweep={"name": "s", "trial": 0, "params": {}})
+    second.point_latest()
+    for reference in ("a", "a/", runs / "a"):
+        assert open_runs(reference, runs_dir=runs) == [first, second], reference
+    for reference in ("a/2", "a/002", "a/latest", runs / "a" / "002", runs / "a" / "latest"):
+        assert open_runs(reference, runs_dir=runs) == [second], reference
+    shutil.copytree(first.path, runs.parent / "copy")
+    assert [run.path for run in open_runs(runs.parent / "copy", runs_dir=runs)] == [runs.parent / "copy"]
+    monkeypatch.chdir(runs / "a" / "001")
+    assert len(open_runs(".", runs_dir=runs)) == 1
+    with pytest.raises(RunError, match="no run 'b'"):
+        open_runs("b", runs_dir=runs)
 
 
 def test_names_never_mean_a_trial_of_a_sweep(runs):
