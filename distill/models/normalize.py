@@ -68,7 +68,9 @@ def _affine(mean: tuple[float, ...], std: tuple[float, ...], device: torch.devic
 
 
 def build_normalize(spec: ModelSpec, *, mean: tuple[float, ...], std: tuple[float, ...]) -> Normalize:
-    """The network's normalisation: its own, or what its pretrained weights expect, or the training images'.
+    """The network's normalisation: its recipe's own, or what its pretrained weights expect, or the training images'.
+
+    Weights of a timm model are taken to expect what timm says of that model, downloaded or from a file alike.
 
     Args:
         mean: Of the training images, by channel, in 0..1.
@@ -76,7 +78,7 @@ def build_normalize(spec: ModelSpec, *, mean: tuple[float, ...], std: tuple[floa
     """
     if isinstance(spec.normalize, NormalizeSpec):
         mean, std = spec.normalize.mean, spec.normalize.std
-    elif isinstance(spec, TimmModel) and spec.weights == "pretrained":
+    elif isinstance(spec, TimmModel) and spec.weights != "none":
         with as_user_errors(spec):
             check_name(spec.name)
         if (config := get_pretrained_cfg(spec.name)) is not None:

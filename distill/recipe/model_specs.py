@@ -36,7 +36,8 @@ class NormalizeSpec(Spec):
 class _Model(Spec):
     input_size: Annotated[int, Field(ge=1, le=1024)] = Field(32, description="images are resized to this on the device")
     normalize: Literal["auto"] | NormalizeSpec = Field(
-        "auto", description="auto: what pretrained weights expect, else the training images' own mean and std"
+        "auto",
+        description="auto: what a timm model's weights expect, fetched or a file; else the training images' own",
     )
     max_params: PositiveInt | None = Field(None, description="the parameter budget; 5,000,000 by default for students")
     dropout: Dropout = Field(0.0, description="before the classifier")
@@ -50,7 +51,7 @@ class TimmModel(_Model):
     stem: Literal["cifar", "imagenet"] = Field(
         "imagenet", description="cifar (ResNets): one 3x3 stride-1 convolution, no max-pool"
     )
-    weights: str = Field("pretrained", description="pretrained, none, or a .safetensors file")
+    weights: str = Field("pretrained", description="pretrained, none, or a .safetensors file of that model")
     head: Literal["linear", "conv"] = Field("linear", description="conv: four convolutions and two dense layers")
     patch_size: PositiveInt | None = Field(
         None, description="vision transformers: side of a patch in pixels; null: the name's own"

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 
 import distill.models.trained
 from distill.errors import RunError, UsageError
+from distill.files import json_sha256
 from distill.fingerprint import architecture_sha256, state_sha256
 from distill.models.trained import load_trained
-from distill.pipeline import Options, RunResult, build_cache, train_student
+from distill.pipeline import Options, RunResult, build_cache, finetune_teacher, train_student
 from distill.recipe.model_specs import ResNetModel, TimmModel
 from distill.runs import RunFolder
 from distill.runs.checkpoints import best_checkpoint, load_checkpoint
-from distill.runs.checkpoints.folder import meta_digest
 from distill.teaching.bank import Bank
-from distill.teaching.identity import identity_of, read_identity, read_statement
+from distill.teaching.identity import Identity, identity_of, read_identity, read_statement
 
 CPU = torch.device("cpu")
 
@@ -132,7 +135,7 @@ def test_a_statement_is_of_the_checkpoint_that_is_there(teacher: RunFolder) -> N
     best = best_checkpoint(teacher.checkpoints)
     meta = json.loads((best / "meta.json").read_text())
     meta["sha256"]["model.safetensors"] = "0" * 64
-    meta["sha256"]["meta"] = meta_digest({key: value for key, value in meta.items() if key != "sha256"})
+    meta["sha256"]["meta"] = json_sha256({key: value for key, value in meta.items() if key != "sha256"})
     (best / "meta.json").write_text(json.dumps(meta))
     assert read_statement(teacher) is None
 
@@ -153,8 +156,6 @@ def _strides(path: Path, old: str, new: str) -> None:
 
 
 def test_another_network_of_the_same_tensors_is_another_teacher(teacher_recipe, student_recipe, tmp_path: Path) -> None:
-    from distill.pipeline import finetune_teacher
-
     options = Options(runs_dir=tmp_path / "runs", threads=1)
     network = "model={source: students, name: resnet, blocks: [1, 1], channels: [4, 8], strides: [1, 2]}"
     teacher = RunFolder(finetune_teacher(teacher_recipe(network, "train.epochs=1"), options=options).run)
@@ -182,3 +183,24 @@ def test_an_architecture_is_what_decides_the_answers_and_no_more() -> None:
     timm = TimmModel(source="timm", name="resnet18")
     assert architecture_sha256(timm.model_copy(update={"weights": "none"})) == architecture_sha256(timm)
     assert architecture_sha256(timm.model_copy(update={"stem": "cifar"})) != architecture_sha256(timm)
+
+
+def test_the_same_weights_are_the_same_teacher_downloaded_or_from_a_file(
+    teacher_recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The download is timm's own way, led to a file of random weights."""
+    file = tmp_path / "weights.safetensors"
+    save_file(timm.create_model("test_vit", num_classes=1000).state_dict(), file)
+    timm_backbone = importlib.import_module("teachers.timm_backbone")  # the package has a function of that name
+    monkeypatch.setattr(timm_backbone, "weights_overlay", lambda name: {"file": str(file)})
+
+    def identity(weights: str) -> Identity:
+        network = f"model={{source: timm, name: test_vit, input_size: 32, weights: '{weights}'}}"
+        recipe = teacher_recipe(network, "train.epochs=1", "data.limit=40")
+        run = finetune_teacher(recipe, options=Options(runs_dir=tmp_path / "runs", threads=1)).run
+        return read_identity(RunFolder(run), device=CPU)
+
+    downloaded, from_file, random = identity("pretrained"), identity(str(file)), identity("none")
+    assert downloaded == from_file
+    assert (from_file.mean, from_file.std) == (timm.get_pretrained_cfg("test_vit").mean,) * 2 == ((0.5,) * 3,) * 2
+    assert random.mean != from_file.mean

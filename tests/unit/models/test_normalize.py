@@ -65,12 +65,13 @@ def test_channels_last_stays(pixels):
     [
         ({"weights": "pretrained"}, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         ({"weights": "none"}, MEAN, STD),
-        ({"weights": "somewhere.safetensors"}, MEAN, STD),
+        ({"weights": "somewhere.safetensors"}, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ({"weights": "somewhere.safetensors", "name": "vit_tiny_patch16_224"}, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
         ({"normalize": {"mean": [0.5, 0.5, 0.5], "std": [0.1, 0.2, 0.3]}}, (0.5, 0.5, 0.5), (0.1, 0.2, 0.3)),
     ],
 )
 def test_whose_mean_and_std(spec, fields, mean, std):
-    model = spec(source="timm", name="resnet18.tv_in1k", input_size=224, **fields)
+    model = spec(**({"source": "timm", "name": "resnet18.tv_in1k", "input_size": 224} | fields))
     normalize = build_normalize(model, mean=MEAN, std=STD)
     assert (normalize.mean, normalize.std, normalize.input_size) == (mean, std, 224)
     resolved = resolved_model(model, normalize)
