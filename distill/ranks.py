@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["process_count", "process_rank", "under_torchrun"]
+__all__ = ["local_process_count", "process_count", "process_rank", "under_torchrun"]
 
 
 def under_torchrun() -> bool:
@@ -23,3 +23,8 @@ def process_rank() -> int:
 def process_count() -> int:
     """How many processes torchrun started on all machines; 1 without torchrun."""
     return int(os.environ["WORLD_SIZE"]) if under_torchrun() else 1
+
+
+def local_process_count() -> int:
+    """How many of them run on this machine; 1 without torchrun."""
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if under_torchrun() else 1

@@ -26,6 +26,7 @@ from distill.pipeline.build import build_job, build_network
 from distill.pipeline.context import Context, Options
 from distill.pipeline.resolve import resolve_auto
 from distill.pipeline.source import Source
+from distill.pipeline.threads import Crew
 from distill.recipe import Recipe
 from distill.runs import RunFolder
 from distill.teaching.bank import Bank
@@ -64,7 +65,7 @@ class Ours:
             self.source: TeacherSource = LiveTeacher(self.teacher, logits_dtype=self.recipe.teacher.logits_dtype)
 
     def _resolved(self) -> tuple[Recipe, dict[str, Any]]:
-        return resolve_auto(self.setting.recipe, self.device, self.splits, lambda event: None)
+        return resolve_auto(self.setting.recipe, self.device, self.splits, lambda event: None, crew=Crew(threads=1))
 
     def _trained(self) -> Trained:
         module = self.setting.build_teacher()

@@ -133,7 +133,7 @@ ThreadsOption = Annotated[
         min=1,
         metavar="N",
         help="CPU threads of one operation. Recorded: it changes results in the last bits.",
-        show_default="one per core",
+        show_default="in training train.threads; elsewhere one per core",
         rich_help_panel=_MACHINE,
     ),
 ]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 from distill.comparison.chosen import choose, naming
 from distill.comparison.entries import Entry, grouped, namesake_notes, seed_notes
 from distill.comparison.teachers import Reference, bank_rows, find_teachers
-from distill.devices import describe_device, library_versions, resolve_device, set_threads, threads
+from distill.devices import describe_device, library_versions, resolve_device, threads, using_threads
 from distill.errors import DistillError, UsageError
 from distill.evaluate.agreement import agreement
 from distill.evaluate.latency import Latency, measure_latency
@@ -76,7 +75,7 @@ def compare(
     if latency:
         models = _loaded(groups, target, None if references else notes)
         notes += _precision_notes("timed", ((each.recipe.name, each.precision) for each in models.values()))
-        with _threads(threads_used):
+        with using_threads(threads_used):
             used = threads()
             timings = _timed(models, target, seconds_per_model, tell)
     rows = [_row(group, teachers, timings.get(key)) for key, group in groups.items()]
@@ -93,16 +92,6 @@ def compare(
         notes=tuple(notes),
         latency_n=min(counts) if counts else None,
     )
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = threads()
-    set_threads(count)
-    try:
-        yield
-    finally:
-        set_threads(before)
 
 
 def _entry(run: RunFolder, *, device: torch.device, data: DataSets, tell: Tell) -> Entry:

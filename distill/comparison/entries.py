@@ -46,8 +46,8 @@ def identity(recipe: Recipe, info: RunInfo) -> str:
     """A run without its seed, and with its teacher's name for the teacher's folder."""
     teacher = recipe.teacher
     if teacher is not None and teacher.run is not None:
-        teacher = teacher.model_copy(update={"run": Path(teacher.run).parent.name, "logits": "auto"})
-    train = recipe.train.model_copy(update={"seed": 0})
+        teacher = teacher.model_copy(update={"run": Path(teacher.run).parent.name, "logits": "auto", "threads": "auto"})
+    train = recipe.train.model_copy(update={"seed": 0, "threads": "auto"})  # threads change the last bits of sums
     plain = dump_recipe(recipe.model_copy(update={"train": train, "teacher": teacher}))
     return f"{plain}{origin(info)}"
 
@@ -76,7 +76,8 @@ def namesake_notes(groups: Mapping[str, list[Entry]]) -> list[str]:
     by_name: dict[str, list[dict[str, Any]]] = {}
     for group in groups.values():
         recipe = group[0].recipe
-        tree = flat_settings(recipe.model_dump(mode="json", exclude={"train": {"seed"}}))
+        own = {"train": {"seed", "threads"}, "teacher": {"threads"}}  # what runs of one recipe may differ in
+        tree = flat_settings(recipe.model_dump(mode="json", exclude=own))
         by_name.setdefault(recipe.name, []).append(origin(group[0].info) | tree)
     notes = []
     for name, trees in by_name.items():

@@ -16,10 +16,13 @@ from distill.devices.hardware import (
     set_threads,
     threads,
     usable_cores,
+    using_threads,
 )
 from distill.devices.kernels import WRONG_KERNELS, UnsafeLayer, WrongKernel, compile_module, guard, unsafe_layers
+from distill.devices.work import MACS_A_THREAD, threads_at_most, threads_for
 
 __all__ = [
+    "MACS_A_THREAD",
     "WRONG_KERNELS",
     "Precision",
     "PrecisionName",
@@ -37,6 +40,9 @@ __all__ = [
     "resolve_precision",
     "set_threads",
     "threads",
+    "threads_at_most",
+    "threads_for",
     "unsafe_layers",
     "usable_cores",
+    "using_threads",
 ]

@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ __all__ = [
     "set_threads",
     "threads",
     "usable_cores",
+    "using_threads",
 ]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt(3)
@@ -96,6 +98,24 @@ def set_threads(n: int) -> None:
     if n < 1:
         raise UsageError(f"threads must be at least 1, got {n}")
     torch.set_num_threads(n)
+
+
+@contextlib.contextmanager
+def using_threads(n: int | None) -> Iterator[None]:
+    """Let one CPU operation use ``n`` threads inside the block; None changes nothing.
+
+    Raises:
+        UsageError: ``n`` is less than 1.
+    """
+    before = threads()
+    if n in (None, before):  # setting it, even to what it is, costs a pool of threads
+        yield
+        return
+    set_threads(n)
+    try:
+        yield
+    finally:
+        set_threads(before)
 
 
 def keep_freed_memory(device: torch.device) -> bool:

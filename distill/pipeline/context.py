@@ -11,13 +11,14 @@ import torch
 
 from distill.data.datasets import num_classes
 from distill.data.splits import Splits, load_splits
-from distill.devices import resolve_device, set_threads
+from distill.devices import resolve_device
 from distill.errors import MissingError, UsageError
 from distill.events import Event, Note, Tell, default_listener
 from distill.models import check_network, params_of
 from distill.pipeline.image_size import settle_image_size
 from distill.pipeline.resolve import resolve_auto
-from distill.ranks import process_count, process_rank, under_torchrun
+from distill.pipeline.threads import Crew
+from distill.ranks import local_process_count, process_count, process_rank, under_torchrun
 from distill.recipe import Recipe, check_text
 from distill.references import count_of, folder_of, run_of
 from distill.runs import check_runs_dir, open_run
@@ -35,7 +36,7 @@ class Options:
         into: The folder that the new run gets its number in; None takes ``runs_dir``'s of the recipe's name.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None picks the best there is.
         devices: How many processes, each with a device of its own.
-        threads: CPU threads of each process; None leaves torch's choice.
+        threads: CPU threads of each process, whatever the recipe says; None leaves them to it.
         init_from: A run whose weights the network starts from, where names and shapes agree.
         command: What the user typed, kept in ``run.json``.
         on_event: Called with everything the run has to tell; must be picklable for several devices. None: silent,
@@ -115,8 +116,6 @@ def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, spl
         check_network(recipe, num_classes(recipe.data))
     device = resolve_device(options.device)
     _check_devices(recipe, device, options)
-    if options.threads is not None:
-        set_threads(options.threads)
     if recipe.data.name == "folder":
         check_network(recipe, num_classes(recipe.data))
     recipe = settle_image_size(recipe, runs_dir=options.runs_dir, tell=options.tell, splits=splits)
@@ -124,7 +123,7 @@ def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, spl
         splits = load_splits(recipe.data, options.tell)
         if splits.note:
             options.tell(Note(splits.note))
-    recipe, choices = resolve_auto(recipe, device, splits, options.tell)
+    recipe, choices = resolve_auto(recipe, device, splits, options.tell, crew=_crew(options))
     return Context(
         recipe=recipe,
         options=options,
@@ -134,6 +133,12 @@ def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, spl
         resume=resume,
         choices=choices,
     )
+
+
+def _crew(options: Options) -> Crew:
+    if under_torchrun():
+        return Crew(process_count(), here=local_process_count(), threads=options.threads)
+    return Crew(options.devices, here=options.devices, threads=options.threads)
 
 
 def _check_devices(recipe: Recipe, device: torch.device, options: Options) -> None:

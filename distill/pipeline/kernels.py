@@ -21,6 +21,7 @@ from distill.events import Note, StageProgress
 from distill.models import outline
 from distill.pipeline.context import Options
 from distill.pipeline.resolve import resolve_train
+from distill.pipeline.threads import Crew
 from distill.recipe import Recipe, load_recipe
 from distill.report.kernel_rows import KernelCheck, KernelRow, KernelTrial, worst
 
@@ -76,12 +77,13 @@ def check_kernels(recipe: Recipe | str | Path, *, options: Options | None = None
     if (device := resolve_device(options.device)).type != "cpu":
         options.tell(Note(f"this run would compute on {device}; its layers are tried as on this machine's CPU"))
     classes = _classes(recipe)
-    train, _ = resolve_train(recipe, _CPU, num_classes=classes, tell=options.tell)
+    crew = Crew(threads=options.threads)
+    train, _ = resolve_train(recipe, _CPU, num_classes=classes, tell=options.tell, crew=crew)
     network = outline(recipe.model, classes)
     kept = {unsafe.name for unsafe in unsafe_layers(network, _CPU)}
     compiled = train.compile is not False and not kept  # inductor lays images out as channels-last
     precision: Precision = "bf16" if train.precision == "bf16" else "fp32"
-    own = _Way(train.channels_last is True or compiled, options.threads or threads(), precision)
+    own = _Way(train.channels_last is True or compiled, train.thread_count or threads(), precision)
     tried = _Tried(own, layers_of(network, recipe.model.input_size), kept, _batch(recipe), options)
     tried.take([own, *_other_ways(own)])
     if tried.outcome(own) != "right" and platform.machine().lower() in _X86:

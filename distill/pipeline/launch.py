@@ -21,10 +21,10 @@ from lightning_fabric.strategies import DDPStrategy
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from distill.devices import fabric_precision, resolve_precision, set_threads, usable_cores
+from distill.devices import fabric_precision, resolve_precision, set_threads, threads_at_most, using_threads
 from distill.pipeline.context import Context, without_splits
 from distill.pipeline.processes import run_processes
-from distill.ranks import process_count, under_torchrun
+from distill.ranks import local_process_count, process_count, under_torchrun
 from distill.team.guard import guarding
 
 __all__ = ["launch"]
@@ -57,7 +57,8 @@ def _launch(worker: Worker, context: Context) -> Any:
         with _stdout_is_stderr():
             return _take_place(worker, context)
     if context.options.devices == 1:
-        return worker(_fabric(context, devices=_one(context.device), strategy="auto"), context)
+        with using_threads(context.recipe.train.thread_count):
+            return worker(_fabric(context, devices=_one(context.device), strategy="auto"), context)
     with tempfile.TemporaryDirectory(prefix="distill-") as folder:
         meeting = Path(folder) / "meeting"
         return run_processes(_member, (meeting, worker, without_splits(context)), count=context.options.devices)
@@ -99,13 +100,12 @@ def _ddp(context: Context, environment: ClusterEnvironment, *, count: int) -> DD
 
 
 def _take_place(worker: Worker, context: Context) -> Any:
-    here = int(os.environ["LOCAL_WORLD_SIZE"])
+    here = local_process_count()
     count = process_count()
     ddp = _ddp(context, TorchElasticEnvironment(), count=count)
     fabric = _fabric(context, devices=here, strategy=ddp, nodes=count // here)
     fabric.launch()
-    if context.options.threads is not None:
-        set_threads(context.options.threads)  # Fabric has set its own
+    set_threads(_threads(context))  # Fabric has set its own
     result = worker(fabric, replace(context, device=fabric.device))
     _leave()
     return result
@@ -138,11 +138,18 @@ def _member(rank: int, count: int, meeting: Path, worker: Worker, context: Conte
     )
     fabric = _fabric(context, devices=count, strategy=_ddp(context, LightningEnvironment(), count=count))
     fabric.launch()
-    set_threads(context.options.threads or min(torch.get_num_threads(), max(1, usable_cores() // count)))
+    # a run that goes on may have begun with fewer processes, and more threads for each
+    set_threads(context.options.threads or min(_threads(context), threads_at_most(count)))
     options = context.options if rank == 0 else replace(context.options, on_event=None)
     result = worker(fabric, replace(context, device=fabric.device, options=options))
     _leave()
     return result
+
+
+def _threads(context: Context) -> int:
+    count = context.recipe.train.thread_count
+    assert count is not None, "a context's recipe is resolved"
+    return count
 
 
 def _leave() -> None:

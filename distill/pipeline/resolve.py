@@ -12,28 +12,38 @@ from distill.devices import UnsafeLayer, resolve_precision, unsafe_layers
 from distill.errors import UsageError
 from distill.events import Note, Tell
 from distill.models import build_normalize, outline, resolved_model
+from distill.pipeline.threads import Crew, Threads, asking_threads, training_threads
 from distill.recipe import Recipe
 from distill.recipe.schema import TrainSpec
 
 __all__ = ["resolve_auto", "resolve_train"]
 
 
-def resolve_auto(recipe: Recipe, device: torch.device, splits: Splits, tell: Tell) -> tuple[Recipe, dict[str, Any]]:
+def resolve_auto(
+    recipe: Recipe, device: torch.device, splits: Splits, tell: Tell, *, crew: Crew | None = None
+) -> tuple[Recipe, dict[str, Any]]:
     """The recipe with every ``auto`` of its model and training decided, and what was decided.
 
     Raises:
         UsageError: ``train.channels_last: true`` on a CPU, for a network that would reach a wrong kernel.
     """
-    train, choices = resolve_train(recipe, device, num_classes=len(splits.dataset.classes), tell=tell)
+    classes, crew = len(splits.dataset.classes), crew or Crew()
+    train, choices = resolve_train(recipe, device, num_classes=classes, tell=tell, crew=crew)
+    teacher = recipe.teacher
+    if teacher is not None:
+        asking = asking_threads(teacher, device, classes=classes, crew=crew)
+        teacher = _copy(teacher, threads=asking.count)
+        choices |= _choice("teacher.threads", asking)
     normalize = build_normalize(recipe.model, mean=splits.dataset.mean, std=splits.dataset.std)
     augment = recipe.augment
     if augment.views is None:
         augment = _copy(augment, views=views_of(augment, train.epochs))
-    return _copy(recipe, train=train, model=resolved_model(recipe.model, normalize), augment=augment), choices
+    model = resolved_model(recipe.model, normalize)
+    return _copy(recipe, train=train, model=model, augment=augment, teacher=teacher), choices
 
 
 def resolve_train(
-    recipe: Recipe, device: torch.device, *, num_classes: int, tell: Tell
+    recipe: Recipe, device: torch.device, *, num_classes: int, tell: Tell, crew: Crew | None = None
 ) -> tuple[TrainSpec, dict[str, Any]]:
     """The recipe's ``train:`` with every ``auto`` decided, and what was decided; no data is needed.
 
@@ -59,7 +69,13 @@ def resolve_train(
     if unsafe:
         choices["train.channels_last_why"] = _why_contiguous(unsafe)
         tell(Note(_told(unsafe, compiles=compile_mode is not False)))
-    return _copy(train, precision=precision.name, channels_last=channels_last, compile=compile_mode), choices
+    threads = training_threads(recipe, device, classes=num_classes, crew=crew or Crew())
+    found = {"precision": precision.name, "channels_last": channels_last, "compile": compile_mode}
+    return _copy(train, threads=threads.count, **found), choices | _choice("train.threads", threads)
+
+
+def _choice(key: str, threads: Threads) -> dict[str, Any]:
+    return {} if threads.why is None else {key: threads.count, f"{key}_why": threads.why}
 
 
 def _compile_mode(recipe: Recipe, device: torch.device) -> Any:

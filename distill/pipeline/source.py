@@ -175,8 +175,7 @@ def _stored(bank: Bank, recipe: Recipe, splits: Splits, *, device: torch.device)
 
 def open_live(recipe: Recipe, teacher: TeacherRun) -> Source:
     """The teacher itself, loaded, to be asked at every step."""
-    assert recipe.teacher is not None
-    source = LiveTeacher(teacher.trained, logits_dtype=recipe.teacher.logits_dtype)
+    source = LiveTeacher(teacher.trained, logits_dtype=recipe.logits_dtype, threads=recipe.asking_threads)
     return Source(source, about_run(teacher) | {"logits": "live"}, teacher)
 
 

@@ -116,6 +116,9 @@ class AugmentSpec(Spec):
         return self
 
 
+ThreadsSpec = Literal["auto"] | Annotated[int, Field(ge=1, le=1024)]
+
+
 class BankSpec(Spec):
     """One bank of stored teacher logits, and its weight in an ensemble."""
 
@@ -131,6 +134,12 @@ class TeacherSpec(Spec):
     banks: tuple[BankSpec, ...] = Field((), description="an ensemble of banks")
     logits: Literal["auto", "bank", "live"] = "auto"
     logits_dtype: Literal["float16", "float32"] = "float16"
+    threads: ThreadsSpec = Field("auto", description="CPU threads while it is asked; auto: by the work of its layers")
+
+    @property
+    def thread_count(self) -> int | None:
+        """``threads``, or None where it is not decided yet."""
+        return None if self.threads == "auto" else self.threads
 
     @model_validator(mode="after")
     def _one_source(self) -> TeacherSpec:
@@ -190,6 +199,7 @@ class TrainSpec(Spec):
     clip_value: Positive | None = None
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    threads: ThreadsSpec = Field("auto", description="CPU threads of one operation; auto: by the work of a layer")
     channels_last: Literal["auto"] | bool = "auto"
     compile: Literal["auto", "default", "reduce-overhead", "max-autotune"] | bool = Field(
         "auto", description="torch.compile; auto: on CUDA. reduce-overhead: CUDA graphs, for small networks"
@@ -198,6 +208,11 @@ class TrainSpec(Spec):
     deterministic: bool = Field(False, description="CUDA: deterministic kernels, slower; the CPU always is")
     checkpoint_epochs: PositiveInt = Field(1, description="save every so many epochs; the best and the last always")
     checkpoint_minutes: Positive | None = Field(None, description="save within an epoch too, this often")
+
+    @property
+    def thread_count(self) -> int | None:
+        """``threads``, or None where it is not decided yet."""
+        return None if self.threads == "auto" else self.threads
 
 
 class Recipe(Spec):
@@ -239,6 +254,12 @@ class Recipe(Spec):
         """What a teacher's logits are rounded to, of a recipe that has a teacher."""
         assert self.teacher is not None
         return self.teacher.logits_dtype
+
+    @property
+    def asking_threads(self) -> int | None:
+        """What a teacher is asked with, of a recipe that has one; None where it is not decided yet."""
+        assert self.teacher is not None
+        return self.teacher.thread_count
 
     @property
     def max_params(self) -> int | None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from distill.data.batches import Loader
 from distill.data.plan import View, plan_view, table_view, view_checksum
 from distill.data.splits import Splits
-from distill.devices import describe_device, keep_freed_memory
+from distill.devices import describe_device, keep_freed_memory, using_threads
 from distill.errors import RunError, UsageError
 from distill.evaluate.cost import model_cost
 from distill.evaluate.latency import measure_latency
@@ -76,7 +76,8 @@ def build_bank(
     with bank.writing() if bank else nullcontext():
         if bank and not has_figures(bank, splits):
             yield Note(f"measuring the teacher on the test set for the bank {bank.path}")
-            bank.set_teacher(*_describe(teacher, splits))
+            with using_threads(recipe.asking_threads):
+                bank.set_teacher(*_describe(teacher, splits))
         yield from _fill(bank, teacher, splits, recipe, views=views, team=team)
 
 
@@ -101,13 +102,14 @@ def _fill(
     compile_teacher(teacher, recipe.train)
     loader = Loader(splits.train, device=teacher.device, fill=splits.fill)
     count, dtype = len(splits.train), recipe.logits_dtype
+    threads = recipe.asking_threads
     start, end = share(team, count)
     rows = range(team.broadcast(bank.info.views if bank else 0), views)
     for number, row in enumerate(rows):
         view = planned_view(recipe.augment, n=count, image_size=recipe.data.side, row=row)
         answers = torch.empty((end - start, len(teacher.classes)), dtype=getattr(torch, dtype))
         done = 0
-        for logits in _answers(loader, teacher, view, dtype, np.arange(start, end)):
+        for logits in _answers(loader, teacher, view, dtype, np.arange(start, end), threads=threads):
             answers[done : done + len(logits)] = logits
             done += len(logits)
             yield StageProgress(_STAGE, number * count + min(done * team.world, count), len(rows) * count)
@@ -116,11 +118,15 @@ def _fill(
             bank.append_view(whole.numpy(), view_checksum(view))
 
 
-def _answers(loader: Loader, teacher: Trained, view: View, dtype: str, order: np.ndarray) -> Iterator[Tensor]:
+def _answers(
+    loader: Loader, teacher: Trained, view: View, dtype: str, order: np.ndarray, *, threads: int | None
+) -> Iterator[Tensor]:
     size = CPU_ASK_BATCH if teacher.device.type == "cpu" else _GPU_ASK_BATCH
     rows = np.zeros(len(loader), dtype=np.int64)
     for batch in loader.epoch(order, view, rows, size, keep_all=True).batches():
-        yield round_logits(ask(teacher, batch.images, size=size), dtype).cpu()
+        with using_threads(threads):
+            logits = ask(teacher, batch.images, size=size)
+        yield round_logits(logits, dtype).cpu()
 
 
 def _describe(teacher: Trained, splits: Splits) -> tuple[dict[str, Any], np.ndarray]:
@@ -173,7 +179,9 @@ def estimate(teacher: Trained, splits: Splits, recipe: Recipe, *, views: int) ->
     loader = Loader(splits.train, device=teacher.device, fill=splits.fill)
     view = planned_view(recipe.augment, n=len(splits.train), image_size=recipe.data.side, row=0)
     started, asked = 0.0, 0
-    for number, logits in enumerate(_answers(loader, teacher, view, "float32", np.arange(len(loader)))):
+    threads = recipe.asking_threads
+    answers = _answers(loader, teacher, view, "float32", np.arange(len(loader)), threads=threads)
+    for number, logits in enumerate(answers):
         if number == 0:
             started = time.perf_counter()
             continue

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from distill.data.batches import Batch
+from distill.devices import using_threads
 from distill.models.ask import ask
 from distill.models.trained import Trained
 from distill.objectives import Answer
@@ -31,12 +32,15 @@ def round_logits(logits: Tensor, dtype: str) -> Tensor:
 class LiveTeacher:
     """Asks a teacher about every batch, and rounds its answers as a bank would."""
 
-    def __init__(self, teacher: Trained, *, logits_dtype: str) -> None:
+    def __init__(self, teacher: Trained, *, logits_dtype: str, threads: int | None = None) -> None:
         self.teacher = teacher
+        self._threads = threads
         self._dtype = logits_dtype
         self._size = 0  # of the largest batch so far: smaller ones are padded to it, so that a GPU compiles one shape
 
     def answer(self, batch: Batch) -> Answer:
         """Teacher logits of a batch: float32 ``(B, C)``, no gradient."""
         self._size = max(self._size, batch.size)
-        return Answer(round_logits(ask(self.teacher, batch.images, size=self._size), self._dtype))
+        with using_threads(self._threads):
+            logits = ask(self.teacher, batch.images, size=self._size)
+        return Answer(round_logits(logits, self._dtype))

@@ -16,6 +16,10 @@ from distill.devices import (
     resolve_precision,
     set_threads,
     threads,
+    threads_at_most,
+    threads_for,
+    using_threads,
+    work,
 )
 from distill.errors import MissingError, UsageError
 
@@ -201,6 +205,31 @@ def test_threads_can_be_set():
         set_threads(before)
     with pytest.raises(UsageError, match="at least 1, got 0"):
         set_threads(0)
+
+
+def test_threads_are_set_for_a_while():
+    before = threads()
+    with using_threads(before + 2):
+        assert threads() == before + 2
+        with using_threads(None):
+            assert threads() == before + 2
+    assert threads() == before
+    with pytest.raises(UsageError, match="at least 1, got 0"), using_threads(0):
+        pass
+    assert threads() == before
+
+
+@pytest.mark.parametrize(
+    ("macs", "at_most", "expected"), [(0, 8, 1), (99e6, 8, 1), (100e6, 8, 2), (260e6, 8, 5), (1e12, 8, 8), (1e12, 1, 1)]
+)
+def test_a_thread_for_each_50_million_of_a_layer(macs, at_most, expected):
+    assert threads_for(macs, at_most=at_most) == expected
+
+
+def test_processes_share_the_cores(monkeypatch):
+    monkeypatch.setattr(work, "usable_cores", lambda: 8)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    assert [threads_at_most(processes) for processes in (1, 2, 4, 16)] == [6, 4, 2, 1]
 
 
 def test_library_versions():
