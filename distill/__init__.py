@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from distill.pipeline.quantize import quantize
     from distill.recipe import Recipe, dump_recipe, load_recipe
     from distill.report.catalogue import describe_model, list_models
-    from distill.report.rows import Comparison, Row
+    from distill.results.rows import Comparison, Row
     from distill.runs import list_runs, open_run
     from distill.sweeps import resume_sweep, sweep
 
@@ -87,14 +87,14 @@ __all__ = [
 
 
 _HOMES = {  # name -> module, or module:name where it is called otherwise there
-    "Comparison": "distill.report.rows",
+    "Comparison": "distill.results.rows",
     "check_kernels": "distill.pipeline",
     "compare": "distill.comparison",
     "DistillError": "distill.errors",
     "Options": "distill.pipeline",
     "ProgressPrinter": "distill.cli.progress",
     "Recipe": "distill.recipe",
-    "Row": "distill.report.rows",
+    "Row": "distill.results.rows",
     "RunResult": "distill.pipeline",
     "build_bank": "distill.pipeline:build_cache",
     "clear_banks": "distill.pipeline:clear_caches",

@@ -42,7 +42,7 @@ from distill.comparison import compare
 from distill.files import read_json, write_json
 from distill.pipeline import build_cache
 from distill.report.plots import plot_comparison
-from distill.report.rows import Comparison
+from distill.results.rows import Comparison
 
 __all__ = ["main", "measure"]
 

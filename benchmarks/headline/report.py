@@ -12,7 +12,7 @@ from scipy import stats
 from benchmarks.headline.runs import find_run
 from benchmarks.headline.tasks import Task
 from distill.files import read_json
-from distill.report.rows import Comparison
+from distill.results.rows import Comparison
 from distill.runs import RunFolder
 
 __all__ = ["Gain", "gain", "print_choices", "print_table", "test_top1"]

@@ -28,8 +28,9 @@ from distill.pipeline.resolve import resolve_auto
 from distill.pipeline.source import Source
 from distill.pipeline.threads import Crew
 from distill.recipe import Recipe
+from distill.results.figures import Figures
 from distill.runs import RunFolder
-from distill.teaching.bank import Bank
+from distill.teaching.bank import Bank, TeacherRecord
 from distill.teaching.build import build_bank, new_bank
 from distill.teaching.identity import identity_of
 from distill.teaching.key import bank_key
@@ -87,8 +88,8 @@ class Ours:
         """
         key = bank_key(self.recipe, self.splits, identity_of(self.teacher))
         bank = new_bank(folder, key, self.splits, self.recipe, self.device)
-        figures = {"name": "teacher", "test_content": split_content(self.splits)}
-        bank.set_teacher(figures, np.zeros((1, CLASSES), dtype=np.float32))
+        teacher = TeacherRecord("teacher", "", "", Figures(test_content=split_content(self.splits)))
+        bank.set_teacher(teacher, np.zeros((1, CLASSES), dtype=np.float32))
         yield from build_bank(bank, self.teacher, self.splits, self.recipe, views=1)
         self.source = StoredTeacher(Bank.open(folder), device=self.device, views=1)
 

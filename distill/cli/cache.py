@@ -15,7 +15,7 @@ from distill.cli.progress import ProgressPrinter
 from distill.errors import RunError, UsageError
 
 if TYPE_CHECKING:
-    from distill.report.rows import BankRow
+    from distill.results.rows import BankRow
 
 __all__ = ["app"]
 

@@ -12,7 +12,7 @@ from distill.cli.output import Output
 from distill.cli.progress import ProgressPrinter
 
 if TYPE_CHECKING:
-    from distill.report.rows import Comparison
+    from distill.results.rows import Comparison
 
 __all__ = ["EXAMPLES", "command"]
 

@@ -16,7 +16,7 @@ from distill.errors import DistillError, RecipeError, UsageError
 
 if TYPE_CHECKING:
     from distill.recipe import Recipe
-    from distill.report.rows import RecipeRow
+    from distill.results.rows import RecipeRow
 
 __all__ = ["app"]
 
@@ -47,7 +47,7 @@ def list_recipes(*, json: options.JsonOption = False) -> None:
 
 def _row(name: str, path: Path) -> RecipeRow:
     from distill.recipe import load_recipe
-    from distill.report.rows import RecipeRow
+    from distill.results.rows import RecipeRow
 
     recipe = load_recipe(path)
     teacher = recipe.teacher

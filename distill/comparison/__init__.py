@@ -16,21 +16,20 @@ from distill.comparison.teachers import Reference, bank_rows, find_teachers
 from distill.devices import describe_device, library_versions, resolve_device, threads, using_threads
 from distill.errors import DistillError, UsageError
 from distill.evaluate.agreement import agreement
-from distill.evaluate.latency import Latency, measure_latency
+from distill.evaluate.latency import measure_latency
 from distill.evaluate.spread import mean_std
 from distill.evaluate.test_set import DataSets, assess
 from distill.events import Note, Tell, silent
 from distill.models.trained import Trained, load_trained
 from distill.references import count_of, folder_of, listed, run_of
-from distill.report.rows import Comparison, Row
 from distill.report.shown import Shown
+from distill.results.figures import Latency
+from distill.results.roles import role_order
+from distill.results.rows import Comparison, Row
 from distill.runs import RunFolder
 from distill.team.watch import watching
 
 __all__ = ["compare"]
-
-_ROLES = ("teacher", "baseline", "student")
-_RESULT = ("params", "gmacs", "size_mb")
 
 
 @watching()
@@ -80,7 +79,7 @@ def compare(
             timings = _timed(models, target, seconds_per_model, tell)
     rows = [_row(group, teachers, timings.get(key)) for key, group in groups.items()]
     rows += bank_rows(entries, rows, data, notes)
-    rows.sort(key=lambda row: (_ROLES.index(row.role), row.name))
+    rows.sort(key=lambda row: (role_order(row.role), row.name))
     notes += _precision_notes("tested", ((each.recipe.name, each.assessment.precision) for each in entries))
     notes += namesake_notes(groups) + seed_notes(groups)
     counts = [cell.n for cells in timings.values() for cell in cells.values()]
@@ -96,7 +95,7 @@ def compare(
 
 def _entry(run: RunFolder, *, device: torch.device, data: DataSets, tell: Tell) -> Entry:
     tell(Note(f"test set: {run.path}"))
-    return Entry(run, run.info, run.recipe(), assess(run, device=device, data=data), run.result(*_RESULT))
+    return Entry(run, run.info, run.recipe(), assess(run, device=device, data=data), run.figures())
 
 
 # Timing
@@ -148,6 +147,13 @@ def _row(group: Sequence[Entry], teachers: Mapping[str, Reference | None], timin
     pairs = [(entry, reference) for entry in group if (reference := teachers[str(entry.run.path)]) is not None]
     if len(pairs) < len(group):  # a mean over some of the seeds would stand beside a mean over all
         pairs = []
+    figures = replace(
+        newest.figures,
+        latency_ms=timing or {},
+        test_images=len(newest.assessment.labels),
+        test_top1=top1,
+        test_ece=_mean([entry.assessment.result.ece for entry in group]),
+    )
     row = Row(
         name=newest.recipe.name,
         role=newest.recipe.role,
@@ -155,26 +161,11 @@ def _row(group: Sequence[Entry], teachers: Mapping[str, Reference | None], timin
         dataset=newest.recipe.data.name,
         objective=newest.recipe.objective.kind,
         seeds=len(group),
-        test_top1=top1,
         test_top1_std=std,
         delta_top1=_mean([entry.assessment.result.top1 - reference.top1 for entry, reference in pairs]),
-        params=newest.result["params"],
-        gmacs=newest.result["gmacs"],
-        size_mb=newest.result["size_mb"],
-        ece=_mean([entry.assessment.result.ece for entry in group]),
         agreement=_mean([value for pair in pairs if (value := _agreement(*pair)) is not None]),
-        test_images=len(newest.assessment.labels),
     )
-    if timing is None:
-        return row
-    one, many = timing[1], timing[32]
-    return replace(
-        row,
-        latency_b1_ms=one.median_ms,
-        latency_b1_p90_ms=one.p90_ms,
-        latency_b32_ms=many.median_ms,
-        images_per_s=many.images_per_s,
-    )
+    return row.with_figures(figures)
 
 
 def _agreement(entry: Entry, reference: Reference) -> float | None:

@@ -10,6 +10,7 @@ from typing import Any
 from distill.errors import DistillError
 from distill.evaluate.test_set import Assessment
 from distill.recipe import Recipe, dump_recipe, flat_settings
+from distill.results.figures import Figures
 from distill.runs import RunFolder, RunInfo
 from distill.text import brief
 
@@ -24,7 +25,7 @@ class Entry:
     info: RunInfo
     recipe: Recipe
     assessment: Assessment
-    result: dict[str, Any]
+    figures: Figures
 
     @property
     def teacher(self) -> dict[str, Any] | None:

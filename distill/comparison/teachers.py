@@ -16,9 +16,9 @@ from distill.errors import DistillError, RunError
 from distill.evaluate.test_set import Assessment, DataSets, assess
 from distill.recipe import parse_recipe
 from distill.recipe.schema import DataSpec
-from distill.report.rows import Row
+from distill.results.rows import Row
 from distill.runs import open_run
-from distill.teaching.bank import Bank
+from distill.teaching.bank import Bank, TeacherRecord
 from distill.teaching.identity import Identity, read_identity
 
 __all__ = ["Reference", "bank_rows", "find_teachers"]
@@ -144,12 +144,14 @@ def _of_banks(banks: Sequence[tuple[str, float]], entry: Entry, data: DataSets) 
 
 
 def _of_bank(bank: Bank) -> Reference:
-    about = _figures(bank)
-    return Reference(str(bank.path), bank.test_logits(), about["test_top1"], about["test_content"])
+    figures = _record(bank).figures
+    if figures.test_top1 is None:
+        raise RunError(f"{bank.path} has no test accuracy of its teacher")
+    return Reference(str(bank.path), bank.test_logits(), figures.test_top1, figures.test_content)
 
 
-def _figures(bank: Bank) -> dict[str, Any]:
-    if not bank.info.teacher:
+def _record(bank: Bank) -> TeacherRecord:
+    if bank.info.teacher is None:
         raise RunError(f"{bank.path} has no figures of its teacher: its building was stopped before")
     return bank.info.teacher
 
@@ -164,10 +166,10 @@ def bank_rows(entries: Sequence[Entry], rows: Sequence[Row], data: DataSets, not
     for path, students in _without_runs(entries).items():
         try:
             bank = Bank.open(Path(path))
-            about, reference = _figures(bank), _of_bank(bank)
-            if about["name"] in shown:
+            record, reference = _record(bank), _of_bank(bank)
+            if record.name in shown:
                 continue
-            row, note = _bank_row(path, about), _bank_note(path, about)
+            row, note = _bank_row(path, record), _bank_note(path, record)
         except _UNREADABLE as error:
             notes.append(f"left out: the teacher of {path} ({message(error)})")
             continue
@@ -190,30 +192,21 @@ def _without_runs(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
     return paths
 
 
-def _bank_row(path: str, about: dict[str, Any]) -> Row:
-    one, many = (about["latency_ms"].get(size, {}) for size in ("1", "32"))
-    return Row(
-        name=about["name"],
+def _bank_row(path: str, record: TeacherRecord) -> Row:
+    row = Row(
+        name=record.name,
         role="teacher",
         run=path,
-        dataset=about["dataset"],
-        objective=parse_recipe(about["recipe"], source=f"{path}/bank.json").objective.kind,
+        dataset=record.dataset,
+        objective=parse_recipe(record.recipe, source=f"{path}/bank.json").objective.kind,
         seeds=1,
-        test_top1=about["test_top1"],
-        params=about["params"],
-        gmacs=about["gmacs"],
-        size_mb=about["size_mb"],
-        latency_b1_ms=one.get("median_ms"),
-        latency_b1_p90_ms=one.get("p90_ms"),
-        latency_b32_ms=many.get("median_ms"),
-        images_per_s=32e3 / many["median_ms"] if many else None,
-        ece=about["test_ece"],
-        test_images=about["test_images"],
     )
+    return row.with_figures(record.figures)
 
 
-def _bank_note(path: str, about: dict[str, Any]) -> str:
+def _bank_note(path: str, record: TeacherRecord) -> str:
+    figures = record.figures
     return (
-        f"{about['name']} is not here: its figures were measured when {path} was built, "
-        f"on {about['latency_device']} with {about['threads']} thread(s)"
+        f"{record.name} is not here: its figures were measured when {path} was built, "
+        f"on {figures.latency_device} with {figures.threads} thread(s)"
     )

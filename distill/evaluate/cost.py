@@ -11,27 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from distill.models import outline
 from distill.recipe.model_specs import ModelSpec
+from distill.results.figures import Figures, LayerCost
 
-__all__ = ["Cost", "LayerCost", "model_cost", "spec_cost"]
-
-
-@dataclass(frozen=True)
-class LayerCost:
-    """One module's own share of the cost, without its children's.
-
-    Attributes:
-        name: Its dotted name in the network.
-        kind: Its class.
-        output_shape: Of its last output for a batch of one; empty where it was not called.
-        params: Parameters of its own.
-        macs: Multiply-accumulates of its own, for one image.
-    """
-
-    name: str
-    kind: str
-    output_shape: tuple[int, ...]
-    params: int
-    macs: int
+__all__ = ["Cost", "model_cost", "spec_cost"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +32,11 @@ class Cost:
     macs: int
     layers: tuple[LayerCost, ...]
     size_mb: float
+
+    @property
+    def figures(self) -> Figures:
+        """As tables and files have it."""
+        return Figures(params=self.params, gmacs=self.macs / 1e9, size_mb=self.size_mb)
 
 
 def model_cost(module: nn.Module, input_size: int, *, in_channels: int = 3) -> Cost:

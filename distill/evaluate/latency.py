@@ -18,27 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from distill.events import StageProgress, Tell, silent
+from distill.results.figures import Latency
 from distill.team.watch import beat
 
-__all__ = ["Latency", "measure_latency"]
+__all__ = ["measure_latency"]
 
 MIN_TIMINGS = 5
 SETTLE_BELOW_S = 0.1
 _STAGE = "timing"
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Wall time of one forward pass, from images on the device to logits.
-
-    ``images_per_s`` is this batch size over the median; a model's throughput is that of its largest batch.
-    """
-
-    batch_size: int
-    median_ms: float
-    p90_ms: float
-    n: int
-    images_per_s: float
 
 
 @dataclass
@@ -191,5 +178,4 @@ def _summary(cell: _Cell) -> Latency:
         median_ms=1000.0 * median_s,
         p90_ms=1000.0 * float(np.percentile(cell.seconds, 90)),
         n=len(cell.seconds),
-        images_per_s=cell.batch_size / median_s if median_s > 0 else math.inf,
     )

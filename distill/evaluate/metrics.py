@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
@@ -20,48 +19,12 @@ from torchmetrics.functional.classification import (
 )
 
 from distill.errors import DataError, RunError
+from distill.results.metrics import EvalResult, PerClass
 
-__all__ = ["EvalResult", "HasImages", "PerClass", "evaluate_logits", "predict_logits"]
+__all__ = ["HasImages", "evaluate_logits", "predict_logits"]
 
 ECE_BINS = 15
 TOP5_MIN_CLASSES = 10  # among fewer classes, five guesses are nearly always right
-
-
-@dataclass(frozen=True)
-class PerClass:
-    """One class. All are fractions of 1, and 0 where there was nothing to count (a class without test images).
-
-    ``accuracy`` is the fraction of the class's own images that were recognised, which is its recall.
-    """
-
-    label: str
-    precision: float
-    recall: float
-    f1: float
-    accuracy: float
-    n: int
-
-
-@dataclass(frozen=True)
-class EvalResult:
-    """The metrics of one model on one set of ``n`` images.
-
-    ``top1`` and ``top5`` are fractions of all images; ``top5`` is None for fewer than 10 classes. The macro averages
-    weigh every class alike that occurs among labels or predictions. ``nll`` is in nats. ``ece`` is the expected
-    calibration error (arXiv:1706.04599), 15 bins of equal width. ``confusion[i][j]`` counts images of class i taken for
-    class j.
-    """
-
-    top1: float
-    top5: float | None
-    macro_precision: float
-    macro_recall: float
-    macro_f1: float
-    nll: float
-    ece: float
-    n: int
-    per_class: tuple[PerClass, ...]
-    confusion: tuple[tuple[int, ...], ...]
 
 
 class HasImages(Protocol):

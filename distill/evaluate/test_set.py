@@ -6,7 +6,6 @@ teacher answers. Nothing that trains or chooses asks for it.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from distill.data.cifar_files import official_set
 from distill.data.images import Split, pixel_digest
 from distill.data.splits import Splits, load_splits
 from distill.errors import DataError, DistillError, MissingError, RunError, UsageError
-from distill.evaluate.metrics import EvalResult, PerClass, evaluate_logits, predict_logits
+from distill.evaluate.metrics import evaluate_logits, predict_logits
 from distill.files import json_sha256, read_json, sha256_file, write_json, write_with
 from distill.fingerprint import architecture_sha256
 from distill.models.classifier import Classifier
@@ -30,6 +29,8 @@ from distill.models.onnx_open import OnnxClassifier
 from distill.models.trained import Trained, load_trained
 from distill.recipe import Recipe, parse_recipe
 from distill.recipe.schema import DataSpec
+from distill.results.figures import Figures
+from distill.results.metrics import EvalResult
 from distill.runs import RunFolder
 from distill.runs.checkpoints import MODEL_FILE, best_checkpoint
 
@@ -60,6 +61,12 @@ class Assessment:
     content: str | None = None
     device_type: str | None = None
     precision: str | None = None
+
+    @property
+    def figures(self) -> Figures:
+        """What tables say of it."""
+        result = self.result
+        return Figures(test_top1=result.top1, test_ece=result.ece, test_images=result.n, test_content=self.content)
 
 
 class DataSets:
@@ -245,8 +252,8 @@ def _write(asked: _Asked, found: Assessment) -> None:
     write_with(folder / f"{found.split}_logits.npy", lambda aside: _save(aside, found.logits))
     write_with(folder / f"{found.split}_labels.npy", lambda aside: _save(aside, found.labels))
     files = {kind: sha256_file(folder / f"{found.split}_{kind}.npy") for kind in ("logits", "labels")}
-    result = dataclasses.asdict(found.result)
     about = {name: getattr(found, name) for name in ("fingerprint", *_ABOUT)}
+    result = found.result.to_json()
     document = {"weights": asked.weights, "network": asked.network, **about, "files": files, "result": result}
     write_json(folder / f"{found.split}.json", document | {"sha256": json_sha256(document)})
 
@@ -269,10 +276,7 @@ def _read(asked: _Asked, split: str) -> Assessment | None:
         if any(sha256_file(path) != document["files"][kind] for kind, path in paths.items()):
             return None
         logits, labels = (np.load(path, allow_pickle=False) for path in paths.values())
-        fields = document["result"]
-        fields["per_class"] = tuple(PerClass(**entry) for entry in fields["per_class"])
-        fields["confusion"] = tuple(tuple(row) for row in fields["confusion"])
-        result = EvalResult(**fields)
+        result = EvalResult.from_json(document["result"])
     except (RunError, OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
         return None
     if len(logits) != len(labels) or len(labels) != result.n:

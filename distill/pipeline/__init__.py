@@ -11,7 +11,6 @@ from distill.pipeline.export import export
 from distill.pipeline.kernels import check_kernels
 from distill.pipeline.predict import Predictions, predict
 from distill.pipeline.quantize import quantize
-from distill.pipeline.record import RunResult
 from distill.pipeline.verbs import (
     QuickstartResult,
     RerunResult,
@@ -22,7 +21,8 @@ from distill.pipeline.verbs import (
     train_student,
 )
 from distill.pipeline.verify import verify_caches
-from distill.report.rows import DryRun
+from distill.results.rows import DryRun
+from distill.results.runs import RunResult
 
 __all__ = [
     "DryRun",

@@ -18,7 +18,8 @@ from distill.pipeline.context import Context, Options, prepare
 from distill.pipeline.launch import launch
 from distill.pipeline.source import ensure_bank, find_teacher, resolve_teacher
 from distill.recipe import Recipe, load_recipe
-from distill.report.rows import BankRow
+from distill.results.figures import Figures
+from distill.results.rows import BankRow
 from distill.runs import open_run
 from distill.teaching.bank import Bank
 from distill.teaching.bank_files import INFO, bank_bytes
@@ -170,10 +171,11 @@ def describe_bank(path: Path) -> BankRow:
 
 def _row(bank: Bank, status: str) -> BankRow:
     info, teacher = bank.info, bank.info.teacher
+    figures = Figures() if teacher is None else teacher.figures
     return BankRow(
         path=str(bank.path),
-        teacher=str(teacher.get("name", "")),
-        dataset=str(teacher.get("dataset", info.data.get("name", ""))),
+        teacher=teacher.name if teacher else "",
+        dataset=teacher.dataset if teacher else str(info.data.get("name", "")),
         images=info.images,
         views=info.views,
         dtype=info.key.dtype,
@@ -184,8 +186,8 @@ def _row(bank: Bank, status: str) -> BankRow:
         augment=_augmentation(info.key.augment),
         view_seed=info.key.view_seed,
         precision=info.identity.precision,
-        teacher_top1=teacher.get("test_top1"),
-        teacher_params=teacher.get("params"),
+        teacher_top1=figures.test_top1,
+        teacher_params=figures.params,
         teacher_sha256=info.identity.weights,
     )
 

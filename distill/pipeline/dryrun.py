@@ -21,7 +21,7 @@ from distill.pipeline.failures import on_this_machine
 from distill.pipeline.launch import launch
 from distill.pipeline.source import Source, find_teacher, open_live, resolve_teacher
 from distill.recipe import Recipe, load_recipe
-from distill.report.rows import DryRun
+from distill.results.rows import DryRun
 from distill.team.watch import watching
 from distill.train.loop import fit
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from distill.devices import resolve_device, set_threads
 from distill.errors import RunError
-from distill.evaluate.metrics import EvalResult
 from distill.evaluate.test_set import assess, assess_file
 from distill.events import Note
 from distill.models.onnx_open import is_exported_file, open_onnx
 from distill.pipeline.context import Options
-from distill.report.rows import Evaluation
+from distill.results.metrics import EvalResult
+from distill.results.rows import Evaluation
 from distill.runs import RunFolder, open_run
 from distill.team.watch import watching
 

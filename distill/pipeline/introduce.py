@@ -10,6 +10,7 @@ from distill.errors import RunError
 from distill.events import Note
 from distill.pipeline.provenance import named_banks
 from distill.recipe import Recipe
+from distill.results.figures import Figures
 from distill.runs.journal import is_number
 from distill.teaching.bank import Bank
 from distill.teaching.teacher_run import TeacherRun
@@ -74,10 +75,10 @@ def _of_run(teacher: TeacherRun) -> _Teacher:
 
 
 def _of_bank(bank: Bank) -> _Teacher:
-    about = bank.info.teacher
-    name = f"{about.get('name', 'of no name')}, stored in {bank.path}"
-    weights = bank.info.identity.weights
-    return _known(name, weights, len(bank.info.classes), about.get("val_top1"), about.get("val_images"))
+    record, weights = bank.info.teacher, bank.info.identity.weights
+    figures = Figures() if record is None else record.figures
+    name = f"{record.name if record else 'of no name'}, stored in {bank.path}"
+    return _known(name, weights, len(bank.info.classes), figures.val_top1, figures.val_images)
 
 
 def _known(name: str, weights: str, classes: int, top1: Any, images: Any) -> _Teacher:

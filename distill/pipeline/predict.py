@@ -22,7 +22,7 @@ from distill.events import StageProgress
 from distill.models.classifier import Classifier
 from distill.models.open import open_model
 from distill.pipeline.context import Options
-from distill.report.rows import Guess, Prediction
+from distill.results.rows import Guess, Prediction
 from distill.team.watch import watching
 
 __all__ = ["BadFile", "Predictions", "find_pictures", "predict"]

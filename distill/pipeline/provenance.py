@@ -72,7 +72,7 @@ def about_banks(banks: Sequence[tuple[Bank, float]], views: int) -> dict[str, An
     named = [
         {"path": str(bank.path), "weight": weight, "answers": bank.answers_sha256(views)} for bank, weight in banks
     ]
-    names = " + ".join(bank.info.teacher.get("name", "?") for bank, _ in banks)
+    names = " + ".join(bank.info.teacher.name if bank.info.teacher else "?" for bank, _ in banks)
     about = {"run": None, "name": names, "banks": named} | _about_identity(first.info.identity)
     return about | about_bank(first, views)
 

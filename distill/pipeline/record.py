@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,33 +19,15 @@ from distill.pipeline.failures import explain
 from distill.pipeline.provenance import about_data, refuse_changes
 from distill.recipe import Recipe
 from distill.report.redraw import redraw
+from distill.results.runs import RunResult
 from distill.runs import RunFolder, create_run, git_state, utc_now
 from distill.runs.checkpoints import best_checkpoint, read_meta
 from distill.teaching.identity import write_identity
 from distill.train.schedule import rates_by_step
 
-__all__ = ["RunResult", "caution", "finish", "read_result", "record", "recorded"]
+__all__ = ["caution", "finish", "read_result", "record", "recorded"]
 
 _MOST_RATES = 200_000  # steps: about a second of work at the end of a run
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a training command reports.
-
-    Attributes:
-        run: The run folder.
-        val_top1: Of the best epoch, a fraction; None where nothing was validated.
-        seconds: Of training, over all its epochs.
-        images_per_s: Training images over those seconds.
-    """
-
-    run: Path
-    status: str
-    epochs: int
-    val_top1: float | None
-    seconds: float
-    images_per_s: float
 
 
 @contextmanager
@@ -143,8 +124,6 @@ def finish(run: RunFolder, context: Context) -> None:
     metrics, timing = run.metrics(), run.timing()
     best = read_meta(best_checkpoint(run.checkpoints))
     entry = metrics[best["epoch"] - 1]
-    classes = len(run.classes)
-    cost = spec_cost(recipe.model, classes)
     seconds = sum(line.get("seconds") or 0.0 for line in timing)
     images = sum((line.get("seconds") or 0.0) * (line.get("images_per_s") or 0.0) for line in timing)
     run.write_result(
@@ -153,12 +132,9 @@ def finish(run: RunFolder, context: Context) -> None:
             "best_epoch": best["epoch"],
             "val_top1": entry.get("val_top1"),
             "val_loss": entry.get("val_loss"),
-            "params": cost.params,
-            "gmacs": cost.macs / 1e9,
-            "size_mb": cost.size_mb,
-            "seconds": seconds,
-            "images_per_s": images / seconds if seconds else 0.0,
         }
+        | spec_cost(recipe.model, len(run.classes)).figures.to_json()
+        | {"seconds": seconds, "images_per_s": images / seconds if seconds else 0.0}
     )
     _write_rates(run, recipe, metrics)
     redraw(run)

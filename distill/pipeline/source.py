@@ -225,7 +225,7 @@ def ensure_bank(
 
 
 def _is_complete(bank: Bank, splits: Splits, views: int, renew_figures: bool) -> bool:
-    figures = has_figures(bank, splits) if renew_figures else bool(bank.info.teacher)
+    figures = has_figures(bank, splits) if renew_figures else bank.info.teacher is not None
     return figures and bank.info.views >= views
 
 

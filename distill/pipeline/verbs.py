@@ -13,11 +13,12 @@ from distill.files import sha256_file
 from distill.pipeline.context import Options, prepare
 from distill.pipeline.launch import launch
 from distill.pipeline.provenance import changes, differing
-from distill.pipeline.record import RunResult, read_result
+from distill.pipeline.record import read_result
 from distill.pipeline.source import resolve_teacher
 from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe, load_recipe
 from distill.references import count_of
+from distill.results.runs import RunResult
 from distill.runs import RunFolder, RunInfo, open_run
 from distill.runs.checkpoints import MODEL_FILE, best_checkpoint
 

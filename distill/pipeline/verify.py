@@ -23,7 +23,7 @@ from distill.models.trained import Trained, load_trained
 from distill.pipeline.banks import describe_bank, find_banks
 from distill.pipeline.context import Options
 from distill.recipe.schema import AugmentSpec, DataSpec
-from distill.report.rows import BankRow
+from distill.results.rows import BankRow
 from distill.runs import RunFolder, open_run
 from distill.teaching.bank import Bank, chunk_bounds
 from distill.teaching.bank_files import chunk_name

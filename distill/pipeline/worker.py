@@ -18,8 +18,9 @@ from distill.pipeline.context import Context
 from distill.pipeline.failures import on_this_machine
 from distill.pipeline.introduce import introduce
 from distill.pipeline.provenance import about_data, foreseen, refuse_changes
-from distill.pipeline.record import RunResult, caution, finish, read_result, record, recorded
+from distill.pipeline.record import caution, finish, read_result, record, recorded
 from distill.pipeline.source import Source, choose_logits, find_teacher, open_source
+from distill.results.runs import RunResult
 from distill.runs import RunFolder
 from distill.runs.checkpoints import last_checkpoint, load_checkpoint
 from distill.teaching.teacher_run import TeacherRun

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from distill.recipe.base import Fraction, NonNegative, Positive, PositiveInt, Spec
 from distill.recipe.model_specs import ModelSpec
 from distill.recipe.optimization import SGD, Constant, OptimSpec, ScheduleSpec
+from distill.results.roles import RoleName
 
 __all__ = [
     "KINDS_WITHOUT_TEACHER",
@@ -220,7 +221,7 @@ class Recipe(Spec):
 
     schema_version: Literal[1] = 1
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-    role: Literal["teacher", "student", "baseline"]
+    role: RoleName
     data: DataSpec
     augment: AugmentSpec = AugmentSpec()
     model: ModelSpec

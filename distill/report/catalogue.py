@@ -8,7 +8,7 @@ from distill.data.datasets import num_classes
 from distill.errors import DistillError
 from distill.recipe import Recipe, bundled_recipes, load_recipe
 from distill.report.counts import Counts, counts_of
-from distill.report.rows import LayerRow, ModelRow, ModelSummary
+from distill.results.rows import ModelRow, ModelSummary
 
 __all__ = ["describe_model", "list_models"]
 
@@ -35,12 +35,8 @@ def describe_model(recipe: Recipe | str | Path) -> ModelSummary:
 
     recipe = load_recipe(recipe)
     cost = spec_cost(recipe.model, _classes(recipe))
-    layers = (
-        LayerRow(layer.name, layer.kind, layer.output_shape, layer.params, layer.macs)
-        for layer in cost.layers
-        if layer.output_shape
-    )
-    return ModelSummary(_row(recipe, Counts(cost.params, cost.macs)), tuple(layers))
+    layers = tuple(layer for layer in cost.layers if layer.output_shape)
+    return ModelSummary(_row(recipe, Counts(cost.params, cost.macs)), layers)
 
 
 def _row(recipe: Recipe, counts: Counts) -> ModelRow:

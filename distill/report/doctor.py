@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from distill.report.rows import Check
+from distill.results.rows import Check
 
 __all__ = ["examine"]
 

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from distill.report.layout import Column, key_values, stacked
-from distill.report.rows import Evaluation, Prediction
+from distill.results.rows import Evaluation, Prediction
 from distill.text import count, csv_text, cut, fixed, percent, plain
 
 __all__ = ["evaluation_table", "predictions_csv", "predictions_table"]

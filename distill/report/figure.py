@@ -16,12 +16,10 @@ from matplotlib.figure import Figure
 from distill.errors import UsageError
 from distill.files import write_atomically
 
-__all__ = ["ROLE_COLORS", "ROLE_MARKERS", "TRAIN_COLOR", "VAL_COLOR", "check_name", "drawing", "label", "save"]
+__all__ = ["TRAIN_COLOR", "VAL_COLOR", "check_name", "drawing", "label", "save"]
 
 # Okabe and Ito's colours: told apart with every common kind of colour blindness, and in grey by their lightness.
 TRAIN_COLOR, VAL_COLOR = "#0072B2", "#D55E00"
-ROLE_COLORS = {"teacher": TRAIN_COLOR, "student": "#009E73", "baseline": VAL_COLOR}
-ROLE_MARKERS = {"teacher": "s", "student": "o", "baseline": "^"}
 
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",

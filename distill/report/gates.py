@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from distill.errors import GateMissedError, UsageError
-from distill.report.rows import ROW_FIELDS, Comparison, Row
+from distill.results.rows import ROW_FIELDS, Comparison, Row
 
 __all__ = ["Gate", "Value", "check_gates", "missed", "parse_gate"]
 

@@ -15,7 +15,7 @@ from PIL import Image
 from distill.data.decode import decode_image, strict_pillow
 from distill.files import regular
 from distill.report.figure import drawing, save
-from distill.report.rows import Prediction
+from distill.results.rows import Prediction
 from distill.text import cut, plain
 
 __all__ = ["disagreements_first", "plot_predictions"]

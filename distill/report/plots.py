@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,13 +16,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from distill.report.figure import ROLE_COLORS, ROLE_MARKERS, TRAIN_COLOR, VAL_COLOR, drawing, label, save
+from distill.report.figure import TRAIN_COLOR, VAL_COLOR, drawing, label, save
 from distill.report.lines import loss_parts
-from distill.report.rows import Comparison, Row
+from distill.results.metrics import PerClass
+from distill.results.roles import look_of, role_order
+from distill.results.rows import Comparison, Row
 from distill.text import plain
-
-if TYPE_CHECKING:
-    from distill.evaluate.metrics import PerClass
 
 __all__ = ["plot_classes", "plot_comparison", "plot_confusion", "plot_run"]
 
@@ -205,9 +204,9 @@ def _scatter(axes: Axes, rows: Sequence[Row], column: str) -> None:
     middle = math.log(max(x for x, _ in points) * min(x for x, _ in points)) / 2 if points else 0.0
     for x, row in points:
         assert row.test_top1 is not None
-        color = ROLE_COLORS[row.role]
+        look = look_of(row.role)
         axes.errorbar(
-            x, row.test_top1, yerr=row.test_top1_std, fmt=ROLE_MARKERS[row.role], color=color, markersize=7, capsize=3
+            x, row.test_top1, yerr=row.test_top1_std, fmt=look.marker, color=look.color, markersize=7, capsize=3
         )
         is_left = math.log(x) <= middle  # names go inwards, so that long ones stay within the picture
         axes.annotate(
@@ -222,9 +221,10 @@ def _scatter(axes: Axes, rows: Sequence[Row], column: str) -> None:
 
 
 def _role_legend(figure: Figure, rows: Sequence[Row]) -> None:
-    roles = [role for role in ROLE_COLORS if any(row.role == role for row in rows)]
+    roles = sorted({row.role for row in rows}, key=role_order)
+    looks = {role: look_of(role) for role in roles}
     handles = [
-        Line2D([], [], linestyle="", marker=ROLE_MARKERS[role], color=ROLE_COLORS[role], label=role) for role in roles
+        Line2D([], [], linestyle="", marker=look.marker, color=look.color, label=role) for role, look in looks.items()
     ]
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))

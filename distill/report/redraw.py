@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
 
 from distill.errors import RunError
 from distill.files import read_json
 from distill.report.plots import plot_classes, plot_confusion, plot_run
+from distill.results.metrics import EvalResult
 from distill.runs import RunFolder
-
-if TYPE_CHECKING:
-    from distill.evaluate.metrics import PerClass
 
 __all__ = ["redraw"]
 
@@ -47,12 +43,11 @@ def _rates(path: Path) -> tuple[float, Sequence[float]] | None:
 def _evaluation(source: Path, split: str) -> list[Path]:
     hint = f"measure it again: distill evaluate {source.parent.parent} --split {split} --again"
     try:
-        result = read_json(source, hint=hint)["result"]
-        classes = [SimpleNamespace(**entry) for entry in result["per_class"]]
-        labels, confusion = [each.label for each in classes], result["confusion"]
+        result = EvalResult.from_json(read_json(source, hint=hint)["result"])
+        labels = [each.label for each in result.per_class]
         return [
-            plot_confusion(confusion, labels, source.parent / f"confusion_{split}.svg"),
-            plot_classes(cast("list[PerClass]", classes), source.parent / f"classes_{split}.svg"),
+            plot_confusion(result.confusion, labels, source.parent / f"confusion_{split}.svg"),
+            plot_classes(result.per_class, source.parent / f"classes_{split}.svg"),
         ]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise RunError(f"{source}: damaged: {error}", hint=hint) from error

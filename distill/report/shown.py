@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import IO, TYPE_CHECKING, cast
 
 from distill.errors import MissingError
-from distill.report.rows import Comparison
+from distill.results.rows import Comparison
 
 if TYPE_CHECKING:
     import pandas

@@ -7,8 +7,8 @@ import re
 
 from rich.console import Console
 
-from distill.report.rows import Comparison
 from distill.report.tables import comparison_table, comparison_width
+from distill.results.rows import Comparison
 
 __all__ = ["comparison_svg"]
 

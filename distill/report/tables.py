@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from distill.report.layout import Column, fitted, key_values, stacked, table_width
-from distill.report.rows import (
+from distill.results.roles import look_of
+from distill.results.rows import (
     ROW_FIELDS,
     BankRow,
     Check,
@@ -24,8 +25,8 @@ from distill.report.rows import (
     ModelSummary,
     RecipeRow,
     Row,
-    RunSummary,
 )
+from distill.results.runs import RunResult
 from distill.text import MISSING, count, csv_text, duration, fixed, percent, plain
 
 if TYPE_CHECKING:
@@ -45,15 +46,13 @@ __all__ = [
     "schema_table",
 ]
 
-_ROLE_STYLES = {"teacher": "cyan", "student": "green", "baseline": "yellow"}
-
 
 def comparison_table(comparison: Comparison, width: int) -> RenderableType:
     """The comparison, and below it what it was measured on."""
     rows = comparison.rows
     if not rows:
         return Text("no finished runs to compare", style="dim")
-    styles = [_ROLE_STYLES.get(row.role, "") for row in rows]
+    styles = [look_of(row.role).style for row in rows]
     return Group(stacked(_comparison_columns(rows), width, row_styles=styles), Text(), _measured_on(comparison))
 
 
@@ -141,7 +140,7 @@ def comparison_csv(comparison: Comparison) -> str:
     return csv_text(ROW_FIELDS, (astuple(row) for row in comparison.rows))
 
 
-def result_table(result: RunSummary) -> RenderableType:
+def result_table(result: RunResult) -> RenderableType:
     """What a training run came to."""
     pairs = [
         ("run", str(result.run)),
@@ -189,7 +188,7 @@ def models_table(models: Sequence[ModelRow], width: int) -> RenderableType:
         Column("input", [f"{row.input_size}x{row.input_size}" for row in models]),
         Column("classes", [count(row.num_classes) for row in models]),
     ]
-    return fitted(columns, width, row_styles=[_ROLE_STYLES.get(row.role, "") for row in models])
+    return fitted(columns, width, row_styles=[look_of(row.role).style for row in models])
 
 
 def layers_table(summary: ModelSummary, width: int) -> RenderableType:
@@ -221,7 +220,7 @@ def recipes_table(recipes: Sequence[RecipeRow], width: int) -> RenderableType:
         Column("teacher", [row.teacher or MISSING for row in recipes], words=True, rank=3),
         Column("epochs", [count(row.epochs) for row in recipes]),
     ]
-    return fitted(columns, width, row_styles=[_ROLE_STYLES.get(row.role, "") for row in recipes])
+    return fitted(columns, width, row_styles=[look_of(row.role).style for row in recipes])
 
 
 def schema_table(keys: Sequence[SchemaKey], width: int) -> RenderableType:

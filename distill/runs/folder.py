@@ -20,6 +20,7 @@ from distill.files import (
     write_atomically,
     write_json,
 )
+from distill.results.figures import Figures
 from distill.runs.info import RunInfo, Status
 from distill.runs.journal import Journal, append_bytes, is_number
 from distill.runs.lock import Lock, Owner, lock_owner, owner_is_dead, utc_now
@@ -229,6 +230,18 @@ class RunFolder:
             if not (is_number(found.get(name)) or (name.startswith("val_") and name in found and found[name] is None)):
                 raise RunError(f"{path}: damaged: {name} should be a number", hint=hint)
         return found
+
+    def figures(self) -> Figures:
+        """What result.json says of the network: parameters, GMACs, size.
+
+        Raises:
+            RunError: It is missing or damaged.
+        """
+        result = self.result("params", "gmacs", "size_mb")
+        try:
+            return Figures.from_json(result)
+        except ValueError as error:
+            raise RunError(f"{self.path / 'result.json'}: damaged: {error}") from error
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Write result.json."""

@@ -15,11 +15,12 @@ from distill.pipeline.context import Options, prepare
 from distill.pipeline.image_size import settle_image_size
 from distill.pipeline.launch import launch
 from distill.pipeline.provenance import about_data, about_run, changes, foreseen
-from distill.pipeline.record import RunResult, read_result
+from distill.pipeline.record import read_result
 from distill.pipeline.source import find_teacher
 from distill.pipeline.verbs import resume_run
 from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe
+from distill.results.runs import RunResult
 from distill.runs import RunFolder, RunInfo, open_run
 from distill.sweeps.folder import portable
 from distill.sweeps.plan import no_validation

@@ -6,7 +6,7 @@ Its files are in :mod:`distill.teaching.bank_files`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 from distill.errors import DistillError, MissingError, RunError, UsageError
 from distill.events import StageProgress, Tell, silent
 from distill.files import json_sha256, regular, remove_partials, sha256_file, write_json, write_with, writing
+from distill.results.figures import Figures
 from distill.runs import Lock, owner_is_dead
 from distill.teaching.bank_files import INFO, LOCK, TEST_LOGITS, VIEWS, chunk_name, is_answers, view_of
 from distill.teaching.identity import Identity
@@ -30,6 +31,37 @@ _PATIENCE_S = 24 * 3600.0
 
 
 @dataclass(frozen=True)
+class TeacherRecord:
+    """What is known of a bank's teacher where only the bank is.
+
+    Attributes:
+        recipe: As YAML text.
+        dataset: What it was trained on, by the recipe's name for it.
+    """
+
+    name: str
+    recipe: str
+    dataset: str
+    figures: Figures
+
+    def to_json(self) -> dict[str, Any]:
+        """For ``bank.json``."""
+        return {"name": self.name, "recipe": self.recipe, "dataset": self.dataset} | self.figures.to_json()
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> TeacherRecord:
+        """What :meth:`to_json` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: It is damaged.
+        """
+        texts = {name: tree[name] for name in ("name", "recipe", "dataset")}
+        if not all(isinstance(text, str) for text in texts.values()):
+            raise ValueError("its teacher makes no sense")
+        return cls(**texts, figures=Figures.from_json(tree))
+
+
+@dataclass(frozen=True)
 class BankInfo:
     """What ``bank.json`` says.
 
@@ -38,7 +70,7 @@ class BankInfo:
         runtime: What computed the answers: ``name``, ``version``, ``device_type``. Whoever adds views asks through the
             same ``name``; whoever reads needs none.
         views: How many views are complete, counted from 0.
-        teacher: Its name, recipe, parameters, GMACs, size, latency and test accuracy, and which test images that is of.
+        teacher: None until it was measured.
         checksums: sha256 of each file, by its path inside the bank.
         plans: Checksum of each view's plan.
         data: The recipe's ``data:`` section: where the images were found. Not part of the key.
@@ -48,7 +80,7 @@ class BankInfo:
     images: int
     runtime: dict[str, str]
     views: int = 0
-    teacher: dict[str, Any] = field(default_factory=dict)
+    teacher: TeacherRecord | None = None
     checksums: dict[str, str] = field(default_factory=dict)
     plans: tuple[str, ...] = ()
     data: dict[str, Any] = field(default_factory=dict)
@@ -134,6 +166,7 @@ class Bank:
             if document.pop("sha256") != json_sha256(document):
                 raise ValueError("its bytes are not those that were written")
             document |= {"key": BankKey.from_json(document["key"]), "plans": tuple(document["plans"])}
+            document["teacher"] = TeacherRecord.from_json(document["teacher"]) if document["teacher"] else None
             bank = cls(path, BankInfo(**document))
             bank._check_info()
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -146,8 +179,8 @@ class Bank:
         counts = isinstance(info.images, int) and isinstance(info.views, int) and info.images > 0 <= info.views
         if not (counts and len(info.plans) == info.views):
             raise ValueError("its images, views or plans make no sense")
-        if not all(isinstance(part, dict) for part in (info.teacher, info.data, info.runtime)):
-            raise ValueError("its teacher, data or runtime make no sense")
+        if not all(isinstance(part, dict) for part in (info.data, info.runtime)):
+            raise ValueError("its data or runtime make no sense")
         if not all(is_answers(name) and isinstance(checksum, str) for name, checksum in info.checksums.items()):
             raise ValueError("it names files that no bank has")
 
@@ -291,7 +324,7 @@ class Bank:
         self.info = replace(self.info, views=row + 1, checksums=checksums, plans=(*self.info.plans, plan))
         self._write_info()
 
-    def set_teacher(self, teacher: dict[str, Any], test_logits: np.ndarray) -> None:
+    def set_teacher(self, teacher: TeacherRecord, test_logits: np.ndarray) -> None:
         """Store what ``compare`` wants to know of the teacher."""
         checksum = self._save(TEST_LOGITS, test_logits.astype(np.float32))
         self.info = replace(self.info, teacher=teacher, checksums={**self.info.checksums, TEST_LOGITS: checksum})
@@ -302,7 +335,7 @@ class Bank:
         rows = [row for name in damaged if (row := view_of(name)) is not None]
         if TEST_LOGITS in damaged:
             keep = {name: checksum for name, checksum in self.info.checksums.items() if name != TEST_LOGITS}
-            self.info = replace(self.info, teacher={}, checksums=keep)
+            self.info = replace(self.info, teacher=None, checksums=keep)
         self.drop_views(min(rows, default=self.info.views))
 
     def drop_views(self, first: int) -> None:
@@ -318,7 +351,8 @@ class Bank:
         return sha256_file(path)
 
     def _write_info(self) -> None:
-        document = asdict(self.info)
+        teacher = self.info.teacher
+        document = asdict(self.info) | {"teacher": {} if teacher is None else teacher.to_json()}
         write_json(self.path / INFO, {"format": _FORMAT} | document | {"sha256": json_sha256(document)})
 
 

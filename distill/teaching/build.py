@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from distill.models.trained import Trained
 from distill.recipe import Recipe, dump_recipe
 from distill.recipe.schema import AugmentSpec
 from distill.runs import RunFolder
-from distill.teaching.bank import Bank, BankInfo
+from distill.teaching.bank import Bank, BankInfo, TeacherRecord
 from distill.teaching.key import BankKey
 from distill.teaching.live import compile_teacher, round_logits
 from distill.teaching.team import ALONE, Team, share
@@ -83,7 +83,8 @@ def build_bank(
 
 def has_figures(bank: Bank, splits: Splits) -> bool:
     """Whether a bank holds what ``compare`` wants to know of its teacher, on the test images that are here now."""
-    return bank.info.teacher.get("test_content") == split_content(splits)
+    teacher = bank.info.teacher
+    return teacher is not None and teacher.figures.test_content == split_content(splits)
 
 
 def _check_runtime(bank: Bank) -> None:
@@ -129,40 +130,32 @@ def _answers(
         yield round_logits(logits, dtype).cpu()
 
 
-def _describe(teacher: Trained, splits: Splits) -> tuple[dict[str, Any], np.ndarray]:
+def _describe(teacher: Trained, splits: Splits) -> tuple[TeacherRecord, np.ndarray]:
     """What ``compare`` shows of a teacher that is not there, and its logits on the test set."""
     assessment = assess_trained(teacher, splits)
     side = teacher.normalize.input_size
-    cost = model_cost(teacher.module, side)
     timings = measure_latency({"teacher": teacher.network}, {"teacher": (3, side, side)}, device=teacher.device)
-    latency = {
-        str(size): {"median_ms": timing.median_ms, "p90_ms": timing.p90_ms, "n": timing.n}
-        for size, timing in timings["teacher"].items()
-    }
-    about = {
-        "name": teacher.recipe.name,
-        "recipe": dump_recipe(teacher.recipe),
-        "dataset": teacher.recipe.data.name,
+    cost, accuracy = model_cost(teacher.module, side).figures, assessment.figures
+    figures = replace(
+        accuracy,
+        params=cost.params,
+        gmacs=cost.gmacs,
+        size_mb=cost.size_mb,
+        latency_ms=timings["teacher"],
+        latency_device=str(teacher.device),
+        hardware=describe_device(teacher.device),
+        threads=torch.get_num_threads(),
         **_validated(teacher.run),
-        "test_top1": assessment.result.top1,
-        "test_ece": assessment.result.ece,
-        "test_images": assessment.result.n,
-        "test_content": assessment.content,
-        "params": cost.params,
-        "gmacs": cost.macs / 1e9,
-        "size_mb": cost.size_mb,
-        "latency_ms": latency,
-        "latency_device": str(teacher.device),
-        "hardware": describe_device(teacher.device),
-        "threads": torch.get_num_threads(),
-    }
-    return about, assessment.logits
+    )
+    recipe = teacher.recipe
+    return TeacherRecord(recipe.name, dump_recipe(recipe), recipe.data.name, figures), assessment.logits
 
 
 def _validated(run: RunFolder) -> dict[str, Any]:
     """How good the teacher was on how many validation images, where its folder says so."""
     with suppress(RunError):
-        return {"val_top1": run.result("val_top1")["val_top1"], "val_images": (run.info.data or {}).get("val")}
+        top1, images = run.result("val_top1")["val_top1"], (run.info.data or {}).get("val")
+        return {"val_top1": top1, "val_images": images if isinstance(images, int) else None}
     return {}
 
 

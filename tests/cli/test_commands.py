@@ -21,7 +21,7 @@ import distill.runs
 from distill.errors import BudgetError, DistillError, InterruptedRunError, MissingError, RunError, TerminatedRunError
 from distill.events import EpochDone, Note, RunStarted, StepDone
 from distill.pipeline import QuickstartResult, RerunResult, RunResult
-from distill.report.rows import Comparison, DryRun, Evaluation, Row
+from distill.results.rows import Comparison, DryRun, Evaluation, Row
 
 RESULT = RunResult(Path("runs/r18_small/003"), "finished", 12, 0.9345, 62.4, 12_345.6)
 COMPARISON = Comparison(
@@ -403,7 +403,7 @@ def test_doctor(cli, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_evaluate(cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    from distill.evaluate.metrics import EvalResult, PerClass
+    from distill.results.metrics import EvalResult, PerClass
 
     classes = tuple(PerClass(f"[c{n}]", 0.5, 0.5, 0.5, 0.5, 2) for n in range(2))
     metrics = EvalResult(0.5, None, 0.5, 0.5, 0.5, 0.7, 0.1, 4, classes, ((1, 1), (1, 1)))

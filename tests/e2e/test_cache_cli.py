@@ -182,7 +182,7 @@ def test_build_measures_the_teacher_again_where_the_test_images_are_others(
     monkeypatch.setattr("distill.pipeline.context.load_splits", darker)
     build_cache(student_recipe(), options=Options(runs_dir=runs, threads=1))
     after = Bank.open(bank)
-    assert after.info.teacher["test_content"] != before.info.teacher["test_content"]
+    assert after.info.teacher.figures.test_content != before.info.teacher.figures.test_content
     assert (after.test_logits() != answered).any()
     assert [file.stat().st_mtime_ns for file in (bank / "views").iterdir()] == views
 
@@ -194,11 +194,11 @@ def test_info_finds_banks_below_the_runs_by_run_and_by_path(cache, runs: Path, b
     for args in ((), ("tiny_teacher",), (bank,), (bank.parent,), (bank, "tiny_teacher")):
         (row,) = json.loads(cache("info", *args, "--runs", runs, "--json").stdout)
         assert (row["path"], row["views"], row["status"]) == (str(bank), VIEWS, "ok")
-    evaluated = Bank.open(bank).info.teacher
+    evaluated = Bank.open(bank).info.teacher.figures
     assert (row["teacher"], row["teacher_top1"], row["teacher_params"]) == (
         "tiny_teacher",
-        evaluated["test_top1"],
-        evaluated["params"],
+        evaluated.test_top1,
+        evaluated.params,
     )
     assert row["augment"] == "crop 2, hflip 0.5"
     table = cache("info", "--runs", runs).stdout

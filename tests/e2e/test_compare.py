@@ -20,12 +20,12 @@ from distill.comparison import compare
 from distill.data.images import Split
 from distill.data.splits import Splits, load_splits
 from distill.errors import DataError, DistillError, MissingError, UsageError
-from distill.evaluate.latency import Latency
 from distill.evaluate.test_set import DataSets, assess
 from distill.files import json_sha256, write_json
 from distill.pipeline import Options, RunResult, finetune_teacher, train_student
 from distill.recipe.schema import DataSpec
 from distill.report.tables import comparison_table
+from distill.results.figures import Latency
 from distill.runs import RunFolder
 from distill.teaching.bank import Bank
 from distill.teaching.identity import read_identity
@@ -76,11 +76,12 @@ def _other_test_images(spec: DataSpec, progress: object = None) -> Splits:
 
 
 def _travel(bank: Path, target: Path, **changes: object) -> Path:
-    """A copy of a bank with other figures of its teacher; None removes one."""
+    """A copy of a bank with another name or other figures of its teacher; None removes one."""
     shutil.copytree(bank, target)
     copy = Bank.open(target)
-    about = {key: value for key, value in (copy.info.teacher | changes).items() if value is not None}
-    copy.set_teacher(about, copy.test_logits())
+    record = copy.info.teacher
+    name = changes.pop("name", record.name)
+    copy.set_teacher(replace(record, name=name, figures=replace(record.figures, **changes)), copy.test_logits())
     return target
 
 
@@ -278,7 +279,7 @@ def test_a_teachers_figures_do_not_outlive_the_test_images(
     bank = _travel(_bank(student), tmp_path / "bank")
     run = copies(1, teacher=_from_banks(bank))
     before = compare([run.path], latency=False).rows[0]
-    assert (before.role, before.test_top1) == ("teacher", Bank.open(bank).info.teacher["test_top1"])
+    assert (before.role, before.test_top1) == ("teacher", Bank.open(bank).info.teacher.figures.test_top1)
     monkeypatch.setattr(distill.evaluate.test_set, "load_splits", _other_test_images)
     table = compare([run.path], latency=False)
     assert [(row.role, row.delta_top1, row.agreement) for row in table.rows] == [
@@ -434,12 +435,15 @@ def test_where_every_run_is_left_out_the_first_error_is_told(copies, monkeypatch
 @pytest.mark.parametrize("about", [{}, {"name": "half"}], ids=["none", "some"])
 def test_a_bank_without_its_teachers_figures_is_skipped(copies, student: Path, tmp_path: Path, about: dict) -> None:
     shutil.copytree(_bank(student), tmp_path / "bank")
-    bank = Bank.open(tmp_path / "bank")
-    bank.set_teacher(about, bank.test_logits())
-    run = copies(1, teacher=_from_banks(bank.path))
+    file = tmp_path / "bank" / "bank.json"
+    document = json.loads(file.read_text()) | {"teacher": about}
+    kept = {key: value for key, value in document.items() if key not in ("format", "sha256")}
+    write_json(file, document | {"sha256": json_sha256(kept)})
+    bank = file.parent
+    run = copies(1, teacher=_from_banks(bank))
     table = compare(runs_dir=tmp_path / "runs", latency=False)
     assert [row.role for row in table.rows] == ["student"]
-    assert any(note.startswith(f"left out: the teacher of {bank.path}") for note in table.notes)
+    assert any(note.startswith(f"left out: the teacher of {bank}") for note in table.notes)
     assert any(note.startswith(f"{run.path}: its teacher cannot be read") for note in table.notes)
 
 
@@ -464,7 +468,7 @@ def test_the_threads_of_the_timing_are_told_and_given_back(copies, monkeypatch: 
 
 def test_a_precision_below_fp32_is_told(copies, monkeypatch: pytest.MonkeyPatch) -> None:
     run = copies(1)
-    quick = {size: Latency(size, 1.0, 1.0, 5, 1000.0) for size in (1, 32)}
+    quick = {size: Latency(size, 1.0, 1.0, 5) for size in (1, 32)}
     monkeypatch.setattr(distill.comparison, "measure_latency", lambda models, *_, **__: dict.fromkeys(models, quick))
     assert not any(" in bf16" in note for note in compare([run.path]).notes)
     real = distill.comparison.load_trained  # as a GPU would

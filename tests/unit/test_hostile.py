@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 from distill.cli import app
 from distill.cli.output import Output
 from distill.report.evaluation import predictions_csv
-from distill.report.rows import Guess, Prediction
+from distill.results.rows import Guess, Prediction
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(path for room in ("distill", "teachers", "students") for path in (ROOT / room).rglob("*.py"))

@@ -11,12 +11,12 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "distill"
 
 ORDER = (
-    "errors", "references", "text", "events", "files", "ranks", "team", "recipe", "runs", "devices", "fingerprint",
-    "data", "models", "objectives", "evaluate", "train", "teaching", "compress", "report", "comparison", "pipeline",
-    "sweeps", "cli",
+    "errors", "references", "text", "events", "results", "files", "ranks", "team", "recipe", "runs", "devices",
+    "fingerprint", "data", "models", "objectives", "evaluate", "train", "teaching", "compress", "report",
+    "comparison", "pipeline", "sweeps", "cli",
 )  # fmt: skip
 LEAVES = ("teachers", "students")
-TORCH_FREE = ("errors", "references", "text", "events", "files", "ranks", "team", "recipe", "runs", "cli")
+TORCH_FREE = ("errors", "references", "text", "events", "results", "files", "ranks", "team", "recipe", "runs", "cli")
 LATE = {PACKAGE / "runs/checkpoints/tensors.py"}  # imported when tensors are moved
 
 

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from distill.errors import DataError, RunError
-from distill.evaluate.metrics import PerClass, evaluate_logits, predict_logits
+from distill.evaluate.metrics import evaluate_logits, predict_logits
+from distill.results.metrics import PerClass
 
 
 def numpy_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -8,9 +8,9 @@ import io
 import pytest
 from rich.console import Console, RenderableType
 
-from distill.evaluate.metrics import EvalResult, PerClass
 from distill.report.evaluation import evaluation_table, predictions_csv, predictions_table
-from distill.report.rows import Evaluation, Guess, Prediction
+from distill.results.metrics import EvalResult, PerClass
+from distill.results.rows import Evaluation, Guess, Prediction
 
 
 def _text(renderable: RenderableType, width: int) -> str:

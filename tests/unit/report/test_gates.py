@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from distill.errors import GateMissedError, UsageError
 from distill.report.gates import Gate, Value, check_gates, missed, parse_gate
-from distill.report.rows import Comparison, Row
+from distill.results.rows import Comparison, Row
 
 
 def _row(name: str, role: str, top1: float | None, **more: float) -> Row:

@@ -13,7 +13,7 @@ from PIL import Image
 from distill.errors import DistillError, UsageError
 from distill.report.pictures import disagreements_first, plot_predictions
 from distill.report.plots import plot_comparison, plot_confusion, plot_run
-from distill.report.rows import Comparison, Guess, Prediction, Row
+from distill.results.rows import Comparison, Guess, Prediction, Row
 
 METRICS = [
     {

@@ -12,7 +12,6 @@ import pytest
 from rich.console import Console, RenderableType
 
 from distill.report.layout import Column, stacked
-from distill.report.rows import Check, Comparison, DryRun, LayerRow, ModelRow, ModelSummary, RecipeRow, Row
 from distill.report.svg import comparison_svg
 from distill.report.tables import (
     comparison_csv,
@@ -23,6 +22,8 @@ from distill.report.tables import (
     models_table,
     recipes_table,
 )
+from distill.results.figures import LayerCost
+from distill.results.rows import Check, Comparison, DryRun, ModelRow, ModelSummary, RecipeRow, Row
 from distill.text import MISSING, count, csv_text, duration, fixed, percent, plain
 
 TEACHER = Row(
@@ -188,7 +189,7 @@ def test_models(width: int) -> None:
 
 
 def test_layers() -> None:
-    summary = ModelSummary(MODELS[0], (LayerRow("stem.0", "Conv2d", (1, 64, 32, 32), 1728, 1_769_472),))
+    summary = ModelSummary(MODELS[0], (LayerCost("stem.0", "Conv2d", (1, 64, 32, 32), 1728, 1_769_472),))
     text = _text(layers_table(summary, 80), 80)
     for words in ("stem.0", "Conv2d", "1x64x32x32", "1,728", "1,769,472", "4,935,242 parameters", "0.402 GMACs"):
         assert words in text

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from distill.evaluate.metrics import EvalResult
+from distill.results.figures import Figures, LayerCost
+from distill.results.metrics import EvalResult
 
 __all__ = [
     "ROW_FIELDS",
@@ -18,13 +17,11 @@ __all__ = [
     "DryRun",
     "Evaluation",
     "Guess",
-    "LayerRow",
     "ModelRow",
     "ModelSummary",
     "Prediction",
     "RecipeRow",
     "Row",
-    "RunSummary",
 ]
 
 
@@ -51,7 +48,7 @@ class Row:
     dataset: str
     objective: str
     seeds: int
-    test_top1: float | None
+    test_top1: float | None = None
     test_top1_std: float | None = None
     delta_top1: float | None = None
     params: int | None = None
@@ -64,6 +61,23 @@ class Row:
     ece: float | None = None
     agreement: float | None = None
     test_images: int | None = None
+
+    def with_figures(self, figures: Figures) -> Row:
+        """The row with what was measured of its model."""
+        one, many = figures.latency_ms.get(1), figures.latency_ms.get(32)
+        return replace(
+            self,
+            test_top1=figures.test_top1,
+            params=figures.params,
+            gmacs=figures.gmacs,
+            size_mb=figures.size_mb,
+            latency_b1_ms=one.median_ms if one else None,
+            latency_b1_p90_ms=one.p90_ms if one else None,
+            latency_b32_ms=many.median_ms if many else None,
+            images_per_s=many.images_per_s if many else None,
+            ece=figures.test_ece,
+            test_images=figures.test_images,
+        )
 
 
 ROW_FIELDS = tuple(each.name for each in fields(Row))
@@ -110,7 +124,7 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``distill evaluate --json`` prints."""
-        metrics = asdict(self.result)
+        metrics = self.result.to_json()
         return {"run": self.run, "split": self.split} | metrics | {"plots": list(self.plots)}
 
 
@@ -160,22 +174,11 @@ class ModelRow:
 
 
 @dataclass(frozen=True)
-class LayerRow:
-    """One layer: what leaves it, what it holds, what it costs for one image."""
-
-    name: str
-    kind: str
-    output_shape: tuple[int, ...]
-    params: int
-    macs: int
-
-
-@dataclass(frozen=True)
 class ModelSummary:
     """A network, layer by layer."""
 
     model: ModelRow
-    layers: tuple[LayerRow, ...]
+    layers: tuple[LayerCost, ...]
 
 
 @dataclass(frozen=True)
@@ -227,23 +230,6 @@ class BankRow:
     damaged: tuple[str, ...] = ()
     asked: int | None = None
     max_difference: float | None = None
-
-
-class RunSummary(Protocol):
-    """What is shown of a training run: the pipeline's RunResult has it."""
-
-    @property
-    def run(self) -> Path: ...
-    @property
-    def status(self) -> str: ...
-    @property
-    def epochs(self) -> int: ...
-    @property
-    def val_top1(self) -> float | None: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def images_per_s(self) -> float: ...
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What files and tables are made of: figures, metrics, rows. Plain data, to JSON and back; no torch."""
