@@ -15,6 +15,7 @@ from distill.evaluate.statistics import DropVerdict, judge_drop
 from distill.models.onnx_open import session
 from distill.models.onnx_write import INPUT, OUTPUT
 from distill.results.figures import Latency
+from distill.team.watch import beating
 
 if TYPE_CHECKING:
     import onnx
@@ -144,7 +145,8 @@ def _timed(model: onnx.ModelProto, pixels: np.ndarray, threads: int) -> Callable
 def answers_of(model: onnx.ModelProto, pixels: np.ndarray) -> np.ndarray:
     """Logits ``(N, C)`` float32 of a graph."""
     running = session(model.SerializeToString(), threads=1, place="the exported graph")
-    parts = [running.run([OUTPUT], {INPUT: pixels[at : at + _BATCH]})[0] for at in range(0, len(pixels), _BATCH)]
+    starts = beating(range(0, len(pixels), _BATCH))
+    parts = [running.run([OUTPUT], {INPUT: pixels[at : at + _BATCH]})[0] for at in starts]
     return np.concatenate(parts)
 
 

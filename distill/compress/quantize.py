@@ -23,6 +23,7 @@ from distill.errors import RunError
 from distill.models.onnx_about import FileAbout
 from distill.models.onnx_open import session
 from distill.models.onnx_write import INPUT
+from distill.team.watch import beating
 
 if TYPE_CHECKING:
     import onnx
@@ -129,7 +130,7 @@ class _Images:
         # histograms want batches of one size: the last one is filled up with the first images
         size = min(_BATCH, len(images))
         whole = np.resize(images, (-(-len(images) // size) * size, *images.shape[1:]))
-        self._batches = iter(np.split(whole, len(whole) // size))
+        self._batches = beating(np.split(whole, len(whole) // size))
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         batch = next(self._batches, None)
@@ -201,7 +202,7 @@ def _mean_inputs(model: onnx.ModelProto, images: np.ndarray) -> dict[str, np.nda
     running = session(probe.SerializeToString(), threads=1, place="the exported graph")
     names = list(watched)
     sums: dict[str, np.ndarray] = {name: np.zeros(()) for name in names}
-    for at in range(0, len(images), _BATCH):
+    for at in beating(range(0, len(images), _BATCH)):
         for name, values in zip(names, running.run(names, {INPUT: images[at : at + _BATCH]}), strict=True):
             flat = values.reshape(*values.shape[:2], -1).mean(-1, dtype=np.float64)
             sums[name] = sums[name] + flat.sum(0)

@@ -15,6 +15,7 @@ from distill.models.ask import ask
 from distill.recipe import Recipe
 from distill.runs import RunFolder
 from distill.runs.checkpoints import Checkpoint, best_checkpoint, load_checkpoint
+from distill.team.watch import beat
 
 __all__ = ["Trained", "asked_precision", "load_trained", "shipped_checkpoint"]
 
@@ -41,6 +42,7 @@ class Trained:
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> Tensor:
         """Logits ``(B, C)`` float32 of pixels ``(B, 3, S, S)``, uint8 or float in 0..255."""
+        beat()
         return self.network(self.normalize(pixels).contiguous(memory_format=torch.channels_last)).float()
 
     def logits(self, pixels: Tensor) -> Tensor:

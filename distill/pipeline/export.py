@@ -27,6 +27,7 @@ from distill.models.trained import Trained, load_trained
 from distill.pipeline.context import Options
 from distill.recipe import dump_recipe
 from distill.runs import open_run
+from distill.team.watch import beating, watching
 
 __all__ = ["about_run", "deployed", "export", "parity_images", "target_file"]
 
@@ -35,6 +36,7 @@ _PARITY_IMAGES = 512
 _BATCH = 64
 
 
+@watching()
 def export(
     reference: str | Path,
     *,
@@ -158,4 +160,4 @@ def _as_program(trained: Trained) -> tuple[_Answer, Callable[[Path], None]]:
 
 def _in_batches(forward: Callable[[torch.Tensor], np.ndarray], pixels: np.ndarray) -> np.ndarray:
     images = torch.from_numpy(pixels)
-    return np.concatenate([forward(batch) for batch in images.split(_BATCH)])
+    return np.concatenate([forward(batch) for batch in beating(images.split(_BATCH))])

@@ -22,6 +22,7 @@ from distill.pipeline.context import Options
 from distill.pipeline.export import about_run, deployed, target_file
 from distill.report.verdict import drop_words
 from distill.runs import open_run
+from distill.team.watch import watching
 
 if TYPE_CHECKING:
     import onnx
@@ -31,6 +32,7 @@ __all__ = ["quantize"]
 _CALIBRATION_IMAGES = 512
 
 
+@watching()
 def quantize(
     reference: str | Path,
     *,

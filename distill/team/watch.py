@@ -14,11 +14,12 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import TypeVar
 
-__all__ = ["Watch", "beat", "own_dumps", "patience", "place", "watching"]
+__all__ = ["Watch", "beat", "beating", "own_dumps", "patience", "place", "watching"]
 
 SILENCE_S = 60.0
 BEATS = 50  # a step that takes long by itself is no silence: so many of the usual ones are
@@ -33,6 +34,8 @@ _COMPILING = (
     "torch._inductor.runtime.triton_heuristics",
 )
 _OURS = ("distill.", "students.", "teachers.")
+
+Item = TypeVar("Item")
 
 _current: Watch | None = None
 _owned = False
@@ -129,6 +132,13 @@ def beat() -> None:
     """Something moved. Costs next to nothing, watched or not."""
     if _current is not None:
         _current.beats += 1
+
+
+def beating(items: Iterable[Item]) -> Iterator[Item]:
+    """The same items; each one that is asked for shows that the work moves."""
+    for item in items:
+        beat()
+        yield item
 
 
 @contextmanager
