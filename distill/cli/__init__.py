@@ -29,8 +29,8 @@ from distill.cli import (
 )
 from distill.cli.output import mute, show_error
 from distill.errors import DistillError, InterruptedRunError
-from distill.ranks import process_rank, under_torchrun
 from distill.team.guard import guard_process
+from distill.team.ranks import process_rank, under_torchrun
 from distill.team.signals import end_on_signals, said_goodbye
 from distill.team.watch import own_dumps
 

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from distill.errors import DistillError, InterruptedRunError, TerminatedRunError
 from distill.files import write_atomically
-from distill.ranks import process_rank
+from distill.team.ranks import process_rank
 from distill.text import plain, plain_lines
 
 __all__ = ["Output", "jsonable", "open_console", "show_error"]

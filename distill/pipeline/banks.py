@@ -24,7 +24,7 @@ from distill.runs import open_run
 from distill.teaching.bank import Bank
 from distill.teaching.bank_files import INFO, bank_bytes
 from distill.teaching.remove import Removal, is_bank, remove_bank
-from distill.teaching.team import Together
+from distill.team.shares import Together
 from distill.team.watch import watching
 
 __all__ = ["build_cache", "clear_caches", "describe_bank", "find_banks", "list_caches"]

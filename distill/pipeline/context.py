@@ -18,10 +18,10 @@ from distill.models import check_network, params_of
 from distill.pipeline.image_size import settle_image_size
 from distill.pipeline.resolve import resolve_auto
 from distill.pipeline.threads import Crew
-from distill.ranks import local_process_count, process_count, process_rank, under_torchrun
 from distill.recipe import Recipe, check_text
 from distill.references import count_of, folder_of, run_of
 from distill.runs import check_runs_dir, open_run
+from distill.team.ranks import local_process_count, process_count, process_rank, under_torchrun
 from distill.team.watch import beat, watching
 
 __all__ = ["Context", "Options", "prepare"]

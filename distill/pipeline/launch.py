@@ -23,9 +23,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from distill.devices import fabric_precision, resolve_precision, set_threads, threads_at_most, using_threads
 from distill.pipeline.context import Context, without_splits
-from distill.pipeline.processes import run_processes
-from distill.ranks import local_process_count, process_count, under_torchrun
 from distill.team.guard import guarding
+from distill.team.processes import run_processes
+from distill.team.ranks import local_process_count, process_count, under_torchrun
 
 __all__ = ["launch"]
 

@@ -25,7 +25,7 @@ from distill.teaching.live import LiveTeacher, compile_teacher
 from distill.teaching.objective import TeacherSource
 from distill.teaching.stored import EnsembleTeacher, StoredTeacher
 from distill.teaching.teacher_run import TeacherRun
-from distill.teaching.team import ALONE, Team
+from distill.team.shares import ALONE, Team
 from distill.text import duration
 
 __all__ = ["Source", "choose_logits", "ensure_bank", "find_teacher", "open_live", "open_source", "resolve_teacher"]

@@ -24,10 +24,10 @@ from distill.results.runs import RunResult
 from distill.runs import RunFolder
 from distill.runs.checkpoints import last_checkpoint, load_checkpoint
 from distill.teaching.teacher_run import TeacherRun
-from distill.teaching.team import Together
+from distill.team.shares import Together
+from distill.team.stop import watch_signals
 from distill.team.watch import Watch, patience, watching
 from distill.train.loop import fit
-from distill.train.signals import watch_signals
 
 __all__ = ["train_worker"]
 

@@ -30,7 +30,7 @@ from distill.runs import RunFolder
 from distill.teaching.bank import Bank, BankInfo, TeacherRecord
 from distill.teaching.key import BankKey
 from distill.teaching.live import compile_teacher, round_logits
-from distill.teaching.team import ALONE, Team, share
+from distill.team.shares import ALONE, Team, share
 
 __all__ = ["BuildCost", "build_bank", "estimate", "new_bank", "planned_view"]
 

@@ -1,7 +1,7 @@
 """What Ctrl-C, SIGTERM and SIGHUP mean: which are heeded, with which exit code, and how they end a process of our own.
 
 A process of our own is the command line's, or one that was started for a device; where a library call runs in
-somebody else's process, the handlers there stay theirs (but while a run trains, see :mod:`distill.train.signals`).
+somebody else's process, the handlers there stay theirs (but while a run trains, see :mod:`distill.team.stop`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import FrameType
 from typing import NoReturn
 
 from distill.errors import InterruptedRunError, TerminatedRunError
-from distill.ranks import process_rank, under_torchrun
+from distill.team.ranks import process_rank, under_torchrun
 
 __all__ = [
     "HANG_UP",
@@ -36,7 +36,7 @@ __all__ = [
 HANG_UP = getattr(signal, "SIGHUP", None)  # not on Windows
 _announced: int | None = None
 _holds = 0
-_DOORS = ("distill.__main__", "distill.pipeline.processes", "distill.team.")  # whose functions only lead to the work
+_DOORS = ("distill.__main__", "distill.team.")  # whose functions only lead to the work
 STOPPING = (signal.SIGINT, signal.SIGTERM, *(() if HANG_UP is None else (HANG_UP,)))
 
 

@@ -22,11 +22,11 @@ from distill.events import CheckpointSaved, EpochDone, Event, Note, RunStarted, 
 from distill.models import Normalize
 from distill.recipe import Recipe
 from distill.runs.checkpoints import Checkpoint
+from distill.team.consensus import Consensus
+from distill.team.stop import StopRequest
 from distill.team.watch import patience
-from distill.train.agreement import Agreement
 from distill.train.schedule import has_momentum
 from distill.train.seeds import seed_generators
-from distill.train.signals import StopRequest
 from distill.train.state import Standing, restore, save
 from distill.train.step import Criterion, Learner
 from distill.train.tally import LOWER, Tally
@@ -83,7 +83,7 @@ class _Fit:
                 hint="see data.limit and data.val_fraction; or fewer --devices",
             )
         self.at = Standing()
-        self.agreement = Agreement(fabric)
+        self.consensus = Consensus(fabric)
         self.saved_at = time.monotonic()
         self.compiles = self.train.compile is not False
         self.learner = Learner(
@@ -95,7 +95,7 @@ class _Fit:
             steps_per_epoch=self.steps,
         )
         self.tally = Tally(fabric.device)
-        self.ranks_before = self.agreement.world
+        self.ranks_before = self.consensus.world
         seed_generators(self.train.seed, rank=fabric.global_rank)
 
     # The run
@@ -103,7 +103,7 @@ class _Fit:
     def events(self, resume: Checkpoint | None) -> Iterator[Event]:
         if resume is not None:
             self.at, self.ranks_before = restore(
-                resume, self.learner, self.tally, agreement=self.agreement, device=self.fabric.device
+                resume, self.learner, self.tally, consensus=self.consensus, device=self.fabric.device
             )
         yield self._started()
         yield from self._notes()
@@ -145,9 +145,9 @@ class _Fit:
             yield Note(
                 f"the last {dropped} image(s) of each epoch are left out: too few for batch norm on every device"
             )
-        if self.ranks_before != self.agreement.world:
+        if self.ranks_before != self.consensus.world:
             yield Note(
-                f"this run had {self.ranks_before} device(s) and goes on with {self.agreement.world}: "
+                f"this run had {self.ranks_before} device(s) and goes on with {self.consensus.world}: "
                 "the last bits, and what dropout draws, will differ",
                 "warning",
             )
@@ -178,7 +178,7 @@ class _Fit:
         self._check_finite()
         self.learner.end_epoch()
         self.tally.reduce(self.fabric.all_reduce)
-        self.agreement.share(self.learner.buffers())
+        self.consensus.share(self.learner.buffers())
         train_metrics = self.tally.metrics()
         seconds = time.monotonic() - started
         images = max(self.count - first * self.train.batch_size, 0)
@@ -210,7 +210,7 @@ class _Fit:
             self._check_finite()
         minutes = self.train.checkpoint_minutes
         is_due = minutes is not None and time.monotonic() - self.saved_at >= minutes * 60
-        stopping, is_due = self.agreement.ask(self.stop, save=is_due)
+        stopping, is_due = self.consensus.ask(self.stop, save=is_due)
         if is_due or stopping:
             self._check_finite()
             yield self._save({}, is_best=False)
@@ -218,7 +218,7 @@ class _Fit:
             raise self._stopped()
 
     def _check_finite(self) -> None:
-        self.tally.check_finite(epoch=self.at.epoch, lr=self.learner.schedule.last_lr, gather=self.agreement.gather)
+        self.tally.check_finite(epoch=self.at.epoch, lr=self.learner.schedule.last_lr, gather=self.consensus.gather)
 
     def _check_diverged(self, metrics: dict[str, float]) -> None:
         """Raise for what the epoch's last steps did to the weights: no loss was worked out after them.
@@ -245,7 +245,7 @@ class _Fit:
         self.at.epoch, self.at.step = self.at.epoch + 1, 0
         is_best = self._judge(metrics)
         yield EpochDone(self.at.epoch, metrics, seconds, images_per_s, is_best)
-        stopping, _ = self.agreement.ask(self.stop, now=True)
+        stopping, _ = self.consensus.ask(self.stop, now=True)
         stopping = stopping and not self._is_over()
         better = is_best and self.job.val is not None  # without validation every epoch is the best so far
         if better or self.at.epoch % self.train.checkpoint_epochs == 0 or self._is_over() or stopping:
@@ -280,7 +280,7 @@ class _Fit:
             self.at,
             self.learner,
             self.tally,
-            agreement=self.agreement,
+            consensus=self.consensus,
             device=self.fabric.device,
             metrics=metrics,
             is_best=is_best,
@@ -288,7 +288,7 @@ class _Fit:
         return CheckpointSaved("" if path is None else str(path), is_best)
 
     def _stopped(self) -> Exception:
-        self.agreement.wait()  # whoever started the processes may end them all once one has ended
+        self.consensus.wait()  # whoever started the processes may end them all once one has ended
         command = "teacher-finetune" if self.recipe.role == "teacher" else "student"
         return self.stop.error(self.job.run, hint=f"go on with it: distill {command} --resume {self.job.run}")
 

@@ -10,7 +10,7 @@ import torch
 
 from distill.errors import RunError
 from distill.runs.checkpoints import Checkpoint, prune, save_checkpoint, set_link
-from distill.train.agreement import Agreement
+from distill.team.consensus import Consensus
 from distill.train.seeds import restore_generators, snapshot_generators
 from distill.train.step import Learner
 from distill.train.tally import Tally
@@ -51,14 +51,14 @@ def save(
     learner: Learner,
     tally: Tally,
     *,
-    agreement: Agreement,
+    consensus: Consensus,
     device: torch.device,
     metrics: dict[str, float],
     is_best: bool,
 ) -> Path | None:
     """Write a checkpoint of all processes; only the one that has a ``folder`` does, and returns its path."""
     own = {"tally": tally.state_dict() if standing.step else None, "generators": snapshot_generators(device)}
-    ranks = agreement.gather(own)
+    ranks = consensus.gather(own)
     if folder is None:
         return None
     path = save_checkpoint(
@@ -77,7 +77,7 @@ def save(
 
 
 def restore(
-    checkpoint: Checkpoint, learner: Learner, tally: Tally, *, agreement: Agreement, device: torch.device
+    checkpoint: Checkpoint, learner: Learner, tally: Tally, *, consensus: Consensus, device: torch.device
 ) -> tuple[Standing, int]:
     """Take up where a checkpoint stands; returns that, and how many processes saved it.
 
@@ -88,7 +88,7 @@ def restore(
     try:
         learner.load_state_dict(checkpoint.model_state, state)
         standing = Standing(**{key: state[key] for key in asdict(Standing())})
-        _restore_ranks(state["ranks"], tally, agreement=agreement, device=device)
+        _restore_ranks(state["ranks"], tally, consensus=consensus, device=device)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
@@ -99,10 +99,10 @@ def restore(
     return standing, len(state["ranks"])
 
 
-def _restore_ranks(ranks: list[dict[str, Any]], tally: Tally, *, agreement: Agreement, device: torch.device) -> None:
+def _restore_ranks(ranks: list[dict[str, Any]], tally: Tally, *, consensus: Consensus, device: torch.device) -> None:
     """What each process had of its own; with another number of processes, the sums are shared out anew."""
-    for own in ranks[agreement.rank :: agreement.world]:
+    for own in ranks[consensus.rank :: consensus.world]:
         if own["tally"] is not None:
             tally.add_state(own["tally"])
-    if len(ranks) == agreement.world:
-        restore_generators(ranks[agreement.rank]["generators"], device)
+    if len(ranks) == consensus.world:
+        restore_generators(ranks[consensus.rank]["generators"], device)

@@ -30,7 +30,7 @@ from distill.pipeline.source import resolve_teacher
 from distill.pipeline.worker import train_worker
 from distill.recipe import parse_recipe
 from distill.runs import list_runs
-from distill.train.agreement import Agreement
+from distill.team.consensus import Consensus
 from distill.train.loop import fit
 
 BASE = """
@@ -115,7 +115,7 @@ def _error(fabric: Fabric, context: Context) -> list[str]:
         told = "nothing"
     except DistillError as error:
         told = f"{type(error).__name__}: {error.message}"
-    return Agreement(fabric).gather(told)
+    return Consensus(fabric).gather(told)
 
 
 def _digests(fabric: Fabric, context: Context) -> list[str]:
@@ -127,7 +127,7 @@ def _digests(fabric: Fabric, context: Context) -> list[str]:
     job = build_job(fabric, context, splits, None, module=module, path=Path("nowhere"), saves=False)
     for _ in fit(job, fabric):
         pass
-    return Agreement(fabric).gather(state_sha256(job.module.state_dict()))
+    return Consensus(fabric).gather(state_sha256(job.module.state_dict()))
 
 
 def die(fabric: Fabric, context: Context) -> None:

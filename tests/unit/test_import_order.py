@@ -11,13 +11,14 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "distill"
 
 ORDER = (
-    "errors", "references", "text", "events", "results", "files", "ranks", "team", "recipe", "runs", "devices",
+    "errors", "references", "text", "events", "results", "files", "team", "recipe", "runs", "devices",
     "fingerprint", "data", "models", "objectives", "evaluate", "train", "teaching", "compress", "report",
     "comparison", "pipeline", "sweeps", "cli",
 )  # fmt: skip
 LEAVES = ("teachers", "students")
-TORCH_FREE = ("errors", "references", "text", "events", "results", "files", "ranks", "team", "recipe", "runs", "cli")
-LATE = {PACKAGE / "runs/checkpoints/tensors.py"}  # imported when tensors are moved
+TORCH_FREE = ("errors", "references", "text", "events", "results", "files", "team", "recipe", "runs", "cli")
+# Imported by rooms above that have torch, or when tensors are moved.
+LATE = {PACKAGE / f"{name}.py" for name in ("runs/checkpoints/tensors", "team/consensus", "team/shares")}
 
 
 def _room(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Agreement, and the spread over seeds."""
+"""Consensus, and the spread over seeds."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from distill.errors import DataError, RunError, TerminatedRunError
-from distill.pipeline.processes import _outcome, _Report
+from distill.team.processes import _outcome, _Report
 
 OURS = _Report(0, "result", 42)
 BROKEN = _Report(0, "bug", "RuntimeError: connection closed by peer")  # as gloo tells that another process is gone

@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from distill.errors import InterruptedRunError, TerminatedRunError
-from distill.train import signals
-from distill.train.signals import StopRequest, watch_signals
+from distill.team import stop as signals
+from distill.team.stop import StopRequest, watch_signals
 
 
 def _send(number: int) -> None:

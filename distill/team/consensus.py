@@ -11,9 +11,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, distributed
 
-from distill.train.signals import StopRequest
+from distill.team.stop import StopRequest
 
-__all__ = ["Agreement"]
+__all__ = ["Consensus"]
 
 _SECONDS_BETWEEN_QUESTIONS = 0.2
 _MOST_STEPS_BETWEEN = 64
@@ -22,7 +22,7 @@ _PATIENCE = timedelta(days=7)  # the others wait while the first process validat
 T = TypeVar("T")
 
 
-class Agreement:
+class Consensus:
     """Stops and saves at the same step in every process; alone it costs nothing.
 
     A signal may reach one process only, and clocks differ: each step's end is a chance to ask everybody, taken about

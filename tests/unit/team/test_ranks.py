@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distill.ranks import process_count, process_rank, under_torchrun
+from distill.team.ranks import process_count, process_rank, under_torchrun
 
 
 def test_alone_unless_torchrun_started_us(monkeypatch: pytest.MonkeyPatch) -> None:
