@@ -17,8 +17,10 @@ __all__ = [
     "MissingError",
     "RecipeError",
     "RunError",
+    "Terminated",
     "TerminatedRunError",
     "UsageError",
+    "stop_error",
 ]
 
 
@@ -95,3 +97,14 @@ class TerminatedRunError(DistillError):
     """The machine asked the command to stop, by SIGTERM (exit code 143)."""
 
     exit_code = 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP where no run trains: like Ctrl-C it passes every ``except Exception`` on its way out."""
+
+
+def stop_error(stopped: KeyboardInterrupt) -> DistillError:
+    """What is told of a process that was stopped by a signal, with the signal's exit code."""
+    if isinstance(stopped, Terminated):
+        return TerminatedRunError(str(stopped) or "terminated")
+    return InterruptedRunError("interrupted")

@@ -28,7 +28,7 @@ from distill.cli import (
     teacher_finetune,
 )
 from distill.cli.output import mute, show_error
-from distill.errors import DistillError, InterruptedRunError
+from distill.errors import DistillError, stop_error
 from distill.team.guard import guard_process
 from distill.team.ranks import process_rank, under_torchrun
 from distill.team.signals import end_on_signals, said_goodbye
@@ -47,8 +47,8 @@ class _Group(TyperGroup):
             return super().invoke(ctx)
         except DistillError as error:
             raise _ended(error) from None
-        except KeyboardInterrupt:
-            raise _ended(InterruptedRunError("interrupted")) from None
+        except KeyboardInterrupt as stopped:
+            raise _ended(stop_error(stopped)) from None
         except (typer.Exit, typer.Abort):  # RuntimeErrors too
             raise
         except (OSError, MemoryError, RuntimeError) as error:

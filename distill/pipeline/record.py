@@ -10,7 +10,7 @@ from typing import Any
 from distill.data.batches import steps_per_epoch
 from distill.data.splits import Splits
 from distill.devices import describe_device, library_versions, threads
-from distill.errors import DistillError, InterruptedRunError, TerminatedRunError
+from distill.errors import DistillError, InterruptedRunError, TerminatedRunError, stop_error
 from distill.evaluate.cost import spec_cost
 from distill.events import CheckpointSaved, EpochDone, Event, Note, RunStarted, Tell
 from distill.files import write_json
@@ -85,8 +85,8 @@ def _write_start(run: RunFolder, context: Context, splits: Splits, initial: str 
 
 def _write_end(run: RunFolder, error: BaseException) -> None:
     stopped = isinstance(error, KeyboardInterrupt | InterruptedRunError | TerminatedRunError)
-    told = explain(error)
-    code = told.exit_code if told else 130 if stopped else 1
+    told = stop_error(error) if isinstance(error, KeyboardInterrupt) else explain(error)
+    code = told.exit_code if told else 1
     message = told.message if told else f"{type(error).__name__}: {error}"
     run.log(f"ended: {message}")
     with suppress(DistillError):  # the disk that failed the run fails its last words too; the error is on its way

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from distill.errors import InterruptedRunError, RunError, TerminatedRunError, UsageError
+from distill.errors import InterruptedRunError, RunError, Terminated, TerminatedRunError, UsageError
 from distill.pipeline.context import Options
 from distill.recipe import Recipe, load_recipe
 from distill.references import count_of, listed, run_of
@@ -181,6 +181,8 @@ def _hinting(folder: SweepFolder) -> Iterator[None]:
     hint = f"go on with it: distill sweep --resume {shlex.quote(str(folder.path))}"
     try:
         yield
+    except Terminated:
+        raise TerminatedRunError(f"terminated; {folder.path} is saved", hint=hint) from None
     except KeyboardInterrupt:
         raise InterruptedRunError(f"interrupted; {folder.path} is saved", hint=hint) from None
     except InterruptedRunError:

@@ -17,7 +17,15 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal
 
-from distill.errors import DistillError, InterruptedRunError, RunError, TerminatedRunError, UsageError
+from distill.errors import (
+    DistillError,
+    InterruptedRunError,
+    RunError,
+    Terminated,
+    TerminatedRunError,
+    UsageError,
+    stop_error,
+)
 from distill.team.guard import calm_down, ending_first, guard_process, is_stopping
 from distill.team.signals import HANG_UP, STOPPING, drop_terminal, end_on_signals, heeded
 from distill.team.watch import own_dumps
@@ -72,7 +80,7 @@ def run_processes(target: Callable[..., Any], args: tuple[Any, ...], *, count: i
     Raises:
         DistillError: What one of them raised.
         RunError: One of them was killed.
-        KeyboardInterrupt: They were interrupted where nothing collects signals.
+        KeyboardInterrupt: They were interrupted where nothing collects signals; or stopped twice.
     """
     task = _pickled((target, args))
     children: list[_Child] = []
@@ -85,7 +93,7 @@ def run_processes(target: Callable[..., Any], args: tuple[Any, ...], *, count: i
         finally:
             _end(children)
         if forced:
-            raise KeyboardInterrupt if forced[0] == signal.SIGINT else TerminatedRunError("terminated twice")
+            raise KeyboardInterrupt if forced[0] == signal.SIGINT else Terminated("terminated twice")
         result = _outcome(reports)
         calm_down()
         return result
@@ -247,6 +255,8 @@ def _child_main(rank: int, count: int, task: bytes, outbox: Connection) -> None:
         report = _Report(rank, "result", target(rank, count, *args))
     except DistillError as error:
         report = _Report(rank, "error", error)
+    except Terminated as stopped:
+        report = _Report(rank, "error", stop_error(stopped))
     except KeyboardInterrupt:
         report = _Report(rank, "interrupt")
     except BaseException:

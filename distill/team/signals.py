@@ -15,7 +15,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
-from distill.errors import InterruptedRunError, TerminatedRunError
+from distill.errors import InterruptedRunError, Terminated, TerminatedRunError
 from distill.team.ranks import process_rank, under_torchrun
 
 __all__ = [
@@ -92,7 +92,7 @@ class _Ending:
             leave(exit_code(number), f"stopped: {said}" if self.speaks else "")
         if number == signal.SIGINT:
             raise KeyboardInterrupt
-        raise TerminatedRunError(said)
+        raise Terminated(said)
 
 
 def nothing_to_lose(frame: FrameType | None) -> bool:

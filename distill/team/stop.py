@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from distill.errors import DistillError, InterruptedRunError, TerminatedRunError
+from distill.errors import DistillError, InterruptedRunError, Terminated, TerminatedRunError
 from distill.team.guard import calm_down
 from distill.team.signals import HANG_UP, drop_terminal, heeded, same_press_s
 
@@ -53,7 +53,7 @@ def watch_signals() -> Iterator[StopRequest]:
         if request.signal is None:
             request.signal, first_at = number, now
         elif number != HANG_UP and now - first_at > same_press_s():
-            raise KeyboardInterrupt if number == signal.SIGINT else TerminatedRunError("terminated twice")
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated("terminated twice")
 
     before = {number: signal.signal(number, handle) for number in heeded()}
     try:

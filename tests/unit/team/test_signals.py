@@ -67,6 +67,35 @@ print("never")
     assert not (tmp_path / "lock.json").exists()
 
 
+# Work that goes on after every error but not after a signal, as what leaves out a run that cannot be read.
+CATCHES = """
+import os, signal, distill.runs
+def look(*_):
+    try:
+        os.kill(os.getpid(), signal.{name})
+        for _ in range(1000): pass
+    except Exception:
+        print("went on", flush=True)
+space = dict(globals(), __name__="distill.runs")
+distill.runs.list_runs = type(look)(look.__code__, space)
+from distill.cli import main
+main(["report"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said"),
+    [
+        ("SIGINT", 130, "interrupted"),
+        ("SIGTERM", 143, "terminated by SIGTERM"),
+        ("SIGHUP", 143, "terminated by SIGHUP"),
+    ],
+)
+def test_what_catches_errors_does_not_catch_a_signal(name: str, code: int, said: str, tmp_path: Path) -> None:
+    done = _python("-c", CATCHES.format(name=name), cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", f"stopped: {said}\n")
+
+
 @pytest.mark.skipif(HANG_UP is None, reason="Windows knows no hang-up")
 def test_nohup_is_respected() -> None:
     assert signal.SIGHUP in heeded()

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from distill.errors import InterruptedRunError, TerminatedRunError
+from distill.errors import InterruptedRunError, Terminated, TerminatedRunError
 from distill.team import stop as signals
 from distill.team.stop import StopRequest, watch_signals
 
@@ -49,7 +49,7 @@ def test_one_press_that_comes_twice_is_one(monkeypatch: pytest.MonkeyPatch) -> N
             assert stop.signal == number
 
 
-@pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, TerminatedRunError)])
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
 def test_a_second_one_stops_at_once(number: int, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "same_press_s", lambda: 0.0)
     with watch_signals():
