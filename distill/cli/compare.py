@@ -49,6 +49,18 @@ def command(
             rich_help_panel=_WHAT,
         ),
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher",
+            "-t",
+            metavar="RUN",
+            help="What rows without a teacher of their own are measured against.",
+            show_default="the only one in the table, or the one its students name",
+            rich_help_panel=_WHAT,
+            autocompletion=options.complete_runs,
+        ),
+    ] = None,
     device: options.DeviceOption = None,
     threads: options.TimingThreadsOption = 1,
     runs: options.RunsOption = Path("runs"),
@@ -83,7 +95,13 @@ def command(
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
         comparison = compare(
-            references or [], runs_dir=runs, latency=latency, device=device, threads_used=threads, tell=printer
+            references or [],
+            runs_dir=runs,
+            latency=latency,
+            device=device,
+            threads_used=threads,
+            teacher=teacher,
+            tell=printer,
         )
     _show(comparison, output, csv=csv, svg=svg, plot=plot)
     check_gates(gates, comparison)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from distill.comparison.beside import beside_teachers, image_sets
 from distill.comparison.chosen import choose, naming
 from distill.comparison.entries import Entry, grouped, namesake_notes, seed_notes
 from distill.comparison.teachers import Reference, bank_rows, find_teachers
@@ -26,7 +27,7 @@ from distill.report.shown import Shown
 from distill.results.figures import Latency
 from distill.results.roles import role_order
 from distill.results.rows import Comparison, Row
-from distill.runs import RunFolder
+from distill.runs import RunFolder, open_run
 from distill.team.watch import watching
 
 __all__ = ["compare"]
@@ -41,6 +42,7 @@ def compare(
     threads_used: int = 1,
     latency: bool = True,
     seconds_per_model: float = 4.0,
+    teacher: str | Path | None = None,
     tell: Tell = silent,
 ) -> Comparison:
     """Compare runs: a name means all its seeds, a folder that run, nothing all that is below ``runs_dir``.
@@ -52,6 +54,8 @@ def compare(
         references: Runs: names, folders, or what training returned; one alone or several. Without any, the newest
             finished run of each (recipe, data, start, seed); no trial of a sweep.
         threads_used: CPU threads while timing; one compares best between machines.
+        teacher: The run that those are measured against which learned from none; it joins the table. None: the one
+            teacher in the table, or the one that its students name.
 
     Raises:
         RunError: There is nothing to compare.
@@ -65,10 +69,17 @@ def compare(
         raise UsageError(f"seconds_per_model should be above 0, got {seconds_per_model!r}")
     target, data = resolve_device(device), DataSets()
     notes: list[str] = []
-    entries = choose(references, runs_dir, partial(_entry, device=target, data=data, tell=tell), notes)
+    read = partial(_entry, device=target, data=data, tell=tell)
+    entries = choose(references, runs_dir, read, notes)
+    wanted = None
+    if teacher is not None:
+        run = open_run(run_of(teacher), runs_dir=runs_dir)
+        wanted = run.path.resolve()
+        if wanted not in {entry.run.path.resolve() for entry in entries}:
+            entries.append(read(run))
     groups = grouped(entries, notes)
     entries = [entry for group in groups.values() for entry in group]
-    teachers = find_teachers(entries, runs_dir, target, data, notes)
+    teachers = find_teachers(groups, runs_dir, target, data, notes, wanted=wanted)
     timings: dict[str, dict[int, Latency]] = {}
     used = threads()
     if latency:
@@ -77,8 +88,12 @@ def compare(
         with using_threads(threads_used):
             used = threads()
             timings = _timed(models, target, seconds_per_model, tell)
-    rows = [_row(group, teachers, timings.get(key)) for key, group in groups.items()]
-    rows += bank_rows(entries, rows, data, notes)
+    images = image_sets(groups, data)
+    by_key = {
+        key: replace(_row(group, teachers, timings.get(key)), test_set=images[key]) for key, group in groups.items()
+    }
+    banks = bank_rows(entries, list(by_key.values()), data, notes)
+    rows = beside_teachers(by_key, banks, groups, teachers)
     rows.sort(key=lambda row: (role_order(row.role), row.name))
     notes += _precision_notes("tested", ((each.recipe.name, each.assessment.precision) for each in entries))
     notes += namesake_notes(groups) + seed_notes(groups)

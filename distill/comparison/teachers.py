@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from distill.runs import open_run
 from distill.teaching.bank import Bank, TeacherRecord
 from distill.teaching.identity import Identity, read_identity
 
-__all__ = ["Reference", "bank_rows", "find_teachers"]
+__all__ = ["Reference", "bank_rows", "find_teachers", "of_run"]
 
 _UNREADABLE = (DistillError, OSError, KeyError, TypeError, ValueError, AttributeError)  # files that others wrote
 
@@ -59,24 +59,60 @@ class Reference:
 
 
 def find_teachers(
-    entries: Sequence[Entry], runs_dir: Path, device: torch.device, data: DataSets, notes: list[str]
+    groups: Mapping[str, Sequence[Entry]],
+    runs_dir: Path,
+    device: torch.device,
+    data: DataSets,
+    notes: list[str],
+    *,
+    wanted: Path | None = None,
 ) -> dict[str, Reference | None]:
-    """A reference for each run: the teacher it learned from, else the only teacher in the table on the same data.
+    """A reference for each run: the teacher it learned from, else the one in the table that it can be measured against.
 
     One that was tested on other images, or knows other classes, is none: of two test sets neither accuracies nor
     answers can be compared.
+
+    Args:
+        wanted: The teacher, a run in the table, of those that learned from none.
     """
-    shown = [_of_run(entry.recipe.data, entry.assessment) for entry in entries if entry.recipe.role == "teacher"]
+    shown = [
+        (key, of_run(entry.recipe.data, entry.assessment))
+        for key, group in groups.items()
+        for entry in group
+        if entry.recipe.role == "teacher" or entry.run.path.resolve() == wanted
+    ]
+    entries = [entry for group in groups.values() for entry in group]
+    taught_from = {Path(entry.teacher["run"]).resolve() for entry in entries if (entry.teacher or {}).get("run")}
     found: dict[str, Reference | None] = {}
     for entry in entries:
         reference = None
         if entry.recipe.role != "teacher" and entry.teacher is not None:
             reference = _taught_by(entry, runs_dir, device, data, notes)
         elif entry.recipe.role != "teacher":
-            same = [reference for reference in shown if reference.saw(entry, data)]
-            reference = same[0] if len(same) == 1 else None
+            same = [(key, reference) for key, reference in shown if reference.saw(entry, data)]
+            reference = _one_of(same, taught_from, entry, wanted, notes)
         found[str(entry.run.path)] = reference
+    notes[:] = dict.fromkeys(notes)  # of several seeds one note is enough
     return found
+
+
+def _one_of(
+    same: Sequence[tuple[str, Reference]], taught_from: set[Path], entry: Entry, wanted: Path | None, notes: list[str]
+) -> Reference | None:
+    """The teacher of one that learned from none: the one that was asked for, or that students in the table name."""
+    if wanted is not None:
+        chosen = [
+            each for each in same if Path(each[1].name).resolve() == wanted and wanted != entry.run.path.resolve()
+        ]
+        if not chosen and wanted != entry.run.path.resolve():
+            notes.append(f"{entry.recipe.name} and {wanted} were tested on different images: they are not compared")
+        return chosen[0][1] if chosen else None
+    pool = [each for each in same if Path(each[1].name).resolve() in taught_from] or list(same)
+    if len({key for key, _ in pool}) > 1:
+        names = ", ".join(reference.name for _, reference in pool)
+        notes.append(f"{entry.recipe.name} is compared with no teacher: there are {names}; say which: --teacher RUN")
+        return None
+    return pool[-1][1] if pool else None
 
 
 def _taught_by(
@@ -92,7 +128,7 @@ def _taught_by(
                     "neither their accuracies nor their answers are compared"
                 )
                 return None
-            reference = _of_run(run.recipe().data, assess(run, device=device, data=data))
+            reference = of_run(run.recipe().data, assess(run, device=device, data=data))
         else:
             reference = _of_banks(_banks(about), entry, data)
     except _UNREADABLE as error:
@@ -113,7 +149,7 @@ def _others(about: dict[str, Any], here: Identity) -> str:
     return ", ".join(part for part, (was, now) in pairs.items() if was not in (None, now))
 
 
-def _of_run(data: DataSpec, assessment: Assessment) -> Reference:
+def of_run(data: DataSpec, assessment: Assessment) -> Reference:
     return Reference(assessment.run, assessment.logits, assessment.result.top1, assessment.content, data)
 
 

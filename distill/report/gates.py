@@ -16,14 +16,15 @@ import operator
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 from distill.errors import GateMissedError, UsageError
+from distill.results.roles import ROLES
 from distill.results.rows import ROW_FIELDS, Comparison, Row
 
 __all__ = ["Gate", "Value", "check_gates", "missed", "parse_gate"]
 
-_TEXT_FIELDS = ("name", "role", "run", "dataset", "objective")
+_TEXT_FIELDS = ("name", "role", "run", "dataset", "objective", "test_set", "teacher")
+_TESTED = ("test_top1", "test_top1_std", "delta_top1", "ece", "agreement")  # of the test images
 _COLUMNS = tuple(name for name in ROW_FIELDS if name not in _TEXT_FIELDS)
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _VALUE = re.compile(
@@ -84,27 +85,71 @@ def _parse_value(side: str, text: str) -> Value:
 def missed(gate: Gate, rows: Sequence[Row]) -> list[str]:
     """For every pair of rows that does not meet the gate, the numbers; empty where it is met.
 
+    A role stands for the row's own teacher or student where the table has it. What was found on test images is held
+    against what was found on the same ones.
+
     Raises:
-        UsageError: A row is not there, or the column was not measured for it.
+        UsageError: A row is not there, the column was not measured for it, or it has nothing to be held against.
     """
-    pairs = product(_numbers(gate.left, rows, gate), _numbers(gate.right, rows, gate))
+    lefts, rights = _numbers(gate.left, rows, gate), _numbers(gate.right, rows, gate)
     return [
-        ", ".join(f"{name} is {number:.6g}" for name, number in (left, right) if name)
-        for left, right in pairs
-        if not _holds(left[1], gate.op, right[1])
+        ", ".join(f"{each.name} is {each.number:.6g}" for each in (left, right) if each.name)
+        for left in lefts
+        for right in _partners(gate, left, rights)
+        if not _holds(left.number, gate.op, right.number)
     ]
 
 
-def _numbers(value: Value, rows: Sequence[Row], gate: Gate) -> list[tuple[str, float]]:
+@dataclass(frozen=True)
+class _Number:
+    """A side of a gate for one row: what it is called, and its value; a bare number has neither row nor name."""
+
+    name: str
+    number: float
+    row: Row | None = None
+
+
+def _partners(gate: Gate, left: _Number, rights: Sequence[_Number]) -> list[_Number]:
+    """What a row is held against."""
+    kin = [right for right in rights if _are_kin(left.row, right.row)]
+    if kin and gate.left.row in ROLES and gate.right.row in ROLES:
+        return kin
+    if gate.left.column not in _TESTED or gate.right.column not in _TESTED:
+        return list(rights)
+    found = [right for right in rights if _same_images(left.row, right.row)]
+    if not found:
+        assert left.row is not None, "both sides have columns"
+        others = ", ".join(dict.fromkeys(right.row.name for right in rights if right.row is not None))
+        raise UsageError(
+            f"--require {gate.text!r}: {left.row.name} was tested on other images than {others}",
+            hint="name rows of one data set",
+        )
+    return found
+
+
+def _are_kin(one: Row | None, other: Row | None) -> bool:
+    return one is not None and other is not None and (one.teacher == other.run or other.teacher == one.run)
+
+
+def _same_images(one: Row | None, other: Row | None) -> bool:
+    if one is None or other is None:
+        return True
+    return (one.test_set or one.dataset) == (other.test_set or other.dataset)
+
+
+def _numbers(value: Value, rows: Sequence[Row], gate: Gate) -> list[_Number]:
     """The value for each row it names, with a name that tells row, column and offset; a bare number has none."""
     if value.row is None or value.column is None:
-        return [("", value.offset)]
+        return [_Number("", value.offset)]
     found = [row for row in rows if row.name == value.row] or [row for row in rows if row.role == value.row]
     if not found:
         names = ", ".join(dict.fromkeys([*(row.name for row in rows), *(row.role for row in rows)]))
         raise UsageError(f"--require {gate.text!r}: no row or role {value.row!r}", hint=f"there are: {names or 'none'}")
     offset = f" {'-' if value.offset < 0 else '+'} {abs(value.offset):g}" if value.offset else ""
-    return [(f"{row.name}.{value.column}{offset}", _number(row, value.column, gate) + value.offset) for row in found]
+    return [
+        _Number(f"{row.name}.{value.column}{offset}", _number(row, value.column, gate) + value.offset, row)
+        for row in found
+    ]
 
 
 def _number(row: Row, column: str, gate: Gate) -> float:

@@ -77,8 +77,19 @@ def _comparison_columns(rows: Sequence[Row]) -> list[Column]:
         Column("latency b1, ms\nmedian / p90", [_latency(row) for row in rows]),
         Column("b32, ms\nmedian", [_milliseconds(row.latency_b32_ms) for row in rows]),
         Column("images/s", [_speed(row.images_per_s) for row in rows]),
+        *_times_columns(rows),
         Column("agreement\n%", [percent(row.agreement, 1) for row in rows]),
         Column("ECE\n%", [percent(row.ece, 1) for row in rows]),
+    ]
+
+
+def _times_columns(rows: Sequence[Row]) -> list[Column]:
+    """What people quote of a student, where a teacher is in the table."""
+    if not any(row.teacher for row in rows):
+        return []
+    return [
+        Column("times\nsmaller", [fixed(row.times_smaller, 1) for row in rows]),
+        Column("times\nfaster", [fixed(row.times_faster, 1) for row in rows]),
     ]
 
 

@@ -40,6 +40,9 @@ class Row:
         ece: Expected calibration error.
         agreement: Fraction of test images given the teacher's class.
         test_images: How many images its accuracy is of.
+        test_set: A name for them: rows of equal names were tested on the same images.
+        teacher: The run, as its row has it, that this one is measured against; None where that is not in the table.
+        times_smaller: The teacher's size over this one's; ``times_faster`` its latency for one image.
     """
 
     name: str
@@ -61,6 +64,10 @@ class Row:
     ece: float | None = None
     agreement: float | None = None
     test_images: int | None = None
+    test_set: str | None = None
+    teacher: str | None = None
+    times_smaller: float | None = None
+    times_faster: float | None = None
 
     def with_figures(self, figures: Figures) -> Row:
         """The row with what was measured of its model."""

@@ -29,7 +29,10 @@ SURFACE = {
     "cache info": "BANKS --json --runs",
     "cache verify": "BANKS --device --images --json --quiet -q --repair --runs --teacher -t --threads",
     "cache clear": "BANKS --runs --yes -y",
-    "compare": "RUNS --csv --device --json --latency --no-latency --plot --quiet -q --require --runs --svg --threads",
+    "compare": (
+        "RUNS --csv --device --json --latency --no-latency --plot --quiet -q --require --runs --svg --teacher -t "
+        "--threads"
+    ),
     "evaluate": "RUN --again --device --json --no-plots --plots --quiet -q --runs --split --threads",
     "quantize": ("RUN --calibration-images --json --max-drop --out --overwrite --prove --quiet -q --runs --threads"),
     "export": "RUN --json --out --overwrite --quiet -q --runs --threads --to",

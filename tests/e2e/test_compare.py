@@ -317,6 +317,72 @@ def test_the_same_images_at_another_size_are_the_same_images(
     assert (row.role, row.delta_top1 is None) == ("student", False)
 
 
+# Beside its teacher
+
+
+@pytest.fixture
+def two_teachers(copies, teacher_run: RunResult, teacher_recipe, tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Two teachers of one data set, and a run that learned from none."""
+    first = tmp_path / "runs" / "tiny_teacher" / "001"
+    shutil.copytree(teacher_run.run, first, symlinks=True, ignore=shutil.ignore_patterns("banks"))
+    options = Options(runs_dir=tmp_path / "runs", threads=1)
+    second = finetune_teacher(teacher_recipe("name=other_teacher", "train.epochs=1"), options=options).run
+    return first, second, copies(1, teacher=None).path
+
+
+def test_of_two_teachers_the_one_that_students_name_is_the_baselines_too(copies, two_teachers) -> None:
+    first, second, alone = two_teachers
+    table = compare([first, second, alone], latency=False)
+    row = next(row for row in table.rows if row.role == "student")
+    assert (row.delta_top1, row.agreement, row.teacher) == (None, None, None)
+    assert f"there are {first}, {second}; say which: --teacher RUN" in next(n for n in table.notes if "say which" in n)
+    taught = copies(2, seed=1, teacher={"run": str(second), "name": "other_teacher"})
+    taught.write_recipe(taught.recipe().model_copy(update={"name": "taught"}))
+    rows = {row.name: row for row in compare([first, second, alone, taught.path], latency=False).rows}
+    assert rows["tiny_student"].teacher == rows["taught"].teacher == str(second)
+    assert rows["tiny_student"].delta_top1 is not None
+
+
+def test_the_teacher_may_be_said(two_teachers, tmp_path: Path) -> None:
+    first, second, alone = two_teachers
+    top1 = {path: assess(RunFolder(path), device=CPU).result.top1 for path in two_teachers}
+    for wanted in (first, second):
+        for references in ([first, second, alone], [alone]):
+            table = compare(references, runs_dir=tmp_path / "runs", latency=False, teacher=wanted)
+            row = next(row for row in table.rows if row.role == "student")
+            assert (row.teacher, row.delta_top1) == (str(wanted), pytest.approx(top1[alone] - top1[wanted]))
+            assert str(wanted) in {row.run for row in table.rows}
+
+
+def test_how_many_times_smaller_and_faster(two_teachers, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, _, alone = two_teachers
+
+    def timed(models: dict, *_: object, **__: object) -> dict:
+        sizes = {key: sum(p.numel() for p in model.parameters()) for key, model in models.items()}
+        return {key: {n: Latency(n, size * 1e-3, size * 1e-3, 5) for n in (1, 32)} for key, size in sizes.items()}
+
+    monkeypatch.setattr(distill.comparison, "measure_latency", timed)
+    teacher, student = compare([first, alone]).rows
+    assert (student.teacher, teacher.teacher, teacher.times_faster) == (str(first), None, None)
+    assert student.times_smaller == pytest.approx(teacher.size_mb / student.size_mb)
+    assert student.times_faster == pytest.approx(teacher.params / student.params)
+    assert student.times_smaller > 1
+    console = Console(width=220, file=io.StringIO(), color_system=None)
+    console.print(comparison_table(compare([first, alone]), 220))
+    assert f"{student.times_smaller:.1f}" in console.file.getvalue()
+
+
+def test_rows_say_which_were_tested_on_the_same_images(copies, teacher_recipe, two_teachers, tmp_path: Path) -> None:
+    options = Options(runs_dir=tmp_path / "runs", threads=1)
+    changes = ("name=small", "data.image_size=16", "train.epochs=1")
+    small = finetune_teacher(teacher_recipe(*changes), options=options).run
+    fewer = finetune_teacher(teacher_recipe("name=fewer", "data.test_limit=20", "train.epochs=1"), options=options).run
+    rows = {row.name: row for row in compare([*two_teachers, small, fewer], latency=False).rows}
+    same = {rows[name].test_set for name in ("tiny_teacher", "other_teacher", "tiny_student", "small")}
+    assert len(same) == 1
+    assert rows["fewer"].test_set not in same | {None}
+
+
 # What is stored
 
 

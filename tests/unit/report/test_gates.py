@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from distill.report.gates import Gate, Value, check_gates, missed, parse_gate
 from distill.results.rows import Comparison, Row
 
 
-def _row(name: str, role: str, top1: float | None, **more: float) -> Row:
+def _row(name: str, role: str, top1: float | None, **more: Any) -> Row:
     return Row(name, role, f"runs/{name}/001", "digits", "kd", 1, top1, **more)
 
 
@@ -64,6 +65,36 @@ def test_refuses(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_gate(text)
     assert caught.value.hint
+
+
+def test_what_was_found_on_other_images_is_not_held_against_it() -> None:
+    """A student of one data set, and a teacher of another that happens to be worse."""
+    rows = (
+        _row("big", "teacher", 0.95, test_set="a"),
+        _row("small", "student", 0.94, test_set="a"),
+        _row("other", "teacher", 0.10, test_set="b", params=9),
+        _row("alone", "student", 0.99, test_set="c"),
+    )
+    assert missed(parse_gate("small.test_top1 >= teacher.test_top1"), rows) == [
+        "small.test_top1 is 0.94, big.test_top1 is 0.95"
+    ]
+    assert missed(parse_gate("student.test_top1 >= teacher.test_top1 - 0.02"), rows[:3]) == []
+    for text in ("student.test_top1 >= teacher.test_top1", "small.test_top1 >= other.test_top1"):
+        with pytest.raises(UsageError, match="was tested on other images than") as caught:
+            missed(parse_gate(text), rows)
+        assert caught.value.hint == "name rows of one data set"
+    assert missed(parse_gate("other.params <= 10"), rows) == []
+
+
+def test_a_student_is_held_against_its_own_teacher() -> None:
+    rows = (
+        _row("big", "teacher", 0.95, test_set="a"),
+        _row("huge", "teacher", 0.99, test_set="a"),
+        _row("small", "student", 0.94, test_set="a", teacher="runs/big/001"),
+    )
+    assert missed(parse_gate("student.test_top1 >= teacher.test_top1 - 0.01"), rows) == []
+    assert missed(parse_gate("teacher.test_top1 <= student.test_top1 + 0.01"), rows[::2]) == []
+    assert len(missed(parse_gate("small.test_top1 >= huge.test_top1 - 0.01"), rows)) == 1
 
 
 @given(st.text(max_size=40))

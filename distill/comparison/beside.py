@@ -1,0 +1,82 @@
+"""Rows beside one another: which were tested on the same images, and how each compares with its teacher's row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from distill.comparison.entries import Entry
+from distill.comparison.teachers import Reference, of_run
+from distill.evaluate.test_set import DataSets
+from distill.results.rows import Row
+
+__all__ = ["beside_teachers", "image_sets"]
+
+_DIGITS = 12  # of a digest, as messages show it
+
+
+def image_sets(groups: Mapping[str, Sequence[Entry]], sets: DataSets) -> dict[str, str | None]:
+    """A name for the test images of each row: equal where they are the same, decoded at whatever size."""
+    known: list[tuple[str, Entry, Reference]] = []
+    found: dict[str, str | None] = {}
+    for key, group in groups.items():
+        entry = group[-1]
+        mine = of_run(entry.recipe.data, entry.assessment)
+        name = next((name for name, other, reference in known if _are_same(other, entry, reference, sets)), None)
+        if name is None and mine.content is not None:
+            name = mine.content[:_DIGITS]
+            known.append((name, entry, mine))
+        found[key] = name
+    return found
+
+
+def _are_same(one: Entry, other: Entry, reference: Reference, sets: DataSets) -> bool:
+    if reference.content == other.assessment.content:
+        return True
+    return one.recipe.data.name == other.recipe.data.name and reference.saw(other, sets)  # decodes at another size
+
+
+def beside_teachers(
+    rows: Mapping[str, Row],
+    banks: Sequence[Row],
+    groups: Mapping[str, Sequence[Entry]],
+    references: Mapping[str, Reference | None],
+) -> list[Row]:
+    """Every row, with its teacher's where that is in the table: how many times smaller and faster it is.
+
+    Args:
+        rows: By the keys of ``groups``.
+        banks: Teachers that left a bank alone.
+        references: The teacher that each run is measured against, by the run's path.
+    """
+    places = {entry.run.path.resolve(): rows[key] for key, group in groups.items() for entry in group}
+    places |= {Path(row.run).resolve(): row for row in banks}
+    found, students_of = [], {}
+    for key, row in rows.items():
+        teachers = {_teacher(references[str(entry.run.path)], places) for entry in groups[key]}
+        teacher = teachers.pop() if len(teachers) == 1 else None
+        if teacher is not None:
+            students_of.setdefault(teacher.run, row)
+        found.append(row if teacher is None else _beside(row, teacher))
+    # A bank's teacher was tested where the students are that were found to be measurable against it.
+    return found + [
+        replace(row, test_set=students_of[row.run].test_set) if row.run in students_of else row for row in banks
+    ]
+
+
+def _teacher(reference: Reference | None, places: Mapping[Path, Row]) -> Row | None:
+    return None if reference is None else places.get(Path(reference.name).resolve())
+
+
+def _beside(row: Row, teacher: Row) -> Row:
+    return replace(
+        row,
+        teacher=teacher.run,
+        times_smaller=_times(teacher.size_mb, row.size_mb),
+        times_faster=_times(teacher.latency_b1_ms, row.latency_b1_ms),
+    )
+
+
+def _times(teachers: float | None, own: float | None) -> float | None:
+    return teachers / own if teachers and own else None
