@@ -15,9 +15,12 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False  # not typing's: loading that takes a while, and nobody listens to signals yet
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from distill.cli.progress import ProgressPrinter
     from distill.comparison import compare
     from distill.errors import DistillError
