@@ -9,13 +9,11 @@ from urllib.parse import urlsplit
 
 from timm.models import get_pretrained_cfg
 
-__all__ = ["WeightsUnavailableError", "weights_overlay"]
+from teachers.mistakes import WeightsUnavailableError
+
+__all__ = ["weights_overlay"]
 
 PROBE_SECONDS = 5.0
-
-
-class WeightsUnavailableError(RuntimeError):
-    """Pretrained weights do not exist, or are neither cached nor reachable."""
 
 
 def weights_overlay(name: str) -> dict[str, str]:

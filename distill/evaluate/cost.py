@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from distill.models import outline
 from distill.recipe.model_specs import ModelSpec
 from distill.results.figures import Figures, LayerCost
+
+if TYPE_CHECKING:
+    from torch.utils.flop_counter import FlopCounterMode
 
 __all__ = ["Cost", "model_cost", "spec_cost"]
 
@@ -45,6 +48,8 @@ def model_cost(module: nn.Module, input_size: int, *, in_channels: int = 3) -> C
     names = {m: name for name, m in twin.named_modules()}
     shapes: dict[str, tuple[int, ...]] = {}
     hooks = [m.register_forward_hook(lambda m, _, out: shapes.__setitem__(names[m], _shape(out))) for m in names]
+    from torch.utils.flop_counter import FlopCounterMode
+
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         twin(torch.empty(1, in_channels, input_size, input_size, device="meta"))

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    multiclass_accuracy,
-    multiclass_calibration_error,
-    multiclass_confusion_matrix,
-    multiclass_f1_score,
-    multiclass_precision,
-    multiclass_recall,
-)
 
 from distill.errors import DataError, RunError
 from distill.results.metrics import EvalResult, PerClass
@@ -74,7 +66,7 @@ def evaluate_logits(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> E
     logits, labels = logits.detach().float().cpu(), torch.as_tensor(labels).cpu()
     _check(logits, labels, len(classes))
     with _torchmetrics_counts_on_the_cpu():
-        confusion = multiclass_confusion_matrix(logits, labels, len(classes), validate_args=False)
+        confusion = _torchmetrics().multiclass_confusion_matrix(logits, labels, len(classes), validate_args=False)
         macro = _precision_recall_f1(logits, labels, average="macro")
         return EvalResult(
             top1=int(confusion.diagonal().sum()) / len(labels),  # exact: equal counts must compare as equal
@@ -108,6 +100,12 @@ def _check(logits: Tensor, labels: Tensor, num_classes: int) -> None:
         )
 
 
+def _torchmetrics() -> Any:
+    from torchmetrics.functional import classification  # takes as long to import as torch; training needs none of it
+
+    return classification
+
+
 @contextlib.contextmanager
 def _torchmetrics_counts_on_the_cpu() -> Iterator[None]:
     """Suspend deterministic mode: under it torchmetrics counts by an ``(N, C * C)`` table, 800 MB for CIFAR-100.
@@ -124,7 +122,8 @@ def _torchmetrics_counts_on_the_cpu() -> Iterator[None]:
 
 
 def _precision_recall_f1(logits: Tensor, labels: Tensor, *, average: Literal["macro"] | None) -> list[Tensor]:
-    metrics = (multiclass_precision, multiclass_recall, multiclass_f1_score)
+    counted = _torchmetrics()
+    metrics = (counted.multiclass_precision, counted.multiclass_recall, counted.multiclass_f1_score)
     return [metric(logits, labels, logits.shape[1], average=average, validate_args=False) for metric in metrics]
 
 
@@ -132,7 +131,8 @@ def _top5(logits: Tensor, labels: Tensor) -> float | None:
     if logits.shape[1] < TOP5_MIN_CLASSES:
         return None
     # From logits: probabilities of several classes may underflow to the same zero.
-    share = multiclass_accuracy(logits, labels, logits.shape[1], average="micro", top_k=5, validate_args=False)
+    classes = logits.shape[1]
+    share = _torchmetrics().multiclass_accuracy(logits, labels, classes, average="micro", top_k=5, validate_args=False)
     return round(share.item() * len(labels)) / len(labels)  # float32's rounding undone
 
 
@@ -141,14 +141,14 @@ def _calibration_error(logits: Tensor, labels: Tensor) -> float:
     # exactly 1 into a sixteenth bin of their own.
     below_one = 1.0 - torch.finfo(torch.float32).eps / 2
     probabilities = logits.softmax(dim=1).clamp(max=below_one)
-    error = multiclass_calibration_error(
+    error = _torchmetrics().multiclass_calibration_error(
         probabilities, labels, logits.shape[1], n_bins=ECE_BINS, norm="l1", validate_args=False
     )
     return _number(error)
 
 
 def _per_class(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> tuple[PerClass, ...]:
-    recognised = multiclass_accuracy(logits, labels, len(classes), average=None, validate_args=False)
+    recognised = _torchmetrics().multiclass_accuracy(logits, labels, len(classes), average=None, validate_args=False)
     columns = [*_precision_recall_f1(logits, labels, average=None), recognised]
     counts = labels.bincount(minlength=len(classes)).tolist()
     precision, recall, f1, accuracy = ([_number(value) for value in column] for column in columns)

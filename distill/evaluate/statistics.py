@@ -8,10 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from scipy import stats
 
 __all__ = [
     "DropVerdict",
@@ -33,6 +32,12 @@ _LEVEL = 0.95
 _DRAWS = 2_000  # of the bootstrap: its bounds vary by some hundredths of their width
 _CHUNK = 200  # draws at a time: 200 x 10,000 images are 16 MB
 _MOST_SEEDS, _MOST_IMAGES = 1_000, 100_000_000  # beyond these "how many more" is no advice
+
+
+def _stats() -> Any:
+    from scipy import stats  # a second to import
+
+    return stats
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ def share_interval(correct: int, n: int, *, level: float = _LEVEL) -> Interval:
     """
     if n < 1:
         raise ValueError("a share of no images")
-    bounds = stats.binomtest(correct, n).proportion_ci(confidence_level=level, method="wilson")
+    bounds = _stats().binomtest(correct, n).proportion_ci(confidence_level=level, method="wilson")
     return Interval(correct / n, float(bounds.low), float(bounds.high))
 
 
@@ -111,7 +116,7 @@ def mean_interval(values: Sequence[float], *, level: float = _LEVEL) -> Interval
 
 
 def _t(n: int, level: float) -> float:
-    return float(stats.t.ppf((1 + level) / 2, n - 1))
+    return float(_stats().t.ppf((1 + level) / 2, n - 1))
 
 
 # One run against another
@@ -131,7 +136,7 @@ def compare_images(ours: np.ndarray, theirs: np.ndarray, *, level: float = _LEVE
     _check_pair(ours, theirs, dimensions=1)
     n, won, lost = len(ours), int((ours & ~theirs).sum()), int((~ours & theirs).sum())
     difference = _paired_interval(won, lost, n, level)
-    p_value = 1.0 if won + lost == 0 else float(stats.binomtest(won, won + lost).pvalue)
+    p_value = 1.0 if won + lost == 0 else float(_stats().binomtest(won, won + lost).pvalue)
     needed = None
     if verdict_of(difference) == "cannot tell" and won != lost:
         spread = (won + lost) / n - difference.estimate**2
@@ -148,7 +153,7 @@ def _paired_interval(won: int, lost: int, n: int, level: float) -> Interval:
 
 
 def _z(level: float) -> float:
-    return float(stats.norm.ppf((1 + level) / 2))
+    return float(_stats().norm.ppf((1 + level) / 2))
 
 
 def _advice(needed: int | None, n: int, most: int) -> int | None:
@@ -185,7 +190,7 @@ def compare_seeds(
     if interval is None:
         raise ValueError("one seed has no spread: compare_images")
     spread = float(differences.std(ddof=1))
-    p_value = float(stats.ttest_1samp(differences, 0.0).pvalue) if spread else float(interval.estimate == 0)
+    p_value = float(_stats().ttest_1samp(differences, 0.0).pvalue) if spread else float(interval.estimate == 0)
     needed = _seeds_needed(interval, spread, level) if verdict_of(interval) == "cannot tell" else None
     return PairedTest(interval, p_value, "paired t", len(differences), needed)
 

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Iterator
 
 import torch
-from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
 from distill.errors import BudgetError, DistillError, RecipeError, UsageError
@@ -15,7 +14,7 @@ from distill.models.depth import stages
 from distill.models.weights import without_weights
 from distill.recipe.model_specs import ModelSpec, TimmModel
 from distill.recipe.schema import Recipe
-from teachers.timm_backbone import ImageSizeError
+from teachers.mistakes import ImageSizeError
 
 __all__ = ["check_budget", "check_network", "check_shapes"]
 
@@ -126,8 +125,7 @@ def _in_short(error: Exception) -> str:
 
 def _what_fits(spec: ModelSpec, num_classes: int) -> str | None:
     """Sizes close to the one that was asked for, tried out one by one; None where none of them fits."""
-    config = get_pretrained_cfg(spec.name) if isinstance(spec, TimmModel) else None
-    own = config.input_size[-1] if config is not None else None
+    own = _made_for(spec)
     fits = sorted(itertools.islice(_fitting(spec, num_classes, own), _MOST_TOLD))
     if not fits:
         return None
@@ -135,6 +133,15 @@ def _what_fits(spec: ModelSpec, num_classes: int) -> str | None:
     sizes = ", ".join(str(side) for side in fits)
     made = f" (made for {own})" if own is not None else ""
     return f"sizes that it takes: {sizes}{made}; images are resized to it: --set model.input_size={best}"
+
+
+def _made_for(spec: ModelSpec) -> int | None:
+    if not isinstance(spec, TimmModel):
+        return None
+    from timm.models import get_pretrained_cfg
+
+    config = get_pretrained_cfg(spec.name)
+    return None if config is None else int(config.input_size[-1])
 
 
 def _fitting(spec: ModelSpec, num_classes: int, own: int | None) -> Iterator[int]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from timm.models import group_parameters
 from torch import nn
 
-from teachers.timm_backbone import ConvHead
+from teachers.conv_head import ConvHead
 
 __all__ = ["head_parameters", "stages"]
 
@@ -42,6 +41,8 @@ def stages(module: nn.Module) -> list[tuple[str, ...]]:
 def _depths(module: nn.Module) -> dict[str, int]:
     group_matcher: Any = getattr(module, "group_matcher", None)
     if group_matcher is not None:
+        from timm.models import group_parameters  # seconds to import, and few recipes ask for stages
+
         return dict(group_parameters(module, group_matcher(coarse=True), reverse=True))
     places = list(_places(module))
     return {

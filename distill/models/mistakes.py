@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from distill.errors import MissingError, UsageError
 from distill.recipe.model_specs import ModelSpec
-from teachers.pretrained import WeightsUnavailableError
+from teachers.mistakes import WeightsUnavailableError
 
 __all__ = ["as_user_errors"]
 

@@ -6,13 +6,11 @@ import functools
 from dataclasses import dataclass
 
 import torch
-from timm.models import get_pretrained_cfg
 from torch import Tensor
 from torch.nn import functional as F
 
 from distill.models.mistakes import as_user_errors
 from distill.recipe.model_specs import ModelSpec, NormalizeSpec, TimmModel
-from teachers.timm_backbone import check_name
 
 __all__ = ["Normalize", "build_normalize", "resolved_model"]
 
@@ -79,6 +77,10 @@ def build_normalize(spec: ModelSpec, *, mean: tuple[float, ...], std: tuple[floa
     if isinstance(spec.normalize, NormalizeSpec):
         mean, std = spec.normalize.mean, spec.normalize.std
     elif isinstance(spec, TimmModel) and spec.weights != "none":
+        from timm.models import get_pretrained_cfg
+
+        from teachers.timm_backbone import check_name
+
         with as_user_errors(spec):
             check_name(spec.name)
         if (config := get_pretrained_cfg(spec.name)) is not None:

@@ -7,20 +7,22 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
 from distill.errors import DataError, MissingError
 from distill.files import regular
 from distill.models.depth import head_parameters
 from distill.recipe.model_specs import ModelSpec, TimmModel
-from teachers.timm_backbone import cifar_stem_state
 
 __all__ = ["load_weights", "without_weights"]
 
 
 def load_weights(module: nn.Module, path: str, spec: TimmModel) -> None:
     """Load a file's weights: all but the classifier must fit; the classifier is loaded where it fits."""
+    from timm.models import get_pretrained_cfg
+
+    from teachers.timm_backbone import cifar_stem_state
+
     state = _read_weights(path)
     if spec.stem == "cifar":
         state = cifar_stem_state(module, state)

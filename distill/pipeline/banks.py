@@ -6,9 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from lightning_fabric import Fabric
+from typing import TYPE_CHECKING, Any
 
 from distill.data.plan import views_of
 from distill.data.splits import load_splits
@@ -26,6 +24,9 @@ from distill.teaching.bank_files import INFO, bank_bytes
 from distill.teaching.remove import Removal, is_bank, remove_bank
 from distill.team.shares import Together
 from distill.team.watch import watching
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 __all__ = ["build_cache", "clear_caches", "describe_bank", "find_banks", "list_caches"]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lightning_fabric import Fabric
 from torch import nn
 
 from distill.data.batches import Loader
@@ -22,6 +22,9 @@ from distill.runs.checkpoints import last_checkpoint
 from distill.teaching.objective import Taught
 from distill.train.loop import Job
 from distill.train.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 __all__ = ["build_job", "build_network", "goes_on"]
 

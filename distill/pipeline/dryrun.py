@@ -7,10 +7,9 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 
 from distill.data.splits import Splits
 from distill.evaluate.cost import spec_cost
@@ -24,6 +23,9 @@ from distill.recipe import Recipe, load_recipe
 from distill.results.rows import DryRun
 from distill.team.watch import watching
 from distill.train.loop import fit
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 __all__ = ["dry_run"]
 

@@ -18,7 +18,6 @@ from distill.pipeline.context import Context
 from distill.pipeline.failures import explain
 from distill.pipeline.provenance import about_data, refuse_changes
 from distill.recipe import Recipe
-from distill.report.redraw import redraw
 from distill.results.runs import RunResult
 from distill.runs import RunFolder, create_run, git_state, utc_now
 from distill.runs.checkpoints import best_checkpoint, read_meta
@@ -137,6 +136,8 @@ def finish(run: RunFolder, context: Context) -> None:
         | {"seconds": seconds, "images_per_s": images / seconds if seconds else 0.0}
     )
     _write_rates(run, recipe, metrics)
+    from distill.report.redraw import redraw  # matplotlib is asked for at the end of a run alone
+
     redraw(run)
     write_identity(run)
     run.write_info(status="finished", finished=utc_now(), exit_code=0)

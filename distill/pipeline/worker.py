@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lightning_fabric import Fabric
 from torch import nn
 
 from distill.data.splits import Splits, load_splits
@@ -28,6 +28,9 @@ from distill.team.shares import Together
 from distill.team.stop import watch_signals
 from distill.team.watch import Watch, patience, watching
 from distill.train.loop import fit
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 __all__ = ["train_worker"]
 

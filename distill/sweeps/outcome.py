@@ -13,7 +13,6 @@ from typing import Any
 from distill.evaluate.spread import mean_std
 from distill.files import write_atomically, write_json
 from distill.recipe import Recipe, dump_recipe
-from distill.report.sweep_plots import plot_sweep
 from distill.report.sweeps import BestTrial, GroupRow, SweepReport, TrialRow, shown_value
 from distill.sweeps.folder import SweepFolder
 from distill.text import percent, plain
@@ -109,6 +108,8 @@ def write_best(best: BestTrial, recipe: Recipe, *, name: str, trials: int, comma
 
 def publish(report: SweepReport, folder: SweepFolder, *, log_keys: Sequence[str] = ()) -> SweepReport:
     """Draw the plot and write result.json; returns the report that knows where the plot is."""
+    from distill.report.sweep_plots import plot_sweep  # matplotlib, at the end of a sweep alone
+
     plot = plot_sweep(report, folder.path / "trials.svg", log_keys=log_keys)
     report = replace(report, plot=None if plot is None else str(plot))
     write_json(folder.path / "result.json", report.to_json())

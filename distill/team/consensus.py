@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, distributed
 
 from distill.team.stop import StopRequest
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 __all__ = ["Consensus"]
 

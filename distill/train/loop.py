@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 from torch.nn import functional as F
 
@@ -30,6 +29,9 @@ from distill.train.seeds import seed_generators
 from distill.train.state import Standing, restore, save
 from distill.train.step import Criterion, Learner
 from distill.train.tally import LOWER, Tally
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 __all__ = ["Job", "fit"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
-from timm.optim import Lookahead
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -57,6 +56,8 @@ def build_optimizer(
     optimizer = OPTIMIZERS[spec.name](groups, lr=spec.lr, weight_decay=spec.weight_decay, **options)
     if spec.lookahead is None:
         return optimizer
+    from timm.optim import Lookahead  # seconds to import
+
     return Lookahead(optimizer, alpha=spec.lookahead.alpha, k=spec.lookahead.k)
 
 
@@ -66,11 +67,12 @@ def settle(optimizer: Optimizer) -> None:
     The slow weights are what Lookahead found (arXiv:1907.08610); in mid-cycle the network holds the fast ones. Other
     optimisers have nothing to settle.
     """
-    if isinstance(optimizer, Lookahead):
+    base = getattr(optimizer, "_base_optimizer", None)
+    if base is not None:
         # Not timm's sync_lookahead: that one skips parameters without a gradient, and after a step none has any.
         for group in optimizer.param_groups:
             for fast in group["params"]:
-                _bring_home(fast, optimizer._base_optimizer.state.get(fast, {}), alpha=group["lookahead_alpha"])
+                _bring_home(fast, base.state.get(fast, {}), alpha=group["lookahead_alpha"])
 
 
 @torch.no_grad()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from distill.data.batches import Batch, Epoch, Picked
@@ -19,6 +18,9 @@ from distill.train.ema import build_ema
 from distill.train.optim import build_optimizer, settle
 from distill.train.schedule import build_schedule
 from distill.train.tally import Tally
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 __all__ = ["Criterion", "Learner", "StepOutput", "step_loss"]
 
