@@ -60,6 +60,7 @@ class Setting:
             [
                 "augment.crop_fill=zero",
                 "augment.views=1",
+                "teacher.logits_dtype=float16",
                 f"objective.ce_weight={CE_WEIGHT}",
                 f"objective.kd_weight={1 - CE_WEIGHT}",
                 f"objective.temperature={TEMPERATURE}",

@@ -14,7 +14,7 @@ from distill.errors import DistillError, RunError, UsageError
 from distill.events import Note
 from distill.pipeline.context import Context, Options, prepare
 from distill.pipeline.launch import launch
-from distill.pipeline.source import ensure_bank, find_teacher, resolve_teacher
+from distill.pipeline.source import choose_dtype, ensure_bank, find_teacher, resolve_teacher
 from distill.recipe import Recipe, load_recipe
 from distill.results.figures import Figures
 from distill.results.rows import BankRow
@@ -24,6 +24,7 @@ from distill.teaching.bank_files import INFO, bank_bytes
 from distill.teaching.remove import Removal, is_bank, remove_bank
 from distill.team.shares import Together
 from distill.team.watch import watching
+from distill.text import several
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -105,8 +106,10 @@ def _built(fabric: Fabric, context: Context, *, views: int, path: Path | None) -
     teacher = find_teacher(recipe, runs_dir=options.runs_dir, device=fabric.device)
     assert teacher is not None, "seen to by _require_run"
     teacher.require_classes(tuple(splits.dataset.classes))
+    team = Together(fabric)
+    recipe, _ = team.broadcast(choose_dtype(recipe, splits, teacher) if team.rank == 0 else (recipe, {}))
     bank = ensure_bank(
-        teacher, splits, recipe, views=views, path=path, renew_figures=True, tell=options.tell, team=Together(fabric)
+        teacher, splits, recipe, views=views, path=path, renew_figures=True, tell=options.tell, team=team
     )
     return bank.path
 
@@ -157,14 +160,14 @@ def list_caches(references: Sequence[str | Path] = (), *, runs_dir: Path = Path(
 
 
 def describe_bank(path: Path) -> BankRow:
-    """A bank as a row. Its files are looked at, not read: see :func:`distill.pipeline.verify_caches`."""
+    """A bank as a row. Of its files one view is read, the others are looked at: see :func:`verify_caches`."""
     try:
         bank = Bank.read(path)
     except DistillError as error:
         return BankRow(str(path), "", "", 0, 0, "", _size_mb(path), f"damaged: {_reason(error, path)}")
     try:
-        Bank.open(path)
-        status = "ok"
+        infinite = Bank.open(path).not_finite(range(min(bank.info.views, 1)))  # a teacher overflows in every view
+        status = f"damaged: not finite: {several(infinite, most=3)}" if infinite else "ok"
     except DistillError as error:
         status = f"damaged: {_reason(error, path)}"
     return _row(bank, status)

@@ -18,7 +18,7 @@ from distill.pipeline.build import build_job, build_network
 from distill.pipeline.context import Context, Options, prepare
 from distill.pipeline.failures import on_this_machine
 from distill.pipeline.launch import launch
-from distill.pipeline.source import Source, find_teacher, open_live, resolve_teacher
+from distill.pipeline.source import Source, choose_logits, find_teacher, open_live, resolve_teacher
 from distill.recipe import Recipe, load_recipe
 from distill.results.rows import DryRun
 from distill.team.watch import watching
@@ -50,7 +50,7 @@ def _try_out(fabric: Fabric, context: Context) -> DryRun:
     source = None
     teacher = find_teacher(recipe, runs_dir=context.options.runs_dir, device=fabric.device)
     if teacher is not None:
-        teacher.require_classes(tuple(splits.dataset.classes))
+        recipe, _ = choose_logits(recipe, splits, teacher)
         source = open_live(recipe, teacher)
     elif recipe.teacher is not None:
         context.options.tell(Note("the bank is not read in a dry run: the steps are timed without a teacher"))

@@ -20,15 +20,25 @@ from distill.runs import RunFolder, open_run
 from distill.teaching.bank import Bank
 from distill.teaching.bank_files import INFO
 from distill.teaching.build import BuildCost, build_bank, estimate, has_figures, new_bank, planned_view
-from distill.teaching.key import bank_key
+from distill.teaching.key import BankKey, bank_key
 from distill.teaching.live import LiveTeacher, compile_teacher
 from distill.teaching.objective import TeacherSource
+from distill.teaching.rounding import suited_dtype
 from distill.teaching.stored import EnsembleTeacher, StoredTeacher
 from distill.teaching.teacher_run import TeacherRun
 from distill.team.shares import ALONE, Team
 from distill.text import duration
 
-__all__ = ["Source", "choose_logits", "ensure_bank", "find_teacher", "open_live", "open_source", "resolve_teacher"]
+__all__ = [
+    "Source",
+    "choose_dtype",
+    "choose_logits",
+    "ensure_bank",
+    "find_teacher",
+    "open_live",
+    "open_source",
+    "resolve_teacher",
+]
 
 _AUTO_DISK_SHARE = 0.25  # auto never fills more of the free disk than this with a bank
 
@@ -45,6 +55,15 @@ class Source:
     teacher: TeacherSource
     about: dict[str, Any]
     run: TeacherRun | None = None
+
+    def check_answers(self) -> None:
+        """Raise if an answer of a teacher that was asked live could not be learned from.
+
+        Raises:
+            RunError: It was not finite, or is not in ``teacher.logits_dtype``.
+        """
+        if isinstance(self.teacher, LiveTeacher):
+            self.teacher.check_answers()
 
     def check_unchanged(self) -> None:
         """Raise if what was loaded of the teacher changed while it taught.
@@ -102,18 +121,41 @@ def find_teacher(recipe: Recipe, *, runs_dir: Path, device: torch.device) -> Tea
 
 
 def choose_logits(recipe: Recipe, splits: Splits, teacher: TeacherRun | None) -> tuple[Recipe, dict[str, Any]]:
-    """Resolve ``teacher.logits: auto`` once; the reason goes to ``run.json``.
+    """Resolve ``teacher.logits`` and ``teacher.logits_dtype`` once; what they became and why goes to ``run.json``.
 
     Raises:
         UsageError: The teacher knows other classes than the data has.
+        RunError: The teacher's answers are not finite.
     """
     if teacher is not None:
         teacher.require_classes(tuple(splits.dataset.classes))
+    recipe, choices = choose_dtype(recipe, splits, teacher)
     if recipe.teacher is None or recipe.teacher.logits != "auto":
-        return recipe, {}
+        return recipe, choices
     how, why = ("bank", "a bank was named") if teacher is None else _cheaper(recipe, splits, teacher)
-    resolved = recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update={"logits": how})})
-    return resolved, {"teacher.logits": how, "teacher.logits_why": why}
+    return _with(recipe, logits=how), choices | {"teacher.logits": how, "teacher.logits_why": why}
+
+
+def choose_dtype(recipe: Recipe, splits: Splits, teacher: TeacherRun | None) -> tuple[Recipe, dict[str, Any]]:
+    """Resolve ``teacher.logits_dtype: auto``, for banks and asking live alike: by how large the teacher's logits are.
+
+    Of banks that are named it is theirs; where those differ it stays ``auto``, and each is as it is.
+
+    Raises:
+        RunError: The teacher's answers are not finite.
+    """
+    if recipe.teacher is None or recipe.teacher.logits_dtype != "auto":
+        return recipe, {}
+    if teacher is None:
+        found = {Bank.read(path).info.key.dtype for path, _ in named_banks(recipe.teacher)}
+        return (_with(recipe, logits_dtype=found.pop()) if len(found) == 1 else recipe), {}
+    dtype = suited_dtype(teacher.largest_logit(splits, threads=recipe.asking_threads))
+    return _with(recipe, logits_dtype=dtype), {"teacher.logits_dtype": dtype}
+
+
+def _with(recipe: Recipe, **changes: Any) -> Recipe:
+    assert recipe.teacher is not None
+    return recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update=changes)})
 
 
 def _cheaper(recipe: Recipe, splits: Splits, teacher: TeacherRun) -> tuple[str, str]:
@@ -245,9 +287,16 @@ def _from_banks(recipe: Recipe, splits: Splits, *, device: torch.device) -> Sour
     banks = [(Bank.open(path), weight) for path, weight in named_banks(recipe.teacher)]
     views = views_of(recipe.augment, recipe.train.epochs)
     for bank, _ in banks:
-        bank.require(bank_key(recipe, splits, None), views=views, teachers_own=False)
+        bank.require(_students_key(recipe, splits, bank), views=views, teachers_own=False)
         if bank.info.classes != tuple(splits.dataset.classes):
             raise UsageError(f"{bank.path} does not fit this recipe: its classes are not those of the data")
     sources = [_stored(bank, recipe, splits, device=device) for bank, _ in banks]
     source = sources[0] if len(sources) == 1 else EnsembleTeacher(sources, [weight for _, weight in banks])
     return Source(source, about_banks(banks, views))
+
+
+def _students_key(recipe: Recipe, splits: Splits, bank: Bank) -> BankKey:
+    """What a student far from the teacher can know of the key; a dtype that it leaves open is the bank's."""
+    assert recipe.teacher is not None
+    is_open = recipe.teacher.logits_dtype == "auto"
+    return bank_key(recipe, splits, None, dtype=bank.info.key.dtype if is_open else None)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from distill.data.augment import APPLIED_VERSION
 from distill.data.batches import Loader
 from distill.data.plan import view_checksum
 from distill.data.splits import Splits, load_splits
@@ -29,7 +30,7 @@ from distill.teaching.bank import Bank, chunk_bounds
 from distill.teaching.bank_files import chunk_name
 from distill.teaching.build import planned_view
 from distill.teaching.identity import read_identity
-from distill.teaching.live import round_logits
+from distill.teaching.rounding import round_logits
 from distill.team.watch import watching
 from distill.text import several
 
@@ -111,12 +112,16 @@ class _Examiner:
         damaged = bank.damaged_files(self._options.tell)
         if damaged:
             return replace(row, damaged=tuple(damaged), status=f"damaged: {several(damaged, most=3)}")
+        if infinite := bank.not_finite():
+            return replace(row, damaged=tuple(infinite), status=f"damaged: not finite: {several(infinite, most=3)}")
         if self._images == 0 or bank.info.views == 0:
             return row
         return self._asked(bank, row)
 
     def _asked(self, bank: Bank, row: BankRow) -> BankRow:
         try:
+            if bank.info.key.applied != APPLIED_VERSION:
+                raise _NotHere("its views were made into pixels by another version of distill")
             trained, splits = self._teacher_of(bank), self._data_of(bank)
         except _NotHere as reason:
             self._options.tell(Note(f"{bank.path}: the teacher was not asked again: {reason}", "warning"))
@@ -127,10 +132,10 @@ class _Examiner:
             damaged = _files_of(bank, strange)
             return replace(row, damaged=damaged, status="damaged: its views are not the ones planned today")
         sample = _ask_again(bank, trained, splits, augment, chosen)
-        difference = (sample.stored - sample.asked).abs().nan_to_num(nan=torch.inf)
+        difference = (sample.stored - sample.asked).abs()
         row = replace(row, asked=len(sample.rows), max_difference=difference.max().item())
         limit = _TOLERANCE[bank.info.identity.precision] * max(sample.asked.abs().max().item(), 1.0)
-        wrong = (difference.amax(1) > limit).numpy()
+        wrong = ~(difference.amax(1) <= limit).numpy()  # what is not finite is no answer, however large the limit
         if not wrong.any():
             return row
         places = [f"view {r} image {i}" for r, i in zip(sample.rows[wrong], sample.index[wrong], strict=True)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from distill.data.splits import Splits, load_splits
+from distill.errors import DivergedError
 from distill.events import EpochDone, Event, RunStarted, StepDone
 from distill.fingerprint import state_sha256
 from distill.pipeline.build import build_job, build_network, goes_on
@@ -113,13 +114,19 @@ def _fit(
         run.truncate_metrics(kept)
         run.truncate_timing(kept)
     job = build_job(fabric, context, splits, source, module=module, path=path, saves=run is not None)
-    with watch_signals() as stop:
-        for event in fit(job, fabric, resume=resume, stop=stop):
-            watch.at = _reached(event) or watch.at
-            if run is not None:
-                record(run, event)
-                context.options.tell(event)
+    try:
+        with watch_signals() as stop:
+            for event in fit(job, fabric, resume=resume, stop=stop):
+                watch.at = _reached(event) or watch.at
+                if run is not None:
+                    record(run, event)
+                    context.options.tell(event)
+    except DivergedError:
+        if source is not None:
+            source.check_answers()  # was it the student?
+        raise
     if source is not None:
+        source.check_answers()
         source.check_unchanged()
 
 

@@ -134,7 +134,10 @@ class TeacherSpec(Spec):
     bank: str | None = Field(None, description="a stored bank: neither the teacher's weights nor a GPU is needed")
     banks: tuple[BankSpec, ...] = Field((), description="an ensemble of banks")
     logits: Literal["auto", "bank", "live"] = "auto"
-    logits_dtype: Literal["float16", "float32"] = "float16"
+    logits_dtype: Literal["auto", "float16", "float32"] = Field(
+        "auto",
+        description="what they are rounded to, and stored in; auto: float16, or float32 where they are large",
+    )
     threads: ThreadsSpec = Field("auto", description="CPU threads while it is asked; auto: by the work of its layers")
 
     @property
@@ -254,6 +257,7 @@ class Recipe(Spec):
     def logits_dtype(self) -> Literal["float16", "float32"]:
         """What a teacher's logits are rounded to, of a recipe that has a teacher."""
         assert self.teacher is not None
+        assert self.teacher.logits_dtype != "auto", "teacher.logits_dtype: auto was not settled"
         return self.teacher.logits_dtype
 
     @property

@@ -284,6 +284,13 @@ class Bank:
             tell(StageProgress(f"reading {self.path.name}", number, len(names)))
         return damaged
 
+    def not_finite(self, views: range | None = None) -> list[str]:
+        """Files of these views (by default of all) that hold NaN or infinity: answers that nobody can learn from."""
+        parts = range(len(chunk_bounds(self.info)))
+        rows = range(self.info.views) if views is None else views
+        places = [(row, part) for row in rows for part in parts]
+        return [chunk_name(row, part) for row, part in places if not np.isfinite(self.chunk(row, part)).all()]
+
     def _is_whole(self, name: str) -> bool:
         path = self.path / name
         try:

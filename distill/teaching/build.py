@@ -29,7 +29,8 @@ from distill.recipe.schema import AugmentSpec
 from distill.runs import RunFolder
 from distill.teaching.bank import Bank, BankInfo, TeacherRecord
 from distill.teaching.key import BankKey
-from distill.teaching.live import compile_teacher, round_logits
+from distill.teaching.live import compile_teacher
+from distill.teaching.rounding import check_logits, largest_of, round_logits
 from distill.team.shares import ALONE, Team, share
 
 __all__ = ["BuildCost", "build_bank", "estimate", "new_bank", "planned_view"]
@@ -68,7 +69,7 @@ def build_bank(
         bank: What is written to; None in every process but the first.
 
     Raises:
-        RunError: Another process is building this bank.
+        RunError: Another process is building this bank, or an answer is not finite in its dtype.
         UsageError: It was begun through another runtime.
     """
     if bank:
@@ -127,6 +128,7 @@ def _answers(
     for batch in loader.epoch(order, view, rows, size, keep_all=True).batches():
         with using_threads(threads):
             logits = ask(teacher, batch.images, size=size)
+        check_logits(largest_of(logits).item(), teacher=str(teacher.run), dtype=dtype)
         yield round_logits(logits, dtype).cpu()
 
 

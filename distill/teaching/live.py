@@ -11,8 +11,9 @@ from distill.models.ask import ask
 from distill.models.trained import Trained
 from distill.objectives import Answer
 from distill.recipe.schema import TrainSpec
+from distill.teaching.rounding import check_logits, largest_of, round_logits
 
-__all__ = ["LiveTeacher", "compile_teacher", "round_logits"]
+__all__ = ["LiveTeacher", "compile_teacher"]
 
 
 def compile_teacher(teacher: Trained, train: TrainSpec) -> None:
@@ -24,17 +25,13 @@ def compile_teacher(teacher: Trained, train: TrainSpec) -> None:
         teacher.module.compile(dynamic=False)
 
 
-def round_logits(logits: Tensor, dtype: str) -> Tensor:
-    """Logits as a bank of ``dtype`` would give them back, float32."""
-    return logits.to(getattr(torch, dtype)).float()
-
-
 class LiveTeacher:
     """Asks a teacher about every batch, and rounds its answers as a bank would."""
 
     def __init__(self, teacher: Trained, *, logits_dtype: str, threads: int | None = None) -> None:
         self.teacher = teacher
         self._threads = threads
+        self._largest: Tensor | None = None  # absolute logit so far, before rounding
         self._dtype = logits_dtype
         self._size = 0  # of the largest batch so far: smaller ones are padded to it, so that a GPU compiles one shape
 
@@ -43,4 +40,17 @@ class LiveTeacher:
         self._size = max(self._size, batch.size)
         with using_threads(self._threads):
             logits = ask(self.teacher, batch.images, size=self._size)
+        largest = largest_of(logits)
+        self._largest = largest if self._largest is None else torch.maximum(self._largest, largest)
+        if self.teacher.device.type == "cpu":
+            self.check_answers()
         return Answer(round_logits(logits, self._dtype))
+
+    def check_answers(self) -> None:
+        """Look whether all answers so far could be learned from. On a GPU this waits for it, so not at every step.
+
+        Raises:
+            RunError: One was not finite, or is not in ``teacher.logits_dtype``.
+        """
+        if self._largest is not None:
+            check_logits(self._largest.item(), teacher=str(self.teacher.run), dtype=self._dtype)

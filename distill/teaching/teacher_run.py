@@ -7,12 +7,17 @@ from pathlib import Path
 
 import torch
 
+from distill.data.batches import Loader
+from distill.data.splits import Splits
+from distill.devices import using_threads
 from distill.errors import RunError, UsageError
 from distill.fingerprint import state_sha256
+from distill.models.ask import CPU_ASK_BATCH, ask
 from distill.models.trained import Trained, load_trained
 from distill.runs import RunFolder
-from distill.teaching.identity import Identity, identity_of, read_identity
+from distill.teaching.identity import Identity, identity_of, read_identity, read_statement, write_identity
 from distill.teaching.key import BankKey
+from distill.teaching.rounding import check_logits, largest_of
 
 __all__ = ["TeacherRun"]
 
@@ -53,6 +58,24 @@ class TeacherRun:
                 hint=f"remove {self.run.path / 'identity.json'}: it is made again",
             )
         return trained
+
+    def largest_logit(self, splits: Splits, *, threads: int | None = None) -> float:
+        """The largest absolute logit it answers to a few training images; what its folder states of that goes first.
+
+        The network is loaded for it once in its life: then its folder states it.
+
+        Raises:
+            RunError: It is NaN or infinite.
+        """
+        statement = read_statement(self.run)
+        if statement is not None and statement.largest_logit is not None:
+            return statement.largest_logit
+        batch = next(Loader(splits.train, device=self.device).plain(CPU_ASK_BATCH))
+        with using_threads(threads):
+            largest = largest_of(ask(self.trained, batch.images)).item()
+        check_logits(largest, teacher=str(self.run), dtype="float32")
+        write_identity(self.run, weights=self.identity.weights, largest_logit=largest)
+        return largest
 
     def bank_path(self, key: BankKey) -> Path:
         """Where a bank of its answers lives: in its run folder, by its key."""
