@@ -259,7 +259,7 @@ def test_a_file_that_may_not_be_read(student_file: Path, monkeypatch: pytest.Mon
     def refuse(*_args: object, **_kwargs: object) -> None:
         raise PermissionError(13, os.strerror(13))
 
-    monkeypatch.setattr(Path, "open", refuse)  # root reads everything: chmod would prove nothing there
+    monkeypatch.setattr("distill.recipe.load.os.open", refuse)  # root reads everything: chmod would prove nothing there
     with pytest.raises(RecipeError, match=r"student\.yaml: cannot be read: Permission denied"):
         load_recipe(student_file)
 
