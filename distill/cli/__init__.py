@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import os
 import sys
@@ -27,7 +28,7 @@ from distill.cli import (
     sweep,
     teacher_finetune,
 )
-from distill.cli.output import mute, show_error
+from distill.cli.output import PLAINER, mute, show_error
 from distill.errors import DistillError, stop_error
 from distill.team.guard import guard_process
 from distill.team.ranks import process_rank, under_torchrun
@@ -115,6 +116,19 @@ app.command("models", epilog=models.EXAMPLES, rich_help_panel=_LOOK)(models.comm
 app.command("doctor", epilog=doctor.EXAMPLES, rich_help_panel=_LOOK)(doctor.command)
 
 
+def _let_help_flow(commands: typer.Typer) -> None:
+    """Paragraphs of docstrings as paragraphs: typer keeps the source's line breaks, which break sentences elsewhere."""
+    for command in commands.registered_commands:
+        paragraphs = (inspect.getdoc(command.callback) or "").split("\n\n")
+        command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    for group in commands.registered_groups:
+        if group.typer_instance is not None:
+            _let_help_flow(group.typer_instance)
+
+
+_let_help_flow(app)
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; ends by ``SystemExit`` with the exit codes of :mod:`distill.errors`.
 
@@ -125,7 +139,7 @@ def main(args: Sequence[str] | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not replaced by something that cannot
-            stream.reconfigure(errors="backslashreplace")  # an ASCII terminal must not end a run over a "±"
+            stream.reconfigure(errors=PLAINER)  # an ASCII terminal must not end a run over a "±"
     end_on_signals()
     guard_process(speaks=process_rank() == 0)
     own_dumps()

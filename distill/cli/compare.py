@@ -89,6 +89,10 @@ def command(
     from distill.report.gates import check_gates, parse_gate
 
     options.one_document(json=json, csv=csv)
+    if plot is not None:
+        from distill.report.figure import check_suffix
+
+        check_suffix(plot)
     gates = [parse_gate(text) for text in require or []]  # a typing mistake is told before minutes of measuring
     from distill.comparison import compare
 

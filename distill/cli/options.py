@@ -31,7 +31,9 @@ __all__ = [
     "TeacherOption",
     "ThreadsOption",
     "TimingThreadsOption",
+    "complete_devices",
     "complete_runs",
+    "complete_settings",
     "examples",
     "one_document",
     "overrides",
@@ -66,6 +68,18 @@ def complete_runs(incomplete: str) -> list[str]:
     return sorted(path.name for path in root.glob(f"{incomplete}*") if path.is_dir())
 
 
+def complete_settings(incomplete: str) -> list[str]:
+    """Keys of a recipe that begin so, each with the sign that its value follows."""
+    from distill.recipe import describe_schema
+
+    return sorted({f"{key.path}=" for key in describe_schema() if key.default and key.path.startswith(incomplete)})
+
+
+def complete_devices(incomplete: str) -> list[str]:
+    """Names that ``--device`` takes; which of them are here would take seconds to find out."""
+    return [name for name in ("auto", "cpu", "cuda", "cuda:0", "cuda:1", "mps") if name.startswith(incomplete)]
+
+
 RecipeOption = Annotated[
     str | None,
     typer.Option(
@@ -85,6 +99,7 @@ SetOption = Annotated[
         metavar="A.B=VALUE",
         help="Change one entry of the recipe, as in --set train.epochs=30. Repeatable; checked like the recipe.",
         rich_help_panel=_RECIPE,
+        autocompletion=complete_settings,
     ),
 ]
 SeedOption = Annotated[
@@ -116,6 +131,7 @@ DeviceOption = Annotated[
         "--device",
         metavar="D",
         help="cpu, cuda, cuda:1, mps; auto takes $DISTILL_DEVICE, else the first of cuda, mps, cpu.",
+        autocompletion=complete_devices,
         show_default="auto",
         rich_help_panel=_MACHINE,
     ),

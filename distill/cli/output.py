@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import json
 import math
@@ -19,9 +20,38 @@ from distill.files import write_atomically
 from distill.team.ranks import process_rank
 from distill.text import plain, plain_lines
 
-__all__ = ["Output", "jsonable", "open_console", "show_error"]
+__all__ = ["PLAINER", "Output", "jsonable", "open_console", "show_error"]
+
+PLAINER = "distill-plainer"
+"""How text is written where a character does not exist: by one that means the same, or escaped."""
+
+_SIGNS = {
+    "\N{MINUS SIGN}": "-",
+    "\N{EN DASH}": "-",
+    "\N{EM DASH}": "-",
+    "\N{PLUS-MINUS SIGN}": "+-",
+    "\N{MULTIPLICATION SIGN}": "x",
+    "\N{HORIZONTAL ELLIPSIS}": "...",
+    "\N{RIGHTWARDS ARROW}": "->",
+    "\N{MICRO SIGN}": "u",
+    "\N{SUPERSCRIPT TWO}": "2",
+    "\N{COPYRIGHT SIGN}": "(c)",
+}
+_LINES = dict.fromkeys("─━═╌╴╶", "-") | dict.fromkeys("│┃║", "|") | dict.fromkeys("┏┓┗┛┌┐└┘┡┩╇┼├┤┬┴╭╮╰╯", "+")
+_PLAINER = _SIGNS | _LINES
 
 _PIPE_WIDTH = 10_000  # a pipe has no width: whoever reads it gets every column on one line
+
+
+def _plainer(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    escaped = (char.encode("ascii", "backslashreplace").decode() for char in error.object[error.start : error.end])
+    chars = error.object[error.start : error.end]
+    return "".join(_PLAINER.get(char, other) for char, other in zip(chars, escaped, strict=True)), error.end
+
+
+codecs.register_error(PLAINER, _plainer)
 
 
 class _Console(Console):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["ProgressPrinter"]
 
 _SECONDS_BETWEEN_DRAWS = 0.2
+_SECONDS_BEFORE_STAGE_LINES = 2.0
 _SECONDS_BETWEEN_STAGE_LINES = 20.0
 
 
@@ -107,7 +108,7 @@ class _Display:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.pace: _Pace | None = None
-        self.stage_seen: dict[str, float] = {}
+        self.stages: dict[str, tuple[float, bool]] = {}  # when the next line is due, and whether there was one
         self.drawn_at = 0.0
         self.bars: Bars | None = None
         if console.is_terminal:
@@ -160,14 +161,15 @@ class _Display:
         if self.bars is not None:
             self.bars.stage(event)
             return
-        now, seen = time.monotonic(), self.stage_seen.get(event.stage)
-        over = event.done >= event.total
-        if seen is None or over or now - seen >= _SECONDS_BETWEEN_STAGE_LINES:
-            self.stage_seen[event.stage] = now
+        now, over = time.monotonic(), event.done >= event.total > 0
+        due, is_told = self.stages.get(event.stage, (now + _SECONDS_BEFORE_STAGE_LINES, False))
+        if now >= due or (over and is_told):  # what is over before a line is due gets none
             share = f"{event.done / event.total:.0%}" if event.total > 0 else f"{event.done:,}"
             self._line(Text(f"{plain(event.stage)}  {share}"))
+            due, is_told = now + _SECONDS_BETWEEN_STAGE_LINES, True
+        self.stages[event.stage] = due, is_told
         if over:
-            self.stage_seen.pop(event.stage, None)
+            del self.stages[event.stage]
 
     def _line(self, text: Text) -> None:
         self.console.print(text, soft_wrap=True)

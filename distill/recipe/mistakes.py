@@ -7,6 +7,7 @@ got 'yes'``.
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -41,22 +42,83 @@ __all__ = ["MAX_MISTAKES", "Mistake", "check_tree"]
 #: More than this many are not told: the first ones matter.
 MAX_MISTAKES = 50
 
+#: The smallest sound section of each kind that has no default.
+_SOUND: dict[str, Any] = {
+    "schema_version": 1,
+    "name": "sound",
+    "data": {"name": "synthetic"},
+    "model": {"source": "students", "name": "tiny"},
+    "optim": {"name": "sgd"},
+    "train": {"epochs": 1},
+}
+
 
 @dataclass(frozen=True)
 class Mistake:
-    """One mistake. ``mentions`` are the keys of the section at ``path`` that the text is about."""
+    """One mistake. ``mentions`` are the keys of the section at ``path`` that the text is about.
+
+    ``guess`` is what the value at ``path`` was probably meant to be, where it decides what its section is.
+    """
 
     path: KeyPath
     text: str
     at_value: bool = False
     mentions: tuple[str, ...] = field(default=(), compare=False)
+    guess: str | None = field(default=None, compare=False)
 
 
 def check_tree(tree: Mapping[str, Any], written: Mapping[KeyPath, str]) -> Recipe | list[Mistake]:
     """Validate a tree of plain values: the recipe, or every mistake in it, once each.
 
+    A mistake can hide others: of a section whose kind is not known no value is checked, and what keys mean together is
+    checked once each of them is right. So it is looked at again with kinds as they were probably meant, and once more
+    with sound sections in the place of the mistaken ones.
+
     ``written`` gives numbers as the user wrote them, by path.
     """
+    told = _check_once(tree, written)
+    if isinstance(told, Recipe):
+        return told
+    for mended in (_as_meant(tree, told), _without_mistaken_sections(tree, told)):
+        again = _check_once(mended, written)
+        if not isinstance(again, Recipe):
+            told = told + [mistake for mistake in again if _is_fresh(mistake, told)]
+    return told
+
+
+def _as_meant(tree: Mapping[str, Any], told: list[Mistake]) -> dict[str, Any]:
+    mended: dict[str, Any] = copy.deepcopy(dict(tree))
+    for mistake in told:
+        section = _value_at(mended, mistake.path[:-1]) if mistake.guess is not None else None
+        if isinstance(section, dict):
+            section[mistake.path[-1]] = mistake.guess
+    return mended
+
+
+def _without_mistaken_sections(tree: Mapping[str, Any], told: list[Mistake]) -> dict[str, Any]:
+    """Each section that has a mistake as the smallest sound one, or as its default."""
+    mistaken = {mistake.path[0] for mistake in told if mistake.path}
+    return {key: value for key, value in tree.items() if key not in mistaken} | {
+        key: section for key, section in _SOUND.items() if key in mistaken
+    }
+
+
+def _is_fresh(mistake: Mistake, told: list[Mistake]) -> bool:
+    """Whether it is new and about what the user wrote: not about what a guess lacks, or what was put in its place."""
+    mistaken = {each.path[0] for each in told if each.path}
+    if not mistake.path:  # what sections mean together
+        return not mistaken.intersection(mistake.mentions) and mistake not in told
+    if mistake.path[0] not in mistaken:
+        return mistake not in told
+    near = any(_reaches(each.path, mistake.path) or _reaches(mistake.path, each.path) for each in told if each.path)
+    return mistake.at_value and not near
+
+
+def _reaches(above: KeyPath, path: KeyPath) -> bool:
+    return path[: len(above)] == above
+
+
+def _check_once(tree: Mapping[str, Any], written: Mapping[KeyPath, str]) -> Recipe | list[Mistake]:
     try:
         return Recipe.model_validate_json(json.dumps(tree), strict=True)
     except ValidationError as error:
@@ -231,7 +293,8 @@ def _tag_mistake(
         return None
     near = closest(got, known)
     meant = f" (did you mean '{near}'?)" if near else ""
-    return Mistake(path, f"{join_path(path)}: should be {wanted}, got {show(got)}{meant}", at_value=True)
+    guess = near or next(iter(known), None)
+    return Mistake(path, f"{join_path(path)}: should be {wanted}, got {show(got)}{meant}", at_value=True, guess=guess)
 
 
 def _wrong_value(path: KeyPath, node: Node | None, value: Any, written: str | None, detail: Mapping[str, Any]) -> str:

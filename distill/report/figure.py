@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from distill.errors import UsageError
 from distill.files import write_atomically
 
-__all__ = ["TRAIN_COLOR", "VAL_COLOR", "check_name", "drawing", "label", "save"]
+__all__ = ["TRAIN_COLOR", "VAL_COLOR", "check_name", "check_suffix", "drawing", "label", "save"]
 
 # Okabe and Ito's colours: told apart with every common kind of colour blindness, and in grey by their lightness.
 TRAIN_COLOR, VAL_COLOR = "#0072B2", "#D55E00"
@@ -81,6 +81,17 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
+def check_suffix(path: Path) -> None:
+    """Refuse a name that no picture can have.
+
+    Raises:
+        UsageError: It ends in no format of pictures, or is a folder's.
+    """
+    _kind(path)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", hint=f"name a file: {path / 'picture.png'}")
+
+
 def check_name(path: Path, *, overwrite: bool = False) -> None:
     """Refuse a name that no picture can have, or that belongs to a file which distill did not draw.
 
@@ -90,9 +101,7 @@ def check_name(path: Path, *, overwrite: bool = False) -> None:
     Raises:
         UsageError: It is refused; the hint says what to do.
     """
-    _kind(path)
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder", hint=f"name a file: {path / 'picture.png'}")
+    check_suffix(path)
     if overwrite or not path.exists() or (path.is_file() and _MARK.encode() in path.read_bytes()):
         return
     raise UsageError(f"{path} is there, and distill did not draw it", hint="another name, or --overwrite")

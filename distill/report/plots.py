@@ -21,22 +21,26 @@ from distill.report.lines import loss_parts
 from distill.results.metrics import PerClass
 from distill.results.roles import look_of, role_order
 from distill.results.rows import Comparison, Row
-from distill.text import plain
+from distill.text import plain, shorten
 
 __all__ = ["plot_classes", "plot_comparison", "plot_confusion", "plot_run"]
 
 Metrics = Sequence[Mapping[str, Any]]
 
 _MOST_NUMBERS = 20  # a larger confusion matrix has no room for digits
-_MOST_LABELS = 40  # nor one with more classes for their names
+_MOST_LABELS = 40  # nor one with more classes for their names at full size,
+_MOST_SMALL_LABELS = 120  # nor one with more than these for small ones
 _PART_STYLES = ("--", ":", "-.")
 _CLASS_MARKS = (("Precision", "<", TRAIN_COLOR), ("Recall", ">", VAL_COLOR), ("F1", "o", "#222222"))
 
 
-def plot_run(metrics: Metrics, folder: Path, *, rates: tuple[float, Sequence[float]] | None = None) -> list[Path]:
+def plot_run(
+    metrics: Metrics, folder: Path, *, name: str = "", rates: tuple[float, Sequence[float]] | None = None
+) -> list[Path]:
     """Draw ``loss.svg``, ``top1.svg`` and ``lr.svg`` over epochs, from lines of metrics.jsonl.
 
     Args:
+        name: Of the run, beside each title.
         rates: Steps an epoch, and the learning rate of every step: ``lr.svg`` then shows steps.
 
     Returns:
@@ -48,15 +52,24 @@ def plot_run(metrics: Metrics, folder: Path, *, rates: tuple[float, Sequence[flo
         ("lr", ("lr",), partial(_draw_rates, rates=rates) if rates else _draw_lr),
     ]
     files = []
-    for name, keys, draw in pictures:
+    for file, keys, draw in pictures:
         if any(_curve(metrics, key)[0] for key in keys):
             with drawing():
                 figure = Figure(figsize=(6.4, 3.8), layout="constrained")
                 axes = figure.subplots()
-                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
                 draw(axes, metrics)
-                files.append(save(figure, folder / f"{name}.svg"))
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+                if len(metrics) == 1 and axes.get_xlabel() == "epoch":  # one point has no range of its own
+                    axes.set_xlim(0, 2)
+                    axes.set_xticks([int(metrics[0]["epoch"])])
+                _name_run(axes, name)
+                files.append(save(figure, folder / f"{file}.svg"))
     return files
+
+
+def _name_run(axes: Axes, name: str) -> None:
+    """The run's name opposite the title: pictures are looked at away from their folders."""
+    axes.set_title(shorten(plain(name), 48), loc="right", fontsize=8, fontweight="normal", color="#666666")
 
 
 def _curve(metrics: Metrics, key: str) -> tuple[list[int], list[float]]:
@@ -142,11 +155,14 @@ def plot_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], pa
 
 
 def _name_classes(axes: Axes, labels: Sequence[str]) -> None:
-    if len(labels) > _MOST_LABELS:
+    if len(labels) > _MOST_SMALL_LABELS:
         return
-    places, labels = range(len(labels)), [plain(name) for name in labels]
-    axes.set_xticks(places, labels, rotation=45, ha="right", rotation_mode="anchor")
+    places, labels = range(len(labels)), [shorten(plain(name), 24) for name in labels]
+    few = len(labels) <= _MOST_LABELS
+    size, angle = (10, 45) if few else (max(4.0, 420 / len(labels) * 0.9), 90)
+    axes.set_xticks(places, labels, rotation=angle, ha="right", va="top" if few else "center", rotation_mode="anchor")
     axes.set_yticks(places, labels)
+    axes.tick_params(labelsize=size)
 
 
 def _write_counts(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:

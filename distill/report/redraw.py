@@ -20,7 +20,9 @@ def redraw(run: RunFolder) -> list[Path]:
     Raises:
         RunError: The numbers are damaged.
     """
-    files = plot_run(run.metrics(), run.plots, rates=_rates(run.path / "rates.json"))
+    files = plot_run(
+        run.metrics(), run.plots, name=f"{run.name}/{run.path.name}", rates=_rates(run.path / "rates.json")
+    )
     for split in ("val", "test"):
         source = run.path / "evaluation" / f"{split}.json"
         if source.is_file():

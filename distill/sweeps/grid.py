@@ -127,7 +127,8 @@ def run_grid(
     grid.refuse_mixture()
     if len(left) < len(trials):
         tell(Note(f"{len(trials) - len(left)} of {len(trials)} trials are finished already"))
-    best: float | None = None
+    done = (grid.row(number) for number in range(len(trials)) if number not in set(left))
+    best = max((row.val_top1 for row in done if row.status == "finished" and row.val_top1 is not None), default=None)
     for place, number in enumerate(left, start=1):
         tell(Note(f"trial {number}, {place} of {len(left)} to do: {trials[number].label}"))
         grid.train(number)

@@ -428,3 +428,10 @@ def test_report_without_runs_says_so(cli) -> None:
 
 def test_report_of_nobody(cli) -> None:
     assert cli("report", "nobody").exit_code == 1
+
+
+def test_a_picture_that_cannot_be_is_refused_before_anything_is_measured(cli, monkeypatch) -> None:
+    monkeypatch.setattr(distill.comparison, "compare", lambda *_, **__: pytest.fail("measured"))
+    result = cli("compare", "--plot", "x.txt")
+    assert result.exit_code == 2
+    assert "pictures are .svg, .png or .pdf" in result.stderr

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from distill.cli import app
+from distill.cli import app, options
 
 _TRAIN = (
     "--recipe -r --set -s --seed --device --devices --threads --runs --resume --rerun --init-from --dry-run "
@@ -117,3 +117,15 @@ def test_version(cli) -> None:
     result = cli("--version")
     assert result.exit_code == 0
     assert result.stdout.startswith("distill ")
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_sentences_are_not_broken_where_the_source_breaks_them(path: str) -> None:
+    for paragraph in (COMMANDS[path].help or "").split("\n\n"):
+        assert "\n" not in paragraph.strip("\n")
+
+
+def test_settings_and_devices_complete() -> None:
+    assert "train.epochs=" in options.complete_settings("train.ep")
+    assert "train=" not in options.complete_settings("train")
+    assert options.complete_devices("c") == ["cpu", "cuda", "cuda:0", "cuda:1"]

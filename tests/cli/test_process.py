@@ -139,3 +139,18 @@ def test_json_is_one_document_and_nothing_else(tmp_path: Path) -> None:
     done = _python(_cli("recipe", "list", "--json"), cwd=tmp_path)
     assert {"r18_small", "resnet152_cifar10"} <= {row["name"] for row in json.loads(done.stdout)}
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("encoding", "dash"), [("ascii", "-"), ("cp1252", "\N{EN DASH}"), ("utf-8", "\N{EN DASH}")])
+def test_an_output_that_is_not_utf_8_shows_signs_that_mean_the_same(encoding: str, dash: str, tmp_path: Path) -> None:
+    code = "from distill.cli.output import PLAINER\nimport sys\nsys.stdout.reconfigure(errors=PLAINER)\n"
+    code += r"print('93.87 \N{PLUS-MINUS SIGN} 0.74 \N{MINUS SIGN}5 \N{EN DASH} \N{SNOWMAN} \u2502\u2500')"
+    environment = _ENV | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, timeout=60, check=True
+    )
+    text = done.stdout.decode(encoding)
+    minus = "\N{MINUS SIGN}" if encoding == "utf-8" else "-"
+    plus = "+-" if encoding == "ascii" else "\N{PLUS-MINUS SIGN}"
+    snow, lines = ("\N{SNOWMAN}", "\u2502\u2500") if encoding == "utf-8" else ("\\u2603", "|-")
+    assert text.strip() == f"93.87 {plus} 0.74 {minus}5 {dash} {snow} {lines}"

@@ -90,12 +90,22 @@ def test_a_resumed_run_says_where_it_goes_on(screen) -> None:
     assert "from epoch 3" in buffer.getvalue()
 
 
-def test_stages_are_told_at_both_ends(screen) -> None:
-    buffer = screen(terminal=False)
-    printer = ProgressPrinter()
-    for done in range(1001):
+def _stages(screen, monkeypatch: pytest.MonkeyPatch, seconds_a_step: float) -> list[str]:
+    """A thousand steps of a stage, twice, on a clock of their own."""
+    buffer, printer, clock = screen(terminal=False), ProgressPrinter(), iter(range(10_000))
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock) * seconds_a_step)
+    for done in (*range(1001), *range(1001)):
         printer(StageProgress("decoding", done, 1000))
-    assert buffer.getvalue().splitlines() == ["decoding  0%", "decoding  100%"]
+    return buffer.getvalue().splitlines()
+
+
+def test_a_stage_that_is_soon_over_is_not_told(screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _stages(screen, monkeypatch, 0.001) == []
+
+
+def test_a_long_stage_is_told_after_two_seconds_then_now_and_then_and_at_its_end(screen, monkeypatch) -> None:
+    once = ["decoding  2%", "decoding  22%", "decoding  42%", "decoding  62%", "decoding  82%", "decoding  100%"]
+    assert _stages(screen, monkeypatch, 0.1) == once * 2
 
 
 @pytest.mark.parametrize("width", [40, 80, 160])

@@ -276,3 +276,28 @@ def test_messages_name_the_file_as_it_was_given(student_file: Path, monkeypatch:
 def test_what_watches_validation_needs_some(watcher: str) -> None:
     with pytest.raises(RecipeError, match="watches validation"):
         load_recipe("quickstart_scratch", [watcher, "data.val_fraction=0"])
+
+
+def _said(text: str) -> list[str]:
+    return [line.split(": ", 1)[1] for line in mistakes_in(text)]
+
+
+def test_a_wrong_optimiser_hides_no_wrong_rate(student: str) -> None:
+    found = _said(student.replace("name: sgd, lr: 0.1", "name: sdg, lr: -1"))
+    assert len(found) == 2
+    assert found[0].endswith("got 'sdg' (did you mean 'sgd'?)")
+    assert found[1] == "optim.lr: should be a number above 0, got -1"
+
+
+def test_an_unknown_model_hides_no_missing_teacher() -> None:
+    text = "name: x\nrole: student\ndata: {name: cifar10}\nmodel: {source: students, name: resnettt}\n"
+    found = _said(text + "objective: {kind: kd}\noptim: {name: sgd}\ntrain: {epochs: 3}\n")
+    assert found[0].startswith("model.name: should be")
+    assert found[1] == "objective kd needs a teacher: section"
+    assert len(found) == 2
+
+
+def test_nothing_is_said_of_what_was_put_in_the_place_of_a_mistake() -> None:
+    text = "name: x\nrole: student\ndata: {name: cifar10}\nmodel: {source: students, name: resnettt}\n"
+    found = _said(text + "objective: {kind: kdd}\noptim: {name: sgd}\ntrain: {epochs: 3}\n")
+    assert [line.split(":")[0] for line in found] == ["model.name", "objective.kind"]

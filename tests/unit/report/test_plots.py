@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -60,11 +61,11 @@ def test_no_epoch_no_picture(tmp_path: Path) -> None:
     assert plot_run([], tmp_path) == []
 
 
-@pytest.mark.parametrize("classes", [2, 10, 100])
+@pytest.mark.parametrize("classes", [2, 10, 100, 130])
 def test_confusion(tmp_path: Path, classes: int) -> None:
     labels = [f"$class_{number}" for number in range(classes)]
     file = plot_confusion((np.eye(classes, dtype=int) * 900).tolist(), labels, tmp_path / "c.svg")
-    assert ("$class_1" in _texts(file)) == (classes <= 40)
+    assert ("$class_1" in _texts(file)) == (classes <= 120)
 
 
 def test_a_class_without_images_and_one_never_confused(tmp_path: Path) -> None:
@@ -116,3 +117,22 @@ def test_grid(tmp_path: Path) -> None:
 def test_disagreements_come_first_each_in_their_order(tmp_path: Path) -> None:
     shown = [_prediction(tmp_path, n, None, teacher) for n, teacher in enumerate(["cat", "dog", None, "dog"])]
     assert [Path(each.file).stem for each in disagreements_first(shown)] == ["1", "3", "0", "2"]
+
+
+def test_curves_bear_the_runs_name(tmp_path: Path) -> None:
+    for file in plot_run(METRICS, tmp_path, name="r18_small/003"):
+        assert "r18_small/003" in _texts(file)
+
+
+def test_one_epoch_has_one_whole_number_on_its_axis(tmp_path: Path) -> None:
+    files = plot_run(METRICS[:1], tmp_path)
+    for file in files:
+        ticks = re.findall(r'id="xtick_\d+".*?<!-- (.*?) -->', _texts(file), re.DOTALL)
+        assert ticks == ["1"], file
+
+
+@pytest.mark.parametrize(("classes", "named"), [(10, True), (60, True), (300, False)])
+def test_sixty_classes_have_names_too(tmp_path: Path, classes: int, named: bool) -> None:
+    labels = [f"kind-{number}" for number in range(classes)]
+    path = plot_confusion(np.eye(classes, dtype=int).tolist(), labels, tmp_path / "confusion.svg")
+    assert ("kind-7" in _texts(path)) == named
