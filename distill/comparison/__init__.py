@@ -12,7 +12,7 @@ import torch
 
 from distill.comparison.beside import beside_teachers, image_sets
 from distill.comparison.chosen import choose, naming
-from distill.comparison.entries import Entry, grouped, namesake_notes, seed_notes
+from distill.comparison.entries import Entry, caution_notes, grouped, namesake_notes, seed_notes
 from distill.comparison.teachers import Reference, bank_rows, find_teachers
 from distill.devices import describe_device, library_versions, resolve_device, threads, using_threads
 from distill.errors import DistillError, UsageError
@@ -96,7 +96,7 @@ def compare(
     rows = beside_teachers(by_key, banks, groups, teachers)
     rows.sort(key=lambda row: (role_order(row.role), row.name))
     notes += _precision_notes("tested", ((each.recipe.name, each.assessment.precision) for each in entries))
-    notes += namesake_notes(groups) + seed_notes(groups)
+    notes += namesake_notes(groups) + seed_notes(groups) + caution_notes(groups)
     counts = [cell.n for cells in timings.values() for cell in cells.values()]
     return Shown(
         rows=tuple(rows),

@@ -14,7 +14,7 @@ from distill.results.figures import Figures
 from distill.runs import RunFolder, RunInfo
 from distill.text import brief
 
-__all__ = ["Entry", "grouped", "identity", "message", "namesake_notes", "origin", "seed_notes"]
+__all__ = ["Entry", "caution_notes", "grouped", "identity", "message", "namesake_notes", "origin", "seed_notes"]
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,17 @@ def seed_notes(groups: Mapping[str, list[Entry]]) -> list[str]:
         text = f"{len(group)} seeds vary {_listed(varied)}; they share {_listed(shared)}"
         names.setdefault(text, []).append(name)
     return [f"{', '.join(dict.fromkeys(of))}: {text}" for text, of in names.items()] + notes
+
+
+def caution_notes(groups: Mapping[str, list[Entry]]) -> list[str]:
+    """What flatters the runs of a row, as they were told when they began; of several seeds once."""
+    lines = {}
+    for group in groups.values():
+        for entry in group:
+            found = entry.info.extra.get("cautions")
+            for line in found if isinstance(found, list) else []:
+                lines.setdefault(f"{entry.recipe.name}: {line}")
+    return list(lines)
 
 
 def _chance(group: Sequence[Entry]) -> tuple[list[str], list[str]]:

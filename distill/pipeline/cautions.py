@@ -2,25 +2,91 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+
+from distill.data.splits import Splits, load_splits
+from distill.errors import DistillError
+from distill.pipeline.provenance import named_banks
+from distill.recipe import Recipe, parse_recipe
+from distill.recipe.schema import DataSpec
+from distill.teaching.bank import Bank
 from distill.teaching.teacher_run import TeacherRun
 
 __all__ = ["cautions"]
 
 
-def cautions(teacher: TeacherRun | None, *, initial: str | None) -> list[str]:
+def cautions(recipe: Recipe, splits: Splits, teacher: TeacherRun | None, *, initial: str) -> list[str]:
     """One line for each thing that a reader of the run's figures must know.
 
     Args:
         teacher: The run that teaches; None where none does, or only its answers are here.
-        initial: sha256 of the weights that training begins with; None where it goes on.
+        initial: sha256 of the weights that training begins with.
     """
-    return [] if teacher is None else _same_start(teacher, initial)
+    if recipe.teacher is None:
+        return []
+    if teacher is None:
+        return [line for path, _ in named_banks(recipe.teacher) for line in _of_bank(path, recipe.data, splits)]
+    trained_on = (teacher.run.info.data or {}).get("fingerprint")
+    saw = _saw_validation(str(teacher.run), recipe.data, splits, teacher.run.recipe().data, trained_on)
+    return _same_start(teacher, initial) + saw
 
 
-def _same_start(teacher: TeacherRun, initial: str | None) -> list[str]:
-    if initial is None or teacher.run.info.extra.get("initial_sha256") != initial:
+def _same_start(teacher: TeacherRun, initial: str) -> list[str]:
+    if teacher.run.info.extra.get("initial_sha256") != initial:
         return []
     return [
         f"it begins with the very weights that its teacher {teacher.run} began with: no independent start "
         "(--set train.seed=N gives it one)"
     ]
+
+
+def _of_bank(path: Path, ours: DataSpec, splits: Splits) -> list[str]:
+    """Of a teacher that is not here: its bank has its recipe."""
+    try:
+        record = Bank.read(path).info.teacher
+        if record is None:
+            return []
+        theirs = parse_recipe(record.recipe, source=f"{path} (the teacher's recipe in it)").data
+    except DistillError:  # whoever opens the bank says it
+        return []
+    return _saw_validation(f"{record.name} of {path}", ours, splits, theirs, record.trained_on)
+
+
+def _saw_validation(
+    teacher: str, ours: DataSpec, splits: Splits, theirs: DataSpec, trained_on: str | None
+) -> list[str]:
+    """Whether it was trained on images that validate its student, as with another split of the same data it was."""
+    count = _seen(ours, splits, theirs, trained_on)
+    if count == 0:
+        return []
+    assert splits.val is not None
+    split = f"data.split_seed={theirs.split_seed}, data.val_fraction={theirs.val_fraction:g}"
+    return [
+        f"its teacher {teacher} was trained on {count:,} of the {len(splits.val):,} images that validate it: "
+        f"validation flatters (its teacher's split: {split})"
+    ]
+
+
+def _seen(ours: DataSpec, splits: Splits, theirs: DataSpec, trained_on: str | None) -> int:
+    """How many of our validation images were among its training images; 0 where that cannot be known.
+
+    Its split is drawn again, on our images; where they are kept at the same size, the fingerprint of what it was
+    trained on tells whether they are the same images at all.
+    """
+    split = {"split_seed": theirs.split_seed, "val_fraction": theirs.val_fraction, "limit": theirs.limit}
+    drawn = ours.model_copy(update=split)
+    if splits.val is None or splits.dataset.val is not None or theirs.name != ours.name or drawn == ours:
+        return 0
+    if theirs.name == "folder" and theirs.side != ours.side and _root(theirs) != _root(ours):
+        return 0
+    again = load_splits(drawn)
+    if theirs.side == ours.side and again.fingerprint != trained_on:
+        return 0
+    everything = slice(None)
+    return len(np.intersect1d(again.train.base_rows(everything), splits.val.base_rows(everything)))
+
+
+def _root(spec: DataSpec) -> Path:
+    return Path(spec.root).expanduser().resolve()

@@ -62,7 +62,8 @@ def _train(fabric: Fabric, context: Context, watch: Watch) -> RunResult:
             initial = None if goes_on(context) else state_sha256(module.state_dict())
             run = stack.enter_context(recorded(context, splits, teacher=about, initial=initial))
             watch.log = run.log
-            caution(run, cautions(teacher, initial=initial), context.options.tell)
+            if initial is not None:
+                caution(run, cautions(recipe, splits, teacher, initial=initial), context.options.tell)
         path = Path(fabric.broadcast(str(run.path) if run else ""))
         watch.hint = f"is a kernel wrong on this machine? distill doctor --recipe {path / 'recipe.yaml'}"
         source = _source(fabric, context, splits, teacher)

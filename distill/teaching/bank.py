@@ -37,16 +37,19 @@ class TeacherRecord:
     Attributes:
         recipe: As YAML text.
         dataset: What it was trained on, by the recipe's name for it.
+        trained_on: Fingerprint of its training images; None where its run did not say.
     """
 
     name: str
     recipe: str
     dataset: str
     figures: Figures
+    trained_on: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For ``bank.json``."""
-        return {"name": self.name, "recipe": self.recipe, "dataset": self.dataset} | self.figures.to_json()
+        about = {"name": self.name, "recipe": self.recipe, "dataset": self.dataset, "trained_on": self.trained_on}
+        return about | self.figures.to_json()
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> TeacherRecord:
@@ -58,7 +61,10 @@ class TeacherRecord:
         texts = {name: tree[name] for name in ("name", "recipe", "dataset")}
         if not all(isinstance(text, str) for text in texts.values()):
             raise ValueError("its teacher makes no sense")
-        return cls(**texts, figures=Figures.from_json(tree))
+        trained_on = tree.get("trained_on")
+        if not (trained_on is None or isinstance(trained_on, str)):
+            raise ValueError("its teacher makes no sense")
+        return cls(**texts, figures=Figures.from_json(tree), trained_on=trained_on)
 
 
 @dataclass(frozen=True)

@@ -149,8 +149,9 @@ def _describe(teacher: Trained, splits: Splits) -> tuple[TeacherRecord, np.ndarr
         threads=torch.get_num_threads(),
         **_validated(teacher.run),
     )
-    recipe = teacher.recipe
-    return TeacherRecord(recipe.name, dump_recipe(recipe), recipe.data.name, figures), assessment.logits
+    recipe, trained_on = teacher.recipe, (teacher.run.info.data or {}).get("fingerprint")
+    record = TeacherRecord(recipe.name, dump_recipe(recipe), recipe.data.name, figures, trained_on)
+    return record, assessment.logits
 
 
 def _validated(run: RunFolder) -> dict[str, Any]:

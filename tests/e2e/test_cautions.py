@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from distill.comparison import compare
+from distill.data.splits import load_splits
 from distill.events import Event, Note
-from distill.pipeline import Options, finetune_teacher, train_student
+from distill.pipeline import Options, build_cache, finetune_teacher, train_student
 from distill.recipe import Recipe
 from distill.runs import RunFolder
 
@@ -74,3 +76,45 @@ def test_a_teacher_of_another_role_that_began_with_the_same_weights_is_told(lear
     told.clear()
     assert "cautions" not in learn("train.seed=1", teacher=first).info.extra
     assert _warnings(told, "no independent start") == []
+
+
+# What its teacher has seen
+
+
+def test_a_teacher_that_saw_the_validation_images_is_told(teach, learn, told: list[Event]) -> None:
+    """Counted by hand: which of the student's validation images the other split trains on."""
+    teacher = teach("data.split_seed=5")
+    run = learn(teacher=teacher)
+    (said,) = _warnings(told, "validation flatters")
+    ours, theirs = (load_splits(each.recipe().data) for each in (run, teacher))
+    pixels = {image.tobytes() for image in theirs.train.take(slice(None))}
+    seen = sum(image.tobytes() in pixels for image in ours.val.take(slice(None)))
+    assert seen > 0
+    assert f"was trained on {seen} of the {len(ours.val)} images that validate it" in said
+    assert run.info.extra["cautions"] == [said]
+    assert f"tiny_student: {said}" in compare([run.path], latency=False).notes
+
+
+@pytest.mark.parametrize("split", ["data.val_fraction=0.3", "data.val_fraction=0", "data.limit=100"])
+def test_whatever_makes_it_another_split(teach, learn, told: list[Event], split: str) -> None:
+    """A larger fraction of the same seed, no validation at all, or other images to draw from."""
+    learn("data.split_seed=1", teacher=teach(split))
+    assert len(_warnings(told, "validation flatters")) == 1
+
+
+def test_of_a_teacher_with_the_same_split_nothing_is_told(teach, learn, told: list[Event]) -> None:
+    learn(teacher=teach("data.test_limit=30"))
+    assert _warnings(told, "validation flatters") == []
+
+
+def test_images_kept_at_another_size_are_the_same_images(teach, learn, told: list[Event]) -> None:
+    learn(teacher=teach("data.split_seed=5", "data.image_size=16"))
+    assert len(_warnings(told, "validation flatters")) == 1
+
+
+def test_a_teacher_far_away_is_known_by_its_bank(teach, student_recipe, options, told: list[Event], tmp_path) -> None:
+    teacher = teach("data.split_seed=5")
+    bank = build_cache(student_recipe(*SHORT), teacher=str(teacher.path), path=tmp_path / "bank", options=options).path
+    train_student(student_recipe(*SHORT, f"teacher={{bank: '{bank}'}}"), options=options)
+    (said,) = _warnings(told, "validation flatters")
+    assert f"its teacher tiny_teacher of {bank} was trained on" in said
