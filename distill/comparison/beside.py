@@ -52,7 +52,8 @@ def beside_teachers(
     """
     places = {entry.run.path.resolve(): rows[key] for key, group in groups.items() for entry in group}
     places |= {Path(row.run).resolve(): row for row in banks}
-    found, students_of = [], {}
+    found: list[Row] = []
+    students_of: dict[str, Row] = {}
     for key, row in rows.items():
         teachers = {_teacher(references[str(entry.run.path)], places) for entry in groups[key]}
         teacher = teachers.pop() if len(teachers) == 1 else None

@@ -82,7 +82,7 @@ def find_teachers(
         if entry.recipe.role == "teacher" or entry.run.path.resolve() == wanted
     ]
     entries = [entry for group in groups.values() for entry in group]
-    taught_from = {Path(entry.teacher["run"]).resolve() for entry in entries if (entry.teacher or {}).get("run")}
+    taught_from = {Path(run).resolve() for entry in entries if (run := (entry.teacher or {}).get("run"))}
     found: dict[str, Reference | None] = {}
     for entry in entries:
         reference = None
