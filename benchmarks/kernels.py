@@ -5,7 +5,9 @@ Usage:
 
 Each distinct convolution and linear layer goes forward and backward in processes of its own, in both memory formats, on
 one thread and two, with oneDNN held to SSE4.1, to AVX2, and as it is, in fp32 (and bf16 where the CPU has it),
-against float64. It takes hours on two cores: ``--journal FILE`` keeps what was found, and goes on from there.
+against float64. It takes long on two cores: ``--journal FILE`` keeps what was found and goes on from there, and
+``--report`` prints what is there. Several processes may share the work by ``--only`` and ``--isa``, each with a journal
+of its own; their lines together are one journal.
 """
 
 from __future__ import annotations
@@ -167,8 +169,8 @@ def key(trial: Trial) -> str:
     return json.dumps(asdict(trial), sort_keys=True)
 
 
-def try_all(cases: Sequence[Case], isas: Sequence[str | None], journal: Journal) -> bool:
-    """Try what the journal lacks, one instruction set after another; whether glibc's heap check was on."""
+def try_all(cases: Sequence[Case], isas: Sequence[str | None], journal: Journal) -> None:
+    """Try what the journal lacks, one instruction set after another."""
     trials = [
         trial for isa in (*isas,) for case in cases for trial in trials_of(case, isas) if trial.setting.isa == isa
     ]
@@ -182,20 +184,22 @@ def try_all(cases: Sequence[Case], isas: Sequence[str | None], journal: Journal)
             said = f"{verdict.outcome} {verdict.error or ''} {verdict.tensor or ''} {verdict.detail or ''}".strip()
             print(f"{done['all']}/{len(wanted)}  {trial.layer} | {trial.setting} | {said}", file=sys.stderr, flush=True)
 
-    return probe(wanted, on_verdict=note, seconds=HANGS_AFTER_S).heap_check
+    probe(wanted, on_verdict=note, seconds=HANGS_AFTER_S)
 
 
 def summary(cases: Sequence[Case], isas: Sequence[str | None], journal: Journal) -> dict[str, Any]:
-    """Counts by setting, and every finding with its layer."""
+    """Counts by setting, of how many that are wanted, and every finding with its layer."""
     counts: dict[Setting, Counter] = {}
     worst: dict[Setting, float] = {}
+    wanted: Counter[Setting] = Counter()
     findings = []
     for case in cases:
         for trial in trials_of(case, isas):
+            setting = trial.setting
+            wanted[setting] += 1
             verdict = journal.verdicts.get(key(trial))
             if verdict is None:
                 continue
-            setting = trial.setting
             counts.setdefault(setting, Counter())[verdict["outcome"]] += 1
             if verdict["outcome"] == "right":
                 worst[setting] = max(worst.get(setting, 0.0), verdict["error"])
@@ -203,7 +207,7 @@ def summary(cases: Sequence[Case], isas: Sequence[str | None], journal: Journal)
                 known = is_known(case.layer) and setting.channels_last and setting.trains
                 findings.append({"layer": str(case.layer), "setting": str(setting), "known": known} | verdict)
     rows = [
-        asdict(setting) | {"trials": counts[setting].total(), **counts[setting], "worst_right": worst.get(setting)}
+        asdict(setting) | {"wanted": wanted[setting], **counts[setting], "worst_right": worst.get(setting)}
         for setting in sorted(counts, key=str)
     ]
     layers = [{"layer": str(case.layer), "batches": case.batches, "of": case.of} for case in cases]
@@ -223,33 +227,35 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", choices=("bundled", "narrow"), help="half of the layers")
     parser.add_argument("--isa", action="append", help="this ONEDNN_MAX_CPU_ISA alone; repeatable; native: no cap")
     parser.add_argument("--journal", type=Path, help="keep verdicts in this file, and go on from it")
+    parser.add_argument("--report", action="store_true", help="try nothing: print what the journal holds")
     options = parser.parse_args(arguments)
     isas = [None if isa == "native" else isa for isa in options.isa] if options.isa else list(ISAS)
     cases = [] if options.only == "bundled" else narrow_cases()
     cases += [] if options.only == "narrow" else bundled_cases()
     journal = Journal(options.journal)
-    heap_check = try_all(cases, isas, journal)
+    if not options.report:
+        try_all(cases, isas, journal)
     found = summary(cases, isas, journal)
-    _print(options.json, heap_check, found)
+    _print(options.json, found)
     return 0 if all(finding["known"] for finding in found["findings"]) else 1
 
 
-def _print(as_json: bool, heap_check: bool, found: dict[str, Any]) -> None:
+def _print(as_json: bool, found: dict[str, Any]) -> None:
     from benchmarks.augment import environment
 
     if as_json:
         about = {"benchmark": "kernels", "date": datetime.date.today().isoformat(), **environment()}
-        print(json.dumps(about | {"onednn": onednn_version(), "heap_check": heap_check} | found, indent=1))
+        print(json.dumps(about | {"onednn": onednn_version()} | found, indent=1))
         return
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{len(found['layers'])} layers; heap {'' if heap_check else 'not '}checked")
-    for column in ("setting", "right", "wrong", "crashes", "hangs", "worst of the right"):
+    table = Table(title=f"{len(found['layers'])} layers")
+    for column in ("setting", "of", "right", "wrong", "crashes", "hangs", "worst of the right"):
         table.add_column(column, justify="left" if column == "setting" else "right")
     names = ("channels_last", "threads", "precision", "isa", "trains")
     for row in found["rows"]:
-        outcomes = (str(row.get(name, 0)) for name in ("right", "wrong", "crashes", "hangs"))
+        outcomes = (str(row.get(name, 0)) for name in ("wanted", "right", "wrong", "crashes", "hangs"))
         table.add_row(str(Setting(*(row[name] for name in names))), *outcomes, f"{row['worst_right'] or 0:.1e}")
     Console().print(table)
     for finding in found["findings"]:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from distill.devices.child import FORKS
+from distill.devices.layers import Layer
 from distill.devices.trials import TOLERANCE, Trial, Verdict
 from distill.errors import RunError
 
@@ -82,10 +83,14 @@ def probe(
 
 
 def _groups(numbers: list[int], trials: Sequence[Trial]) -> list[list[int]]:
-    """What shares a process: a layer's trials in a row where a process costs little, else all."""
+    """What shares a process: a layer's trials in a row and in one memory format where a process costs little, else all."""
     if not FORKS:
         return [numbers]
-    return [list(group) for _, group in groupby(numbers, key=lambda number: trials[number].layer)]
+
+    def shared(number: int) -> tuple[Layer, bool]:
+        return trials[number].layer, trials[number].setting.channels_last
+
+    return [list(group) for _, group in groupby(numbers, key=shared)]
 
 
 def _settled(children: _Children, trials: Sequence[Trial]) -> list[Verdict]:

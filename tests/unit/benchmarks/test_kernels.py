@@ -94,11 +94,25 @@ def test_findings_are_counted_and_known_ones_marked() -> None:
         (str(HEAD), "contiguous, 2 threads, fp32", False),
     ]
     outcomes = {(row["channels_last"], row["threads"], row["trains"]): row for row in found["rows"]}
-    assert outcomes[True, 1, True]["crashes"] == outcomes[True, 1, True]["trials"] == 1
+    assert outcomes[True, 1, True]["crashes"] == outcomes[True, 1, True]["wanted"] == 1
     assert outcomes[True, 1, True]["worst_right"] is None
     assert (outcomes[False, 1, True]["right"], outcomes[False, 1, True]["worst_right"]) == (2, 1e-7)
     assert (outcomes[False, 2, True]["right"], outcomes[False, 2, True]["wrong"]) == (1, 1)
     assert json.loads(json.dumps(found)) is not None
+
+
+def test_a_report_tries_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(kernels, "narrow_cases", lambda: CASES)
+    monkeypatch.delattr(kernels, "probe")
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.add(trials_of(CASES[1], [None])[0], RIGHT)
+    assert (
+        kernels.main(["--only", "narrow", "--isa", "native", "--json", "--report", "--journal", str(journal.path)]) == 0
+    )
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [(row["threads"], row["wanted"], row["right"]) for row in rows] == [(1, 2, 1)]
 
 
 def test_the_exit_code_tells_of_what_is_not_known(
@@ -115,7 +129,6 @@ def test_the_exit_code_tells_of_what_is_not_known(
     monkeypatch.setattr(kernels, "narrow_cases", lambda: CASES)
     assert kernels.main(["--only", "narrow", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["heap_check"] is True
     assert document["versions"]["torch"] == torch.__version__
     assert all(finding["known"] for finding in document["findings"])
     verdict["now"] = lambda trial: CRASH
