@@ -83,7 +83,7 @@ def probe(
 
 
 def _groups(numbers: list[int], trials: Sequence[Trial]) -> list[list[int]]:
-    """What shares a process: a layer's trials in a row and in one memory format where a process costs little, else all."""
+    """What shares a process: a layer's trials in one memory format where a process costs little, else all."""
     if not FORKS:
         return [numbers]
 
