@@ -61,7 +61,8 @@ WRONG_KERNELS = (
     WrongKernel(
         # The weights' gradient of a strided 1x1 convolution copies each image into scratch memory that has room for
         # the input channels, and writes whole blocks of them: gradients up to 615 times off, a damaged heap, or two
-        # threads that spin for ever. Seen with 2 to 7 input channels and AVX2; the report has it below 16 with AVX-512.
+        # threads that spin for ever. Seen with 1 to 7 input channels and AVX2, with 2 to 15 and AVX-512 on two threads
+        # (in bf16 too), and with none at or above a block (docs/results/kernels.json).
         what="its weights' gradient writes past its memory",
         report="https://github.com/uxlfoundation/oneDNN/issues/6035",
         is_reached_by=_is_narrow_strided_pointwise,

@@ -12,7 +12,15 @@ from pathlib import Path
 import torch
 
 from distill.data.datasets import num_classes
-from distill.devices import describe_device, library_versions, resolve_device, resolve_precision, threads, unsafe_layers
+from distill.devices import (
+    describe_device,
+    library_versions,
+    resolve_device,
+    resolve_precision,
+    threads,
+    unsafe_layers,
+    usable_cores,
+)
 from distill.devices.layers import Pass, layers_of
 from distill.devices.probe import probe
 from distill.devices.trials import Outcome, Precision, Setting, Trial, Verdict
@@ -64,8 +72,9 @@ def check_kernels(recipe: Recipe | str | Path, *, options: Options | None = None
     """Try every distinct layer of a recipe's network on this CPU, forward and backward, against float64.
 
     Each is tried as a run would compute it (memory format, threads, precision), and otherwise: in the other format, on
-    one thread, in bf16 where the CPU has it; and where something is not right, with oneDNN's older kernels. All of it
-    happens in processes of its own, which get shapes alone: what crashes or hangs there is a finding.
+    one thread (or one a core), in bf16 where the CPU has it; and where something is not right, with oneDNN's older
+    kernels. All of it happens in processes of its own, which get shapes alone; what crashes or hangs there is a
+    finding.
 
     Raises:
         RecipeError, UsageError: A wrong recipe, or settings that cannot be had.
@@ -117,8 +126,9 @@ def _batch(recipe: Recipe) -> int:
 def _other_ways(own: _Way) -> list[_Way]:
     other_format = replace(own, channels_last=not own.channels_last)
     ways = [other_format]
-    if own.threads > 1:
-        ways += [replace(own, threads=1), replace(other_format, threads=1)]
+    other_threads = 1 if own.threads > 1 else usable_cores()
+    if other_threads != own.threads:
+        ways += [replace(way, threads=other_threads) for way in (own, other_format)]
     if own.precision == "bf16":
         ways.append(replace(own, precision="fp32"))
     elif resolve_precision("bf16", _CPU).warning is None:

@@ -61,6 +61,13 @@ def test_a_network_is_tried_as_its_run_computes_it_and_otherwise(machine) -> Non
     assert used == ["channels-last, 2 threads, fp32", "channels-last, 2 threads, fp32, forward alone"]
 
 
+def test_a_run_on_one_thread_is_tried_on_one_a_core_too(machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = machine()
+    monkeypatch.setattr(kernels, "usable_cores", lambda: 6)
+    assert _check("lenet_cifar10", threads=1).threads == 1
+    assert {trial.setting.threads for trial in asked[0]} == {1, 6}
+
+
 def test_layers_without_an_image_have_one_format(machine) -> None:
     asked = machine()
     head = next(row for row in _check("resnet20_cifar10").layers if row.layer.startswith("linear"))
