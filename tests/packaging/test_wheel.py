@@ -44,7 +44,7 @@ def test_nothing_else_is_in_it(built) -> None:
 def test_recipes_are_files_of_the_wheel(built) -> None:
     with zipfile.ZipFile(built.wheel) as archive:
         recipes = [info for info in archive.infolist() if info.filename.startswith(SHIPPED)]
-        assert len(recipes) == RECIPES
+        assert len(recipes) == RECIPES + 1  # and the schema that each of them names
         for info in recipes:
             assert not stat.S_ISLNK(info.external_attr >> 16)
             source = built.source / "recipes" / info.filename.removeprefix(SHIPPED)
