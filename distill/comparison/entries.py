@@ -115,12 +115,12 @@ def seed_notes(groups: Mapping[str, list[Entry]]) -> list[str]:
 
 def caution_notes(groups: Mapping[str, list[Entry]]) -> list[str]:
     """What flatters the runs of a row, as they were told when they began; of several seeds once."""
-    lines = {}
+    lines: dict[str, None] = {}
     for group in groups.values():
         for entry in group:
             found = entry.info.extra.get("cautions")
             for line in found if isinstance(found, list) else []:
-                lines.setdefault(f"{entry.recipe.name}: {line}")
+                lines[f"{entry.recipe.name}: {line}"] = None
     return list(lines)
 
 
