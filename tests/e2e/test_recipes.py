@@ -69,7 +69,7 @@ def _shrunk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("distill.pipeline.context.load_splits", _few_images)
         patch.setattr("distill.pipeline.context.num_classes", lambda spec: CLASSES[spec.name])
-        patch.setattr("distill.pipeline.record.redraw", lambda *_: [])  # half a second each, tested elsewhere
+        patch.setattr("distill.report.redraw.redraw", lambda *_: [])  # half a second each, tested elsewhere
         yield
 
 
