@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -103,4 +104,4 @@ def test_doctests():
     places = [str(ROOT / "distill" / "objectives"), str(ROOT / "distill" / "devices")]
     done = subprocess.run([*command, *places], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    assert "4 passed" in done.stdout, done.stdout
+    assert re.search(r"[1-9][0-9]* passed", done.stdout), done.stdout
