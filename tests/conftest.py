@@ -10,6 +10,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["DISTILL_DEVICE"] = "cpu"  # what "auto" is, in child processes too: bytes are promised on the CPU alone
 
 import contextlib
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from hypothesis import settings
 
 settings.register_profile("distill", deadline=None)  # how long a test takes is the machine's affair
 settings.load_profile("distill")
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background: child processes would not hear it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)
