@@ -37,6 +37,8 @@ def settle_image_size(recipe: Recipe, *, runs_dir: Path, tell: Tell, splits: Spl
         return _with(recipe, splits.train.image_size)
     if data.name != "folder":
         return _with(recipe, data.side)
+    if data.image_size != "auto" and data.side >= takes:
+        return recipe  # nothing is enlarged: there is nothing to say, and no need to look
     found = survey(data)
     if data.image_size != "auto":
         _warn_of_enlarging(data.side, takes, found, tell)

@@ -398,7 +398,9 @@ def test_quickstart_shrunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     from distill.pipeline import verbs
     from distill.recipe import Recipe, load_recipe
 
-    def shorter(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
+    def shorter(name: str | Recipe, overrides: tuple[str, ...] = ()) -> Recipe:
+        if isinstance(name, Recipe):  # loaded by this already
+            return name
         return load_recipe(name, [*overrides, "train.epochs=1", "data.limit=300", "data.test_limit=100"])
 
     monkeypatch.setattr(verbs, "load_recipe", shorter)

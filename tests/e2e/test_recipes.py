@@ -68,6 +68,7 @@ def _few_images(spec: DataSpec, tell: Any = None) -> Splits:
 def _shrunk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("distill.pipeline.context.load_splits", _few_images)
+        patch.setattr("distill.pipeline.cautions.load_splits", _few_images)  # it draws the teacher's split again
         patch.setattr("distill.pipeline.context.num_classes", lambda spec: CLASSES[spec.name])
         patch.setattr("distill.report.redraw.redraw", lambda *_: [])  # half a second each, tested elsewhere
         yield
