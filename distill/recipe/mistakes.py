@@ -42,7 +42,7 @@ __all__ = ["MAX_MISTAKES", "Mistake", "check_tree"]
 #: More than this many are not told: the first ones matter.
 MAX_MISTAKES = 50
 
-#: The smallest sound section of each kind that has no default.
+#: The smallest sound section of each kind whose default would be none, or another statement.
 _SOUND: dict[str, Any] = {
     "schema_version": 1,
     "name": "sound",
@@ -50,6 +50,7 @@ _SOUND: dict[str, Any] = {
     "model": {"source": "students", "name": "tiny"},
     "optim": {"name": "sgd"},
     "train": {"epochs": 1},
+    "teacher": {"run": "sound"},
 }
 
 
@@ -106,6 +107,8 @@ def _without_mistaken_sections(tree: Mapping[str, Any], told: list[Mistake]) -> 
 def _is_fresh(mistake: Mistake, told: list[Mistake]) -> bool:
     """Whether it is new and about what the user wrote: not about what a guess lacks, or what was put in its place."""
     mistaken = {each.path[0] for each in told if each.path}
+    if not mistake.at_value and mistaken & {"objective", "role"}:  # what they ask of a teacher is not known
+        return False
     if not mistake.path:  # what sections mean together
         return not mistaken.intersection(mistake.mentions) and mistake not in told
     if mistake.path[0] not in mistaken:

@@ -297,6 +297,12 @@ def test_an_unknown_model_hides_no_missing_teacher() -> None:
     assert len(found) == 2
 
 
+def test_a_mistaken_teacher_is_not_a_missing_one(student: str) -> None:
+    found = _said(student.replace("{run: resnet152_cifar10,", "{run: resnet152_cifar10, bank: b,"))
+    assert len(found) == 1
+    assert "name exactly one of" in found[0]
+
+
 def test_nothing_is_said_of_what_was_put_in_the_place_of_a_mistake() -> None:
     text = "name: x\nrole: student\ndata: {name: cifar10}\nmodel: {source: students, name: resnettt}\n"
     found = _said(text + "objective: {kind: kdd}\noptim: {name: sgd}\ntrain: {epochs: 3}\n")
