@@ -7,7 +7,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from distill.report.figure import ROLE_COLORS, TRAIN_COLOR, drawing, label, save
+from distill.report.figure import TRAIN_COLOR, drawing, label, save
+from distill.results.roles import look_of
 
 __all__ = ["draw_comparison"]
 
@@ -18,7 +19,7 @@ def draw_comparison(document: dict[str, Any], path: Path) -> Path:
     middle = [row["images_per_cpu_s"] for row in rows]
     below = [row["images_per_cpu_s"] - row["images_per_cpu_s_min"] for row in rows]
     above = [row["images_per_cpu_s_max"] - row["images_per_cpu_s"] for row in rows]
-    colors = [TRAIN_COLOR if row["name"].startswith("distill") else ROLE_COLORS["baseline"] for row in rows]
+    colors = [TRAIN_COLOR if row["name"].startswith("distill") else look_of("baseline").color for row in rows]
     with drawing():
         figure = Figure(figsize=(6.8, 0.7 + 0.45 * len(rows)), layout="constrained")
         axes = figure.subplots()

@@ -21,6 +21,7 @@ from distill.files import (
     write_json,
 )
 from distill.results.figures import Figures
+from distill.runs.checkpoints.folder import clear_half_written
 from distill.runs.info import RunInfo, Status
 from distill.runs.journal import Journal, append_bytes, is_number
 from distill.runs.lock import Lock, Owner, lock_owner, owner_is_dead, utc_now
@@ -69,6 +70,7 @@ class RunFolder:
         with Lock(self.path / "lock.json", subject=str(self.path), wait_s=wait_s) as lock:
             for folder in (self.path, self.plots, self.path / "evaluation"):
                 remove_partials(folder)
+            clear_half_written(self.checkpoints)  # after its last checkpoint a run prunes no more
             yield lock
 
     def clear_dead(self) -> None:

@@ -116,6 +116,12 @@ recipe = load_recipe("quickstart_scratch", [
     "model.channels=[4, 8]", "model.strides=[2, 2]",
 ])
 network, exact = (build_model(recipe.model, num_classes=10) for _ in range(2))
+for each in (network, exact):  # a ReLU's one flipped sign, by rounding alone, moves a gradient by a hundredth
+    for module in list(each.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, torch.nn.ReLU):
+                setattr(module, name, torch.nn.SiLU())
+torch.manual_seed(0)
 images = torch.randn(64, 3, 32, 32)
 guard(network, torch.device("cpu"))
 wanted = gradients(exact.double(), images.double())

@@ -207,18 +207,23 @@ def _entries(folder: Path) -> list[Path]:
         return []
 
 
-def prune(folder: Path) -> None:
-    """Remove checkpoints that neither ``last`` nor ``best`` points at, and what dead processes left half-written.
-
-    Only the holder of the run's lock may call this. Without a ``last`` that leads somewhere, every checkpoint stays.
-    Failing to remove is no error.
-    """
+def clear_half_written(folder: Path) -> None:
+    """Remove what dead processes left half-written or half-removed. Only the holder of the run's lock may call this."""
     remove_partials(folder, "last", "best")
     for path, match in _hidden(folder):
         is_needed = match["kind"] == REPLACED_SUFFIX and not (folder / match["name"]).exists()
         pid = int(match["pid"])
         if not is_needed and (pid == os.getpid() or not process_alive(pid)):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def prune(folder: Path) -> None:
+    """Remove checkpoints that neither ``last`` nor ``best`` points at, and what dead processes left half-written.
+
+    Only the holder of the run's lock may call this. Without a ``last`` that leads somewhere, every checkpoint stays.
+    Failing to remove is no error.
+    """
+    clear_half_written(folder)
     for link in ("last", "best"):
         for path in _replaced(folder, link) if os.path.lexists(folder / link) else ():
             shutil.rmtree(path, ignore_errors=True)

@@ -24,6 +24,7 @@ from safetensors import safe_open
 
 from distill.errors import DistillError, RunError
 from distill.files import sha256_file
+from distill.runs import RunFolder
 from distill.runs.checkpoints import (
     best_checkpoint,
     is_whole,
@@ -218,6 +219,18 @@ def test_prune_keeps_what_links_point_at_and_what_is_not_ours(folder):
     os.symlink("000002", folder / ".last.0123456789ab.partial")
     prune(folder)
     assert names(folder) == [".000002.1.partial", ".mine.partial", "000002", "000004", "best", "last", "notes"]
+
+
+def test_what_was_killed_after_the_last_checkpoint_is_cleared_by_whoever_holds_the_run_next(folder):
+    """A run whose last epoch is saved prunes no more: a death in its last pruning would stay for ever."""
+    path = save(folder, 2)
+    set_link(folder, "last", path)
+    dead, alive = folder / f".000002-000004.{DEAD}.partial", folder / ".000002.1.partial"
+    for aside in (dead, alive):
+        aside.mkdir()
+        (aside / "model.safetensors").write_text("half removed")
+    with RunFolder(folder.parent).lock():
+        assert names(folder) == [".000002.1.partial", "000002", "last"]
 
 
 def test_a_repeat_of_the_same_checkpoint_is_left_as_it_is(folder):

@@ -39,7 +39,7 @@ def _python(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_a_signal_while_python_imports(module: str, name: str, code: int, said: str, tmp_path: Path) -> None:
     """``distill`` loads the one at once, the other where a command asks for it."""
     (tmp_path / f"{module}.py").write_text(SWALLOWS.format(name=name))
-    done = _python("-m", "distill", "models", cwd=tmp_path)
+    done = _python("-m", "distill", "doctor", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", f"stopped: {said}\n")
 
 
