@@ -19,6 +19,7 @@ from distill.devices.hardware import (
     using_threads,
 )
 from distill.devices.kernels import WRONG_KERNELS, UnsafeLayer, WrongKernel, compile_module, guard, unsafe_layers
+from distill.devices.memory_format import channels_last
 from distill.devices.work import MACS_A_THREAD, threads_at_most, threads_for
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "UnsafeLayer",
     "WrongKernel",
     "autocast",
+    "channels_last",
     "compile_module",
     "describe_device",
     "deterministic_kernels",

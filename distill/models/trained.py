@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from distill.devices import PrecisionName, autocast, resolve_precision
+from distill.devices import PrecisionName, autocast, channels_last, resolve_precision
 from distill.errors import RunError
 from distill.fingerprint import state_sha256
 from distill.models import Normalize, build_model, build_normalize, without_weights
@@ -118,7 +118,7 @@ def load_trained(run: RunFolder, *, device: torch.device, precision: PrecisionNa
     return Trained(
         run=run,
         recipe=recipe,
-        module=module.to(device).to(memory_format=torch.channels_last),
+        module=channels_last(module.to(device)),
         normalize=normalize,
         classes=classes,
         sha256=state_sha256(checkpoint.model_state),

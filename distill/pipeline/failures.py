@@ -19,7 +19,7 @@ from functools import partial
 import torch
 from torch.nn import functional as F
 
-from distill.devices import autocast, describe_device, deterministic_kernels, resolve_precision
+from distill.devices import autocast, channels_last, describe_device, deterministic_kernels, resolve_precision
 from distill.errors import DistillError, MissingError, RunError
 from distill.models import build_model, without_weights
 from distill.pipeline.context import Context
@@ -194,7 +194,7 @@ def _try_step(recipe: Recipe, device: torch.device, size: int) -> None:
     side = recipe.model.input_size
     images = torch.zeros((size, 3, side, side), device=device)
     if recipe.train.channels_last is True:
-        module = module.to(memory_format=torch.channels_last)
+        module = channels_last(module)
         images = images.contiguous(memory_format=torch.channels_last)
     with autocast(device, resolve_precision(recipe.train.precision, device).name):
         logits = module(images)

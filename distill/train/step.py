@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.data.batches import Batch, Epoch, Picked
-from distill.devices import compile_module, guard
+from distill.devices import channels_last, compile_module, guard
 from distill.models import Normalize, head_parameters, stages
 from distill.objectives import Answer, LossParts
 from distill.recipe import Recipe
@@ -101,7 +101,7 @@ class Learner:
         if self.train.sync_batchnorm and self._fabric.world_size > 1:
             module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
         if self.train.channels_last is True:
-            module = module.to(memory_format=torch.channels_last)
+            module = channels_last(module)
         guard(module, self._fabric.device)
         return module
 
