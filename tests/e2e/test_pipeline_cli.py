@@ -413,7 +413,7 @@ def test_quickstart_shrunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         "quickstart_scratch": 2,
         "quickstart_student": 2,
     }
-    assert rows["quickstart_student"]["params"] == 1_478
+    assert rows["quickstart_student"]["params"] == 1_506
     assert all(row["latency_b1_ms"] > 0 for row in rows.values())
     table = _invoke("compare", "--no-latency")
     assert "quickstart_student" in table.stdout

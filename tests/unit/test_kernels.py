@@ -113,7 +113,7 @@ def gradients(network, images):
 
 recipe = load_recipe("quickstart_scratch", [
     "data={name: synthetic, limit: 640, test_limit: 64}", "train.epochs=10", f"train.compile={compile_mode}",
-    "model.channels=[4, 8]", "model.strides=[2, 2]",
+    "data.image_size=32", "model={source: students, name: resnet, blocks: [1, 1], channels: [4, 8], strides: [2, 2]}",
 ])
 network, exact = (build_model(recipe.model, num_classes=10) for _ in range(2))
 for each in (network, exact):  # a ReLU's one flipped sign, by rounding alone, moves a gradient by a hundredth
