@@ -208,7 +208,8 @@ def main(arguments: list[str] | None = None) -> None:
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
         document = {"benchmark": "quickstart", "configurations": documents}
-        (options.out / "quickstart.json").write_text(json.dumps(document, indent=1) + "\n")
+        text = json.dumps(document, indent=1).replace(f"{options.runs.absolute()}{os.sep}", "")  # nobody else's folders
+        (options.out / "quickstart.json").write_text(text + "\n")
     Console(width=200).print(render(documents))
 
 

@@ -41,7 +41,8 @@ def test_every_recipe_and_builder_is_among_the_bundled_ones() -> None:
     assert sources >= {*bundled_recipes(), "students.tiny", "students.resnet", "teachers.tiny", "teachers.resnet9"}
     assert len({case.layer for case in cases}) == len(cases) > 150
     quickstart = [case.layer for case in cases if "quickstart_scratch" in case.of]
-    assert [layer.input[0] for layer in quickstart if is_known(layer)] == [4, 4]
+    assert quickstart
+    assert not any(is_known(layer) for layer in quickstart)  # a newcomer's first network is nowhere near it
     assert all(max(case.batches) * case.layer.macs <= max(kernels.MOST_MACS, 2 * case.layer.macs) for case in cases)
 
 
