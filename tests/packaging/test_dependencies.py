@@ -61,6 +61,12 @@ def test_the_tests_import_what_they_declare() -> None:
     assert EXTRAS["test"] <= _imported("tests") | NOT_IMPORTED
 
 
+def test_the_tests_bring_what_ci_runs() -> None:
+    scripts = "".join((ROOT / ".ci" / name).read_text() for name in ("lint", "test"))
+    run = set(re.findall(r"python\S* -m (\w+)", scripts))
+    assert {"ruff", "mypy", "pytest"} <= run <= EXTRAS["test"]
+
+
 def test_the_benchmarks_import_what_they_declare() -> None:
     imported = _imported("benchmarks")
     assert imported <= CORE | EXTRAS["bench"] | EXTRAS["test"]
