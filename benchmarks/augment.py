@@ -40,7 +40,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from distill.data.batches import Loader
 from distill.data.images import Split
-from distill.data.plan import epoch_order, plan_view
+from distill.data.views import epoch_order, plan_view
 from distill.recipe.schema import AugmentSpec
 
 IMAGES, SIZE, BATCH, CLASSES = 10_000, 32, 128, 10

@@ -329,7 +329,7 @@ def _import_everything() -> None:
     importlib.import_module("distill.comparison")
     importlib.import_module("distill.pipeline")
     importlib.import_module("distill.sweeps")
-    from distill.evaluate.latency import measure_latency
+    from distill.evaluation.latency import measure_latency
     from distill.teaching import build
 
     def briefly(*models, **options):

@@ -104,7 +104,7 @@ class Fuzz:
         shutil.copytree(self.good, self.home, symlinks=True)
 
     def _train(self) -> None:
-        from distill.evaluate.latency import measure_latency
+        from distill.evaluation.latency import measure_latency
         from distill.teaching import build
 
         # The least of a teacher's timing is enough here.

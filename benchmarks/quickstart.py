@@ -96,7 +96,7 @@ def _answers(run: Path) -> Any:
     """Which test images a run classifies rightly: ``(N,)`` bool."""
     import torch
 
-    from distill.evaluate.test_set import assess
+    from distill.evaluation.test_set import assess
     from distill.runs import RunFolder
 
     found = assess(RunFolder(run), device=torch.device("cpu"))
@@ -106,8 +106,8 @@ def _answers(run: Path) -> Any:
 def _group(runs: list[Path]) -> dict[str, Any]:
     import numpy as np
 
-    from distill.evaluate.spread import mean_std
-    from distill.evaluate.statistics import mean_interval
+    from distill.evaluation.spread import mean_std
+    from distill.evaluation.statistics import mean_interval
     from distill.runs import RunFolder
 
     top1 = [float(np.mean(_answers(run))) for run in runs]
@@ -128,7 +128,7 @@ def _group(runs: list[Path]) -> dict[str, Any]:
 def _gain(runs: dict[str, list[Path]]) -> dict[str, Any]:
     import numpy as np
 
-    from distill.evaluate.statistics import compare_seeds
+    from distill.evaluation.statistics import compare_seeds
 
     if len(runs[STUDENT]) < 2:
         return {}

@@ -36,7 +36,7 @@ from benchmarks.peers.ours import Ours, prepare_process
 from benchmarks.peers.setting import Setting
 from distill.data.batches import Loader
 from distill.data.images import Split
-from distill.data.plan import epoch_order, epoch_view
+from distill.data.views import epoch_order, epoch_view
 from distill.report.figure import TRAIN_COLOR, VAL_COLOR, drawing, label, save
 
 CPU = torch.device("cpu")
@@ -91,7 +91,7 @@ def _train(setting: Setting) -> Callable[[], None]:
 
 def _built(ours: Ours) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        _drain(ours.build_bank(Path(folder) / "bank"))
+        _drain(ours.fill_bank(Path(folder) / "bank"))
 
 
 def students_with_bank(count: int) -> Callable[[], None]:

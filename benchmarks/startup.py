@@ -68,12 +68,12 @@ def _counting(owner: Any, name: str) -> list[None]:
 
 def prepare(runs: Path, *, tiny: bool) -> None:
     """Train the teacher for an epoch, and store its answers."""
-    from distill.pipeline import Options, build_cache, finetune_teacher
+    from distill.pipeline import Options, build_bank, finetune_teacher
     from distill.recipe import load_recipe
 
     options, more = Options(runs_dir=runs, device="cpu", threads=1), [TINY] if tiny else []
     finetune_teacher(load_recipe(TEACHER[0], [*TEACHER[1], *more]), options=options)
-    build_cache(load_recipe(STUDENT[0], [*STUDENT[1], *more, _taught(TEACHER[0])]), options=options)
+    build_bank(load_recipe(STUDENT[0], [*STUDENT[1], *more, _taught(TEACHER[0])]), options=options)
 
 
 def _taught(teacher: str) -> str:

@@ -218,7 +218,7 @@ def _cell(setting: Setting, load: str, found: dict[Setting, list[dict[str, float
 
 def work(recipe: str, batch: int) -> dict[str, float]:
     """What the rule looks at: multiply-accumulates of a forward pass of one batch, and of one layer in it."""
-    from distill.evaluate.cost import spec_cost
+    from distill.evaluation.cost import spec_cost
     from distill.recipe import load_recipe
 
     cost = spec_cost(load_recipe(recipe, []).model, 100 if "cifar100" in recipe else 10)

@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from distill.pipeline import (
         Options,
         RunResult,
+        build_bank,
         check_kernels,
+        clear_banks,
         dry_run,
-        evaluate_run,
         finetune_teacher,
+        list_banks,
         quickstart,
         rerun,
         resume_run,
         train_student,
+        verify_banks,
     )
-    from distill.pipeline import build_cache as build_bank
-    from distill.pipeline import clear_caches as clear_banks
-    from distill.pipeline import list_caches as list_banks
-    from distill.pipeline import verify_caches as verify_banks
+    from distill.pipeline import evaluate_run as evaluate
     from distill.pipeline.export import export
     from distill.pipeline.predict import predict
     from distill.pipeline.quantize import quantize
@@ -68,7 +68,7 @@ __all__ = [
     "describe_model",
     "dry_run",
     "dump_recipe",
-    "evaluate_run",
+    "evaluate",
     "export",
     "finetune_teacher",
     "list_banks",
@@ -99,15 +99,15 @@ _HOMES = {  # name -> module, or module:name where it is called otherwise there
     "Recipe": "distill.recipe",
     "Row": "distill.results.rows",
     "RunResult": "distill.pipeline",
-    "build_bank": "distill.pipeline:build_cache",
-    "clear_banks": "distill.pipeline:clear_caches",
+    "build_bank": "distill.pipeline",
+    "clear_banks": "distill.pipeline",
     "describe_model": "distill.report.catalogue",
     "dry_run": "distill.pipeline",
     "dump_recipe": "distill.recipe",
-    "evaluate_run": "distill.pipeline",
+    "evaluate": "distill.pipeline:evaluate_run",
     "export": "distill.pipeline",
     "finetune_teacher": "distill.pipeline",
-    "list_banks": "distill.pipeline:list_caches",
+    "list_banks": "distill.pipeline",
     "list_models": "distill.report.catalogue",
     "list_runs": "distill.runs",
     "load_model": "distill.models.open",
@@ -121,7 +121,7 @@ _HOMES = {  # name -> module, or module:name where it is called otherwise there
     "resume_sweep": "distill.sweeps",
     "sweep": "distill.sweeps",
     "train_student": "distill.pipeline",
-    "verify_banks": "distill.pipeline:verify_caches",
+    "verify_banks": "distill.pipeline",
 }
 
 

@@ -40,7 +40,7 @@ from benchmarks.headline.tasks import (
 )
 from distill.comparison import compare
 from distill.files import read_json, write_json
-from distill.pipeline import build_cache
+from distill.pipeline import build_bank
 from distill.report.plots import plot_comparison
 from distill.results.rows import Comparison
 
@@ -136,7 +136,7 @@ def _bank(session: Session) -> bool:
     taught = next(task for task in session.students() if task.recipe_name == BANK_RECIPE)
     options = session.machine.options(Watch("bank", session.machine.deadline))
     try:
-        row = build_cache(
+        row = build_bank(
             taught.recipe(), teacher=str(_teacher_run(session)), views=session.protocol.views, options=options
         )
     except OutOfTimeError:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from distill.evaluate.cost import spec_cost
+from distill.evaluation.cost import spec_cost
 from distill.recipe import Recipe, load_recipe
 
 __all__ = ["Ceilings", "Floor", "count_floor", "main"]

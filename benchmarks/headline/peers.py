@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from benchmarks.headline.runs import Machine, OutOfTimeError, Watch, say
 from benchmarks.headline.tasks import Task
 from distill.data.batches import Loader
-from distill.data.plan import epoch_order, epoch_view
+from distill.data.views import epoch_order, epoch_view
 from distill.devices import autocast, resolve_device
 from distill.errors import TerminatedRunError
 from distill.models import build_model, build_normalize

@@ -118,7 +118,7 @@ def _ours(setting: Setting, *, logits: str) -> Generator[Any, str | None, None]:
 def _bank_cost(ours: Any, setting: Setting) -> Cost:
     with tempfile.TemporaryDirectory() as folder:
         meter = Meter(torch.device(setting.device))
-        for _ in ours.build_bank(Path(folder) / "bank"):
+        for _ in ours.fill_bank(Path(folder) / "bank"):
             pass
         return meter.stop()
 

@@ -17,7 +17,7 @@ from distill.data.datasets import Dataset
 from distill.data.images import Split
 from distill.data.splits import Splits
 from distill.devices import fabric_precision, keep_freed_memory
-from distill.evaluate.test_set import split_content
+from distill.evaluation.test_set import split_content
 from distill.events import EpochDone, Event
 from distill.fingerprint import state_sha256
 from distill.models import Normalize
@@ -31,7 +31,7 @@ from distill.recipe import Recipe
 from distill.results.figures import Figures
 from distill.runs import RunFolder
 from distill.teaching.bank import Bank, TeacherRecord
-from distill.teaching.build import build_bank, new_bank
+from distill.teaching.build import fill_bank, new_bank
 from distill.teaching.identity import identity_of
 from distill.teaching.key import bank_key
 from distill.teaching.live import LiveTeacher, compile_teacher
@@ -81,7 +81,7 @@ class Ours:
             precision=self.recipe.train.precision,
         )
 
-    def build_bank(self, folder: Path) -> Iterator[Event]:
+    def fill_bank(self, folder: Path) -> Iterator[Event]:
         """Ask about one view of all images and store it, as ``distill cache build`` does; then teach from it.
 
         What that command measures of a teacher besides (accuracy, latency) does not grow with the views: left out.
@@ -90,7 +90,7 @@ class Ours:
         bank = new_bank(folder, key, self.splits, self.recipe, self.device)
         teacher = TeacherRecord("teacher", "", "", Figures(test_content=split_content(self.splits)))
         bank.set_teacher(teacher, np.zeros((1, CLASSES), dtype=np.float32))
-        yield from build_bank(bank, self.teacher, self.splits, self.recipe, views=1)
+        yield from fill_bank(bank, self.teacher, self.splits, self.recipe, views=1)
         self.source = StoredTeacher(Bank.open(folder), device=self.device, views=1)
 
     def epochs(self) -> Iterator[float]:

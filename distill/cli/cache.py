@@ -63,13 +63,13 @@ def build(
     if recipe is None:
         raise UsageError("no recipe", hint="name the student's: distill cache build --recipe r18_small")
     loaded = load_recipe(recipe, changes or [])
-    from distill.pipeline import Options, build_cache
+    from distill.pipeline import Options, build_bank
     from distill.report.tables import banks_table
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
         asked = Options(runs_dir=runs, device=device, devices=devices, threads=threads, on_event=printer)
-        bank = build_cache(loaded, teacher=teacher, views=views, path=out, options=asked)
+        bank = build_bank(loaded, teacher=teacher, views=views, path=out, options=asked)
     output.show(bank, lambda width: banks_table([bank], width))
     output.note(f"the bank is {bank.path}; it travels: --set teacher='{{bank: PATH}}'")
 
@@ -77,11 +77,11 @@ def build(
 @app.command("info", epilog=options.examples("distill cache info", "distill cache info resnet152_cifar10 --json"))
 def info(*, banks: _Banks = None, runs: options.RunsOption = Path("runs"), json: options.JsonOption = False) -> None:
     """Show banks: teacher and its test accuracy, augmentation, views, size."""
-    from distill.pipeline import list_caches
+    from distill.pipeline import list_banks
     from distill.report.tables import banks_table
 
     output = Output(json=json)
-    rows = list_caches(banks or [], runs_dir=runs)
+    rows = list_banks(banks or [], runs_dir=runs)
     if rows or json:
         output.show(rows, lambda width: banks_table(rows, width))
     else:
@@ -123,13 +123,13 @@ def verify(
 
     The largest difference from the stored logits is 0 on a CPU like the one that built the bank.
     """
-    from distill.pipeline import Options, verify_caches
+    from distill.pipeline import Options, verify_banks
     from distill.report.tables import banks_table
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
         asked = Options(runs_dir=runs, device=device, threads=threads, on_event=printer)
-        rows = verify_caches(banks or [], images=images, teacher=teacher, repair=repair, options=asked)
+        rows = verify_banks(banks or [], images=images, teacher=teacher, repair=repair, options=asked)
     if rows or json:
         output.show(rows, lambda width: banks_table(rows, width))
     else:
@@ -157,15 +157,15 @@ def clear(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete banks, after saying which; files that distill did not make stay."""
-    from distill.pipeline import clear_caches, list_caches
+    from distill.pipeline import clear_banks, list_banks
 
     output = Output()
-    rows = list_caches(banks or [], runs_dir=runs)
+    rows = list_banks(banks or [], runs_dir=runs)
     if not rows:
         output.note(f"no bank below {runs}")
     elif not yes:
         _confirm(rows, output)
-    for gone in clear_caches([row.path for row in rows], runs_dir=runs) if rows else ():
+    for gone in clear_banks([row.path for row in rows], runs_dir=runs) if rows else ():
         output.note(f"deleted {gone.path}, {gone.size_bytes / 1e6:,.1f} MB")
         if gone.left:
             output.warning(f"not distill's, and still there: {', '.join(map(str, gone.left))}")

@@ -16,10 +16,10 @@ from distill.comparison.entries import Entry, caution_notes, grouped, namesake_n
 from distill.comparison.teachers import Reference, bank_rows, find_teachers
 from distill.devices import describe_device, library_versions, resolve_device, threads, using_threads
 from distill.errors import DistillError, UsageError
-from distill.evaluate.agreement import agreement
-from distill.evaluate.latency import measure_latency
-from distill.evaluate.spread import mean_std
-from distill.evaluate.test_set import DataSets, assess
+from distill.evaluation.agreement import agreement
+from distill.evaluation.latency import measure_latency
+from distill.evaluation.spread import mean_std
+from distill.evaluation.test_set import DataSets, assess
 from distill.events import Note, Tell, silent
 from distill.models.trained import Trained, load_trained
 from distill.references import count_of, folder_of, listed, run_of

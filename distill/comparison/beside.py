@@ -8,7 +8,7 @@ from pathlib import Path
 
 from distill.comparison.entries import Entry
 from distill.comparison.teachers import Reference, of_run
-from distill.evaluate.test_set import DataSets
+from distill.evaluation.test_set import DataSets
 from distill.results.rows import Row
 
 __all__ = ["beside_teachers", "image_sets"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import DistillError
-from distill.evaluate.test_set import Assessment
+from distill.evaluation.test_set import Assessment
 from distill.recipe import Recipe, dump_recipe, flat_settings
 from distill.results.figures import Figures
 from distill.runs import RunFolder, RunInfo

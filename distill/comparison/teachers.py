@@ -13,7 +13,7 @@ import torch
 
 from distill.comparison.entries import Entry, message
 from distill.errors import DistillError, RunError
-from distill.evaluate.test_set import Assessment, DataSets, assess
+from distill.evaluation.test_set import Assessment, DataSets, assess
 from distill.recipe import parse_recipe
 from distill.recipe.schema import DataSpec
 from distill.results.rows import Row

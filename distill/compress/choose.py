@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from distill.compress.quantize import CARE, SCHEMES, Scheme, quantize_model
-from distill.evaluate.latency import measure_latency
-from distill.evaluate.statistics import DropVerdict, judge_drop
+from distill.evaluation.latency import measure_latency
+from distill.evaluation.statistics import DropVerdict, judge_drop
 from distill.models.onnx_open import session
 from distill.models.onnx_write import INPUT, OUTPUT
 from distill.results.figures import Latency

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from distill.data.geometry import TURN_BITS, Border, fold, gather_pixels, resample, rotate
-from distill.data.plan import WEIGHT_UNIT, View
+from distill.data.views import WEIGHT_UNIT, View
 
 __all__ = ["APPLIED_VERSION", "DeviceView", "apply_rows", "apply_view", "device_view", "images_needed"]
 

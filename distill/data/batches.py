@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from distill.data.augment import DeviceView, apply_rows, device_view
-from distill.data.plan import View
 from distill.data.prefetch import prefetch_chunks
+from distill.data.views import View
 from distill.team.watch import beat
 
 __all__ = ["Batch", "Epoch", "Loader", "Mix", "Picked", "batch_positions", "fits_on", "steps_per_epoch"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 __all__ = ["Classifier"]
@@ -19,6 +20,7 @@ class Classifier(Protocol):
         classes: Their names, in the order of the logits.
         image_size: Side of the pixels it takes.
         runtime: What computes it and in which arithmetic: ``torch fp32``, ``onnxruntime int8``.
+        device: Where it takes its pixels best.
     """
 
     @property
@@ -31,6 +33,8 @@ class Classifier(Protocol):
     def image_size(self) -> int: ...
     @property
     def runtime(self) -> str: ...
+    @property
+    def device(self) -> torch.device: ...
 
     def logits(self, pixels: Tensor) -> Tensor:
         """The same answers for an image whatever its neighbours.

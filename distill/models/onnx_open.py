@@ -72,6 +72,11 @@ class OnnxClassifier:
         """``onnxruntime fp32`` or ``onnxruntime int8``."""
         return f"onnxruntime {self.about.arithmetic}"
 
+    @property
+    def device(self) -> torch.device:
+        """The CPU."""
+        return torch.device("cpu")
+
     def logits(self, pixels: Tensor) -> Tensor:
         """Logits ``(N, C)`` float32 of pixels ``(N, 3, S, S)`` uint8."""
         images = np.ascontiguousarray(pixels.cpu().numpy())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distill.compress.results import Exported, Quantized
-from distill.pipeline.banks import build_cache, clear_caches, list_caches
+from distill.pipeline.banks import build_bank, clear_banks, list_banks
 from distill.pipeline.context import Options
 from distill.pipeline.dryrun import dry_run
 from distill.pipeline.evaluate import evaluate_run
@@ -20,7 +20,7 @@ from distill.pipeline.verbs import (
     resume_run,
     train_student,
 )
-from distill.pipeline.verify import verify_caches
+from distill.pipeline.verify import verify_banks
 from distill.results.rows import DryRun
 from distill.results.runs import RunResult
 
@@ -33,19 +33,19 @@ __all__ = [
     "QuickstartResult",
     "RerunResult",
     "RunResult",
-    "build_cache",
+    "build_bank",
     "check_kernels",
-    "clear_caches",
+    "clear_banks",
     "dry_run",
     "evaluate_run",
     "export",
     "finetune_teacher",
-    "list_caches",
+    "list_banks",
     "predict",
     "quantize",
     "quickstart",
     "rerun",
     "resume_run",
     "train_student",
-    "verify_caches",
+    "verify_banks",
 ]

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill.data.plan import views_of
 from distill.data.splits import load_splits
+from distill.data.views import views_of
 from distill.errors import DistillError, RunError, UsageError
 from distill.events import Note
 from distill.pipeline.context import Context, Options, prepare
@@ -29,10 +29,10 @@ from distill.text import several
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["build_cache", "clear_caches", "describe_bank", "find_banks", "list_caches"]
+__all__ = ["build_bank", "clear_banks", "describe_bank", "find_banks", "list_banks"]
 
 
-def build_cache(
+def build_bank(
     recipe: Recipe | str | Path,
     *,
     teacher: str | None = None,
@@ -154,13 +154,13 @@ def _below(folders: Iterable[Path]) -> Iterator[Path]:
 # Looking
 
 
-def list_caches(references: Sequence[str | Path] = (), *, runs_dir: Path = Path("runs")) -> tuple[BankRow, ...]:
+def list_banks(references: Sequence[str | Path] = (), *, runs_dir: Path = Path("runs")) -> tuple[BankRow, ...]:
     """What banks there are; a damaged one is a row that says so. See :func:`find_banks` for what can be named."""
     return tuple(describe_bank(path) for path in find_banks(references, runs_dir=runs_dir))
 
 
 def describe_bank(path: Path) -> BankRow:
-    """A bank as a row. Of its files one view is read, the others are looked at: see :func:`verify_caches`."""
+    """A bank as a row. Of its files one view is read, the others are looked at: see :func:`verify_banks`."""
     try:
         bank = Bank.read(path)
     except DistillError as error:
@@ -227,7 +227,7 @@ def _augmentation(augment: dict[str, Any]) -> str:
 # Deleting
 
 
-def clear_caches(references: Sequence[str | Path] = (), *, runs_dir: Path = Path("runs")) -> tuple[Removal, ...]:
+def clear_banks(references: Sequence[str | Path] = (), *, runs_dir: Path = Path("runs")) -> tuple[Removal, ...]:
     """Delete banks. What distill did not make stays, and is named in the result.
 
     Raises:

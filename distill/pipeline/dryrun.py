@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from distill.data.splits import Splits
-from distill.evaluate.cost import spec_cost
+from distill.evaluation.cost import spec_cost
 from distill.events import Note, StepDone
 from distill.pipeline.build import build_job, build_network
 from distill.pipeline.context import Context, Options, prepare

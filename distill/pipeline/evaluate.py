@@ -7,7 +7,7 @@ from typing import Any
 
 from distill.devices import resolve_device, set_threads
 from distill.errors import RunError
-from distill.evaluate.test_set import assess, assess_file
+from distill.evaluation.test_set import assess, assess_file
 from distill.events import Note
 from distill.models.onnx_open import is_exported_file, open_onnx
 from distill.pipeline.context import Options

@@ -16,7 +16,7 @@ from distill.data.images import Split
 from distill.data.splits import Splits, load_splits
 from distill.devices import set_threads
 from distill.errors import UsageError
-from distill.evaluate.cost import model_cost
+from distill.evaluation.cost import model_cost
 from distill.events import Note
 from distill.files import write_atomically
 from distill.models.deployed import Deployed

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.data.plan import views_of
 from distill.data.splits import Splits
+from distill.data.views import views_of
 from distill.errors import RunError
 from distill.recipe import Recipe
 from distill.recipe.schema import TeacherSpec

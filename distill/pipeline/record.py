@@ -11,7 +11,7 @@ from distill.data.batches import steps_per_epoch
 from distill.data.splits import Splits
 from distill.devices import describe_device, library_versions, threads
 from distill.errors import DistillError, InterruptedRunError, TerminatedRunError, stop_error
-from distill.evaluate.cost import spec_cost
+from distill.evaluation.cost import spec_cost
 from distill.events import CheckpointSaved, EpochDone, Event, Note, RunStarted, Tell
 from distill.files import write_json
 from distill.pipeline.context import Context

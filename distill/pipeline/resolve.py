@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from distill.data.plan import views_of
 from distill.data.splits import Splits
+from distill.data.views import views_of
 from distill.devices import UnsafeLayer, resolve_precision, unsafe_layers
 from distill.errors import UsageError
 from distill.events import Note, Tell

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from distill.data.plan import view_checksum, views_of
 from distill.data.splits import Splits
+from distill.data.views import view_checksum, views_of
 from distill.errors import RunError, UsageError
 from distill.events import Note, Tell
 from distill.pipeline.provenance import about_bank, about_banks, about_run, named_banks
@@ -19,7 +19,7 @@ from distill.references import run_of
 from distill.runs import RunFolder, open_run
 from distill.teaching.bank import Bank
 from distill.teaching.bank_files import INFO
-from distill.teaching.build import BuildCost, build_bank, estimate, has_figures, new_bank, planned_view
+from distill.teaching.build import BuildCost, estimate, fill_bank, has_figures, new_bank, planned_view
 from distill.teaching.key import BankKey, bank_key
 from distill.teaching.live import LiveTeacher, compile_teacher
 from distill.teaching.objective import TeacherSource
@@ -258,7 +258,7 @@ def ensure_bank(
                 cost = estimate(teacher.trained, splits, recipe, views=views - there)
                 _say_cost(path, views - there, replace(cost, seconds=cost.seconds / team.world), tell)
             bank = bank or new_bank(path, key, splits, recipe, teacher.device)
-        for event in build_bank(bank, teacher.trained, splits, recipe, views=views, team=team):
+        for event in fill_bank(bank, teacher.trained, splits, recipe, views=views, team=team):
             tell(event)
         team.broadcast(None)  # all wait until the first one has written the last view
     bank = bank or Bank.open(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from distill.devices import MACS_A_THREAD, threads_at_most, threads_for
-from distill.evaluate.cost import model_cost
+from distill.evaluation.cost import model_cost
 from distill.models import outline
 from distill.models.ask import CPU_ASK_BATCH
 from distill.recipe import Recipe

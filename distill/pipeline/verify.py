@@ -14,8 +14,8 @@ from torch import Tensor
 
 from distill.data.augment import APPLIED_VERSION
 from distill.data.batches import Loader
-from distill.data.plan import view_checksum
 from distill.data.splits import Splits, load_splits
+from distill.data.views import view_checksum
 from distill.devices import resolve_device, resolve_precision, set_threads
 from distill.errors import DistillError, UsageError
 from distill.events import Note
@@ -34,7 +34,7 @@ from distill.teaching.rounding import round_logits
 from distill.team.watch import watching
 from distill.text import several
 
-__all__ = ["verify_caches"]
+__all__ = ["verify_banks"]
 
 # How far an answer may lie from the stored one, as a share of the largest logit, where another device, library or
 # number of threads computes it. On the machine that built the bank the difference on a CPU is 0.
@@ -42,7 +42,7 @@ _TOLERANCE = {"fp32": 0.01, "bf16": 0.1, "fp16": 0.05}
 
 
 @watching()
-def verify_caches(
+def verify_banks(
     references: Sequence[str | Path] = (),
     *,
     images: int = 64,

@@ -31,7 +31,7 @@ def describe_model(recipe: Recipe | str | Path) -> ModelSummary:
     Raises:
         UsageError: No such network, or options that do not go together.
     """
-    from distill.evaluate.cost import spec_cost
+    from distill.evaluation.cost import spec_cost
 
     recipe = load_recipe(recipe)
     cost = spec_cost(recipe.model, _classes(recipe))

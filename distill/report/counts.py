@@ -17,7 +17,7 @@ from distill.recipe.model_specs import ModelSpec
 __all__ = ["Counts", "counts_of"]
 
 _HOME = Path(__file__).resolve().parents[2]
-_CODE = ("distill/models/build.py", "distill/evaluate/cost.py", "students/*.py", "teachers/*.py")
+_CODE = ("distill/models/build.py", "distill/evaluation/cost.py", "students/*.py", "teachers/*.py")
 _SAME_SHAPES = {"normalize", "max_params", "weights"}  # what a recipe says of a network that changes no shape of it
 
 
@@ -48,7 +48,7 @@ def counts_of(networks: Sequence[tuple[ModelSpec, int]]) -> list[Counts]:
 
 
 def _count(spec: ModelSpec, classes: int) -> Counts:
-    from distill.evaluate.cost import spec_cost
+    from distill.evaluation.cost import spec_cost
 
     cost = spec_cost(spec, classes)
     return Counts(cost.params, cost.macs)

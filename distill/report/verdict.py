@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from distill.text import count, percent
 
 if TYPE_CHECKING:
-    from distill.evaluate.statistics import DropVerdict
+    from distill.evaluation.statistics import DropVerdict
 
 __all__ = ["drop_sentence", "drop_words"]
 

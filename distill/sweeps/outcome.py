@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from distill.evaluate.spread import mean_std
+from distill.evaluation.spread import mean_std
 from distill.files import write_atomically, write_json
 from distill.recipe import Recipe, dump_recipe
 from distill.report.sweeps import BestTrial, GroupRow, SweepReport, TrialRow, shown_value

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from distill.data.batches import Loader
-from distill.data.plan import View, plan_view, table_view, view_checksum
 from distill.data.splits import Splits
+from distill.data.views import View, plan_view, table_view, view_checksum
 from distill.devices import describe_device, keep_freed_memory, using_threads
 from distill.errors import RunError, UsageError
-from distill.evaluate.cost import model_cost
-from distill.evaluate.latency import measure_latency
-from distill.evaluate.test_set import assess_trained, split_content
+from distill.evaluation.cost import model_cost
+from distill.evaluation.latency import measure_latency
+from distill.evaluation.test_set import assess_trained, split_content
 from distill.events import Event, Note, StageProgress
 from distill.models.ask import CPU_ASK_BATCH, ask
 from distill.models.trained import Trained
@@ -33,7 +33,7 @@ from distill.teaching.live import compile_teacher
 from distill.teaching.rounding import check_logits, largest_of, round_logits
 from distill.team.shares import ALONE, Team, share
 
-__all__ = ["BuildCost", "build_bank", "estimate", "new_bank", "planned_view"]
+__all__ = ["BuildCost", "estimate", "fill_bank", "new_bank", "planned_view"]
 
 _RUNTIME = "torch"
 _GPU_ASK_BATCH = 512
@@ -58,7 +58,7 @@ def new_bank(path: Path, key: BankKey, splits: Splits, recipe: Recipe, device: t
     return Bank.create(path, BankInfo(key=key, images=len(splits.train), runtime=runtime, data=data))
 
 
-def build_bank(
+def fill_bank(
     bank: Bank | None, teacher: Trained, splits: Splits, recipe: Recipe, *, views: int, team: Team = ALONE
 ) -> Iterator[Event]:
     """Store ``views`` views, going on where an earlier build stopped, and the teacher's figures on the test set.

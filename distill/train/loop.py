@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from distill.data.batches import Epoch, Loader, steps_per_epoch
-from distill.data.plan import epoch_order, epoch_view
+from distill.data.views import epoch_order, epoch_view
 from distill.errors import DivergedError, UsageError
 from distill.events import CheckpointSaved, EpochDone, Event, Note, RunStarted, StepDone
 from distill.models import Normalize

@@ -15,7 +15,7 @@ import pytest
 
 import distill.comparison
 import distill.devices
-import distill.evaluate.test_set
+import distill.evaluation.test_set
 import distill.pipeline
 import distill.runs
 from distill.errors import BudgetError, DistillError, InterruptedRunError, MissingError, RunError, TerminatedRunError

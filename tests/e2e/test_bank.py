@@ -22,7 +22,7 @@ from distill.pipeline import Options, RunResult, train_student
 from distill.recipe import load_recipe
 from distill.runs import RunFolder, lock
 from distill.teaching.bank import Bank, BankInfo, chunk_bounds
-from distill.teaching.build import build_bank, new_bank
+from distill.teaching.build import fill_bank, new_bank
 from distill.teaching.identity import Identity, identity_of
 from distill.teaching.key import BankKey, bank_key
 
@@ -129,7 +129,7 @@ def test_bank_logits_are_the_teachers_own(train, teacher_run) -> None:
     bank = Bank.open(_bank_of(run.path))
     teacher = load_trained(RunFolder(teacher_run.run), device=CPU)
     recipe, splits = run.recipe(), load_splits(run.recipe().data)
-    from distill.data.plan import plan_view
+    from distill.data.views import plan_view
 
     view = plan_view(recipe.augment, n=len(splits.train), image_size=32, view=1)
     pixels = splits.train.take(np.arange(5))
@@ -166,13 +166,13 @@ def test_a_build_that_stopped_goes_on_where_it_was(train, teacher_run, tmp_path:
     teacher, splits = load_trained(RunFolder(teacher_run.run), device=CPU), load_splits(recipe.data)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     key = bank_key(recipe, splits, identity_of(teacher))
-    for _ in build_bank(new_bank(whole, key, splits, recipe, CPU), teacher, splits, recipe, views=3):
+    for _ in fill_bank(new_bank(whole, key, splits, recipe, CPU), teacher, splits, recipe, views=3):
         pass
-    for event in build_bank(new_bank(cut, key, splits, recipe, CPU), teacher, splits, recipe, views=3):
+    for event in fill_bank(new_bank(cut, key, splits, recipe, CPU), teacher, splits, recipe, views=3):
         if getattr(event, "done", 0) > len(splits.train) * 1.5:
             break  # in the middle of the second view
     assert Bank.open(cut).info.views == 1
-    for _ in build_bank(Bank.open(cut), teacher, splits, recipe, views=3):
+    for _ in fill_bank(Bank.open(cut), teacher, splits, recipe, views=3):
         pass
     assert {n: c for n, c in Bank.open(cut).info.checksums.items()} == Bank.open(whole).info.checksums
     assert Bank.open(cut).info.plans == Bank.open(whole).info.plans

@@ -17,7 +17,7 @@ from distill.cli import app
 from distill.data.images import Split
 from distill.data.splits import Splits, load_splits
 from distill.files import sha256_file
-from distill.pipeline import Options, RunResult, build_cache, train_student, verify_caches
+from distill.pipeline import Options, RunResult, build_bank, train_student, verify_banks
 from distill.recipe import dump_recipe
 from distill.runs import RunFolder
 from distill.teaching.bank import Bank
@@ -55,7 +55,7 @@ def built(teacher_run: RunResult, student_recipe, tmp_path_factory: pytest.TempP
     """A bank of three views; measuring its teacher takes a second, so the tests copy it."""
     options = Options(runs_dir=tmp_path_factory.mktemp("none"), threads=1)
     path = tmp_path_factory.mktemp("banks") / "bank"
-    return Path(build_cache(student_recipe(), teacher=str(teacher_run.run), path=path, options=options).path)
+    return Path(build_bank(student_recipe(), teacher=str(teacher_run.run), path=path, options=options).path)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def bank(built: Path, runs: Path) -> Path:
 
 
 def _verify(path: Path, **options) -> dict:
-    (row,) = verify_caches([path], options=Options(device="cpu", threads=1), **options)
+    (row,) = verify_banks([path], options=Options(device="cpu", threads=1), **options)
     return asdict(row)
 
 
@@ -162,8 +162,8 @@ def test_nothing_random_is_one_view_and_says_so(cache, runs: Path, student_file:
 def test_two_processes_write_the_bytes_of_one(student_recipe, runs: Path, tmp_path: Path, augmentation) -> None:
     recipe = student_recipe(*augmentation)
     one, two = tmp_path / "one", tmp_path / "two"
-    build_cache(recipe, views=2, path=one, options=Options(runs_dir=runs, device="cpu", threads=1))
-    build_cache(recipe, views=2, path=two, options=Options(runs_dir=runs, device="cpu", threads=1, devices=2))
+    build_bank(recipe, views=2, path=one, options=Options(runs_dir=runs, device="cpu", threads=1))
+    build_bank(recipe, views=2, path=two, options=Options(runs_dir=runs, device="cpu", threads=1, devices=2))
     assert Bank.open(two).info.views == 2
     for name in Bank.open(one).files():
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
@@ -180,7 +180,7 @@ def test_build_measures_the_teacher_again_where_the_test_images_are_others(
     before, views = Bank.open(bank), [file.stat().st_mtime_ns for file in (bank / "views").iterdir()]
     answered = before.test_logits()
     monkeypatch.setattr("distill.pipeline.context.load_splits", darker)
-    build_cache(student_recipe(), options=Options(runs_dir=runs, threads=1))
+    build_bank(student_recipe(), options=Options(runs_dir=runs, threads=1))
     after = Bank.open(bank)
     assert after.info.teacher.figures.test_content != before.info.teacher.figures.test_content
     assert (after.test_logits() != answered).any()
@@ -249,7 +249,7 @@ def test_damaged_banks_are_listed(cache, runs: Path, bank: Path, damage, status:
     ids=["crop and flip", "float32, mixup and erasing", "all crops and flips"],
 )
 def test_verify_asks_again_and_finds_no_difference(student_recipe, runs: Path, settings: tuple[str, ...]) -> None:
-    path = Path(build_cache(student_recipe(*settings), options=Options(runs_dir=runs, threads=1)).path)
+    path = Path(build_bank(student_recipe(*settings), options=Options(runs_dir=runs, threads=1)).path)
     for images in (1, 64, 100_000):
         row = _verify(path, images=images)
         assert row["status"] == "ok"

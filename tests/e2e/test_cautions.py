@@ -10,7 +10,7 @@ import pytest
 from distill.comparison import compare
 from distill.data.splits import load_splits
 from distill.events import Event, Note
-from distill.pipeline import Options, build_cache, finetune_teacher, train_student
+from distill.pipeline import Options, build_bank, finetune_teacher, train_student
 from distill.recipe import Recipe
 from distill.runs import RunFolder
 
@@ -114,7 +114,7 @@ def test_images_kept_at_another_size_are_the_same_images(teach, learn, told: lis
 
 def test_a_teacher_far_away_is_known_by_its_bank(teach, student_recipe, options, told: list[Event], tmp_path) -> None:
     teacher = teach("data.split_seed=5")
-    bank = build_cache(student_recipe(*SHORT), teacher=str(teacher.path), path=tmp_path / "bank", options=options).path
+    bank = build_bank(student_recipe(*SHORT), teacher=str(teacher.path), path=tmp_path / "bank", options=options).path
     train_student(student_recipe(*SHORT, f"teacher={{bank: '{bank}'}}"), options=options)
     (said,) = _warnings(told, "validation flatters")
     assert f"its teacher tiny_teacher of {bank} was trained on" in said

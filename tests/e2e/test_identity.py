@@ -18,7 +18,7 @@ from distill.errors import RunError, UsageError
 from distill.files import json_sha256
 from distill.fingerprint import architecture_sha256, state_sha256
 from distill.models.trained import load_trained
-from distill.pipeline import Options, RunResult, build_cache, finetune_teacher, train_student
+from distill.pipeline import Options, RunResult, build_bank, finetune_teacher, train_student
 from distill.recipe.model_specs import ResNetModel, TimmModel
 from distill.runs import RunFolder
 from distill.runs.checkpoints import best_checkpoint, load_checkpoint
@@ -87,7 +87,7 @@ def test_a_complete_bank_is_opened_once_and_built_again_by_nobody(
     monkeypatch.setattr(Bank, "_check_files", lambda bank: opened.append(bank.path) or real(bank))
     learn("train.seed=1")
     assert len(opened) == 1
-    build_cache(student_recipe("train.epochs=1"), teacher=str(teacher.path), options=Options(threads=1))
+    build_bank(student_recipe("train.epochs=1"), teacher=str(teacher.path), options=Options(threads=1))
     assert len(loads) == 1
 
 
@@ -169,7 +169,7 @@ def test_another_network_of_the_same_tensors_is_another_teacher(teacher_recipe, 
     answers = [Bank.open(Path(each["bank"])).view(0) for each in (first, second)]
     assert (answers[0] != answers[1]).any()
     with pytest.raises(UsageError, match=r"does not fit this recipe: teacher\.architecture: "):
-        build_cache(recipe, path=Path(first["bank"]), options=options)
+        build_bank(recipe, path=Path(first["bank"]), options=options)
 
 
 def test_an_architecture_is_what_decides_the_answers_and_no_more() -> None:

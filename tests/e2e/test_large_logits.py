@@ -15,7 +15,7 @@ import distill.pipeline.source
 from distill.errors import RunError
 from distill.files import sha256_file
 from distill.models.trained import Trained
-from distill.pipeline import Options, RunResult, build_cache, list_caches, train_student, verify_caches
+from distill.pipeline import Options, RunResult, build_bank, list_banks, train_student, verify_banks
 from distill.runs import RunFolder
 from distill.runs.checkpoints import best_checkpoint, load_checkpoint, save_checkpoint, set_link
 from distill.teaching.bank import Bank
@@ -85,7 +85,7 @@ def test_auto_takes_float32_where_it_must_and_bank_and_live_agree(teacher, learn
 def test_auto_reads_a_named_bank_as_it_is(teacher, learn, student_recipe, tmp_path: Path) -> None:
     run, options = teacher(1.0), Options(runs_dir=tmp_path / "far", threads=1)
     recipe = student_recipe("train.epochs=1", "teacher.logits_dtype=float32")
-    bank = build_cache(recipe, teacher=str(run.path), path=tmp_path / "bank", options=options).path
+    bank = build_bank(recipe, teacher=str(run.path), path=tmp_path / "bank", options=options).path
     far = train_student(student_recipe("train.epochs=1", f"teacher={{bank: '{bank}'}}"), options=options)
     assert RunFolder(far.run).recipe().teacher.logits_dtype == "float32"
 
@@ -125,14 +125,14 @@ def test_the_limit_is_float16s_own() -> None:
 def test_a_bank_that_holds_infinity_is_not_ok(teacher, student_recipe, tmp_path: Path, row: int) -> None:
     """As banks of a teacher that overflowed did, their checksums in order."""
     recipe, options = student_recipe("train.epochs=2"), Options(runs_dir=tmp_path / "far", threads=1)
-    bank = Bank.open(Path(build_cache(recipe, teacher=str(teacher(1.0).path), options=options).path))
+    bank = Bank.open(Path(build_bank(recipe, teacher=str(teacher(1.0).path), options=options).path))
     name = f"views/{row:05d}-000.npy"
     values = np.load(bank.path / name)
     values[3, 1] = np.inf
     np.save(bank.path / name, values)
     bank.info = replace(bank.info, checksums=bank.info.checksums | {name: sha256_file(bank.path / name)})
     bank._write_info()
-    (verified,) = verify_caches([bank.path], options=Options(device="cpu", threads=1))
+    (verified,) = verify_banks([bank.path], options=Options(device="cpu", threads=1))
     assert (verified.status, verified.damaged) == (f"damaged: not finite: {name}", (name,))
-    (listed,) = list_caches([bank.path])
+    (listed,) = list_banks([bank.path])
     assert listed.status == (verified.status if row == 0 else "ok")  # of all views one is read

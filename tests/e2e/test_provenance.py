@@ -15,7 +15,7 @@ from PIL import Image
 from distill.errors import RunError, TerminatedRunError
 from distill.events import EpochDone, Event, StepDone
 from distill.files import sha256_file
-from distill.pipeline import Options, build_cache, finetune_teacher, resume_run, train_student
+from distill.pipeline import Options, build_bank, finetune_teacher, resume_run, train_student
 from distill.recipe import Recipe
 from distill.runs import RunFolder
 from distill.teaching.bank import Bank
@@ -95,7 +95,7 @@ def test_a_run_does_not_go_on_with_other_stored_answers(teach, student_recipe, o
     assert "stored answers (was " in refused(run, options)
     (bank.path / name).write_bytes(kept)
     _sealed(bank, name)
-    build_cache(student_recipe("train.epochs=5"), options=options)  # more views are no change
+    build_bank(student_recipe("train.epochs=5"), options=options)  # more views are no change
     assert resume_run(run.path, options=options).status == "finished"
 
 
@@ -111,7 +111,7 @@ def test_a_run_does_not_go_on_with_another_teachers_bank(
     banks = [tmp_path / "0", tmp_path / "1"]
     for seed, path in enumerate(banks):
         teach(seed)
-        build_cache(student_recipe(), path=path, options=options)
+        build_bank(student_recipe(), path=path, options=options)
     shutil.copytree(banks[0], tmp_path / "bank")
     run = stopped(student_recipe(f"teacher={{bank: '{tmp_path / 'bank'}'}}"), options)
     shutil.rmtree(tmp_path / "bank")

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from distill.devices import work
-from distill.evaluate.cost import spec_cost
+from distill.evaluation.cost import spec_cost
 from distill.events import EpochDone, StepDone
 from distill.models.trained import Trained
 from distill.pipeline import Options, finetune_teacher, rerun, resume_run, train_student
-from distill.pipeline.banks import build_cache
+from distill.pipeline.banks import build_bank
 from distill.pipeline.context import Context, prepare
 from distill.pipeline.source import resolve_teacher
 from distill.recipe import Recipe, parse_recipe
@@ -131,7 +131,7 @@ def test_a_large_teacher_of_a_small_student_is_asked_on_more_threads(tmp_path: P
     assert (run.recipe().train.threads, run.recipe().teacher.threads, set(seen)) == (1, 4, {4})
     assert json.loads((run.path / "run.json").read_text())["choices"]["teacher.threads"] == 4
     seen.clear()
-    build_cache(student, options=options)
+    build_bank(student, options=options)
     assert set(seen) == {4}
     named = resolve_teacher(student, runs_dir=tmp_path, override=None)
     assert _prepared(named, tmp_path, threads=2).recipe.teacher.threads == 2

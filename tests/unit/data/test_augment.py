@@ -14,7 +14,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
 from distill.data.augment import APPLIED_VERSION, apply_rows, apply_view, device_view, images_needed
-from distill.data.plan import CUTMIX, MIXUP, UNMIXED, View, plan_view
+from distill.data.views import CUTMIX, MIXUP, UNMIXED, View, plan_view
 from distill.recipe.schema import AugmentSpec
 
 FILL = torch.tensor([10, 20, 30], dtype=torch.uint8)

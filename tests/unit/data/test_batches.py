@@ -13,8 +13,8 @@ import torch
 
 from distill.data.batches import Batch, Loader, batch_positions, steps_per_epoch
 from distill.data.images import Split
-from distill.data.plan import View, epoch_order, plan_view
 from distill.data.prefetch import in_background
+from distill.data.views import View, epoch_order, plan_view
 from distill.recipe.schema import AugmentSpec
 
 N, SIZE = 37, 8

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from distill.devices.layers import Layer, layers_of
-from distill.evaluate.cost import spec_cost
+from distill.evaluation.cost import spec_cost
 from distill.models import outline
 from distill.recipe import load_recipe
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from distill.data.batches import Batch, Loader
 from distill.data.images import Split
-from distill.data.plan import epoch_order
+from distill.data.views import epoch_order
 from distill.events import EpochDone
 from distill.objectives import Answer, LossParts
 from distill.recipe import parse_recipe

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torchvision.transforms import RandomResizedCrop
 
 from distill.data import streams
-from distill.data.plan import (
+from distill.data.views import (
     CUTMIX,
     MIXUP,
     UNMIXED,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.evaluate.statistics import (
+from distill.evaluation.statistics import (
     Interval,
     compare_images,
     compare_seeds,

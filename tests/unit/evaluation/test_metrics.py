@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from distill.errors import DataError, RunError
-from distill.evaluate.metrics import evaluate_logits, predict_logits
+from distill.evaluation.metrics import evaluate_logits, predict_logits
 from distill.results.metrics import PerClass
 
 

@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torch import nn
 
-from distill.evaluate.cost import model_cost
+from distill.evaluation.cost import model_cost
 from distill.models import build_model
 from distill.recipe.model_specs import ResNetModel
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill.evaluate.latency import measure_latency
+from distill.evaluation.latency import measure_latency
 from distill.events import StageProgress
 from distill.results.figures import Latency
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from distill.evaluate.agreement import agreement
-from distill.evaluate.spread import mean_std
+from distill.evaluation.agreement import agreement
+from distill.evaluation.spread import mean_std
 
 ROOT = Path(__file__).parents[3]
 
@@ -41,7 +41,7 @@ def test_mean_and_sample_deviation():
 
 def test_doctests():
     command = [sys.executable, "-m", "pytest", "--doctest-modules", "-q", "-p", "no:cacheprovider"]
-    places = [str(ROOT / "distill" / "evaluate" / f"{name}.py") for name in ("agreement", "spread")]
+    places = [str(ROOT / "distill" / "evaluation" / f"{name}.py") for name in ("agreement", "spread")]
     done = subprocess.run([*command, *places], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "2 passed" in done.stdout, done.stdout

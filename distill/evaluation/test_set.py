@@ -14,14 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from distill.data.batches import Loader
 from distill.data.cifar_files import official_set
 from distill.data.images import Split, pixel_digest
 from distill.data.splits import Splits, load_splits
 from distill.errors import DataError, DistillError, MissingError, RunError, UsageError
-from distill.evaluate.metrics import evaluate_logits, predict_logits
+from distill.evaluation.metrics import evaluate_logits, predict_logits
 from distill.files import json_sha256, read_json, sha256_file, write_json, write_with
 from distill.fingerprint import architecture_sha256
 from distill.models.classifier import Classifier
@@ -211,9 +210,8 @@ def assess_classifier(model: Classifier, splits: Splits, spec: DataSpec, *, spli
             f"{spec.root}: the classes are not those that {model.place} was trained on",
             hint="point data.root at the data set of that run",
         )
-    forward, device = _forward(model)
-    loader = Loader(part, device=device, fill=None)
-    logits = predict_logits(forward, (batch.images for batch in loader.plain(_BATCH)))
+    loader = Loader(part, device=model.device, fill=None)
+    logits = predict_logits(model.logits, (batch.images for batch in loader.plain(_BATCH)))
     result = evaluate_logits(logits, torch.from_numpy(np.asarray(part.labels)), model.classes)
     return Assessment(
         run=model.place,
@@ -223,15 +221,9 @@ def assess_classifier(model: Classifier, splits: Splits, spec: DataSpec, *, spli
         labels=np.asarray(part.labels),
         fingerprint=splits.fingerprint,
         content=split_content(splits, split),
-        device_type=device.type,
+        device_type=model.device.type,
         precision=model.runtime.rpartition(" ")[2],
     )
-
-
-def _forward(model: Classifier) -> tuple[Callable[[Tensor], Tensor], torch.device]:
-    if isinstance(model, Trained):
-        return model, model.device
-    return model.logits, torch.device("cpu")
 
 
 def _part(splits: Splits, split: str, name: str) -> Split:
