@@ -20,5 +20,5 @@ def channels_last(module: Network) -> Network:
     """
     for tensor in itertools.chain(module.parameters(), module.buffers()):
         if tensor.ndim == 4:
-            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)  # the strides of 1x1 kernels too
     return module
