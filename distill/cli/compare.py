@@ -19,6 +19,8 @@ __all__ = ["EXAMPLES", "command"]
 EXAMPLES = options.examples(
     "distill compare",
     "distill compare resnet152_cifar10 r18_small --threads 4 --csv table.csv",
+    "distill compare r18_small exports/r18_small_int8.onnx "
+    "--require 'r18_small_int8.test_top1 >= r18_small.test_top1 - 0.003'",
     "distill compare --require 'student.test_top1 >= teacher.test_top1 - 0.01'",
 )
 
@@ -31,7 +33,7 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="[RUNS]...",
-            help="Names, each with all its seeds, or run folders.",
+            help="Names, each with all its seeds, run folders, or exported files (.onnx).",
             show_default="the newest of every recipe and seed",
             autocompletion=options.complete_runs,
         ),
@@ -81,7 +83,7 @@ def command(
     ] = None,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Show accuracy, parameters and latency of runs side by side.
+    """Show accuracy, parameters and latency of runs and exported files side by side.
 
     Seeds of one recipe are one row: mean, standard deviation and n. Models are timed in turn, round by round, on this
     machine, so that a drifting machine hurts all alike.

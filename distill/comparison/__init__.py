@@ -1,18 +1,20 @@
-"""From run folders to the table: accuracy, size, cost, latency and agreement, teacher and students side by side."""
+"""From run folders and exported files to the table: accuracy, size, cost, latency, agreement, side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from distill.comparison.beside import beside_teachers, image_sets
 from distill.comparison.chosen import choose, naming
 from distill.comparison.entries import Entry, caution_notes, grouped, namesake_notes, seed_notes
+from distill.comparison.files import FileEntry, file_rows, open_files, parted, read_files, with_sources
 from distill.comparison.teachers import Reference, bank_rows, find_teachers
 from distill.devices import describe_device, library_versions, resolve_device, threads, using_threads
 from distill.errors import DistillError, UsageError
@@ -47,13 +49,15 @@ def compare(
 ) -> Comparison:
     """Compare runs: a name means all its seeds, a folder that run, nothing all that is below ``runs_dir``.
 
-    Runs that differ in ``train.seed`` alone become one row with mean, spread and n. Every model is timed in turn, round
-    by round, within ``seconds_per_model``. Without references, a run that cannot be read is left out, with a note.
+    Runs that differ in ``train.seed`` alone become one row with mean, spread and n. An exported file is a row under the
+    run it was made from, which joins the table. Every model is timed in turn, round by round, within
+    ``seconds_per_model``. Without references, a run that cannot be read is left out, with a note.
 
     Args:
-        references: Runs: names, folders, or what training returned; one alone or several. Without any, the newest
-            finished run of each (recipe, data, start, seed); no trial of a sweep.
-        threads_used: CPU threads while timing; one compares best between machines.
+        references: Runs: names, folders, or what training returned; files that ``export`` or ``quantize`` wrote; one
+            alone or several. Without any, the newest finished run of each (recipe, data, start, seed); no trial of a
+            sweep.
+        threads_used: CPU threads while timing, of runs and files; one compares best between machines.
         teacher: The run that those are measured against which learned from none; it joins the table. None: the one
             teacher in the table, or the one that its students name.
 
@@ -70,31 +74,36 @@ def compare(
     target, data = resolve_device(device), DataSets()
     notes: list[str] = []
     read = partial(_entry, device=target, data=data, tell=tell)
-    entries = choose(references, runs_dir, read, notes)
+    runs, paths = parted(references)
+    opened = open_files(paths, threads=threads_used)  # what is no file of ours is told before minutes of measuring
+    entries = choose(runs, runs_dir, read, notes) if runs or not paths else []
     wanted = None
     if teacher is not None:
         run = open_run(run_of(teacher), runs_dir=runs_dir)
         wanted = run.path.resolve()
         if wanted not in {entry.run.path.resolve() for entry in entries}:
             entries.append(read(run))
+    entries, sources = with_sources(opened, entries, runs_dir, read, target)
+    files = read_files(opened, sources, data, lambda text: tell(Note(text)))
     groups = grouped(entries, notes)
     entries = [entry for group in groups.values() for entry in group]
     teachers = find_teachers(groups, runs_dir, target, data, notes, wanted=wanted)
-    timings: dict[str, dict[int, Latency]] = {}
-    used = threads()
+    timings, used = dict[str, dict[int, Latency]](), threads()
     if latency:
         models = _loaded(groups, target, None if references else notes)
+        notes += _file_notes(files, target)
         notes += _precision_notes("timed", ((each.recipe.name, each.precision) for each in models.values()))
         with using_threads(threads_used):
             used = threads()
-            timings = _timed(models, target, seconds_per_model, tell)
-    images = image_sets(groups, data)
+            timings = _timed(models, files, target, seconds_per_model, tell)
+    images = image_sets(groups | {key: [each] for key, each in files.items()}, data)
     by_key = {
         key: replace(_row(group, teachers, timings.get(key)), test_set=images[key]) for key, group in groups.items()
     }
     banks = bank_rows(entries, list(by_key.values()), data, notes)
     rows = beside_teachers(by_key, banks, groups, teachers)
     rows.sort(key=lambda row: (role_order(row.role), row.name))
+    rows = file_rows(files, rows, groups, teachers=teachers, timings=timings, images=images, notes=notes)
     notes += _precision_notes("tested", ((each.recipe.name, each.assessment.precision) for each in entries))
     notes += namesake_notes(groups) + seed_notes(groups) + caution_notes(groups)
     counts = [cell.n for cells in timings.values() for cell in cells.values()]
@@ -130,18 +139,29 @@ def _loaded(groups: Mapping[str, list[Entry]], device: torch.device, notes: list
 
 
 def _timed(
-    models: Mapping[str, Trained], device: torch.device, seconds: float, tell: Tell
+    models: Mapping[str, Trained], files: Mapping[str, FileEntry], device: torch.device, seconds: float, tell: Tell
 ) -> dict[str, dict[int, Latency]]:
-    if not models:
+    """Runs on ``device``, files on the CPU, all in turn."""
+    if not models and not files:
         return {}
-    shapes = {key: (3, trained.normalize.input_size, trained.normalize.input_size) for key, trained in models.items()}
+    sides = {key: trained.normalize.input_size for key, trained in models.items()}
+    sides |= {key: entry.file.image_size for key, entry in files.items()}
+    forwards: dict[str, Callable[[Tensor], Any]] = {key: trained.network for key, trained in models.items()}
+    forwards |= {key: entry.file.to_time() for key, entry in files.items()}
     return measure_latency(
-        {key: trained.network for key, trained in models.items()},
-        shapes,
+        forwards,
+        {key: (3, side, side) for key, side in sides.items()},
         device=device,
         seconds_per_model=seconds,
         tell=tell,
     )
+
+
+def _file_notes(files: Mapping[str, FileEntry], device: torch.device) -> list[str]:
+    if not files:
+        return []
+    notes = ["files are timed from bytes to logits, runs from normalised images: scaling is in a file's time"]
+    return notes + ([] if device.type == "cpu" else [f"files are timed on the CPU, runs on {device.type}"])
 
 
 def _precision_notes(what: str, precisions: Iterable[tuple[str, str | None]]) -> list[str]:
@@ -179,8 +199,14 @@ def _row(group: Sequence[Entry], teachers: Mapping[str, Reference | None], timin
         test_top1_std=std,
         delta_top1=_mean([entry.assessment.result.top1 - reference.top1 for entry, reference in pairs]),
         agreement=_mean([value for pair in pairs if (value := _agreement(*pair)) is not None]),
+        runtime=_runtime(newest),
     )
     return row.with_figures(figures)
+
+
+def _runtime(entry: Entry) -> str:
+    precision = entry.assessment.precision  # an older version did not keep it
+    return "torch" if precision is None else f"torch {precision}"
 
 
 def _agreement(entry: Entry, reference: Reference) -> float | None:

@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from distill.comparison.entries import Entry
+from distill.comparison.entries import Entry, Tested
 from distill.comparison.teachers import Reference, of_run
 from distill.evaluation.test_set import DataSets
 from distill.results.rows import Row
 
-__all__ = ["beside_teachers", "image_sets"]
+__all__ = ["beside", "beside_teachers", "image_sets"]
 
 _DIGITS = 12  # of a digest, as messages show it
 
 
-def image_sets(groups: Mapping[str, Sequence[Entry]], sets: DataSets) -> dict[str, str | None]:
+def image_sets(groups: Mapping[str, Sequence[Tested]], sets: DataSets) -> dict[str, str | None]:
     """A name for the test images of each row: equal where they are the same, decoded at whatever size."""
-    known: list[tuple[str, Entry, Reference]] = []
+    known: list[tuple[str, Tested, Reference]] = []
     found: dict[str, str | None] = {}
     for key, group in groups.items():
         entry = group[-1]
@@ -31,7 +31,7 @@ def image_sets(groups: Mapping[str, Sequence[Entry]], sets: DataSets) -> dict[st
     return found
 
 
-def _are_same(one: Entry, other: Entry, reference: Reference, sets: DataSets) -> bool:
+def _are_same(one: Tested, other: Tested, reference: Reference, sets: DataSets) -> bool:
     if reference.content == other.assessment.content:
         return True
     return one.recipe.data.name == other.recipe.data.name and reference.saw(other, sets)  # decodes at another size
@@ -59,7 +59,7 @@ def beside_teachers(
         teacher = teachers.pop() if len(teachers) == 1 else None
         if teacher is not None:
             students_of.setdefault(teacher.run, row)
-        found.append(row if teacher is None else _beside(row, teacher))
+        found.append(row if teacher is None else beside(row, teacher))
     # A bank's teacher was tested where the students are that were found to be measurable against it.
     return found + [
         replace(row, test_set=students_of[row.run].test_set) if row.run in students_of else row for row in banks
@@ -70,7 +70,8 @@ def _teacher(reference: Reference | None, places: Mapping[Path, Row]) -> Row | N
     return None if reference is None else places.get(Path(reference.name).resolve())
 
 
-def _beside(row: Row, teacher: Row) -> Row:
+def beside(row: Row, teacher: Row) -> Row:
+    """A row with its teacher's row named, and held against it."""
     return replace(
         row,
         teacher=teacher.run,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from distill.errors import DistillError
 from distill.evaluation.test_set import Assessment
@@ -14,7 +14,26 @@ from distill.results.figures import Figures
 from distill.runs import RunFolder, RunInfo
 from distill.text import brief
 
-__all__ = ["Entry", "caution_notes", "grouped", "identity", "message", "namesake_notes", "origin", "seed_notes"]
+__all__ = [
+    "Entry",
+    "Tested",
+    "caution_notes",
+    "grouped",
+    "identity",
+    "message",
+    "namesake_notes",
+    "origin",
+    "seed_notes",
+]
+
+
+class Tested(Protocol):
+    """Whatever answered a test set: a run, an exported file."""
+
+    @property
+    def recipe(self) -> Recipe: ...
+    @property
+    def assessment(self) -> Assessment: ...
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from distill.comparison.entries import Entry, message
+from distill.comparison.entries import Entry, Tested, message
 from distill.errors import DistillError, RunError
 from distill.evaluation.test_set import Assessment, DataSets, assess
 from distill.recipe import parse_recipe
@@ -43,7 +43,7 @@ class Reference:
     content: str | None
     data: DataSpec | None = None
 
-    def saw(self, entry: Entry, sets: DataSets) -> bool:
+    def saw(self, entry: Tested, sets: DataSets) -> bool:
         """Whether it was tested on the images and classes that ``entry`` was, decoded at whatever size."""
         theirs, size = entry.assessment.content, entry.recipe.data.side
         if self.content is None or theirs is None:

@@ -12,7 +12,7 @@ import torch
 from distill.compress.quantize import CARE, SCHEMES, Scheme, quantize_model
 from distill.evaluation.latency import measure_latency
 from distill.evaluation.statistics import DropVerdict, judge_drop
-from distill.models.onnx_open import session
+from distill.models.onnx_open import on_bytes, session
 from distill.models.onnx_write import INPUT, OUTPUT
 from distill.results.figures import Latency
 from distill.team.watch import beating
@@ -108,7 +108,7 @@ def choose_int8(
             if drop.passes(prove=prove):
                 made[str(scheme)] = quantised
         if made:
-            return _fastest(model, made, attempts, judged.pixels, threads)
+            return _fastest(model, made, attempts, judged.pixels.shape[-1], threads)
     return Choice(tuple(attempts), None, None)
 
 
@@ -116,10 +116,10 @@ def _fastest(
     model: onnx.ModelProto,
     made: dict[str, onnx.ModelProto],
     attempts: list[Attempt],
-    pixels: np.ndarray,
+    side: int,
     threads: int,
 ) -> Choice:
-    timings = time_in_turn({"": model} | made, pixels, threads=threads)
+    timings = time_in_turn({"": model} | made, side, threads=threads)
     latencies = {name: cells[1].median_ms for name, cells in timings.items()}
     best = min(made, key=latencies.__getitem__)
     timed = tuple(
@@ -129,17 +129,15 @@ def _fastest(
 
 
 def time_in_turn(
-    models: dict[str, onnx.ModelProto], pixels: np.ndarray, *, threads: int, batch_sizes: Sequence[int] = (1,)
+    models: dict[str, onnx.ModelProto], side: int, *, threads: int, batch_sizes: Sequence[int] = (1,)
 ) -> dict[str, dict[int, Latency]]:
-    """Time graphs side by side on real images."""
-    runs = {name: _timed(model, pixels, threads) for name, model in models.items()}
-    shapes = dict.fromkeys(models, tuple(pixels.shape[1:]))
+    """Time graphs side by side on images of ``side`` pixels."""
+    runs = {
+        name: on_bytes(session(model.SerializeToString(), threads=threads, place="the quantised graph"), side)
+        for name, model in models.items()
+    }
+    shapes = dict.fromkeys(models, (3, side, side))
     return measure_latency(runs, shapes, device=torch.device("cpu"), batch_sizes=batch_sizes, seconds_per_model=1.0)
-
-
-def _timed(model: onnx.ModelProto, pixels: np.ndarray, threads: int) -> Callable[[torch.Tensor], Any]:
-    running = session(model.SerializeToString(), threads=threads, place="the quantised graph")
-    return lambda images: running.run([OUTPUT], {INPUT: np.resize(pixels, (len(images), *pixels.shape[1:]))})
 
 
 def answers_of(model: onnx.ModelProto, pixels: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ import operator
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from distill.errors import GateMissedError, UsageError
 from distill.results.roles import ROLES
@@ -23,8 +24,8 @@ from distill.results.rows import ROW_FIELDS, Comparison, Row
 
 __all__ = ["Gate", "Value", "check_gates", "missed", "parse_gate"]
 
-_TEXT_FIELDS = ("name", "role", "run", "dataset", "objective", "test_set", "teacher")
-_TESTED = ("test_top1", "test_top1_std", "delta_top1", "ece", "agreement")  # of the test images
+_TEXT_FIELDS = ("name", "role", "run", "dataset", "objective", "test_set", "teacher", "runtime", "source_run")
+_TESTED = ("test_top1", "test_top1_std", "delta_top1", "ece", "agreement", "agreement_source")  # of the test images
 _COLUMNS = tuple(name for name in ROW_FIELDS if name not in _TEXT_FIELDS)
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _VALUE = re.compile(
@@ -85,8 +86,8 @@ def _parse_value(side: str, text: str) -> Value:
 def missed(gate: Gate, rows: Sequence[Row]) -> list[str]:
     """For every pair of rows that does not meet the gate, the numbers; empty where it is met.
 
-    A role stands for the row's own teacher or student where the table has it. What was found on test images is held
-    against what was found on the same ones.
+    A role stands for the row's own teacher or student where the table has it, beside a file for the run that it came
+    from. What was found on test images is held against what was found on the same ones.
 
     Raises:
         UsageError: A row is not there, the column was not measured for it, or it has nothing to be held against.
@@ -110,7 +111,9 @@ class _Number:
 
 
 def _partners(gate: Gate, left: _Number, rights: Sequence[_Number]) -> list[_Number]:
-    """What a row is held against."""
+    """What a row is held against; a file, where a role is named, against the run it was made from."""
+    if gate.right.row in ROLES and (made_from := _made_from(left.row, rights)):
+        return made_from
     kin = [right for right in rights if _are_kin(left.row, right.row)]
     if kin and gate.left.row in ROLES and gate.right.row in ROLES:
         return kin
@@ -129,6 +132,16 @@ def _partners(gate: Gate, left: _Number, rights: Sequence[_Number]) -> list[_Num
 
 def _are_kin(one: Row | None, other: Row | None) -> bool:
     return one is not None and other is not None and (one.teacher == other.run or other.teacher == one.run)
+
+
+def _made_from(row: Row | None, others: Sequence[_Number]) -> list[_Number]:
+    """The row of the run that a file was made from: that run, or other seeds of its name."""
+    if row is None or row.source_run is None:
+        return []
+    runs = [other for other in others if other.row is not None and other.row.source_run is None]
+    exact = [run for run in runs if run.row is not None and run.row.run == row.source_run]
+    seeds = [run for run in runs if run.row is not None and Path(run.row.run).parent == Path(row.source_run).parent]
+    return exact or seeds
 
 
 def _same_images(one: Row | None, other: Row | None) -> bool:

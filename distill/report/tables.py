@@ -62,11 +62,13 @@ def comparison_width(comparison: Comparison) -> int:
 
 
 def _comparison_columns(rows: Sequence[Row]) -> list[Column]:
-    names = Counter(row.name for row in rows)
-    runs = [row.run if names[row.name] > 1 else "" for row in rows]
+    has_files = any(row.runtime and row.runtime.startswith("onnxruntime") for row in rows)
+    names = Counter((row.name, row.runtime if has_files else None) for row in rows)
+    runs = [row.run if names[row.name, row.runtime if has_files else None] > 1 else "" for row in rows]
     return [
-        Column("recipe", [row.name for row in rows], words=True, style="bold"),
+        Column("recipe", [f"  {row.name}" if row.source_run else row.name for row in rows], words=True, style="bold"),
         *([Column("run", runs, words=True)] if any(runs) else []),
+        *([Column("runtime", [row.runtime or MISSING for row in rows], words=True)] if has_files else []),
         Column("role", [row.role for row in rows], words=True),
         Column("dataset", [row.dataset for row in rows], words=True),
         Column("test top-1\n%", [_accuracy(row) for row in rows]),
@@ -79,6 +81,7 @@ def _comparison_columns(rows: Sequence[Row]) -> list[Column]:
         Column("images/s", [_speed(row.images_per_s) for row in rows]),
         *_times_columns(rows),
         Column("agreement\n%", [percent(row.agreement, 1) for row in rows]),
+        Column("agreement\nwith its run, %", [percent(row.agreement_source, 1) for row in rows]),
         Column("ECE\n%", [percent(row.ece, 1) for row in rows]),
     ]
 

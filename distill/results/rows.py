@@ -31,7 +31,7 @@ class Row:
 
     Attributes:
         role: teacher, student or baseline.
-        run: A run folder that exists; of several seeds the newest.
+        run: A run folder that exists, of several seeds the newest; or an exported file.
         seeds: How many runs the means are of.
         test_top1_std: Sample standard deviation over the seeds; None for one.
         delta_top1: Test top-1 minus the teacher's.
@@ -43,6 +43,9 @@ class Row:
         test_set: A name for them: rows of equal names were tested on the same images.
         teacher: The run, as its row has it, that this one is measured against; None where that is not in the table.
         times_smaller: The teacher's size over this one's; ``times_faster`` its latency for one image.
+        runtime: What computed its test answers, and in which arithmetic: ``torch fp32``, ``onnxruntime int8``.
+        source_run: Of an exported file the run it was made from; ``agreement_source`` is the fraction of test images
+            given that run's class.
     """
 
     name: str
@@ -68,6 +71,9 @@ class Row:
     teacher: str | None = None
     times_smaller: float | None = None
     times_faster: float | None = None
+    runtime: str | None = None
+    source_run: str | None = None
+    agreement_source: float | None = None
 
     def with_figures(self, figures: Figures) -> Row:
         """The row with what was measured of its model."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import Any
 
 import pytest
@@ -95,6 +96,19 @@ def test_a_student_is_held_against_its_own_teacher() -> None:
     assert missed(parse_gate("student.test_top1 >= teacher.test_top1 - 0.01"), rows) == []
     assert missed(parse_gate("teacher.test_top1 <= student.test_top1 + 0.01"), rows[::2]) == []
     assert len(missed(parse_gate("small.test_top1 >= huge.test_top1 - 0.01"), rows)) == 1
+
+
+def test_a_file_is_held_against_the_run_it_came_from() -> None:
+    """Where both bear a role, and another student is better than both; one run of several seeds made the file."""
+    rows = (
+        _row("small", "student", 0.94, test_set="a"),
+        _row("best", "student", 0.99, test_set="a"),
+        _row("small_int8", "student", 0.93, test_set="a", source_run="runs/small/001"),
+    )
+    gate = parse_gate("small_int8.test_top1 >= student.test_top1 - 0.001")
+    assert missed(gate, rows) == ["small_int8.test_top1 is 0.93, small.test_top1 - 0.001 is 0.939"]
+    seeds = (*rows[:2], dataclasses.replace(rows[2], source_run="runs/small/000"))
+    assert missed(gate, seeds) == missed(gate, rows)
 
 
 @given(st.text(max_size=40))

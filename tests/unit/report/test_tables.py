@@ -67,7 +67,7 @@ COMPARISON = Comparison((TEACHER, STUDENT), "AMD EPYC", 2, {"torch": "2.15.0"}, 
 ROW_KEYS = """
 name role run dataset objective seeds test_top1 test_top1_std delta_top1 params gmacs size_mb
 latency_b1_ms latency_b1_p90_ms latency_b32_ms images_per_s ece agreement test_images
-test_set teacher times_smaller times_faster
+test_set teacher times_smaller times_faster runtime source_run agreement_source
 """
 NUMBERS = (
     "97.21",
