@@ -53,9 +53,9 @@ class _Group(TyperGroup):
         except (typer.Exit, typer.Abort):  # RuntimeErrors too
             raise
         except (OSError, MemoryError, RuntimeError) as error:
-            if (told := _told(error)) is None:
+            if (error_lines := _told(error)) is None:
                 raise
-            raise _ended(told) from None
+            raise _ended(error_lines) from None
 
 
 def _ended(error: DistillError) -> typer.Exit:
@@ -83,8 +83,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(show: bool) -> None:
+    if show:
         import distill
 
         typer.echo(f"distill {distill.__version__}")

@@ -68,8 +68,8 @@ def build(
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
-        asked = Options(runs_dir=runs, device=device, devices=devices, threads=threads, on_event=printer)
-        bank = build_bank(loaded, teacher=teacher, views=views, path=out, options=asked)
+        settings = Options(runs_dir=runs, device=device, devices=devices, threads=threads, on_event=printer)
+        bank = build_bank(loaded, teacher=teacher, views=views, path=out, options=settings)
     output.show(bank, lambda width: banks_table([bank], width))
     output.note(f"the bank is {bank.path}; it travels: --set teacher='{{bank: PATH}}'")
 
@@ -128,8 +128,8 @@ def verify(
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
-        asked = Options(runs_dir=runs, device=device, threads=threads, on_event=printer)
-        rows = verify_banks(banks or [], images=images, teacher=teacher, repair=repair, options=asked)
+        settings = Options(runs_dir=runs, device=device, threads=threads, on_event=printer)
+        rows = verify_banks(banks or [], images=images, teacher=teacher, repair=repair, options=settings)
     if rows or json:
         output.show(rows, lambda width: banks_table(rows, width))
     else:

@@ -49,8 +49,8 @@ def command(
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
-        asked = Options(runs_dir=runs, device=device, threads=threads, on_event=printer)
-        evaluation = evaluate_run(run, split=split, again=again, plots=plots, options=asked)
+        settings = Options(runs_dir=runs, device=device, threads=threads, on_event=printer)
+        evaluation = evaluate_run(run, split=split, again=again, plots=plots, options=settings)
     output.show(evaluation, lambda width: evaluation_table(evaluation, width))
     for file in evaluation.plots:
         output.note(f"wrote {file}")

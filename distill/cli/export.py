@@ -60,6 +60,6 @@ def command(
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
-        asked = Options(runs_dir=runs, threads=threads, command=options.typed(), on_event=printer)
-        made = export(run, to=to, out=out, overwrite=overwrite, options=asked)
+        settings = Options(runs_dir=runs, threads=threads, command=options.typed(), on_event=printer)
+        made = export(run, to=to, out=out, overwrite=overwrite, options=settings)
     output.show(made, lambda _: exported_table(made))

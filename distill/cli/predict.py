@@ -80,15 +80,15 @@ def command(
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
-        asked = Options(runs_dir=runs, device=device, threads=threads, on_event=printer)
-        found = predict(run, paths, top=top, teacher=teacher, leave_out=grid, options=asked)
+        settings = Options(runs_dir=runs, device=device, threads=threads, on_event=printer)
+        predictions = predict(run, paths, top=top, teacher=teacher, leave_out=grid, options=settings)
     if csv != "-":
-        output.show(found.rows, lambda width: predictions_table(found.rows, width))
+        output.show(predictions.rows, lambda width: predictions_table(predictions.rows, width))
     if csv is not None:
-        output.csv(predictions_csv(found.rows), csv)
-    if grid is not None and found.rows:
+        output.csv(predictions_csv(predictions.rows), csv)
+    if grid is not None and predictions.rows:
         from distill.report.pictures import plot_predictions
 
-        plot_predictions(found.rows, grid)
+        plot_predictions(predictions.rows, grid)
         output.note(f"wrote {grid}")
-    found.require_all()
+    predictions.require_all()

@@ -70,7 +70,7 @@ def command(
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
-        asked = Options(runs_dir=runs, threads=threads, command=options.typed(), on_event=printer)
+        settings = Options(runs_dir=runs, threads=threads, command=options.typed(), on_event=printer)
         made = quantize(
             run,
             max_drop=max_drop,
@@ -78,6 +78,6 @@ def command(
             calibration_images=calibration_images,
             out=out,
             overwrite=overwrite,
-            options=asked,
+            options=settings,
         )
     output.show(made, lambda width: quantized_table(made, width))

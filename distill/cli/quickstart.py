@@ -36,8 +36,8 @@ def command(
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
-        asked = Options(runs_dir=runs, device=device, threads=threads, command=options.typed(), on_event=printer)
-        made = quickstart(seeds=seeds, options=asked)
+        settings = Options(runs_dir=runs, device=device, threads=threads, command=options.typed(), on_event=printer)
+        made = quickstart(seeds=seeds, options=settings)
         comparison = compare([str(path) for path in made.runs], runs_dir=runs, device=device, tell=printer)
     output.show(comparison, lambda width: comparison_table(comparison, width))
     where = "" if runs == Path("runs") else f" --runs {runs}"

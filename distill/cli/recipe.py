@@ -141,7 +141,7 @@ def new(
     draft = draft_recipes(data, name=name)
     teacher, student = write_draft(draft, out, overwrite=force)
     output = Output()
-    output.table(lambda _: draft_table(draft.found))
+    output.table(lambda _: draft_table(draft.survey))
     for path in (teacher, student):
         output.note(f"wrote {path}")
     output.text(f"distill teacher-finetune --recipe {shlex.quote(str(teacher))}")

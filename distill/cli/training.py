@@ -107,9 +107,9 @@ def _try_out(request: Request, output: Output, printer: ProgressPrinter, roles: 
     from distill.pipeline import dry_run
     from distill.report.tables import dry_run_table
 
-    found = dry_run(recipe, teacher=request.teacher, options=request.options(printer))
+    trial = dry_run(recipe, teacher=request.teacher, options=request.options(printer))
     printer.close()
-    output.show(found, lambda _: dry_run_table(found))
+    output.show(trial, lambda _: dry_run_table(trial))
 
 
 def _show(result: RunResult, output: Output, roles: tuple[str, ...]) -> None:

@@ -19,7 +19,7 @@ _DIGITS = 12  # of a digest, as messages show it
 def image_sets(groups: Mapping[str, Sequence[Tested]], sets: DataSets) -> dict[str, str | None]:
     """A name for the test images of each row: equal where they are the same, decoded at whatever size."""
     known: list[tuple[str, Tested, Reference]] = []
-    found: dict[str, str | None] = {}
+    contents: dict[str, str | None] = {}
     for key, group in groups.items():
         entry = group[-1]
         mine = of_run(entry.recipe.data, entry.assessment)
@@ -27,8 +27,8 @@ def image_sets(groups: Mapping[str, Sequence[Tested]], sets: DataSets) -> dict[s
         if name is None and mine.content is not None:
             name = mine.content[:_DIGITS]
             known.append((name, entry, mine))
-        found[key] = name
-    return found
+        contents[key] = name
+    return contents
 
 
 def _are_same(one: Tested, other: Tested, reference: Reference, sets: DataSets) -> bool:
@@ -52,16 +52,16 @@ def beside_teachers(
     """
     places = {entry.run.path.resolve(): rows[key] for key, group in groups.items() for entry in group}
     places |= {Path(row.run).resolve(): row for row in banks}
-    found: list[Row] = []
+    result: list[Row] = []
     students_of: dict[str, Row] = {}
     for key, row in rows.items():
         teachers = {_teacher(references[str(entry.run.path)], places) for entry in groups[key]}
         teacher = teachers.pop() if len(teachers) == 1 else None
         if teacher is not None:
             students_of.setdefault(teacher.run, row)
-        found.append(row if teacher is None else beside(row, teacher))
+        result.append(row if teacher is None else beside(row, teacher))
     # A bank's teacher was tested where the students are that were found to be measurable against it.
-    return found + [
+    return result + [
         replace(row, test_set=students_of[row.run].test_set) if row.run in students_of else row for row in banks
     ]
 

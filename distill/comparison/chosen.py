@@ -60,11 +60,11 @@ def _all(runs_dir: Path, notes: list[str]) -> list[RunFolder]:
     runs = [run for run in finished if "sweep" not in run.info.extra]
     if trials := len(finished) - len(runs):
         notes.append(f"left out: {trials} trial(s) of sweeps: distill sweep --resume NAME shows them, or name a folder")
-    found = list(_newest(runs, notes).values())
+    newest = list(_newest(runs, notes).values())
     notes += [f"left out: {error.message}" for _, error in list_damaged(runs_dir)]
-    if not found:
+    if not newest:
         raise RunError(f"no finished run below {runs_dir}", hint="make some: distill quickstart")
-    return found
+    return newest
 
 
 def _newest(runs: Iterable[RunFolder], notes: list[str]) -> dict[tuple[str, int], RunFolder]:

@@ -137,8 +137,8 @@ def caution_notes(groups: Mapping[str, list[Entry]]) -> list[str]:
     lines: dict[str, None] = {}
     for group in groups.values():
         for entry in group:
-            found = entry.info.extra.get("cautions")
-            for line in found if isinstance(found, list) else []:
+            cautions = entry.info.extra.get("cautions")
+            for line in cautions if isinstance(cautions, list) else []:
                 lines[f"{entry.recipe.name}: {line}"] = None
     return list(lines)
 

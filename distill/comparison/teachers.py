@@ -83,7 +83,7 @@ def find_teachers(
     ]
     entries = [entry for group in groups.values() for entry in group]
     taught_from = {Path(run).resolve() for entry in entries if (run := (entry.teacher or {}).get("run"))}
-    found: dict[str, Reference | None] = {}
+    teachers: dict[str, Reference | None] = {}
     for entry in entries:
         reference = None
         if entry.recipe.role != "teacher" and entry.teacher is not None:
@@ -91,9 +91,9 @@ def find_teachers(
         elif entry.recipe.role != "teacher":
             same = [(key, reference) for key, reference in shown if reference.saw(entry, data)]
             reference = _one_of(same, taught_from, entry, wanted, notes)
-        found[str(entry.run.path)] = reference
+        teachers[str(entry.run.path)] = reference
     notes[:] = dict.fromkeys(notes)  # of several seeds one note is enough
-    return found
+    return teachers
 
 
 def _one_of(
@@ -198,7 +198,7 @@ def bank_rows(entries: Sequence[Entry], rows: Sequence[Row], data: DataSets, not
     What was measured on other test images than their students were is left blank.
     """
     shown = {row.name for row in rows if row.role == "teacher"}
-    found = []
+    collected = []
     for path, students in _without_runs(entries).items():
         try:
             bank = Bank.open(Path(path))
@@ -212,9 +212,9 @@ def bank_rows(entries: Sequence[Entry], rows: Sequence[Row], data: DataSets, not
         if not any(reference.saw(student, data) for student in students):
             row = replace(row, test_top1=None, ece=None, test_images=None)
             note += "; its accuracy is blank: it is of other test images than its students'"
-        found.append(row)
+        collected.append(row)
         notes.append(note)
-    return found
+    return collected
 
 
 def _without_runs(entries: Sequence[Entry]) -> dict[str, list[Entry]]:

@@ -129,8 +129,8 @@ class _Images:
     def __init__(self, images: np.ndarray) -> None:
         # histograms want batches of one size: the last one is filled up with the first images
         size = min(_BATCH, len(images))
-        whole = np.resize(images, (-(-len(images) // size) * size, *images.shape[1:]))
-        self._batches = beating(np.split(whole, len(whole) // size))
+        padded = np.resize(images, (-(-len(images) // size) * size, *images.shape[1:]))
+        self._batches = beating(np.split(padded, len(padded) // size))
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         batch = next(self._batches, None)
@@ -257,9 +257,9 @@ def _layers(model: onnx.ModelProto) -> dict[str, tuple[onnx.NodeProto, _Stored, 
         scale = onnx.numpy_helper.to_array(tensors[node.input[1]]).astype(np.float64)
         return _Stored(tensors[node.input[0]], scale, axis)
 
-    found: dict[str, tuple[Any, _Stored, _Stored | None]] = {}
+    layers: dict[str, tuple[Any, _Stored, _Stored | None]] = {}
     for node in model.graph.node:
         weight = stored(node.input[1]) if node.op_type in ("Conv", "Gemm") else None
         if weight is not None:
-            found[node.name] = (node, weight, stored(node.input[2]) if len(node.input) > 2 else None)
-    return found
+            layers[node.name] = (node, weight, stored(node.input[2]) if len(node.input) > 2 else None)
+    return layers

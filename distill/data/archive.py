@@ -21,7 +21,7 @@ from typing import IO, Self, TypeVar, cast
 
 from distill.data.decode import BadImageError
 from distill.data.decode_pool import MAX_FILE_BYTES
-from distill.data.layout import EXPECTED_LAYOUT, IMAGE_SUFFIXES, SPLIT_FOLDERS, Found, is_hidden
+from distill.data.layout import EXPECTED_LAYOUT, IMAGE_SUFFIXES, SPLIT_FOLDERS, Entries, is_hidden
 from distill.errors import DataError
 from distill.events import StageProgress, Tell, silent
 from distill.files import regular
@@ -41,7 +41,7 @@ _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, 
 class ArchiveContent:
     """A data set found in an archive; ``prefix`` is the folder above ``train/`` with a slash, or ''."""
 
-    found: Found
+    entries: Entries
     prefix: str
 
 
@@ -67,21 +67,21 @@ def list_archive(path: Path, tell: Tell) -> ArchiveContent:
             raise DataError(f"{path} holds {_shown('/'.join(member.parts))} twice")
         members[member.parts] = member.is_folder
     prefix, bare = _prefix(path, members)
-    found = Found()
+    entries = Entries()
     if bare:
-        found.add_split("train", "")
+        entries.add_split("train", "")
     nested: set[tuple[str, ...]] = set()
     for parts, is_folder in members.items():
         inner = parts[len(prefix) :]
         if parts[: len(prefix)] != prefix or not inner or any(map(is_hidden, inner)):
             continue
         if bare:
-            _note(found, ("train", *inner), is_folder, nested)
+            _note(entries, ("train", *inner), is_folder, nested)
         elif inner[0] in SPLIT_FOLDERS:
-            found.add_split(SPLIT_FOLDERS[inner[0]], inner[0])
-            _note(found, (SPLIT_FOLDERS[inner[0]], *inner[1:]), is_folder, nested)
-    found.ignored += len(nested)
-    return ArchiveContent(found, "".join(f"{part}/" for part in prefix))
+            entries.add_split(SPLIT_FOLDERS[inner[0]], inner[0])
+            _note(entries, (SPLIT_FOLDERS[inner[0]], *inner[1:]), is_folder, nested)
+    entries.ignored += len(nested)
+    return ArchiveContent(entries, "".join(f"{part}/" for part in prefix))
 
 
 def read_archive(path: Path, wanted: Mapping[str, T]) -> Iterator[tuple[T, bytes | BadImageError]]:
@@ -109,19 +109,19 @@ def _content(path: Path, member: _Member) -> bytes | BadImageError:
             return error
 
 
-def _note(found: Found, inner: tuple[str, ...], is_folder: bool, nested: set[tuple[str, ...]]) -> None:
+def _note(entries: Entries, inner: tuple[str, ...], is_folder: bool, nested: set[tuple[str, ...]]) -> None:
     """Sort one member, by its path below the data set's root."""
     if len(inner) > 3 or (len(inner) == 3 and is_folder):
-        found.add_class(inner[0], inner[1])
+        entries.add_class(inner[0], inner[1])
         nested.add(inner[:3])
     elif len(inner) == 3:
-        found.add_file(*inner)
+        entries.add_file(*inner)
     elif len(inner) == 2 and is_folder:
-        found.add_class(*inner)
+        entries.add_class(*inner)
     elif is_folder:
-        found.add_split(inner[0])
+        entries.add_split(inner[0])
     else:
-        found.ignored += 1
+        entries.ignored += 1
 
 
 def _prefix(path: Path, members: Mapping[tuple[str, ...], bool]) -> tuple[tuple[str, ...], bool]:

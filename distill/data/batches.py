@@ -147,8 +147,8 @@ def steps_per_epoch(n: int, batch_size: int, world: int = 1, *, keep_all: bool =
     The last, smaller batch is kept, unless it has fewer than two images for each process: batch normalisation cannot
     train on one. ``keep_all`` keeps that one too, for networks that only answer.
     """
-    whole, rest = divmod(n, batch_size)
-    return whole + (rest >= (1 if keep_all else 2 * world))
+    full, rest = divmod(n, batch_size)
+    return full + (rest >= (1 if keep_all else 2 * world))
 
 
 def batch_positions(

@@ -77,10 +77,10 @@ def _unpickle(path: Path, md5: str) -> dict[str, Any]:
         content = regular(path).read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != md5:
+    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if digest != md5:
         raise DataError(
-            f"{path} is damaged: {len(content):,} bytes with md5 {found}, the official file has md5 {md5}",
+            f"{path} is damaged: {len(content):,} bytes with md5 {digest}, the official file has md5 {md5}",
             hint=f"remove {path.parent}; the next run downloads it again",
         )
     return _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()

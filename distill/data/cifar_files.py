@@ -128,15 +128,15 @@ def _unpack(official: Official, archive: Path, aside: Path) -> None:
     """Copy the official files out of an archive of the official md5."""
     try:
         with open(archive, "rb") as file:
-            found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+            digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     except OSError as error:
         raise DataError(f"cannot read {archive}: {error.strerror}") from error
-    if found != official.archive_md5:
+    if digest != official.archive_md5:
         downloaded = archive.parent == aside
         again = "run again" if downloaded else f"remove {archive} and run again"
         raise DataError(
             f"{official.url if downloaded else archive} is damaged or half downloaded: "
-            f"{archive.stat().st_size:,} bytes with md5 {found}, expected {official.archive_md5}",
+            f"{archive.stat().st_size:,} bytes with md5 {digest}, expected {official.archive_md5}",
             hint=f"{again}, or {_place_by_hand(official, aside.parent)}",
         )
     (aside / official.folder).mkdir()

@@ -24,7 +24,7 @@ from distill.data.layout import (
     EXPECTED_LAYOUT,
     IMAGE_SUFFIXES,
     SPLIT_FOLDERS,
-    Found,
+    Entries,
     Listing,
     check_layout,
     class_names,
@@ -61,8 +61,8 @@ def load_folder(spec: DataSpec, tell: Tell = silent) -> Decoded:
     """
     root = _existing(spec)
     if root.is_dir():
-        found = _find(root)
-        listing = _checked(found, root)
+        content = _find(root)
+        listing = _checked(content, root)
         key = array_key("folder", str(root.resolve()), spec.side, _identity(root, listing))
         source = partial(_Source, listing, partial(_folder_jobs, root, listing))
     else:
@@ -84,7 +84,7 @@ def list_folder(spec: DataSpec) -> Listing:
     if root.is_dir():
         return _checked(_find(root), root)
     content = list_archive(root, silent)
-    return replace(check_layout(content.found, str(root)), prefix=content.prefix)
+    return replace(check_layout(content.entries, str(root)), prefix=content.prefix)
 
 
 def folder_classes(spec: DataSpec) -> tuple[str, ...]:
@@ -98,7 +98,7 @@ def folder_classes(spec: DataSpec) -> tuple[str, ...]:
     if root.is_dir():
         return class_names(_find(root, files=False), str(root))
     facts = peek_facts(_archive_key(root, spec))  # an archive is read to its end to be listed
-    return tuple(facts["classes"]) if facts else class_names(list_archive(root, silent).found, str(root))
+    return tuple(facts["classes"]) if facts else class_names(list_archive(root, silent).entries, str(root))
 
 
 def _existing(spec: DataSpec) -> Path:
@@ -112,34 +112,34 @@ def _existing(spec: DataSpec) -> Path:
     return root
 
 
-def _find(root: Path, *, files: bool = True) -> Found:
+def _find(root: Path, *, files: bool = True) -> Entries:
     """What lies in a folder, links followed: splits, or, where there is no ``train/``, class folders to train on."""
-    found = Found()
+    entries = Entries()
     try:
         for folder, split in SPLIT_FOLDERS.items() if (root / "train").is_dir() else ():
             if (root / folder).is_dir():
-                found.add_split(split, folder)
+                entries.add_split(split, folder)
                 for label in _visible(root / folder):
-                    _find_class(found, split, label, files)
-        if not found.splits and len(folders := _class_folders(root)) > 1:
-            found.add_split("train", "")
+                    _find_class(entries, split, label, files)
+        if not entries.splits and len(folders := _class_folders(root)) > 1:
+            entries.add_split("train", "")
             for label in folders:
-                _find_class(found, "train", label, files)
+                _find_class(entries, "train", label, files)
     except OSError as error:
         raise DataError(f"cannot list {error.filename}: {error.strerror}") from error
-    return found
+    return entries
 
 
-def _find_class(found: Found, split: str, label: os.DirEntry[str], files: bool) -> None:
+def _find_class(entries: Entries, split: str, label: os.DirEntry[str], files: bool) -> None:
     if not label.is_dir():  # raises where links lead in circles: a class must not be lost without a word
-        found.ignored += 1
+        entries.ignored += 1
         return
-    found.add_class(split, label.name)
+    entries.add_class(split, label.name)
     for entry in _visible(Path(label.path)) if files else ():
         if _is_folder(entry):
-            found.ignored += 1
+            entries.ignored += 1
         else:
-            found.add_file(split, label.name, entry.name)
+            entries.add_file(split, label.name, entry.name)
 
 
 def _class_folders(root: Path) -> list[os.DirEntry[str]]:
@@ -166,12 +166,12 @@ def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
         yield from (entry for entry in entries if not is_hidden(entry.name))
 
 
-def _checked(found: Found, root: Path) -> Listing:
-    if "train" not in found.splits:
+def _checked(entries: Entries, root: Path) -> Listing:
+    if "train" not in entries.splits:
         below = [path.name for path in sorted(root.iterdir()) if (path / "train").is_dir()]
         if len(below) == 1:
             raise DataError(f"{root} has no train/ folder", hint=f"did you mean --set data.root={root / below[0]}?")
-    return check_layout(found, str(root))
+    return check_layout(entries, str(root))
 
 
 def _identity(root: Path, listing: Listing) -> list[list[str | int]]:
@@ -201,7 +201,7 @@ def _folder_jobs(root: Path, listing: Listing) -> Iterator[Job]:
 
 def _archive_source(root: Path, tell: Tell) -> _Source:
     content = list_archive(root, tell)
-    listing = check_layout(content.found, str(root))
+    listing = check_layout(content.entries, str(root))
     return _Source(listing, partial(_archive_jobs, root, listing, content.prefix))
 
 
@@ -289,23 +289,23 @@ def _with_test_carved(spec: DataSpec, splits: Mapping[str, Split]) -> tuple[dict
     Raises:
         DataError: No class has two images to spare one.
     """
-    whole = splits["train"]
-    test = stratified_fraction(whole.labels, spec.test_fraction, "data", "test", spec.split_seed)
+    part = splits["train"]
+    test = stratified_fraction(part.labels, spec.test_fraction, "data", "test", spec.split_seed)
     if len(test) == 0:
         raise DataError(
             f"{spec.root} has no test/ folder, and no class has an image to spare for testing",
             hint="at least two images a class; or --set data.test_fraction=0.2",
         )
-    train = np.setdiff1d(np.arange(len(whole), dtype=np.int64), test, assume_unique=True)
+    train = np.setdiff1d(np.arange(len(part), dtype=np.int64), test, assume_unique=True)
     note = (
-        f"{spec.root} has no test/: {len(test):,} of {len(whole):,} images are set aside for testing "
+        f"{spec.root} has no test/: {len(test):,} of {len(part):,} images are set aside for testing "
         f"(data.test_fraction {spec.test_fraction:g}, data.split_seed {spec.split_seed})"
     )
-    return {**splits, "train": whole.subset(train), "test": whole.subset(test)}, note
+    return {**splits, "train": part.subset(train), "test": part.subset(test)}, note
 
 
 def _without_bad(name: str, base: Split, facts: Mapping[str, Any]) -> Split:
     """The split with its file names; rows of bad images stay in the base array and are passed over."""
-    whole = Split(base.images, base.labels, tuple(facts["files"][name]), digest=base.digest)
+    part = Split(base.images, base.labels, tuple(facts["files"][name]), digest=base.digest)
     bad = [row for row, _ in facts["bad"][name]]
-    return whole.subset(np.setdiff1d(np.arange(len(whole)), bad)) if bad else whole
+    return part.subset(np.setdiff1d(np.arange(len(part)), bad)) if bad else part

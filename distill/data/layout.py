@@ -14,7 +14,7 @@ __all__ = [
     "EXPECTED_LAYOUT",
     "IMAGE_KINDS",
     "IMAGE_SUFFIXES",
-    "Found",
+    "Entries",
     "Listing",
     "SplitListing",
     "check_layout",
@@ -33,7 +33,7 @@ EXPECTED_LAYOUT = (
 
 
 @dataclass
-class Found:
+class Entries:
     """What lies under a root, before anything is checked: split -> class -> names of image files.
 
     Attributes:
@@ -89,32 +89,32 @@ class Listing:
         return sum(len(split.paths) for split in self.splits.values())
 
 
-def check_layout(found: Found, where: str) -> Listing:
+def check_layout(entries: Entries, where: str) -> Listing:
     """Settle classes, labels and order.
 
     Raises:
         DataError: A split is missing, a class is empty, or splits have different classes.
     """
-    if "train" not in found.splits:
+    if "train" not in entries.splits:
         raise DataError(f"{where} has no train/ folder and no class folders", hint=EXPECTED_LAYOUT)
-    classes = class_names(found, where)
-    splits = {name: found.splits[name] for name in SPLIT_NAMES if name in found.splits}
+    classes = class_names(entries, where)
+    splits = {name: entries.splits[name] for name in SPLIT_NAMES if name in entries.splits}
     for name, by_class in splits.items():
         _refuse_other_classes(where, name, classes, by_class)
     empty = [f"{name}/{label}" for name, by_class in splits.items() for label in classes if not by_class[label]]
     if empty:
         raise DataError(f"{where}: no images in {several(empty, most=10)}", hint=EXPECTED_LAYOUT)
-    listed = {name: _list_split(found.folders.get(name, name), classes, splits[name]) for name in splits}
-    return Listing(classes, listed, found.ignored)
+    listed = {name: _list_split(entries.folders.get(name, name), classes, splits[name]) for name in splits}
+    return Listing(classes, listed, entries.ignored)
 
 
-def class_names(found: Found, where: str) -> tuple[str, ...]:
+def class_names(entries: Entries, where: str) -> tuple[str, ...]:
     """Sorted names of the class folders of ``train/``.
 
     Raises:
         DataError: There are fewer than two, or a name is not UTF-8.
     """
-    classes = tuple(sorted(found.splits.get("train", {})))
+    classes = tuple(sorted(entries.splits.get("train", {})))
     if len(classes) < 2:
         count = "no class folder" if not classes else f"one class folder alone ({classes[0]})"
         raise DataError(f"{where}/train holds {count}; a classifier needs two", hint=EXPECTED_LAYOUT)

@@ -78,11 +78,11 @@ def _end_with_parent() -> None:
 
 def _try_all(line: str) -> None:
     """Try what a line asks for, up to the first finding, and end this process."""
-    asked = json.loads(line)
-    for trial in asked["trials"]:
-        found = _tried(_read(trial), least_s=asked["seconds"])
-        _say(**found)
-        if found.get("error", 0.0) > TOLERANCE[trial["setting"]["precision"]]:
+    request = json.loads(line)
+    for trial in request["trials"]:
+        verdict = _tried(_read(trial), least_s=request["seconds"])
+        _say(**verdict)
+        if verdict.get("error", 0.0) > TOLERANCE[trial["setting"]["precision"]]:
             break
     os._exit(0)  # a damaged heap would have its say at the very end
 

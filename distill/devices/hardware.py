@@ -56,8 +56,8 @@ def describe_device(device: torch.device) -> str:
 
 
 def _cpu_model() -> str:
-    found = _sysctl_model() if sys.platform == "darwin" else _cpuinfo_model(Path("/proc/cpuinfo"))
-    return found or platform.processor() or platform.machine() or "CPU"
+    model = _sysctl_model() if sys.platform == "darwin" else _cpuinfo_model(Path("/proc/cpuinfo"))
+    return model or platform.processor() or platform.machine() or "CPU"
 
 
 def _cpuinfo_model(path: Path) -> str | None:

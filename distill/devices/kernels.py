@@ -100,12 +100,12 @@ def guard(module: nn.Module, device: torch.device) -> tuple[UnsafeLayer, ...]:
     A network may change the format on its way (a norm over the last dimension does), so leaving its input and its
     weights contiguous is not enough. Where the images are contiguous already, nothing is copied.
     """
-    found = unsafe_layers(module, device)
-    for unsafe in found:
+    unsafe_ones = unsafe_layers(module, device)
+    for unsafe in unsafe_ones:
         layer = module.get_submodule(unsafe.name)
         layer.to(memory_format=torch.contiguous_format)
         layer.register_forward_pre_hook(_contiguous)
-    return found
+    return unsafe_ones
 
 
 def _contiguous(_layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -101,19 +101,19 @@ def layers_of(network: nn.Module, input_size: int, *, in_channels: int = 3) -> t
 
     Functional calls are found too, under the name of the module that makes them.
     """
-    found: dict[tuple[Layer, int], list[str]] = {}
+    paths: dict[tuple[Layer, int], list[str]] = {}
     was_training = network.training
     network.eval()  # batch norm refuses to learn from one value a channel
     try:
-        with _named(network) as path, _Watch(lambda layer, count: _note(found, (layer, count), path)), torch.no_grad():
+        with _named(network) as path, _Watch(lambda layer, count: _note(paths, (layer, count), path)), torch.no_grad():
             network(torch.empty(1, in_channels, input_size, input_size, device="meta"))
     finally:
         network.train(was_training)
-    return tuple(Pass(layer, tuple(names), count) for (layer, count), names in found.items())
+    return tuple(Pass(layer, tuple(names), count) for (layer, count), names in paths.items())
 
 
-def _note(found: dict[tuple[Layer, int], list[str]], key: tuple[Layer, int], path: list[str]) -> None:
-    names = found.setdefault(key, [])
+def _note(paths: dict[tuple[Layer, int], list[str]], key: tuple[Layer, int], path: list[str]) -> None:
+    names = paths.setdefault(key, [])
     if path[-1] not in names:
         names.append(path[-1])
 

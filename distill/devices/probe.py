@@ -96,16 +96,16 @@ def _groups(numbers: list[int], trials: Sequence[Trial]) -> list[list[int]]:
 def _settled(children: _Children, trials: Sequence[Trial]) -> list[Verdict]:
     """The verdicts of one process, up to its first finding; that is put down to the trial that has one alone."""
     verdicts = children.try_together(trials)
-    found = len(verdicts) - 1
-    if verdicts[found].outcome == "right" or found == 0:
+    last = len(verdicts) - 1
+    if verdicts[last].outcome == "right" or last == 0:
         return verdicts
     alone: dict[int, Verdict] = {}
-    for suspect in range(found, max(found - _SUSPECTS, 0) - 1, -1):
+    for suspect in range(last, max(last - _SUSPECTS, 0) - 1, -1):
         (alone[suspect],) = children.try_together([trials[suspect]])
         if alone[suspect].outcome != "right":
             return [alone.get(number, verdict) for number, verdict in enumerate(verdicts)]
-    detail = "; ".join(filter(None, (verdicts[found].detail, "not when tried alone")))
-    return [*verdicts[:found], replace(verdicts[found], detail=detail)]
+    detail = "; ".join(filter(None, (verdicts[last].detail, "not when tried alone")))
+    return [*verdicts[:last], replace(verdicts[last], detail=detail)]
 
 
 class _Children:

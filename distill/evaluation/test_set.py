@@ -94,10 +94,10 @@ class DataSets:
                 self._contents[spec, split] = self._read(spec, split)
             except DistillError as error:  # so that ten runs look for it once
                 self._contents[spec, split] = error
-        found = self._contents[spec, split]
-        if isinstance(found, DistillError):
-            raise found
-        return found
+        content = self._contents[spec, split]
+        if isinstance(content, DistillError):
+            raise content
+        return content
 
     def _read(self, spec: DataSpec, split: str) -> str:
         if not _is_here(spec):
@@ -144,8 +144,8 @@ def assess(
     _check_split(split)
     recipe = run.recipe()
     place, weights = run.path / "evaluation", sha256_file(best_checkpoint(run.checkpoints) / MODEL_FILE)
-    asked = _Asked(str(run.path), place, weights, recipe.data, _network_id(recipe))
-    return _assessed(asked, lambda: load_trained(run, device=device), split, again, data or DataSets())
+    query = _Query(str(run.path), place, weights, recipe.data, _network_id(recipe))
+    return _assessed(query, lambda: load_trained(run, device=device), split, again, data or DataSets())
 
 
 def assess_file(
@@ -161,12 +161,12 @@ def assess_file(
     _check_split(split)
     folder = file.path.parent / "evaluation" / file.path.stem
     spec = parse_recipe(file.about.recipe, source=f"{file.path} (the recipe in it)").data
-    asked = _Asked(file.place, folder, file.sha256, spec)
-    return _assessed(asked, lambda: file, split, again, data or DataSets())
+    query = _Query(file.place, folder, file.sha256, spec)
+    return _assessed(query, lambda: file, split, again, data or DataSets())
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Query:
     """What is evaluated: where it lies, where its answers are kept, its weights, its data, and a run's network."""
 
     place: str
@@ -176,13 +176,13 @@ class _Asked:
     network: str | None = None
 
 
-def _assessed(asked: _Asked, load: Callable[[], Classifier], split: str, again: bool, data: DataSets) -> Assessment:
-    stored = None if again else _read(asked, split)
-    if stored is not None and _stands(stored, asked.spec, data):
+def _assessed(query: _Query, load: Callable[[], Classifier], split: str, again: bool, data: DataSets) -> Assessment:
+    stored = None if again else _read(query, split)
+    if stored is not None and _stands(stored, query.spec, data):
         return stored
-    found = assess_classifier(load(), data.load(asked.spec), asked.spec, split=split)
-    _write(asked, found)
-    return found
+    assessment = assess_classifier(load(), data.load(query.spec), query.spec, split=split)
+    _write(query, assessment)
+    return assessment
 
 
 def _check_split(split: str) -> None:
@@ -239,15 +239,15 @@ def _network_id(recipe: Recipe) -> str:
     return json_sha256([architecture_sha256(model), model.model_dump(mode="json", include={"normalize"})])
 
 
-def _write(asked: _Asked, found: Assessment) -> None:
-    folder = asked.folder
-    write_with(folder / f"{found.split}_logits.npy", lambda aside: _save(aside, found.logits))
-    write_with(folder / f"{found.split}_labels.npy", lambda aside: _save(aside, found.labels))
-    files = {kind: sha256_file(folder / f"{found.split}_{kind}.npy") for kind in ("logits", "labels")}
-    about = {name: getattr(found, name) for name in ("fingerprint", *_ABOUT)}
-    result = found.result.to_json()
-    document = {"weights": asked.weights, "network": asked.network, **about, "files": files, "result": result}
-    write_json(folder / f"{found.split}.json", document | {"sha256": json_sha256(document)})
+def _write(query: _Query, assessment: Assessment) -> None:
+    folder = query.folder
+    write_with(folder / f"{assessment.split}_logits.npy", lambda aside: _save(aside, assessment.logits))
+    write_with(folder / f"{assessment.split}_labels.npy", lambda aside: _save(aside, assessment.labels))
+    files = {kind: sha256_file(folder / f"{assessment.split}_{kind}.npy") for kind in ("logits", "labels")}
+    about = {name: getattr(assessment, name) for name in ("fingerprint", *_ABOUT)}
+    result = assessment.result.to_json()
+    document = {"weights": query.weights, "network": query.network, **about, "files": files, "result": result}
+    write_json(folder / f"{assessment.split}.json", document | {"sha256": json_sha256(document)})
 
 
 def _save(path: Path, array: np.ndarray) -> None:
@@ -255,14 +255,14 @@ def _save(path: Path, array: np.ndarray) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-def _read(asked: _Asked, split: str) -> Assessment | None:
+def _read(query: _Query, split: str) -> Assessment | None:
     """What is stored, or None where it is absent, damaged, or of other weights or another network."""
-    folder = asked.folder
+    folder = query.folder
     try:
         document = read_json(folder / f"{split}.json")
-        if document.pop("sha256") != json_sha256(document) or document["weights"] != asked.weights:
+        if document.pop("sha256") != json_sha256(document) or document["weights"] != query.weights:
             return None
-        if document.get("network") not in (None, asked.network):  # older versions did not say
+        if document.get("network") not in (None, query.network):  # older versions did not say
             return None
         paths = {kind: folder / f"{split}_{kind}.npy" for kind in ("logits", "labels")}
         if any(sha256_file(path) != document["files"][kind] for kind, path in paths.items()):
@@ -274,4 +274,4 @@ def _read(asked: _Asked, split: str) -> Assessment | None:
     if len(logits) != len(labels) or len(labels) != result.n:
         return None
     about = {name: document.get(name) for name in _ABOUT}
-    return Assessment(asked.place, split, result, logits, labels, document["fingerprint"], **about)
+    return Assessment(query.place, split, result, logits, labels, document["fingerprint"], **about)

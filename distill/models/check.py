@@ -68,10 +68,10 @@ def check_shapes(recipe: Recipe, num_classes: int) -> None:
         raise
     _check_groups(recipe, num_classes)
     if (reason := _refusal(model, num_classes)) is not None:
-        told = f"{recipe.name}: {model.name} cannot take images of {model.input_size} pixels"
+        message = f"{recipe.name}: {model.name} cannot take images of {model.input_size} pixels"
         if hint := _what_fits(model, num_classes):  # the size is to blame: a tensor's shapes would tell nobody more
-            raise RecipeError(told, hint=hint)
-        raise RecipeError(f"{told}, nor of any size that was tried: {reason}", hint="choose another model.name")
+            raise RecipeError(message, hint=hint)
+        raise RecipeError(f"{message}, nor of any size that was tried: {reason}", hint="choose another model.name")
 
 
 # What the optimiser asks

@@ -54,14 +54,14 @@ class FileAbout:
         Raises:
             RunError: The file is not distill's, or its metadata is damaged.
         """
-        found = {key.removeprefix(_KEY): text for key, text in metadata.items() if key.startswith(_KEY)}
-        if not found:
+        ours = {key.removeprefix(_KEY): text for key, text in metadata.items() if key.startswith(_KEY)}
+        if not ours:
             raise RunError(
                 f"{place} does not say what it classifies: it was not exported by distill",
                 hint="export a run: distill export RUN",
             )
         try:
-            about = cls(**{key: json.loads(text) for key, text in found.items() if key in cls.__dataclass_fields__})
+            about = cls(**{key: json.loads(text) for key, text in ours.items() if key in cls.__dataclass_fields__})
         except (TypeError, ValueError) as error:
             raise RunError(f"{place}: its metadata is damaged ({error})", hint="export it again") from error
         return about._checked(place)

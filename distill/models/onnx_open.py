@@ -150,22 +150,22 @@ def _refuse_outside(model: onnx.ModelProto, path: Path) -> None:
 
 def _nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     """All nodes, those of nested graphs too."""
-    found = list(graph.node)
+    nodes = list(graph.node)
     for node in graph.node:
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
-                found += _nodes(inner) if inner.node else []
-    return found
+                nodes += _nodes(inner) if inner.node else []
+    return nodes
 
 
 def _tensors(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
-    found = list(graph.initializer)
-    found += [tensor for sparse in graph.sparse_initializer for tensor in (sparse.values, sparse.indices)]
+    tensors = list(graph.initializer)
+    tensors += [tensor for sparse in graph.sparse_initializer for tensor in (sparse.values, sparse.indices)]
     for node in _nodes(graph):
         for attribute in node.attribute:
-            found += [attribute.t, *attribute.tensors]
-            found += [tensor for inner in (attribute.g, *attribute.graphs) for tensor in inner.initializer]
-    return found
+            tensors += [attribute.t, *attribute.tensors]
+            tensors += [tensor for inner in (attribute.g, *attribute.graphs) for tensor in inner.initializer]
+    return tensors
 
 
 def session(model: bytes, *, threads: int, place: str) -> onnxruntime.InferenceSession:

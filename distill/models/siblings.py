@@ -43,9 +43,9 @@ def load_sibling(name: str, home: Path = _HOME) -> None:
 def _refuse_another(module: ModuleType, own: Path) -> None:
     places = [Path(place).resolve() for place in getattr(module, "__path__", [])]
     if own.resolve() not in places:
-        found = places[0] if places else getattr(module, "__file__", None) or "one without a file"
+        other = places[0] if places else getattr(module, "__file__", None) or "one without a file"
         raise MissingError(
-            f"the package {module.__name__} that this process has imported is {found}, not distill's own in {own}",
+            f"the package {module.__name__} that this process has imported is {other}, not distill's own in {own}",
             hint="rename that one, or use distill in a process that has not imported it",
         )
 

@@ -130,5 +130,5 @@ def load_trained(run: RunFolder, *, device: torch.device, precision: PrecisionNa
 def asked_precision(recipe: Recipe, device: torch.device) -> PrecisionName:
     """The precision a trained network answers in: what it was trained in, where the device has that; else its own."""
     recorded = recipe.train.precision if device.type == "cuda" else "auto"
-    found = resolve_precision(recorded, device)
-    return found.name if found.warning is None else resolve_precision("auto", device).name
+    resolved = resolve_precision(recorded, device)
+    return resolved.name if resolved.warning is None else resolve_precision("auto", device).name

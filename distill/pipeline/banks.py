@@ -58,8 +58,8 @@ def build_bank(
     count = _how_many(recipe, views, options)
     if path is not None and not (path / INFO).exists() and path.exists() and _is_taken(path):
         raise UsageError(f"{path} is there and is no bank", hint="name an empty folder, or one that is not there yet")
-    found = launch(partial(_build, views=count, path=path), prepare(recipe, options))
-    return describe_bank(found)
+    built = launch(partial(_build, views=count, path=path), prepare(recipe, options))
+    return describe_bank(built)
 
 
 def _require_run(recipe: Recipe) -> None:
@@ -125,8 +125,8 @@ def find_banks(references: Sequence[str | Path], *, runs_dir: Path) -> list[Path
     """
     if not references:
         return list(_below(path for path in runs_dir.glob("*/*/banks") if not path.parent.is_symlink()))  # no latest/
-    found = (path for reference in references for path in _named(reference, runs_dir))
-    return list(dict.fromkeys(found))
+    paths = (path for reference in references for path in _named(reference, runs_dir))
+    return list(dict.fromkeys(paths))
 
 
 def _named(reference: str | Path, runs_dir: Path) -> list[Path]:

@@ -34,7 +34,7 @@ class Draft:
     """
 
     name: str
-    found: Survey
+    survey: Survey
     teacher: str
     student: str
 
@@ -52,10 +52,10 @@ def draft_recipes(data: str | Path, *, name: str | None = None) -> Draft:
         UsageError: ``name`` cannot be a recipe's.
     """
     spec = DataSpec(name="folder", root=str(data))
-    found = survey(spec)
+    seen = survey(spec)
     name = _name(name, data)
-    side = _side(found)
-    draft = Draft(name, found, _teacher(found, side, str(data), name), _student(found, side, str(data), name))
+    side = _side(seen)
+    draft = Draft(name, seen, _teacher(seen, side, str(data), name), _student(seen, side, str(data), name))
     for text in (draft.teacher, draft.student):
         parse_recipe(text, source=f"the drafted {name}")  # a mistake here is distill's own
     return draft
@@ -88,15 +88,15 @@ def _name(name: str | None, data: str | Path) -> str:
     return cleaned or "pictures"
 
 
-def _side(found: Survey) -> int:
+def _side(seen: Survey) -> int:
     """The largest usual size that does not enlarge the pictures."""
-    return max((side for side in _SIDES if side <= found.side), default=_SIDES[0])
+    return max((side for side in _SIDES if side <= seen.side), default=_SIDES[0])
 
 
 # Teacher and student
 
 
-def _teacher(found: Survey, side: int, root: str, name: str) -> str:
+def _teacher(seen: Survey, side: int, root: str, name: str) -> str:
     cifar = side < _CIFAR_STEM_BELOW
     stem = "cifar" if cifar else "imagenet"
     why_stem = (
@@ -104,48 +104,48 @@ def _teacher(found: Survey, side: int, root: str, name: str) -> str:
         if cifar
         else "its own stem; images stay at the size they are kept at"
     )
-    batch = _batch(found)
-    epochs = _epochs(found, batch, _TEACHER_STEPS, most=40)
+    batch = _batch(seen)
+    epochs = _epochs(seen, batch, _TEACHER_STEPS, most=40)
     return f"""\
 # A teacher for the pictures in {_comment(root)}: timm's ResNet-34 with ImageNet weights, fine-tuned.
 # Run:    distill teacher-finetune --recipe {name}_teacher.yaml
 # Time:   distill teacher-finetune --recipe {name}_teacher.yaml --dry-run   tells it for this machine
 # Without network: --set model.weights=FILE.safetensors (or none: from scratch, which wants more epochs)
-{_seen(found)}
+{_seen(seen)}
 # yaml-language-server: $schema={SCHEMA_FILE}
 schema_version: 1
 name: {name}_teacher
 role: teacher
-{_data(found, side, root)}
+{_data(seen, side, root)}
 {_augment(side)}
 # {why_stem}
 model: {{source: timm, name: resnet34, stem: {stem}, weights: pretrained, input_size: {side}}}
 objective: {{kind: supervised}}
 optim: {{name: sgd, lr: 0.02, momentum: 0.9, weight_decay: 5e-4, backbone_lr_scale: 0.2}}  # a new head: faster
 schedule: {{kind: cosine, warmup_epochs: 1}}
-# {epochs} epochs are about {count(_steps(found, batch) * epochs)} steps: pretrained weights need few
+# {epochs} epochs are about {count(_steps(seen, batch) * epochs)} steps: pretrained weights need few
 train: {{epochs: {epochs}, batch_size: {batch}, seed: 0, freeze_backbone_epochs: 1}}
 """
 
 
-def _student(found: Survey, side: int, root: str, name: str) -> str:
-    few = found.counts["train"] < _FEW
+def _student(seen: Survey, side: int, root: str, name: str) -> str:
+    few = seen.counts["train"] < _FEW
     channels = [16, 32, 64, 128] if few else [32, 64, 128, 256]
     strides = [1, 2, 2, 2] if side <= 48 else [2, 2, 2, 2]
-    batch = _batch(found)
-    epochs = _epochs(found, batch, _STUDENT_STEPS, most=200)
+    batch = _batch(seen)
+    epochs = _epochs(seen, batch, _STUDENT_STEPS, most=200)
     text = f"""\
 # A student for the pictures in {_comment(root)}: a compact ResNet of PARAMS parameters, taught by {name}_teacher.
 # Run:    distill student --recipe {name}_student.yaml                 (after the teacher)
 # Beside: the same with labels alone, to see what the teacher is worth:
 #         distill student --recipe {name}_student.yaml --set role=baseline --set name={name}_scratch \\
 #           --set objective.kind=supervised --set teacher=null
-{_seen(found)}
+{_seen(seen)}
 # yaml-language-server: $schema={SCHEMA_FILE}
 schema_version: 1
 name: {name}_student
 role: student
-{_data(found, side, root)}
+{_data(seen, side, root)}
 {_augment(side)}
 # {"narrow: there are few images to learn from" if few else "wide enough for these images, and under the budget"}
 model: {{source: students, name: resnet, blocks: [2, 2, 2, 2], channels: {channels}, strides: {strides},
@@ -154,10 +154,10 @@ teacher: {{run: {name}_teacher, logits: auto}}                                  
 objective: {{kind: kd, ce_weight: 0.1, kd_weight: 0.9, temperature: 4.0}}      # mostly the teacher's softened answers
 optim: {{name: sgd, lr: 0.05, momentum: 0.9, nesterov: true, weight_decay: 5e-4}}
 schedule: {{kind: cosine, warmup_epochs: {min(5, epochs // 10)}}}
-# {epochs} epochs are about {count(_steps(found, batch) * epochs)} steps: a network from scratch needs many
+# {epochs} epochs are about {count(_steps(seen, batch) * epochs)} steps: a network from scratch needs many
 train: {{epochs: {epochs}, batch_size: {batch}, seed: 0}}
 """
-    return text.replace("PARAMS", count(_params(text, len(found.classes))), 1)
+    return text.replace("PARAMS", count(_params(text, len(seen.classes))), 1)
 
 
 def _params(text: str, classes: int) -> int:
@@ -168,28 +168,28 @@ def _params(text: str, classes: int) -> int:
 # What both say
 
 
-def _seen(found: Survey) -> str:
+def _seen(seen: Survey) -> str:
     """What was looked at, as comment lines."""
-    parts = ", ".join(f"{count(n)} {split}" for split, n in found.counts.items())
-    low, high = found.sides
-    sizes = f"{found.side} pixels" if low == high else f"{found.side} pixels in the median, {low} to {high}"
-    lines = [f"# Seen:   {count(len(found.classes))} classes; {parts} pictures; shorter sides {sizes}."]
-    smallest = min(range(len(found.classes)), key=found.per_class.__getitem__)
-    if found.imbalance >= 3:
+    parts = ", ".join(f"{count(n)} {split}" for split, n in seen.counts.items())
+    low, high = seen.sides
+    sizes = f"{seen.side} pixels" if low == high else f"{seen.side} pixels in the median, {low} to {high}"
+    lines = [f"# Seen:   {count(len(seen.classes))} classes; {parts} pictures; shorter sides {sizes}."]
+    smallest = min(range(len(seen.classes)), key=seen.per_class.__getitem__)
+    if seen.imbalance >= 3:
         lines.append(
-            f"#         The largest class has {found.imbalance:.0f} times the pictures of the smallest "
-            f"({_comment(found.classes[smallest])}: {count(found.per_class[smallest])}): read macro F1 beside top-1."
+            f"#         The largest class has {seen.imbalance:.0f} times the pictures of the smallest "
+            f"({_comment(seen.classes[smallest])}: {count(seen.per_class[smallest])}): read macro F1 beside top-1."
         )
     return "\n".join(lines)
 
 
-def _data(found: Survey, side: int, root: str) -> str:
-    own_val = "val" in found.counts
+def _data(seen: Survey, side: int, root: str) -> str:
+    own_val = "val" in seen.counts
     lines = [f"# kept at {side} pixels: the largest usual size that does not enlarge them"]
-    if "test" not in found.counts:
+    if "test" not in seen.counts:
         lines.append("# no test/ folder: a fifth of each class is set aside for testing, the same in both recipes")
     fraction = "" if own_val else ", val_fraction: 0.1"
-    test = "" if "test" in found.counts else ", test_fraction: 0.2"
+    test = "" if "test" in seen.counts else ", test_fraction: 0.2"
     lines.append(
         f"data: {{name: folder, root: {json.dumps(root, ensure_ascii=False)}, image_size: {side}{fraction}{test}}}"
     )
@@ -208,13 +208,13 @@ def _comment(text: str) -> str:
     return " ".join("".join(char if char.isprintable() else "?" for char in text).split())[:80]
 
 
-def _batch(found: Survey) -> int:
-    return 32 if found.counts["train"] < _FEW else 64 if found.counts["train"] < 10 * _FEW else 128
+def _batch(seen: Survey) -> int:
+    return 32 if seen.counts["train"] < _FEW else 64 if seen.counts["train"] < 10 * _FEW else 128
 
 
-def _steps(found: Survey, batch: int) -> int:
-    return max(1, found.counts["train"] // batch)
+def _steps(seen: Survey, batch: int) -> int:
+    return max(1, seen.counts["train"] // batch)
 
 
-def _epochs(found: Survey, batch: int, steps: int, *, most: int) -> int:
-    return max(5, min(most, round(steps / _steps(found, batch))))
+def _epochs(seen: Survey, batch: int, steps: int, *, most: int) -> int:
+    return max(5, min(most, round(steps / _steps(seen, batch))))

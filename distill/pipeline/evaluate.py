@@ -46,16 +46,17 @@ def evaluate_run(
     if is_exported_file(reference):
         file = open_onnx(reference, threads=options.threads or 1)
         options.tell(Note(f"measuring {file.place} on its {what}"))
-        found, folder = assess_file(file, split=split, again=again), file.path.parent / "evaluation" / file.path.stem
+        assessment = assess_file(file, split=split, again=again)
+        folder = file.path.parent / "evaluation" / file.path.stem
     else:
         run = open_run(reference, runs_dir=options.runs_dir)
         options.tell(Note(f"measuring {run.path} on its {what}"))
         folder = run.path / "evaluation"
-        found = assess(run, split=split, device=resolve_device(options.device), again=again)
+        assessment = assess(run, split=split, device=resolve_device(options.device), again=again)
         if split == "test":
-            _keep(run, found.result)
-    files = _draw(folder, split, found.result) if plots else ()
-    return Evaluation(found.run, found.split, found.result, files)
+            _keep(run, assessment.result)
+    files = _draw(folder, split, assessment.result) if plots else ()
+    return Evaluation(assessment.run, assessment.split, assessment.result, files)
 
 
 def _keep(run: RunFolder, result: EvalResult) -> None:

@@ -61,13 +61,13 @@ def explained(memory: Callable[[], str | None] = lambda: None) -> Iterator[None]
     try:
         yield
     except Exception as error:
-        found = explain(error)
-        if found is None or found is error:
+        explanation = explain(error)
+        if explanation is None or explanation is error:
             raise
-        if isinstance(found, _MemoryError):
+        if isinstance(explanation, _MemoryError):
             _free(error)
-            found = RunError(found.message, hint=memory() or found.hint)
-        raise found from error
+            explanation = RunError(explanation.message, hint=memory() or explanation.hint)
+        raise explanation from error
 
 
 @contextmanager
@@ -147,13 +147,13 @@ def memory_hint(context: Context) -> str | None:
     size = fitting_batch(recipe, context.device) if context.device.type == "cuda" else _half(recipe)
     if size is None:
         return f"not even one image of this network fits on {describe_device(context.device)}: a smaller one is needed"
-    asked = recipe.train.batch_size
-    if size >= asked:
+    batch = recipe.train.batch_size
+    if size >= batch:
         return "this batch fits on its own: end what else uses the memory (nvidia-smi), or lessen data and teacher"
-    pieces = -(-asked // size) * recipe.train.accumulate
+    pieces = -(-batch // size) * recipe.train.accumulate
     fits = f"a batch of {size} fits" if context.device.type == "cuda" else "half the batch takes half the memory"
     hint = f"{fits}: --set train.batch_size={size}"
-    if 2 * pieces <= asked:  # none has less than two images
+    if 2 * pieces <= batch:  # none has less than two images
         hint += f"; or the same batch in pieces: --set train.accumulate={pieces}"
     if context.resume is None:
         return hint

@@ -39,18 +39,18 @@ def settle_image_size(recipe: Recipe, *, runs_dir: Path, tell: Tell, splits: Spl
         return _with(recipe, data.side)
     if data.image_size != "auto" and data.side >= takes:
         return recipe  # nothing is enlarged: there is nothing to say, and no need to look
-    found = survey(data)
+    seen = survey(data)
     if data.image_size != "auto":
-        _warn_of_enlarging(data.side, takes, found, tell)
+        _warn_of_enlarging(data.side, takes, seen, tell)
         return recipe
     taught = _teachers_size(recipe, runs_dir)
-    side = taught or max(_LEAST, min(found.side, takes, _MOST))
+    side = taught or max(_LEAST, min(seen.side, takes, _MOST))
     why = "as its teacher's" if taught else "what the model takes" if side == takes else "what the pictures have"
-    cost = f"{found.images:,} images: {found.memory_mb(side):,.0f} MB of memory, decoded once"
-    time = f" in about {duration(found.decode_all_s)}" if found.decode_all_s >= 1 else ""
-    pictures = f"pictures of {found.side} pixels (the shorter side, median)"
+    cost = f"{seen.images:,} images: {seen.memory_mb(side):,.0f} MB of memory, decoded once"
+    time = f" in about {duration(seen.decode_all_s)}" if seen.decode_all_s >= 1 else ""
+    pictures = f"pictures of {seen.side} pixels (the shorter side, median)"
     tell(Note(f"data.image_size: auto: {pictures} are kept at {side}, {why}; {cost}{time}"))
-    _warn_of_enlarging(side, takes, found, tell)
+    _warn_of_enlarging(side, takes, seen, tell)
     return _with(recipe, side)
 
 
@@ -72,11 +72,11 @@ def _teachers_size(recipe: Recipe, runs_dir: Path) -> int | None:
         return None
 
 
-def _warn_of_enlarging(side: int, takes: int, found: Survey, tell: Tell) -> None:
+def _warn_of_enlarging(side: int, takes: int, seen: Survey, tell: Tell) -> None:
     if side >= takes:
         return
-    if found.side > side:
-        loss = f"pictures of {found.side} pixels are kept at {side} and enlarged to {takes}: detail is lost"
-        tell(Note(f"{loss}; keep it with --set data.image_size={min(takes, found.side)}", "warning"))
+    if seen.side > side:
+        loss = f"pictures of {seen.side} pixels are kept at {side} and enlarged to {takes}: detail is lost"
+        tell(Note(f"{loss}; keep it with --set data.image_size={min(takes, seen.side)}", "warning"))
     else:
-        tell(Note(f"pictures of {found.side} pixels are enlarged to the {takes} that the model takes", "warning"))
+        tell(Note(f"pictures of {seen.side} pixels are enlarged to the {takes} that the model takes", "warning"))

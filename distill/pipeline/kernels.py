@@ -167,10 +167,10 @@ class _Tried:
         def tell(*_: object) -> None:
             self.options.tell(StageProgress(_STAGE, next(count), len(trials)))
 
-        found = probe(trials, seconds=_HANGS_AFTER_S, on_verdict=tell)
-        for place, trial, verdict in zip(places, trials, found.verdicts, strict=True):
+        result = probe(trials, seconds=_HANGS_AFTER_S, on_verdict=tell)
+        for place, trial, verdict in zip(places, trials, result.verdicts, strict=True):
             self.verdicts[place][trial.setting] = verdict
-        self.heap_check = self.heap_check or found.heap_check
+        self.heap_check = self.heap_check or result.heap_check
 
     def settings(self, place: int, way: _Way) -> tuple[Setting, ...]:
         """Training, and classifying, which is channels-last and fp32 in every run."""

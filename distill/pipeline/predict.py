@@ -124,11 +124,11 @@ def find_pictures(paths: Sequence[str | Path], *, leave_out: Path | None = None)
     if missing:
         lines = [f"{path} does not exist" for path in missing]
         raise DataError("\n".join(lines), hint="name pictures, or folders of them")
-    found: dict[str, None] = {}
+    pictures: dict[str, None] = {}
     entered: set[tuple[int, int]] = set()
     for path in map(str, paths):
-        found |= dict.fromkeys(_below(path, entered) if os.path.isdir(path) else [path])
-    kept = [file for file in found if leave_out is None or not _is_same(file, leave_out)]
+        pictures |= dict.fromkeys(_below(path, entered) if os.path.isdir(path) else [path])
+    kept = [file for file in pictures if leave_out is None or not _is_same(file, leave_out)]
     if not kept:
         raise DataError(f"no picture in {', '.join(map(str, paths))}", hint=f"looked for {', '.join(IMAGE_SUFFIXES)}")
     return kept
@@ -178,10 +178,10 @@ def _collected(
     waiting: list[tuple[str, Future[_Decoded]]],
 ) -> tuple[list[str], dict[int, np.ndarray], list[BadFile]]:
     results = [(file, future.result()) for file, future in waiting]
-    bad = [found for _, found in results if isinstance(found, BadFile)]
-    good = [(file, found) for file, found in results if not isinstance(found, BadFile)]
+    bad = [picture for _, picture in results if isinstance(picture, BadFile)]
+    good = [(file, picture) for file, picture in results if not isinstance(picture, BadFile)]
     sizes = good[0][1] if good else {}
-    return [file for file, _ in good], {size: np.stack([found[size] for _, found in good]) for size in sizes}, bad
+    return [file for file, _ in good], {size: np.stack([picture[size] for _, picture in good]) for size in sizes}, bad
 
 
 def _decode(file: str, sizes: tuple[int, ...]) -> _Decoded:

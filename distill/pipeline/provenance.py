@@ -105,17 +105,17 @@ def foreseen(recipe: Recipe, splits: Splits, teacher: TeacherRun | None) -> dict
 
 def changes(before: RunInfo, *, data: dict[str, Any], teacher: dict[str, Any] | None) -> list[str]:
     """What a run stood on and no longer does, each as ``part (was A, is B)``; what is not known of both is left out."""
-    told, now = before.teacher or {}, teacher or {}
+    then, now = before.teacher or {}, teacher or {}
     pairs = {
         "data": ((before.data or {}).get("fingerprint"), data.get("fingerprint")),
         "validation images": ((before.data or {}).get("val_fingerprint"), data.get("val_fingerprint")),
-        "teacher": (told.get("sha256"), now.get("sha256")),
-        "teacher's network": (told.get("architecture"), now.get("architecture")),
+        "teacher": (then.get("sha256"), now.get("sha256")),
+        "teacher's network": (then.get("architecture"), now.get("architecture")),
     }
-    if "answers" in told:  # older versions had keys of another kind
+    if "answers" in then:  # older versions had keys of another kind
         pairs |= {
-            "bank": (told.get("bank_key"), now.get("bank_key")),
-            "stored answers": (_answers(told), _answers(now)),
+            "bank": (then.get("bank_key"), now.get("bank_key")),
+            "stored answers": (_answers(then), _answers(now)),
         }
     return differing({part: pair for part, pair in pairs.items() if None not in pair})
 
@@ -142,12 +142,12 @@ def refuse_changes(
     Raises:
         RunError: Names what differs.
     """
-    found = changes(run.info, data=data, teacher=teacher)
+    changed = changes(run.info, data=data, teacher=teacher)
     began_with = run.info.extra.get("initial_sha256")
     if None not in (began_with, initial):
-        found += differing({"initial weights": (began_with, initial)})
-    if found:
+        changed += differing({"initial weights": (began_with, initial)})
+    if changed:
         raise RunError(
-            f"{run.path}: changed since this run began: {'; '.join(found)}",
+            f"{run.path}: changed since this run began: {'; '.join(changed)}",
             hint="restore what it began with, or start a new run",
         )

@@ -84,9 +84,9 @@ def _write_start(run: RunFolder, context: Context, splits: Splits, initial: str 
 
 def _write_end(run: RunFolder, error: BaseException) -> None:
     stopped = isinstance(error, KeyboardInterrupt | InterruptedRunError | TerminatedRunError)
-    told = stop_error(error) if isinstance(error, KeyboardInterrupt) else explain(error)
-    code = told.exit_code if told else 1
-    message = told.message if told else f"{type(error).__name__}: {error}"
+    explanation = stop_error(error) if isinstance(error, KeyboardInterrupt) else explain(error)
+    code = explanation.exit_code if explanation else 1
+    message = explanation.message if explanation else f"{type(error).__name__}: {error}"
     run.log(f"ended: {message}")
     with suppress(DistillError):  # the disk that failed the run fails its last words too; the error is on its way
         run.write_info(status="interrupted" if stopped else "failed", finished=utc_now(), exit_code=code, error=message)

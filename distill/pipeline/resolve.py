@@ -58,20 +58,20 @@ def resolve_train(
     unsafe = unsafe_layers(outline(recipe.model, num_classes), device)
     channels_last = _channels_last(recipe, device, unsafe)
     choices = {
-        f"train.{key}": found
-        for key, asked, found in (
+        f"train.{key}": resolved
+        for key, wanted, resolved in (
             ("precision", train.precision, precision.name),
             ("channels_last", train.channels_last, channels_last),
             ("compile", train.compile, compile_mode),
         )
-        if asked == "auto"
+        if wanted == "auto"
     }
     if unsafe:
         choices["train.channels_last_why"] = _why_contiguous(unsafe)
         tell(Note(_told(unsafe, compiles=compile_mode is not False)))
     threads = training_threads(recipe, device, classes=num_classes, crew=crew or Crew())
-    found = {"precision": precision.name, "channels_last": channels_last, "compile": compile_mode}
-    return _copy(train, threads=threads.count, **found), choices | _choice("train.threads", threads)
+    resolved = {"precision": precision.name, "channels_last": channels_last, "compile": compile_mode}
+    return _copy(train, threads=threads.count, **resolved), choices | _choice("train.threads", threads)
 
 
 def _choice(key: str, threads: Threads) -> dict[str, Any]:
@@ -79,23 +79,23 @@ def _choice(key: str, threads: Threads) -> dict[str, Any]:
 
 
 def _compile_mode(recipe: Recipe, device: torch.device) -> Any:
-    asked = recipe.train.compile
-    if asked == "auto":
+    wanted = recipe.train.compile
+    if wanted == "auto":
         return "default" if device.type == "cuda" else False
-    return "default" if asked is True else asked
+    return "default" if wanted is True else wanted
 
 
 def _channels_last(recipe: Recipe, device: torch.device, unsafe: tuple[UnsafeLayer, ...]) -> bool:
-    asked = recipe.train.channels_last
-    if asked == "auto":
+    wanted = recipe.train.channels_last
+    if wanted == "auto":
         return device.type != "mps" and not unsafe
-    if asked and unsafe:
+    if wanted and unsafe:
         raise UsageError(
             f"train.channels_last: true cannot be had on a CPU: {_why_contiguous(unsafe)}",
             hint="--set train.channels_last=auto keeps the images contiguous; a run whose recipe.yaml has true learned "
             "from wrong gradients: train it anew from that file, with auto",
         )
-    return asked
+    return wanted
 
 
 def _why_contiguous(unsafe: tuple[UnsafeLayer, ...]) -> str:

@@ -147,8 +147,8 @@ def choose_dtype(recipe: Recipe, splits: Splits, teacher: TeacherRun | None) -> 
     if recipe.teacher is None or recipe.teacher.logits_dtype != "auto":
         return recipe, {}
     if teacher is None:
-        found = {Bank.read(path).info.key.dtype for path, _ in named_banks(recipe.teacher)}
-        return (_with(recipe, logits_dtype=found.pop()) if len(found) == 1 else recipe), {}
+        dtypes = {Bank.read(path).info.key.dtype for path, _ in named_banks(recipe.teacher)}
+        return (_with(recipe, logits_dtype=dtypes.pop()) if len(dtypes) == 1 else recipe), {}
     dtype = suited_dtype(teacher.largest_logit(splits, threads=recipe.asking_threads))
     return _with(recipe, logits_dtype=dtype), {"teacher.logits_dtype": dtype}
 

@@ -116,14 +116,14 @@ def _changed(before: RunInfo, now: RunInfo) -> tuple[str, ...]:
 
 def _as_before(run: RunFolder, options: Options) -> Options:
     """The options a run began with, where they decide its bytes and the caller leaves them open."""
-    info, asked = run.info, run.recipe().train.threads
+    info, threads = run.info, run.recipe().train.threads
     device, devices = info.extra.get("device_type"), info.extra.get("devices", 1)
     return Options(
         runs_dir=options.runs_dir,
         device=options.device or device,
         devices=options.devices if options.devices > 1 else devices,
         # the recipe has them, unless the run was begun by an earlier version, or went on with others
-        threads=options.threads or (None if asked == info.threads else info.threads),
+        threads=options.threads or (None if threads == info.threads else info.threads),
         init_from=info.extra.get("init_from"),
         command=options.command,
         on_event=options.on_event,

@@ -84,13 +84,13 @@ class _Sample:
     """Stored answers and new ones.
 
     Shapes:
-        rows, index: ``(B,)`` int64 view and image; stored, asked: ``(B, C)`` float32.
+        rows, index: ``(B,)`` int64 view and image; stored, answers: ``(B, C)`` float32.
     """
 
     rows: np.ndarray
     index: np.ndarray
     stored: Tensor
-    asked: Tensor
+    answers: Tensor
 
 
 class _Examiner:
@@ -132,9 +132,9 @@ class _Examiner:
             damaged = _files_of(bank, strange)
             return replace(row, damaged=damaged, status="damaged: its views are not the ones planned today")
         sample = _ask_again(bank, trained, splits, augment, chosen)
-        difference = (sample.stored - sample.asked).abs()
+        difference = (sample.stored - sample.answers).abs()
         row = replace(row, asked=len(sample.rows), max_difference=difference.max().item())
-        limit = _TOLERANCE[bank.info.identity.precision] * max(sample.asked.abs().max().item(), 1.0)
+        limit = _TOLERANCE[bank.info.identity.precision] * max(sample.answers.abs().max().item(), 1.0)
         wrong = ~(difference.amax(1) <= limit).numpy()  # what is not finite is no answer, however large the limit
         if not wrong.any():
             return row
@@ -169,8 +169,8 @@ class _Examiner:
 
     def _load_teacher(self, path: Path, precision: str) -> Trained:
         # What a CPU can only emulate is computed in full there; the tolerance covers the difference.
-        asked = resolve_precision("fp32" if self._device.type == "cpu" else precision, self._device)
-        return load_trained(RunFolder(path), device=self._device, precision=asked.name)
+        resolved = resolve_precision("fp32" if self._device.type == "cpu" else precision, self._device)
+        return load_trained(RunFolder(path), device=self._device, precision=resolved.name)
 
     def _data_of(self, bank: Bank) -> Splits:
         try:
@@ -221,8 +221,8 @@ def _ask_again(
         pixels += [batch.images for batch in loader.epoch(here, view, same_view, len(here), keep_all=True).batches()]
         stored.append(torch.from_numpy(bank.view(row)[here].astype(np.float32)))
     pieces = torch.cat(pixels).split(512)
-    asked = torch.cat([round_logits(ask(trained, piece), bank.info.key.dtype).cpu() for piece in pieces])
-    return _Sample(rows, index, torch.cat(stored), asked)
+    answers = torch.cat([round_logits(ask(trained, piece), bank.info.key.dtype).cpu() for piece in pieces])
+    return _Sample(rows, index, torch.cat(stored), answers)
 
 
 def _files_of(bank: Bank, rows: Sequence[int], index: Sequence[int] | None = None) -> tuple[str, ...]:

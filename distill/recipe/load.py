@@ -129,8 +129,9 @@ class _Report:
         self.add_line(value_line if mistake.at_value else key_line, mistake.text)
 
     def message(self) -> str:
-        found = sorted(self._in_file, key=lambda item: item[0]) + sorted(self._in_overrides, key=lambda item: item[0])
-        lines = list(dict.fromkeys(text for _, text in found))
+        parts = (self._in_file, self._in_overrides)
+        mistakes = [each for part in parts for each in sorted(part, key=lambda item: item[0])]
+        lines = list(dict.fromkeys(text for _, text in mistakes))
         if len(lines) > MAX_MISTAKES:
             lines[MAX_MISTAKES:] = [f"{self._source}: and more; the first {MAX_MISTAKES} are above"]
         return "\n".join(lines)

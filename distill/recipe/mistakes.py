@@ -77,43 +77,43 @@ def check_tree(tree: Mapping[str, Any], written: Mapping[KeyPath, str]) -> Recip
 
     ``written`` gives numbers as the user wrote them, by path.
     """
-    told = _check_once(tree, written)
-    if isinstance(told, Recipe):
-        return told
-    for mended in (_as_meant(tree, told), _without_mistaken_sections(tree, told)):
+    mistakes = _check_once(tree, written)
+    if isinstance(mistakes, Recipe):
+        return mistakes
+    for mended in (_as_meant(tree, mistakes), _without_mistaken_sections(tree, mistakes)):
         again = _check_once(mended, written)
         if not isinstance(again, Recipe):
-            told = told + [mistake for mistake in again if _is_fresh(mistake, told)]
-    return told
+            mistakes = mistakes + [mistake for mistake in again if _is_fresh(mistake, mistakes)]
+    return mistakes
 
 
-def _as_meant(tree: Mapping[str, Any], told: list[Mistake]) -> dict[str, Any]:
+def _as_meant(tree: Mapping[str, Any], mistakes: list[Mistake]) -> dict[str, Any]:
     mended: dict[str, Any] = copy.deepcopy(dict(tree))
-    for mistake in told:
+    for mistake in mistakes:
         section = _value_at(mended, mistake.path[:-1]) if mistake.guess is not None else None
         if isinstance(section, dict):
             section[mistake.path[-1]] = mistake.guess
     return mended
 
 
-def _without_mistaken_sections(tree: Mapping[str, Any], told: list[Mistake]) -> dict[str, Any]:
+def _without_mistaken_sections(tree: Mapping[str, Any], mistakes: list[Mistake]) -> dict[str, Any]:
     """Each section that has a mistake as the smallest sound one, or as its default."""
-    mistaken = {mistake.path[0] for mistake in told if mistake.path}
+    mistaken = {mistake.path[0] for mistake in mistakes if mistake.path}
     return {key: value for key, value in tree.items() if key not in mistaken} | {
         key: section for key, section in _SOUND.items() if key in mistaken
     }
 
 
-def _is_fresh(mistake: Mistake, told: list[Mistake]) -> bool:
+def _is_fresh(mistake: Mistake, mistakes: list[Mistake]) -> bool:
     """Whether it is new and about what the user wrote: not about what a guess lacks, or what was put in its place."""
-    mistaken = {each.path[0] for each in told if each.path}
+    mistaken = {each.path[0] for each in mistakes if each.path}
     if not mistake.at_value and mistaken & {"objective", "role"}:  # what they ask of a teacher is not known
         return False
     if not mistake.path:  # what sections mean together
-        return not mistaken.intersection(mistake.mentions) and mistake not in told
+        return not mistaken.intersection(mistake.mentions) and mistake not in mistakes
     if mistake.path[0] not in mistaken:
-        return mistake not in told
-    near = any(_reaches(each.path, mistake.path) or _reaches(mistake.path, each.path) for each in told if each.path)
+        return mistake not in mistakes
+    near = any(_reaches(each.path, mistake.path) or _reaches(mistake.path, each.path) for each in mistakes if each.path)
     return mistake.at_value and not near
 
 
@@ -125,11 +125,11 @@ def _check_once(tree: Mapping[str, Any], written: Mapping[KeyPath, str]) -> Reci
     try:
         return Recipe.model_validate_json(json.dumps(tree), strict=True)
     except ValidationError as error:
-        found: dict[tuple[KeyPath, str], Mistake] = {}
+        mistakes: dict[tuple[KeyPath, str], Mistake] = {}
         for detail in error.errors(include_url=False)[: 20 * MAX_MISTAKES]:
             for mistake in _translate(detail, tree, written):
-                found.setdefault((mistake.path, "" if mistake.at_value else mistake.text), mistake)
-        return _without_shadows(list(found.values()), tree)
+                mistakes.setdefault((mistake.path, "" if mistake.at_value else mistake.text), mistake)
+        return _without_shadows(list(mistakes.values()), tree)
 
 
 def _without_shadows(mistakes: list[Mistake], tree: Mapping[str, Any]) -> list[Mistake]:

@@ -86,8 +86,8 @@ class ResNetModel(_Model):
     def _hyper_parameters_agree(self) -> ResNetModel:
         lengths = {"blocks": len(self.blocks), "channels": len(self.channels), "strides": len(self.strides)}
         if len(set(lengths.values())) > 1:
-            found = ", ".join(f"{name} {n}" for name, n in lengths.items())
-            raise ValueError(f"blocks, channels and strides need one value a stage each, got {found}")
+            stated = ", ".join(f"{name} {n}" for name, n in lengths.items())
+            raise ValueError(f"blocks, channels and strides need one value a stage each, got {stated}")
         for name in ("kernel", "skip_kernel"):
             if getattr(self, name) % 2 == 0:
                 raise ValueError(f"{name} should be odd, got {getattr(self, name)}")

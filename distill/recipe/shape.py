@@ -134,13 +134,13 @@ def properties(node: Node) -> dict[str, Node]:
     """The keys of a section, as far as they are known without its tags: all that some variant has."""
     if is_tagged(node):
         return {key: value for variant in variants(node) for key, value in variant["properties"].items()}
-    found: dict[str, Node] = {}
+    nodes: dict[str, Node] = {}
     for member in members(node):
         if is_tagged(member):
-            found.update(properties(member))
+            nodes.update(properties(member))
         else:
-            found.update(member.get("properties", {}))
-    return found
+            nodes.update(member.get("properties", {}))
+    return nodes
 
 
 def words(node: Node, *, bounds: bool = True, ceilings: bool = False) -> str:
@@ -209,5 +209,5 @@ def closest(word: Any, known: Iterable[str]) -> str | None:
     if not isinstance(word, str) or len(word) > 100:
         return None
     by_folded = {name.casefold().replace("-", "_"): name for name in known}
-    found = difflib.get_close_matches(word.casefold().replace("-", "_"), by_folded, n=1, cutoff=0.6)
-    return by_folded[found[0]] if found else None
+    matches = difflib.get_close_matches(word.casefold().replace("-", "_"), by_folded, n=1, cutoff=0.6)
+    return by_folded[matches[0]] if matches else None

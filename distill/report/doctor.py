@@ -98,12 +98,12 @@ def _devices() -> Iterator[Check]:
 def _data(root: Path, runs_dir: Path) -> Iterator[Check]:
     yield Check("data", "digits", "ok", "comes with scikit-learn")
     for name, (folder, archive) in _CIFAR.items():
-        found = next((root / each for each in (folder, archive) if (root / each).exists()), None)
-        if found is None:
+        path = next((root / each for each in (folder, archive) if (root / each).exists()), None)
+        if path is None:
             fix = "the first run downloads it; or say where it is: --set data.root=DIR"
             yield Check("data", name, "absent", f"not in {root}", fix)
         else:
-            yield Check("data", name, "ok", str(found))
+            yield Check("data", name, "ok", str(path))
     cache = Path(os.environ.get("DISTILL_CACHE") or "~/.cache/distill").expanduser()
     sets = len(list((cache / "arrays").glob("[!.]*"))) if cache.is_dir() else 0
     yield Check("data", "decoded", "ok" if sets else "absent", f"{sets or 'no'} data sets in {cache}")

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 __all__ = ["draft_table"]
 
 
-def draft_table(found: Survey) -> RenderableType:
+def draft_table(survey: Survey) -> RenderableType:
     """Classes, counts, sizes and imbalance."""
-    low, high = found.sides
-    few, many = min(found.per_class), max(found.per_class)
+    low, high = survey.sides
+    few, many = min(survey.per_class), max(survey.per_class)
     return key_values(
         [
-            ("classes", f"{count(len(found.classes))}, {count(few)} to {count(many)} training pictures each"),
-            ("pictures", ", ".join(f"{count(n)} {split}" for split, n in found.counts.items())),
-            ("sizes", f"shorter sides of {found.side} pixels in the median, {low} to {high} in a sample"),
-            ("decoding", f"about {duration(found.decode_all_s)}, once"),
+            ("classes", f"{count(len(survey.classes))}, {count(few)} to {count(many)} training pictures each"),
+            ("pictures", ", ".join(f"{count(n)} {split}" for split, n in survey.counts.items())),
+            ("sizes", f"shorter sides of {survey.side} pixels in the median, {low} to {high} in a sample"),
+            ("decoding", f"about {duration(survey.decode_all_s)}, once"),
         ]
     )

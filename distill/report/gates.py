@@ -119,15 +119,15 @@ def _partners(gate: Gate, left: _Number, rights: Sequence[_Number]) -> list[_Num
         return kin
     if gate.left.column not in _TESTED or gate.right.column not in _TESTED:
         return list(rights)
-    found = [right for right in rights if _same_images(left.row, right.row)]
-    if not found:
+    partners = [right for right in rights if _same_images(left.row, right.row)]
+    if not partners:
         assert left.row is not None, "both sides have columns"
         others = ", ".join(dict.fromkeys(right.row.name for right in rights if right.row is not None))
         raise UsageError(
             f"--require {gate.text!r}: {left.row.name} was tested on other images than {others}",
             hint="name rows of one data set",
         )
-    return found
+    return partners
 
 
 def _are_kin(one: Row | None, other: Row | None) -> bool:
@@ -154,14 +154,14 @@ def _numbers(value: Value, rows: Sequence[Row], gate: Gate) -> list[_Number]:
     """The value for each row it names, with a name that tells row, column and offset; a bare number has none."""
     if value.row is None or value.column is None:
         return [_Number("", value.offset)]
-    found = [row for row in rows if row.name == value.row] or [row for row in rows if row.role == value.row]
-    if not found:
+    matching = [row for row in rows if row.name == value.row] or [row for row in rows if row.role == value.row]
+    if not matching:
         names = ", ".join(dict.fromkeys([*(row.name for row in rows), *(row.role for row in rows)]))
         raise UsageError(f"--require {gate.text!r}: no row or role {value.row!r}", hint=f"there are: {names or 'none'}")
     offset = f" {'-' if value.offset < 0 else '+'} {abs(value.offset):g}" if value.offset else ""
     return [
         _Number(f"{row.name}.{value.column}{offset}", _number(row, value.column, gate) + value.offset, row)
-        for row in found
+        for row in matching
     ]
 
 

@@ -50,8 +50,8 @@ def _told(trial: KernelTrial) -> str:
 
 def _others(row: KernelRow) -> str:
     others = [trial for trial in row.trials if not trial.used]
-    found = [f"{_told(trial)}: {trial.setting}" for trial in others if trial.outcome != "right"]
-    return "; ".join(found) if found else "right"
+    lines = [f"{_told(trial)}: {trial.setting}" for trial in others if trial.outcome != "right"]
+    return "; ".join(lines) if lines else "right"
 
 
 def _what(check: KernelCheck) -> str:

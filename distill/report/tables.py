@@ -145,8 +145,8 @@ def _measured_on(comparison: Comparison) -> RenderableType:
 
 def _test_images(rows: Sequence[Row]) -> str:
     """How many images the accuracies are of: ``10,000 test images of cifar10``."""
-    found = dict.fromkeys((row.dataset, row.test_images) for row in rows if row.test_images is not None)
-    return ", ".join(f"{count(images)} test images of {plain(dataset)}" for dataset, images in found)
+    counts = dict.fromkeys((row.dataset, row.test_images) for row in rows if row.test_images is not None)
+    return ", ".join(f"{count(images)} test images of {plain(dataset)}" for dataset, images in counts)
 
 
 def comparison_csv(comparison: Comparison) -> str:

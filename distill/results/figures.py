@@ -89,15 +89,15 @@ class Figures:
         Raises:
             ValueError: A value of them is damaged.
         """
-        found = {name: tree[name] for name in _NAMES if tree.get(name) is not None}
-        for name, value in found.items():
+        values = {name: tree[name] for name in _NAMES if tree.get(name) is not None}
+        for name, value in values.items():
             if not isinstance(value, _KINDS[name]) or isinstance(value, bool):
                 raise ValueError(f"{name} should be {_WORDS[_KINDS[name]]}, got {value!r:.60}")
         try:
             latency = {int(size): _latency(int(size), each) for size, each in tree.get("latency_ms", {}).items()}
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"latency_ms is damaged: {error}") from error
-        return cls(**found, latency_ms=latency)
+        return cls(**values, latency_ms=latency)
 
 
 _TEXTS = ("latency_device", "hardware", "test_content")

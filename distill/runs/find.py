@@ -232,9 +232,9 @@ def _not_found(text: str, runs_dir: Path, *, name: str | None) -> RunError:
     if not names:
         return RunError(f"no run {text!r}: there are none in {runs_dir}", hint="make one: distill quickstart")
     if name in names:
-        found = _runs_in(runs_dir / name)
-        numbers = ", ".join(folder.path.name for folder in found[-_LISTED:])
-        trials = ", trials of a sweep: name one by its folder" if all(map(_is_trial, found)) else ""
+        runs = _runs_in(runs_dir / name)
+        numbers = ", ".join(folder.path.name for folder in runs[-_LISTED:])
+        trials = ", trials of a sweep: name one by its folder" if all(map(_is_trial, runs)) else ""
         return RunError(f"no run {text!r} in {runs_dir}", hint=f"of {name} there are {numbers}{trials}")
     near = difflib.get_close_matches(name or Path(text).name, names, n=1)
     guess = f"did you mean {near[0]!r}? " if near else ""

@@ -181,9 +181,9 @@ class RunFolder:
         Raises:
             RunError: There are fewer.
         """
-        if (found := self._metrics.truncate(epochs_kept)) < epochs_kept:
+        if (kept := self._metrics.truncate(epochs_kept)) < epochs_kept:
             raise RunError(
-                f"{self._metrics.path}: damaged: {found} epochs where the checkpoint has {epochs_kept}", hint=_RESTORE
+                f"{self._metrics.path}: damaged: {kept} epochs where the checkpoint has {epochs_kept}", hint=_RESTORE
             )
 
     def append_timing(self, entry: dict[str, Any]) -> None:
@@ -227,11 +227,12 @@ class RunFolder:
         """
         path = self.path / "result.json"
         hint = f"measure it again: distill evaluate {shlex.quote(str(self.path))}"
-        found = read_json(path, hint=hint)
+        document = read_json(path, hint=hint)
         for name in numbers:
-            if not (is_number(found.get(name)) or (name.startswith("val_") and name in found and found[name] is None)):
+            unmeasured = name.startswith("val_") and name in document and document[name] is None
+            if not (is_number(document.get(name)) or unmeasured):
                 raise RunError(f"{path}: damaged: {name} should be a number", hint=hint)
-        return found
+        return document
 
     def figures(self) -> Figures:
         """What result.json says of the network: parameters, GMACs, size.

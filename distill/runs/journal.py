@@ -56,9 +56,9 @@ def _end_of_lines(handle: int) -> int:
     while end > 0:
         start = max(0, end - 4096)
         os.lseek(handle, start, os.SEEK_SET)
-        found = os.read(handle, end - start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
+        newline = os.read(handle, end - start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
         end = start
     return 0
 
@@ -135,9 +135,9 @@ class Journal:
             if not self.path.is_file():
                 raise
             data = self.path.read_bytes()  # the last line may be garbage after a power cut; the rest must be text
-            whole = data[: data.rstrip(b"\n").rfind(b"\n") + 1]
+            complete = data[: data.rstrip(b"\n").rfind(b"\n") + 1]
             try:
-                return whole.decode()
+                return complete.decode()
             except UnicodeDecodeError as cause:
                 raise RunError(f"{self.path}: damaged: not UTF-8 text (byte {cause.start})") from cause
 

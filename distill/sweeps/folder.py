@@ -99,12 +99,12 @@ class Definition:
         known = {item.name: tree[item.name] for item in fields(cls) if item.name in tree}
         try:
             lists = {key: tuple(known[key]) for key in ("grid", "search")}
-            found = cls(**(known | lists))
-            assert isinstance(found.recipe, dict)
-            assert isinstance(found.teachers, dict)
+            definition = cls(**(known | lists))
+            assert isinstance(definition.recipe, dict)
+            assert isinstance(definition.teachers, dict)
         except (KeyError, TypeError, AssertionError) as error:
             raise RunError(f"{source}: damaged", hint="remove the file, or use another --name") from error
-        return found
+        return definition
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,8 @@ class SweepFolder:
 
 def portable(path: Path, folder: Path) -> str:
     """``path`` from ``folder`` where it lies in it, so that both may move together; else the whole path."""
-    whole, root = path.absolute(), folder.absolute()
-    return str(whole.relative_to(root)) if whole.is_relative_to(root) else str(whole)
+    absolute, root = path.absolute(), folder.absolute()
+    return str(absolute.relative_to(root)) if absolute.is_relative_to(root) else str(absolute)
 
 
 def check_same(before: Definition, now: Definition, path: Path) -> None:

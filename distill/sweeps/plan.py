@@ -119,11 +119,11 @@ def corner_trials(variables: Sequence[Variable]) -> list[Trial]:
     """Every combination of named choices, with all ranges at their low and then at their high ends."""
     axes = [variable for variable in variables if isinstance(variable, Axis)]
     ranges = [variable for variable in variables if isinstance(variable, Range)]
-    found = []
+    corners = []
     for params in itertools.islice(combinations(axes), _MOST_CORNERS):
         for end in ("low", "high") if ranges else ("low",):
-            found.append(Trial(params | {each.key: repr(getattr(each, end)) for each in ranges}))
-    return found
+            corners.append(Trial(params | {each.key: repr(getattr(each, end)) for each in ranges}))
+    return corners
 
 
 def takes_whole_numbers(base: Base, variable: Range, others: Trial) -> bool:
@@ -155,10 +155,10 @@ def check_trials(base: Base, trials: Sequence[Trial], *, option: str) -> list[Re
             for line in error.message.splitlines():
                 lines.setdefault(line, []).append(trial)
     if lines:
-        told = [_relabelled(line, blamed, trials, option) for line, blamed in lines.items()]
-        if len(told) > MAX_MISTAKES:
-            told[MAX_MISTAKES:] = [f"and {len(told) - MAX_MISTAKES} more like these"]
-        raise RecipeError("\n".join(told), hint="no trial was started; see every key: distill recipe schema")
+        lines_told = [_relabelled(line, blamed, trials, option) for line, blamed in lines.items()]
+        if len(lines_told) > MAX_MISTAKES:
+            lines_told[MAX_MISTAKES:] = [f"and {len(lines_told) - MAX_MISTAKES} more like these"]
+        raise RecipeError("\n".join(lines_told), hint="no trial was started; see every key: distill recipe schema")
     _check_validation(recipes)
     return recipes
 
@@ -201,8 +201,8 @@ def check_networks(recipes: Sequence[Recipe]) -> None:
 
     seen, mistakes = set(), []
     for recipe in recipes:
-        asked = (recipe.optim.layer_decay, recipe.optim.backbone_lr_scale, recipe.train.freeze_backbone_epochs)
-        what = (recipe.model.model_dump_json(), recipe.role, recipe.data.name, *asked)
+        by_part = (recipe.optim.layer_decay, recipe.optim.backbone_lr_scale, recipe.train.freeze_backbone_epochs)
+        what = (recipe.model.model_dump_json(), recipe.role, recipe.data.name, *by_part)
         if what in seen or recipe.data.name == "folder":
             continue
         seen.add(what)

@@ -83,19 +83,19 @@ def parse_search(texts: Sequence[str]) -> tuple[Variable, ...]:
 
 
 def _parse_all(texts: Sequence[str], option: str, parse: Any, hint: str) -> list[Any]:
-    found: list[Any] = []
+    parsed: list[Any] = []
     problems = []
     for text in texts:
         try:
             variable = parse(text)
-            if variable.key in [each.key for each in found]:
+            if variable.key in [each.key for each in parsed]:
                 raise ValueError(f"{variable.key} is given twice")
-            found.append(variable)
+            parsed.append(variable)
         except ValueError as error:
             problems.append(f"{option} {text}: {str(error).removeprefix(f'--set {text}: ')}")
     if problems:
         raise UsageError("\n".join(problems), hint=hint)
-    return found
+    return parsed
 
 
 def _key_and_text(text: str) -> tuple[str, str]:

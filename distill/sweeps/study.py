@@ -150,13 +150,13 @@ class Search:
         for trial in self._all():
             if (stood_on := trial.user_attrs.get("stood_on")) is not None:
                 recipe = self.base.recipe_of(self.choices_of(trial.number))
-                found = self.trainer.changes_since(RunInfo(**stood_on), recipe)
-                refuse_mixture(f"{self.folder.path}: trial {trial.number}", found)
+                changed = self.trainer.changes_since(RunInfo(**stood_on), recipe)
+                refuse_mixture(f"{self.folder.path}: trial {trial.number}", changed)
 
     def choices_of(self, number: int) -> Trial:
         """What the study chose for a trial."""
-        found = next(trial for trial in self._all() if trial.number == number)
-        return Trial({key: _text(value) for key, value in found.params.items()})
+        chosen = next(trial for trial in self._all() if trial.number == number)
+        return Trial({key: _text(value) for key, value in chosen.params.items()})
 
     def importances(self) -> dict[str, float] | None:
         """Shares by fANOVA; None where there are too few trials, one key, or no differences."""
@@ -167,8 +167,8 @@ class Search:
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = optuna.importance.get_param_importances(self.study, evaluator=evaluator)
-        return {key: float(share) for key, share in found.items()}
+            shares = optuna.importance.get_param_importances(self.study, evaluator=evaluator)
+        return {key: float(share) for key, share in shares.items()}
 
     @property
     def log_keys(self) -> list[str]:
@@ -317,8 +317,8 @@ class Search:
         top1 = trial.value if status == "finished" else max(reported, default=None)
         epochs, seconds = len(reported) or None, trial.duration.total_seconds() if trial.duration else None
         if run is not None and run.path.is_dir():
-            found = row_of_run(trial.number, params, run)
-            return TrialRow(trial.number, params, status, None, top1, found.epochs, found.seconds, found.run, error)
+            row = row_of_run(trial.number, params, run)
+            return TrialRow(trial.number, params, status, None, top1, row.epochs, row.seconds, row.run, error)
         return TrialRow(trial.number, params, status, None, top1, epochs, seconds, None, error)
 
 

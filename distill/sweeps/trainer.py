@@ -98,13 +98,13 @@ class Trainer:
             RunError: There is no such finished run.
         """
         teacher = recipe.teacher
-        asked = None if teacher is None else self.teacher or teacher.run
-        if teacher is None or asked is None:
+        teacher_run = None if teacher is None else self.teacher or teacher.run
+        if teacher is None or teacher_run is None:
             return recipe
-        if asked not in self.teachers:
-            run = open_run(asked, runs_dir=self.options.runs_dir)
-            self.teachers[asked] = portable(run.path, self.options.runs_dir)
-        path = open_run(self.options.runs_dir / self.teachers[asked], runs_dir=self.options.runs_dir).path
+        if teacher_run not in self.teachers:
+            run = open_run(teacher_run, runs_dir=self.options.runs_dir)
+            self.teachers[teacher_run] = portable(run.path, self.options.runs_dir)
+        path = open_run(self.options.runs_dir / self.teachers[teacher_run], runs_dir=self.options.runs_dir).path
         named = teacher.model_copy(update={"run": str(path), "bank": None, "banks": ()})
         return recipe.model_copy(update={"teacher": named})
 
@@ -170,14 +170,14 @@ def _guarded(train: Callable[[], RunResult]) -> RunResult:
         raise TrialFailedError(error.message, hint=error.hint) from error
 
 
-def refuse_mixture(what: str, found: Sequence[str]) -> None:
+def refuse_mixture(what: str, changed: Sequence[str]) -> None:
     """Raise where something changed since a trial was trained.
 
     Raises:
         RunError: It did.
     """
-    if found:
+    if changed:
         raise RunError(
-            f"{what} stood on something else than is here now: {'; '.join(found)}",
+            f"{what} stood on something else than is here now: {'; '.join(changed)}",
             hint="restore it, or begin another sweep: --name NAME",
         )

@@ -164,10 +164,10 @@ class Bank:
             raise MissingError(f"{path} is not a bank: no {INFO} in it", hint="make one: distill cache build")
         try:
             document = json.loads(file.read_text())
-            if (found := document.pop("format")) != _FORMAT:
+            if (version := document.pop("format")) != _FORMAT:
                 hint = f"distill cache clear {path}, then build it again"
                 raise RunError(
-                    f"{file} has format {str(found)[:20]}, and this version of distill reads {_FORMAT}", hint=hint
+                    f"{file} has format {str(version)[:20]}, and this version of distill reads {_FORMAT}", hint=hint
                 )
             if document.pop("sha256") != json_sha256(document):
                 raise ValueError("its bytes are not those that were written")

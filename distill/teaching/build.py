@@ -115,9 +115,9 @@ def _fill(
             answers[done : done + len(logits)] = logits
             done += len(logits)
             yield StageProgress(_STAGE, number * count + min(done * team.world, count), len(rows) * count)
-        whole = team.gather(answers, count)
+        gathered = team.gather(answers, count)
         if bank:
-            bank.append_view(whole.numpy(), view_checksum(view))
+            bank.append_view(gathered.numpy(), view_checksum(view))
 
 
 def _answers(
@@ -174,17 +174,17 @@ def estimate(teacher: Trained, splits: Splits, recipe: Recipe, *, views: int) ->
     """Time two batches (the first warms up) and multiply."""
     loader = Loader(splits.train, device=teacher.device, fill=splits.fill)
     view = planned_view(recipe.augment, n=len(splits.train), image_size=recipe.data.side, row=0)
-    started, asked = 0.0, 0
+    started, images = 0.0, 0
     threads = recipe.asking_threads
     answers = _answers(loader, teacher, view, "float32", np.arange(len(loader)), threads=threads)
     for number, logits in enumerate(answers):
         if number == 0:
             started = time.perf_counter()
             continue
-        asked += len(logits)
+        images += len(logits)
         if number == 2:
             break
-    per_image = (time.perf_counter() - started) / asked if asked else 0.0
+    per_image = (time.perf_counter() - started) / images if images else 0.0
     count = len(splits.train)
     itemsize = np.dtype(recipe.logits_dtype).itemsize
     return BuildCost(per_image * count * views, count * views * len(teacher.classes) * itemsize)

@@ -60,12 +60,12 @@ class Identity:
         Raises:
             TypeError, ValueError, KeyError: It is none.
         """
-        found = cls(**(tree | {name: tuple(tree[name]) for name in ("mean", "std", "classes")}))
-        texts = (found.weights, found.architecture, found.precision, *found.classes)
-        numbers = (*found.mean, *found.std, found.input_size)
-        if not (found.classes and all(isinstance(text, str) for text in texts) and all(map(is_number, numbers))):
+        identity = cls(**(tree | {name: tuple(tree[name]) for name in ("mean", "std", "classes")}))
+        texts = (identity.weights, identity.architecture, identity.precision, *identity.classes)
+        numbers = (*identity.mean, *identity.std, identity.input_size)
+        if not (identity.classes and all(isinstance(text, str) for text in texts) and all(map(is_number, numbers))):
             raise ValueError("the identity of its teacher makes no sense")
-        return found
+        return identity
 
 
 @dataclass(frozen=True)

@@ -50,10 +50,10 @@ class BankKey:
         Raises:
             TypeError, ValueError, KeyError: It is none.
         """
-        found = cls(**(tree | {"teacher": Identity.from_json(tree["teacher"])}))
-        if not (isinstance(found.augment, dict) and found.dtype in ("float16", "float32")):
+        key = cls(**(tree | {"teacher": Identity.from_json(tree["teacher"])}))
+        if not (isinstance(key.augment, dict) and key.dtype in ("float16", "float32")):
             raise ValueError("its augmentation or dtype makes no sense")
-        return found
+        return key
 
     def digest(self) -> str:
         """Hex sha256 over all parts."""

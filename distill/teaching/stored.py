@@ -40,11 +40,11 @@ class StoredTeacher:
         return Answer(self._read(batch.rows.cpu().numpy(), batch.index.cpu().numpy()))
 
     def _read(self, rows: np.ndarray, index: np.ndarray) -> Tensor:
-        found = np.empty((len(index), len(self.bank.info.classes)), dtype=np.float32)
+        logits = np.empty((len(index), len(self.bank.info.classes)), dtype=np.float32)
         for row in np.unique(rows):
             here = rows == row
-            found[here] = self._view(int(row))[index[here]]
-        return torch.from_numpy(found).to(self._device, non_blocking=True)
+            logits[here] = self._view(int(row))[index[here]]
+        return torch.from_numpy(logits).to(self._device, non_blocking=True)
 
     def _view(self, row: int) -> np.ndarray:
         if row not in self._mapped:

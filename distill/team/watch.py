@@ -202,12 +202,12 @@ def place(frame: FrameType | None) -> str:
 
 def _others(stacks: dict[int, FrameType]) -> list[str]:
     """The places of other threads that do our work: the main one may be waiting for them."""
-    found = []
+    others = []
     for thread in threading.enumerate():
         frame = stacks.get(thread.ident or 0)
         if frame is not None and thread.name not in _HOUSEKEEPING and _works(frame):
-            found.append(f"{thread.name} at {place(frame)}")
-    return found[:2]
+            others.append(f"{thread.name} at {place(frame)}")
+    return others[:2]
 
 
 _HOUSEKEEPING = ("distill-watch", "distill-guard", "distill-parent")

@@ -127,11 +127,11 @@ class _Fit:
         )
 
     def _notes(self) -> Iterator[Event]:
-        schedule, asked = self.recipe.schedule, self.train.accumulate
+        schedule, accumulate = self.recipe.schedule, self.train.accumulate
         share = min(self.train.batch_size, self.count) // self.fabric.world_size
-        if asked > (pieces := max(share // 2, 1)):
+        if accumulate > (pieces := max(share // 2, 1)):
             yield Note(
-                f"train.accumulate {asked}: the {share} image(s) of a step make {pieces} piece(s), "
+                f"train.accumulate {accumulate}: the {share} image(s) of a step make {pieces} piece(s), "
                 "as batch norm needs two images in each",
                 "warning",
             )
@@ -169,8 +169,8 @@ class _Fit:
         epoch = self._images()
         with closing(epoch.picked) as steps:
             for picked in steps:
-                whole = min(self.train.batch_size, self.count - self.at.step * self.train.batch_size)
-                self.learner.step(epoch, picked, whole=whole, tally=self.tally, number=self.at.step)
+                batch = min(self.train.batch_size, self.count - self.at.step * self.train.batch_size)
+                self.learner.step(epoch, picked, whole=batch, tally=self.tally, number=self.at.step)
                 self.at.step += 1
                 yield StepDone(self.at.epoch, self.at.step, min(self.at.step * self.train.batch_size, self.count))
                 if self.compiles:  # once, and its time is no step's

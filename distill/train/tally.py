@@ -58,10 +58,10 @@ class Tally:
         """
         if self._bad is None:
             return
-        found = [row for row in gather(self._bad.tolist()) if row[0] >= 0]
-        if not found:
+        bad = [row for row in gather(self._bad.tolist()) if row[0] >= 0]
+        if not bad:
             return
-        step, *values = min(found, key=lambda row: row[0])
+        step, *values = min(bad, key=lambda row: row[0])
         parts = ", ".join(f"{name} {value:g}" for name, value in zip(self._names, values, strict=True))
         raise DivergedError(
             f"the loss is not finite at epoch {epoch + 1}, step {int(step) + 1}: {parts}; learning rate {lr:g}",

@@ -89,10 +89,10 @@ def verify(path: Path, digest: str) -> None:
     if not path.is_file():
         raise RunError(f"{path}: missing", hint=RECOVER)
     try:
-        found = sha256_file(path)
+        actual = sha256_file(path)
     except OSError as cause:
         raise RunError(f"{path}: cannot be read: {cause.strerror}", hint=RECOVER) from cause
-    if found != digest:
+    if actual != digest:
         raise RunError(f"{path}: damaged: its bytes are not those that were written", hint=RECOVER)
 
 
@@ -182,11 +182,11 @@ def linked(link: Path) -> Path | None:
 
 def _found(folder: Path) -> list[Path]:
     """Checkpoints by epoch and step, with those left aside whose replacement never came."""
-    found = {path.name: path for path in _entries(folder) if _NAME.fullmatch(path.name) and path.is_dir()}
+    folders = {path.name: path for path in _entries(folder) if _NAME.fullmatch(path.name) and path.is_dir()}
     for path, match in _hidden(folder):
         if match["kind"] == REPLACED_SUFFIX:
-            found.setdefault(match["name"], path)
-    return [found[name] for name in sorted(found, key=_position)]
+            folders.setdefault(match["name"], path)
+    return [folders[name] for name in sorted(folders, key=_position)]
 
 
 def _position(name: str) -> tuple[int, int]:

@@ -35,9 +35,9 @@ def write_model(path: Path, state: Mapping[str, Tensor]) -> None:
         # One key: safetensors writes several in random order.
         save_file(_flat(state), path, metadata={"format": "pt"})
     except SafetensorError as error:
-        if (found := re.search(r"os error (\d+)", str(error))) is None:
+        if (match := re.search(r"os error (\d+)", str(error))) is None:
             raise
-        raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+        raise OSError(int(match[1]), os.strerror(int(match[1]))) from error
     with contextlib.suppress(PermissionError):  # some file systems have no modes
         path.chmod(mode)  # safetensors makes a file of its own, which nobody else may read
     sync_file(path)
@@ -64,9 +64,9 @@ def read_model(path: Path) -> dict[str, Tensor]:
         SafetensorError, OSError, ValueError, LookupError, RuntimeError: The file is damaged.
     """
     # safetensors takes paths as text, which not every path is.
-    found = load(regular(path).read_bytes()) if has_controls(str(path)) else load_file(regular(path))
+    tensors = load(regular(path).read_bytes()) if has_controls(str(path)) else load_file(regular(path))
     # Clones: the tensors of load_file share one mapping of the file, and could not be saved again as they are.
-    return {name: tensor.clone() for name, tensor in found.items()}
+    return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
 class _Noting:
