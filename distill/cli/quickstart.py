@@ -28,7 +28,8 @@ def command(
     """Run the whole pipeline on embedded data, in about two minutes on a laptop CPU.
 
     Fine-tunes a small teacher on scikit-learn's digits, trains a student from labels alone and the same student
-    against the teacher, and prints the comparison. No network needed. Every other command works on its runs.
+    against the teacher, writes the taught one as an int8 file, and prints the comparison. No network needed. Every
+    other command works on its runs.
     """
     from distill.comparison import compare
     from distill.pipeline import Options, quickstart
@@ -38,7 +39,9 @@ def command(
     with ProgressPrinter(quiet=quiet) as printer:
         settings = Options(runs_dir=runs, device=device, threads=threads, command=options.typed(), on_event=printer)
         made = quickstart(seeds=seeds, options=settings)
-        comparison = compare([str(path) for path in made.runs], runs_dir=runs, device=device, tell=printer)
+        references = [str(path) for path in (*made.runs, *made.files)]
+        comparison = compare(references, runs_dir=runs, device=device, tell=printer)
     output.show(comparison, lambda width: comparison_table(comparison, width))
     where = "" if runs == Path("runs") else f" --runs {runs}"
-    output.note(f"the runs are in {runs}; next: distill evaluate quickstart_student{where}")
+    output.note(f"the runs are in {runs}{''.join(f', the int8 file is {path}' for path in made.files)}")
+    output.note(f"next: distill evaluate quickstart_student{where}")

@@ -111,7 +111,7 @@ def compare(
         rows=tuple(rows),
         device=describe_device(target),
         threads=used,
-        versions=library_versions(),
+        versions=library_versions(*(["onnxruntime"] if files else [])),
         notes=tuple(notes),
         latency_n=min(counts) if counts else None,
     )

@@ -132,10 +132,14 @@ def keep_freed_memory(device: torch.device) -> bool:
     return bool(mallopt(_M_MMAP_THRESHOLD, 2**30) and mallopt(_M_TRIM_THRESHOLD, _NEVER))
 
 
-def library_versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that results depend on; what is not installed is left out."""
+def library_versions(*more: str) -> dict[str, str]:
+    """Versions of Python and of the libraries that results depend on; what is not installed is left out.
+
+    Args:
+        more: Libraries that only these results depend on.
+    """
     versions = {"python": platform.python_version()}
-    for name in _LIBRARIES:
+    for name in (*_LIBRARIES, *more):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return versions

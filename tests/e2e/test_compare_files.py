@@ -61,6 +61,7 @@ def test_a_file_is_a_row_under_its_run(table: Comparison, shipped: tuple[Path, P
     assert int8.times_smaller == pytest.approx(teacher.size_mb / int8.size_mb)
     assert None not in {value for row in table.rows for value in (row.latency_b1_ms, row.latency_b32_ms)}
     assert any("from bytes to logits" in note for note in table.notes)
+    assert table.versions["onnxruntime"] == onnxruntime.__version__
 
 
 def test_its_figures_are_those_of_the_file(

@@ -404,6 +404,7 @@ def test_quickstart_shrunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         return load_recipe(name, [*overrides, "train.epochs=1", "data.limit=300", "data.test_limit=100"])
 
     monkeypatch.setattr(verbs, "load_recipe", shorter)
+    monkeypatch.setattr(verbs, "_QUICKSTART_DROP", 0.99)  # so little training proves nothing
     monkeypatch.chdir(tmp_path)
     result = _invoke("quickstart", "--seeds", "2", "--threads", "1", "--json")
     assert result.exit_code == 0, result.stderr
@@ -412,9 +413,14 @@ def test_quickstart_shrunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         "quickstart_teacher": 1,
         "quickstart_scratch": 2,
         "quickstart_student": 2,
+        "quickstart_student_int8": 1,
     }
+    shipped = rows["quickstart_student_int8"]
+    assert (shipped["runtime"], shipped["source_run"]) == ("onnxruntime int8", rows["quickstart_student"]["run"])
+    assert Path(shipped["run"]).parent == Path(shipped["source_run"]) / "exports"
     assert rows["quickstart_student"]["params"] == 1_506
     assert all(row["latency_b1_ms"] > 0 for row in rows.values())
     table = _invoke("compare", "--no-latency")
     assert "quickstart_student" in table.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
     assert _invoke("evaluate", "quickstart_student", "--json").exit_code == 0
