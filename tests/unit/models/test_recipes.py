@@ -14,6 +14,8 @@ COUNTS = {
     "cnn_cifar10": 122_570,
     "grouped_resnet_cifar100": 4_035_364,
     "lenet_cifar10": 62_006,
+    "lite0_cifar10": 3_383_818,
+    "lite0_cifar100": 3_499_108,
     "quickstart_scratch": 1_506,
     "quickstart_student": 1_506,
     "quickstart_teacher": 78_042,

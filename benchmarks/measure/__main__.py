@@ -1,0 +1,145 @@
+"""Work through the recipes that are measured on real CIFAR, one run after another.
+
+``python -m benchmarks.measure --runs DIR [--out docs/results] [--threads 1] [--weights DIR] [--only R,...] [--list]``
+
+Start it from a checkout that nobody edits (``git worktree add --detach``): each result names the commit that it was
+made from, and changed files are refused. It stops at any moment and goes on where it stopped when it is started again:
+a run that is half done is resumed, one that is done is skipped, and so is one that docs/results/cifar.json already
+holds (but for a teacher whose students are still to come: its weights are needed). After each run ``cifar.json`` and
+``cifar.md`` in ``--out`` are written anew, and the time left is estimated.
+
+A run in bf16 is not gone on with on a CPU that emulates it, and the arms of one seed are not spread over two kinds of
+CPU: such runs are passed over, and told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure.document import Results, names, read_results, write_results
+from benchmarks.measure.left import seconds_left
+from benchmarks.measure.plan import Item, arms, items
+from benchmarks.measure.work import FailedError, Place, cpu_kind, find_run, measure
+from distill.recipe import bundled_recipes
+from distill.runs import git_state
+from distill.text import duration
+
+ROOT = Path(__file__).parents[2]
+_INTERRUPTED = (130, 143)
+_CLASSES, _TRAIN_IMAGES = {"cifar10": 10, "cifar100": 100}, 50_000
+
+
+def pending(place: Place, results: Results, chosen: list[Item]) -> list[Item]:
+    """The runs that are still to be made, in order."""
+    open_ones = [item for item in chosen if item not in results]
+    needed = {recipe.teacher.run for item in open_ones if (recipe := place.recipe(item)).teacher is not None}
+    return [item for item in chosen if item in open_ones or (item.recipe in needed and not _is_here(place, item))]
+
+
+def _is_here(place: Place, item: Item) -> bool:
+    run = find_run(place, item)
+    return run is not None and run.status == "finished"
+
+
+def obstacle(place: Place, item: Item, results: Results, kind: dict[str, Any]) -> str | None:
+    """Why a run must not be made on this CPU; None where it may."""
+    run = find_run(place, item)
+    if run is not None and run.status != "finished" and run.recipe().train.precision == "bf16" and not kind["bf16"]:
+        return "it began in bf16, which this CPU emulates"
+    for other in arms(item):
+        if other in results and results[other]["cpu"] != kind:
+            return f"{other} was made on another kind of CPU: {results[other]['cpu']}"
+    return None
+
+
+def work_of(place: Place, item: Item) -> float:
+    """Billions of multiply-accumulates of a run's training images, forward."""
+    from distill.evaluation.cost import spec_cost  # torch, for the estimate alone
+
+    recipe = place.recipe(item)
+    gmacs = spec_cost(recipe.model, _CLASSES[recipe.data.name]).figures.gmacs
+    return gmacs * _TRAIN_IMAGES * (1 - recipe.data.val_fraction) * recipe.train.epochs
+
+
+def run_queue(place: Place, out: Path, chosen: list[Item], kind: dict[str, Any], say: Callable[[str], None]) -> int:
+    """Make what is left; the exit code."""
+    known = [ROOT / "docs" / "results" / "cifar.json", out / "cifar.json"]
+    results = read_results(*known, *sorted((place.runs / "measured").glob("*.json")))
+    failed: list[Item] = []
+    for item in pending(place, results, chosen):
+        if (reason := obstacle(place, item, results, kind)) is not None:
+            say(f"{item}: passed over: {reason}")
+            continue
+        say(f"{item}: begins")
+        try:
+            results[item] = measure(place, item, kind)
+        except FailedError as error:
+            say(str(error))
+            if error.code in _INTERRUPTED:
+                return error.code
+            failed.append(item)
+            continue
+        write_results(results, out)
+        say(f"{item}: test top-1 {100 * results[item]['test_top1']:.2f}%; {_left(place, results, chosen)}")
+    if failed:
+        say(f"failed: {names(failed)}; see {place.runs / 'measured'}")
+    return 1 if failed else 0
+
+
+def _left(place: Place, results: Results, chosen: list[Item]) -> str:
+    todo = pending(place, results, chosen)
+    seconds, unknown = seconds_left([(item, work_of(place, item)) for item in todo], results)
+    more = f", and {len(unknown)} of unknown length" if unknown else ""
+    return f"{len(todo)} run(s) left, some {duration(seconds)}{more}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Works through the queue, or lists it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.measure", description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results", help="folder for cifar.json, cifar.md")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of a run (default: 1)")
+    parser.add_argument("--weights", type=Path, help="folder of benchmarks.pretrained (default: timm's hub)")
+    parser.add_argument("--only", help="recipes by name, comma-separated (default: all)")
+    parser.add_argument("--list", action="store_true", help="say what is left, and make nothing")
+    options = parser.parse_args(arguments)
+    only = None if options.only is None else set(options.only.split(","))
+    chosen = [item for item in items() if item.recipe in bundled_recipes() and (only is None or item.recipe in only)]
+    place = Place(options.runs.absolute(), options.threads, _weights(options.weights))
+    state = git_state(Path.cwd())
+    if state is not None and state["dirty"] and not options.list:
+        parser.error(
+            "tracked files differ from the commit: work from a checkout of its own (git worktree add --detach)"
+        )
+    if options.list:
+        results = read_results(ROOT / "docs" / "results" / "cifar.json", options.out / "cifar.json")
+        print("\n".join(map(str, pending(place, results, chosen))))
+        return 0
+    return run_queue(place, options.out.absolute(), chosen, cpu_kind(), _say)
+
+
+def _weights(folder: Path | None) -> dict[str, tuple[str, ...]]:
+    """Where each pretrained teacher of the queue finds its weights."""
+    if folder is None:
+        return {}
+    files = {name: folder.absolute() / f"tf_efficientnet_{name}.safetensors" for name in ("lite0", "lite2")}
+    found = {}
+    for recipe in bundled_recipes():
+        file = files.get(recipe.partition("_")[0])
+        if file is not None and file.is_file():
+            found[recipe] = (f"model.weights={file}",)
+    return found
+
+
+def _say(line: str) -> None:
+    from distill.runs import utc_now
+
+    print(f"{utc_now()} {line}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""What was measured, as a document, and the page that is made from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure.plan import GAINS, Item
+from distill.evaluation.statistics import Interval, mean_interval
+from distill.files import write_atomically, write_json
+
+__all__ = ["Results", "names", "read_results", "render", "write_results"]
+
+Results = dict[Item, dict[str, Any]]
+
+
+def read_results(*paths: Path) -> Results:
+    """The records of documents and of single runs; a later path's stands before an earlier one's."""
+    found: Results = {}
+    for path in paths:
+        if path.is_file():
+            tree = json.loads(path.read_text())
+            for record in tree.get("results", [tree]):
+                found[Item(record["recipe"], record["seed"])] = record
+    return found
+
+
+def write_results(results: Results, out: Path) -> None:
+    """``cifar.json`` and ``cifar.md``, whole or not at all."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "cifar.json", {"benchmark": "cifar", "results": [results[item] for item in sorted(results)]})
+    write_atomically(out / "cifar.md", render(results))
+
+
+_HEAD = """# Measured on real CIFAR
+
+Official files, the recipes as they ship; the test set was read once for each run, without test-time augmentation.
+Accuracies are test top-1 in percent: mean ± standard deviation over n seeds (95% interval of the mean, Student's t).
+CPU-minutes are those of training, of all processes of a run, the median over seeds. Made by
+`python -m benchmarks.measure`; every run, with its commit, is in [cifar.json](cifar.json). What the queue has not
+reached is not here.
+"""
+
+
+def render(results: Results) -> str:
+    """The page."""
+    lines = [_HEAD, _ROW_NAMES, "|---|---|---|---|---|---|---|---|"]
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for item in sorted(results):
+        groups.setdefault(item.recipe, []).append(results[item])
+    ordered = sorted(groups.items(), key=lambda pair: (pair[1][0]["dataset"], -_mean(pair[1])))
+    lines += [_row(name, records) for name, records in ordered]
+    gains = [line for taught, alone in GAINS if (line := _gain(results, taught, alone)) is not None]
+    if gains:
+        lines += ["", "What being taught gives, paired by seed:", "", *gains]
+    machines = sorted({_machine(record) for record in results.values()})
+    commits = sorted({(record["git"] or {}).get("commit", "unknown")[:10] for record in results.values()})
+    lines += ["", f"Hardware: {'; '.join(machines)}. Commits: {', '.join(commits)}."]
+    return "\n".join(lines) + "\n"
+
+
+_ROW_NAMES = "| recipe | data | n | test top-1 | parameters | GMACs | epochs, precision | CPU-minutes, threads |"
+
+
+def _row(name: str, records: list[dict[str, Any]]) -> str:
+    first = records[0]
+    spent = sorted(record["cpu_s"] for record in records if record["cpu_s"] is not None)
+    minutes = f"{spent[len(spent) // 2] / 60:.0f}" if spent else "not known"
+    cells = [f"`{name}`", first["dataset"], str(len(records)), _accuracy([record["test_top1"] for record in records])]
+    cells += [f"{first['params']:,}", f"{first['gmacs']:.3f} at {first['input_size']}"]
+    cells += [f"{first['epochs']}, {first['precision']}", f"{minutes}, {first['threads']}"]
+    return f"| {' | '.join(cells)} |"
+
+
+def _mean(records: list[dict[str, Any]]) -> float:
+    return float(sum(record["test_top1"] for record in records) / len(records))
+
+
+def _accuracy(values: list[float]) -> str:
+    interval = mean_interval(values)
+    if interval is None:
+        return f"{100 * values[0]:.2f}"
+    mean = interval.estimate
+    std = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
+    return f"{100 * mean:.2f} ± {100 * std:.2f} ({100 * interval.low:.2f} to {100 * interval.high:.2f})"
+
+
+def _gain(results: Results, taught: str, alone: str) -> str | None:
+    """A line with the paired difference; None before two seeds have both."""
+    seeds = [item.seed for item in sorted(results) if item.recipe == taught and Item(alone, item.seed) in results]
+    pairs = [results[Item(taught, seed)]["test_top1"] - results[Item(alone, seed)]["test_top1"] for seed in seeds]
+    interval = mean_interval(pairs)
+    if interval is None:
+        return None
+    return f"- `{taught}` over `{alone}`: {_points(interval)}, n = {len(pairs)}; {_verdict(interval)}"
+
+
+def _points(interval: Interval) -> str:
+    low, high = 100 * interval.low, 100 * interval.high
+    return f"{100 * interval.estimate:+.2f} points (95% interval {low:+.2f} to {high:+.2f})"
+
+
+def _verdict(interval: Interval) -> str:
+    return "the interval excludes zero" if interval.low > 0 or interval.high < 0 else "the interval holds zero"
+
+
+def _machine(record: dict[str, Any]) -> str:
+    cpu: dict[str, Any] = record["cpu"]
+    cap = f", oneDNN capped to {cpu['onednn_max_cpu_isa']}" if "onednn_max_cpu_isa" in cpu else ""
+    return f"{cpu['name']} ({cpu['capability']}, bf16 {'native' if cpu['bf16'] else 'emulated'}{cap})"
+
+
+def names(items: Iterable[Item]) -> str:
+    """Several runs in one line."""
+    return ", ".join(map(str, items))

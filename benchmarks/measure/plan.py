@@ -1,0 +1,62 @@
+"""What is measured, in which order, and what must have been measured on the same kind of CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+__all__ = ["GAINS", "STAGES", "Item", "Stage", "arms", "items"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Recipes that are compared with one another, seed by seed.
+
+    Attributes:
+        seeds: So many, from 0.
+    """
+
+    recipes: tuple[str, ...]
+    seeds: int = 1
+
+
+@dataclass(frozen=True, order=True)
+class Item:
+    """One run: a recipe with a seed."""
+
+    recipe: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.recipe}-{self.seed}"
+
+
+STAGES = (
+    Stage(("lite0_cifar10",)),
+    Stage(("lenet_cifar10",)),
+    Stage(("cnn_cifar10",)),
+    Stage(("r222_adam",)),
+    Stage(("r222_adam_constant",)),
+    Stage(("r222_sgd",)),
+    Stage(("r222_sgd_constant",)),
+    Stage(("r222_adam_dropout",)),
+    Stage(("r222_adam_augment",)),
+    Stage(("lite0_cifar100",)),
+    Stage(("resnet20_cifar10",)),
+    Stage(("grouped_resnet_cifar100",)),
+)
+GAINS: tuple[tuple[str, str], ...] = ()  # (taught, from labels alone): what being taught gives, paired by seed
+
+
+def items(stages: tuple[Stage, ...] = STAGES) -> Iterator[Item]:
+    """The runs in the order in which they are made: all arms of a seed before the next seed."""
+    for stage in stages:
+        for seed in range(stage.seeds):
+            for recipe in stage.recipes:
+                yield Item(recipe, seed)
+
+
+def arms(item: Item, stages: tuple[Stage, ...] = STAGES) -> list[Item]:
+    """The runs that ``item`` is compared with, pair by pair: they must have been made on its kind of CPU."""
+    together = next(stage.recipes for stage in stages if item.recipe in stage.recipes)
+    return [Item(recipe, item.seed) for recipe in together if recipe != item.recipe]

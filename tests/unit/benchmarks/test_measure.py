@@ -1,0 +1,134 @@
+"""The queue of measurements: what is left of it, on which CPU, and the page that it makes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.measure import __main__ as queue
+from benchmarks.measure import document
+from benchmarks.measure.left import seconds_left
+from benchmarks.measure.plan import STAGES, Item, Stage, items
+from benchmarks.measure.work import FailedError, Place, find_run, measure
+from distill.recipe import bundled_recipes
+from distill.runs import create_run
+
+CPU = {"name": "a CPU", "capability": "AVX2", "bf16": False}
+OTHER = CPU | {"bf16": True}
+
+
+def _record(item: Item, top1: float = 0.9, **more: Any) -> dict[str, Any]:
+    return {
+        "recipe": item.recipe, "seed": item.seed, "dataset": "cifar10", "test_top1": top1, "params": 1000, "gmacs": 0.5,
+        "input_size": 32, "train_images": 50_000, "epochs": 2, "seconds": 100.0, "cpu_s": 120.0, "precision": "fp32",
+        "threads": 1, "git": {"commit": "abcdef0123456789", "dirty": False}, "cpu": CPU,
+    } | more  # fmt: skip
+
+
+def _place(folder: Path) -> Place:
+    return Place(folder, 1, {})
+
+
+def test_every_recipe_of_the_queue_is_there_and_once() -> None:
+    recipes = [recipe for stage in STAGES for recipe in stage.recipes]
+    assert len(recipes) == len(set(recipes))
+    assert set(recipes) <= set(bundled_recipes())
+
+
+def test_all_arms_of_a_seed_come_before_the_next_seed() -> None:
+    made = items((Stage(("a",)), Stage(("b", "c"), seeds=2)))
+    assert list(map(str, made)) == ["a-0", "b-0", "c-0", "b-1", "c-1"]
+
+
+def test_what_is_done_is_skipped_but_a_missing_teacher_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lenet, teacher, student = Item("lenet_cifar10", 0), Item("resnet152_cifar10", 0), Item("r18_small", 0)
+    place, chosen = _place(tmp_path), [lenet, teacher, student]
+    done = {item: _record(item) for item in (lenet, teacher)}
+    assert queue.pending(place, done, chosen) == [teacher, student]  # its weights are nowhere
+    monkeypatch.setattr(queue, "_is_here", lambda place, item: True)
+    assert queue.pending(place, done, chosen) == [student]
+    assert queue.pending(place, done | {student: _record(student)}, chosen) == []
+
+
+def test_a_run_is_found_by_its_seed_and_the_newest_counts(tmp_path: Path) -> None:
+    place, made = _place(tmp_path), []
+    for seed in (0, 1, 0):
+        run = create_run(tmp_path, "lenet_cifar10")
+        run.write_info(status="interrupted", seeds={"train": seed})
+        run.write_recipe(place.recipe(Item("lenet_cifar10", seed)))
+        made.append(run.path)
+    assert [find_run(place, Item("lenet_cifar10", seed)).path for seed in (0, 1)] == [made[2], made[1]]  # type: ignore[union-attr]
+    assert find_run(place, Item("lenet_cifar10", 2)) is None
+
+
+def test_bf16_is_not_gone_on_with_where_it_is_emulated(tmp_path: Path) -> None:
+    item, place = Item("lenet_cifar10", 0), Place(tmp_path, 1, {"lenet_cifar10": ("train.precision=bf16",)})
+    assert queue.obstacle(place, item, {}, CPU) is None  # not begun: it resolves to what this CPU has
+    run = create_run(tmp_path, item.recipe)
+    run.write_info(status="interrupted", seeds={"train": 0})
+    run.write_recipe(place.recipe(item))
+    assert "emulates" in (queue.obstacle(place, item, {}, CPU) or "")
+    assert queue.obstacle(place, item, {}, OTHER) is None
+
+
+def test_arms_of_a_seed_are_on_one_kind_of_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = Item("lenet_cifar10", 0), Item("cnn_cifar10", 0)
+    monkeypatch.setattr(queue, "arms", lambda item: [b if item == a else a])
+    assert "another kind of CPU" in (queue.obstacle(_place(tmp_path), a, {b: _record(b, cpu=OTHER)}, CPU) or "")
+    assert queue.obstacle(_place(tmp_path), a, {b: _record(b)}, CPU) is None
+
+
+def test_a_failed_run_does_not_end_the_queue_and_a_stopped_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = [Item("lenet_cifar10", 0), Item("cnn_cifar10", 0), Item("r222_adam", 0)]
+    codes, said = {"lenet_cifar10": 1, "r222_adam": 143}, []
+
+    def fake(place: Place, item: Item, kind: dict[str, Any]) -> dict[str, Any]:
+        if item.recipe in codes:
+            raise FailedError(f"{item}: no", codes[item.recipe])
+        return _record(item)
+
+    monkeypatch.setattr(queue, "measure", fake)
+    monkeypatch.setattr(queue, "ROOT", tmp_path)
+    code = queue.run_queue(_place(tmp_path / "runs"), tmp_path / "out", chosen, CPU, said.append)
+    assert code == 143
+    assert "cnn_cifar10-0: test top-1 90.00%; 2 run(s) left" in "\n".join(said)
+    assert document.read_results(tmp_path / "out" / "cifar.json").keys() == {chosen[1]}
+
+
+def test_the_ledger_adds_up_all_processes_of_a_run(tmp_path: Path) -> None:
+    place, item = _place(tmp_path), Item("lenet_cifar10", 0)
+    with pytest.raises(FailedError, match="distill student ended with 4") as caught:  # no data here: exit code 4
+        measure(Place(tmp_path, 1, {item.recipe: (f"data.root={tmp_path}",)}), item, CPU)
+    assert caught.value.code == 4
+    (line,) = (place.runs / "measured" / "lenet_cifar10-0.jsonl").read_text().splitlines()
+    assert '"verb": "student"' in line
+    assert "cifar" in (place.runs / "measured" / "lenet_cifar10-0.log").read_text()
+
+
+def test_time_left_from_the_own_runs_or_by_the_work() -> None:
+    a, b = Item("a", 0), Item("b", 0)
+    results = {Item("a", seed): _record(Item("a", seed), seconds=s) for seed, s in enumerate((90.0, 100.0, 200.0))}
+    assert seconds_left([(Item("a", 3), 1.0)], results) == (100.0, [])
+    # b has half of a's multiply-accumulates: 0.5 x 50,000 x 2 took 100 s
+    assert seconds_left([(b, 25_000.0)], results) == (pytest.approx(50.0), [])
+    assert seconds_left([(a, 1.0)], {}) == (0.0, [a])
+
+
+def test_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document, "GAINS", (("b", "a"),))
+    tops = {"a": (0.90, 0.91, 0.92), "b": (0.91, 0.93, 0.93)}
+    results = {Item(n, s): _record(Item(n, s), top1) for n, values in tops.items() for s, top1 in enumerate(values)}
+    page = document.render(results).splitlines()
+    # by hand: standard deviation 1, half width t(2) 4.3027 / sqrt(3) = 2.484
+    row = "| `a` | cifar10 | 3 | 91.00 ± 1.00 (88.52 to 93.48) | 1,000 | 0.500 at 32 | 2, fp32 | 2, 1 |"
+    assert row in page
+    # differences 1, 2, 1: mean 1.333, deviation 0.5774, half width 1.434
+    assert "- `b` over `a`: +1.33 points (95% interval -0.10 to +2.77), n = 3; the interval holds zero" in page
+    assert page.index(row) > next(at for at, line in enumerate(page) if line.startswith("| `b`"))
+    assert page[-1] == "Hardware: a CPU (AVX2, bf16 emulated). Commits: abcdef0123."
