@@ -140,7 +140,8 @@ def __getattr__(name: str) -> Any:
 
 def _show_progress_in_a_notebook() -> None:
     """Where nobody else would: a cell that is silent for an hour looks dead. A script stays silent."""
-    if "ipykernel" in sys.modules:
+    ipython = sys.modules.get("IPython")
+    if hasattr(ipython and ipython.get_ipython(), "kernel"):  # a shell in a terminal has none
         from distill.cli.progress import ProgressPrinter
         from distill.events import default_listener, listen_by_default
 

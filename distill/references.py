@@ -30,12 +30,12 @@ def folder_of(value: Any, what: str) -> Path:
 
 
 def run_of(value: Any) -> str:
-    """How a run is named: text, a path, a run folder, or the result that a training verb returned.
+    """How a run or an exported file is named: text, a path, a run folder, or what a verb returned.
 
     Raises:
         UsageError: It is something else.
     """
-    for attribute in ("run", "path"):  # of a result, of a run folder
+    for attribute in ("file", "run", "path"):  # of an exported file, of a result, of a run folder
         inner = getattr(value, attribute, None)
         if isinstance(inner, os.PathLike):
             return os.fspath(inner)

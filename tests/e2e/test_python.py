@@ -141,9 +141,14 @@ def test_silent_in_a_script_and_heard_where_a_default_listens(tmp_path: Path) ->
     assert heard == [distill_note]
 
 
-def test_a_notebook_prints_progress_by_default() -> None:
-    code = "import sys, types; sys.modules['ipykernel'] = types.ModuleType('ipykernel')\n"
+@pytest.mark.parametrize(
+    ("shell", "listens"), [("N(kernel=1)", "ProgressPrinter"), ("N()", "NoneType"), ("None", "NoneType")]
+)
+def test_a_notebook_alone_prints_progress_by_default(shell: str, listens: str) -> None:
+    """A notebook's shell belongs to a kernel, IPython's in a terminal to none; test_notebook.py has a real one."""
+    code = "import sys\nfrom types import SimpleNamespace as N\n"
+    code += f"sys.modules['IPython'] = N(get_ipython=lambda: {shell})\n"
     code += "import distill; distill.Options\nfrom distill.events import default_listener\n"
     code += "print(type(default_listener()).__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "ProgressPrinter\n"
+    assert done.stdout == f"{listens}\n"

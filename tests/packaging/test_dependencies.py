@@ -21,6 +21,7 @@ DISTRIBUTIONS = {  # where a distribution and its module have different names
     "xdist": "pytest-xdist",
 }
 NOT_IMPORTED = {"pytest-xdist", "pytest-timeout", "build", "setuptools", "ruff", "mypy"}  # run as commands
+NOT_IMPORTED |= {"ipykernel"}  # what nbclient starts
 NOT_IMPORTED |= {"requests", "uv"}  # what modelopt imports without naming it; a command
 WHERE_IT_IS = {"pandas"}  # Comparison.to_pandas: who asks for a data frame has it
 NEEDED_BY_TORCH = {"onnxscript"}  # torch.onnx's exporter imports it
