@@ -296,8 +296,9 @@ class _Fit:
 
 
 def _all_finite(module: nn.Module) -> bool:
-    """Whether every weight and every statistic is a finite number (waits for the device)."""
-    tensors = [tensor for tensor in module.state_dict().values() if tensor.is_floating_point()]
+    """Whether every weight and running statistic is finite (waits for the device); other buffers may hold limits."""
+    statistics = [each for name, each in module.named_buffers() if name.rpartition(".")[2].startswith("running_")]
+    tensors = [tensor for tensor in (*module.parameters(), *statistics) if tensor.is_floating_point()]
     return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
 
 
