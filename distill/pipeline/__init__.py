@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distill.compress.results import Exported, Quantized
+from distill.compression.results import Exported, Quantized
 from distill.pipeline.banks import build_bank, clear_banks, list_banks
 from distill.pipeline.context import Options
 from distill.pipeline.dryrun import dry_run

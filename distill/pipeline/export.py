@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 import distill
-from distill.compress.parity import check_parity
-from distill.compress.results import Exported, Format
+from distill.compression.parity import check_parity
+from distill.compression.results import Exported, Format
 from distill.data.images import Split
 from distill.data.splits import Splits, load_splits
 from distill.devices import set_threads

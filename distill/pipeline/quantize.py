@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from distill.compress.choose import Choice, Labelled, answers_of, choose_int8
-from distill.compress.parity import check_parity
-from distill.compress.results import Quantized
+from distill.compression.choose import Choice, Labelled, answers_of, choose_int8
+from distill.compression.parity import check_parity
+from distill.compression.results import Quantized
 from distill.data.images import Split
 from distill.data.splits import Splits, load_splits
 from distill.errors import GateMissedError, UsageError

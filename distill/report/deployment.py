@@ -12,8 +12,8 @@ from distill.report.verdict import drop_sentence
 from distill.text import count, fixed, percent
 
 if TYPE_CHECKING:
-    from distill.compress.choose import Attempt
-    from distill.compress.results import Exported, Quantized
+    from distill.compression.choose import Attempt
+    from distill.compression.results import Exported, Quantized
 
 __all__ = ["exported_table", "quantized_table"]
 

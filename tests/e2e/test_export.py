@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from distill.cli import app
-from distill.compress.parity import check_parity
+from distill.compression.parity import check_parity
 from distill.data.splits import load_splits
 from distill.errors import RunError
 from distill.models import build_model, build_normalize

@@ -59,7 +59,7 @@ def test_what_loses_too_much_is_exit_code_3_and_no_file(
                 tensor.raw_data = bytes(len(tensor.raw_data))
         return made
 
-    monkeypatch.setattr("distill.compress.choose.quantize_model", useless)
+    monkeypatch.setattr("distill.compression.choose.quantize_model", useless)
     code, _, stderr = _cli("quantize", str(teacher_run.run), "--out", str(tmp_path / "a.onnx"), "-q")
     assert code == 3
     assert "no file was written" in stderr

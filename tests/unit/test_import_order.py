@@ -12,7 +12,7 @@ PACKAGE = ROOT / "distill"
 
 ORDER = (
     "errors", "references", "text", "events", "results", "files", "team", "recipe", "runs", "devices",
-    "fingerprint", "data", "models", "objectives", "evaluation", "train", "teaching", "compress", "report",
+    "fingerprint", "data", "models", "objectives", "evaluation", "train", "teaching", "compression", "report",
     "comparison", "pipeline", "sweeps", "cli",
 )  # fmt: skip
 LEAVES = ("teachers", "students")

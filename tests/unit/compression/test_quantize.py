@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill.compress.quantize import CARE, SCHEMES, Scheme, quantize_model
+from distill.compression.quantize import CARE, SCHEMES, Scheme, quantize_model
 from distill.models import Normalize
 from distill.models.deployed import Deployed
 from distill.models.onnx_about import FileAbout

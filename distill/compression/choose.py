@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from distill.compress.quantize import CARE, SCHEMES, Scheme, quantize_model
+from distill.compression.quantize import CARE, SCHEMES, Scheme, quantize_model
 from distill.evaluation.latency import measure_latency
 from distill.evaluation.statistics import DropVerdict, judge_drop
 from distill.models.onnx_open import on_bytes, session

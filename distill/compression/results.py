@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from distill.compress.choose import Attempt
-from distill.compress.parity import Parity
+from distill.compression.choose import Attempt
+from distill.compression.parity import Parity
 
 __all__ = ["Exported", "Format", "Quantized"]
 
