@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.data.batches import Batch
 
-__all__ = ["Answer", "Asks", "LossParts", "Objective"]
+__all__ = ["Answer", "Asks", "LossParts", "Objective", "Setting", "Term"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,10 @@ class Asks:
     def __bool__(self) -> bool:
         return self.logits or bool(self.features)
 
+    def __or__(self, other: Asks) -> Asks:
+        """What either wants."""
+        return Asks(self.logits or other.logits, tuple(dict.fromkeys(self.features + other.features)))
+
 
 @dataclass(frozen=True)
 class LossParts:
@@ -48,7 +52,7 @@ class LossParts:
 
     Shapes:
         loss: ``()`` float32, the weighted sum; gradient flows to the student.
-        parts: ``()`` float32 each, before weights, detached: ``ce``, and ``kd`` where a teacher is asked.
+        parts: ``()`` float32 each, before weights, detached: ``ce``, and those of each term.
     """
 
     loss: Tensor
@@ -63,6 +67,44 @@ class Objective(Protocol):
         """What it wants to know of a teacher."""
         ...
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Weights may depend on how many epochs are done."""
+        ...
+
     def __call__(self, student: Answer, teacher: Answer | None, batch: Batch) -> LossParts:
         """The loss of a batch; ``teacher`` is None where :attr:`asks` is false."""
         ...
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a term may know of its run when it is made; terms on logits need nothing of it.
+
+    Attributes:
+        student: Shapes of the student's stages by name, without the batch; ``teacher`` likewise.
+        labels: ``(N,)`` int64, of the training images by their index.
+        seed: Of what it draws: initial weights, negatives.
+        devices: How many processes train.
+    """
+
+    student: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    teacher: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    labels: Tensor | None = None
+    seed: int = 0
+    devices: int = 1
+
+
+class Term(nn.Module):
+    """One way of learning from a teacher; parameters and buffers that it owns are trained, saved and never shipped.
+
+    Attributes:
+        asks: What it wants to know of a teacher.
+        weights: Of its parts, by their names in ``metrics.jsonl``.
+    """
+
+    asks: Asks
+    weights: Mapping[str, float]
+
+    def losses(self, student: Answer, teacher: Answer, batch: Batch) -> dict[str, Tensor]:
+        """Its parts before their weights, each ``()`` float32; gradient flows to the student."""
+        raise NotImplementedError

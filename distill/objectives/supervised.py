@@ -8,24 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.data.batches import Batch
-from distill.objectives.objective import Answer, Asks, LossParts
-from distill.recipe.schema import SupervisedObjective
-
-__all__ = ["MixedLabels", "Supervised", "cross_entropy"]
-
-
-class Supervised:
-    """Cross-entropy with the labels."""
-
-    asks = Asks()
-
-    def __init__(self, spec: SupervisedObjective, *, label_smoothing: float) -> None:
-        self._label_smoothing = label_smoothing
-
-    def __call__(self, student: Answer, teacher: Answer | None, batch: Batch) -> LossParts:
-        ce = cross_entropy(student.logits, batch.labels, label_smoothing=self._label_smoothing, mix=batch.mix)
-        return LossParts(loss=ce, parts={"ce": ce.detach()})
+__all__ = ["MixedLabels", "cross_entropy"]
 
 
 class MixedLabels(Protocol):

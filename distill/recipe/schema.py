@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from distill.recipe.base import Fraction, NonNegative, Positive, PositiveInt, Spec
 from distill.recipe.model_specs import ModelSpec
+from distill.recipe.objectives import (
+    KINDS_WITHOUT_TEACHER,
+    KDObjective,
+    ObjectiveSpec,
+    SupervisedObjective,
+    TaughtObjective,
+)
 from distill.recipe.optimization import SGD, Constant, OptimSpec, ScheduleSpec
 from distill.results.roles import RoleName
 
@@ -23,6 +30,7 @@ __all__ = [
     "ObjectiveSpec",
     "Recipe",
     "SupervisedObjective",
+    "TaughtObjective",
     "TeacherSpec",
     "TrainSpec",
 ]
@@ -152,33 +160,6 @@ class TeacherSpec(Spec):
         if self.logits == "live" and self.run is None:
             raise ValueError("logits: live needs run; a bank holds answers, not the teacher")
         return self
-
-
-class SupervisedObjective(Spec):
-    """Cross-entropy with the labels."""
-
-    asks_teacher: ClassVar[bool] = False
-    kind: Literal["supervised"] = "supervised"
-
-
-class KDObjective(Spec):
-    """ce_weight * CE + kd_weight * T^2 * KL(teacher || student) (arXiv:1503.02531)."""
-
-    asks_teacher: ClassVar[bool] = True
-    kind: Literal["kd"]
-    ce_weight: NonNegative = 0.1
-    kd_weight: NonNegative = 0.9
-    temperature: Positive = 4.0
-    standardize: bool = Field(False, description="z-score the logits of both first (arXiv:2403.01427)")
-
-
-ObjectiveSpec = Annotated[SupervisedObjective | KDObjective, Field(discriminator="kind")]
-KINDS_WITHOUT_TEACHER = tuple(
-    kind
-    for spec in get_args(get_args(ObjectiveSpec)[0])
-    for kind in get_args(spec.model_fields["kind"].annotation)
-    if not spec.asks_teacher
-)
 
 
 class EarlyStoppingSpec(Spec):

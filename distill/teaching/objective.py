@@ -26,6 +26,10 @@ class Taught:
         self._objective = objective
         self._source = source if objective.asks else None
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Weights may depend on how many epochs are done."""
+        self._objective.begin_epoch(epoch)
+
     def __call__(self, student: Answer, batch: Batch) -> LossParts:
         """The loss of a batch."""
         return self._objective(student, None if self._source is None else self._source.answer(batch), batch)

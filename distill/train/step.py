@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +23,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Criterion", "Learner", "StepOutput", "step_loss"]
 
-Criterion = Callable[[Answer, Batch], LossParts]
-"""An objective that knows whom to ask: the loop never asks whether there is a teacher."""
-
 _CUDA_GRAPHS = ("reduce-overhead", "max-autotune")  # modes in which a step's outputs lie where the next one's will
+
+
+class Criterion(Protocol):
+    """An objective that knows whom to ask: the loop never asks whether there is a teacher."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Weights may depend on how many epochs are done."""
+        ...
+
+    def __call__(self, student: Answer, batch: Batch) -> LossParts:
+        """The loss of a batch."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,7 @@ class Learner:
 
     def set_mode(self, epoch: int) -> None:
         """Train mode; while the backbone is frozen, its batch norm keeps its statistics too."""
+        self._criterion.begin_epoch(epoch)
         frozen = epoch < self.train.freeze_backbone_epochs
         self._model.train()
         for name, parameter in self.raw.named_parameters():

@@ -22,9 +22,21 @@ from distill.objectives import (
     kd_loss,
     standardize_logits,
 )
-from distill.recipe.schema import KDObjective, ObjectiveSpec, SupervisedObjective
+from distill.recipe.objectives import (
+    AddedTerm,
+    DISTObjective,
+    DISTTerm,
+    DKDObjective,
+    KDObjective,
+    KDTerm,
+    MSEObjective,
+    MSETerm,
+    ObjectiveSpec,
+    SupervisedObjective,
+)
 
 ROOT = Path(__file__).parents[3]
+ADDED = get_args(get_args(AddedTerm)[0])
 SPECS = [spec for spec in get_args(get_args(ObjectiveSpec)[0])]
 
 
@@ -43,8 +55,10 @@ def batch():
 
 def test_every_kind_of_the_schema_has_a_builder():
     kinds = {kind: spec for spec in SPECS for kind in get_args(spec.model_fields["kind"].annotation)}
-    assert kinds.keys() == OBJECTIVES.keys()
-    assert set(OBJECTIVES) == {"supervised", "kd"}
+    assert kinds.keys() - {"supervised"} == OBJECTIVES.keys()
+    added = {kind for spec in ADDED for kind in get_args(spec.model_fields["kind"].annotation)}
+    assert added == OBJECTIVES.keys()
+    assert set(OBJECTIVES) == {"kd", "dkd", "dist", "mse"}
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.__name__)
@@ -55,7 +69,7 @@ def test_the_schema_and_the_objective_agree_on_whether_a_teacher_is_asked(spec):
 
 def test_every_kind_is_documented():
     page = (ROOT / "docs" / "objectives.md").read_text(encoding="utf-8")
-    assert all(f"| `{kind}` |" in page for kind in OBJECTIVES)
+    assert all(f"| `{kind}` |" in page for kind in ("supervised", *OBJECTIVES))
 
 
 def test_supervised_is_timms_smoothed_cross_entropy(batch):
@@ -84,9 +98,19 @@ def test_kd_is_the_weighted_sum_of_unweighted_parts(batch, standardize):
     assert result.loss.item() == pytest.approx(0.3 * ce.item() + 2.0 * kd.item(), rel=1e-6)
 
 
-def test_parts_are_detached_and_the_teacher_gets_no_gradient(batch):
+LOGIT_SPECS = [
+    KDObjective(kind="kd", standardize=True),
+    DKDObjective(kind="dkd", standardize=True),
+    DISTObjective(kind="dist", standardize=True),
+    MSEObjective(kind="mse", standardize=True),
+]
+
+
+@pytest.mark.parametrize("spec", LOGIT_SPECS, ids=lambda spec: spec.kind)
+@pytest.mark.parametrize("standardize", [False, True])
+def test_parts_are_detached_and_the_teacher_gets_no_gradient(batch, spec, standardize):
     student, teacher, labels = batch
-    result = loss_of(KDObjective(kind="kd", standardize=True), student, teacher, labels)
+    result = loss_of(spec.model_copy(update={"standardize": standardize}), student, teacher, labels)
     assert not any(part.requires_grad for part in result.parts.values())
     result.loss.backward()
     assert teacher.grad is None
@@ -95,8 +119,54 @@ def test_parts_are_detached_and_the_teacher_gets_no_gradient(batch):
 
 def test_kd_without_teacher_logits_says_so(batch):
     student, _, labels = batch
-    with pytest.raises(ValueError, match="kd needs teacher logits"):
+    with pytest.raises(ValueError, match="kd needs a teacher's answer"):
         loss_of(KDObjective(kind="kd"), student, None, labels)
+
+
+@pytest.mark.parametrize("spec", LOGIT_SPECS, ids=lambda spec: spec.kind)
+def test_standardized_objectives_forget_the_scale_of_logits(batch, spec):
+    student, teacher, labels = batch
+    one = loss_of(spec, student, teacher, labels).parts
+    other = loss_of(spec, student * 3 + 1, teacher * 0.5, labels).parts
+    for name in set(one) - {"ce"}:
+        torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-5)
+
+
+def test_added_terms_have_weights_of_their_own_and_their_parts_are_told(batch):
+    student, teacher, labels = batch
+    added = (DISTTerm(kind="dist", inter_weight=3.0, intra_weight=0.5), MSETerm(kind="mse", mse_weight=7.0))
+    spec = KDObjective(kind="kd", ce_weight=0.3, kd_weight=2.0, add=added)
+    result = loss_of(spec, student, teacher, labels)
+    parts = {name: part.item() for name, part in result.parts.items()}
+    assert list(parts) == ["ce", "kd", "inter", "intra", "mse"]
+    weights = {"ce": 0.3, "kd": 2.0, "inter": 3.0, "intra": 0.5, "mse": 7.0}
+    assert result.loss.item() == pytest.approx(sum(weights[name] * part for name, part in parts.items()), rel=1e-6)
+
+
+def test_weights_follow_their_schedule_and_what_has_ended_is_not_worked_out(batch):
+    student, teacher, labels = batch
+    added = (MSETerm(kind="mse", mse_weight=8.0, ramp_epochs=4), DISTTerm(kind="dist", until_epoch=2))
+    objective = build_objective(KDObjective(kind="kd", ce_weight=1.0, kd_weight=0.0, add=added))
+    index = torch.arange(len(labels))
+    images = Batch(torch.zeros(len(labels), 3, 1, 1), labels, index, index, None)
+    seen = []
+    for epoch in range(5):
+        objective.begin_epoch(epoch)
+        result = objective(Answer(student), Answer(teacher), images)
+        rest = result.loss - result.parts["ce"] - 2 * sum(result.parts.get(name, 0.0) for name in ("inter", "intra"))
+        seen.append((rest / result.parts["mse"]).item())
+        assert ("inter" in result.parts) is (epoch < 2)
+    assert seen == pytest.approx([2.0, 4.0, 6.0, 8.0, 8.0], rel=1e-4)
+
+
+def test_terms_that_cannot_be_are_refused_by_the_schema():
+    kd = {"kind": "kd", "add": (KDTerm(kind="kd"),)}
+    with pytest.raises(ValueError, match="kd is there twice"):
+        KDObjective(**kd)
+    with pytest.raises(ValueError, match="nothing is learned"):
+        MSEObjective(kind="mse", until_epoch=3)
+    with pytest.raises(ValueError, match="goes beyond until_epoch"):
+        DKDObjective(kind="dkd", until_epoch=3)
 
 
 def test_doctests():

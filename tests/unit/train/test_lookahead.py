@@ -11,12 +11,14 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distill.data.batches import Batch, Loader
+from distill.data.batches import Loader
 from distill.data.images import Split
 from distill.data.views import epoch_order
 from distill.events import EpochDone
-from distill.objectives import Answer, LossParts
+from distill.objectives import build_objective
 from distill.recipe import parse_recipe
+from distill.recipe.schema import SupervisedObjective
+from distill.teaching.objective import Taught
 from distill.train.loop import Job, fit
 
 RECIPE = """
@@ -40,11 +42,6 @@ class Scaled(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         return pixels.to(torch.get_default_dtype()) / 255
-
-
-def objective(student: Answer, batch: Batch) -> LossParts:
-    loss = F.cross_entropy(student.logits, batch.labels)
-    return LossParts(loss, {"ce": loss.detach()})
 
 
 def data() -> Split:
@@ -101,7 +98,16 @@ def trained() -> tuple[nn.Module, nn.Module, Split, list[float]]:
     module = deepcopy(before)
     recipe = parse_recipe(RECIPE.format(lr=LR, k=K, alpha=ALPHA), source="test")
     loader = Loader(split, device="cpu")
-    job = Job("run", recipe, module, Scaled(), objective, loader, loader, checkpoints=None)
+    job = Job(
+        "run",
+        recipe,
+        module,
+        Scaled(),
+        Taught(build_objective(SupervisedObjective())),
+        loader,
+        loader,
+        checkpoints=None,
+    )
     fabric = Fabric(accelerator="cpu", devices=1)
     losses = [event.metrics["val_loss"] for event in fit(job, fabric) if isinstance(event, EpochDone)]
     return before, module, split, losses

@@ -1,0 +1,71 @@
+"""The sum that is minimised: cross-entropy and terms, with weights that may change from epoch to epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+from operator import or_
+
+from torch import nn
+
+from distill.data.batches import Batch
+from distill.objectives.objective import Answer, Asks, LossParts, Term
+from distill.objectives.supervised import cross_entropy
+from distill.recipe.objectives import TermSpec
+
+__all__ = ["Combined", "share_of"]
+
+
+class Combined(nn.Module):
+    """``ce_weight * CE + sum of the terms' weighted parts``.
+
+    Args:
+        terms: By their kinds, each with the spec that says when it takes part.
+    """
+
+    def __init__(
+        self,
+        terms: Mapping[str, tuple[TermSpec, Term]] = {},
+        *,
+        ce_weight: float = 1.0,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.terms = nn.ModuleDict({kind: term for kind, (_, term) in terms.items()})
+        self.asks = reduce(or_, (term.asks for _, term in terms.values()), Asks())
+        self._ce_weight, self._label_smoothing = ce_weight, label_smoothing
+        self._specs = {kind: spec for kind, (spec, _) in terms.items()}
+        self._active: list[tuple[Term, dict[str, float]]] = []
+        self.begin_epoch(0)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set the weights of the epoch after ``epoch`` whole ones. What has none is not worked out."""
+        self._active = []
+        for kind, spec in self._specs.items():
+            term, share = self.terms[kind], share_of(spec, epoch)
+            assert isinstance(term, Term)
+            if share > 0.0:
+                self._active.append((term, {part: share * weight for part, weight in term.weights.items()}))
+
+    def forward(self, student: Answer, teacher: Answer | None, batch: Batch) -> LossParts:
+        ce = cross_entropy(student.logits, batch.labels, label_smoothing=self._label_smoothing, mix=batch.mix)
+        loss, parts = self._ce_weight * ce, {"ce": ce.detach()}
+        for term, weights in self._active:
+            if teacher is None:
+                raise ValueError(f"objective {', '.join(self._specs)} needs a teacher's answer, got None")
+            for name, part in term.losses(student, teacher, batch).items():
+                loss = loss + weights[name] * part
+                parts[name] = part.detach()
+        return LossParts(loss=loss, parts=parts)
+
+
+def share_of(spec: TermSpec, epoch: int) -> float:
+    """The share of its weights that a term has in the epoch after ``epoch`` whole ones.
+
+    >>> from distill.recipe.objectives import KDTerm
+    >>> [share_of(KDTerm(kind="kd", ramp_epochs=2, until_epoch=3), epoch) for epoch in range(4)]
+    [0.5, 1.0, 1.0, 0.0]
+    """
+    if spec.until_epoch is not None and epoch >= spec.until_epoch:
+        return 0.0
+    return min((epoch + 1) / spec.ramp_epochs, 1.0) if spec.ramp_epochs else 1.0

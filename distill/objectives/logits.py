@@ -1,0 +1,47 @@
+"""What losses on logits share: both sides as they are compared, standardised where the recipe says so."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from distill.objectives.objective import Answer
+
+__all__ = ["logits_of", "require_same_shape", "standardize_logits"]
+
+
+def logits_of(student: Answer, teacher: Answer, *, standardize: bool) -> tuple[Tensor, Tensor]:
+    """The student's logits and the teacher's."""
+    if not standardize:
+        return student.logits, teacher.logits
+    return standardize_logits(student.logits), standardize_logits(teacher.logits)
+
+
+def require_same_shape(student: Tensor, teacher: Tensor) -> None:
+    """Refuse logits that would be broadcast.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    if student.shape != teacher.shape:
+        raise ValueError(f"student logits are {tuple(student.shape)}, teacher logits {tuple(teacher.shape)}")
+
+
+def standardize_logits(logits: Tensor, *, eps: float = 1e-7) -> Tensor:
+    """Z-score of each row: ``(z - mean) / (std + eps)`` (Sun et al., arXiv:2403.01427).
+
+    ``std`` divides by C - 1 as in the authors' code. Their formula divides by C: at temperature T it softens as this
+    does at ``T * sqrt((C - 1) / C)``. A row of equal logits becomes zeros and has gradients of the order of
+    ``1 / eps``, so initialise a classifier with small random weights, not with zeros.
+
+    Shapes:
+        logits: ``(B, C)`` float, C at least 2; gradient flows.
+        returns: ``(B, C)`` float32.
+
+    >>> standardize_logits(torch.tensor([[1.0, 2.0, 3.0]])).round(decimals=4)
+    tensor([[-1.,  0.,  1.]])
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        logits = logits.float()
+        centred = logits - logits.mean(dim=-1, keepdim=True)
+        return centred / (logits.std(dim=-1, keepdim=True) + eps)
