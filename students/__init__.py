@@ -1,4 +1,4 @@
-"""Networks that may learn: compact ResNets and small baselines. ``STUDENTS`` maps a name to its builder."""
+"""Networks that may learn: ResNets, small baselines, one that learns fast. ``STUDENTS`` maps a name to its builder."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from students.cnn import cnn, lenet
+from students.fast import fast
 from students.grouped_resnet import grouped_resnet
 from students.resnet import resnet
 from students.tiny import tiny
@@ -15,6 +16,7 @@ __all__ = ["STUDENTS"]
 
 STUDENTS: dict[str, Callable[..., nn.Module]] = {
     "cnn": cnn,
+    "fast": fast,
     "grouped_resnet": grouped_resnet,
     "lenet": lenet,
     "resnet": resnet,

@@ -33,6 +33,9 @@ class Item:
 
 STAGES = (
     Stage(("lite0_cifar10",)),
+    Stage(("fast_cifar10", "fast_cifar10_kd"), seeds=5),
+    Stage(("lite0_cifar100",)),
+    Stage(("fast_cifar100", "fast_cifar100_kd"), seeds=3),
     Stage(("lenet_cifar10",)),
     Stage(("cnn_cifar10",)),
     Stage(("r222_adam",)),
@@ -41,11 +44,10 @@ STAGES = (
     Stage(("r222_sgd_constant",)),
     Stage(("r222_adam_dropout",)),
     Stage(("r222_adam_augment",)),
-    Stage(("lite0_cifar100",)),
     Stage(("resnet20_cifar10",)),
     Stage(("grouped_resnet_cifar100",)),
 )
-GAINS: tuple[tuple[str, str], ...] = ()  # (taught, from labels alone): what being taught gives, paired by seed
+GAINS = (("fast_cifar10_kd", "fast_cifar10"), ("fast_cifar100_kd", "fast_cifar100"))  # taught, from labels alone
 
 
 def items(stages: tuple[Stage, ...] = STAGES) -> Iterator[Item]:

@@ -104,7 +104,7 @@ def plan_view(augment: AugmentSpec, *, n: int, image_size: int, view: int) -> Vi
     if augment.resized_crop is not None:
         choices["crop"] = _resized_crop(augment.resized_crop, n, image_size, key)
     if augment.hflip:
-        choices["hflip"] = streams.uniform(n, *key, "hflip") < augment.hflip
+        choices["hflip"] = _hflip(augment, n, view)
     if augment.vflip:
         choices["vflip"] = streams.uniform(n, *key, "vflip") < augment.vflip
     if augment.rotation:
@@ -115,6 +115,13 @@ def plan_view(augment: AugmentSpec, *, n: int, image_size: int, view: int) -> Vi
     if augment.mixup.alpha or augment.cutmix.alpha:
         choices |= _mixing(augment, n, image_size, key)
     return _view(augment, n, image_size, choices)
+
+
+def _hflip(augment: AugmentSpec, n: int, view: int) -> np.ndarray:
+    """Drawn for each view, or for the first one, and turned in every second view from there."""
+    drawn_in = 0 if augment.hflip_alternates else view
+    flip = streams.uniform(n, "view", augment.view_seed, drawn_in, "hflip") < augment.hflip
+    return flip ^ (augment.hflip_alternates and view % 2 == 1)
 
 
 def views_of(augment: AugmentSpec, epochs: int) -> int:

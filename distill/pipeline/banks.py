@@ -216,6 +216,8 @@ def _augmentation(augment: dict[str, Any]) -> str:
     if augment.get("resized_crop"):
         words.append("resized crop")
     words += [f"{name} {augment[name]:g}" for name in ("hflip", "vflip", "rotation") if augment.get(name)]
+    if augment.get("hflip_alternates"):
+        words.append("alternating")
     for name, key in (("erase", "size"), ("mixup", "alpha"), ("cutmix", "alpha")):
         if value := (augment.get(name) or {}).get(key):
             words.append(f"{name} {value:g}")

@@ -12,7 +12,8 @@ from distill.data.splits import Splits
 from distill.devices import keep_freed_memory
 from distill.errors import RunError
 from distill.events import Note
-from distill.models import build_model, build_normalize, without_weights
+from distill.models import Normalize, build_model, build_normalize, without_weights
+from distill.models.first_filters import fit_first_filters
 from distill.models.trained import shipped_checkpoint
 from distill.objectives import build_objective
 from distill.pipeline.context import Context
@@ -41,9 +42,15 @@ def build_network(context: Context, splits: Splits) -> nn.Module:
     # labels alone, whatever its role, begins with those of the one that is taught.
     stream = "init/teacher" if recipe.role == "teacher" else "init"
     module = build_model(spec, num_classes=len(splits.dataset.classes), seed=derive_seed(recipe.train.seed, stream))
+    if not goes_on(context):
+        fit_first_filters(module, splits.train, _normalize(context, splits))
     if context.options.init_from is not None and not goes_on(context):
         _init_from(module, context)
     return module
+
+
+def _normalize(context: Context, splits: Splits) -> Normalize:
+    return build_normalize(context.recipe.model, mean=splits.dataset.mean, std=splits.dataset.std)
 
 
 def goes_on(context: Context) -> bool:
@@ -69,7 +76,7 @@ def build_job(
         run=str(path),
         recipe=recipe,
         module=module,
-        normalize=build_normalize(recipe.model, mean=splits.dataset.mean, std=splits.dataset.std),
+        normalize=_normalize(context, splits),
         objective=Taught(objective, None if source is None else source.teacher),
         train=Loader(splits.train, device=fabric.device, fill=splits.fill),
         val=None if splits.val is None else Loader(splits.val, device=fabric.device, fill=splits.fill),

@@ -8,10 +8,11 @@ import torch
 
 from distill.data.splits import Splits
 from distill.data.views import views_of
-from distill.devices import UnsafeLayer, resolve_precision, unsafe_layers
+from distill.devices import UnsafeLayer, unsafe_layers
 from distill.errors import UsageError
 from distill.events import Note, Tell
 from distill.models import build_normalize, outline, resolved_model
+from distill.pipeline.precision import training_precision
 from distill.pipeline.threads import Crew, Threads, asking_threads, training_threads
 from distill.recipe import Recipe
 from distill.recipe.schema import TrainSpec
@@ -50,7 +51,7 @@ def resolve_train(
     Raises:
         UsageError: ``train.channels_last: true`` on a CPU, for a network that would reach a wrong kernel.
     """
-    precision = resolve_precision(recipe.train.precision, device)
+    precision = training_precision(recipe, device, classes=num_classes)
     if precision.warning:
         tell(Note(precision.warning, "warning"))
     train = recipe.train
@@ -66,6 +67,10 @@ def resolve_train(
         )
         if wanted == "auto"
     }
+    if precision.why is not None:
+        choices["train.precision_why"] = precision.why
+        if precision.name == "bf16":
+            tell(Note(f"trains in bf16: {precision.why}; --set train.precision=fp32 does not"))
     if unsafe:
         choices["train.channels_last_why"] = _why_contiguous(unsafe)
         tell(Note(_told(unsafe, compiles=compile_mode is not False)))

@@ -10,6 +10,7 @@ from distill.recipe.base import Positive, PositiveInt, Spec
 
 __all__ = [
     "CNNModel",
+    "FastModel",
     "GroupedResNetModel",
     "LeNetModel",
     "ModelSpec",
@@ -141,6 +142,17 @@ class CNNModel(_Model):
     hidden: tuple[PositiveInt, ...] = Field((64,), description="sizes of the dense layers before the classifier")
 
 
+class FastModel(_Model):
+    """A network made to learn fast (after arXiv:2404.00498): its first filters are found from the training images."""
+
+    source: Literal["students"]
+    name: Literal["fast"]
+    channels: Widths = Field((64, 256, 256), description="channels of each stage; each stage halves the map")
+    convolutions: PositiveInt = Field(2, description="3x3 convolutions of each stage")
+    kernel: Annotated[int, Field(ge=1, le=5)] = Field(2, description="side of the first filters")
+    logit_scale: Positive = Field(0.1111111111111111, description="what the classifier's answers are multiplied by")
+
+
 class ResNet9Model(_Model):
     """ResNet-9: 6,575,370 parameters at width 64."""
 
@@ -168,6 +180,7 @@ def _tag(value: Any) -> str | None:
 ModelSpec = Annotated[
     Annotated[TimmModel, Tag("timm")]
     | Annotated[CNNModel, Tag("students.cnn")]
+    | Annotated[FastModel, Tag("students.fast")]
     | Annotated[GroupedResNetModel, Tag("students.grouped_resnet")]
     | Annotated[LeNetModel, Tag("students.lenet")]
     | Annotated[ResNetModel, Tag("students.resnet")]

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from distill.recipe.base import Fraction, NonNegative, Positive, PositiveInt, Spec
 
-__all__ = ["Lookahead", "OptimSpec", "ScheduleSpec"]
+__all__ = ["Group", "Lookahead", "OptimSpec", "ScheduleSpec"]
 
 Momentum = Annotated[float, Field(ge=0.0, lt=1.0)]
 Betas = tuple[Momentum, Momentum]
@@ -19,6 +19,18 @@ class Lookahead(Spec):
 
     k: PositiveInt = Field(5, description="fast steps between two slow ones")
     alpha: Fraction = Field(0.5, description="how far the slow weights move towards the fast ones")
+    alpha_end: Fraction | None = Field(
+        None, description="what alpha goes to by the end, with the cube of the run's progress; null: it stays"
+    )
+
+
+class Group(Spec):
+    """Parameters that learn at another rate than the rest."""
+
+    of: Literal["norm_bias", "norm", "bias"] = Field(
+        description="norm_bias: biases of norms; norm: all of theirs; bias: biases of all layers"
+    )
+    lr_scale: Positive = Field(description="their learning rate, in multiples of what it would be")
 
 
 class _Optimizer(Spec):
@@ -29,7 +41,18 @@ class _Optimizer(Spec):
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         1.0, description="each earlier stage of the backbone learns this much slower than the next"
     )
+    groups: tuple[Group, ...] = Field((), description="the first that fits a parameter counts")
+    decoupled_decay: bool = Field(
+        False, description="true: weight_decay is what a step takes of the weights, whatever their learning rate"
+    )
     lookahead: Lookahead | None = None
+
+    @model_validator(mode="after")
+    def _decay_can_be_decoupled(self) -> _Optimizer:
+        name = getattr(self, "name", None)
+        if self.decoupled_decay and name not in ("sgd", "adamw"):
+            raise ValueError(f"decoupled_decay is for sgd and adamw; {name} scales the decay with the gradients")
+        return self
 
 
 class SGD(_Optimizer):
@@ -152,6 +175,15 @@ class OneCycle(Spec):
         return self
 
 
+class Triangular(Spec):
+    """A linear rise to optim.lr and a linear fall, one value a step."""
+
+    kind: Literal["triangular"]
+    start: Fraction = Field(0.2, description="share of optim.lr at the first step")
+    peak: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.23, description="share of the run at which lr is reached")
+    end: Fraction = Field(0.07, description="share of optim.lr at the last step")
+
+
 class Plateau(_Warmup):
     kind: Literal["plateau"]
     monitor: Literal["val_loss", "val_top1"] = "val_loss"
@@ -161,5 +193,6 @@ class Plateau(_Warmup):
 
 
 ScheduleSpec = Annotated[
-    Constant | MultiStep | Exponential | Cosine | WarmRestarts | OneCycle | Plateau, Field(discriminator="kind")
+    Constant | MultiStep | Exponential | Cosine | WarmRestarts | OneCycle | Triangular | Plateau,
+    Field(discriminator="kind"),
 ]

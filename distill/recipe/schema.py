@@ -97,6 +97,9 @@ class AugmentSpec(Spec):
     crop_fill: Literal["reflect", "zero"] = "reflect"
     resized_crop: ResizedCropSpec | None = None
     hflip: Fraction = 0.0
+    hflip_alternates: bool = Field(
+        False, description="hflip decides for an image once; from then on it turns with every view (arXiv:2404.00498)"
+    )
     vflip: Fraction = 0.0
     rotation: Annotated[float, Field(ge=0.0, le=180.0)] = Field(0.0, description="degrees, drawn from -r to r")
     erase: EraseSpec = EraseSpec()
@@ -109,6 +112,12 @@ class AugmentSpec(Spec):
     view_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @model_validator(mode="after")
+    def _what_alternates_is_on(self) -> AugmentSpec:
+        if self.hflip_alternates and self.hflip == 0:
+            raise ValueError("hflip_alternates needs hflip: 0.5 begins with half of the images")
+        return self
+
+    @model_validator(mode="after")
     def _all_views_need_crop_and_flip_alone(self) -> AugmentSpec:
         others = {
             "resized_crop": self.resized_crop is not None,
@@ -118,6 +127,7 @@ class AugmentSpec(Spec):
             "mixup": self.mixup.alpha > 0,
             "cutmix": self.cutmix.alpha > 0,
             f"hflip: {self.hflip:g}": self.hflip not in (0.0, 0.5),
+            "hflip_alternates": self.hflip_alternates,
         }
         if self.views == "all" and any(others.values()):
             names = ", ".join(name for name, on in others.items() if on)

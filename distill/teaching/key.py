@@ -92,6 +92,8 @@ def bank_key(recipe: Recipe, splits: Splits, teacher: Identity | None, *, dtype:
 def augmentation_key(augment: AugmentSpec) -> dict[str, Any]:
     """What decides an image's pixels in a view. A table of all views has a key of its own kind."""
     spec = augment.model_dump(mode="json", exclude={"views", "view_seed"})
+    if not augment.hflip_alternates:
+        del spec["hflip_alternates"]  # banks are older than that setting
     return spec | {"tabulated": augment.views == "all"}
 
 

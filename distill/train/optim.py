@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from distill.recipe.optimization import OptimSpec
+from distill.recipe.optimization import Lookahead, OptimSpec
 
-__all__ = ["OPTIMIZERS", "build_optimizer", "parameter_groups", "settle"]
+__all__ = ["OPTIMIZERS", "build_optimizer", "parameter_groups", "set_lookahead", "settle"]
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "sgd": torch.optim.SGD,
@@ -23,9 +23,11 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adagrad": torch.optim.Adagrad,
     "rmsprop": torch.optim.RMSprop,
 }
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)
 _FUSED_ON_CUDA = ("sgd", "adam", "adamw", "adagrad")
 _OURS = {
     "name", "lr", "weight_decay", "decay_norm_and_bias", "backbone_lr_scale", "layer_decay", "lookahead",
+    "groups", "decoupled_decay",
 }  # fmt: skip
 
 
@@ -56,9 +58,20 @@ def build_optimizer(
     optimizer = OPTIMIZERS[spec.name](groups, lr=spec.lr, weight_decay=spec.weight_decay, **options)
     if spec.lookahead is None:
         return optimizer
-    from timm.optim import Lookahead  # seconds to import
+    from timm.optim import Lookahead as TimmLookahead  # seconds to import
 
-    return Lookahead(optimizer, alpha=spec.lookahead.alpha, k=spec.lookahead.k)
+    return TimmLookahead(optimizer, alpha=spec.lookahead.alpha, k=spec.lookahead.k)
+
+
+def set_lookahead(optimizer: Optimizer, spec: Lookahead | None, progress: float) -> None:
+    """Set Lookahead's alpha for a step, where it changes over the run.
+
+    Args:
+        progress: Share of the run's steps that will be done after this one.
+    """
+    if spec is not None and spec.alpha_end is not None:
+        for group in optimizer.param_groups:
+            group["lookahead_alpha"] = spec.alpha + (spec.alpha_end - spec.alpha) * progress**3
 
 
 def settle(optimizer: Optimizer) -> None:
@@ -89,19 +102,40 @@ def parameter_groups(
     """Parameters by learning rate and weight decay, in the module's order.
 
     A backbone parameter of stage s learns at ``lr * backbone_lr_scale * layer_decay ** (S - s)``, the classifier being
-    stage S; with ``decay_norm_and_bias: false``, vectors and scalars have no weight decay.
+    stage S; ``groups`` multiply that. With ``decay_norm_and_bias: false``, vectors and scalars have no weight decay.
+    Optimisers take ``lr * weight_decay`` off the weights: a decoupled decay is divided by the group's rate first, so
+    that it follows the schedule alone.
     """
-    head_names = frozenset(head)
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    head_names, kinds = frozenset(head), _kinds(module) if spec.groups else {}
+    groups: dict[tuple[float, float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         scale = 1.0
         if name not in head_names:
             scale = spec.backbone_lr_scale
             if spec.layer_decay != 1.0:
                 scale *= spec.layer_decay ** _stages_above(name, stages)
-        decays = parameter.ndim > 1 or spec.decay_norm_and_bias
-        groups.setdefault((spec.lr * scale, spec.weight_decay if decays else 0.0), []).append(parameter)
-    return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]
+        own = next((group.lr_scale for group in spec.groups if group.of in kinds[name]), 1.0)
+        decay = spec.weight_decay if parameter.ndim > 1 or spec.decay_norm_and_bias else 0.0
+        lr = spec.lr * scale * own
+        groups.setdefault((lr, decay / lr if spec.decoupled_decay else decay, own), []).append(parameter)
+    return [
+        {"params": params, "lr": lr, "weight_decay": decay} | ({} if own == 1.0 else {"lr_scale": own})
+        for (lr, decay, own), params in groups.items()
+    ]
+
+
+def _kinds(module: nn.Module) -> dict[str, set[str]]:
+    """What each parameter is, in the words of ``optim.groups``."""
+    kinds: dict[str, set[str]] = {name: set() for name, _ in module.named_parameters()}
+    for place, layer in module.named_modules():
+        is_norm = isinstance(layer, _NORMS) or "norm" in type(layer).__name__.lower()
+        for own, _ in layer.named_parameters(recurse=False):
+            is_bias = own.endswith("bias")
+            found = {"norm": is_norm, "bias": is_bias, "norm_bias": is_norm and is_bias}
+            name = f"{place}.{own}" if place else own
+            if name in kinds:  # a shared parameter has one name here
+                kinds[name] |= {kind for kind, fits in found.items() if fits}
+    return kinds
 
 
 def _stages_above(name: str, stages: Sequence[tuple[str, ...]]) -> int:

@@ -20,6 +20,7 @@ from distill.recipe.optimization import (
     OptimSpec,
     Plateau,
     ScheduleSpec,
+    Triangular,
     WarmRestarts,
 )
 
@@ -36,31 +37,31 @@ class Schedule:
         self._plateau = plateau
         self._warmup = warmup
         self._monitor = monitor
-        self._steps = 0
+        self.steps = 0
         self.last_lr = self._largest()
 
     def _largest(self) -> float:
-        return max(group["lr"] for group in self._by_step.optimizer.param_groups)
+        return _base_lr(self._by_step.optimizer)
 
     def step_done(self) -> None:
         """Move to the next step's learning rate; ``last_lr`` is the one of the step that is done."""
-        self._steps += 1
+        self.steps += 1
         self.last_lr = self._largest()
-        if self._plateau is None or self._steps <= self._warmup:
+        if self._plateau is None or self.steps <= self._warmup:
             self._by_step.step()
 
     def epoch_done(self, metrics: dict[str, float]) -> None:
         """Let a plateau schedule look at the epoch's metrics."""
-        if self._plateau is not None and self._steps >= self._warmup:
+        if self._plateau is not None and self.steps >= self._warmup:
             same_of_training = metrics[self._monitor.replace("val", "train")]  # a folder may bring no validation
             self._plateau.step(metrics.get(self._monitor, same_of_training))
 
     def state_dict(self) -> dict[str, Any]:
         plateau = None if self._plateau is None else _plain(self._plateau.state_dict())
-        return {"steps": self._steps, "by_step": _plain(self._by_step.state_dict()), "plateau": plateau}
+        return {"steps": self.steps, "by_step": _plain(self._by_step.state_dict()), "plateau": plateau}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._steps = state["steps"]
+        self.steps = state["steps"]
         self._by_step.load_state_dict(state["by_step"])
         if self._plateau is not None:
             self._plateau.load_state_dict(state["plateau"])
@@ -73,12 +74,18 @@ def build_schedule(spec: ScheduleSpec, optimizer: Optimizer, *, epochs: int, ste
         return Schedule(_one_cycle(spec, optimizer, total), None, 0, "val_loss")
     warmup = warmup_steps(spec, epochs=epochs, steps_per_epoch=steps_per_epoch)
     plateau = _plateau(spec, optimizer) if isinstance(spec, Plateau) else None
-    base_lr = max(group["lr"] for group in optimizer.param_groups)
+    base_lr = _base_lr(optimizer)
     after = factor_at(
         spec, base_lr=base_lr, steps=max(total - warmup, 1), steps_per_epoch=steps_per_epoch, warmup=warmup
     )
     by_step = LambdaLR(optimizer, lambda step: (step + 1) / warmup if step < warmup else after(step - warmup))
     return Schedule(by_step, plateau, warmup, getattr(spec, "monitor", "val_loss"))
+
+
+def _base_lr(optimizer: Optimizer) -> float:
+    """The learning rate that a recipe names: groups that learn faster than that, by their own setting, don't count."""
+    groups = [group for group in optimizer.param_groups if group.get("lr_scale", 1.0) <= 1.0]
+    return max(group["lr"] for group in groups or optimizer.param_groups)
 
 
 def rates_by_step(
@@ -122,6 +129,8 @@ def factor_at(spec: ScheduleSpec, *, base_lr: float, steps: int, steps_per_epoch
             return lambda step: gamma ** ((step + warmup) // steps_per_epoch)
         case Cosine(min_lr=min_lr):
             return lambda step: _cosine(step / steps, min_lr / base_lr)
+        case Triangular():
+            return lambda step: _triangle(spec, step / max(steps - 1, 1))
         case WarmRestarts():
             return _warm_restarts(spec, min_lr=spec.min_lr / base_lr, steps_per_epoch=steps_per_epoch)
     raise AssertionError(f"no factor for {spec.kind}")
@@ -129,6 +138,12 @@ def factor_at(spec: ScheduleSpec, *, base_lr: float, steps: int, steps_per_epoch
 
 def _cosine(progress: float, floor: float) -> float:
     return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def _triangle(spec: Triangular, progress: float) -> float:
+    if progress < spec.peak:
+        return spec.start + (1.0 - spec.start) * progress / spec.peak
+    return 1.0 + (spec.end - 1.0) * min((progress - spec.peak) / (1.0 - spec.peak), 1.0)
 
 
 def _warm_restarts(spec: WarmRestarts, *, min_lr: float, steps_per_epoch: int) -> Factor:

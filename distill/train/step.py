@@ -14,7 +14,7 @@ from distill.models import Normalize, head_parameters, stages
 from distill.objectives import Answer, LossParts
 from distill.recipe import Recipe
 from distill.train.ema import build_ema
-from distill.train.optim import build_optimizer, settle
+from distill.train.optim import build_optimizer, set_lookahead, settle
 from distill.train.schedule import build_schedule
 from distill.train.tally import Tally
 
@@ -80,7 +80,8 @@ class Learner:
         fabric: Fabric,
         steps_per_epoch: int,
     ) -> None:
-        self.train = recipe.train
+        self.train, self._lookahead = recipe.train, recipe.optim.lookahead
+        self._steps = recipe.train.epochs * steps_per_epoch
         self.normalize = normalize
         self._criterion = criterion
         self._fabric = fabric
@@ -153,6 +154,7 @@ class Learner:
                 tally.add(output.result, output.logits, output.labels, step=number)
                 self._fabric.backward(output.result.loss * (share * piece.size / picked.size))
         self._clip()
+        set_lookahead(self._optimizer.optimizer, self._lookahead, (self.schedule.steps + 1) / self._steps)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self.schedule.step_done()

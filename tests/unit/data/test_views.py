@@ -294,3 +294,13 @@ def test_impossible_crops_are_named() -> None:
     with pytest.raises(RecipeError, match=r"augment\.crop_padding: 8 cannot be reflected in an image of 8 pixels"):
         planned(crop_padding=8, size=8)
     assert planned(crop_padding=8, size=8, crop_fill="zero").dy is not None
+
+
+def test_alternating_flips_turn_every_image_in_every_view() -> None:
+    augment = AugmentSpec(hflip=0.5, hflip_alternates=True)
+    flips = [plan_view(augment, n=2_000, image_size=32, view=view).hflip for view in range(4)]
+    np.testing.assert_array_equal(flips[1], ~flips[0])
+    np.testing.assert_array_equal(flips[2], flips[0])
+    np.testing.assert_array_equal(flips[3], flips[1])
+    assert abs(flips[0].mean() - 0.5) < 0.05
+    np.testing.assert_array_equal(flips[0], plan_view(AugmentSpec(hflip=0.5), n=2_000, image_size=32, view=0).hflip)

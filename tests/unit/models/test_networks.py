@@ -18,11 +18,13 @@ SMALL = {"source": "students", "name": "resnet", "blocks": [1, 2], "channels": [
 
 
 def test_the_registries():
-    assert set(STUDENTS) == {"cnn", "grouped_resnet", "lenet", "resnet", "tiny"}
+    assert set(STUDENTS) == {"cnn", "fast", "grouped_resnet", "lenet", "resnet", "tiny"}
     assert set(TEACHERS) == {"resnet9", "timm", "tiny"}
 
 
-@pytest.mark.parametrize(("source", "name"), [("students", n) for n in ("cnn", "lenet", "tiny", "grouped_resnet")])
+@pytest.mark.parametrize(
+    ("source", "name"), [("students", n) for n in ("cnn", "fast", "lenet", "tiny", "grouped_resnet")]
+)
 @pytest.mark.parametrize("num_classes", [2, 10])
 def test_students_give_logits(spec, source, name, num_classes):
     net = build_model(spec(source=source, name=name), num_classes=num_classes).eval()

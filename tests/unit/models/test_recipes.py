@@ -12,6 +12,10 @@ from distill.recipe import bundled_recipes, load_recipe
 CLASSES = {"cifar10": 10, "cifar100": 100, "digits": 10, "folder": 10}
 COUNTS = {
     "cnn_cifar10": 122_570,
+    "fast_cifar10": 1_971_352,
+    "fast_cifar100": 1_994_392,
+    "fast_cifar100_kd": 1_994_392,
+    "fast_cifar10_kd": 1_971_352,
     "grouped_resnet_cifar100": 4_035_364,
     "lenet_cifar10": 62_006,
     "lite0_cifar10": 3_383_818,

@@ -53,8 +53,8 @@ def test_every_mistake_at_once_in_the_order_of_lines(student: str) -> None:
         "bad.yaml:6: augment.hflip: should be a number from 0 to 1, got 2",
         "bad.yaml:7: model.kernel: should be a whole number, got 'big'",
         "bad.yaml:10: unknown key 'optim.lrr' (did you mean 'lr'?)",
-        "bad.yaml:11: schedule.kind: should be constant, multistep, exponential, cosine, warm_restarts, one_cycle or "
-        "plateau, got 'coscine' (did you mean 'cosine'?)",
+        "bad.yaml:11: schedule.kind: should be constant, multistep, exponential, cosine, warm_restarts, one_cycle, "
+        "triangular or plateau, got 'coscine' (did you mean 'cosine'?)",
         "bad.yaml:13: train.epochs: should be a whole number, got 'yes'",
         "bad.yaml:14: train.batch_size: should be a whole number from 1 to 1,000,000, got 0",
     ]

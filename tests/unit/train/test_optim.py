@@ -13,12 +13,13 @@ from distill.recipe.optimization import (
     Adam,
     Adamax,
     AdamW,
+    Group,
     Lookahead,
     NAdam,
     RAdam,
     RMSprop,
 )
-from distill.train.optim import OPTIMIZERS, build_optimizer, parameter_groups
+from distill.train.optim import OPTIMIZERS, build_optimizer, parameter_groups, set_lookahead
 
 CPU = torch.device("cpu")
 SPECS = [
@@ -100,3 +101,39 @@ def test_without_layer_decay_no_stages_are_needed() -> None:
     """Some networks have none to tell apart."""
     groups = parameter_groups(_module(), SGD(lr=1.0, backbone_lr_scale=0.1), head=HEAD, stages=())
     assert [(group["lr"], len(group["params"])) for group in groups] == [(0.1, 4), (1.0, 2)]
+
+
+def test_groups_learn_at_their_own_rate_and_the_first_that_fits_counts() -> None:
+    spec = SGD(lr=0.1, groups=(Group(of="norm_bias", lr_scale=8.0), Group(of="bias", lr_scale=2.0)))
+    module = _module()
+    groups = parameter_groups(module, spec, head=HEAD, stages=())
+    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    by_name = {name: rates[id(parameter)] for name, parameter in module.named_parameters()}
+    assert by_name == pytest.approx(
+        {"0.weight": 0.1, "0.bias": 0.2, "1.weight": 0.1, "1.bias": 0.8, "2.weight": 0.1, "2.bias": 0.2}
+    )
+
+
+def test_a_decoupled_decay_takes_its_share_whatever_the_rate() -> None:
+    module = nn.BatchNorm1d(1)
+    spec = SGD(
+        lr=0.1, momentum=0.0, weight_decay=0.01, decoupled_decay=True, groups=(Group(of="norm_bias", lr_scale=50.0),)
+    )
+    optimizer = build_optimizer(module, spec, head=set(), stages=(), device=CPU)
+    with torch.no_grad():
+        module.bias.fill_(2.0)
+        module.weight.fill_(2.0)
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    assert [module.weight.item(), module.bias.item()] == pytest.approx([1.98, 1.98])  # 1% each, at rates 0.1 and 5
+
+
+def test_lookaheads_alpha_moves_with_the_cube_of_progress() -> None:
+    lookahead = Lookahead(k=1, alpha=1.0, alpha_end=0.2)
+    optimizer = build_optimizer(_module(), SGD(lookahead=lookahead), head=HEAD, stages=(), device=CPU)
+    for progress, alpha in ((0.0, 1.0), (0.5, 0.9), (1.0, 0.2)):
+        set_lookahead(optimizer, lookahead, progress)
+        assert [group["lookahead_alpha"] for group in optimizer.param_groups] == [pytest.approx(alpha)]
+    set_lookahead(optimizer, Lookahead(alpha=0.5), 1.0)
+    assert optimizer.param_groups[0]["lookahead_alpha"] == pytest.approx(0.2)  # constant alphas are left alone

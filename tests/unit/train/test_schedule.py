@@ -15,6 +15,7 @@ from distill.recipe.optimization import (
     OneCycle,
     OptimSpec,
     Plateau,
+    Triangular,
     WarmRestarts,
 )
 from distill.train.optim import OPTIMIZERS
@@ -193,3 +194,28 @@ def test_last_lr_is_the_rate_of_the_step_that_is_done() -> None:
     optimizer.step()
     schedule.step_done()
     assert (schedule.last_lr, optimizer.param_groups[0]["lr"]) == pytest.approx((LR / 4, LR / 2))
+
+
+def test_a_triangle_by_hand() -> None:
+    spec = Triangular(kind="triangular", start=0.2, peak=0.5, end=0.1)
+    optimizer = _optimizer((1.0,))
+    schedule = build_schedule(spec, optimizer, epochs=1, steps_per_epoch=5)
+    rates = []
+    for _ in range(5):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step_done()
+    assert rates == pytest.approx([0.2, 0.6, 1.0, 0.55, 0.1])
+
+
+def test_a_group_that_learns_faster_is_not_what_lr_tells() -> None:
+    optimizer = _optimizer((LR, 64 * LR))
+    optimizer.param_groups[1]["lr_scale"] = 64.0
+    schedule = build_schedule(Cosine(kind="cosine", min_lr=LR / 2), optimizer, epochs=1, steps_per_epoch=4)
+    for _ in range(4):
+        optimizer.step()
+        schedule.step_done()
+    assert schedule.last_lr == pytest.approx(
+        rates_by_step(Cosine(kind="cosine", min_lr=LR / 2), lr=LR, steps_per_epoch=4, epochs=1, metrics=[{}])[-1]
+    )
+    assert optimizer.param_groups[1]["lr"] == pytest.approx(64 * LR / 2)

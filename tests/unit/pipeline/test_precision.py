@@ -1,0 +1,55 @@
+"""In which precision ``auto`` trains, by the network and by what the CPU has."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from distill.models import outline
+from distill.pipeline.precision import bf16_pays, training_precision
+from distill.pipeline.resolve import resolve_train
+from distill.recipe import load_recipe
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def native(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill.devices.arithmetic._has_native_bf16", lambda device: True)
+
+
+@pytest.mark.parametrize(
+    ("name", "pays"),
+    [
+        # as measured, docs/results/precision.json: the ratios are 1.9, 2.2, 1.5, 1.5, 0.8 and, depthwise, 0.85
+        ("fast_cifar10", True), ("r18_small", True), ("resnet20_cifar10", True), ("cnn_cifar10", True),
+        ("lenet_cifar10", False), ("lite0_cifar10", False),
+    ],
+)  # fmt: skip
+def test_the_rule_agrees_with_what_was_measured(name: str, pays: bool) -> None:
+    recipe = load_recipe(name)
+    assert bf16_pays(outline(recipe.model, 10), recipe.model.input_size)[0] is pays
+
+
+@pytest.mark.usefixtures("native")
+def test_auto_takes_bf16_where_it_pays_tells_so_and_records_it() -> None:
+    notes = []
+    train, choices = resolve_train(load_recipe("fast_cifar10"), CPU, num_classes=10, tell=notes.append)
+    assert (train.precision, choices["train.precision"]) == ("bf16", "bf16")
+    assert "118 million" in choices["train.precision_why"]
+    assert any(note.message.startswith("trains in bf16") for note in notes)
+    again, _ = resolve_train(load_recipe("fast_cifar10"), CPU, num_classes=10, tell=notes.append)
+    assert again == train
+
+
+@pytest.mark.usefixtures("native")
+def test_what_the_recipe_names_stands() -> None:
+    recipe = load_recipe("fast_cifar10", ["train.precision=fp32"])
+    assert training_precision(recipe, CPU, classes=10).name == "fp32"
+    assert training_precision(load_recipe("lenet_cifar10"), CPU, classes=10).name == "fp32"
+
+
+def test_a_cpu_without_bf16_trains_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill.devices.arithmetic._has_native_bf16", lambda device: False)
+    chosen = training_precision(load_recipe("fast_cifar10"), CPU, classes=10)
+    assert (chosen.name, chosen.why, chosen.warning) == ("fp32", None, None)
