@@ -222,7 +222,14 @@ def _scatter(axes: Axes, rows: Sequence[Row], column: str) -> None:
         assert row.test_top1 is not None
         look = look_of(row.role)
         axes.errorbar(
-            x, row.test_top1, yerr=row.test_top1_std, fmt=look.marker, color=look.color, markersize=7, capsize=3
+            x,
+            row.test_top1,
+            yerr=row.test_top1_std,
+            fmt=look.marker,
+            color=look.color,
+            markersize=7,
+            markerfacecolor="white" if _is_file(row) else look.color,
+            capsize=3,
         )
         is_left = math.log(x) <= middle  # names go inwards, so that long ones stay within the picture
         axes.annotate(
@@ -242,8 +249,17 @@ def _role_legend(figure: Figure, rows: Sequence[Row]) -> None:
     handles = [
         Line2D([], [], linestyle="", marker=look.marker, color=look.color, label=role) for role, look in looks.items()
     ]
+    if any(map(_is_file, rows)):
+        handles.append(
+            Line2D([], [], linestyle="", marker="o", color="#444444", markerfacecolor="white", label="exported file")
+        )
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+
+
+def _is_file(row: Row) -> bool:
+    """Whether the row is of an exported file."""
+    return (row.runtime or "").startswith("onnxruntime")
 
 
 def _short_number(value: float, _place: int) -> str:

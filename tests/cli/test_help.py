@@ -34,6 +34,9 @@ SURFACE = {
         "--threads"
     ),
     "evaluate": "RUN --again --device --json --no-plots --plots --quiet -q --runs --split --threads",
+    "compress": (
+        "RUN --criterion --device --epochs --goal --json --max-drop --name --prove --quiet -q --runs --threads --trials"
+    ),
     "quantize": ("RUN --calibration-images --json --max-drop --out --overwrite --prove --quiet -q --runs --threads"),
     "export": "RUN --json --out --overwrite --quiet -q --runs --threads --to",
     "predict": "PATHS RUN --csv --device --grid --json --overwrite --quiet -q --runs --teacher -t --threads --top",

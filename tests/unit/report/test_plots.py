@@ -81,6 +81,12 @@ def test_comparison(tmp_path: Path) -> None:
     text = _texts(plot_comparison(Comparison(rows, "cpu", 1), tmp_path / "c.svg"))
     assert "Accuracy and speed" in text
     assert "small" in text
+    assert "exported file" not in text
+    shipped = (
+        *rows,
+        Row("small_int8", "student", "small_int8.onnx", "d", "kd", 1, 0.79, params=10, runtime="onnxruntime int8"),
+    )
+    assert "exported file" in _texts(plot_comparison(Comparison(shipped, "cpu", 1), tmp_path / "e.svg"))
     without = _texts(
         plot_comparison(
             Comparison((Row("a", "student", "r", "d", "kd", 1, 0.8, params=10),), "cpu", 1), tmp_path / "d.svg"
