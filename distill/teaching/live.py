@@ -12,6 +12,7 @@ from distill.models.trained import Trained
 from distill.objectives import Answer
 from distill.recipe.schema import TrainSpec
 from distill.teaching.rounding import check_logits, largest_of, round_logits
+from distill.teaching.runtime import Asked
 
 __all__ = ["LiveTeacher", "compile_teacher"]
 
@@ -28,8 +29,11 @@ def compile_teacher(teacher: Trained, train: TrainSpec) -> None:
 class LiveTeacher:
     """Asks a teacher about every batch, and rounds its answers as a bank would."""
 
-    def __init__(self, teacher: Trained, *, logits_dtype: str, threads: int | None = None) -> None:
+    def __init__(
+        self, teacher: Trained, *, logits_dtype: str, threads: int | None = None, asked: Asked | None = None
+    ) -> None:
         self.teacher = teacher
+        self._asked = asked or teacher
         self._threads = threads
         self._largest: Tensor | None = None  # absolute logit so far, before rounding
         self._dtype = logits_dtype
@@ -39,7 +43,7 @@ class LiveTeacher:
         """Teacher logits of a batch: float32 ``(B, C)``, no gradient."""
         self._size = max(self._size, batch.size)
         with using_threads(self._threads):
-            logits = ask(self.teacher, batch.images, size=self._size)
+            logits = ask(self._asked, batch.images, size=self._size)
         largest = largest_of(logits)
         self._largest = largest if self._largest is None else torch.maximum(self._largest, largest)
         if self.teacher.device.type == "cpu":
