@@ -41,6 +41,7 @@ from distill.pipeline.quantize import check_drop, quantize
 from distill.pipeline.verbs import resume_run
 from distill.references import run_of
 from distill.report.verdict import drop_words
+from distill.results.rows import Comparison
 from distill.runs import RunFolder, open_run
 from distill.teaching.identity import read_identity
 from distill.team.watch import watching
@@ -243,6 +244,7 @@ class _Chain:
             threads_used=self.options.threads or 1,
             tell=self.options.tell,
         )
+        self._warn_of_slow_int8(comparison, fp32[-1], self._file(best))
         from distill.report.plots import plot_comparison
 
         plot = plot_comparison(comparison, self.folder.path / "accuracy_latency.svg")
@@ -260,6 +262,14 @@ class _Chain:
         )
         self.folder.write_result(made.to_json())
         return made
+
+    def _warn_of_slow_int8(self, comparison: Comparison, fp32: Path, int8: Path) -> None:
+        """Rounding costs time of its own: of a very small network more than it saves."""
+        latency = {row.run: row.latency_b1_ms for row in comparison.rows}
+        plain, rounded = latency[str(fp32)], latency[str(int8)]
+        if plain and rounded and plain <= rounded:
+            text = f"{fp32} is no slower than {int8} here ({plain:.2f} and {rounded:.2f} ms for one image)"
+            self.options.tell(Note(text, "warning"))
 
     def _timed(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """The candidates with their files timed anew, in turn: of days apart two times cannot be told apart."""

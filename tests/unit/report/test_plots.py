@@ -9,11 +9,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from sklearn.isotonic import isotonic_regression
 
 from distill.errors import DistillError, UsageError
 from distill.report.pictures import disagreements_first, plot_predictions
-from distill.report.plots import plot_comparison, plot_confusion, plot_run
+from distill.report.plots import apart, plot_comparison, plot_confusion, plot_run
 from distill.results.rows import Comparison, Guess, Prediction, Row
 
 METRICS = [
@@ -93,6 +96,15 @@ def test_comparison(tmp_path: Path) -> None:
         )
     )
     assert "Accuracy and speed" not in without
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=9), st.floats(0.01, 0.2))
+def test_names_stand_apart_and_as_near_as_that_allows(heights: list[float], gap: float) -> None:
+    """Against scikit-learn's isotonic regression of what is left when the gaps are taken out."""
+    order = np.argsort(heights, kind="stable")
+    gaps = gap * np.arange(len(heights))
+    expected = isotonic_regression(np.array(heights)[order] - gaps) + gaps
+    assert np.array(apart(heights, gap))[order] == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", ["table.txt", "table"])
