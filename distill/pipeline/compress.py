@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 
 import torch
 
+from distill import pipeline
 from distill.comparison import compare
 from distill.compression.candidate import Candidate, Shipped
 from distill.compression.chain import ChainFolder, Definition
@@ -50,7 +49,6 @@ from distill.text import duration
 __all__ = ["compress"]
 
 _STAGE = "compressing"
-_PRUNE = "distill.pipeline.prune"
 
 
 @watching()
@@ -314,12 +312,12 @@ class _Chain:
 
 def can_cut() -> bool:
     """Whether this distill prunes."""
-    return importlib.util.find_spec(_PRUNE) is not None
+    return callable(getattr(pipeline, "prune", None))
 
 
 def cut_run(run: Path, ratio: float, definition: Definition, options: Options) -> Path:
     """Cut a run to a share of its cost and teach it again; the new run's folder is in ``options.into``."""
-    prune = importlib.import_module(_PRUNE).prune
+    prune: Callable[..., Any] = getattr(pipeline, "prune")  # noqa: B009
     figures = RunFolder(run).figures()
     assert figures.params is not None
     least = {"params": round(ratio * figures.params)} if definition.measure == "params" else {"macs": ratio}
