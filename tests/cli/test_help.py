@@ -33,7 +33,7 @@ SURFACE = {
         "RUNS --csv --device --json --latency --no-latency --plot --quiet -q --require --runs --svg --teacher -t "
         "--threads"
     ),
-    "evaluate": "RUN --again --device --json --no-plots --plots --quiet -q --runs --split --threads",
+    "evaluate": "RUN --again --device --json --no-plots --plots --quiet -q --runs --split --threads --tta",
     "compress": (
         "RUN --criterion --device --epochs --goal --json --max-drop --name --prove --quiet -q --runs --threads --trials"
     ),
