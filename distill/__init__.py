@@ -41,7 +41,6 @@ if TYPE_CHECKING:
         verify_banks,
     )
     from distill.pipeline import evaluate_run as evaluate
-    from distill.pipeline.compress import compress
     from distill.pipeline.export import export
     from distill.pipeline.predict import predict
     from distill.pipeline.quantize import quantize
@@ -66,7 +65,6 @@ __all__ = [
     "check_kernels",
     "clear_banks",
     "compare",
-    "compress",
     "describe_model",
     "dry_run",
     "dump_recipe",
@@ -95,7 +93,6 @@ _HOMES = {  # name -> module, or module:name where it is called otherwise there
     "Comparison": "distill.results.rows",
     "check_kernels": "distill.pipeline",
     "compare": "distill.comparison",
-    "compress": "distill.pipeline",
     "DistillError": "distill.errors",
     "Options": "distill.pipeline",
     "ProgressPrinter": "distill.cli.progress",

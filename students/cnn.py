@@ -18,6 +18,9 @@ class PlainCNN(nn.Module):
         self.hidden = hidden
         self.dropout = nn.Dropout(dropout)
         self.head = head
+        starts = [at for at, layer in enumerate(features) if isinstance(layer, nn.Conv2d)]
+        ends = [*(at - 1 for at in starts[1:]), len(features) - 1]
+        self.feature_info = [{"module": f"features.{end}"} for end in ends]  # a stage a convolution, as timm states it
 
     def get_classifier(self) -> nn.Module:
         """The last layer, under timm's name for it."""

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+
+from distill.objectives.at import AT
 from distill.objectives.combined import Combined
+from distill.objectives.crd import CRD
 from distill.objectives.dist import DIST, dist_losses
 from distill.objectives.dkd import DKD, dkd_losses
+from distill.objectives.fitnet import FitNet
 from distill.objectives.kd import KD, kd_loss
 from distill.objectives.logits import standardize_logits
 from distill.objectives.mse import MSE, mse_loss
 from distill.objectives.objective import Answer, Asks, LossParts, Objective, Setting, Term
+from distill.objectives.pkt import PKT
+from distill.objectives.reviewkd import ReviewKD
+from distill.objectives.rkd import RKD
+from distill.objectives.sp import SP
 from distill.objectives.supervised import MixedLabels, cross_entropy
+from distill.objectives.vid import VID
 from distill.recipe.objectives import ObjectiveSpec, SupervisedObjective, TermSpec
 
 __all__ = [
@@ -33,15 +43,33 @@ __all__ = [
     "standardize_logits",
 ]
 
-OBJECTIVES: dict[str, Callable[..., Term]] = {"kd": KD, "dkd": DKD, "dist": DIST, "mse": MSE}
+OBJECTIVES: dict[str, Callable[..., Term]] = {
+    "kd": KD,
+    "dkd": DKD,
+    "dist": DIST,
+    "mse": MSE,
+    "fitnet": FitNet,
+    "at": AT,
+    "sp": SP,
+    "rkd": RKD,
+    "pkt": PKT,
+    "vid": VID,
+    "crd": CRD,
+    "reviewkd": ReviewKD,
+}
 
 
 def build_objective(spec: ObjectiveSpec, setting: Setting | None = None, *, label_smoothing: float = 0.0) -> Combined:
     """What a recipe's ``objective`` describes; the cross-entropy of every kind uses ``label_smoothing``."""
-    setting = setting or Setting()
     if isinstance(spec, SupervisedObjective):
         return Combined(label_smoothing=label_smoothing)
-    terms: dict[str, tuple[TermSpec, Term]] = {
-        each.kind: (each, OBJECTIVES[each.kind](each, setting)) for each in (spec, *spec.add)
-    }
+    setting = setting or Setting()
+    terms = {each.kind: (each, _term(each, setting)) for each in spec.terms}
     return Combined(terms, ce_weight=spec.ce_weight, label_smoothing=label_smoothing)
+
+
+def _term(spec: TermSpec, setting: Setting) -> Term:
+    """Its initial weights come from the setting's seed alone; the global random state is neither read nor moved."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(setting.seed)
+        return OBJECTIVES[spec.kind](spec, setting)

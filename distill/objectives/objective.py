@@ -33,17 +33,23 @@ class Asks:
 
     Attributes:
         features: Of which stages, by name.
+        own_features: Of which stages of the student.
     """
 
     logits: bool = False
     features: tuple[str, ...] = ()
+    own_features: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return self.logits or bool(self.features)
 
     def __or__(self, other: Asks) -> Asks:
         """What either wants."""
-        return Asks(self.logits or other.logits, tuple(dict.fromkeys(self.features + other.features)))
+        return Asks(
+            self.logits or other.logits,
+            tuple(dict.fromkeys(self.features + other.features)),
+            tuple(dict.fromkeys(self.own_features + other.own_features)),
+        )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from distill.events import Note
 from distill.models import Normalize, build_model, build_normalize, without_weights
 from distill.models.first_filters import fit_first_filters
 from distill.models.trained import shipped_checkpoint
-from distill.objectives import build_objective
+from distill.objectives import Objective, build_objective
 from distill.pipeline.context import Context
 from distill.pipeline.source import Source
 from distill.runs import open_run
@@ -67,11 +67,17 @@ def build_job(
     module: nn.Module,
     path: Path,
     saves: bool,
+    objective: Objective | None = None,
 ) -> Job:
-    """The network, its data and its objective, ready to fit."""
+    """The network, its data and its objective, ready to fit.
+
+    Args:
+        objective: Where it is built already; one that asks for features must be.
+    """
     keep_freed_memory(fabric.device)
     recipe = context.recipe
-    objective = build_objective(recipe.objective, label_smoothing=recipe.train.label_smoothing)
+    if objective is None:
+        objective = build_objective(recipe.objective, label_smoothing=recipe.train.label_smoothing)
     return Job(
         run=str(path),
         recipe=recipe,

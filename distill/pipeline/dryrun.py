@@ -18,6 +18,7 @@ from distill.pipeline.build import build_job, build_network
 from distill.pipeline.context import Context, Options, prepare
 from distill.pipeline.failures import on_this_machine
 from distill.pipeline.launch import launch
+from distill.pipeline.objective import find_objective
 from distill.pipeline.source import Source, choose_logits, find_teacher, open_live, resolve_teacher
 from distill.recipe import Recipe, load_recipe
 from distill.results.rows import DryRun
@@ -49,14 +50,15 @@ def _try_out(fabric: Fabric, context: Context) -> DryRun:
     assert splits is not None, "a dry run has one process"
     source = None
     teacher = find_teacher(recipe, runs_dir=context.options.runs_dir, device=fabric.device)
+    objective = find_objective(recipe, splits, teacher)
     if teacher is not None:
-        recipe, _ = choose_logits(recipe, splits, teacher)
-        source = open_live(recipe, teacher)
+        recipe, _ = choose_logits(recipe, splits, teacher, objective.asks)
+        source = open_live(recipe, teacher, objective.asks)
     elif recipe.teacher is not None:
         context.options.tell(Note("the bank is not read in a dry run: the steps are timed without a teacher"))
     module = build_network(context, splits)
     path = context.options.runs_dir / recipe.name
-    job = build_job(fabric, context, splits, source, module=module, path=path, saves=False)
+    job = build_job(fabric, context, splits, source, module=module, path=path, saves=False, objective=objective)
     marks, steps_per_epoch = [], 0
     for event in fit(job, fabric):
         if isinstance(event, StepDone):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from distill.data.splits import Splits
 from distill.data.views import view_checksum, views_of
 from distill.errors import RunError, UsageError
 from distill.events import Note, Tell
+from distill.objectives import Asks
 from distill.pipeline.provenance import about_bank, about_banks, about_run, named_banks
-from distill.pipeline.runtime import choose_runtime
 from distill.recipe import Recipe, bundled_recipes
 from distill.references import run_of
 from distill.runs import RunFolder, open_run
@@ -33,7 +32,7 @@ from distill.text import duration
 
 __all__ = [
     "Source",
-    "choose_how",
+    "choose_dtype",
     "choose_logits",
     "ensure_bank",
     "find_teacher",
@@ -122,8 +121,13 @@ def find_teacher(recipe: Recipe, *, runs_dir: Path, device: torch.device) -> Tea
     return TeacherRun(open_run(recipe.teacher.run, runs_dir=runs_dir), device=device)
 
 
-def choose_logits(recipe: Recipe, splits: Splits, teacher: TeacherRun | None) -> tuple[Recipe, dict[str, Any]]:
+def choose_logits(
+    recipe: Recipe, splits: Splits, teacher: TeacherRun | None, asks: Asks
+) -> tuple[Recipe, dict[str, Any]]:
     """Resolve ``teacher.logits`` and ``teacher.logits_dtype`` once; what they became and why goes to ``run.json``.
+
+    Args:
+        asks: What the objective wants to know of the teacher.
 
     Raises:
         UsageError: The teacher knows other classes than the data has.
@@ -131,23 +135,11 @@ def choose_logits(recipe: Recipe, splits: Splits, teacher: TeacherRun | None) ->
     """
     if teacher is not None:
         teacher.require_classes(tuple(splits.dataset.classes))
-    recipe, choices = choose_how(recipe, splits, teacher)
+    recipe, choices = choose_dtype(recipe, splits, teacher)
     if recipe.teacher is None or recipe.teacher.logits != "auto":
         return recipe, choices
-    how, why = ("bank", "a bank was named") if teacher is None else _cheaper(recipe, splits, teacher)
+    how, why = ("bank", "a bank was named") if teacher is None else _cheaper(recipe, splits, teacher, asks)
     return _with(recipe, logits=how), choices | {"teacher.logits": how, "teacher.logits_why": why}
-
-
-def choose_how(recipe: Recipe, splits: Splits, teacher: TeacherRun | None) -> tuple[Recipe, dict[str, Any]]:
-    """Resolve what the answers are rounded to, and what the teacher is asked through.
-
-    Raises:
-        RunError: The teacher's answers are not finite.
-        UsageError: It cannot be asked through the runtime that is named.
-    """
-    recipe, dtype = choose_dtype(recipe, splits, teacher)
-    recipe, runtime = choose_runtime(recipe, splits, teacher)
-    return recipe, dtype | runtime
 
 
 def choose_dtype(recipe: Recipe, splits: Splits, teacher: TeacherRun | None) -> tuple[Recipe, dict[str, Any]]:
@@ -172,7 +164,9 @@ def _with(recipe: Recipe, **changes: Any) -> Recipe:
     return recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update=changes)})
 
 
-def _cheaper(recipe: Recipe, splits: Splits, teacher: TeacherRun) -> tuple[str, str]:
+def _cheaper(recipe: Recipe, splits: Splits, teacher: TeacherRun, asks: Asks) -> tuple[str, str]:
+    if asks.features:
+        return "live", f"the objective asks for features, which a bank has not: {', '.join(asks.features)}"
     views, epochs = views_of(recipe.augment, recipe.train.epochs), recipe.train.epochs
     key = bank_key(recipe, splits, teacher.identity)
     path = teacher.bank_path(key)
@@ -193,6 +187,7 @@ def open_source(
     splits: Splits,
     teacher: TeacherRun | None,
     *,
+    asks: Asks,
     device: torch.device,
     tell: Tell,
     team: Team = ALONE,
@@ -208,7 +203,7 @@ def open_source(
     if teacher is None:
         return _from_banks(recipe, splits, device=device)
     if recipe.teacher.logits == "live":
-        live = open_live(recipe, teacher)
+        live = open_live(recipe, teacher, asks)
         compile_teacher(teacher.trained, recipe.train)
         return live
     views = views_of(recipe.augment, recipe.train.epochs)
@@ -229,11 +224,11 @@ def _stored(bank: Bank, recipe: Recipe, splits: Splits, *, device: torch.device)
     return StoredTeacher(bank, device=device, views=views)
 
 
-def open_live(recipe: Recipe, teacher: TeacherRun) -> Source:
+def open_live(recipe: Recipe, teacher: TeacherRun, asks: Asks) -> Source:
     """The teacher itself, loaded, to be asked at every step."""
-    threads = recipe.asking_threads
-    asked = teacher.asked(recipe.asking_runtime, threads=threads)
-    source = LiveTeacher(teacher.trained, logits_dtype=recipe.logits_dtype, threads=threads, asked=asked)
+    source = LiveTeacher(
+        teacher.trained, logits_dtype=recipe.logits_dtype, threads=recipe.asking_threads, features=asks.features
+    )
     return Source(source, about_run(teacher) | {"logits": "live"}, teacher)
 
 
@@ -267,15 +262,14 @@ def ensure_bank(
         bank = Bank.open(path)
         bank.require(key, views=0, teachers_own=True)
         bank.clear_dead()
-    asked = partial(teacher.asked, recipe.asking_runtime, threads=recipe.asking_threads)
     if not team.broadcast(bank is not None and _is_complete(bank, splits, views, renew_figures)):
         if team.rank == 0:
             there = bank.info.views if bank else 0
             if there < views:
-                cost = estimate(teacher.trained, splits, recipe, views=views - there, asked=asked())
+                cost = estimate(teacher.trained, splits, recipe, views=views - there)
                 _say_cost(path, views - there, replace(cost, seconds=cost.seconds / team.world), tell)
             bank = bank or new_bank(path, key, splits, recipe, teacher.device)
-        for event in fill_bank(bank, teacher.trained, splits, recipe, views=views, team=team, asked=asked()):
+        for event in fill_bank(bank, teacher.trained, splits, recipe, views=views, team=team):
             tell(event)
         team.broadcast(None)  # all wait until the first one has written the last view
     bank = bank or Bank.open(path)

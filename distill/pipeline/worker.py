@@ -13,11 +13,13 @@ from distill.data.splits import Splits, load_splits
 from distill.errors import DivergedError
 from distill.events import EpochDone, Event, RunStarted, StepDone
 from distill.fingerprint import state_sha256
+from distill.objectives import Asks, Objective
 from distill.pipeline.build import build_job, build_network, goes_on
 from distill.pipeline.cautions import cautions
 from distill.pipeline.context import Context
 from distill.pipeline.failures import on_this_machine
 from distill.pipeline.introduce import introduce
+from distill.pipeline.objective import find_objective
 from distill.pipeline.provenance import about_data, foreseen, refuse_changes
 from distill.pipeline.record import caution, finish, read_result, record, recorded
 from distill.pipeline.source import Source, choose_logits, find_teacher, open_source
@@ -45,7 +47,8 @@ def train_worker(fabric: Fabric, context: Context) -> RunResult:
 def _train(fabric: Fabric, context: Context, watch: Watch) -> RunResult:
     splits = context.splits or load_splits(context.recipe.data, context.options.tell)
     teacher = find_teacher(context.recipe, runs_dir=context.options.runs_dir, device=fabric.device)
-    chosen = choose_logits(context.recipe, splits, teacher) if fabric.is_global_zero else None
+    objective = find_objective(context.recipe, splits, teacher, devices=fabric.world_size)
+    chosen = choose_logits(context.recipe, splits, teacher, objective.asks) if fabric.is_global_zero else None
     with patience():
         agreed = fabric.broadcast(chosen)
     assert agreed is not None, "the first process chose"
@@ -66,12 +69,12 @@ def _train(fabric: Fabric, context: Context, watch: Watch) -> RunResult:
                 caution(run, cautions(recipe, splits, teacher, initial=initial), context.options.tell)
         path = Path(fabric.broadcast(str(run.path) if run else ""))
         watch.hint = f"is a kernel wrong on this machine? distill doctor --recipe {path / 'recipe.yaml'}"
-        source = _source(fabric, context, splits, teacher)
+        source = _source(fabric, context, splits, teacher, objective.asks)
         if run is not None and source is not None:
             if context.resume:
                 refuse_changes(run, data=about_data(splits), teacher=source.about)
             run.write_info(teacher=source.about)
-        _fit(fabric, context, splits, source, module=module, run=run, path=path, watch=watch)
+        _fit(fabric, context, splits, source, objective, module=module, run=run, path=path, watch=watch)
         if run is not None:
             finish(run, context)
     with patience():
@@ -82,7 +85,7 @@ def _train(fabric: Fabric, context: Context, watch: Watch) -> RunResult:
     return result
 
 
-def _source(fabric: Fabric, context: Context, splits: Splits, teacher: TeacherRun | None) -> Source | None:
+def _source(fabric: Fabric, context: Context, splits: Splits, teacher: TeacherRun | None, asks: Asks) -> Source | None:
     """The teacher of this run; a missing bank is built first, by all processes together."""
     if context.recipe.teacher is None:
         return None
@@ -90,6 +93,7 @@ def _source(fabric: Fabric, context: Context, splits: Splits, teacher: TeacherRu
         context.recipe,
         splits,
         teacher,
+        asks=asks,
         device=fabric.device,
         tell=context.options.tell,
         team=Together(fabric),
@@ -101,6 +105,7 @@ def _fit(
     context: Context,
     splits: Splits,
     source: Source | None,
+    objective: Objective,
     *,
     module: nn.Module,
     run: RunFolder | None,
@@ -114,7 +119,9 @@ def _fit(
         kept = resume.epoch if resume else 0
         run.truncate_metrics(kept)
         run.truncate_timing(kept)
-    job = build_job(fabric, context, splits, source, module=module, path=path, saves=run is not None)
+    job = build_job(
+        fabric, context, splits, source, module=module, path=path, saves=run is not None, objective=objective
+    )
     try:
         with watch_signals() as stop:
             for event in fit(job, fabric, resume=resume, stop=stop):

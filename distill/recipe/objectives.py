@@ -10,19 +10,28 @@ from distill.recipe.base import NonNegative, Positive, PositiveInt, Spec
 
 __all__ = [
     "KINDS_WITHOUT_TEACHER",
+    "ATTerm",
     "AddedTerm",
+    "CRDTerm",
     "DISTObjective",
     "DISTTerm",
     "DKDObjective",
     "DKDTerm",
+    "FeatureTerm",
+    "FitNetTerm",
     "KDObjective",
     "KDTerm",
     "MSEObjective",
     "MSETerm",
     "ObjectiveSpec",
+    "PKTTerm",
+    "RKDTerm",
+    "ReviewKDTerm",
+    "SPTerm",
     "SupervisedObjective",
     "TaughtObjective",
     "TermSpec",
+    "VIDTerm",
 ]
 
 
@@ -77,7 +86,126 @@ class MSETerm(_Standardized):
     mse_weight: NonNegative = 1.0
 
 
-AddedTerm = Annotated[KDTerm | DKDTerm | DISTTerm | MSETerm, Field(discriminator="kind")]
+StageName = Annotated[str, Field(pattern=r"^(stem|stage[1-9][0-9]?|pooled)$")]
+
+
+class FeatureTerm(TermSpec):
+    """What is learned from a teacher's features; ``auto`` names the stages that its paper takes."""
+
+    features: Annotated[tuple[StageName, ...], Field(min_length=1)] | Literal["auto"] = Field(
+        "auto", description="stages of the student: stem, stage1 ... or pooled (distill models NAME lists them)"
+    )
+    teacher_features: Annotated[tuple[StageName, ...], Field(min_length=1)] | None = Field(
+        None, description="the teacher's stages in their places; null: those of the same names"
+    )
+    auto_stages: ClassVar[Literal["all", "middle", "last", "pooled"]] = "all"
+
+    @model_validator(mode="after")
+    def _stages_are_pairs(self) -> FeatureTerm:
+        if self.features == "auto":
+            if self.teacher_features is not None:
+                raise ValueError("teacher_features needs features: which stage of the student each one is for")
+            return self
+        if len(set(self.features)) < len(self.features):
+            raise ValueError("features: each stage once")
+        if self.teacher_features is not None and len(self.teacher_features) != len(self.features):
+            raise ValueError(f"teacher_features has {len(self.teacher_features)} stages, features {len(self.features)}")
+        return self
+
+    @property
+    def needs_maps(self) -> bool:
+        """Whether it asks the teacher for more than ``pooled``: a bank has no maps."""
+        if self.features == "auto":
+            return self.auto_stages != "pooled"
+        return any(name != "pooled" for name in self.teacher_features or self.features)
+
+
+class ATTerm(FeatureTerm):
+    """at_weight * mean square of the difference of attention maps, summed over stages (arXiv:1612.03928)."""
+
+    kind: Literal["at"]
+    at_weight: NonNegative = 1000.0
+
+
+class SPTerm(FeatureTerm):
+    """sp_weight * mean square of the difference of similarities between the images of a batch (arXiv:1907.09682)."""
+
+    auto_stages: ClassVar[Literal["all", "middle", "last", "pooled"]] = "last"
+    kind: Literal["sp"]
+    sp_weight: NonNegative = 3000.0
+
+
+class RKDTerm(FeatureTerm):
+    """distance_weight * distances between images + angle_weight * angles among three (arXiv:1904.05068)."""
+
+    auto_stages: ClassVar[Literal["all", "middle", "last", "pooled"]] = "pooled"
+    kind: Literal["rkd"]
+    distance_weight: NonNegative = 25.0
+    angle_weight: NonNegative = 50.0
+
+
+class PKTTerm(FeatureTerm):
+    """pkt_weight * divergence of the probabilities that images are neighbours (arXiv:1803.10837)."""
+
+    auto_stages: ClassVar[Literal["all", "middle", "last", "pooled"]] = "pooled"
+    kind: Literal["pkt"]
+    pkt_weight: NonNegative = 30000.0
+
+
+class FitNetTerm(FeatureTerm):
+    """fitnet_weight * mean square of regressor(student) - teacher, of features (arXiv:1412.6550)."""
+
+    auto_stages: ClassVar[Literal["all", "middle", "last", "pooled"]] = "middle"
+    kind: Literal["fitnet"]
+    fitnet_weight: NonNegative = 100.0
+
+
+class VIDTerm(FeatureTerm):
+    """vid_weight * how little the student's features tell of the teacher's, summed over stages (arXiv:1904.05835)."""
+
+    kind: Literal["vid"]
+    vid_weight: NonNegative = 1.0
+
+
+class CRDTerm(FeatureTerm):
+    """crd_weight * telling an image from others by the other network's memory of them (arXiv:1910.10699)."""
+
+    auto_stages: ClassVar[Literal["all", "middle", "last", "pooled"]] = "pooled"
+    kind: Literal["crd"]
+    crd_weight: NonNegative = 0.8
+    dimensions: Annotated[int, Field(ge=1, le=8192)] = Field(128, description="of an embedding")
+    negatives: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        16384, description="images of other classes that each one is compared with"
+    )
+    temperature: Positive = 0.07
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.5, description="share of a memory that is kept")
+
+
+class ReviewKDTerm(FeatureTerm):
+    """reviewkd_weight * differences at several sizes, later stages fused into earlier ones (arXiv:2104.09044)."""
+
+    kind: Literal["reviewkd"]
+    reviewkd_weight: NonNegative = 1.0
+    ramp_epochs: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        20, description="its weights grow linearly, and are whole in the epoch of this number; 0: from the start"
+    )
+
+
+AddedTerm = Annotated[
+    KDTerm
+    | DKDTerm
+    | DISTTerm
+    | MSETerm
+    | FitNetTerm
+    | ATTerm
+    | SPTerm
+    | RKDTerm
+    | PKTTerm
+    | VIDTerm
+    | CRDTerm
+    | ReviewKDTerm,
+    Field(discriminator="kind"),
+]
 
 
 class SupervisedObjective(Spec):
@@ -92,6 +220,11 @@ class TaughtObjective(TermSpec):
 
     ce_weight: NonNegative = 1.0
     add: tuple[AddedTerm, ...] = Field((), description="more terms, each of another kind, with weights of its own")
+
+    @property
+    def terms(self) -> tuple[TermSpec, ...]:
+        """Its own and those added."""
+        return (self, *self.add)
 
     @model_validator(mode="after")
     def _something_is_always_learned(self) -> TaughtObjective:
@@ -127,8 +260,53 @@ class MSEObjective(MSETerm, TaughtObjective):
     ce_weight: NonNegative = 0.0
 
 
+class FitNetObjective(FitNetTerm, TaughtObjective):
+    """Cross-entropy, and a teacher's features themselves (arXiv:1412.6550)."""
+
+
+class VIDObjective(VIDTerm, TaughtObjective):
+    """Cross-entropy, and what a student's features tell of its teacher's (arXiv:1904.05835)."""
+
+
+class CRDObjective(CRDTerm, TaughtObjective):
+    """Cross-entropy, and what makes an image another than the rest to a teacher (arXiv:1910.10699)."""
+
+
+class ReviewKDObjective(ReviewKDTerm, TaughtObjective):
+    """Cross-entropy, and a teacher's early features learned by a student's later ones (arXiv:2104.09044)."""
+
+
+class ATObjective(ATTerm, TaughtObjective):
+    """Cross-entropy, and where a teacher's maps are strong (arXiv:1612.03928)."""
+
+
+class SPObjective(SPTerm, TaughtObjective):
+    """Cross-entropy, and which images of a batch a teacher finds alike (arXiv:1907.09682)."""
+
+
+class RKDObjective(RKDTerm, TaughtObjective):
+    """Cross-entropy, and how a teacher's features of a batch lie to one another (arXiv:1904.05068)."""
+
+
+class PKTObjective(PKTTerm, TaughtObjective):
+    """Cross-entropy, and which images are neighbours to a teacher (arXiv:1803.10837)."""
+
+
 ObjectiveSpec = Annotated[
-    SupervisedObjective | KDObjective | DKDObjective | DISTObjective | MSEObjective, Field(discriminator="kind")
+    SupervisedObjective
+    | KDObjective
+    | DKDObjective
+    | DISTObjective
+    | MSEObjective
+    | FitNetObjective
+    | ATObjective
+    | SPObjective
+    | RKDObjective
+    | PKTObjective
+    | VIDObjective
+    | CRDObjective
+    | ReviewKDObjective,
+    Field(discriminator="kind"),
 ]
 KINDS_WITHOUT_TEACHER = tuple(
     kind

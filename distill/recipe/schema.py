@@ -10,6 +10,7 @@ from distill.recipe.base import Fraction, NonNegative, Positive, PositiveInt, Sp
 from distill.recipe.model_specs import ModelSpec
 from distill.recipe.objectives import (
     KINDS_WITHOUT_TEACHER,
+    FeatureTerm,
     KDObjective,
     ObjectiveSpec,
     SupervisedObjective,
@@ -156,9 +157,6 @@ class TeacherSpec(Spec):
         "auto",
         description="what they are rounded to, and stored in; auto: float16, or float32 where they are large",
     )
-    runtime: Literal["auto", "torch", "onnxruntime"] = Field(
-        "auto", description="what it is asked through; auto: on a CPU ONNX Runtime, where it is asked enough to gain"
-    )
     threads: ThreadsSpec = Field("auto", description="CPU threads while it is asked; auto: by the work of its layers")
 
     @property
@@ -240,6 +238,19 @@ class Recipe(Spec):
         return self
 
     @model_validator(mode="after")
+    def _features_can_be_had(self) -> Recipe:
+        if self.teacher is None or isinstance(self.objective, SupervisedObjective):
+            return self
+        live = self.teacher.run is not None and self.teacher.logits != "bank"
+        maps = [term.kind for term in self.objective.terms if isinstance(term, FeatureTerm) and term.needs_maps]
+        if maps and not live:
+            raise ValueError(f"objective {', '.join(maps)} asks a live teacher: a bank has no maps of its stages")
+        mixes = self.augment.mixup.alpha > 0 or self.augment.cutmix.alpha > 0
+        if mixes and any(term.kind == "crd" for term in self.objective.terms):
+            raise ValueError("objective crd tells an image from all others: turn off augment.mixup and augment.cutmix")
+        return self
+
+    @model_validator(mode="after")
     def _what_watches_validation_has_some(self) -> Recipe:
         if self.train.early_stopping is not None and self.data.val_fraction == 0 and self.data.name != "folder":
             raise ValueError("train.early_stopping watches validation, and data.val_fraction is 0")
@@ -253,12 +264,6 @@ class Recipe(Spec):
         assert self.teacher is not None
         assert self.teacher.logits_dtype != "auto", "teacher.logits_dtype: auto was not settled"
         return self.teacher.logits_dtype
-
-    @property
-    def asking_runtime(self) -> Literal["torch", "onnxruntime"]:
-        """What a teacher is asked through, of a recipe that has one; torch where it is not decided."""
-        assert self.teacher is not None
-        return "torch" if self.teacher.runtime == "auto" else self.teacher.runtime
 
     @property
     def asking_threads(self) -> int | None:

@@ -128,22 +128,17 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What ``distill evaluate`` measured, and the pictures it drew of that.
-
-    Attributes:
-        tta: Test-time augmentation: ``none`` or ``flip``.
-    """
+    """What ``distill evaluate`` measured, and the pictures it drew of that."""
 
     run: str
     split: str
     result: EvalResult
     plots: tuple[str, ...] = ()
-    tta: str = "none"
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``distill evaluate --json`` prints."""
         metrics = self.result.to_json()
-        return {"run": self.run, "split": self.split, "tta": self.tta} | metrics | {"plots": list(self.plots)}
+        return {"run": self.run, "split": self.split} | metrics | {"plots": list(self.plots)}
 
 
 @dataclass(frozen=True)

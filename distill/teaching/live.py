@@ -7,12 +7,12 @@ from torch import Tensor
 
 from distill.data.batches import Batch
 from distill.devices import using_threads
-from distill.models.ask import ask
+from distill.models.ask import ask_for_all
+from distill.models.taps import POOLED, Taps
 from distill.models.trained import Trained
 from distill.objectives import Answer
 from distill.recipe.schema import TrainSpec
-from distill.teaching.rounding import check_logits, largest_of, round_logits
-from distill.teaching.runtime import Asked
+from distill.teaching.rounding import FEATURES_DTYPE, check_logits, largest_of, round_logits
 
 __all__ = ["LiveTeacher", "compile_teacher"]
 
@@ -27,13 +27,18 @@ def compile_teacher(teacher: Trained, train: TrainSpec) -> None:
 
 
 class LiveTeacher:
-    """Asks a teacher about every batch, and rounds its answers as a bank would."""
+    """Asks a teacher about every batch, and rounds its answers as a bank would.
+
+    Args:
+        features: Stages whose features it answers besides logits; ``pooled`` is rounded as a bank would, too.
+    """
 
     def __init__(
-        self, teacher: Trained, *, logits_dtype: str, threads: int | None = None, asked: Asked | None = None
+        self, teacher: Trained, *, logits_dtype: str, threads: int | None = None, features: tuple[str, ...] = ()
     ) -> None:
         self.teacher = teacher
-        self._asked = asked or teacher
+        self._features = features
+        self._taps = Taps(teacher.module, features) if features else None  # before anything is compiled
         self._threads = threads
         self._largest: Tensor | None = None  # absolute logit so far, before rounding
         self._dtype = logits_dtype
@@ -43,12 +48,18 @@ class LiveTeacher:
         """Teacher logits of a batch: float32 ``(B, C)``, no gradient."""
         self._size = max(self._size, batch.size)
         with using_threads(self._threads):
-            logits = ask(self._asked, batch.images, size=self._size)
+            logits, *found = ask_for_all(self._told, batch.images, size=self._size)
         largest = largest_of(logits)
         self._largest = largest if self._largest is None else torch.maximum(self._largest, largest)
         if self.teacher.device.type == "cpu":
             self.check_answers()
-        return Answer(round_logits(logits, self._dtype))
+        named = zip(self._features, found, strict=True)
+        return Answer(round_logits(logits, self._dtype), {name: _as_stored(name, each) for name, each in named})
+
+    def _told(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Logits, then the features."""
+        logits = self.teacher(pixels)
+        return (logits,) if self._taps is None else (logits, *(each.float() for each in self._taps.take()))
 
     def check_answers(self) -> None:
         """Look whether all answers so far could be learned from. On a GPU this waits for it, so not at every step.
@@ -58,3 +69,7 @@ class LiveTeacher:
         """
         if self._largest is not None:
             check_logits(self._largest.item(), teacher=str(self.teacher.run), dtype=self._dtype)
+
+
+def _as_stored(name: str, features: Tensor) -> Tensor:
+    return round_logits(features, FEATURES_DTYPE) if name == POOLED else features

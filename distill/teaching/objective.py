@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from torch import nn
+
 from distill.data.batches import Batch
 from distill.objectives import Answer, LossParts, Objective
 
@@ -19,12 +21,20 @@ class TeacherSource(Protocol):
 
 
 class Taught:
-    """An objective and its teacher; without one, where the objective asks none."""
+    """An objective and its teacher; without one, where the objective asks none.
+
+    Attributes:
+        features: The stages of the student that it wants to see.
+        own: What it learns or remembers besides the network; None for most.
+    """
 
     def __init__(self, objective: Objective, source: TeacherSource | None = None) -> None:
         assert not objective.asks or source is not None, "an objective without the teacher it asks"
         self._objective = objective
         self._source = source if objective.asks else None
+        self.features = objective.asks.own_features
+        has_own = isinstance(objective, nn.Module) and bool(objective.state_dict())
+        self.own: nn.Module | None = objective if isinstance(objective, nn.Module) and has_own else None
 
     def begin_epoch(self, epoch: int) -> None:
         """Weights may depend on how many epochs are done."""

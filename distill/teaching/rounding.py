@@ -10,8 +10,9 @@ from torch import Tensor
 
 from distill.errors import RunError
 
-__all__ = ["check_logits", "largest_of", "round_logits", "suited_dtype"]
+__all__ = ["FEATURES_DTYPE", "check_logits", "largest_of", "round_logits", "suited_dtype"]
 
+FEATURES_DTYPE = "float16"  # of pooled features, in a bank and live
 _ENDS = 65_520.0  # from here on a logit in float16 is infinite; the largest number is 65,504
 _COARSE = 1_024.0  # from here on neighbouring numbers in float16 are a whole logit apart
 

@@ -39,6 +39,7 @@ def build_optimizer(
     stages: Sequence[tuple[str, ...]],
     device: torch.device,
     fused: bool = True,
+    more: Sequence[nn.Parameter] = (),
 ) -> Optimizer:
     """The optimiser over all of ``module``'s parameters.
 
@@ -48,6 +49,7 @@ def build_optimizer(
             (1.0) they are not read.
         fused: Allow torch's one-kernel step on CUDA. It takes the gradient scaler's factor out by itself, so
             gradients that are scaled cannot be clipped before it.
+        more: Parameters beside the network's: they learn at ``spec.lr``, with its weight decay.
     """
     options = {key: value for key, value in spec.model_dump(exclude=_OURS).items()}
     if fused and device.type == "cuda" and spec.name in _FUSED_ON_CUDA:
@@ -55,6 +57,9 @@ def build_optimizer(
     if spec.name == "sgd" and spec.momentum == 0.0:
         options["nesterov"] = False  # torch refuses Nesterov without momentum; without momentum it has no meaning
     groups = parameter_groups(module, spec, head=head, stages=stages)
+    if more:
+        decay = spec.weight_decay / (spec.lr if spec.decoupled_decay else 1.0)
+        groups.append({"params": list(more), "lr": spec.lr, "weight_decay": decay})
     optimizer = OPTIMIZERS[spec.name](groups, lr=spec.lr, weight_decay=spec.weight_decay, **options)
     if spec.lookahead is None:
         return optimizer

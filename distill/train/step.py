@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from distill.data.batches import Batch, Epoch, Picked
 from distill.devices import channels_last, compile_module, guard
 from distill.models import Normalize, head_parameters, stages
+from distill.models.taps import Tapped
 from distill.objectives import Answer, LossParts
 from distill.recipe import Recipe
 from distill.train.ema import build_ema
 from distill.train.optim import build_optimizer, set_lookahead, settle
+from distill.train.own import Own
 from distill.train.schedule import build_schedule
 from distill.train.tally import Tally
 
@@ -28,6 +30,16 @@ _CUDA_GRAPHS = ("reduce-overhead", "max-autotune")  # modes in which a step's ou
 
 class Criterion(Protocol):
     """An objective that knows whom to ask: the loop never asks whether there is a teacher."""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The stages of the network whose features it wants to see."""
+        ...
+
+    @property
+    def own(self) -> nn.Module | None:
+        """What it learns or remembers besides the network: trained, saved, never shipped."""
+        ...
 
     def begin_epoch(self, epoch: int) -> None:
         """Weights may depend on how many epochs are done."""
@@ -59,8 +71,12 @@ def step_loss(model: nn.Module, normalize: Normalize, criterion: Criterion, epoc
     of it can be compiled or captured as one.
     """
     batch = epoch.show(picked)
-    logits = model(normalize(batch.images))
-    return StepOutput(criterion(Answer(logits), batch), logits, batch.labels)
+    output = model(normalize(batch.images))
+    if not criterion.features:
+        return StepOutput(criterion(Answer(output), batch), output, batch.labels)
+    logits, *found = output
+    features = dict(zip(criterion.features, found, strict=True))
+    return StepOutput(criterion(Answer(logits, features), batch), logits, batch.labels)
 
 
 class Learner:
@@ -88,15 +104,19 @@ class Learner:
         module = self._placed(module)
         self.raw = module
         self.head = head_parameters(module)
+        self.own = Own(criterion.own, fabric) if criterion.own is not None else None
         optimizer = build_optimizer(
             module,
             recipe.optim,
+            more=() if self.own is None else self.own.parameters,
             head=self.head,
             stages=stages(module) if recipe.optim.layer_decay != 1.0 else (),  # some networks have none
             device=fabric.device,
             fused=not (self.train.precision == "fp16" and self._clips()),
         )
         self.ema = build_ema(module, self.train.ema)
+        if criterion.features:
+            module = Tapped(module, criterion.features)
         if self.train.compile is not False:
             mode = "default" if self.train.compile is True else self.train.compile
             compile_module(module, fabric.device, mode=mode)
@@ -120,8 +140,9 @@ class Learner:
         return self.raw if self.ema is None else self.ema.module
 
     def buffers(self) -> list[Tensor]:
-        """Batch norm's statistics and the like, of the network and of its average."""
-        return [*self.raw.buffers(), *(() if self.ema is None else self.ema.module.buffers())]
+        """Batch norm's statistics and the like, of the network, of its objective and of its average."""
+        own = () if self.own is None else self.own.module.buffers()
+        return [*self.raw.buffers(), *own, *(() if self.ema is None else self.ema.module.buffers())]
 
     def set_mode(self, epoch: int) -> None:
         """Train mode; while the backbone is frozen, its batch norm keeps its statistics too."""
@@ -153,6 +174,8 @@ class Learner:
                 output = step_loss(self._model, self.normalize, self._criterion, epoch, piece)
                 tally.add(output.result, output.logits, output.labels, step=number)
                 self._fabric.backward(output.result.loss * (share * piece.size / picked.size))
+        if self.own is not None:
+            self.own.share_gradients()
         self._clip()
         set_lookahead(self._optimizer.optimizer, self._lookahead, (self.schedule.steps + 1) / self._steps)
         self._optimizer.step()
@@ -177,6 +200,8 @@ class Learner:
             self._fabric.clip_gradients(
                 self._model, self._optimizer, max_norm=self.train.clip_norm, error_if_nonfinite=False
             )
+        if self.own is not None:
+            self.own.clip(self.train)
 
     def state_dict(self) -> dict[str, Any]:
         """What it takes to go on besides the shipped weights."""
@@ -184,6 +209,7 @@ class Learner:
             "optimizer": self._optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "raw": None if self.ema is None else self.raw.state_dict(),
+            "own": None if self.own is None else self.own.module.state_dict(),
             "ema_updates": None if self.ema is None else int(self.ema.n_averaged),
             "scaler": self._fabric.strategy.precision.state_dict() or None,
         }
@@ -194,6 +220,8 @@ class Learner:
         if self.ema is not None:
             self.raw.load_state_dict(state["raw"])
             self.ema.n_averaged.fill_(state["ema_updates"])
+        if self.own is not None:
+            self.own.module.load_state_dict(state["own"])
         self._optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         if state["scaler"]:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
-from distill import Options, finetune_teacher, train_student
+from distill import Options, finetune_teacher, resume_run, train_student
+from distill.errors import InterruptedRunError, RecipeError
+from distill.events import StepDone
 from distill.recipe import parse_recipe
 
 RECIPE = """
@@ -15,7 +21,7 @@ name: {name}
 role: {role}
 data: {{name: synthetic, image_size: 16, limit: 96, test_limit: 20}}
 augment: {{crop_padding: 2, hflip: 0.5{augment}}}
-model: {{source: {source}, name: tiny, width: {width}, input_size: 16}}
+model: {{source: {source}, name: tiny, width: {width}, input_size: 16{model}}}
 optim: {{name: sgd, lr: 0.05}}
 train: {{epochs: {epochs}, batch_size: 16{train}}}
 {rest}
@@ -30,17 +36,39 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def teacher(runs):
     text = RECIPE.format(
-        name="teacher", role="teacher", source="teachers", width=8, epochs=2, rest="", augment="", train=""
+        name="teacher", role="teacher", source="teachers", width=8, epochs=2, rest="", augment="", train="", model=""
     )
     return finetune_teacher(parse_recipe(text, source="test"), options=Options(runs_dir=runs, device="cpu")).run
 
 
-def student(runs, teacher, objective, *, name="student", logits="bank", epochs=2, augment="", train=""):
+def student(
+    runs,
+    teacher,
+    objective,
+    *,
+    name="student",
+    logits="auto",
+    epochs=2,
+    augment="",
+    train="",
+    model="",
+    on_event=None,
+    devices=1,
+):
     rest = f"teacher: {{run: {teacher}, logits: {logits}}}\nobjective: {objective}"
     text = RECIPE.format(
-        name=name, role="student", source="students", width=4, epochs=epochs, rest=rest, augment=augment, train=train
+        name=name,
+        role="student",
+        source="students",
+        width=4,
+        epochs=epochs,
+        rest=rest,
+        augment=augment,
+        train=train,
+        model=model,
     )
-    return train_student(parse_recipe(text, source="test"), options=Options(runs_dir=runs, device="cpu")).run
+    options = Options(runs_dir=runs, device="cpu", on_event=on_event, devices=devices)
+    return train_student(parse_recipe(text, source="test"), options=options).run
 
 
 def metrics(run):
@@ -68,3 +96,109 @@ def test_a_term_that_has_ended_is_told_no_more(runs, teacher):
     assert "train_mse" in first
     assert "train_mse" not in second
     assert "train_kd" in second
+
+
+FEATURES = [
+    ("{kind: fitnet}", {"fitnet"}),
+    ("{kind: vid}", {"vid"}),
+    ("{kind: reviewkd, ramp_epochs: 1, add: [{kind: kd}]}", {"reviewkd", "kd"}),
+    ("{kind: at}", {"at"}),
+    ("{kind: sp}", {"sp"}),
+    ("{kind: rkd}", {"rkd_distance", "rkd_angle"}),
+    ("{kind: pkt, features: [stage1, pooled]}", {"pkt"}),
+]
+
+
+@pytest.mark.parametrize(("objective", "parts"), FEATURES)
+def test_objectives_on_features_train_with_mixup_ema_and_accumulation(runs, teacher, objective, parts):
+    more = ", ema: 0.9, accumulate: 2, clip_norm: 1.0"
+    run = student(runs, teacher, objective, logits="auto", augment=", mixup: {alpha: 0.4}", train=more)
+    for epoch in metrics(run):
+        assert {f"train_{part}" for part in parts | {"ce", "loss", "top1"}} <= epoch.keys()
+    chosen = json.loads((run / "run.json").read_text())["teacher"]
+    assert chosen["logits"] == "live"
+
+
+def test_crd_trains_and_mixed_images_are_refused(runs, teacher):
+    run = student(runs, teacher, "{kind: crd, negatives: 50}", train=", ema: 0.9, accumulate: 2")
+    assert "train_crd" in metrics(run)[0]
+    with pytest.raises(RecipeError, match=r"turn off augment.mixup"):
+        student(runs, teacher, "{kind: crd}", augment=", mixup: {alpha: 0.4}")
+
+
+def test_what_an_objective_owns_is_not_shipped(runs, teacher):
+    run = student(runs, teacher, "{kind: fitnet, add: [{kind: crd, negatives: 9}]}", name="owner")
+    plain = student(runs, teacher, "{kind: kd}", name="plain2")
+    assert (
+        load_file(run / "checkpoints/last/model.safetensors").keys()
+        == load_file(plain / "checkpoints/last/model.safetensors").keys()
+    )
+    counted = [json.loads((each / "result.json").read_text())["params"] for each in (run, plain)]
+    assert counted[0] == counted[1]
+
+
+@pytest.mark.parametrize("objective", ["{kind: crd, negatives: 20, add: [{kind: vid}]}", "{kind: reviewkd}"])
+def test_a_run_that_was_stopped_ends_with_the_same_bytes(runs, teacher, objective):
+    """Stopped in the middle of an epoch, so that adapters, memories and draws are those of a step."""
+    whole = student(runs, teacher, objective, name="whole")
+    seen = 0
+
+    def stop(event):
+        nonlocal seen
+        seen += isinstance(event, StepDone)
+        if seen == 8 and isinstance(event, StepDone):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(InterruptedRunError):
+        student(runs, teacher, objective, name="halved", on_event=stop)
+    (halved,) = [path for path in (runs / "halved").iterdir() if path.is_dir() and not path.is_symlink()]
+    resume_run(halved, options=Options(runs_dir=runs, device="cpu"))
+    assert weights(halved) == weights(whole)
+    assert (halved / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    shutil.rmtree(runs / "halved")
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_adapter(runs, teacher):
+    """Without batch norm two halves of a batch make the gradients of the whole: of adapters, too."""
+    objective = "{kind: fitnet, fitnet_weight: 1.0}"
+    one, two = (
+        student(runs, teacher, objective, name=f"on{count}", logits="live", model=", norm: false", devices=count)
+        for count in (1, 2)
+    )
+    for alone, together in zip(metrics(one), metrics(two), strict=True):
+        assert together["train_fitnet"] == pytest.approx(alone["train_fitnet"], rel=1e-4)
+    first, second = (load_file(run / "checkpoints/last/model.safetensors") for run in (one, two))
+    for name, tensor in first.items():
+        torch.testing.assert_close(tensor, second[name], rtol=1e-3, atol=1e-4)
+    with pytest.raises(RecipeError, match="one process"):
+        student(runs, teacher, "{kind: crd}", name="alone", devices=2)
+
+
+def test_features_change_nothing_of_the_network_but_its_loss(runs, teacher):
+    """With weight 0 the student is the same as without: what is looked at is not touched."""
+    plain = student(runs, teacher, "{kind: kd}", name="plain", logits="live")
+    seen = student(runs, teacher, "{kind: kd, add: [{kind: at, at_weight: 0.0}]}", name="seen", logits="live")
+    assert weights(plain) == weights(seen)
+
+
+@pytest.mark.parametrize(
+    ("objective", "told"),
+    [
+        ("{kind: at, features: [stage7]}", "the student has no stage stage7"),
+        ("{kind: at, features: [pooled]}", "compares maps"),
+    ],
+)
+def test_what_cannot_be_compared_is_told_before_there_is_a_folder(runs, teacher, objective, told):
+    with pytest.raises(RecipeError, match=told):
+        student(runs, teacher, objective, name="none", logits="live")
+    assert not (runs / "none").exists()
+
+
+def test_maps_from_a_bank_are_refused_when_the_recipe_is_read(runs, teacher):
+    with pytest.raises(RecipeError, match="objective at asks a live teacher"):
+        student(runs, teacher, "{kind: at}", logits="bank")
+
+
+def weights(run):
+    return (run / "checkpoints" / "last" / "model.safetensors").read_bytes()

@@ -13,10 +13,12 @@ import torch
 from timm.loss import LabelSmoothingCrossEntropy
 
 from distill.data.batches import Batch, Mix
+from distill.errors import RecipeError
 from distill.objectives import (
     OBJECTIVES,
     Answer,
     LossParts,
+    Setting,
     build_objective,
     cross_entropy,
     kd_loss,
@@ -24,9 +26,11 @@ from distill.objectives import (
 )
 from distill.recipe.objectives import (
     AddedTerm,
+    ATObjective,
     DISTObjective,
     DISTTerm,
     DKDObjective,
+    FeatureTerm,
     KDObjective,
     KDTerm,
     MSEObjective,
@@ -37,6 +41,8 @@ from distill.recipe.objectives import (
 
 ROOT = Path(__file__).parents[3]
 ADDED = get_args(get_args(AddedTerm)[0])
+SHAPES = {"stem": (4, 8, 8), "stage1": (4, 8, 8), "stage2": (8, 4, 4), "pooled": (8,)}
+SETTING = Setting(student=SHAPES, teacher=SHAPES, labels=torch.arange(40) % 10)
 SPECS = [spec for spec in get_args(get_args(ObjectiveSpec)[0])]
 
 
@@ -58,13 +64,16 @@ def test_every_kind_of_the_schema_has_a_builder():
     assert kinds.keys() - {"supervised"} == OBJECTIVES.keys()
     added = {kind for spec in ADDED for kind in get_args(spec.model_fields["kind"].annotation)}
     assert added == OBJECTIVES.keys()
-    assert set(OBJECTIVES) == {"kd", "dkd", "dist", "mse"}
+    on_features = {"fitnet", "at", "sp", "rkd", "pkt", "vid", "crd", "reviewkd"}
+    assert set(OBJECTIVES) == {"kd", "dkd", "dist", "mse"} | on_features
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.__name__)
 def test_the_schema_and_the_objective_agree_on_whether_a_teacher_is_asked(spec):
     (kind,) = get_args(spec.model_fields["kind"].annotation)
-    assert bool(build_objective(spec(kind=kind)).asks) == spec.asks_teacher
+    objective = build_objective(spec(kind=kind), SETTING)
+    assert bool(objective.asks) == spec.asks_teacher
+    assert bool(objective.asks.features) == bool(objective.asks.own_features) == issubclass(spec, FeatureTerm)
 
 
 def test_every_kind_is_documented():
@@ -167,6 +176,40 @@ def test_terms_that_cannot_be_are_refused_by_the_schema():
         MSEObjective(kind="mse", until_epoch=3)
     with pytest.raises(ValueError, match="goes beyond until_epoch"):
         DKDObjective(kind="dkd", until_epoch=3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "student", "teacher", "told"),
+    [
+        ({"features": ("stage3",)}, SHAPES, SHAPES, "features: the student has no stage stage3"),
+        (
+            {"features": ("stage1",), "teacher_features": ("stage9",)},
+            SHAPES,
+            SHAPES,
+            "teacher_features: the teacher has no stage stage9",
+        ),
+        ({}, SHAPES, {"pooled": (8,)}, "have no stages of the same names"),
+        ({"features": ("pooled",)}, SHAPES, SHAPES, "compares maps, and pooled is"),
+    ],
+)
+def test_stages_that_are_not_there_are_refused(settings, student, teacher, told):
+    with pytest.raises(RecipeError, match=told):
+        build_objective(ATObjective(kind="at", **settings), Setting(student=student, teacher=teacher))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"features": ("stage1", "stage1")},
+        {"teacher_features": ("stage1",)},
+        {"features": ("stage1", "stage2"), "teacher_features": ("stage1",)},
+        {"features": ("layer1",)},
+        {"features": ()},
+    ],
+)
+def test_stages_that_are_no_pairs_are_refused_by_the_schema(settings):
+    with pytest.raises(ValueError):
+        ATObjective(kind="at", **settings)
 
 
 def test_doctests():

@@ -1,0 +1,151 @@
+"""What a network knows on its way to its logits: its stages by name, the same names for every network.
+
+``stem``, ``stage1`` to ``stageN`` in order of depth, and ``pooled``, what enters the classifier.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from distill.models.build import build_model, outline
+from distill.models.weights import without_weights
+from distill.recipe.model_specs import ModelSpec
+from teachers.conv_head import ConvHead
+
+__all__ = ["POOLED", "Tapped", "Taps", "stage_modules", "stage_shapes"]
+
+POOLED = "pooled"
+_STEM = re.compile(r"(^|\.)(stem|conv|bn|norm|act|relu)[^.]*$")  # how timm's stems end
+
+
+def stage_modules(module: nn.Module) -> dict[str, str]:
+    """Where each stage but ``pooled`` leaves the network: the stage's name to the module's, in order of depth."""
+    found: dict[str, str] = {}
+    stages = getattr(module, "stages", None)
+    if isinstance(stages, nn.Sequential | nn.ModuleList):
+        if isinstance(getattr(module, "stem", None), nn.Module):
+            found["stem"] = "stem"
+        return found | {f"stage{at}": f"stages.{name}" for at, (name, _) in enumerate(stages.named_children(), 1)}
+    known = dict(module.named_modules())
+    for info in getattr(module, "feature_info", ()):  # as timm states it
+        place = info.get("module", "") if isinstance(info, dict) else ""
+        if place in known:
+            is_stem = not found and _STEM.search(place)
+            found["stem" if is_stem else f"stage{len(found.keys() - {'stem'}) + 1}"] = place
+    return found
+
+
+def _classifier(module: nn.Module) -> nn.Module | None:
+    """The last layer: what its input is, is ``pooled``."""
+    for each in module.modules():
+        if isinstance(each, ConvHead):
+            return each.fc
+    get_classifier: Any = getattr(module, "get_classifier", None)
+    head = get_classifier() if get_classifier is not None else None
+    if isinstance(head, nn.Module) and not isinstance(head, nn.Identity):
+        return head
+    linears = [each for each in module.modules() if isinstance(each, nn.Linear)]
+    return linears[-1] if linears else None
+
+
+class Taps:
+    """Keeps the features of named stages from one forward pass until they are taken; hooks are there while it is.
+
+    Args:
+        names: Stages of ``module``.
+    """
+
+    def __init__(self, module: nn.Module, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self.active = True
+        self._module = module
+        self._found: dict[str, Tensor] = {}
+        places, known = stage_modules(module), dict(module.named_modules())
+        self._handles = [self._tap(name, places, known) for name in self.names]
+
+    def _tap(self, name: str, places: dict[str, str], known: dict[str, nn.Module]) -> Any:
+        if name == POOLED:
+            head = _classifier(self._module)
+            assert head is not None, "seen to by stage_shapes"
+
+            def entered(_head: nn.Module, inputs: tuple[Any, ...]) -> None:
+                if self.active:
+                    self._found[name] = inputs[0].flatten(1)
+
+            return head.register_forward_pre_hook(entered)
+
+        def left(_stage: nn.Module, _inputs: Any, output: Any) -> None:
+            if self.active:
+                self._found[name] = self._as_map(output)
+
+        return known[places[name]].register_forward_hook(left)
+
+    def _as_map(self, output: Any) -> Tensor:
+        """``(B, C, H, W)``, whatever the network's own layout; tokens that are no square of patches stay tokens."""
+        x: Tensor = output[0] if isinstance(output, tuple | list) else output
+        if x.ndim == 4 and getattr(self._module, "output_fmt", "NCHW") == "NHWC":
+            return x.permute(0, 3, 1, 2)
+        if x.ndim == 3:
+            x = x[:, int(getattr(self._module, "num_prefix_tokens", 0)) :]
+            side = math.isqrt(x.shape[1])
+            return x.transpose(1, 2).unflatten(2, (side, side)) if side**2 == x.shape[1] else x
+        return x
+
+    def take(self) -> tuple[Tensor, ...]:
+        """The features of the last pass, in the order of ``names``; they are kept no longer."""
+        found, self._found = self._found, {}
+        return tuple(found[name] for name in self.names)
+
+    def remove(self) -> None:
+        """Leave the network as it was."""
+        for handle in self._handles:
+            handle.remove()
+
+
+class Tapped(nn.Module):
+    """A network that answers ``(logits, *features)``; it owns no parameters but the network's.
+
+    Passes of the network itself, as in validation, keep nothing.
+    """
+
+    def __init__(self, network: nn.Module, names: Sequence[str]) -> None:
+        super().__init__()
+        self.network = network
+        self._taps = Taps(network, names)
+        self._taps.active = False
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        self._taps.active = True
+        logits = self.network(x)
+        self._taps.active = False
+        return (logits, *self._taps.take())
+
+
+def stage_shapes(spec: ModelSpec, num_classes: int) -> dict[str, tuple[int, ...]]:
+    """Each stage that ``spec``'s network has, with the shape of its features without the batch; nothing is computed.
+
+    Raises:
+        UsageError: No such network, or options that do not go together.
+    """
+    try:
+        return _shapes(outline(spec, num_classes), spec.input_size, device="meta")
+    except (NotImplementedError, RuntimeError):  # an operation without a meta kernel, or one that reads values
+        module = build_model(without_weights(spec), num_classes=num_classes).eval()
+        return _shapes(module, spec.input_size, device="cpu")
+
+
+def _shapes(module: nn.Module, side: int, *, device: str) -> dict[str, tuple[int, ...]]:
+    names = [*stage_modules(module), *([POOLED] if _classifier(module) is not None else [])]
+    taps = Taps(module, names)
+    try:
+        with torch.no_grad():
+            module(torch.zeros(1, 3, side, side, device=device))
+        return {name: tuple(found.shape[1:]) for name, found in zip(names, taps.take(), strict=True)}
+    finally:
+        taps.remove()

@@ -1,0 +1,113 @@
+"""Which stage of the student learns from which of the teacher, and features as losses compare them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from distill.errors import RecipeError
+from distill.objectives.objective import Answer, Asks, Setting
+from distill.recipe.objectives import FeatureTerm
+
+__all__ = ["StagePairs", "as_small", "no_autocast", "require_maps"]
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class StagePairs:
+    """Stages of the student and of the teacher, by twos.
+
+    Attributes:
+        names: ``(the student's, the teacher's)``, at least one.
+        shapes: Of each, without the batch.
+
+    Raises:
+        RecipeError: A network has no such stage.
+    """
+
+    def __init__(self, spec: FeatureTerm, setting: Setting) -> None:
+        self.names = _named(spec, setting)
+        self.shapes = [
+            (_shape(setting.student, ours, spec, "student"), _shape(setting.teacher, theirs, spec, "teacher"))
+            for ours, theirs in self.names
+        ]
+
+    @property
+    def asks(self) -> Asks:
+        """What is asked of the teacher, and of the student."""
+        ours, theirs = (tuple(dict.fromkeys(each)) for each in zip(*self.names, strict=True))
+        return Asks(features=theirs, own_features=ours)
+
+    def of(self, student: Answer, teacher: Answer) -> list[tuple[Tensor, Tensor]]:
+        """The features of each pair in float32; the teacher's are constants."""
+        return [
+            (student.features[ours].float(), teacher.features[theirs].detach().float()) for ours, theirs in self.names
+        ]
+
+
+def _named(spec: FeatureTerm, setting: Setting) -> list[tuple[str, str]]:
+    if spec.features != "auto":
+        return list(zip(spec.features, spec.teacher_features or spec.features, strict=True))
+    if spec.auto_stages == "pooled":
+        return [("pooled", "pooled")]
+    ours, theirs = (
+        [name for name in shapes if name.startswith("stage")] for shapes in (setting.student, setting.teacher)
+    )
+    shared = [name for name in ours if name in theirs]
+    if not shared:
+        raise RecipeError(
+            f"objective {spec.kind}: student and teacher have no stages of the same names "
+            f"({_listed(setting.student)}; {_listed(setting.teacher)})",
+            hint="name those to compare: objective.features and objective.teacher_features",
+        )
+    if spec.auto_stages == "last":
+        return [(ours[-1], theirs[-1])]
+    if spec.auto_stages == "middle":
+        middle = shared[(len(shared) - 1) // 2]
+        return [(middle, middle)]
+    return [(name, name) for name in shared]
+
+
+def _shape(shapes: Shapes, name: str, spec: FeatureTerm, whose: str) -> tuple[int, ...]:
+    if name in shapes:
+        return shapes[name]
+    where = "features" if whose == "student" or spec.teacher_features is None else "teacher_features"
+    raise RecipeError(
+        f"objective {spec.kind}: {where}: the {whose} has no stage {name}",
+        hint=f"it has {_listed(shapes)}" if shapes else "its features are not stored: --set teacher.logits=live",
+    )
+
+
+def _listed(shapes: Shapes) -> str:
+    return ", ".join(shapes) or "none"
+
+
+def require_maps(spec: FeatureTerm, pairs: StagePairs) -> None:
+    """Refuse stages that leave no map ``(C, H, W)``.
+
+    Raises:
+        RecipeError: ``pooled``, or tokens that are no square.
+    """
+    for names, shapes in zip(pairs.names, pairs.shapes, strict=True):
+        for name, shape in zip(names, shapes, strict=True):
+            if len(shape) != 3:
+                raise RecipeError(
+                    f"objective {spec.kind} compares maps, and {name} is {tuple(shape)}",
+                    hint="name stages that leave maps: objective.features",
+                )
+
+
+def as_small(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Both maps in the smaller one's height and width, averaged down; other features as they are."""
+    if student.ndim != 4 or student.shape[2:] == teacher.shape[2:]:
+        return student, teacher
+    size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
+    return F.adaptive_avg_pool2d(student, size), F.adaptive_avg_pool2d(teacher, size)
+
+
+def no_autocast(features: Tensor) -> torch.autocast:
+    """Losses are worked out in float32, whatever the networks are in."""
+    return torch.autocast(features.device.type, enabled=False)

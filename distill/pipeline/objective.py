@@ -1,0 +1,52 @@
+"""A run's objective, made before its folder is: what cannot be learned from a teacher is found here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from distill.data.splits import Splits
+from distill.models.taps import stage_shapes
+from distill.objectives import Objective, Setting, build_objective
+from distill.recipe import Recipe
+from distill.recipe.objectives import FeatureTerm, SupervisedObjective
+from distill.teaching.teacher_run import TeacherRun
+from distill.train.seeds import derive_seed
+
+__all__ = ["find_objective"]
+
+
+def find_objective(recipe: Recipe, splits: Splits, teacher: TeacherRun | None, *, devices: int = 1) -> Objective:
+    """What ``recipe`` minimises, for its own network and its teacher's; no network is loaded.
+
+    Args:
+        devices: How many processes will train.
+
+    Raises:
+        RecipeError: A network has no such stage, or two cannot be compared.
+    """
+    return build_objective(
+        recipe.objective,
+        _setting(recipe, splits, teacher, devices),
+        label_smoothing=recipe.train.label_smoothing,
+    )
+
+
+def _setting(recipe: Recipe, splits: Splits, teacher: TeacherRun | None, devices: int) -> Setting:
+    seed, spec = derive_seed(recipe.train.seed, "objective"), recipe.objective
+    if isinstance(spec, SupervisedObjective) or not any(isinstance(term, FeatureTerm) for term in spec.terms):
+        return Setting(seed=seed, devices=devices)
+    return Setting(
+        student=stage_shapes(recipe.model, len(splits.dataset.classes)),
+        teacher=_teachers(teacher),
+        labels=torch.from_numpy(splits.train.labels.copy()).long(),
+        seed=seed,
+        devices=devices,
+    )
+
+
+def _teachers(teacher: TeacherRun | None) -> Mapping[str, tuple[int, ...]]:
+    if teacher is None:
+        return {}
+    return stage_shapes(teacher.run.recipe().model, len(teacher.identity.classes))

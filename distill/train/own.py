@@ -1,0 +1,53 @@
+"""What an objective owns besides the network: adapters that are trained with it, memories that are saved with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+
+from distill.recipe.schema import TrainSpec
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = ["Own"]
+
+
+class Own:
+    """An objective's module on the run's device.
+
+    It is not wrapped for several processes, since a loss calls it where and as often as it likes: the gradients of its
+    parameters are averaged at the end of a step.
+    """
+
+    def __init__(self, module: nn.Module, fabric: Fabric) -> None:
+        self.module = module.to(fabric.device)
+        self._fabric = fabric
+
+    @property
+    def parameters(self) -> Sequence[nn.Parameter]:
+        """What the optimiser learns besides the network."""
+        return [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+
+    def share_gradients(self) -> None:
+        """Average the gradients over all processes."""
+        if self._fabric.world_size == 1:
+            return
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        if not gradients:
+            return
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        flat = cast("Tensor", self._fabric.all_reduce(flat, reduce_op="mean"))
+        for gradient, mean in zip(gradients, flat.split([each.numel() for each in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+    def clip(self, train: TrainSpec) -> None:
+        """As the network's gradients are clipped, but on their own, so that those are what they are without it."""
+        if train.clip_value is not None:
+            clip_grad_value_(self.parameters, train.clip_value)
+        if train.clip_norm is not None:
+            clip_grad_norm_(self.parameters, train.clip_norm)

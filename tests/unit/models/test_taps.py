@@ -1,0 +1,80 @@
+"""Stages have the same names in every network, and what is kept of them is what the network computed."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from distill.models import build_model
+from distill.models.taps import Tapped, Taps, stage_modules, stage_shapes
+from distill.recipe import load_recipe
+from distill.recipe.model_specs import TimmModel
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        ("r18_small", {"stem": (64, 32, 32), "stage2": (128, 16, 16), "stage4": (256, 4, 4), "pooled": (256,)}),
+        ("resnet152_cifar10", {"stem": (64, 32, 32), "stage4": (2048, 4, 4), "pooled": (2048,)}),
+        ("resnet9_cifar10", {"stem": (64, 32, 32), "stage3": (512, 4, 4), "pooled": (512,)}),
+        ("lenet_cifar10", {"stage1": (6, 14, 14), "stage2": (16, 5, 5), "pooled": (84,)}),
+        ("cnn_cifar10", {"stage1": (32, 15, 15), "stage3": (64, 4, 4), "pooled": (64,)}),
+        ("vgg16_bn_cifar10", {"stage1": (64, 32, 32), "stage4": (512, 4, 4), "pooled": (4096,)}),
+        ("resnetv2_152_cifar10", {"stem": (64, 8, 8), "pooled": (512,)}),
+        ("fast_cifar10", {"stage1": (64, 15, 15), "pooled": (256,)}),
+    ],
+)
+def test_stages_of_our_recipes(recipe, expected):
+    shapes = stage_shapes(load_recipe(recipe).model, 10)
+    assert expected.items() <= shapes.items()
+    assert list(shapes)[-1] == "pooled"
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "swin_tiny_patch4_window7_224", "regnetx_002", "densenet121"])
+def test_timms_families_have_four_stages_whose_maps_shrink(name):
+    spec = TimmModel(source="timm", name=name, weights="none", input_size=224, stem="imagenet")
+    shapes = stage_shapes(spec, 10)
+    sides = [shapes[f"stage{at}"][1] for at in (1, 2, 3, 4)]
+    assert sides == [56, 28, 14, 7]
+    assert all(len(shape) == 3 for name, shape in shapes.items() if name != "pooled")
+
+
+def test_a_transformers_tokens_become_maps_without_the_class_token():
+    with torch.device("meta"):
+        module = timm.create_model("vit_tiny_patch16_224", num_classes=3).eval()
+    taps = Taps(module, ["stage1", "stage12", "pooled"])
+    module(torch.zeros(2, 3, 224, 224, device="meta"))
+    assert [tuple(each.shape) for each in taps.take()] == [(2, 192, 14, 14), (2, 192, 14, 14), (2, 192)]
+
+
+def test_features_are_the_networks_own_and_passes_of_the_network_itself_keep_nothing():
+    module = build_model(load_recipe("resnet20_cifar10").model, num_classes=10).eval()
+    before = copy.deepcopy(module.state_dict())
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    plain = module(images)
+    tapped = Tapped(module, ["stage1", "pooled"])
+    logits, stage, pooled = tapped(images)
+    assert torch.equal(logits, plain)
+    assert torch.equal(stage, module.stages[0](module.stem(images)))
+    assert torch.equal(module.head(pooled), plain)
+    assert torch.equal(module(images), plain)
+    assert not tapped._taps._found
+    assert list(tapped.parameters()) == list(module.parameters())
+    assert module.state_dict().keys() == before.keys()
+
+
+def test_a_tap_that_is_removed_leaves_no_hook():
+    module = nn.Sequential()
+    module.add_module("stem", nn.Linear(2, 2))
+    module.add_module("stages", nn.Sequential(nn.Linear(2, 2)))
+    module.add_module("head", nn.Linear(2, 2))
+    assert stage_modules(module) == {"stem": "stem", "stage1": "stages.0"}
+    taps = Taps(module, ["stem", "stage1", "pooled"])
+    module(torch.zeros(1, 2))
+    assert len(taps.take()) == 3
+    taps.remove()
+    assert not any(each._forward_hooks or each._forward_pre_hooks for each in module.modules())
