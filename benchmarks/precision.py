@@ -3,7 +3,7 @@
 ``python -m benchmarks.precision [--recipes R,...] [--out docs/results] [--threads 1] [--rounds 5]``
 
 It is what the rule of ``train.precision: auto`` stands on (``distill.pipeline.precision``). Each network takes the
-steps of its recipe's batch (at most 128 images) in turns, one in fp32 and one in bf16, so that what else the machine
+steps of its recipe's batch (at most 64 images) in turns, one in fp32 and one in bf16, so that what else the machine
 does falls on both; CPU seconds are counted, and the ratio is that of the medians.
 """
 
@@ -24,7 +24,7 @@ _RECIPES = (
     "grouped_resnet_cifar100", "cnn_cifar10", "lenet_cifar10", "vit_tiny_cifar10", "lite0_cifar10",
     "quickstart_teacher",
 )  # fmt: skip
-_MOST_IMAGES = 128
+_MOST_IMAGES = 64
 
 
 def measure(name: str, rounds: int) -> dict[str, Any]:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         verify_banks,
     )
     from distill.pipeline import evaluate_run as evaluate
+    from distill.pipeline.compress import compress
     from distill.pipeline.export import export
     from distill.pipeline.predict import predict
     from distill.pipeline.quantize import quantize
@@ -65,6 +66,7 @@ __all__ = [
     "check_kernels",
     "clear_banks",
     "compare",
+    "compress",
     "describe_model",
     "dry_run",
     "dump_recipe",
@@ -93,6 +95,7 @@ _HOMES = {  # name -> module, or module:name where it is called otherwise there
     "Comparison": "distill.results.rows",
     "check_kernels": "distill.pipeline",
     "compare": "distill.comparison",
+    "compress": "distill.pipeline",
     "DistillError": "distill.errors",
     "Options": "distill.pipeline",
     "ProgressPrinter": "distill.cli.progress",

@@ -37,6 +37,12 @@ def command(
     plots: Annotated[
         bool, typer.Option("--plots/--no-plots", help="Draw confusion matrix and classes into the run's evaluation/.")
     ] = True,
+    tta: Annotated[
+        Literal["none", "flip"],
+        typer.Option(
+            "--tta", help="Test-time augmentation; flip: an image and its mirror image. It is told and kept nowhere."
+        ),
+    ] = "none",
     device: options.DeviceOption = None,
     threads: options.ThreadsOption = None,
     runs: options.RunsOption = Path("runs"),
@@ -50,7 +56,7 @@ def command(
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
         settings = Options(runs_dir=runs, device=device, threads=threads, on_event=printer)
-        evaluation = evaluate_run(run, split=split, again=again, plots=plots, options=settings)
+        evaluation = evaluate_run(run, split=split, again=again, plots=plots, tta=tta, options=settings)
     output.show(evaluation, lambda width: evaluation_table(evaluation, width))
     for file in evaluation.plots:
         output.note(f"wrote {file}")

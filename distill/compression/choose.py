@@ -83,6 +83,7 @@ def choose_int8(
     allowed: float,
     prove: bool = False,
     threads: int = 1,
+    reference: np.ndarray | None = None,
     schemes: Sequence[Scheme] = SCHEMES,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Choice:
@@ -94,9 +95,12 @@ def choose_int8(
         allowed: Of top-1, a fraction.
         prove: Ask the interval's upper end instead of the estimate.
         threads: While timing.
+        reference: Which judged images were answered right by what the loss is measured against, ``(N,)`` bool; None:
+            by the fp32 graph.
         tell: Told each attempt in a line.
     """
-    reference = _right(answers_of(model, judged.pixels), judged.labels)
+    if reference is None:
+        reference = _right(answers_of(model, judged.pixels), judged.labels)
     attempts: list[Attempt] = []
     for care in CARE:
         made: dict[str, onnx.ModelProto] = {}

@@ -6,10 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from distill.compression.candidate import Candidate
 from distill.compression.choose import Attempt
 from distill.compression.parity import Parity
+from distill.results.rows import Comparison
 
-__all__ = ["Exported", "Format", "Quantized"]
+__all__ = ["Compressed", "Exported", "Format", "Quantized"]
 
 Format = Literal["onnx", "torch"]
 
@@ -71,3 +73,40 @@ class Quantized:
         own = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "attempts"}
         texts = {"file": str(self.file), "run": str(self.run)}
         return own | texts | {"attempts": [each.to_json() for each in self.attempts]}
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What a chain came to.
+
+    Attributes:
+        folder: Of the chain: everything that it made is in it.
+        run: The run that it began with.
+        goal: What the best candidate has least of.
+        candidates: The run itself, and every cut that was tried, from the largest to the smallest.
+        best: The one that ships.
+        file: Its int8 file; ``fp32`` the same network in fp32.
+        comparison: The run, the best candidate, their files and their teacher, measured side by side.
+        plot: Accuracy against parameters and latency.
+    """
+
+    folder: Path
+    run: Path
+    goal: str
+    max_drop: float
+    candidates: tuple[Candidate, ...]
+    best: Candidate
+    file: Path
+    fp32: Path
+    comparison: Comparison
+    plot: Path
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that ``distill compress --json`` prints."""
+        paths = {name: str(getattr(self, name)) for name in ("folder", "run", "file", "fp32", "plot")}
+        tried = [each.to_json() | {"best": each.ratio == self.best.ratio} for each in self.candidates]
+        return (
+            paths
+            | {"goal": self.goal, "max_drop": self.max_drop, "candidates": tried}
+            | {"comparison": self.comparison.to_json()}
+        )

@@ -21,6 +21,7 @@ from distill.data.images import Split, pixel_digest
 from distill.data.splits import Splits, load_splits
 from distill.errors import DataError, DistillError, MissingError, RunError, UsageError
 from distill.evaluation.metrics import evaluate_logits, predict_logits
+from distill.evaluation.tta import Mirrored
 from distill.files import json_sha256, read_json, sha256_file, write_json, write_with
 from distill.fingerprint import architecture_sha256
 from distill.models.classifier import Classifier
@@ -130,7 +131,13 @@ def _labels_sha256(labels: np.ndarray) -> str:
 
 
 def assess(
-    run: RunFolder, *, split: str = "test", device: torch.device, again: bool = False, data: DataSets | None = None
+    run: RunFolder,
+    *,
+    split: str = "test",
+    device: torch.device,
+    again: bool = False,
+    data: DataSets | None = None,
+    mirrored: bool = False,
 ) -> Assessment:
     """Evaluate a run's best checkpoint, or read what an earlier call found on the same images.
 
@@ -140,29 +147,38 @@ def assess(
         split: ``test``, or ``val`` (the part of the training images that picked the checkpoint).
         again: Ask the network even where the answers are stored.
         data: Shared by the assessments of several runs.
+        mirrored: Test-time augmentation: with the mean of an image's logits and its mirror image's. What is found so
+            is not stored, and nothing stored is read: no table ever takes it for the run's own.
     """
     _check_split(split)
     recipe = run.recipe()
     place, weights = run.path / "evaluation", sha256_file(best_checkpoint(run.checkpoints) / MODEL_FILE)
     query = _Query(str(run.path), place, weights, recipe.data, _network_id(recipe))
-    return _assessed(query, lambda: load_trained(run, device=device), split, again, data or DataSets())
+    return _assessed(
+        query, lambda: load_trained(run, device=device), split, again, data or DataSets(), mirrored=mirrored
+    )
 
 
 def assess_file(
-    file: OnnxClassifier, *, split: str = "test", again: bool = False, data: DataSets | None = None
+    file: OnnxClassifier,
+    *,
+    split: str = "test",
+    again: bool = False,
+    data: DataSets | None = None,
+    mirrored: bool = False,
 ) -> Assessment:
     """Evaluate an exported file, or read what an earlier call found; its answers are kept in a folder beside it.
 
     Which images it is asked about is what the recipe inside it says.
 
     Args:
-        split, again, data: As for :func:`assess`.
+        split, again, data, mirrored: As for :func:`assess`.
     """
     _check_split(split)
     folder = file.path.parent / "evaluation" / file.path.stem
     spec = parse_recipe(file.about.recipe, source=f"{file.path} (the recipe in it)").data
     query = _Query(file.place, folder, file.sha256, spec)
-    return _assessed(query, lambda: file, split, again, data or DataSets())
+    return _assessed(query, lambda: file, split, again, data or DataSets(), mirrored=mirrored)
 
 
 @dataclass(frozen=True)
@@ -176,7 +192,11 @@ class _Query:
     network: str | None = None
 
 
-def _assessed(query: _Query, load: Callable[[], Classifier], split: str, again: bool, data: DataSets) -> Assessment:
+def _assessed(
+    query: _Query, load: Callable[[], Classifier], split: str, again: bool, data: DataSets, *, mirrored: bool
+) -> Assessment:
+    if mirrored:
+        return assess_classifier(Mirrored(load()), data.load(query.spec), query.spec, split=split)
     stored = None if again else _read(query, split)
     if stored is not None and _stands(stored, query.spec, data):
         return stored

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from distill.errors import UsageError
 from distill.files import write_atomically
@@ -20,7 +21,7 @@ from distill.models.onnx_about import FileAbout
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["INPUT", "OPSET", "OUTPUT", "export_program", "to_onnx", "write_onnx"]
+__all__ = ["INPUT", "OPSET", "OUTPUT", "export_program", "graph_of", "to_onnx", "write_onnx"]
 
 INPUT, OUTPUT = "images", "logits"
 OPSET = 20  # the first in which Resize can antialias, and 4 older than what onnxruntime reads today
@@ -36,10 +37,26 @@ def to_onnx(deployed: Deployed, about: FileAbout) -> onnx.ModelProto:
     Raises:
         UsageError: An operation of the network has no counterpart; the message names it.
     """
-    with _quietly(), _as_user_errors(about.name):
+    model = graph_of(deployed, _example(deployed), about.name)
+    model.producer_name, model.producer_version = "distill", about.version
+    for key, text in sorted(about.to_metadata().items()):
+        model.metadata_props.add(key=key, value=text)
+    return model
+
+
+def graph_of(module: nn.Module, example: torch.Tensor, name: str) -> onnx.ModelProto:
+    """The graph of a module that takes one batch of any size, without a path of this machine in it.
+
+    Args:
+        example: A batch of two.
+
+    Raises:
+        UsageError: An operation of the network has no counterpart; the message names it.
+    """
+    with _quietly(), _as_user_errors(name):
         program = torch.onnx.export(
-            deployed,
-            (_example(deployed),),
+            module,
+            (example,),
             dynamo=True,
             verbose=False,
             opset_version=OPSET,
@@ -50,9 +67,6 @@ def to_onnx(deployed: Deployed, about: FileAbout) -> onnx.ModelProto:
     assert program is not None, "what dynamo=True promises"
     model = program.model_proto
     _strip(model)
-    model.producer_name, model.producer_version = "distill", about.version
-    for key, text in sorted(about.to_metadata().items()):
-        model.metadata_props.add(key=key, value=text)
     return model
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from distill.compression.results import Exported, Quantized
+from distill.compression.results import Compressed, Exported, Quantized
 from distill.pipeline.banks import build_bank, clear_banks, list_banks
+from distill.pipeline.compress import compress
 from distill.pipeline.context import Options
 from distill.pipeline.dryrun import dry_run
 from distill.pipeline.evaluate import evaluate_run
@@ -25,6 +26,7 @@ from distill.results.rows import DryRun
 from distill.results.runs import RunResult
 
 __all__ = [
+    "Compressed",
     "DryRun",
     "Exported",
     "Options",
@@ -36,6 +38,7 @@ __all__ = [
     "build_bank",
     "check_kernels",
     "clear_banks",
+    "compress",
     "dry_run",
     "evaluate_run",
     "export",

@@ -14,7 +14,7 @@ from distill.errors import DistillError, RunError, UsageError
 from distill.events import Note
 from distill.pipeline.context import Context, Options, prepare
 from distill.pipeline.launch import launch
-from distill.pipeline.source import choose_dtype, ensure_bank, find_teacher, resolve_teacher
+from distill.pipeline.source import choose_how, ensure_bank, find_teacher, resolve_teacher
 from distill.recipe import Recipe, load_recipe
 from distill.results.figures import Figures
 from distill.results.rows import BankRow
@@ -107,7 +107,7 @@ def _built(fabric: Fabric, context: Context, *, views: int, path: Path | None) -
     assert teacher is not None, "seen to by _require_run"
     teacher.require_classes(tuple(splits.dataset.classes))
     team = Together(fabric)
-    recipe, _ = team.broadcast(choose_dtype(recipe, splits, teacher) if team.rank == 0 else (recipe, {}))
+    recipe, _ = team.broadcast(choose_how(recipe, splits, teacher) if team.rank == 0 else (recipe, {}))
     bank = ensure_bank(
         teacher, splits, recipe, views=views, path=path, renew_figures=True, tell=options.tell, team=team
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.devices import resolve_device, set_threads
-from distill.errors import RunError
+from distill.errors import RunError, UsageError
 from distill.evaluation.test_set import assess, assess_file
 from distill.events import Note
 from distill.models.onnx_open import is_exported_file, open_onnx
@@ -16,7 +16,9 @@ from distill.results.rows import Evaluation
 from distill.runs import RunFolder, open_run
 from distill.team.watch import watching
 
-__all__ = ["evaluate_run"]
+__all__ = ["TTA", "evaluate_run"]
+
+TTA = ("none", "flip")
 
 
 @watching()
@@ -26,6 +28,7 @@ def evaluate_run(
     split: str = "test",
     again: bool = False,
     plots: bool = True,
+    tta: str = "none",
     options: Options | None = None,
 ) -> Evaluation:
     """Accuracy, precision, recall and F1 by class, calibration and confusion of a run's best checkpoint, or of a file.
@@ -37,26 +40,34 @@ def evaluate_run(
         reference: A run (folder or name), or an exported file: it is asked about the data that its own recipe names.
         split: ``test`` or ``val``.
         again: Ask the network even where the answers are stored.
-        plots: Draw the confusion matrix and the classes into ``evaluation/``.
+        plots: Draw the confusion matrix and the classes into ``evaluation/``; not with test-time augmentation.
+        tta: Test-time augmentation: ``none``, or ``flip``, the mean of an image's logits and its mirror image's. What
+            that finds is told and kept nowhere.
+
+    Raises:
+        UsageError: There is no such test-time augmentation.
     """
     options = options or Options()
+    if tta not in TTA:
+        raise UsageError(f"no test-time augmentation {tta!r}", hint=" or ".join(TTA))
+    mirrored = tta == "flip"
     if options.threads is not None:
         set_threads(options.threads)
     what = "test set" if split == "test" else "validation images"
     if is_exported_file(reference):
         file = open_onnx(reference, threads=options.threads or 1)
         options.tell(Note(f"measuring {file.place} on its {what}"))
-        assessment = assess_file(file, split=split, again=again)
+        assessment = assess_file(file, split=split, again=again, mirrored=mirrored)
         folder = file.path.parent / "evaluation" / file.path.stem
     else:
         run = open_run(reference, runs_dir=options.runs_dir)
         options.tell(Note(f"measuring {run.path} on its {what}"))
         folder = run.path / "evaluation"
-        assessment = assess(run, split=split, device=resolve_device(options.device), again=again)
-        if split == "test":
+        assessment = assess(run, split=split, device=resolve_device(options.device), again=again, mirrored=mirrored)
+        if split == "test" and not mirrored:
             _keep(run, assessment.result)
-    files = _draw(folder, split, assessment.result) if plots else ()
-    return Evaluation(assessment.run, assessment.split, assessment.result, files)
+    files = _draw(folder, split, assessment.result) if plots and not mirrored else ()
+    return Evaluation(assessment.run, assessment.split, assessment.result, files, tta)
 
 
 def _keep(run: RunFolder, result: EvalResult) -> None:

@@ -27,7 +27,7 @@ from distill.team.watch import watching
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["quantize"]
+__all__ = ["check_drop", "quantize"]
 
 _CALIBRATION_IMAGES = 512
 
@@ -38,6 +38,7 @@ def quantize(
     *,
     max_drop: float = 0.003,
     prove: bool = False,
+    against: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     calibration_images: int = _CALIBRATION_IMAGES,
@@ -49,8 +50,9 @@ def quantize(
     this processor is fastest at are found by timing; where plain calibration loses too much, more careful ones follow.
 
     Args:
-        max_drop: The most top-1 that may be lost against the run, a fraction.
+        max_drop: The most top-1 that may be lost, a fraction.
         prove: Ask the upper end of the paired 95% interval instead of the estimate.
+        against: The run that the loss is measured against, as one that this was cut from; None: the run itself.
         out: The file; None: ``exports/<recipe>_int8.onnx``.
         calibration_images: How many training images set the ranges.
 
@@ -59,7 +61,9 @@ def quantize(
         UsageError: The network cannot be exported, or the file is there.
     """
     options = options or Options()
-    _check(max_drop, calibration_images)
+    check_drop(max_drop)
+    if calibration_images < 1:
+        raise UsageError(f"{calibration_images} calibration images", hint="some hundreds do")
     threads = options.threads or 1
     run = open_run(reference, runs_dir=options.runs_dir)
     path = target_file(out, f"{run.recipe().name}_int8", ".onnx", overwrite=overwrite)
@@ -68,6 +72,7 @@ def quantize(
     options.tell(Note(f"exporting {run.path}"))
     judged = _judged(splits, options.tell)
     model = _checked(trained, judged)
+    right = None if against is None else _right(against, trained, judged, options)
     choice = choose_int8(
         model,
         _spread(splits.train, calibration_images),
@@ -75,6 +80,7 @@ def quantize(
         allowed=max_drop,
         prove=prove,
         threads=threads,
+        reference=right,
         tell=lambda text: options.tell(Note(text)),
     )
     kept, latency = _require(choice, run.path, max_drop, prove)
@@ -96,11 +102,14 @@ def quantize(
     )
 
 
-def _check(max_drop: float, calibration_images: int) -> None:
+def check_drop(max_drop: float) -> None:
+    """Refuse what is no share of images.
+
+    Raises:
+        UsageError: It is not.
+    """
     if not 0 <= max_drop < 1:
         raise UsageError(f"--max-drop {max_drop:g} is a fraction of top-1", hint="three tenths of a point: 0.003")
-    if calibration_images < 1:
-        raise UsageError(f"{calibration_images} calibration images", hint="some hundreds do")
 
 
 def _judged(splits: Splits, tell: Callable[[Note], None]) -> Labelled:
@@ -117,10 +126,25 @@ def _spread(part: Split, count: int) -> np.ndarray:
 def _checked(trained: Trained, judged: Labelled) -> onnx.ModelProto:
     """The fp32 graph, which answers the judged images as the network does."""
     model = to_onnx(deployed(trained), about_run(trained))
-    with torch.no_grad():
-        expected = torch.cat([trained(batch) for batch in torch.from_numpy(judged.pixels).split(64)]).numpy()
-    check_parity(expected, answers_of(model, judged.pixels), split=judged.split).require("the exported graph")
+    answers = answers_of(model, judged.pixels)
+    check_parity(_answers(trained, judged.pixels), answers, split=judged.split).require("the exported graph")
     return model
+
+
+def _right(against: str | Path, trained: Trained, judged: Labelled, options: Options) -> np.ndarray:
+    """Which of the judged images another run answers right, ``(N,)`` bool."""
+    other = load_trained(open_run(against, runs_dir=options.runs_dir), device=torch.device("cpu"), precision="fp32")
+    if (other.classes, other.image_size) != (trained.classes, trained.image_size):
+        raise UsageError(
+            f"{other.place} and {trained.place} know different classes, or images of another size",
+            hint="a loss is measured against a run of the same data",
+        )
+    return np.asarray(_answers(other, judged.pixels).argmax(axis=1) == judged.labels)
+
+
+def _answers(trained: Trained, pixels: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        return torch.cat([trained(batch) for batch in torch.from_numpy(pixels).split(64)]).numpy()
 
 
 def _require(choice: Choice, run: Path, max_drop: float, prove: bool) -> tuple[onnx.ModelProto, float]:

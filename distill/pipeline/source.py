@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from distill.errors import RunError, UsageError
 from distill.events import Note, Tell
 from distill.objectives import Asks
 from distill.pipeline.provenance import about_bank, about_banks, about_run, named_banks
+from distill.pipeline.runtime import choose_runtime
 from distill.recipe import Recipe, bundled_recipes
 from distill.references import run_of
 from distill.runs import RunFolder, open_run
@@ -32,7 +34,7 @@ from distill.text import duration
 
 __all__ = [
     "Source",
-    "choose_dtype",
+    "choose_how",
     "choose_logits",
     "ensure_bank",
     "find_teacher",
@@ -135,11 +137,28 @@ def choose_logits(
     """
     if teacher is not None:
         teacher.require_classes(tuple(splits.dataset.classes))
-    recipe, choices = choose_dtype(recipe, splits, teacher)
+    recipe, choices = choose_how(recipe, splits, teacher, asks)
     if recipe.teacher is None or recipe.teacher.logits != "auto":
         return recipe, choices
     how, why = ("bank", "a bank was named") if teacher is None else _cheaper(recipe, splits, teacher, asks)
     return _with(recipe, logits=how), choices | {"teacher.logits": how, "teacher.logits_why": why}
+
+
+def choose_how(
+    recipe: Recipe, splits: Splits, teacher: TeacherRun | None, asks: Asks | None = None
+) -> tuple[Recipe, dict[str, Any]]:
+    """Resolve what the answers are rounded to, and what the teacher is asked through.
+
+    Args:
+        asks: What the objective wants to know; None: logits alone.
+
+    Raises:
+        RunError: The teacher's answers are not finite.
+        UsageError: It cannot be asked through the runtime that is named.
+    """
+    recipe, dtype = choose_dtype(recipe, splits, teacher)
+    recipe, runtime = choose_runtime(recipe, splits, teacher, features=bool(asks and asks.features))
+    return recipe, dtype | runtime
 
 
 def choose_dtype(recipe: Recipe, splits: Splits, teacher: TeacherRun | None) -> tuple[Recipe, dict[str, Any]]:
@@ -226,8 +245,13 @@ def _stored(bank: Bank, recipe: Recipe, splits: Splits, *, device: torch.device)
 
 def open_live(recipe: Recipe, teacher: TeacherRun, asks: Asks) -> Source:
     """The teacher itself, loaded, to be asked at every step."""
+    threads = recipe.asking_threads
     source = LiveTeacher(
-        teacher.trained, logits_dtype=recipe.logits_dtype, threads=recipe.asking_threads, features=asks.features
+        teacher.trained,
+        logits_dtype=recipe.logits_dtype,
+        threads=threads,
+        features=asks.features,
+        asked=None if asks.features else teacher.asked(recipe.asking_runtime, threads=threads),
     )
     return Source(source, about_run(teacher) | {"logits": "live"}, teacher)
 
@@ -262,14 +286,15 @@ def ensure_bank(
         bank = Bank.open(path)
         bank.require(key, views=0, teachers_own=True)
         bank.clear_dead()
+    asked = partial(teacher.asked, recipe.asking_runtime, threads=recipe.asking_threads)
     if not team.broadcast(bank is not None and _is_complete(bank, splits, views, renew_figures)):
         if team.rank == 0:
             there = bank.info.views if bank else 0
             if there < views:
-                cost = estimate(teacher.trained, splits, recipe, views=views - there)
+                cost = estimate(teacher.trained, splits, recipe, views=views - there, asked=asked())
                 _say_cost(path, views - there, replace(cost, seconds=cost.seconds / team.world), tell)
             bank = bank or new_bank(path, key, splits, recipe, teacher.device)
-        for event in fill_bank(bank, teacher.trained, splits, recipe, views=views, team=team):
+        for event in fill_bank(bank, teacher.trained, splits, recipe, views=views, team=team, asked=asked()):
             tell(event)
         team.broadcast(None)  # all wait until the first one has written the last view
     bank = bank or Bank.open(path)

@@ -157,6 +157,9 @@ class TeacherSpec(Spec):
         "auto",
         description="what they are rounded to, and stored in; auto: float16, or float32 where they are large",
     )
+    runtime: Literal["auto", "torch", "onnxruntime"] = Field(
+        "auto", description="what it is asked through; auto: on a CPU ONNX Runtime, where it is asked enough to gain"
+    )
     threads: ThreadsSpec = Field("auto", description="CPU threads while it is asked; auto: by the work of its layers")
 
     @property
@@ -264,6 +267,12 @@ class Recipe(Spec):
         assert self.teacher is not None
         assert self.teacher.logits_dtype != "auto", "teacher.logits_dtype: auto was not settled"
         return self.teacher.logits_dtype
+
+    @property
+    def asking_runtime(self) -> Literal["torch", "onnxruntime"]:
+        """What a teacher is asked through, of a recipe that has one; torch where it is not decided."""
+        assert self.teacher is not None
+        return "torch" if self.teacher.runtime == "auto" else self.teacher.runtime
 
     @property
     def asking_threads(self) -> int | None:

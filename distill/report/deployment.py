@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from distill.report.layout import Column, key_values, stacked
+from distill.report.tables import comparison_table
 from distill.report.verdict import drop_sentence
-from distill.text import count, fixed, percent
+from distill.text import MISSING, count, fixed, percent
 
 if TYPE_CHECKING:
+    from distill.compression.candidate import Candidate, Shipped
     from distill.compression.choose import Attempt
-    from distill.compression.results import Exported, Quantized
+    from distill.compression.results import Compressed, Exported, Quantized
 
-__all__ = ["exported_table", "quantized_table"]
+__all__ = ["compressed_table", "exported_table", "quantized_table"]
 
 
 def exported_table(made: Exported) -> RenderableType:
@@ -63,3 +66,40 @@ def _attempts(attempts: tuple[Attempt, ...], width: int) -> RenderableType:
         Column("", ["kept" if each.kept else "" for each in attempts], words=True),
     ]
     return stacked(columns, width)
+
+
+def compressed_table(made: Compressed, width: int) -> RenderableType:
+    """Every cut that was tried, what ships, and the comparison of that with what it came from."""
+    head = key_values(
+        [
+            ("ships", str(made.file)),
+            ("in fp32", str(made.fp32)),
+            ("val", drop_sentence(made.best.drop)),
+            ("picture", str(made.plot)),
+        ]
+    )
+    return Group(_candidates(made, width), Text(), head, Text(), comparison_table(made.comparison, width))
+
+
+def _candidates(made: Compressed, width: int) -> RenderableType:
+    def file_of(each: Candidate, cell: Callable[[Shipped], str]) -> str:
+        return MISSING if each.shipped is None else cell(each.shipped)
+
+    tried, drops = made.candidates, [each.drop.drop for each in made.candidates]
+    columns = [
+        Column("stays", ["all" if each.ratio == 1.0 else percent(each.ratio, 0) + "%" for each in tried], style="bold"),
+        Column("params", [count(each.params) for each in tried]),
+        Column("GMACs", [f"{each.gmacs:.3g}" for each in tried]),
+        Column("points lost\nval", [percent(drop.estimate) for drop in drops]),
+        Column("95% interval", [f"{percent(drop.low)} to {percent(drop.high)}" for drop in drops]),
+        Column("int8, MB", [file_of(each, lambda file: fixed(file.size_mb, 2)) for each in tried]),
+        Column("batch 1\nms", [file_of(each, lambda file: fixed(file.latency_b1_ms, 2)) for each in tried]),
+        Column("", [_word(each, made) for each in tried], words=True),
+    ]
+    return stacked(columns, width)
+
+
+def _word(each: Candidate, made: Compressed) -> str:
+    if each.shipped is None:
+        return "too much lost"
+    return f"least {made.goal}" if each.ratio == made.best.ratio else ""

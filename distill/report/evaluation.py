@@ -33,6 +33,7 @@ def _metrics(evaluation: Evaluation) -> RenderableType:
     pairs = [
         ("run", evaluation.run),
         ("split", f"{evaluation.split}, {count(result.n)} images"),
+        ("test-time augmentation", "" if evaluation.tta == "none" else f"{evaluation.tta}: not the run's own figures"),
         ("top-1", f"{percent(result.top1)} %"),
         ("top-5", "" if result.top5 is None else f"{percent(result.top5)} %"),
         ("macro precision", f"{percent(result.macro_precision)} %"),

@@ -23,13 +23,14 @@ from distill.results.roles import look_of, role_order
 from distill.results.rows import Comparison, Row
 from distill.text import plain, shorten
 
-__all__ = ["plot_classes", "plot_comparison", "plot_confusion", "plot_run"]
+__all__ = ["apart", "plot_classes", "plot_comparison", "plot_confusion", "plot_run"]
 
 Metrics = Sequence[Mapping[str, Any]]
 
 _MOST_NUMBERS = 20  # a larger confusion matrix has no room for digits
 _MOST_LABELS = 40  # nor one with more classes for their names at full size,
 _MOST_SMALL_LABELS = 120  # nor one with more than these for small ones
+_NAME_HEIGHT = 0.055  # of a scatter's height: one line of small letters
 _PART_STYLES = ("--", ":", "-.")
 _CLASS_MARKS = (("Precision", "<", TRAIN_COLOR), ("Recall", ">", VAL_COLOR), ("F1", "o", "#222222"))
 
@@ -194,9 +195,14 @@ def plot_classes(classes: Sequence[PerClass], path: Path) -> Path:
 
 
 def plot_comparison(comparison: Comparison, path: Path) -> Path:
-    """Draw test accuracy against parameters and, where it was measured, against latency; up and left is better."""
+    """Draw test accuracy against size and, where it was measured, against latency; up and left is better.
+
+    Size is parameters, and megabytes where there are exported files: those of one network differ in nothing else.
+    """
     rows = [row for row in comparison.rows if row.test_top1 is not None]
-    panels = [("parameters", "params", "Accuracy and size")]
+    has_files = any(map(_is_file, rows))
+    size = ("size, MB", "size_mb") if has_files else ("parameters", "params")
+    panels = [(*size, "Accuracy and size")]
     if any(row.latency_b1_ms for row in rows):
         panels.append(("latency of one image, ms (median)", "latency_b1_ms", "Accuracy and speed"))
     with drawing():
@@ -216,24 +222,64 @@ def _scatter(axes: Axes, rows: Sequence[Row], column: str) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     axes.margins(0.2, 0.2)
-    names = Counter(row.name for row in rows)
-    middle = math.log(max(x for x, _ in points) * min(x for x, _ in points)) / 2 if points else 0.0
     for x, row in points:
         assert row.test_top1 is not None
         look = look_of(row.role)
         axes.errorbar(
-            x, row.test_top1, yerr=row.test_top1_std, fmt=look.marker, color=look.color, markersize=7, capsize=3
+            x,
+            row.test_top1,
+            yerr=row.test_top1_std,
+            fmt=look.marker,
+            color=look.color,
+            markersize=7,
+            markerfacecolor="white" if _is_file(row) else look.color,
+            capsize=3,
         )
-        is_left = math.log(x) <= middle  # names go inwards, so that long ones stay within the picture
+    if points:
+        _name_points(axes, points)
+
+
+def _name_points(axes: Axes, points: Sequence[tuple[float, Row]]) -> None:
+    """Name each point: inwards, so that long names stay within the picture, and apart from one another."""
+    names = Counter(row.name for _, row in points)
+    middle = math.log(max(x for x, _ in points) * min(x for x, _ in points)) / 2
+    low, high = axes.get_ylim()
+    heights = apart([float(row.test_top1 or 0.0) for _, row in points], _NAME_HEIGHT * (high - low))
+    axes.set_ylim(min(low, min(heights) - 0.04 * (high - low)), max(high, max(heights) + 0.04 * (high - low)))
+    for (x, row), height in zip(points, heights, strict=True):
+        is_left = math.log(x) <= middle
+        moved = abs(height - float(row.test_top1 or 0.0)) > 0.2 * _NAME_HEIGHT * (high - low)
         axes.annotate(
             plain(row.name if names[row.name] == 1 else f"{row.name} {Path(row.run).name}"),
             (x, row.test_top1),
-            xytext=(8 if is_left else -8, 0),
-            textcoords="offset points",
+            xytext=((14 if moved else 8) * (1 if is_left else -1), height),
+            textcoords=("offset points", "data"),
             ha="left" if is_left else "right",
             va="center",
             fontsize=8,
+            arrowprops={"arrowstyle": "-", "color": "#AAAAAA", "linewidth": 0.6, "shrinkB": 4} if moved else None,
         )
+
+
+def apart(heights: Sequence[float], gap: float) -> list[float]:
+    """The heights nearest to these, by squares, of which no two are closer than ``gap``; their order stays.
+
+    >>> apart([0.0, 0.0, 5.0], 1.0)
+    [-0.5, 0.5, 5.0]
+    """
+    order = sorted(range(len(heights)), key=heights.__getitem__)
+    pools: list[tuple[float, int]] = []  # means of heights without the gaps, and of how many
+    for place, index in enumerate(order):
+        mean, count = heights[index] - place * gap, 1
+        while pools and pools[-1][0] > mean:
+            other, others = pools.pop()
+            mean, count = (mean * count + other * others) / (count + others), count + others
+        pools.append((mean, count))
+    flat = [mean for mean, count in pools for _ in range(count)]
+    spread = [0.0] * len(heights)
+    for place, index in enumerate(order):
+        spread[index] = flat[place] + place * gap
+    return spread
 
 
 def _role_legend(figure: Figure, rows: Sequence[Row]) -> None:
@@ -242,8 +288,17 @@ def _role_legend(figure: Figure, rows: Sequence[Row]) -> None:
     handles = [
         Line2D([], [], linestyle="", marker=look.marker, color=look.color, label=role) for role, look in looks.items()
     ]
+    if any(map(_is_file, rows)):
+        handles.append(
+            Line2D([], [], linestyle="", marker="o", color="#444444", markerfacecolor="white", label="exported file")
+        )
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+
+
+def _is_file(row: Row) -> bool:
+    """Whether the row is of an exported file."""
+    return (row.runtime or "").startswith("onnxruntime")
 
 
 def _short_number(value: float, _place: int) -> str:

@@ -128,17 +128,22 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What ``distill evaluate`` measured, and the pictures it drew of that."""
+    """What ``distill evaluate`` measured, and the pictures it drew of that.
+
+    Attributes:
+        tta: Test-time augmentation: ``none`` or ``flip``.
+    """
 
     run: str
     split: str
     result: EvalResult
     plots: tuple[str, ...] = ()
+    tta: str = "none"
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``distill evaluate --json`` prints."""
         metrics = self.result.to_json()
-        return {"run": self.run, "split": self.split} | metrics | {"plots": list(self.plots)}
+        return {"run": self.run, "split": self.split, "tta": self.tta} | metrics | {"plots": list(self.plots)}
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,11 @@ from distill.teaching.bank import Bank, BankInfo, TeacherRecord
 from distill.teaching.key import BankKey
 from distill.teaching.live import compile_teacher
 from distill.teaching.rounding import check_logits, largest_of, round_logits
+from distill.teaching.runtime import TORCH, Asked
 from distill.team.shares import ALONE, Team, share
 
 __all__ = ["BuildCost", "estimate", "fill_bank", "new_bank", "planned_view"]
 
-_RUNTIME = "torch"
 _GPU_ASK_BATCH = 512
 _STAGE = "asking the teacher"
 
@@ -48,18 +49,27 @@ def planned_view(augment: AugmentSpec, *, n: int, image_size: int, row: int) -> 
 
 
 def new_bank(path: Path, key: BankKey, splits: Splits, recipe: Recipe, device: torch.device) -> Bank:
-    """An empty bank for the answers that a teacher gives on ``device``.
+    """An empty bank for the answers that a teacher gives on ``device``, through the recipe's runtime.
 
     Raises:
         DistillError: The folder cannot be written.
     """
-    runtime = {"name": _RUNTIME, "version": torch.__version__, "device_type": device.type}
+    name = recipe.asking_runtime
+    version = torch.__version__ if name == TORCH else metadata.version(name)
+    runtime = {"name": name, "version": version, "device_type": device.type}
     data = recipe.data.model_dump(mode="json")
     return Bank.create(path, BankInfo(key=key, images=len(splits.train), runtime=runtime, data=data))
 
 
 def fill_bank(
-    bank: Bank | None, teacher: Trained, splits: Splits, recipe: Recipe, *, views: int, team: Team = ALONE
+    bank: Bank | None,
+    teacher: Trained,
+    splits: Splits,
+    recipe: Recipe,
+    *,
+    views: int,
+    team: Team = ALONE,
+    asked: Asked | None = None,
 ) -> Iterator[Event]:
     """Store ``views`` views, going on where an earlier build stopped, and the teacher's figures on the test set.
 
@@ -67,19 +77,20 @@ def fill_bank(
 
     Args:
         bank: What is written to; None in every process but the first.
+        asked: The teacher as the recipe's runtime asks it; None: torch.
 
     Raises:
         RunError: Another process is building this bank, or an answer is not finite in its dtype.
         UsageError: It was begun through another runtime.
     """
     if bank:
-        _check_runtime(bank)
+        _check_runtime(bank, recipe.asking_runtime)
     with bank.writing() if bank else nullcontext():
         if bank and not has_figures(bank, splits):
             yield Note(f"measuring the teacher on the test set for the bank {bank.path}")
             with using_threads(recipe.asking_threads):
                 bank.set_teacher(*_describe(teacher, splits))
-        yield from _fill(bank, teacher, splits, recipe, views=views, team=team)
+        yield from _fill(bank, teacher, splits, recipe, views=views, team=team, asked=asked or teacher)
 
 
 def has_figures(bank: Bank, splits: Splits) -> bool:
@@ -88,17 +99,17 @@ def has_figures(bank: Bank, splits: Splits) -> bool:
     return teacher is not None and teacher.figures.test_content == split_content(splits)
 
 
-def _check_runtime(bank: Bank) -> None:
+def _check_runtime(bank: Bank, runtime: str) -> None:
     name = bank.info.runtime.get("name")
-    if name != _RUNTIME:
+    if name != runtime:
         raise UsageError(
-            f"{bank.path} was asked through {name}, and would go on through {_RUNTIME}",
-            hint="a bank has answers of one kind; build another: distill cache build --out PATH",
+            f"{bank.path} was asked through {name}, and would go on through {runtime}",
+            hint="a bank has answers of one kind: --set teacher.runtime=auto goes on with it as it was begun",
         )
 
 
 def _fill(
-    bank: Bank | None, teacher: Trained, splits: Splits, recipe: Recipe, *, views: int, team: Team
+    bank: Bank | None, teacher: Trained, splits: Splits, recipe: Recipe, *, views: int, team: Team, asked: Asked
 ) -> Iterator[Event]:
     keep_freed_memory(teacher.device)
     compile_teacher(teacher, recipe.train)
@@ -111,7 +122,7 @@ def _fill(
         view = planned_view(recipe.augment, n=count, image_size=recipe.data.side, row=row)
         answers = torch.empty((end - start, len(teacher.classes)), dtype=getattr(torch, dtype))
         done = 0
-        for logits in _answers(loader, teacher, view, dtype, np.arange(start, end), threads=threads):
+        for logits in _answers(loader, teacher, view, dtype, np.arange(start, end), threads=threads, asked=asked):
             answers[done : done + len(logits)] = logits
             done += len(logits)
             yield StageProgress(_STAGE, number * count + min(done * team.world, count), len(rows) * count)
@@ -121,13 +132,13 @@ def _fill(
 
 
 def _answers(
-    loader: Loader, teacher: Trained, view: View, dtype: str, order: np.ndarray, *, threads: int | None
+    loader: Loader, teacher: Trained, view: View, dtype: str, order: np.ndarray, *, threads: int | None, asked: Asked
 ) -> Iterator[Tensor]:
     size = CPU_ASK_BATCH if teacher.device.type == "cpu" else _GPU_ASK_BATCH
     rows = np.zeros(len(loader), dtype=np.int64)
     for batch in loader.epoch(order, view, rows, size, keep_all=True).batches():
         with using_threads(threads):
-            logits = ask(teacher, batch.images, size=size)
+            logits = ask(asked, batch.images, size=size)
         check_logits(largest_of(logits).item(), teacher=str(teacher.run), dtype=dtype)
         yield round_logits(logits, dtype).cpu()
 
@@ -170,13 +181,15 @@ class BuildCost:
     disk_bytes: int
 
 
-def estimate(teacher: Trained, splits: Splits, recipe: Recipe, *, views: int) -> BuildCost:
+def estimate(teacher: Trained, splits: Splits, recipe: Recipe, *, views: int, asked: Asked | None = None) -> BuildCost:
     """Time two batches (the first warms up) and multiply."""
     loader = Loader(splits.train, device=teacher.device, fill=splits.fill)
     view = planned_view(recipe.augment, n=len(splits.train), image_size=recipe.data.side, row=0)
     started, images = 0.0, 0
     threads = recipe.asking_threads
-    answers = _answers(loader, teacher, view, "float32", np.arange(len(loader)), threads=threads)
+    answers = _answers(
+        loader, teacher, view, "float32", np.arange(len(loader)), threads=threads, asked=asked or teacher
+    )
     for number, logits in enumerate(answers):
         if number == 0:
             started = time.perf_counter()

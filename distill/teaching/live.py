@@ -13,6 +13,7 @@ from distill.models.trained import Trained
 from distill.objectives import Answer
 from distill.recipe.schema import TrainSpec
 from distill.teaching.rounding import FEATURES_DTYPE, check_logits, largest_of, round_logits
+from distill.teaching.runtime import Asked
 
 __all__ = ["LiveTeacher", "compile_teacher"]
 
@@ -31,12 +32,21 @@ class LiveTeacher:
 
     Args:
         features: Stages whose features it answers besides logits; ``pooled`` is rounded as a bank would, too.
+        asked: The teacher as the recipe's runtime asks it; None: torch, which alone has features.
     """
 
     def __init__(
-        self, teacher: Trained, *, logits_dtype: str, threads: int | None = None, features: tuple[str, ...] = ()
+        self,
+        teacher: Trained,
+        *,
+        logits_dtype: str,
+        threads: int | None = None,
+        features: tuple[str, ...] = (),
+        asked: Asked | None = None,
     ) -> None:
+        assert not (features and asked), "another runtime has logits alone"
         self.teacher = teacher
+        self._asked = asked or teacher
         self._features = features
         self._taps = Taps(teacher.module, features) if features else None  # before anything is compiled
         self._threads = threads
@@ -58,7 +68,7 @@ class LiveTeacher:
 
     def _told(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Logits, then the features."""
-        logits = self.teacher(pixels)
+        logits = self._asked(pixels)
         return (logits,) if self._taps is None else (logits, *(each.float() for each in self._taps.take()))
 
     def check_answers(self) -> None:

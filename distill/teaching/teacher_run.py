@@ -18,6 +18,7 @@ from distill.runs import RunFolder
 from distill.teaching.identity import Identity, identity_of, read_identity, read_statement, write_identity
 from distill.teaching.key import BankKey
 from distill.teaching.rounding import check_logits, largest_of
+from distill.teaching.runtime import ONNXRUNTIME, Asked, ask_through, disagreement
 
 __all__ = ["TeacherRun"]
 
@@ -34,6 +35,7 @@ class TeacherRun:
         self.run = run
         self.name = run.recipe().name
         self.device = device
+        self._asked: dict[tuple[str, int | None], Asked] = {}
 
     @cached_property
     def identity(self) -> Identity:
@@ -58,6 +60,32 @@ class TeacherRun:
                 hint=f"remove {self.run.path / 'identity.json'}: it is made again",
             )
         return trained
+
+    def asked(self, runtime: str, *, threads: int | None) -> Asked:
+        """The network as ``runtime`` asks it; exported once.
+
+        Raises:
+            UsageError: It cannot be asked so.
+        """
+        if (runtime, threads) not in self._asked:
+            if runtime == ONNXRUNTIME and (self.device.type != "cpu" or self.identity.precision != "fp32"):
+                raise UsageError(
+                    f"teacher.runtime: onnxruntime asks on a CPU, in fp32, and {self.run} answers in "
+                    f"{self.identity.precision} on {self.device}",
+                    hint="teacher.runtime: auto takes what fits",
+                )
+            self._asked[runtime, threads] = ask_through(self.trained, runtime, threads=threads)
+        return self._asked[runtime, threads]
+
+    def disagreement(self, splits: Splits, *, threads: int | None) -> float:
+        """How far ONNX Runtime's answers to a few training images are from torch's, as a share of the largest.
+
+        Raises:
+            UsageError: It cannot be exported.
+        """
+        batch = next(Loader(splits.train, device=self.device).plain(CPU_ASK_BATCH))
+        with using_threads(threads):
+            return disagreement(self.trained, self.asked(ONNXRUNTIME, threads=threads), batch.images)
 
     def largest_logit(self, splits: Splits, *, threads: int | None = None) -> float:
         """The largest absolute logit it answers to a few training images; what its folder states of that goes first.

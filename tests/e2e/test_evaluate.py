@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from typer.testing import CliRunner, Result
 
 from distill.cli import app
 from distill.data.splits import load_splits
+from distill.models.trained import load_trained
 from distill.pipeline import Options, RunResult, finetune_teacher
 from distill.runs import RunFolder
 
@@ -114,3 +116,25 @@ def test_evaluating_draws_what_report_draws_again(evaluate, train, tmp_path: Pat
         "evaluation/classes_test.svg",
     }
     assert all((run / name).is_file() for name in drawn)
+
+
+def test_test_time_augmentation_is_the_mean_of_both_told_and_kept_nowhere(evaluate, train) -> None:
+    run = train("teacher.logits=live", "objective.kd_weight=0.1").run
+    plain = json.loads(evaluate(run, "--json", "--quiet").stdout)
+    kept = {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
+    mirrored = json.loads(evaluate(run, "--tta", "flip", "--json", "--quiet").stdout)
+    assert (plain["tta"], mirrored["tta"]) == ("none", "flip")
+    assert {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()} == kept
+    trained = load_trained(RunFolder(run), device=torch.device("cpu"))
+    test = load_splits(RunFolder(run).recipe().data).test
+    pixels = test.take(slice(None))
+    both = [trained.logits(torch.from_numpy(np.ascontiguousarray(p))).numpy() for p in (pixels, pixels[..., ::-1])]
+    mean = (both[0] + both[1]) / 2
+    assert mirrored["top1"] == (mean.argmax(1) == test.labels).mean()
+    shares = np.exp(mean - mean.max(1, keepdims=True))
+    likelihood = shares[np.arange(len(mean)), test.labels] / shares.sum(1)
+    assert mirrored["nll"] == pytest.approx(-np.log(likelihood).mean(), rel=1e-5)
+    assert mirrored["nll"] != plain["nll"]
+    told = evaluate(run, "--tta", "flip").stdout
+    assert "flip: not the run's own figures" in told
+    assert "test-time" not in evaluate(run).stdout

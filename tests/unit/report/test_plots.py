@@ -9,11 +9,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from sklearn.isotonic import isotonic_regression
 
 from distill.errors import DistillError, UsageError
 from distill.report.pictures import disagreements_first, plot_predictions
-from distill.report.plots import plot_comparison, plot_confusion, plot_run
+from distill.report.plots import apart, plot_comparison, plot_confusion, plot_run
 from distill.results.rows import Comparison, Guess, Prediction, Row
 
 METRICS = [
@@ -81,12 +84,27 @@ def test_comparison(tmp_path: Path) -> None:
     text = _texts(plot_comparison(Comparison(rows, "cpu", 1), tmp_path / "c.svg"))
     assert "Accuracy and speed" in text
     assert "small" in text
+    assert "exported file" not in text
+    shipped = (
+        *rows,
+        Row("small_int8", "student", "small_int8.onnx", "d", "kd", 1, 0.79, params=10, runtime="onnxruntime int8"),
+    )
+    assert "exported file" in _texts(plot_comparison(Comparison(shipped, "cpu", 1), tmp_path / "e.svg"))
     without = _texts(
         plot_comparison(
             Comparison((Row("a", "student", "r", "d", "kd", 1, 0.8, params=10),), "cpu", 1), tmp_path / "d.svg"
         )
     )
     assert "Accuracy and speed" not in without
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=9), st.floats(0.01, 0.2))
+def test_names_stand_apart_and_as_near_as_that_allows(heights: list[float], gap: float) -> None:
+    """Against scikit-learn's isotonic regression of what is left when the gaps are taken out."""
+    order = np.argsort(heights, kind="stable")
+    gaps = gap * np.arange(len(heights))
+    expected = isotonic_regression(np.array(heights)[order] - gaps) + gaps
+    assert np.array(apart(heights, gap))[order] == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", ["table.txt", "table"])

@@ -1,0 +1,110 @@
+"""``distill compress``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from distill.cli import options
+from distill.cli.output import Output
+from distill.cli.progress import ProgressPrinter
+
+__all__ = ["EXAMPLES", "command"]
+
+EXAMPLES = options.examples(
+    "distill compress r18_small --max-drop 0.003",
+    "distill compress r18_small --goal size --trials 6 --epochs 30",
+    "distill compress r18_small --trials 0    # quantise and export it as it is",
+)
+
+_SEARCH = "What to cut"
+
+
+def command(
+    *,
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="A run folder, or a name: its latest finished run.",
+            show_default=False,
+            autocompletion=options.complete_runs,
+        ),
+    ],
+    max_drop: options.MaxDropOption = 0.003,
+    prove: options.ProveOption = False,
+    goal: Annotated[
+        Literal["latency", "size", "macs"],
+        typer.Option(
+            "--goal",
+            help="What the best has least of: latency (measured) and macs cut multiply-accumulates, size parameters.",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = "latency",
+    trials: Annotated[
+        int,
+        typer.Option("--trials", min=0, metavar="N", help="Cuts that are tried at most.", rich_help_panel=_SEARCH),
+    ] = 4,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            "--epochs",
+            min=1,
+            metavar="N",
+            help="Epochs of teaching what is left again.",
+            show_default="as many as distill prune takes",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
+    criterion: Annotated[
+        str | None,
+        typer.Option(
+            "--criterion",
+            metavar="NAME",
+            help="By which channels are chosen (distill prune --help lists them).",
+            show_default="distill prune's",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="Of the chain's folder, compressed/NAME beside the runs folder.",
+            show_default="the recipe's",
+            rich_help_panel="Run folders",
+        ),
+    ] = None,
+    device: options.DeviceOption = None,
+    threads: options.ThreadsOption = None,
+    runs: options.RunsOption = Path("runs"),
+    json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
+) -> None:
+    """Cut a student as far as it goes, teach it again, quantise and export it, and show what each step lost.
+
+    Cuts are found by bisection; validation images judge the int8 file of each against the run, all in all. Each learns
+    from the run's own bank: none costs a teacher. The same command again goes on where a chain was stopped. Exits with
+    3 where no int8 file of the run itself loses so little.
+    """
+    from distill.pipeline import Options, compress
+    from distill.report.deployment import compressed_table
+
+    output = Output(json=json, quiet=quiet)
+    with ProgressPrinter(quiet=quiet) as printer:
+        settings = Options(runs_dir=runs, device=device, threads=threads, command=options.typed(), on_event=printer)
+        made = compress(
+            run,
+            max_drop=max_drop,
+            prove=prove,
+            goal=goal,
+            trials=trials,
+            epochs=epochs,
+            criterion=criterion,
+            name=name,
+            options=settings,
+        )
+    output.show(made, lambda width: compressed_table(made, width))

@@ -1,0 +1,46 @@
+"""How far a network can be cut: which share of its cost to try next, and which of those that were tried is best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from distill.compression.candidate import Candidate
+
+__all__ = ["CLOSE", "LEAST", "Goal", "best_candidate", "next_ratio"]
+
+Goal = Literal["latency", "size", "macs"]
+
+LEAST = 0.03
+"""No smaller share is tried: hardly a layer would have channels left to choose from."""
+CLOSE = 1.15
+"""Where the smallest share that held is less than so many times the largest that did not, the search is over."""
+
+
+def next_ratio(tried: Mapping[float, bool], *, trials: int) -> float | None:
+    """The share to try next: half of what held, until something does not; then between the two.
+
+    Args:
+        tried: Shares below 1, and whether what was left lost no more than it may.
+        trials: How many are tried at most.
+
+    Returns:
+        None where the search is over.
+
+    >>> next_ratio({}, trials=4), next_ratio({0.5: True}, trials=4), next_ratio({0.5: False}, trials=4)
+    (0.5, 0.25, 0.7071)
+    """
+    held = min((ratio for ratio, holds in tried.items() if holds), default=1.0)
+    lost = max((ratio for ratio, holds in tried.items() if not holds and ratio < held), default=None)
+    if len(tried) >= trials or (lost is not None and held / lost < CLOSE):
+        return None
+    ratio = round(held / 2 if lost is None else math.sqrt(held * lost), 4)
+    return None if ratio < LEAST else ratio
+
+
+def best_candidate(candidates: Sequence[Candidate], goal: Goal) -> Candidate | None:
+    """Of those whose file lost no more than it may, the one that serves the goal best; None where there is none."""
+    cost = {"latency": "latency_b1_ms", "size": "size_mb", "macs": "gmacs"}[goal]
+    held = [each for each in candidates if each.holds]
+    return min(held, key=lambda each: (getattr(each, cost), each.gmacs), default=None)

@@ -1,0 +1,332 @@
+"""The chain: cut, teach again, quantise, export; what each step lost is judged on validation images, and measured."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill import pipeline
+from distill.comparison import compare
+from distill.compression.candidate import Candidate, Shipped
+from distill.compression.chain import ChainFolder, Definition
+from distill.compression.results import Compressed
+from distill.compression.search import Goal, best_candidate, next_ratio
+from distill.devices import resolve_device
+from distill.errors import (
+    DistillError,
+    GateMissedError,
+    InterruptedRunError,
+    Terminated,
+    TerminatedRunError,
+    UsageError,
+)
+from distill.evaluation.latency import measure_latency
+from distill.evaluation.statistics import DropVerdict, judge_drop
+from distill.evaluation.test_set import assess
+from distill.events import Note, StageProgress
+from distill.files import sha256_file
+from distill.models.onnx_open import open_onnx
+from distill.pipeline.context import Options
+from distill.pipeline.export import export
+from distill.pipeline.quantize import check_drop, quantize
+from distill.pipeline.verbs import resume_run
+from distill.references import run_of
+from distill.report.verdict import drop_words
+from distill.results.rows import Comparison
+from distill.runs import RunFolder, open_run
+from distill.teaching.identity import read_identity
+from distill.team.watch import watching
+from distill.text import duration
+
+__all__ = ["compress"]
+
+_STAGE = "compressing"
+
+
+@watching()
+def compress(
+    reference: Any,
+    *,
+    max_drop: float = 0.003,
+    prove: bool = False,
+    goal: Goal = "latency",
+    trials: int = 4,
+    epochs: int | None = None,
+    criterion: str | None = None,
+    name: str | None = None,
+    options: Options | None = None,
+) -> Compressed:
+    """Cut a student as far as it goes, teach what is left again, quantise and export it, and measure every step.
+
+    The shares that stay are found by bisection: each candidate is cut from the run, learns from the run's own bank, and
+    its int8 file may lose ``max_drop`` of validation top-1 against the run, all in all. The test set is read at the
+    end, for the table. Called again with the same arguments, a chain goes on where it was stopped; with another
+    ``max_drop``, goal or number of trials it keeps the networks that are trained.
+
+    Args:
+        reference: A finished run that has validation images.
+        prove: Ask the upper end of the paired 95% interval instead of the estimate.
+        goal: What to have least of: ``latency`` and ``macs`` cut multiply-accumulates, ``size`` cuts parameters.
+        trials: How many cuts are tried at most; 0 quantises and exports the run as it is.
+        epochs: Of teaching again; None: as many as pruning takes by itself.
+        criterion: By which channels are chosen; None: pruning's own.
+        name: Of the folder, ``compressed/<name>`` beside the folder of runs; None: the recipe's.
+
+    Raises:
+        GateMissedError: No int8 file of the run itself loses so little: no smaller one is looked for.
+        UsageError: The run has no validation images, the network cannot be cut, or the folder holds another chain.
+    """
+    options = options or Options()
+    check_drop(max_drop)
+    run = open_run(reference, runs_dir=options.runs_dir)
+    if run.result("val_top1")["val_top1"] is None:
+        raise UsageError(
+            f"{run} has no validation images to judge by", hint=f"distill quantize {shlex.quote(str(run))}"
+        )
+    definition = Definition(
+        weights=read_identity(run, device=torch.device("cpu")).weights,
+        measure="params" if goal == "size" else "macs",
+        epochs=epochs,
+        criterion=criterion,
+    )
+    folder = ChainFolder(options.runs_dir.parent / "compressed" / (name or run.recipe().name))
+    if trials and not can_cut():
+        options.tell(Note("this distill prunes no networks: the run is quantised and exported as it is", "warning"))
+        trials = 0
+    with _hinting(folder), folder.lock():
+        folder.claim(definition)
+        chain = _Chain(run, folder, definition, max_drop=max_drop, prove=prove, trials=trials, options=options)
+        return chain.finished(chain.searched(), goal)
+
+
+@contextmanager
+def _hinting(folder: ChainFolder) -> Iterator[None]:
+    """A chain that is stopped says how to go on with all of it, not with the one run it was at."""
+    said, hint = f"{folder.path} and its runs are saved", "go on with it: give the same command again"
+    try:
+        yield
+    except (Terminated, TerminatedRunError):
+        raise TerminatedRunError(f"terminated; {said}", hint=hint) from None
+    except (KeyboardInterrupt, InterruptedRunError):
+        raise InterruptedRunError(f"interrupted; {said}", hint=hint) from None
+
+
+@dataclass
+class _Chain:
+    run: RunFolder
+    folder: ChainFolder
+    definition: Definition
+    max_drop: float
+    prove: bool
+    trials: int
+    options: Options
+
+    def searched(self) -> list[Candidate]:
+        """The run itself, then smaller and smaller ones, as far as the search goes."""
+        found = [self._tried(1.0, self.run)]
+        while (ratio := next_ratio({each.ratio: each.holds for each in found[1:]}, trials=self.trials)) is not None:
+            self._announce(ratio, found[1:])
+            found.append(self._tried(ratio, None))
+        self.options.tell(StageProgress(_STAGE, 1, 1))
+        return sorted(found, key=lambda each: -each.ratio)
+
+    def _announce(self, ratio: float, before: Sequence[Candidate]) -> None:
+        """Which candidate is next, and how long the search may still take, by what its candidates took so far."""
+        left = self.trials - len(before)
+        seconds = [each.seconds for each in before]
+        time_left = f"; at most {duration(left * sum(seconds) / len(seconds))} left" if seconds else ""
+        what = "parameters" if self.definition.measure == "params" else "multiply-accumulates"
+        self.options.tell(
+            Note(f"cut {len(before) + 1} of at most {self.trials}: {ratio:.0%} of the {what} stay{time_left}")
+        )
+        self.options.tell(StageProgress(_STAGE, len(before), self.trials))
+
+    def _tried(self, ratio: float, run: RunFolder | None) -> Candidate:
+        """A candidate: as it was judged before, or judged now."""
+        before = self.folder.steps().get(ratio)
+        if before is not None and self.folder.is_intact(before) and self._is_judged(before):
+            self.options.tell(Note(f"{ratio:.0%}: done before, {_outcome(before)}"))
+            return before
+        started = time.monotonic()
+        run = run or self._cut(ratio)
+        candidate = self._judged(ratio, run)
+        spent = time.monotonic() - started + (0.0 if before is None else before.seconds)
+        candidate = replace(candidate, seconds=spent)
+        self.folder.keep(candidate)
+        self.options.tell(Note(f"{ratio:.0%}: {_outcome(candidate)}"))
+        return candidate
+
+    def _is_judged(self, candidate: Candidate) -> bool:
+        return (candidate.drop.allowed, candidate.prove) == (self.max_drop, self.prove)
+
+    def _cut(self, ratio: float) -> RunFolder:
+        """The run of a candidate: one that is there, finished or gone on with, or a new one."""
+        into = self.folder.trials(ratio)
+        options = replace(self.options, into=into)
+        begun = [RunFolder(path) for path in sorted(into.glob("[0-9]*")) if not RunFolder(path).never_began()]
+        if begun:
+            return RunFolder(resume_run(begun[-1].path, options=options).run)
+        return RunFolder(cut_run(self.run.path, ratio, self.definition, options))
+
+    def _judged(self, ratio: float, run: RunFolder) -> Candidate:
+        drop = self._network_drop(run)
+        figures = run.figures()
+        assert figures.params is not None
+        assert figures.gmacs is not None
+        candidate = Candidate(
+            ratio=ratio,
+            run=os.path.relpath(run.path, self.folder.path),
+            params=figures.params,
+            gmacs=figures.gmacs,
+            drop=drop,
+            shipped=None,
+            why="",
+            prove=self.prove,
+            seconds=0.0,
+        )
+        if not drop.passes(prove=self.prove):
+            return replace(candidate, why="the network itself loses too much")
+        try:
+            return self._quantized(candidate, run)
+        except GateMissedError as missed:
+            if ratio == 1.0:
+                raise
+            return replace(candidate, why=missed.message)
+
+    def _network_drop(self, run: RunFolder) -> DropVerdict:
+        """What a candidate's network lost of the run's validation accuracy, before any rounding."""
+        device = resolve_device(self.options.device)
+        ours, theirs = (assess(each, split="val", device=device) for each in (run, self.run))
+        right = [each.logits.argmax(axis=1) == each.labels for each in (ours, theirs)]
+        return judge_drop(*right, allowed=self.max_drop)
+
+    def _quantized(self, candidate: Candidate, run: RunFolder) -> Candidate:
+        made = quantize(
+            run.path,
+            max_drop=self.max_drop,
+            prove=self.prove,
+            against=self.run.path,
+            out=self.folder.exports / f"{self._stem(candidate)}_int8.onnx",
+            overwrite=True,
+            options=self.options,
+        )
+        shipped = Shipped(made.file.name, sha256_file(made.file), made.scheme, made.size_mb, made.latency_b1_ms)
+        return replace(candidate, drop=made.kept.drop, shipped=shipped)
+
+    def _stem(self, candidate: Candidate) -> str:
+        """What a candidate's files are called: ``r18_small``, and cut to a half of it ``r18_small_to50``."""
+        name = self.run.recipe().name
+        return name if candidate.ratio == 1.0 else f"{name}_to{100 * candidate.ratio:.0f}"
+
+    def finished(self, candidates: Sequence[Candidate], goal: Goal) -> Compressed:
+        """Choose, export in fp32 too, and measure everything that ships beside what it came from."""
+        candidates = self._timed(candidates)
+        best = best_candidate(candidates, goal)
+        assert best is not None, "the run itself has a file, or the chain has ended"
+        shown = [candidates[0]] if best.ratio == 1.0 else [candidates[0], best]
+        fp32 = [self._exported(each) for each in shown]
+        files = [path for each, plain in zip(shown, fp32, strict=True) for path in (plain, self._file(each))]
+        runs = [self.run.path, *(self.folder.run_of(each).path for each in shown[1:])]
+        comparison = compare(
+            [str(each) for each in (*self._teacher(), *runs, *files)],
+            runs_dir=self.options.runs_dir,
+            device=self.options.device,
+            threads_used=self.options.threads or 1,
+            tell=self.options.tell,
+        )
+        self._warn_of_slow_int8(comparison, fp32[-1], self._file(best))
+        from distill.report.plots import plot_comparison
+
+        plot = plot_comparison(comparison, self.folder.path / "accuracy_latency.svg")
+        made = Compressed(
+            folder=self.folder.path,
+            run=self.run.path,
+            goal=goal,
+            max_drop=self.max_drop,
+            candidates=tuple(candidates),
+            best=best,
+            file=self._file(best),
+            fp32=fp32[-1],
+            comparison=comparison,
+            plot=plot,
+        )
+        self.folder.write_result(made.to_json())
+        return made
+
+    def _warn_of_slow_int8(self, comparison: Comparison, fp32: Path, int8: Path) -> None:
+        """Rounding costs time of its own: of a very small network more than it saves."""
+        latency = {row.run: row.latency_b1_ms for row in comparison.rows}
+        plain, rounded = latency[str(fp32)], latency[str(int8)]
+        if plain and rounded and plain <= rounded:
+            text = f"{fp32} is no slower than {int8} here ({plain:.2f} and {rounded:.2f} ms for one image)"
+            self.options.tell(Note(text, "warning"))
+
+    def _timed(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """The candidates with their files timed anew, in turn: of days apart two times cannot be told apart."""
+        threads = self.options.threads or 1
+        files = {each.ratio: open_onnx(self._file(each), threads=threads) for each in candidates if each.shipped}
+        timings = measure_latency(
+            {str(ratio): file.to_time() for ratio, file in files.items()},
+            {str(ratio): (3, file.image_size, file.image_size) for ratio, file in files.items()},
+            device=torch.device("cpu"),
+            batch_sizes=(1,),
+            seconds_per_model=1.0,
+        )
+        return [
+            replace(each, shipped=replace(each.shipped, latency_b1_ms=timings[str(each.ratio)][1].median_ms))
+            if each.shipped
+            else each
+            for each in candidates
+        ]
+
+    def _file(self, candidate: Candidate) -> Path:
+        assert candidate.shipped is not None
+        return self.folder.exports / candidate.shipped.file
+
+    def _exported(self, candidate: Candidate) -> Path:
+        """The fp32 file of a candidate; one that is there of the same weights stays."""
+        run = self.run if candidate.ratio == 1.0 else self.folder.run_of(candidate)
+        path = self.folder.exports / f"{self._stem(candidate)}_fp32.onnx"
+        if path.is_file():
+            with suppress(DistillError):  # damaged: it is written anew
+                weights = read_identity(run, device=torch.device("cpu")).weights
+                if open_onnx(path).about.weights_sha256 == weights:
+                    return path
+        return export(run.path, out=path, overwrite=True, options=self.options).file
+
+    def _teacher(self) -> list[Path]:
+        """The teacher's run, where it is here."""
+        about = (self.run.info.teacher or {}).get("run")
+        if not isinstance(about, str) or not Path(about).is_dir():
+            return []
+        return [Path(about)] if RunFolder(Path(about)).status == "finished" else []
+
+
+def can_cut() -> bool:
+    """Whether this distill prunes."""
+    return callable(getattr(pipeline, "prune", None))
+
+
+def cut_run(run: Path, ratio: float, definition: Definition, options: Options) -> Path:
+    """Cut a run to a share of its cost and teach it again; the new run's folder is in ``options.into``."""
+    prune: Callable[..., Any] = getattr(pipeline, "prune")  # noqa: B009
+    figures = RunFolder(run).figures()
+    assert figures.params is not None
+    least = {"params": round(ratio * figures.params)} if definition.measure == "params" else {"macs": ratio}
+    chosen = {"epochs": definition.epochs, "criterion": definition.criterion}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    return Path(run_of(prune(run, **least, **chosen, options=options)))
+
+
+def _outcome(candidate: Candidate) -> str:
+    if candidate.shipped is None:
+        return f"too much: {drop_words(candidate.drop)}"
+    return f"its int8 file {drop_words(candidate.drop)}, {candidate.shipped.size_mb:.2f} MB"

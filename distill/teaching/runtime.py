@@ -1,0 +1,32 @@
+"""What a frozen teacher is asked through: torch, or on a CPU ONNX Runtime, which answers faster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from distill.models.ask import ask
+from distill.models.onnx_network import OnnxNetwork
+from distill.models.trained import Trained
+
+__all__ = ["ONNXRUNTIME", "TORCH", "Asked", "ask_through", "disagreement"]
+
+TORCH, ONNXRUNTIME = "torch", "onnxruntime"
+Asked = Callable[[Tensor], Tensor]
+"""Pixels ``(B, 3, S, S)`` in, float32 logits ``(B, C)`` out."""
+
+
+def ask_through(trained: Trained, runtime: str, *, threads: int | None) -> Asked:
+    """The teacher as ``runtime`` asks it.
+
+    Raises:
+        UsageError: Its network cannot be exported, or it answers in another precision than fp32 on a CPU.
+    """
+    return trained if runtime == TORCH else OnnxNetwork(trained, threads=threads)
+
+
+def disagreement(trained: Trained, asked: Asked, pixels: Tensor) -> float:
+    """The largest difference between its answers and torch's, as a share of the largest logit (1 at least)."""
+    theirs = ask(trained, pixels)
+    return float((ask(asked, pixels) - theirs).abs().max() / theirs.abs().max().clamp(min=1.0))

@@ -1,0 +1,220 @@
+"""``distill compress``: the chain over a stand-in for pruning that trains a narrower network by the same recipe."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+import distill
+import distill.pipeline
+from distill.cli import app
+from distill.compression.chain import Definition
+from distill.data.splits import load_splits
+from distill.errors import GateMissedError, InterruptedRunError, UsageError
+from distill.evaluation.statistics import DropVerdict, Interval
+from distill.events import CheckpointSaved
+from distill.files import sha256_file
+from distill.models.onnx_open import open_onnx
+from distill.models.trained import load_trained
+from distill.pipeline import Compressed, Options, RunResult, train_student
+from distill.recipe import Recipe
+from distill.runs import RunFolder
+from distill.runs.checkpoints import MODEL_FILE, best_checkpoint
+
+MODULE = sys.modules["distill.pipeline.compress"]  # the verb hides it
+
+
+def _cli(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.fixture(scope="module")
+def student(
+    teacher_run: RunResult, student_recipe: Callable[..., Recipe], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    options = Options(runs_dir=tmp_path_factory.mktemp("compress") / "runs", threads=1)
+    recipe = student_recipe("name=small", "train.epochs=2", "model.width=16")
+    return train_student(recipe, teacher=str(teacher_run.run), options=options).run
+
+
+@pytest.fixture
+def cuts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Which shares were cut, by the stand-in for pruning."""
+    made: list[float] = []
+
+    def narrower(run: Path, ratio: float, definition: Definition, options: Options) -> Path:
+        made.append(ratio)
+        recipe = RunFolder(run).recipe()
+        model = recipe.model.model_copy(update={"width": max(2, round(16 * ratio**0.5))})
+        train = recipe.train.model_copy(update={"epochs": definition.epochs or recipe.train.epochs})
+        recipe = recipe.model_copy(update={"name": "small_cut", "model": model, "train": train})
+        return train_student(recipe, options=options).run
+
+    monkeypatch.setattr(MODULE, "cut_run", narrower)
+    monkeypatch.setattr(MODULE, "can_cut", lambda: True)
+    return made
+
+
+@pytest.fixture
+def copy(student: Path, tmp_path: Path) -> Path:
+    """The student in a folder of runs of the test's own."""
+    run = tmp_path / "runs" / "small" / "001"
+    shutil.copytree(student, run, symlinks=True)
+    return run
+
+
+def _compress(run: Path, **more: object) -> Compressed:
+    options = Options(runs_dir=run.parents[1], threads=1, on_event=more.pop("on_event", None))
+    settings = {"max_drop": 0.9, "trials": 2, "goal": "macs", "epochs": 1, "options": options} | more
+    return distill.compress(run, **settings)
+
+
+def test_the_smallest_that_holds_ships_and_all_is_measured(copy: Path, cuts: list[float], tmp_path: Path) -> None:
+    made = _compress(copy)
+    assert cuts == [0.5, 0.25]
+    assert [each.ratio for each in made.candidates] == [1.0, 0.5, 0.25]
+    assert made.best == made.candidates[2]
+    assert made.file == tmp_path / "compressed" / "small" / "exports" / "small_to25_int8.onnx"
+    assert [(row.name, row.runtime) for row in made.comparison.rows] == [
+        ("tiny_teacher", "torch fp32"),
+        ("small", "torch fp32"),
+        ("small_fp32", "onnxruntime fp32"),
+        ("small_int8", "onnxruntime int8"),
+        ("small_cut", "torch fp32"),
+        ("small_to25_fp32", "onnxruntime fp32"),
+        ("small_to25_int8", "onnxruntime int8"),
+    ]
+    assert all(row.latency_b1_ms for row in made.comparison.rows)
+    assert made.plot.stat().st_size > 0
+    document = json.loads((tmp_path / "compressed" / "small" / "result.json").read_text())
+    assert [each["best"] for each in document["candidates"]] == [False, False, True]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["compressed", "runs"]
+
+
+def test_a_file_is_judged_against_the_run_that_the_chain_began_with(copy: Path, cuts: list[float]) -> None:
+    """Against the validation labels and answers, asked here."""
+    made = _compress(copy, trials=1)
+    val = load_splits(RunFolder(copy).recipe().data).val
+    pixels = torch.from_numpy(val.take(slice(None)))
+    source = load_trained(RunFolder(copy), device=torch.device("cpu"))
+    theirs = (source.logits(pixels).numpy().argmax(1) == val.labels).mean()
+    for each in made.candidates:
+        file = open_onnx(made.folder / "exports" / each.shipped.file)
+        ours = (file.logits(pixels).numpy().argmax(1) == val.labels).mean()
+        assert each.drop.drop.estimate == pytest.approx(theirs - ours)
+        assert each.drop.reference == pytest.approx(theirs)
+
+
+def test_finished_steps_are_not_repeated(copy: Path, cuts: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    first = _compress(copy)
+    for verb in ("quantize", "export", "cut_run", "resume_run"):
+        monkeypatch.setattr(MODULE, verb, lambda *_, **__: pytest.fail("done again"))
+    again = _compress(copy)
+    assert [each.shipped.sha256 for each in again.candidates] == [each.shipped.sha256 for each in first.candidates]
+    assert [each.seconds for each in again.candidates] == [each.seconds for each in first.candidates]
+
+
+def test_a_file_that_was_damaged_is_made_again_and_nothing_is_trained(copy: Path, cuts: list[float]) -> None:
+    first = _compress(copy, trials=1)
+    first.file.write_bytes(first.file.read_bytes()[:-1])
+    again = _compress(copy, trials=1)
+    assert sha256_file(first.file) == again.best.shipped.sha256
+    assert open_onnx(first.file).about.weights_sha256 == open_onnx(first.fp32).about.weights_sha256
+    assert cuts == [0.5]
+
+
+def test_a_killed_chain_goes_on_within_the_candidate_to_the_same_bytes(
+    copy: Path, student: Path, cuts: list[float], tmp_path: Path
+) -> None:
+    def stop(event: object) -> None:
+        if isinstance(event, CheckpointSaved):
+            raise KeyboardInterrupt
+
+    with pytest.raises(InterruptedRunError) as caught:
+        _compress(copy, trials=1, epochs=3, on_event=stop)
+    assert "compressed" in caught.value.message
+    assert "same command again" in caught.value.hint
+    resumed = _compress(copy, trials=1, epochs=3)
+    assert cuts == [0.5]
+    other = tmp_path / "other" / "runs" / "small" / "001"
+    shutil.copytree(student, other, symlinks=True)
+    whole = _compress(other, trials=1, epochs=3)
+    assert cuts == [0.5, 0.5]
+    weights = [
+        sha256_file(best_checkpoint(RunFolder(made.folder / made.candidates[1].run).checkpoints) / MODEL_FILE)
+        for made in (resumed, whole)
+    ]
+    assert weights[0] == weights[1]
+
+
+def test_what_may_be_lost_can_be_changed_without_training(copy: Path, cuts: list[float]) -> None:
+    _compress(copy, trials=1)
+    again = _compress(copy, trials=1, max_drop=0.8)
+    assert {each.drop.allowed for each in again.candidates} == {0.8}
+    assert cuts == [0.5]
+
+
+def test_other_cuts_are_another_chain(copy: Path, cuts: list[float], tmp_path: Path) -> None:
+    _compress(copy, trials=0)
+    with pytest.raises(UsageError, match="holds another chain: other epochs") as caught:
+        _compress(copy, trials=0, epochs=2)
+    assert "--name" in caught.value.hint
+    assert _compress(copy, trials=0, epochs=2, name="other").folder == tmp_path / "compressed" / "other"
+
+
+def test_a_network_that_loses_too_much_is_not_quantised(
+    copy: Path, cuts: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drop(chain: object, run: RunFolder) -> DropVerdict:
+        lost = 0.0 if run.path.resolve() == copy.resolve() else 0.95
+        return DropVerdict(Interval(lost, lost - 0.1, lost + 0.1), 0.97, chain.max_drop, 15, None)
+
+    monkeypatch.setattr(MODULE._Chain, "_network_drop", drop)
+    told: list[str] = []
+    made = _compress(copy, on_event=lambda event: told.append(str(getattr(event, "message", ""))))
+    assert cuts == [0.5, 0.7071]
+    assert [each.holds for each in made.candidates] == [True, False, False]
+    assert made.best.ratio == 1.0
+    assert len(list((made.folder / "exports").glob("*.onnx"))) == 2
+    assert any(text.startswith("50%: too much: loses 95.00 points") for text in told)
+    assert any(text.startswith("cut 2 of at most 2: 71% of the multiply-accumulates stay; at most") for text in told)
+
+
+def test_where_the_run_itself_has_no_int8_file_nothing_is_cut(
+    copy: Path, cuts: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missed(*_: object, **__: object) -> None:
+        raise GateMissedError("no int8 file is found to lose at most 0.3 points")
+
+    monkeypatch.setattr(MODULE, "quantize", missed)
+    result = _cli("compress", str(copy), "--runs", str(copy.parents[1]), "-q")
+    assert (result.exit_code, result.stdout, cuts) == (3, "", [])
+
+
+def test_the_command_and_its_document(copy: Path, cuts: list[float]) -> None:
+    arguments = ["compress", "small", "--runs", str(copy.parents[1]), "--max-drop", "0.9", "--trials", "1", "-q"]
+    result = _cli(*arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert Path(document["file"]).is_file()
+    assert Path(document["fp32"]).is_file()
+    assert {row["name"] for row in document["comparison"]["rows"]} >= {"small", "small_int8"}
+    table = _cli(*arguments)
+    assert table.exit_code == 0, table.stderr
+    assert "least latency" in table.stdout
+    assert "95% interval of the loss, paired" in table.stdout
+    assert cuts == [0.5]
+
+
+def test_a_run_without_validation_images_is_refused(train: Callable[..., RunResult], tmp_path: Path) -> None:
+    run = train("data.val_fraction=0", "train.epochs=1", 'teacher.logits="live"').run
+    result = _cli("compress", str(run), "--runs", str(tmp_path / "runs"))
+    assert result.exit_code == 2
+    assert "has no validation images to judge by" in result.stderr
