@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from distill.files import read_json, remove_partials, sha256_file, write_json, w
 from distill.runs import Lock, RunFolder
 
 __all__ = ["ChainFolder", "Definition"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # as a recipe's name
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,19 @@ class ChainFolder:
             remove_partials(self.path)
             remove_partials(self.exports)
             yield
+
+    @classmethod
+    def beside(cls, runs_dir: Path, name: str) -> ChainFolder:
+        """The folder of a chain: ``compressed/<name>`` beside the folder of runs.
+
+        Raises:
+            UsageError: The name cannot be a folder's.
+        """
+        if not _NAME.fullmatch(name):
+            raise UsageError(
+                f"not a chain's name: {name!r}", hint="letters, digits, '_', '-', '.', 64 at most, no '.' first"
+            )
+        return cls(runs_dir.parent / "compressed" / name)
 
     def claim(self, definition: Definition) -> None:
         """Begin the chain, or go on with it.

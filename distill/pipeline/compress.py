@@ -97,7 +97,7 @@ def compress(
         epochs=epochs,
         criterion=criterion,
     )
-    folder = ChainFolder(options.runs_dir.parent / "compressed" / (name or run.recipe().name))
+    folder = ChainFolder.beside(options.runs_dir, name or run.recipe().name)
     if trials and not can_cut():
         options.tell(Note("this distill prunes no networks: the run is quantised and exported as it is", "warning"))
         trials = 0

@@ -11,6 +11,7 @@ from distill.evaluation.test_set import assess, assess_file
 from distill.events import Note
 from distill.models.onnx_open import is_exported_file, open_onnx
 from distill.pipeline.context import Options
+from distill.references import run_of
 from distill.results.metrics import EvalResult
 from distill.results.rows import Evaluation
 from distill.runs import RunFolder, open_run
@@ -23,7 +24,7 @@ TTA = ("none", "flip")
 
 @watching()
 def evaluate_run(
-    reference: str | Path,
+    reference: Any,
     *,
     split: str = "test",
     again: bool = False,
@@ -37,7 +38,8 @@ def evaluate_run(
     its ``result.json`` too.
 
     Args:
-        reference: A run (folder or name), or an exported file: it is asked about the data that its own recipe names.
+        reference: A run (folder, name or result), or an exported file, which is asked about the data that the recipe in
+            it names.
         split: ``test`` or ``val``.
         again: Ask the network even where the answers are stored.
         plots: Draw the confusion matrix and the classes into ``evaluation/``; not with test-time augmentation.
@@ -53,6 +55,7 @@ def evaluate_run(
     mirrored = tta == "flip"
     if options.threads is not None:
         set_threads(options.threads)
+    reference = run_of(reference)
     what = "test set" if split == "test" else "validation images"
     if is_exported_file(reference):
         file = open_onnx(reference, threads=options.threads or 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ _BATCH = 64
 
 @watching()
 def export(
-    reference: str | Path,
+    reference: Any,
     *,
     to: Format = "onnx",
     out: str | Path | None = None,

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from distill.events import StageProgress
 from distill.models.classifier import Classifier
 from distill.models.open import open_model
 from distill.pipeline.context import Options
+from distill.references import run_of
 from distill.results.rows import Guess, Prediction
 from distill.team.watch import watching
 
@@ -61,11 +63,11 @@ class Predictions:
 
 @watching()
 def predict(
-    reference: str | Path,
+    reference: Any,
     paths: Sequence[str | Path],
     *,
     top: int = 5,
-    teacher: str | Path | None = None,
+    teacher: Any = None,
     leave_out: Path | None = None,
     options: Options | None = None,
 ) -> Predictions:
@@ -104,9 +106,9 @@ def predict(
     return Predictions(tuple(rows), tuple(bad))
 
 
-def _load(reference: str | Path, options: Options) -> Classifier:
+def _load(reference: Any, options: Options) -> Classifier:
     device = resolve_device(options.device)
-    return open_model(reference, runs_dir=options.runs_dir, device=device, threads=options.threads or 1)
+    return open_model(run_of(reference), runs_dir=options.runs_dir, device=device, threads=options.threads or 1)
 
 
 # Files

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -34,11 +34,11 @@ _CALIBRATION_IMAGES = 512
 
 @watching()
 def quantize(
-    reference: str | Path,
+    reference: Any,
     *,
     max_drop: float = 0.003,
     prove: bool = False,
-    against: str | Path | None = None,
+    against: Any = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     calibration_images: int = _CALIBRATION_IMAGES,
@@ -131,7 +131,7 @@ def _checked(trained: Trained, judged: Labelled) -> onnx.ModelProto:
     return model
 
 
-def _right(against: str | Path, trained: Trained, judged: Labelled, options: Options) -> np.ndarray:
+def _right(against: Any, trained: Trained, judged: Labelled, options: Options) -> np.ndarray:
     """Which of the judged images another run answers right, ``(N,)`` bool."""
     other = load_trained(open_run(against, runs_dir=options.runs_dir), device=torch.device("cpu"), precision="fp32")
     if (other.classes, other.image_size) != (trained.classes, trained.image_size):

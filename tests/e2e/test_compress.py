@@ -17,7 +17,7 @@ import distill.pipeline
 from distill.cli import app
 from distill.compression.chain import Definition
 from distill.data.splits import load_splits
-from distill.errors import GateMissedError, InterruptedRunError, UsageError
+from distill.errors import GateMissedError, InterruptedRunError, RunError, UsageError
 from distill.evaluation.statistics import DropVerdict, Interval
 from distill.events import CheckpointSaved
 from distill.files import sha256_file
@@ -167,6 +167,30 @@ def test_other_cuts_are_another_chain(copy: Path, cuts: list[float], tmp_path: P
         _compress(copy, trials=0, epochs=2)
     assert "--name" in caught.value.hint
     assert _compress(copy, trials=0, epochs=2, name="other").folder == tmp_path / "compressed" / "other"
+
+
+def test_a_name_cannot_leave_the_folder_of_chains(copy: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a chain's name"):
+        _compress(copy, trials=0, name="../../elsewhere")
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_a_damaged_list_of_steps_is_one_line(copy: Path, tmp_path: Path) -> None:
+    _compress(copy, trials=0)
+    steps = tmp_path / "compressed" / "small" / "steps.json"
+    steps.write_text('{"steps": [{"ratio": 1.0}]}')
+    with pytest.raises(RunError, match=r"steps\.json: damaged"):
+        _compress(copy, trials=0)
+    steps.unlink()
+    assert _compress(copy, trials=0).best.ratio == 1.0
+
+
+def test_what_a_verb_returned_stands_for_its_file(copy: Path, cuts: list[float]) -> None:
+    made = _compress(copy, trials=0)
+    table = distill.compare([made], runs_dir=copy.parents[1], latency=False)
+    assert [row.run for row in table.rows if row.source_run] == [str(made.file)]
+    assert distill.evaluate(made, plots=False).result.top1 == table.rows[-1].test_top1
+    assert distill.load_model(made).name == "small_int8"
 
 
 def test_a_network_that_loses_too_much_is_not_quantised(

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from distill.cli import app
 from distill.data.splits import load_splits
+from distill.errors import UsageError
 from distill.models.onnx_open import open_onnx
 from distill.models.trained import load_trained
 from distill.pipeline import RunResult, quantize
@@ -98,3 +99,20 @@ def test_without_validation_images_it_says_so(train: Callable[..., RunResult], t
     code, _, stderr = _cli("quantize", str(run.run), "--max-drop", "0.5", "--out", str(tmp_path / "a.onnx"))
     assert code == 0, stderr
     assert "judged on the images it was trained on" in stderr
+
+
+def test_a_loss_is_measured_against_the_run_that_was_named(
+    teacher_run: RunResult, train: Callable[..., RunResult], tmp_path: Path
+) -> None:
+    """A student's file against its teacher: of the same images, with other answers."""
+    run = train("train.epochs=1", 'teacher.logits="live"').run
+    made = quantize(run, against=teacher_run, max_drop=0.99, out=tmp_path / "a.onnx")
+    teacher = load_trained(open_run(teacher_run.run), device=torch.device("cpu"))
+    val = load_splits(teacher.recipe.data).val
+    pixels = torch.from_numpy(val.take(slice(None)))
+    theirs, ours = (model.logits(pixels).numpy().argmax(1) == val.labels for model in (teacher, open_onnx(made.file)))
+    assert made.kept.drop.reference == pytest.approx(theirs.mean())
+    assert made.kept.drop.drop.estimate == pytest.approx(theirs.mean() - ours.mean())
+    other = train("train.epochs=1", 'teacher.logits="live"', "data.image_size=16").run
+    with pytest.raises(UsageError, match="different classes, or images of another size"):
+        quantize(run, against=other, max_drop=0.99, out=tmp_path / "b.onnx")
