@@ -49,6 +49,7 @@ from distill.text import duration
 __all__ = ["compress"]
 
 _STAGE = "compressing"
+_CUT = "_cut"  # ends the name of a run that holds what a cut left, before it is taught again
 
 
 @watching()
@@ -132,22 +133,31 @@ class _Chain:
     def searched(self) -> list[Candidate]:
         """The run itself, then smaller and smaller ones, as far as the search goes."""
         found = [self._tried(1.0, self.run)]
-        while (ratio := next_ratio({each.ratio: each.holds for each in found[1:]}, trials=self.trials)) is not None:
-            self._announce(ratio, found[1:])
-            found.append(self._tried(ratio, None))
+        verdicts: dict[float, bool] = {}
+        refusals: set[str] = set()
+        while (ratio := next_ratio(verdicts, trials=self.trials)) is not None:
+            self._announce(ratio, found[1:], left=self.trials - len(verdicts))
+            try:
+                found.append(self._tried(ratio, None))
+                verdicts[ratio] = found[-1].holds
+            except UsageError as refused:  # out of reach: a network keeps some channels whatever is asked
+                self.options.tell(Note(f"{ratio:.0%}: {refused.message}", "warning"))
+                verdicts[ratio] = False
+                if refused.message in refusals:  # this network cannot be cut at all
+                    break
+                refusals.add(refused.message)
         self.options.tell(StageProgress(_STAGE, 1, 1))
         return sorted(found, key=lambda each: -each.ratio)
 
-    def _announce(self, ratio: float, before: Sequence[Candidate]) -> None:
+    def _announce(self, ratio: float, before: Sequence[Candidate], *, left: int) -> None:
         """Which candidate is next, and how long the search may still take, by what its candidates took so far."""
-        left = self.trials - len(before)
         seconds = [each.seconds for each in before]
         time_left = f"; at most {duration(left * sum(seconds) / len(seconds))} left" if seconds else ""
         what = "parameters" if self.definition.measure == "params" else "multiply-accumulates"
         self.options.tell(
-            Note(f"cut {len(before) + 1} of at most {self.trials}: {ratio:.0%} of the {what} stay{time_left}")
+            Note(f"cut {self.trials - left + 1} of at most {self.trials}: {ratio:.0%} of the {what} stay{time_left}")
         )
-        self.options.tell(StageProgress(_STAGE, len(before), self.trials))
+        self.options.tell(StageProgress(_STAGE, self.trials - left, self.trials))
 
     def _tried(self, ratio: float, run: RunFolder | None) -> Candidate:
         """A candidate: as it was judged before, or judged now."""
@@ -171,9 +181,10 @@ class _Chain:
         """The run of a candidate: one that is there, finished or gone on with, or a new one."""
         into = self.folder.trials(ratio)
         options = replace(self.options, into=into)
-        begun = [RunFolder(path) for path in sorted(into.glob("[0-9]*")) if not RunFolder(path).never_began()]
-        if begun:
-            return RunFolder(resume_run(begun[-1].path, options=options).run)
+        runs = [run for run in map(RunFolder, sorted(into.glob("[0-9]*"))) if not run.never_began()]
+        taught = [run for run in runs if not run.info.name.endswith(_CUT)]
+        if taught:
+            return RunFolder(resume_run(taught[-1].path, options=options).run)
         return RunFolder(cut_run(self.run.path, ratio, self.definition, options))
 
     def _judged(self, ratio: float, run: RunFolder) -> Candidate:

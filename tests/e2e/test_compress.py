@@ -54,7 +54,7 @@ def cuts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         recipe = RunFolder(run).recipe()
         model = recipe.model.model_copy(update={"width": max(2, round(16 * ratio**0.5))})
         train = recipe.train.model_copy(update={"epochs": definition.epochs or recipe.train.epochs})
-        recipe = recipe.model_copy(update={"name": "small_cut", "model": model, "train": train})
+        recipe = recipe.model_copy(update={"name": "small_half", "model": model, "train": train})
         return train_student(recipe, options=options).run
 
     monkeypatch.setattr(MODULE, "cut_run", narrower)
@@ -87,7 +87,7 @@ def test_the_smallest_that_holds_ships_and_all_is_measured(copy: Path, cuts: lis
         ("small", "torch fp32"),
         ("small_fp32", "onnxruntime fp32"),
         ("small_int8", "onnxruntime int8"),
-        ("small_cut", "torch fp32"),
+        ("small_half", "torch fp32"),
         ("small_to25_fp32", "onnxruntime fp32"),
         ("small_to25_int8", "onnxruntime int8"),
     ]
@@ -173,6 +173,22 @@ def test_a_name_cannot_leave_the_folder_of_chains(copy: Path, tmp_path: Path) ->
     with pytest.raises(UsageError, match="not a chain's name"):
         _compress(copy, trials=0, name="../../elsewhere")
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_what_cannot_be_cut_is_told_and_ships_as_it_is(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reach(run: Path, ratio: float, *_: object) -> Path:
+        raise UsageError(f"{ratio} is out of reach" if ratio == 0.5 else "transformers cannot be cut")
+
+    monkeypatch.setattr(MODULE, "can_cut", lambda: True)
+    monkeypatch.setattr(MODULE, "cut_run", reach)
+    told: list[str] = []
+    made = _compress(copy, trials=9, on_event=lambda event: told.append(str(getattr(event, "message", ""))))
+    assert [each.ratio for each in made.candidates] == [1.0]
+    assert [text for text in told if "reach" in text or "transformers" in text] == [
+        "50%: 0.5 is out of reach",
+        "71%: transformers cannot be cut",
+        "84%: transformers cannot be cut",
+    ]
 
 
 def test_a_damaged_list_of_steps_is_one_line(copy: Path, tmp_path: Path) -> None:
