@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from distill.compression.candidate import Candidate
 
-__all__ = ["CLOSE", "LEAST", "Goal", "best_candidate", "next_ratio"]
+__all__ = ["CLOSE", "LEAST", "SAME", "Goal", "best_candidate", "next_ratio"]
 
 Goal = Literal["latency", "size", "macs"]
 
@@ -16,6 +16,9 @@ LEAST = 0.03
 """No smaller share is tried: hardly a layer would have channels left to choose from."""
 CLOSE = 1.15
 """Where the smallest share that held is less than so many times the largest that did not, the search is over."""
+
+SAME = 1.05
+"""Two medians that differ by less are not told apart."""
 
 
 def next_ratio(tried: Mapping[float, bool], *, trials: int) -> float | None:
@@ -40,7 +43,13 @@ def next_ratio(tried: Mapping[float, bool], *, trials: int) -> float | None:
 
 
 def best_candidate(candidates: Sequence[Candidate], goal: Goal) -> Candidate | None:
-    """Of those whose file lost no more than it may, the one that serves the goal best; None where there is none."""
-    cost = {"latency": "latency_b1_ms", "size": "size_mb", "macs": "gmacs"}[goal]
+    """Of those whose file lost no more than it may, the one that serves the goal best; None where there is none.
+
+    Of latencies that differ by less than ``SAME`` the network with fewer multiply-accumulates is taken for the faster.
+    """
     held = [each for each in candidates if each.holds]
-    return min(held, key=lambda each: (getattr(each, cost), each.gmacs), default=None)
+    if goal == "latency":
+        most = SAME * min((each.latency_b1_ms for each in held), default=0.0)
+        return min((each for each in held if each.latency_b1_ms <= most), key=lambda each: each.gmacs, default=None)
+    cost: Callable[[Candidate], float] = (lambda each: each.size_mb) if goal == "size" else (lambda each: each.gmacs)
+    return min(held, key=lambda each: (cost(each), each.gmacs), default=None)

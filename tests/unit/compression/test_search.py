@@ -69,6 +69,13 @@ def test_the_goal_decides(goal: str, ratio: float) -> None:
     assert best_candidate(candidates[3:], goal) is None
 
 
+def test_of_latencies_that_noise_could_swap_the_smaller_network_counts() -> None:
+    candidates = [_candidate(1.0, 3.0, 0.500), _candidate(0.5, 1.0, 0.520), _candidate(0.4, 1.1, 0.530)]
+    found = best_candidate(candidates, "latency")
+    assert found is not None
+    assert found.ratio == 0.5
+
+
 def test_a_candidate_survives_its_json() -> None:
     for candidate in (_candidate(0.5, 1.0), replace(_candidate(0.2, None), why="too much")):
         assert Candidate.from_json(candidate.to_json()) == candidate
