@@ -80,7 +80,7 @@ class ChainFolder:
         return cls(runs_dir.parent / "compressed" / name)
 
     def claim(self, definition: Definition) -> None:
-        """Begin the chain, or go on with it.
+        """Begin the chain, or go on with it; where nothing was cut yet, how it is to be cut may change.
 
         Raises:
             UsageError: The folder holds a chain of another run, or of other cuts.
@@ -91,7 +91,9 @@ class ChainFolder:
             return
         before = read_json(path)
         different = [name for name, value in asdict(definition).items() if before.get(name) != value]
-        if different:
+        if different and "weights" not in different and not (self.path / "trials").exists():
+            write_json(path, {"version": 1} | asdict(definition))
+        elif different:
             raise UsageError(
                 f"{self.path} holds another chain: other {', '.join(different)}",
                 hint="give this one a name of its own: --name NAME",

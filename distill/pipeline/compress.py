@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +137,9 @@ class _Chain:
         verdicts: dict[float, bool] = {}
         refusals: set[str] = set()
         while (ratio := next_ratio(verdicts, trials=self.trials)) is not None:
-            self._announce(ratio, found[1:], left=self.trials - len(verdicts))
+            announce = partial(self._announce, ratio, tuple(found[1:]), left=self.trials - len(verdicts))
             try:
-                found.append(self._tried(ratio, None))
+                found.append(self._tried(ratio, None, announce))
                 verdicts[ratio] = found[-1].holds
             except UsageError as refused:  # out of reach: a network keeps some channels whatever is asked
                 self.options.tell(Note(f"{ratio:.0%}: {refused.message}", "warning"))
@@ -159,12 +160,13 @@ class _Chain:
         )
         self.options.tell(StageProgress(_STAGE, self.trials - left, self.trials))
 
-    def _tried(self, ratio: float, run: RunFolder | None) -> Candidate:
-        """A candidate: as it was judged before, or judged now."""
+    def _tried(self, ratio: float, run: RunFolder | None, announce: Callable[[], None] = lambda: None) -> Candidate:
+        """A candidate: as it was judged before, or judged now, which is announced."""
         before = self.folder.steps().get(ratio)
         if before is not None and self.folder.is_intact(before) and self._is_judged(before):
             self.options.tell(Note(f"{ratio:.0%}: done before, {_outcome(before)}"))
             return before
+        announce()
         started = time.monotonic()
         run = run or self._cut(ratio)
         candidate = self._judged(ratio, run)

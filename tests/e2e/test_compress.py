@@ -116,7 +116,10 @@ def test_finished_steps_are_not_repeated(copy: Path, cuts: list[float], monkeypa
     first = _compress(copy)
     for verb in ("quantize", "export", "cut_run", "resume_run"):
         monkeypatch.setattr(MODULE, verb, lambda *_, **__: pytest.fail("done again"))
-    again = _compress(copy)
+    told: list[str] = []
+    again = _compress(copy, on_event=lambda event: told.append(str(getattr(event, "message", ""))))
+    assert not [text for text in told if text.startswith("cut ")]
+    assert len([text for text in told if "done before" in text]) == 3
     assert [each.shipped.sha256 for each in again.candidates] == [each.shipped.sha256 for each in first.candidates]
     assert [each.seconds for each in again.candidates] == [each.seconds for each in first.candidates]
 
@@ -162,7 +165,8 @@ def test_what_may_be_lost_can_be_changed_without_training(copy: Path, cuts: list
 
 
 def test_other_cuts_are_another_chain(copy: Path, cuts: list[float], tmp_path: Path) -> None:
-    _compress(copy, trials=0)
+    _compress(copy, trials=0, epochs=3)
+    _compress(copy, trials=1)  # nothing was cut before
     with pytest.raises(UsageError, match="holds another chain: other epochs") as caught:
         _compress(copy, trials=0, epochs=2)
     assert "--name" in caught.value.hint
