@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import nn
 
 from distill.data.datasets import num_classes
@@ -38,8 +39,7 @@ from distill.devices.trials import Setting, Trial, Verdict
 from distill.errors import DistillError
 from distill.models import outline
 from distill.recipe import bundled_recipes, load_recipe
-from students import STUDENTS
-from teachers import TEACHERS
+from distill.recipe.model_specs import ModelSpec
 
 __all__ = ["Case", "bundled_cases", "is_known", "main", "narrow_cases", "summary", "trials_of"]
 
@@ -86,11 +86,9 @@ def _networks() -> Iterable[tuple[str, nn.Module, int, int]]:
         except DistillError:  # counted in a folder that is not here
             classes = 10
         yield name, outline(recipe.model, classes), recipe.model.input_size, recipe.train.batch_size
-    for folder, builders in (("students", STUDENTS), ("teachers", TEACHERS)):
-        for name, build in builders.items():
-            if name != "timm":  # has no network of its own
-                with torch.device("meta"):
-                    yield f"{folder}.{name}", build(num_classes=10), 32, 128
+    for source in ("students", "teachers"):  # the tests' own, in no recipe
+        spec = TypeAdapter(ModelSpec).validate_python({"source": source, "name": "tiny"})
+        yield f"{source}.tiny", outline(spec, 10), 32, 128
 
 
 def _batches(layer: Layer, batch: int) -> tuple[int, ...]:

@@ -59,11 +59,11 @@ def cnn(
     *,
     num_classes: int,
     in_channels: int = 3,
-    input_size: int = 32,
-    channels: Sequence[int] = (32, 64, 64),
-    kernel: int = 3,
-    hidden: Sequence[int] = (64,),
-    dropout: float = 0.0,
+    input_size: int,
+    channels: Sequence[int],
+    kernel: int,
+    hidden: Sequence[int],
+    dropout: float,
 ) -> nn.Module:
     """Build the tutorial's CNN: convolutions with 2x2 max-pools between them, dense 64: 122,570 parameters.
 
@@ -79,7 +79,7 @@ def cnn(
     )  # fmt: skip
 
 
-def lenet(*, num_classes: int, in_channels: int = 3, input_size: int = 32, dropout: float = 0.0) -> nn.Module:
+def lenet(*, num_classes: int, in_channels: int = 3, input_size: int, dropout: float) -> nn.Module:
     """Build LeNet-5 with ReLU and max-pooling: 5x5 convolutions to 6 and 16, dense 120 and 84: 62,006 parameters.
 
     Shapes:

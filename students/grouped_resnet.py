@@ -32,12 +32,12 @@ def grouped_resnet(
     *,
     num_classes: int,
     in_channels: int = 3,
-    input_size: int = 32,
-    blocks: Sequence[int] = (2, 4, 4, 2),
-    channels: Sequence[int] = (32, 64, 128, 256),
-    stem_dropout: float = 0.3,
-    pool: int = 4,
-    dropout: float = 0.0,
+    input_size: int,
+    blocks: Sequence[int],
+    channels: Sequence[int],
+    stem_dropout: float,
+    pool: int,
+    dropout: float,
 ) -> nn.Module:
     """Build it: stem of convolution, ReLU, batch norm and 2-d dropout, then the groups.
 

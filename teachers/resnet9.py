@@ -23,12 +23,10 @@ class _Residual(nn.Module):
         return self.units(x) + x
 
 
-def resnet9(
-    *, num_classes: int, in_channels: int = 3, input_size: int = 32, width: int = 64, dropout: float = 0.0
-) -> nn.Module:
+def resnet9(*, num_classes: int, in_channels: int = 3, input_size: int, width: int, dropout: float) -> nn.Module:
     """Build convolutions with biases, batch norm and ReLU, in three stages.
 
-    With the default width and 10 classes it has 6,575,370 parameters.
+    With width 64 and 10 classes it has 6,575,370 parameters.
 
     Shapes:
         input: ``(B, in_channels, input_size, input_size)``; output: ``(B, num_classes)`` logits.

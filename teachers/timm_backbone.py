@@ -30,12 +30,12 @@ def timm_backbone(
     num_classes: int,
     in_channels: int = 3,
     name: str,
-    input_size: int = 32,
-    stem: str = "imagenet",
-    head: str = "linear",
-    pretrained: bool = False,
-    patch_size: int | None = None,
-    dropout: float = 0.0,
+    input_size: int,
+    stem: str,
+    head: str,
+    pretrained: bool,
+    patch_size: int | None,
+    dropout: float,
 ) -> nn.Module:
     """Build timm's network ``name`` with a new classifier.
 

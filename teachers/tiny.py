@@ -13,10 +13,10 @@ def tiny(
     *,
     num_classes: int,
     in_channels: int = 3,
-    input_size: int = 32,
-    width: int = 8,
-    norm: bool = True,
-    dropout: float = 0.0,
+    input_size: int,
+    width: int,
+    norm: bool,
+    dropout: float,
 ) -> nn.Module:
     """Build two strided 3x3 convolutions.
 

@@ -153,11 +153,14 @@ def test_the_reference_loss_is_the_hand_computed_one() -> None:
     assert reference_loss(student, teacher, torch.tensor([1])) == pytest.approx(expected, rel=1e-6)
 
 
+TINY = {"input_size": 32, "width": 8, "norm": True, "dropout": 0.0}
+
+
 def test_a_peer_minimises_that_loss_and_trains_the_student_alone() -> None:
     """timm is a dependency, so this one is always here; the others are checked in every run of the benchmark."""
     setting = Setting(images=64, batch=32, workers=0)
-    student = STUDENTS["tiny"](num_classes=10)
-    teacher = TEACHERS["tiny"](num_classes=10).eval().requires_grad_(False)
+    student = STUDENTS["tiny"](num_classes=10, **TINY)
+    teacher = TEACHERS["tiny"](num_classes=10, **TINY).eval().requires_grad_(False)
     copies = deepcopy(student), deepcopy(teacher)
     framework = TimmTask(setting, student, teacher)
     assert contestant._loss_difference(framework, setting, *copies) < 1e-5
@@ -170,7 +173,7 @@ def test_our_own_contestants_train_alike_and_leave_the_teacher_alone(tmp_path: P
     """Through the library's own pieces, so that a change of theirs shows here; live and bank are the same bytes."""
     setting = Setting(images=8, batch=4, rounds=1)
     live, bank = Ours(setting, logits="live"), Ours(setting, logits="bank")
-    for _ in bank.build_bank(tmp_path / "bank"):
+    for _ in bank.fill_bank(tmp_path / "bank"):
         pass
     losses = list(live.epochs())
     assert len(losses) == 2

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from distill.models import build_model, head_parameters, stages
+from distill.models.build import outline
 from students import STUDENTS
 from students.resnet import PadSkip
 from teachers import TEACHERS
@@ -96,7 +97,7 @@ def test_grouped_blocks_end_in_a_sum_without_relu(spec):
 )
 def test_cifar_stem_keeps_the_whole_image(spec, name):
     with torch.device("meta"):
-        net = TEACHERS["timm"](num_classes=10, name=name, stem="cifar").eval()
+        net = outline(spec(source="timm", weights="none", name=name, stem="cifar"), 10)
         x = torch.zeros(2, 3, 32, 32)
         conv = net.conv1 if hasattr(net, "conv1") else net.stem.conv
         assert conv(x).shape[-2:] == (32, 32)
@@ -115,9 +116,9 @@ def test_cifar_stem_keeps_the_centre_of_the_old_kernel(spec):
     assert centre_crop(torch.arange(49.0).view(1, 1, 7, 7)).flatten().tolist() == [16, 17, 18, 23, 24, 25, 30, 31, 32]
 
 
-def test_an_imagenet_backbone_ends_in_one_cell_at_32_pixels():
+def test_an_imagenet_backbone_ends_in_one_cell_at_32_pixels(spec):
     with torch.device("meta"):
-        net = TEACHERS["timm"](num_classes=10, name="resnetv2_152", head="conv", dropout=0.5).eval()
+        net = outline(spec(source="timm", weights="none", name="resnetv2_152", head="conv", dropout=0.5), 10)
         assert net.forward_features(torch.zeros(1, 3, 32, 32)).shape == (1, 2048, 1, 1)
     assert [type(m).__name__ for m in net.head.convs].count("MaxPool2d") == 2
     assert net.head.dropout.p == 0.5
@@ -139,14 +140,14 @@ def test_conv_head_on_a_classic_resnet(spec):
 @pytest.mark.parametrize(("name", "size", "patch"), [("vgg11", 32, None), ("vit_tiny_patch16_224", 32, 4)])
 def test_other_families_at_32_pixels(spec, name, size, patch):
     with torch.device("meta"):
-        net = TEACHERS["timm"](num_classes=10, name=name, input_size=size, patch_size=patch)
+        net = outline(spec(source="timm", weights="none", name=name, input_size=size, patch_size=patch), 10)
         assert net(torch.zeros(2, 3, size, size)).shape == (2, 10)
     if patch:
         assert net.patch_embed.num_patches == 64
 
 
 def test_dropout_reaches_timm(spec):
-    assert TEACHERS["timm"](num_classes=10, name="resnet10t", dropout=0.3).drop_rate == 0.3
+    assert outline(spec(source="timm", weights="none", name="resnet10t", dropout=0.3), 10).drop_rate == 0.3
 
 
 @pytest.mark.parametrize(
@@ -172,23 +173,33 @@ def test_the_classifier_does_not_shift_the_backbone(spec):
 
 
 NETWORKS = {
-    "resnet": lambda: STUDENTS["resnet"](num_classes=10),
-    "grouped_resnet": lambda: STUDENTS["grouped_resnet"](num_classes=10),
-    "lenet": lambda: STUDENTS["lenet"](num_classes=10),
-    "resnet9": lambda: TEACHERS["resnet9"](num_classes=10),
-    "resnet10t": lambda: TEACHERS["timm"](num_classes=10, name="resnet10t", stem="cifar"),
-    "resnetv2": lambda: TEACHERS["timm"](num_classes=10, name="resnetv2_50", head="conv"),
-    "vgg": lambda: TEACHERS["timm"](num_classes=10, name="vgg11"),
-    "vit": lambda: TEACHERS["timm"](num_classes=10, name="vit_tiny_patch16_224"),
-    "deit": lambda: TEACHERS["timm"](num_classes=10, name="deit_tiny_distilled_patch16_224"),
-    "torch": lambda: nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)),
+    "resnet": {
+        "source": "students",
+        "name": "resnet",
+        "blocks": [3, 3, 2, 3],
+        "channels": [64, 128, 128, 256],
+        "strides": [1, 2, 2, 2],
+    },
+    "grouped_resnet": {"source": "students", "name": "grouped_resnet"},
+    "lenet": {"source": "students", "name": "lenet"},
+    "resnet9": {"source": "teachers", "name": "resnet9"},
+    "resnet10t": {"source": "timm", "name": "resnet10t", "stem": "cifar"},
+    "resnetv2": {"source": "timm", "name": "resnetv2_50", "head": "conv"},
+    "vgg": {"source": "timm", "name": "vgg11"},
+    "vit": {"source": "timm", "name": "vit_tiny_patch16_224"},
+    "deit": {"source": "timm", "name": "deit_tiny_distilled_patch16_224"},
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_every_parameter_is_in_one_stage_and_the_head_is_last(name):
-    with torch.device("meta"):
-        net = NETWORKS[name]()
+@pytest.fixture
+def network(spec):
+    """One of the networks above, on the meta device."""
+    return lambda name: outline(spec(**NETWORKS[name]), 10)
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, "torch"])
+def test_every_parameter_is_in_one_stage_and_the_head_is_last(network, name):
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)) if name == "torch" else network(name)
     parts, head = stages(net), head_parameters(net)
     names = [n for n, _ in net.named_parameters()]
     assert all(sum(n.startswith(part) for part in parts) == 1 for n in names)
@@ -196,25 +207,22 @@ def test_every_parameter_is_in_one_stage_and_the_head_is_last(name):
     assert 0 < len(head) < len(names)
 
 
-def test_stages_in_order_of_depth():
-    with torch.device("meta"):
-        own, theirs, vit = (stages(NETWORKS[n]()) for n in ("resnet", "resnet10t", "vit"))
+def test_stages_in_order_of_depth(network):
+    own, theirs, vit = (stages(network(n)) for n in ("resnet", "resnet10t", "vit"))
     assert own == [("stem.",), ("stages.0.",), ("stages.1.",), ("stages.2.",), ("stages.3.",), ("head.",)]
     assert theirs[0] == ("conv1.", "bn1.")
     assert theirs[1:] == [("layer1.",), ("layer2.",), ("layer3.",), ("layer4.",), ("fc.",)]
     assert (len(vit), vit[1], vit[-1]) == (14, ("blocks.0.",), ("head.",))
 
 
-def test_head_of_a_distilled_transformer_is_both_classifiers():
-    with torch.device("meta"):
-        assert len(head_parameters(NETWORKS["deit"]())) == 4
+def test_head_of_a_distilled_transformer_is_both_classifiers(network):
+    assert len(head_parameters(network("deit"))) == 4
 
 
 def test_resnet_agrees_with_timm_on_the_classic_network(spec):
     """Same weights, same logits: ours with projections against timm's ResNet-10 layout with a CIFAR stem."""
-    ours = STUDENTS["resnet"](
-        num_classes=10, blocks=(1, 1, 1, 1), channels=(64, 128, 256, 512), strides=(1, 2, 2, 2)
-    ).eval()
+    fields = {"blocks": [1, 1, 1, 1], "channels": [64, 128, 256, 512], "strides": [1, 2, 2, 2]}
+    ours = build_model(spec(source="students", name="resnet", **fields), num_classes=10).eval()
     theirs = timm.models.resnet.ResNet(timm.models.resnet.BasicBlock, (1, 1, 1, 1), num_classes=10).eval()
     theirs.conv1, theirs.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
     # both register their parameters in the order in which they are applied, the skip last
