@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from distill.pipeline.compress import compress
     from distill.pipeline.export import export
     from distill.pipeline.predict import predict
+    from distill.pipeline.prune import prune
     from distill.pipeline.quantize import quantize
     from distill.recipe import Recipe, dump_recipe, load_recipe
     from distill.report.catalogue import describe_model, list_models
@@ -80,6 +81,7 @@ __all__ = [
     "load_recipe",
     "open_run",
     "predict",
+    "prune",
     "quantize",
     "quickstart",
     "rerun",
@@ -117,6 +119,7 @@ _HOMES = {  # name -> module, or module:name where it is called otherwise there
     "load_recipe": "distill.recipe",
     "open_run": "distill.runs",
     "predict": "distill.pipeline",
+    "prune": "distill.pipeline",
     "quantize": "distill.pipeline",
     "quickstart": "distill.pipeline",
     "rerun": "distill.pipeline",

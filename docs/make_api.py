@@ -31,7 +31,7 @@ GROUPS = {
     ),
     "Recipes": ("load_recipe", "dump_recipe", "Recipe"),
     "Measure": ("compare", "Comparison", "Row", "evaluate", "predict", "check_kernels"),
-    "What ships": ("compress", "export", "quantize", "load_model"),
+    "What ships": ("compress", "prune", "quantize", "export", "load_model"),
     "Banks": ("build_bank", "list_banks", "verify_banks", "clear_banks"),
     "Sweeps": ("sweep", "resume_sweep"),
     "Runs and models": ("list_runs", "open_run", "list_models", "describe_model"),

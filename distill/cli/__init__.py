@@ -21,6 +21,7 @@ from distill.cli import (
     export,
     models,
     predict,
+    prune,
     quantize,
     quickstart,
     recipe,
@@ -111,6 +112,7 @@ app.command("evaluate", epilog=evaluate.EXAMPLES, rich_help_panel=_MEASURE)(eval
 app.command("predict", epilog=predict.EXAMPLES, rich_help_panel=_MEASURE)(predict.command)
 app.command("report", epilog=report.EXAMPLES, rich_help_panel=_MEASURE)(report.command)
 app.command("compress", epilog=compress.EXAMPLES, rich_help_panel=_SHIP)(compress.command)
+app.command("prune", epilog=prune.EXAMPLES, rich_help_panel=_SHIP)(prune.command)
 app.command("quantize", epilog=quantize.EXAMPLES, rich_help_panel=_SHIP)(quantize.command)
 app.command("export", epilog=export.EXAMPLES, rich_help_panel=_SHIP)(export.command)
 app.add_typer(recipe.app, name="recipe", rich_help_panel=_LOOK)

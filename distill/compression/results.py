@@ -9,9 +9,10 @@ from typing import Any, Literal
 from distill.compression.candidate import Candidate
 from distill.compression.choose import Attempt
 from distill.compression.parity import Parity
+from distill.results.figures import Figures
 from distill.results.rows import Comparison
 
-__all__ = ["Compressed", "Exported", "Format", "Quantized"]
+__all__ = ["Compressed", "Exported", "Format", "Pruned", "Quantized"]
 
 Format = Literal["onnx", "torch"]
 
@@ -110,3 +111,34 @@ class Compressed:
             | {"goal": self.goal, "max_drop": self.max_drop, "candidates": tried}
             | {"comparison": self.comparison.to_json()}
         )
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A network with fewer channels, and the run that trained it on.
+
+    Attributes:
+        source: The run it was cut from.
+        cut: The run that holds the surviving weights, not trained on.
+        run: The run that went on from there; None with ``train=False``.
+        criterion: How channels were ranked.
+        multiple: What widths are multiples of.
+        before: Of ``source``: parameters, GMACs, size, latency for one image, validation top-1.
+        after: Of ``cut``; ``trained_val_top1`` is ``run``'s.
+    """
+
+    source: Path
+    cut: Path
+    run: Path | None
+    criterion: str
+    multiple: int
+    before: Figures
+    after: Figures
+    trained_val_top1: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that ``distill prune --json`` prints."""
+        paths = {"source": str(self.source), "cut": str(self.cut), "run": None if self.run is None else str(self.run)}
+        figures = {"before": self.before.to_json(), "after": self.after.to_json()}
+        own = {"criterion": self.criterion, "multiple": self.multiple, "trained_val_top1": self.trained_val_top1}
+        return paths | own | figures

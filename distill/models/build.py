@@ -9,13 +9,14 @@ from torch import nn
 
 from distill.models.mistakes import as_user_errors
 from distill.models.weights import load_weights, without_weights
+from distill.models.widths import set_widths
 from distill.recipe.model_specs import ModelSpec, TimmModel
 from students import STUDENTS
 from teachers import TEACHERS
 
 __all__ = ["build_model", "count_params", "outline", "params_of"]
 
-_NOT_OPTIONS = {"source", "name", "normalize", "max_params", "weights"}
+_NOT_OPTIONS = {"source", "name", "normalize", "max_params", "weights", "widths"}
 
 
 def build_model(spec: ModelSpec, *, num_classes: int, seed: int = 0) -> nn.Module:
@@ -43,9 +44,12 @@ def _build(spec: ModelSpec, num_classes: int, *, pretrained: bool) -> nn.Module:
     options = spec.model_dump(exclude=_NOT_OPTIONS)
     with as_user_errors(spec):
         if isinstance(spec, TimmModel):
-            return TEACHERS["timm"](num_classes=num_classes, name=spec.name, pretrained=pretrained, **options)
-        builders = TEACHERS if spec.source == "teachers" else STUDENTS
-        return builders[spec.name](num_classes=num_classes, **options)
+            module = TEACHERS["timm"](num_classes=num_classes, name=spec.name, pretrained=pretrained, **options)
+        else:
+            builders = TEACHERS if spec.source == "teachers" else STUDENTS
+            module = builders[spec.name](num_classes=num_classes, **options)
+        set_widths(module, spec.widths)
+        return module
 
 
 def count_params(module: nn.Module) -> int:

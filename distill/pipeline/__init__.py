@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distill.compression.results import Compressed, Exported, Quantized
+from distill.compression.results import Compressed, Exported, Pruned, Quantized
 from distill.pipeline.banks import build_bank, clear_banks, list_banks
 from distill.pipeline.compress import compress
 from distill.pipeline.context import Options
@@ -11,6 +11,7 @@ from distill.pipeline.evaluate import evaluate_run
 from distill.pipeline.export import export
 from distill.pipeline.kernels import check_kernels
 from distill.pipeline.predict import Predictions, predict
+from distill.pipeline.prune import prune
 from distill.pipeline.quantize import quantize
 from distill.pipeline.verbs import (
     QuickstartResult,
@@ -31,6 +32,7 @@ __all__ = [
     "Exported",
     "Options",
     "Predictions",
+    "Pruned",
     "Quantized",
     "QuickstartResult",
     "RerunResult",
@@ -45,6 +47,7 @@ __all__ = [
     "finetune_teacher",
     "list_banks",
     "predict",
+    "prune",
     "quantize",
     "quickstart",
     "rerun",

@@ -95,6 +95,8 @@ def rerun(reference: Any, *, options: Options | None = None) -> RerunResult:
     """Repeat a finished run in a new folder, by its recipe, seeds and threads, and compare the bytes."""
     options = options or Options()
     run = open_run(reference, runs_dir=options.runs_dir)
+    if (source := run.info.extra.get("pruned_from")) is not None:
+        raise UsageError(f"{run.path} was cut and not trained", hint=f"cut again: distill prune {source}")
     result = _train(run.recipe(), _as_before(run, options))
     again = RunFolder(result.run)
     pairs = {

@@ -25,6 +25,7 @@ Rgb = tuple[float, float, float]
 PositiveRgb = tuple[Positive, Positive, Positive]
 Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
 Widths = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+LayerWidth = tuple[str, PositiveInt, PositiveInt, PositiveInt]  # module, inputs, outputs, groups
 
 
 class NormalizeSpec(Spec):
@@ -42,6 +43,20 @@ class _Model(Spec):
     )
     max_params: PositiveInt | None = Field(None, description="the parameter budget; 5,000,000 by default for students")
     dropout: Dropout = Field(0.0, description="before the classifier")
+    widths: tuple[LayerWidth, ...] = Field(
+        (), description="of layers that were pruned: module, input channels, output channels, groups"
+    )
+
+    @field_validator("widths")
+    @classmethod
+    def _each_layer_once(cls, value: tuple[LayerWidth, ...]) -> tuple[LayerWidth, ...]:
+        names = [name for name, *_ in value]
+        if len(set(names)) < len(names):
+            raise ValueError("a module stands twice")
+        for name, inputs, outputs, groups in value:
+            if inputs % groups or outputs % groups:
+                raise ValueError(f"{name}: {inputs} and {outputs} channels are not whole numbers of {groups} groups")
+        return value
 
 
 class TimmModel(_Model):

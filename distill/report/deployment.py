@@ -16,9 +16,9 @@ from distill.text import MISSING, count, fixed, percent
 if TYPE_CHECKING:
     from distill.compression.candidate import Candidate, Shipped
     from distill.compression.choose import Attempt
-    from distill.compression.results import Compressed, Exported, Quantized
+    from distill.compression.results import Compressed, Exported, Pruned, Quantized
 
-__all__ = ["compressed_table", "exported_table", "quantized_table"]
+__all__ = ["compressed_table", "exported_table", "pruned_table", "quantized_table"]
 
 
 def exported_table(made: Exported) -> RenderableType:
@@ -54,6 +54,27 @@ def quantized_table(made: Quantized, width: int) -> RenderableType:
         ]
     )
     return Group(head, Text(), _attempts(made.attempts, width))
+
+
+def pruned_table(made: Pruned, width: int) -> RenderableType:
+    """The network before and after the cut, and what training on gave."""
+    pair = (made.before, made.after)
+    times = [figures.latency_ms[1].median_ms for figures in pair]
+    columns = [
+        Column("", ["before", "cut"], style="bold"),
+        Column("params", [count(figures.params) for figures in pair]),
+        Column("GMACs", [fixed(figures.gmacs, 4) for figures in pair]),
+        Column("size\nMB", [fixed(figures.size_mb, 2) for figures in pair]),
+        Column("batch 1\nms", [fixed(each, 2) for each in times]),
+        Column("val top-1\n%", [percent(figures.val_top1) for figures in pair]),
+    ]
+    where = [
+        ("from", str(made.source)),
+        ("cut", f"{made.cut} ({made.criterion}, widths in multiples of {made.multiple})"),
+    ]
+    if made.run is not None:
+        where.append(("trained on", f"{made.run}: validation top-1 {percent(made.trained_val_top1)} %"))
+    return Group(key_values(where), Text(), stacked(columns, width))
 
 
 def _attempts(attempts: tuple[Attempt, ...], width: int) -> RenderableType:

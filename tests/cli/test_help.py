@@ -37,6 +37,10 @@ SURFACE = {
     "compress": (
         "RUN --criterion --device --epochs --goal --json --max-drop --name --prove --quiet -q --runs --threads --trials"
     ),
+    "prune": (
+        "RUN --criterion --device --epochs --json --latency-ms --macs --multiple --no-train --params --quiet -q --runs"
+        " --threads --train"
+    ),
     "quantize": ("RUN --calibration-images --json --max-drop --out --overwrite --prove --quiet -q --runs --threads"),
     "export": "RUN --json --out --overwrite --quiet -q --runs --threads --to",
     "predict": "PATHS RUN --csv --device --grid --json --overwrite --quiet -q --runs --teacher -t --threads --top",

@@ -13,6 +13,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OURS = {"distill", "teachers", "students", "benchmarks"}
 DISTRIBUTIONS = {  # where a distribution and its module have different names
     "sklearn": "scikit-learn",
+    "torch_pruning": "torch-pruning",
     "PIL": "pillow",
     "ruamel": "ruamel.yaml",
     "yaml": "PyYAML",
@@ -50,11 +51,14 @@ CORE = _names(PROJECT["dependencies"])
 
 
 def test_the_package_imports_what_it_declares_and_no_more() -> None:
-    assert _imported("distill", "teachers", "students") - EXTRAS["sweep"] - WHERE_IT_IS == CORE - NEEDED_BY_TORCH
+    assert (
+        _imported("distill", "teachers", "students") - EXTRAS["sweep"] - EXTRAS["prune"] - WHERE_IT_IS
+        == CORE - NEEDED_BY_TORCH
+    )
 
 
-def test_the_sweep_extra_is_imported() -> None:
-    assert EXTRAS["sweep"] <= _imported("distill")
+def test_the_extras_are_imported() -> None:
+    assert EXTRAS["sweep"] | EXTRAS["prune"] <= _imported("distill")
 
 
 def test_the_tests_import_what_they_declare() -> None:

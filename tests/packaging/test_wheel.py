@@ -69,7 +69,7 @@ def test_metadata(built) -> None:
         metadata = Parser().parsestr(archive.read("distill-0.1.0.dist-info/METADATA").decode())
         entry_points = archive.read("distill-0.1.0.dist-info/entry_points.txt").decode()
     assert metadata["Requires-Python"] == ">=3.11"
-    assert set(metadata.get_all("Provides-Extra")) == {"sweep", "bench", "test", "all"}
+    assert set(metadata.get_all("Provides-Extra")) == {"sweep", "prune", "bench", "test", "all"}
     assert "distill = distill.__main__:main" in entry_points
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Author"] == "the distill authors"

@@ -1,0 +1,290 @@
+"""A finished run to a smaller one: channels cut, then trained on as the run was."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from distill.compression.prune import Criterion, Cut, criteria, find_cut, require_torch_pruning, smallest
+from distill.compression.results import Pruned
+from distill.data.splits import Splits, load_splits
+from distill.devices import set_threads
+from distill.errors import UsageError
+from distill.evaluation.cost import model_cost
+from distill.evaluation.latency import measure_latency
+from distill.evaluation.test_set import assess_trained
+from distill.events import Note
+from distill.fingerprint import state_sha256
+from distill.models import build_model
+from distill.models.normalize import resolved_model
+from distill.models.trained import Trained, load_trained
+from distill.pipeline.context import Options, prepare
+from distill.pipeline.launch import launch
+from distill.pipeline.provenance import foreseen
+from distill.pipeline.record import recorded
+from distill.pipeline.source import find_teacher, resolve_teacher
+from distill.pipeline.worker import train_worker
+from distill.recipe import Recipe, dump_recipe, parse_recipe
+from distill.recipe.model_specs import ModelSpec, TimmModel
+from distill.results.figures import Figures, Latency
+from distill.runs import RunFolder, open_run, utc_now
+from distill.runs.checkpoints import save_checkpoint, set_link
+from distill.teaching.identity import write_identity
+from distill.team.watch import watching
+
+__all__ = ["prune"]
+
+_MULTIPLE = 8
+_TAYLOR_IMAGES, _TAYLOR_BATCH = 512, 64
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class _Goal:
+    """What the smaller network may cost; one of the three."""
+
+    macs: float | None
+    params: int | None
+    latency_ms: float | None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("macs", "params", "latency_ms") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise UsageError(
+                "one goal is wanted: --macs, --params or --latency-ms" + (f", not {len(given)}" if given else ""),
+                hint="half the multiply-accumulates: --macs 0.5",
+            )
+        if self.macs is not None and not 0 < self.macs < 1:
+            raise UsageError(f"--macs {self.macs:g} is a share of what the run's network has", hint="half: --macs 0.5")
+        if self.params is not None and self.params < 1:
+            raise UsageError(f"--params {self.params}: a network has some", hint="--params 500000")
+        if self.latency_ms is not None and not 0 < self.latency_ms < math.inf:
+            raise UsageError(f"--latency-ms {self.latency_ms:g} is no time", hint="--latency-ms 2.5")
+
+    @property
+    def label(self) -> str:
+        """For the name of the run."""
+        if self.macs is not None:
+            return f"macs{100 * self.macs:g}".replace(".", "_")
+        return f"params{self.params}" if self.params is not None else f"{self.latency_ms:g}ms".replace(".", "_")
+
+    def words(self) -> str:
+        """As the user gave it."""
+        if self.macs is not None:
+            return f"--macs {self.macs:g}"
+        return f"--params {self.params}" if self.params is not None else f"--latency-ms {self.latency_ms:g}"
+
+
+@watching()
+def prune(
+    reference: Any,
+    *,
+    macs: float | None = None,
+    params: int | None = None,
+    latency_ms: float | None = None,
+    criterion: Criterion = "l2",
+    multiple: int = _MULTIPLE,
+    epochs: int | None = None,
+    train: bool = True,
+    options: Options | None = None,
+) -> Pruned:
+    """Cut channels of a finished run's network until it is small or fast enough, and train it on.
+
+    What is cut is a run of its own (``<recipe>_<goal>_cut``): its recipe states every width, so that it is rebuilt
+    without the pruning library. Training on is the run ``<recipe>_<goal>``, with the same teacher, bank and images.
+
+    Args:
+        macs: The share of multiply-accumulates that may stay.
+        params: The most parameters.
+        latency_ms: The most milliseconds for one image, timed in turn with the uncut network in PyTorch on a CPU.
+        criterion: How channels are ranked: ``l2``, ``bn`` or ``taylor``.
+        multiple: Widths stay multiples of it, which vector kernels like.
+        epochs: Of training on; None: as many as the run had.
+        train: False stops after the cut.
+
+    Raises:
+        MissingError: Torch-Pruning is not installed.
+        UsageError: A goal out of reach, or a network that cannot be pruned (transformers).
+    """
+    options = options or Options()
+    goal = _Goal(macs, params, latency_ms)
+    _check(criterion, multiple, epochs)
+    require_torch_pruning()
+    source = open_run(reference, runs_dir=options.runs_dir)
+    if options.threads is not None:
+        set_threads(options.threads)
+    trained = load_trained(source, device=_CPU, precision="fp32")
+    recipe = _same_teacher(source, options)
+    splits = load_splits(recipe.data, options.tell)
+    options.tell(Note(f"cutting {source.path} by {criterion}, to {goal.words()}"))
+    network = _network(trained)
+    if criterion == "taylor":
+        _gather_gradients(network, trained, splits)
+    size = recipe.model.input_size
+    fits = _fits(goal, network, size)
+    if fits(network):
+        raise UsageError(f"{source.path} is within {goal.words()} as it is", hint="ask for less")
+    cut = find_cut(network, size, criterion=criterion, multiple=multiple, fits=fits)
+    if cut is None:
+        raise UsageError(
+            f"{goal.words()} is out of reach of {source.path}: {_least(network, size, criterion, multiple)}",
+            hint="ask for less, or allow other widths: --multiple 4",
+        )
+    spec = _spec(recipe.model, trained, cut)
+    _require_rebuilt(cut, spec, len(trained.classes), size)
+    anew = recipe.train.model_copy(update={"channels_last": "auto", "threads": "auto"})  # it is another network
+    smaller = recipe.model_copy(update={"name": f"{recipe.name}_{goal.label}", "model": spec, "train": anew})
+    folder = _write_cut(source, smaller, cut, splits, options)
+    top1 = _val_top1(trained, splits), _val_top1(load_trained(folder, device=_CPU, precision="fp32"), splits)
+    folder.write_result(folder.result() | {"val_top1": top1[1]})
+    before, after = _figures((network, cut.module), top1, size, None if splits.val is None else len(splits.val))
+    _say(before, after, options)
+    made = Pruned(source.path, folder.path, None, criterion, cut.multiple, before, after)
+    return _trained_on(made, smaller, epochs, options) if train else made
+
+
+def _check(criterion: str, multiple: int, epochs: int | None) -> None:
+    if criterion not in criteria():
+        raise UsageError(f"--criterion {criterion} is none", hint=f"one of {', '.join(criteria())}")
+    if multiple < 1:
+        raise UsageError(f"--multiple {multiple} is no width", hint="8 is a good one")
+    if epochs is not None and epochs < 1:
+        raise UsageError(f"--epochs {epochs} is too few", hint="--no-train stops after the cut")
+
+
+def _same_teacher(source: RunFolder, options: Options) -> Recipe:
+    """The run's recipe with the teacher it had, wherever a name points today."""
+    recipe = source.recipe()
+    if recipe.teacher is None or recipe.teacher.run is None:
+        return recipe
+    known = (source.info.teacher or {}).get("run")
+    return resolve_teacher(recipe, runs_dir=options.runs_dir, override=known)
+
+
+def _network(trained: Trained) -> nn.Module:
+    network = copy.deepcopy(trained.module).to(memory_format=torch.contiguous_format)  # every kernel is right there
+    return network.eval().requires_grad_(True)
+
+
+def _gather_gradients(network: nn.Module, trained: Trained, splits: Splits) -> None:
+    """Of the cross-entropy on training images, spread over all of them."""
+    part = splits.train
+    chosen = np.linspace(0, len(part) - 1, min(_TAYLOR_IMAGES, len(part))).astype(np.int64)
+    pixels, labels = torch.from_numpy(part.take(chosen)), torch.from_numpy(np.asarray(part.labels)[chosen])
+    for images, targets in zip(pixels.split(_TAYLOR_BATCH), labels.split(_TAYLOR_BATCH), strict=True):
+        loss = F.cross_entropy(network(trained.normalize(images)), targets, reduction="sum")
+        (loss / len(chosen)).backward()
+
+
+def _fits(goal: _Goal, network: nn.Module, size: int) -> Callable[[nn.Module], bool]:
+    if goal.latency_ms is not None:
+        most_ms = goal.latency_ms
+        return lambda cut: _latency({"cut": cut}, size)["cut"].median_ms <= most_ms
+    if goal.params is not None:
+        most = goal.params
+        return lambda cut: model_cost(cut, size).params <= most
+    most_macs = (goal.macs or 0.0) * model_cost(network, size).macs
+    return lambda cut: model_cost(cut, size).macs <= most_macs
+
+
+def _least(network: nn.Module, size: int, criterion: Criterion, multiple: int) -> str:
+    module = smallest(network, size, criterion=criterion, multiple=multiple)
+    cost, latency = model_cost(module, size), _latency({"least": module}, size)["least"].median_ms
+    share = 100 * cost.macs / model_cost(network, size).macs
+    return f"the least is {cost.params:,} parameters, {share:.3g}% of its multiply-accumulates, {latency:.2f} ms"
+
+
+def _latency(models: dict[str, nn.Module], size: int) -> dict[str, Latency]:
+    shapes = dict.fromkeys(models, (3, size, size))
+    measured = measure_latency(models, shapes, device=_CPU, batch_sizes=(1,), seconds_per_model=1.0)
+    return {name: by_batch[1] for name, by_batch in measured.items()}
+
+
+def _spec(spec: ModelSpec, trained: Trained, cut: Cut) -> ModelSpec:
+    """Complete in itself: every width, its normalisation, and nothing to fetch."""
+    widths = tuple({each[0]: each for each in (*spec.widths, *cut.widths)}.values())  # the later one counts
+    update: dict[str, Any] = {"widths": widths}
+    if isinstance(spec, TimmModel):
+        update["weights"] = "none"
+    return resolved_model(spec.model_copy(update=update), trained.normalize)
+
+
+def _require_rebuilt(cut: Cut, spec: ModelSpec, classes: int, size: int) -> None:
+    """What the recipe builds answers as what was cut does; else the network has a width that is no layer's."""
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    try:
+        rebuilt = build_model(spec, num_classes=classes).eval()
+        rebuilt.load_state_dict(cut.module.state_dict())
+        with torch.no_grad():
+            same = torch.allclose(rebuilt(images), cut.module(images), rtol=1e-4, atol=1e-5)
+    except RuntimeError as error:
+        raise UsageError(f"{spec.name} cannot be pruned: {str(error).strip().splitlines()[-1].strip():.160}") from error
+    if not same:
+        raise UsageError(f"{spec.name} cannot be pruned: a width of it belongs to no layer")
+
+
+def _write_cut(source: RunFolder, recipe: Recipe, cut: Cut, splits: Splits, options: Options) -> RunFolder:
+    """A finished run that holds the surviving weights."""
+    recipe = recipe.model_copy(update={"name": f"{recipe.name}_cut"})
+    into = None if options.into is None else options.into.with_name(f"{options.into.name}_cut")
+    context = prepare(recipe, replace(options, into=into, init_from=str(source.path), devices=1), splits=splits)
+    teacher = find_teacher(context.recipe, runs_dir=options.runs_dir, device=_CPU)
+    state = cut.module.state_dict()
+    about = foreseen(context.recipe, splits, teacher)
+    with recorded(context, splits, teacher=about, initial=state_sha256(state)) as run:
+        place = save_checkpoint(
+            run.checkpoints, epoch=0, step=0, model_state=state, resume_state={}, meta={"metrics": {}}
+        )
+        for link in ("best", "last"):
+            set_link(run.checkpoints, link, place)
+        cost = model_cost(cut.module, recipe.model.input_size)
+        run.write_result(
+            {"epochs": 0, "best_epoch": 0, "val_top1": None, "val_loss": None, "seconds": 0.0, "images_per_s": 0.0}
+            | cost.figures.to_json()
+        )
+        write_identity(run)
+        run.log(f"cut from {source.path}; {len(cut.widths)} layers have other widths")
+        run.write_info(status="finished", finished=utc_now(), exit_code=0, pruned_from=str(source.path), teacher=about)
+        run.point_latest()
+    return run
+
+
+def _val_top1(trained: Trained, splits: Splits) -> float | None:
+    return None if splits.val is None else assess_trained(trained, splits, split="val").result.top1
+
+
+def _figures(
+    modules: tuple[nn.Module, nn.Module], top1: tuple[float | None, float | None], size: int, images: int | None
+) -> tuple[Figures, Figures]:
+    latency = _latency({"before": modules[0], "after": modules[1]}, size)
+    before, after = (
+        replace(model_cost(module, size).figures, latency_ms={1: latency[name]}, val_top1=own, val_images=images)
+        for name, module, own in zip(("before", "after"), modules, top1, strict=True)
+    )
+    return before, after
+
+
+def _say(before: Figures, after: Figures, options: Options) -> None:
+    if after.latency_ms[1].median_ms >= before.latency_ms[1].median_ms:
+        options.tell(
+            Note(
+                f"fewer channels, but not faster for one image: {after.latency_ms[1].median_ms:.2f} ms, "
+                f"before {before.latency_ms[1].median_ms:.2f} ms",
+                "warning",
+            )
+        )
+
+
+def _trained_on(made: Pruned, recipe: Recipe, epochs: int | None, options: Options) -> Pruned:
+    if epochs is not None:
+        recipe = parse_recipe(dump_recipe(recipe), source=recipe.name, overrides=[f"train.epochs={epochs}"])
+    result = launch(train_worker, prepare(recipe, replace(options, init_from=str(made.cut))))
+    return replace(made, run=result.run, trained_val_top1=result.val_top1)
