@@ -57,7 +57,7 @@ def _row(name: str, path: Path) -> RecipeRow:
         dataset=recipe.data.name,
         model=recipe.model.name,
         objective=recipe.objective.kind,
-        teacher=(teacher.run or teacher.bank or f"{len(teacher.banks)} banks") if teacher else None,
+        teacher=(teacher.run or teacher.onnx or teacher.bank or f"{len(teacher.banks)} banks") if teacher else None,
         epochs=recipe.train.epochs,
         purpose=_purpose(path),
     )

@@ -129,6 +129,9 @@ def _taught_by(
                 )
                 return None
             reference = of_run(run.recipe().data, assess(run, device=device, data=data))
+        elif about.get("onnx") is not None and "bank" not in about:
+            notes.append(f"{entry.run.path}: its teacher, the file {about['onnx']}, left no bank: it is not compared")
+            return None
         else:
             reference = _of_banks(_banks(about), entry, data)
     except _UNREADABLE as error:
@@ -234,7 +237,7 @@ def _bank_row(path: str, record: TeacherRecord) -> Row:
         role="teacher",
         run=path,
         dataset=record.dataset,
-        objective=parse_recipe(record.recipe, source=f"{path}/bank.json").objective.kind,
+        objective=parse_recipe(record.recipe, source=f"{path}/bank.json").objective.kind if record.recipe else "",
         seeds=1,
     )
     return row.with_figures(record.figures)

@@ -68,7 +68,7 @@ def _require_run(recipe: Recipe) -> None:
             f"recipe {recipe.name} asks no teacher (objective {recipe.objective.kind}): there is nothing to store",
             hint="name a student's recipe: distill recipe list",
         )
-    if recipe.teacher.run is None:
+    if recipe.teacher.run is None and recipe.teacher.onnx is None:
         raise UsageError(
             f"recipe {recipe.name} reads a bank and names no teacher to ask", hint="name one: --teacher RUN"
         )
@@ -103,7 +103,9 @@ def _build(fabric: Fabric, context: Context, *, views: int, path: Path | None) -
 def _built(fabric: Fabric, context: Context, *, views: int, path: Path | None) -> Path:
     options, recipe = context.options, context.recipe
     splits = context.splits or load_splits(recipe.data, options.tell)
-    teacher = find_teacher(recipe, runs_dir=options.runs_dir, device=fabric.device)
+    teacher = find_teacher(
+        recipe, runs_dir=options.runs_dir, device=fabric.device, classes=tuple(splits.dataset.classes)
+    )
     assert teacher is not None, "seen to by _require_run"
     teacher.require_classes(tuple(splits.dataset.classes))
     team = Together(fabric)

@@ -12,12 +12,13 @@ from distill.pipeline.provenance import named_banks
 from distill.recipe import Recipe, parse_recipe
 from distill.recipe.schema import DataSpec
 from distill.teaching.bank import Bank
+from distill.teaching.teacher_file import Teacher
 from distill.teaching.teacher_run import TeacherRun
 
 __all__ = ["cautions"]
 
 
-def cautions(recipe: Recipe, splits: Splits, teacher: TeacherRun | None, *, initial: str) -> list[str]:
+def cautions(recipe: Recipe, splits: Splits, teacher: Teacher | None, *, initial: str) -> list[str]:
     """One line for each thing that a reader of the run's figures must know.
 
     Args:
@@ -28,6 +29,8 @@ def cautions(recipe: Recipe, splits: Splits, teacher: TeacherRun | None, *, init
         return []
     if teacher is None:
         return [line for path, _ in named_banks(recipe.teacher) for line in _of_bank(path, recipe.data, splits)]
+    if not isinstance(teacher, TeacherRun):
+        return []  # a file does not say what it was trained on
     trained_on = (teacher.run.info.data or {}).get("fingerprint")
     saw = _saw_validation(str(teacher.run), recipe.data, splits, teacher.run.recipe().data, trained_on)
     return _same_start(teacher, initial) + saw

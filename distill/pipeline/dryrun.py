@@ -49,7 +49,9 @@ def _try_out(fabric: Fabric, context: Context) -> DryRun:
     recipe, splits = context.recipe, context.splits
     assert splits is not None, "a dry run has one process"
     source = None
-    teacher = find_teacher(recipe, runs_dir=context.options.runs_dir, device=fabric.device)
+    teacher = find_teacher(
+        recipe, runs_dir=context.options.runs_dir, device=fabric.device, classes=tuple(splits.dataset.classes)
+    )
     objective = find_objective(recipe, splits, teacher)
     if teacher is not None:
         recipe, _ = choose_logits(recipe, splits, teacher, objective.asks)

@@ -13,7 +13,7 @@ from distill.recipe import Recipe
 from distill.results.figures import Figures
 from distill.runs.journal import is_number
 from distill.teaching.bank import Bank
-from distill.teaching.teacher_run import TeacherRun
+from distill.teaching.teacher_file import Teacher
 from distill.text import brief, percent
 
 __all__ = ["introduce", "is_guessing"]
@@ -37,7 +37,7 @@ class _Teacher:
         return f"{self.name} ({validated}, weights {brief(self.weights)})"
 
 
-def introduce(recipe: Recipe, teacher: TeacherRun | None) -> list[Note]:
+def introduce(recipe: Recipe, teacher: Teacher | None) -> list[Note]:
     """A line for each teacher, and a warning for one that is hardly better than guessing.
 
     Args:
@@ -64,7 +64,9 @@ def is_guessing(top1: float, *, classes: int, images: int) -> bool:
     return top1 <= chance + _ERRORS * math.sqrt(chance * (1 - chance) / max(images, 1))
 
 
-def _of_run(teacher: TeacherRun) -> _Teacher:
+def _of_run(teacher: Teacher) -> _Teacher:
+    if teacher.run is None:
+        return _known(teacher.place, teacher.identity.weights, len(teacher.identity.classes), None, None)
     try:
         top1 = teacher.run.result("val_top1")["val_top1"]
     except RunError:  # a student needs no such file of its teacher

@@ -11,13 +11,13 @@ from distill.models.taps import stage_shapes
 from distill.objectives import Objective, Setting, build_objective
 from distill.recipe import Recipe
 from distill.recipe.objectives import FeatureTerm, SupervisedObjective
-from distill.teaching.teacher_run import TeacherRun
+from distill.teaching.teacher_file import Teacher
 from distill.train.seeds import derive_seed
 
 __all__ = ["find_objective"]
 
 
-def find_objective(recipe: Recipe, splits: Splits, teacher: TeacherRun | None, *, devices: int = 1) -> Objective:
+def find_objective(recipe: Recipe, splits: Splits, teacher: Teacher | None, *, devices: int = 1) -> Objective:
     """What ``recipe`` minimises, for its own network and its teacher's; no network is loaded.
 
     Args:
@@ -33,7 +33,7 @@ def find_objective(recipe: Recipe, splits: Splits, teacher: TeacherRun | None, *
     )
 
 
-def _setting(recipe: Recipe, splits: Splits, teacher: TeacherRun | None, devices: int) -> Setting:
+def _setting(recipe: Recipe, splits: Splits, teacher: Teacher | None, devices: int) -> Setting:
     seed, spec = derive_seed(recipe.train.seed, "objective"), recipe.objective
     if isinstance(spec, SupervisedObjective) or not any(isinstance(term, FeatureTerm) for term in spec.terms):
         return Setting(seed=seed, devices=devices)
@@ -46,7 +46,7 @@ def _setting(recipe: Recipe, splits: Splits, teacher: TeacherRun | None, devices
     )
 
 
-def _teachers(teacher: TeacherRun | None) -> Mapping[str, tuple[int, ...]]:
-    if teacher is None:
+def _teachers(teacher: Teacher | None) -> Mapping[str, tuple[int, ...]]:
+    if teacher is None or teacher.run is None:
         return {}
     return stage_shapes(teacher.run.recipe().model, len(teacher.identity.classes))

@@ -16,7 +16,7 @@ from distill.teaching.bank import Bank
 from distill.teaching.bank_files import INFO
 from distill.teaching.identity import Identity
 from distill.teaching.key import bank_key
-from distill.teaching.teacher_run import TeacherRun
+from distill.teaching.teacher_file import Teacher
 from distill.text import brief
 
 __all__ = [
@@ -47,9 +47,10 @@ def about_data(splits: Splits) -> dict[str, Any]:
     }
 
 
-def about_run(teacher: TeacherRun) -> dict[str, Any]:
+def about_run(teacher: Teacher) -> dict[str, Any]:
     """Of a teacher that is here."""
-    return {"run": str(teacher.run.path), "name": teacher.name} | _about_identity(teacher.identity)
+    place = {"run": None, "onnx": teacher.place} if teacher.run is None else {"run": str(teacher.run.path)}
+    return place | {"name": teacher.name} | _about_identity(teacher.identity)
 
 
 def _about_identity(identity: Identity) -> dict[str, Any]:
@@ -84,7 +85,7 @@ def named_banks(teacher: TeacherSpec) -> list[tuple[Path, float]]:
     return [(Path(entry.path), entry.weight) for entry in teacher.banks]
 
 
-def foreseen(recipe: Recipe, splits: Splits, teacher: TeacherRun | None) -> dict[str, Any] | None:
+def foreseen(recipe: Recipe, splits: Splits, teacher: Teacher | None) -> dict[str, Any] | None:
     """What run.json will keep of the teacher, as far as that is known before anything is loaded or built."""
     if recipe.teacher is None:
         return None

@@ -236,7 +236,8 @@ def _write_cut(source: RunFolder, recipe: Recipe, cut: Cut, splits: Splits, opti
     recipe = recipe.model_copy(update={"name": f"{recipe.name}_cut"})
     into = None if options.into is None else options.into.with_name(f"{options.into.name}_cut")
     context = prepare(recipe, replace(options, into=into, init_from=str(source.path), devices=1), splits=splits)
-    teacher = find_teacher(context.recipe, runs_dir=options.runs_dir, device=_CPU)
+    classes = tuple(splits.dataset.classes)
+    teacher = find_teacher(context.recipe, runs_dir=options.runs_dir, device=_CPU, classes=classes)
     state = cut.module.state_dict()
     about = foreseen(context.recipe, splits, teacher)
     with recorded(context, splits, teacher=about, initial=state_sha256(state)) as run:

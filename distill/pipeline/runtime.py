@@ -12,7 +12,7 @@ from distill.teaching.bank import Bank
 from distill.teaching.bank_files import INFO
 from distill.teaching.key import bank_key
 from distill.teaching.runtime import ONNXRUNTIME, TORCH
-from distill.teaching.teacher_run import TeacherRun
+from distill.teaching.teacher_file import Teacher
 
 __all__ = ["choose_runtime"]
 
@@ -21,7 +21,7 @@ MOST_DISAGREEMENT = 1e-4  # of the largest logit; 4e-6 was seen
 
 
 def choose_runtime(
-    recipe: Recipe, splits: Splits, teacher: TeacherRun | None, *, features: bool = False
+    recipe: Recipe, splits: Splits, teacher: Teacher | None, *, features: bool = False
 ) -> tuple[Recipe, dict[str, Any]]:
     """Resolve ``teacher.runtime: auto``; what it became and why goes to ``run.json``.
 
@@ -36,10 +36,10 @@ def choose_runtime(
     """
     if recipe.teacher is None or teacher is None:
         return recipe, {}
-    if features and recipe.teacher.runtime == ONNXRUNTIME:
+    if features and (recipe.teacher.runtime == ONNXRUNTIME or teacher.run is None):
         raise UsageError(
             f"teacher.runtime {ONNXRUNTIME} has logits alone, and objective {recipe.objective.kind} asks for features",
-            hint="--set teacher.runtime=auto",
+            hint="an ONNX file teaches by logits" if teacher.run is None else "--set teacher.runtime=auto",
         )
     if recipe.teacher.runtime != "auto":
         if recipe.teacher.runtime == ONNXRUNTIME:
@@ -51,7 +51,9 @@ def choose_runtime(
     return recipe.model_copy(update={"teacher": chosen}), told
 
 
-def _choose(recipe: Recipe, splits: Splits, teacher: TeacherRun) -> tuple[str, str]:
+def _choose(recipe: Recipe, splits: Splits, teacher: Teacher) -> tuple[str, str]:
+    if teacher.run is None:
+        return ONNXRUNTIME, "it is an ONNX file"
     path = teacher.bank_path(bank_key(recipe, splits, teacher.identity))
     if (path / INFO).is_file():
         begun = Bank.read(path).info.runtime.get("name")

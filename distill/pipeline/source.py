@@ -28,6 +28,7 @@ from distill.teaching.live import LiveTeacher, compile_teacher
 from distill.teaching.objective import TeacherSource
 from distill.teaching.rounding import suited_dtype
 from distill.teaching.stored import EnsembleTeacher, StoredTeacher
+from distill.teaching.teacher_file import Teacher, TeacherFile
 from distill.teaching.teacher_run import TeacherRun
 from distill.team.shares import ALONE, Team
 from distill.text import duration
@@ -57,7 +58,7 @@ class Source:
 
     teacher: TeacherSource
     about: dict[str, Any]
-    run: TeacherRun | None = None
+    run: Teacher | None = None
 
     def check_answers(self) -> None:
         """Raise if an answer of a teacher that was asked live could not be learned from.
@@ -95,7 +96,11 @@ def resolve_teacher(recipe: Recipe, *, runs_dir: Path, override: Any) -> Recipe:
         return recipe
     teacher = recipe.teacher
     if override is not None:
-        teacher = teacher.model_copy(update={"run": override, "bank": None, "banks": ()})
+        file = override.lower().endswith(".onnx")
+        named = {"onnx": override, "run": None} if file else {"run": override, "onnx": None}
+        if teacher.onnx is None or not file:
+            named |= {"input": None, "classes": ()}  # they describe the file that the recipe names
+        teacher = teacher.model_copy(update=named | {"bank": None, "banks": ()})
     if teacher.run is not None:
         run = _open_teacher(teacher.run, runs_dir)
         teacher = teacher.model_copy(update={"run": str(run.path)})
@@ -112,20 +117,24 @@ def _open_teacher(reference: str, runs_dir: Path) -> RunFolder:
         raise
 
 
-def find_teacher(recipe: Recipe, *, runs_dir: Path, device: torch.device) -> TeacherRun | None:
-    """The run that ``recipe`` names as its teacher, not loaded; None where it names none.
+def find_teacher(recipe: Recipe, *, runs_dir: Path, device: torch.device, classes: tuple[str, ...]) -> Teacher | None:
+    """The run that ``recipe`` names as its teacher, not loaded, or the ONNX file; None where it names neither.
+
+    Args:
+        classes: The data's.
 
     Raises:
         RunError: There is no such finished run.
+        UsageError: The file cannot teach them.
     """
+    if recipe.teacher is not None and recipe.teacher.onnx is not None:
+        return TeacherFile(recipe.teacher, classes)
     if recipe.teacher is None or recipe.teacher.run is None:
         return None
     return TeacherRun(open_run(recipe.teacher.run, runs_dir=runs_dir), device=device)
 
 
-def choose_logits(
-    recipe: Recipe, splits: Splits, teacher: TeacherRun | None, asks: Asks
-) -> tuple[Recipe, dict[str, Any]]:
+def choose_logits(recipe: Recipe, splits: Splits, teacher: Teacher | None, asks: Asks) -> tuple[Recipe, dict[str, Any]]:
     """Resolve ``teacher.logits`` and ``teacher.logits_dtype`` once; what they became and why goes to ``run.json``.
 
     Args:
@@ -145,7 +154,7 @@ def choose_logits(
 
 
 def choose_how(
-    recipe: Recipe, splits: Splits, teacher: TeacherRun | None, asks: Asks | None = None
+    recipe: Recipe, splits: Splits, teacher: Teacher | None, asks: Asks | None = None
 ) -> tuple[Recipe, dict[str, Any]]:
     """Resolve what the answers are rounded to, and what the teacher is asked through.
 
@@ -161,7 +170,7 @@ def choose_how(
     return recipe, dtype | runtime
 
 
-def choose_dtype(recipe: Recipe, splits: Splits, teacher: TeacherRun | None) -> tuple[Recipe, dict[str, Any]]:
+def choose_dtype(recipe: Recipe, splits: Splits, teacher: Teacher | None) -> tuple[Recipe, dict[str, Any]]:
     """Resolve ``teacher.logits_dtype: auto``, for banks and asking live alike: by how large the teacher's logits are.
 
     Of banks that are named it is theirs; where those differ it stays ``auto``, and each is as it is.
@@ -183,7 +192,7 @@ def _with(recipe: Recipe, **changes: Any) -> Recipe:
     return recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update=changes)})
 
 
-def _cheaper(recipe: Recipe, splits: Splits, teacher: TeacherRun, asks: Asks) -> tuple[str, str]:
+def _cheaper(recipe: Recipe, splits: Splits, teacher: Teacher, asks: Asks) -> tuple[str, str]:
     if asks.features:
         return "live", f"the objective asks for features, which a bank has not: {', '.join(asks.features)}"
     views, epochs = views_of(recipe.augment, recipe.train.epochs), recipe.train.epochs
@@ -192,7 +201,7 @@ def _cheaper(recipe: Recipe, splits: Splits, teacher: TeacherRun, asks: Asks) ->
     if (path / INFO).is_file() and Bank.read(path).info.views >= views:
         return "bank", f"a bank with {views} views is there: {path}"
     disk = views * len(splits.train) * len(teacher.identity.classes) * (2 if key.dtype == "float16" else 4)
-    if disk > _AUTO_DISK_SHARE * shutil.disk_usage(teacher.run.path).free:
+    if disk > _AUTO_DISK_SHARE * shutil.disk_usage(teacher.home).free:
         return "live", f"a bank would take {disk / 1e9:.1f} GB, over a quarter of the free disk"
     if views > epochs:
         return "live", f"a bank of {views} views asks the teacher more often than {epochs} epochs do"
@@ -204,7 +213,7 @@ def _cheaper(recipe: Recipe, splits: Splits, teacher: TeacherRun, asks: Asks) ->
 def open_source(
     recipe: Recipe,
     splits: Splits,
-    teacher: TeacherRun | None,
+    teacher: Teacher | None,
     *,
     asks: Asks,
     device: torch.device,
@@ -223,7 +232,8 @@ def open_source(
         return _from_banks(recipe, splits, device=device)
     if recipe.teacher.logits == "live":
         live = open_live(recipe, teacher, asks)
-        compile_teacher(teacher.trained, recipe.train)
+        if isinstance(teacher, TeacherRun):
+            compile_teacher(teacher.trained, recipe.train)
         return live
     views = views_of(recipe.augment, recipe.train.epochs)
     bank = ensure_bank(teacher, splits, recipe, views=views, tell=tell, team=team)
@@ -243,7 +253,7 @@ def _stored(bank: Bank, recipe: Recipe, splits: Splits, *, device: torch.device)
     return StoredTeacher(bank, device=device, views=views)
 
 
-def open_live(recipe: Recipe, teacher: TeacherRun, asks: Asks) -> Source:
+def open_live(recipe: Recipe, teacher: Teacher, asks: Asks) -> Source:
     """The teacher itself, loaded, to be asked at every step."""
     threads = recipe.asking_threads
     source = LiveTeacher(
@@ -257,7 +267,7 @@ def open_live(recipe: Recipe, teacher: TeacherRun, asks: Asks) -> Source:
 
 
 def ensure_bank(
-    teacher: TeacherRun,
+    teacher: Teacher,
     splits: Splits,
     recipe: Recipe,
     *,

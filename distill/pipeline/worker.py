@@ -26,7 +26,7 @@ from distill.pipeline.source import Source, choose_logits, find_teacher, open_so
 from distill.results.runs import RunResult
 from distill.runs import RunFolder
 from distill.runs.checkpoints import last_checkpoint, load_checkpoint
-from distill.teaching.teacher_run import TeacherRun
+from distill.teaching.teacher_file import Teacher
 from distill.team.shares import Together
 from distill.team.stop import watch_signals
 from distill.team.watch import Watch, patience, watching
@@ -46,7 +46,9 @@ def train_worker(fabric: Fabric, context: Context) -> RunResult:
 
 def _train(fabric: Fabric, context: Context, watch: Watch) -> RunResult:
     splits = context.splits or load_splits(context.recipe.data, context.options.tell)
-    teacher = find_teacher(context.recipe, runs_dir=context.options.runs_dir, device=fabric.device)
+    teacher = find_teacher(
+        context.recipe, runs_dir=context.options.runs_dir, device=fabric.device, classes=tuple(splits.dataset.classes)
+    )
     objective = find_objective(context.recipe, splits, teacher, devices=fabric.world_size)
     chosen = choose_logits(context.recipe, splits, teacher, objective.asks) if fabric.is_global_zero else None
     with patience():
@@ -85,7 +87,7 @@ def _train(fabric: Fabric, context: Context, watch: Watch) -> RunResult:
     return result
 
 
-def _source(fabric: Fabric, context: Context, splits: Splits, teacher: TeacherRun | None, asks: Asks) -> Source | None:
+def _source(fabric: Fabric, context: Context, splits: Splits, teacher: Teacher | None, asks: Asks) -> Source | None:
     """The teacher of this run; a missing bank is built first, by all processes together."""
     if context.recipe.teacher is None:
         return None

@@ -15,8 +15,10 @@ __all__ = [
     "LeNetModel",
     "ModelSpec",
     "NormalizeSpec",
+    "PositiveRgb",
     "ResNet9Model",
     "ResNetModel",
+    "Rgb",
     "TimmModel",
     "TinyModel",
 ]

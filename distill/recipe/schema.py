@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from distill.recipe.base import Fraction, NonNegative, Positive, PositiveInt, Spec
-from distill.recipe.model_specs import ModelSpec
+from distill.recipe.model_specs import ModelSpec, PositiveRgb, Rgb
 from distill.recipe.objectives import (
     KINDS_WITHOUT_TEACHER,
     FeatureTerm,
@@ -29,6 +29,7 @@ __all__ = [
     "KDObjective",
     "MixSpec",
     "ObjectiveSpec",
+    "OnnxInput",
     "Recipe",
     "SupervisedObjective",
     "TaughtObjective",
@@ -146,10 +147,25 @@ class BankSpec(Spec):
     weight: Positive = 1.0
 
 
+class OnnxInput(Spec):
+    """What an ONNX file takes: ``(pixel * scale - mean) / std`` of pixels in 0..255."""
+
+    size: Annotated[int, Field(ge=1, le=1024)] = Field(description="side of its images; others are resized to it")
+    layout: Literal["nchw", "nhwc"] = "nchw"
+    scale: Positive = Field(0.00392156862745098, description="1/255 brings pixels to 0..1")
+    mean: Rgb = Field((0.0, 0.0, 0.0), description="after scaling; not read where it takes bytes")
+    std: PositiveRgb = (1.0, 1.0, 1.0)
+
+
 class TeacherSpec(Spec):
     """Where the teacher's logits come from."""
 
     run: str | None = Field(None, description="a run folder, or a name: its latest finished run")
+    onnx: str | None = Field(None, description="an ONNX classifier from any framework, asked by ONNX Runtime")
+    input: OnnxInput | None = Field(None, description="what the ONNX file takes; null: it is distill's own and says so")
+    classes: tuple[str, ...] = Field(
+        (), description="the ONNX file's classes, in the order of its outputs; [] as above"
+    )
     bank: str | None = Field(None, description="a stored bank: neither the teacher's weights nor a GPU is needed")
     banks: tuple[BankSpec, ...] = Field((), description="an ensemble of banks")
     logits: Literal["auto", "bank", "live"] = "auto"
@@ -169,10 +185,14 @@ class TeacherSpec(Spec):
 
     @model_validator(mode="after")
     def _one_source(self) -> TeacherSpec:
-        if sum((self.run is not None, self.bank is not None, bool(self.banks))) != 1:
-            raise ValueError("name exactly one of run, bank, banks")
-        if self.logits == "live" and self.run is None:
-            raise ValueError("logits: live needs run; a bank holds answers, not the teacher")
+        if sum((self.run is not None, self.onnx is not None, self.bank is not None, bool(self.banks))) != 1:
+            raise ValueError("name exactly one of run, onnx, bank, banks")
+        if self.logits == "live" and self.run is None and self.onnx is None:
+            raise ValueError("logits: live needs run or onnx; a bank holds answers, not the teacher")
+        if self.onnx is None and (self.input is not None or self.classes):
+            raise ValueError("input and classes describe an ONNX file: name it, onnx: FILE")
+        if self.onnx is not None and self.runtime == "torch":
+            raise ValueError("runtime: torch cannot ask an ONNX file")
         return self
 
 

@@ -105,7 +105,9 @@ class Trainer:
             run = open_run(teacher_run, runs_dir=self.options.runs_dir)
             self.teachers[teacher_run] = portable(run.path, self.options.runs_dir)
         path = open_run(self.options.runs_dir / self.teachers[teacher_run], runs_dir=self.options.runs_dir).path
-        named = teacher.model_copy(update={"run": str(path), "bank": None, "banks": ()})
+        named = teacher.model_copy(
+            update={"run": str(path), "onnx": None, "input": None, "classes": (), "bank": None, "banks": ()}
+        )
         return recipe.model_copy(update={"teacher": named})
 
     def splits(self, recipe: Recipe) -> Splits:
@@ -130,7 +132,14 @@ class Trainer:
         """What a trial stood on, images and teacher, that is another now: such trials are not to be ranked together."""
         recipe, splits = self.resolved(recipe), self.splits(recipe)
         about = None
-        if (teacher := find_teacher(recipe, runs_dir=self.options.runs_dir, device=torch.device("cpu"))) is not None:
+        if (
+            teacher := find_teacher(
+                recipe,
+                runs_dir=self.options.runs_dir,
+                device=torch.device("cpu"),
+                classes=tuple(splits.dataset.classes),
+            )
+        ) is not None:
             about = about_run(teacher)
         elif recipe.teacher is not None:
             about = foreseen(recipe, splits, None)

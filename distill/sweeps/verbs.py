@@ -262,7 +262,9 @@ def _published(
         raise RunError(f"{folder.path}: {what}", hint=f"see {folder.path / 'result.json'}")
     recipe = definition.base.recipe_of(chosen)
     if definition.teacher is not None and recipe.teacher is not None:
-        named = recipe.teacher.model_copy(update={"run": definition.teacher, "bank": None, "banks": ()})
+        named = recipe.teacher.model_copy(
+            update={"run": definition.teacher, "onnx": None, "input": None, "classes": (), "bank": None, "banks": ()}
+        )
         recipe = recipe.model_copy(update={"teacher": named})
     write_best(report.best, recipe, name=report.name, trials=len(report.trials), command=trainer.options.command)
     return report

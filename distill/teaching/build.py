@@ -21,9 +21,10 @@ from distill.devices import describe_device, keep_freed_memory, using_threads
 from distill.errors import RunError, UsageError
 from distill.evaluation.cost import model_cost
 from distill.evaluation.latency import measure_latency
-from distill.evaluation.test_set import assess_trained, split_content
+from distill.evaluation.test_set import assess_classifier, assess_trained, split_content
 from distill.events import Event, Note, StageProgress
 from distill.models.ask import CPU_ASK_BATCH, ask
+from distill.models.onnx_teacher import OnnxTeacher
 from distill.models.trained import Trained
 from distill.recipe import Recipe, dump_recipe
 from distill.recipe.schema import AugmentSpec
@@ -63,7 +64,7 @@ def new_bank(path: Path, key: BankKey, splits: Splits, recipe: Recipe, device: t
 
 def fill_bank(
     bank: Bank | None,
-    teacher: Trained,
+    teacher: Trained | OnnxTeacher,
     splits: Splits,
     recipe: Recipe,
     *,
@@ -89,7 +90,7 @@ def fill_bank(
         if bank and not has_figures(bank, splits):
             yield Note(f"measuring the teacher on the test set for the bank {bank.path}")
             with using_threads(recipe.asking_threads):
-                bank.set_teacher(*_describe(teacher, splits))
+                bank.set_teacher(*_described(teacher, splits, recipe))
         yield from _fill(bank, teacher, splits, recipe, views=views, team=team, asked=asked or teacher)
 
 
@@ -109,10 +110,18 @@ def _check_runtime(bank: Bank, runtime: str) -> None:
 
 
 def _fill(
-    bank: Bank | None, teacher: Trained, splits: Splits, recipe: Recipe, *, views: int, team: Team, asked: Asked
+    bank: Bank | None,
+    teacher: Trained | OnnxTeacher,
+    splits: Splits,
+    recipe: Recipe,
+    *,
+    views: int,
+    team: Team,
+    asked: Asked,
 ) -> Iterator[Event]:
     keep_freed_memory(teacher.device)
-    compile_teacher(teacher, recipe.train)
+    if isinstance(teacher, Trained):
+        compile_teacher(teacher, recipe.train)
     loader = Loader(splits.train, device=teacher.device, fill=splits.fill)
     count, dtype = len(splits.train), recipe.logits_dtype
     threads = recipe.asking_threads
@@ -132,15 +141,30 @@ def _fill(
 
 
 def _answers(
-    loader: Loader, teacher: Trained, view: View, dtype: str, order: np.ndarray, *, threads: int | None, asked: Asked
+    loader: Loader,
+    teacher: Trained | OnnxTeacher,
+    view: View,
+    dtype: str,
+    order: np.ndarray,
+    *,
+    threads: int | None,
+    asked: Asked,
 ) -> Iterator[Tensor]:
     size = CPU_ASK_BATCH if teacher.device.type == "cpu" else _GPU_ASK_BATCH
     rows = np.zeros(len(loader), dtype=np.int64)
     for batch in loader.epoch(order, view, rows, size, keep_all=True).batches():
         with using_threads(threads):
             logits = ask(asked, batch.images, size=size)
-        check_logits(largest_of(logits).item(), teacher=str(teacher.run), dtype=dtype)
+        check_logits(largest_of(logits).item(), teacher=teacher.place, dtype=dtype)
         yield round_logits(logits, dtype).cpu()
+
+
+def _described(teacher: Trained | OnnxTeacher, splits: Splits, recipe: Recipe) -> tuple[TeacherRecord, np.ndarray]:
+    if isinstance(teacher, Trained):
+        return _describe(teacher, splits)
+    assessment = assess_classifier(teacher, splits, recipe.data)
+    figures = replace(assessment.figures, size_mb=teacher.size_bytes / 1e6)
+    return TeacherRecord(teacher.name, "", recipe.data.name, figures), assessment.logits  # a file has no recipe
 
 
 def _describe(teacher: Trained, splits: Splits) -> tuple[TeacherRecord, np.ndarray]:
@@ -181,7 +205,9 @@ class BuildCost:
     disk_bytes: int
 
 
-def estimate(teacher: Trained, splits: Splits, recipe: Recipe, *, views: int, asked: Asked | None = None) -> BuildCost:
+def estimate(
+    teacher: Trained | OnnxTeacher, splits: Splits, recipe: Recipe, *, views: int, asked: Asked | None = None
+) -> BuildCost:
     """Time two batches (the first warms up) and multiply."""
     loader = Loader(splits.train, device=teacher.device, fill=splits.fill)
     view = planned_view(recipe.augment, n=len(splits.train), image_size=recipe.data.side, row=0)

@@ -8,6 +8,7 @@ from torch import Tensor
 from distill.data.batches import Batch
 from distill.devices import using_threads
 from distill.models.ask import ask_for_all
+from distill.models.onnx_teacher import OnnxTeacher
 from distill.models.taps import POOLED, Taps
 from distill.models.trained import Trained
 from distill.objectives import Answer
@@ -37,7 +38,7 @@ class LiveTeacher:
 
     def __init__(
         self,
-        teacher: Trained,
+        teacher: Trained | OnnxTeacher,
         *,
         logits_dtype: str,
         threads: int | None = None,
@@ -48,7 +49,9 @@ class LiveTeacher:
         self.teacher = teacher
         self._asked = asked or teacher
         self._features = features
-        self._taps = Taps(teacher.module, features) if features else None  # before anything is compiled
+        self._taps = (
+            Taps(teacher.module, features) if features and isinstance(teacher, Trained) else None
+        )  # before anything is compiled
         self._threads = threads
         self._largest: Tensor | None = None  # absolute logit so far, before rounding
         self._dtype = logits_dtype
@@ -78,7 +81,7 @@ class LiveTeacher:
             RunError: One was not finite, or is not in ``teacher.logits_dtype``.
         """
         if self._largest is not None:
-            check_logits(self._largest.item(), teacher=str(self.teacher.run), dtype=self._dtype)
+            check_logits(self._largest.item(), teacher=self.teacher.place, dtype=self._dtype)
 
 
 def _as_stored(name: str, features: Tensor) -> Tensor:

@@ -37,6 +37,16 @@ class TeacherRun:
         self.device = device
         self._asked: dict[tuple[str, int | None], Asked] = {}
 
+    @property
+    def place(self) -> str:
+        """The run's folder."""
+        return str(self.run)
+
+    @property
+    def home(self) -> Path:
+        """The folder that holds its banks."""
+        return self.run.path
+
     @cached_property
     def identity(self) -> Identity:
         """Who it is; nothing is built to know it.

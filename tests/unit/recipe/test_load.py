@@ -118,7 +118,7 @@ def test_every_mistake_at_once_in_the_order_of_lines(student: str) -> None:
         (
             "teacher: {run: resnet152_cifar10, logits: auto}",
             "teacher: {}",
-            "8: teacher: name exactly one of run, bank, banks",
+            "8: teacher: name exactly one of run, onnx, bank, banks",
         ),
         ("teacher: {run: resnet152_cifar10, logits: auto}\n", "", "8: objective kd needs a teacher: section"),
         ("role: student  ", "role: teacher  ", "9: objective kd is a student's; role is teacher"),
