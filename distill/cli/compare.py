@@ -19,6 +19,7 @@ __all__ = ["EXAMPLES", "command"]
 EXAMPLES = options.examples(
     "distill compare",
     "distill compare resnet152_cifar10 r18_small --threads 4 --csv table.csv",
+    "distill compare --baseline quickstart_scratch",
     "distill compare r18_small exports/r18_small_int8.onnx "
     "--require 'r18_small_int8.test_top1 >= r18_small.test_top1 - 0.003'",
     "distill compare --require 'student.test_top1 >= teacher.test_top1 - 0.01'",
@@ -59,6 +60,19 @@ def command(
             metavar="RUN",
             help="What rows without a teacher of their own are measured against.",
             show_default="the only one in the table, or the one its students name",
+            rich_help_panel=_WHAT,
+            autocompletion=options.complete_runs,
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            "--baseline",
+            "-b",
+            metavar="ROW",
+            help="Hold every row against this one (a name, a folder, a role): better, worse or cannot tell, by a "
+            "paired test on the same test images.",
+            show_default=False,
             rich_help_panel=_WHAT,
             autocompletion=options.complete_runs,
         ),
@@ -107,6 +121,7 @@ def command(
             device=device,
             threads_used=threads,
             teacher=teacher,
+            baseline=baseline,
             tell=printer,
         )
     _show(comparison, output, csv=csv, svg=svg, plot=plot)

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from distill.comparison.beside import beside_teachers, image_sets
 from distill.comparison.chosen import choose, naming
-from distill.comparison.entries import Entry, caution_notes, grouped, namesake_notes, seed_notes
+from distill.comparison.entries import Entry, Tested, caution_notes, grouped, namesake_notes, seed_notes
 from distill.comparison.files import FileEntry, file_rows, open_files, parted, read_files, with_sources
+from distill.comparison.statistics import with_statistics
 from distill.comparison.teachers import Reference, bank_rows, find_teachers
 from distill.devices import describe_device, library_versions, resolve_device, threads, using_threads
 from distill.errors import DistillError, UsageError
@@ -45,6 +46,7 @@ def compare(
     latency: bool = True,
     seconds_per_model: float = 4.0,
     teacher: str | Path | None = None,
+    baseline: Any = None,
     tell: Tell = silent,
 ) -> Comparison:
     """Compare runs: a name means all its seeds, a folder that run, nothing all that is below ``runs_dir``.
@@ -60,11 +62,13 @@ def compare(
         threads_used: CPU threads while timing, of runs and files; one compares best between machines.
         teacher: The run that those are measured against which learned from none; it joins the table. None: the one
             teacher in the table, or the one that its students name.
+        baseline: The row that all others are held against, with intervals and a paired test on the same test images:
+            its name, its run or file, or a role that one row alone has.
 
     Raises:
         RunError: There is nothing to compare.
         DistillError: A named run, or the data of one, cannot be read.
-        UsageError: Something that is no run, no folder, or no time.
+        UsageError: Something that is no run, no folder, no time, or no row.
     """
     references = [run_of(each) for each in listed(references)]
     runs_dir = folder_of(runs_dir, "runs_dir")
@@ -104,6 +108,9 @@ def compare(
     rows = beside_teachers(by_key, banks, groups, teachers)
     rows.sort(key=lambda row: (role_order(row.role), row.name))
     rows = file_rows(files, rows, groups, teachers=teachers, timings=timings, images=images, notes=notes)
+    tested: dict[str, Sequence[Tested]] = {str(group[-1].run.path): group for group in groups.values()}
+    tested |= {each.file.place: [each] for each in files.values()}
+    rows = with_statistics(rows, tested, baseline=None if baseline is None else run_of(baseline), notes=notes)
     notes += _precision_notes("tested", ((each.recipe.name, each.assessment.precision) for each in entries))
     notes += namesake_notes(groups) + seed_notes(groups) + caution_notes(groups)
     counts = [cell.n for cells in timings.values() for cell in cells.values()]

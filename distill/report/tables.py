@@ -72,11 +72,14 @@ def _comparison_columns(rows: Sequence[Row]) -> list[Column]:
         Column("role", [row.role for row in rows], words=True),
         Column("dataset", [row.dataset for row in rows], words=True),
         Column("test top-1\n%", [_accuracy(row) for row in rows]),
+        Column("95%\ninterval", [_interval(row.test_top1_low, row.test_top1_high) for row in rows]),
+        *_baseline_columns(rows),
         Column("Δ teacher\npoints", [_signed(row.delta_top1) for row in rows]),
         Column("params", [count(row.params) for row in rows]),
         Column("GMACs", [_significant(row.gmacs) for row in rows]),
         Column("size\nMB", [fixed(row.size_mb, 2) for row in rows]),
         Column("latency b1, ms\nmedian / p90", [_latency(row) for row in rows]),
+        *_front_column(rows),
         Column("b32, ms\nmedian", [_milliseconds(row.latency_b32_ms) for row in rows]),
         Column("images/s", [_speed(row.images_per_s) for row in rows]),
         *_times_columns(rows),
@@ -84,6 +87,35 @@ def _comparison_columns(rows: Sequence[Row]) -> list[Column]:
         Column("agreement\nwith its run, %", [percent(row.agreement_source, 1) for row in rows]),
         Column("ECE\n%", [percent(row.ece, 1) for row in rows]),
     ]
+
+
+def _baseline_columns(rows: Sequence[Row]) -> list[Column]:
+    """The difference from the row of choice, and what it says."""
+    if not any(row.baseline for row in rows):
+        return []
+    bounds = [None if row.baseline_low is None else (row.baseline_low, row.baseline_high) for row in rows]
+    return [
+        Column("Δ baseline\npoints", [_signed(row.baseline_difference) for row in rows]),
+        Column(
+            "95%\ninterval", [MISSING if each is None else f"{_signed(each[0])} {_signed(each[1])}" for each in bounds]
+        ),
+        Column("verdict", [_verdict(row) for row in rows], words=True),
+    ]
+
+
+def _verdict(row: Row) -> str:
+    return "baseline" if row.baseline == row.run else row.baseline_verdict or MISSING
+
+
+def _front_column(rows: Sequence[Row]) -> list[Column]:
+    """Which rows no other beats, where two or more were timed."""
+    if sum(row.on_front is not None for row in rows) < 2:
+        return []
+    return [Column("on the\nfront", ["yes" if row.on_front else "" for row in rows], words=True)]
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return MISSING if low is None or high is None else f"{percent(low)} to {percent(high)}"
 
 
 def _times_columns(rows: Sequence[Row]) -> list[Column]:
@@ -137,10 +169,35 @@ def _measured_on(comparison: Comparison) -> RenderableType:
         lines[-1] += f"; latency of {comparison.latency_n:,} calls a model, in turn, after warm-up"
     if any(row.seeds > 1 for row in comparison.rows):
         lines.append("±: sample standard deviation over n seeds")
+    lines += _statistics_lines(comparison.rows)
     if comparison.versions:
         lines.append(", ".join(f"{plain(name)} {plain(version)}" for name, version in comparison.versions.items()))
     notes = [Text(f"note: {plain(note)}", style="yellow") for note in comparison.notes]
     return Group(*(Text(line, style="dim") for line in lines), *notes)
+
+
+def _statistics_lines(rows: Sequence[Row]) -> list[str]:
+    """How intervals and verdicts were come by, and what would settle those that cannot tell."""
+    lines = []
+    if any(row.test_top1_low is not None for row in rows):
+        several = "; over seeds Student's t" if any(row.seeds > 1 for row in rows) else ""
+        lines.append(f"95% interval: Wilson's, of the test images{several}")
+    methods = dict.fromkeys(row.baseline_method for row in rows if row.baseline_method)
+    ways = {
+        "mcnemar": "McNemar's exact test on the same images",
+        "paired t": "paired by seed, Student's t",
+        "bootstrap": "bootstrap over images and seeds",
+    }
+    if methods:
+        lines.append(f"against the baseline: {'; '.join(ways[each] for each in methods)}")
+    if any(row.on_front for row in rows):
+        lines.append("on the front: no other row is as accurate and faster for one image, or as fast and more accurate")
+    for row in rows:
+        if row.baseline_verdict == "cannot tell":
+            unit = "images" if row.baseline_method == "mcnemar" else "seeds"
+            more = f"about {count(row.baseline_needed)} {unit} would" if row.baseline_needed else f"more {unit} may"
+            lines.append(f"{plain(row.name)} against the baseline: cannot tell; {more}")
+    return lines
 
 
 def _test_images(rows: Sequence[Row]) -> str:

@@ -46,6 +46,15 @@ class Row:
         runtime: What computed its test answers, and in which arithmetic: ``torch fp32``, ``onnxruntime int8``.
         source_run: Of an exported file the run it was made from; ``agreement_source`` is the fraction of test images
             given that run's class.
+        test_top1_low: 95% interval of ``test_top1``: Wilson's for one run, Student's over seeds; ``test_top1_high``.
+        on_front: Whether no row tested on the same images is as accurate and faster for one image, or as fast and
+            more accurate; None where it was not timed.
+        baseline: The run whose row this one is held against, of equal ``run`` for that row itself.
+        baseline_difference: Test top-1 minus the baseline's, in ``baseline_low`` to ``baseline_high`` with 95%.
+        baseline_p: Two-sided, of no difference; None for ``bootstrap``.
+        baseline_method: ``mcnemar`` (one run each, by image), ``paired t`` (by seed), or ``bootstrap``.
+        baseline_n: Images for ``mcnemar``, else seeds; ``baseline_needed`` is about how many would tell.
+        baseline_verdict: ``better``, ``worse``, or ``cannot tell``.
     """
 
     name: str
@@ -74,6 +83,18 @@ class Row:
     runtime: str | None = None
     source_run: str | None = None
     agreement_source: float | None = None
+    test_top1_low: float | None = None
+    test_top1_high: float | None = None
+    on_front: bool | None = None
+    baseline: str | None = None
+    baseline_difference: float | None = None
+    baseline_low: float | None = None
+    baseline_high: float | None = None
+    baseline_p: float | None = None
+    baseline_method: str | None = None
+    baseline_n: int | None = None
+    baseline_verdict: str | None = None
+    baseline_needed: int | None = None
 
     def with_figures(self, figures: Figures) -> Row:
         """The row with what was measured of its model."""

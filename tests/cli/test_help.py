@@ -30,8 +30,8 @@ SURFACE = {
     "cache verify": "BANKS --device --images --json --quiet -q --repair --runs --teacher -t --threads",
     "cache clear": "BANKS --runs --yes -y",
     "compare": (
-        "RUNS --csv --device --json --latency --no-latency --plot --quiet -q --require --runs --svg --teacher -t "
-        "--threads"
+        "RUNS --baseline -b --csv --device --json --latency --no-latency --plot --quiet -q --require --runs --svg"
+        " --teacher -t --threads"
     ),
     "evaluate": "RUN --again --device --json --no-plots --plots --quiet -q --runs --split --threads --tta",
     "compress": (

@@ -67,7 +67,10 @@ COMPARISON = Comparison((TEACHER, STUDENT), "AMD EPYC", 2, {"torch": "2.15.0"}, 
 ROW_KEYS = """
 name role run dataset objective seeds test_top1 test_top1_std delta_top1 params gmacs size_mb
 latency_b1_ms latency_b1_p90_ms latency_b32_ms images_per_s ece agreement test_images
-test_set teacher times_smaller times_faster runtime source_run agreement_source
+test_set teacher times_smaller times_faster runtime source_run agreement_source test_top1_low
+test_top1_high on_front baseline
+baseline_difference baseline_low baseline_high baseline_p baseline_method baseline_n baseline_verdict
+baseline_needed
 """
 NUMBERS = (
     "97.21",

@@ -1,0 +1,144 @@
+"""How sure a table is: intervals of accuracies, differences from a row of choice, and which rows no other beats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from distill.comparison.entries import Tested
+from distill.errors import UsageError
+from distill.evaluation.statistics import (
+    PairedTest,
+    compare_images,
+    compare_seeds,
+    front,
+    mean_interval,
+    share_interval,
+)
+from distill.results.rows import Row
+from distill.text import several
+
+__all__ = ["with_statistics"]
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """Of the runs of a row: ``right`` is ``(S, N)`` bool, whether run s answered image i right."""
+
+    seeds: tuple[int, ...]
+    right: np.ndarray
+
+
+def with_statistics(
+    rows: Sequence[Row], tested: Mapping[str, Sequence[Tested]], *, baseline: str | None, notes: list[str]
+) -> list[Row]:
+    """Every row with its interval, its place on the front, and its difference from the baseline's row.
+
+    Args:
+        tested: What answered the test set, by the row's ``run``; a bank's teacher did elsewhere.
+        baseline: A row's name, its run's folder, its file, or a role that one row alone has.
+
+    Raises:
+        UsageError: No row is meant by ``baseline``, or several are.
+    """
+    answers = {run: _answers(group) for run, group in tested.items()}
+    chosen = None if baseline is None else _meant(baseline, rows)
+    rows = [_with_interval(row, answers.get(row.run)) for row in rows]
+    rows = _with_front(rows)
+    return rows if chosen is None else [_against(row, chosen, answers, notes) for row in rows]
+
+
+def _answers(group: Sequence[Tested]) -> _Answers:
+    right = [each.assessment.logits.argmax(1) == each.assessment.labels for each in group]
+    return _Answers(tuple(each.recipe.train.seed for each in group), np.stack(right))
+
+
+def _with_interval(row: Row, answers: _Answers | None) -> Row:
+    """Wilson's of one run's images; of several runs Student's of their mean."""
+    if answers is None:
+        if row.test_top1 is None or not row.test_images:
+            return row
+        interval = share_interval(round(row.test_top1 * row.test_images), row.test_images)
+    elif len(answers.right) == 1:
+        interval = share_interval(int(answers.right.sum()), answers.right.shape[1])
+    else:
+        several_seeds = mean_interval(answers.right.mean(axis=1).tolist())
+        assert several_seeds is not None, "two or more have a spread"
+        interval = several_seeds
+    return replace(row, test_top1_low=max(interval.low, 0.0), test_top1_high=min(interval.high, 1.0))
+
+
+def _with_front(rows: Sequence[Row]) -> list[Row]:
+    """Of accuracy and latency for one image, among rows that were tested on the same images."""
+    marks: dict[int, bool] = {}
+    for name in {row.test_set for row in rows}:
+        places = [place for place, row in enumerate(rows) if row.test_set == name]
+        points = [
+            None if row.test_top1 is None or row.latency_b1_ms is None else (row.test_top1, row.latency_b1_ms)
+            for row in (rows[place] for place in places)
+        ]
+        marks |= dict(zip(places, front(points), strict=True))
+    return [
+        replace(row, on_front=None if row.latency_b1_ms is None else marks[place]) for place, row in enumerate(rows)
+    ]
+
+
+# Against one row
+
+
+def _meant(baseline: str, rows: Sequence[Row]) -> Row:
+    ways = (
+        [row for row in rows if row.name == baseline],
+        [row for row in rows if Path(row.run).resolve() == Path(baseline).resolve()],
+        [row for row in rows if row.role == baseline],
+    )
+    meant = next((found for found in ways if found), [])
+    if len(meant) == 1:
+        return meant[0]
+    names = several([row.run if meant else row.name for row in meant or rows], 6)
+    if meant:
+        raise UsageError(f"--baseline {baseline} means {len(meant)} rows", hint=f"name one by its folder: {names}")
+    raise UsageError(
+        f"--baseline {baseline} is no row of this table", hint=f"there are {names}; name its run among those to compare"
+    )
+
+
+def _against(row: Row, baseline: Row, answers: Mapping[str, _Answers], notes: list[str]) -> Row:
+    if row.run == baseline.run:
+        return replace(row, baseline=baseline.run)
+    ours, theirs = answers.get(row.run), answers.get(baseline.run)
+    why = None
+    if ours is None or theirs is None:
+        why = "its answers are not here"
+    elif row.test_set is None or row.test_set != baseline.test_set or ours.right.shape[1] != theirs.right.shape[1]:
+        why = "it was tested on other images"
+    if ours is None or theirs is None or why is not None:
+        notes.append(f"{row.name} is not held against {baseline.name}: {why}")
+        return row
+    test = _tested(ours, theirs)
+    return replace(
+        row,
+        baseline=baseline.run,
+        baseline_difference=test.difference.estimate,
+        baseline_low=test.difference.low,
+        baseline_high=test.difference.high,
+        baseline_p=test.p_value,
+        baseline_method=test.method,
+        baseline_n=test.n,
+        baseline_verdict=test.verdict,
+        baseline_needed=test.needed,
+    )
+
+
+def _tested(ours: _Answers, theirs: _Answers) -> PairedTest:
+    """By seed where two or more are shared, by image for one run each, else by drawing images and seeds."""
+    if len(ours.seeds) == len(theirs.seeds) == 1:
+        return compare_images(ours.right[0], theirs.right[0])
+    shared = [seed for seed in ours.seeds if seed in theirs.seeds]
+    if len(shared) >= 2:
+        mine, other = ([each.seeds.index(seed) for seed in shared] for each in (ours, theirs))
+        return compare_seeds(ours.right[mine], theirs.right[other])
+    return compare_seeds(ours.right, theirs.right, paired=False)

@@ -1,0 +1,152 @@
+"""Intervals, verdicts and the front in ``distill compare``, against values worked out by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from distill.cli import app
+from distill.comparison import compare
+from distill.comparison.statistics import with_statistics
+from distill.errors import UsageError
+from distill.pipeline import RunResult
+from distill.report.tables import comparison_table
+from distill.results.rows import Comparison, Row
+
+
+def _row(name: str, top1: float, n: int, *, ms: float | None = None, seeds: int = 1, test_set: str = "a") -> Row:
+    return Row(
+        name=name, role="student", run=f"runs/{name}/001", dataset="digits", objective="kd", seeds=seeds,
+        test_top1=top1, test_images=n, latency_b1_ms=ms, test_set=test_set,
+    )  # fmt: skip
+
+
+def _tested(*groups: np.ndarray, seeds: tuple[int, ...] = (0,)) -> list[SimpleNamespace]:
+    """Runs that answer right where the arrays say so: of two classes, all images are of class 1."""
+    return [
+        SimpleNamespace(
+            recipe=SimpleNamespace(train=SimpleNamespace(seed=seed)),
+            assessment=SimpleNamespace(logits=np.eye(2)[right.astype(int)], labels=np.ones(len(right), int)),
+        )
+        for seed, right in zip(seeds, groups, strict=True)
+    ]
+
+
+def _right(n: int, right: int, *, shift: int = 0) -> np.ndarray:
+    return np.roll(np.arange(n) < right, shift)
+
+
+def test_one_run_has_wilsons_interval_and_mcnemars_test() -> None:
+    ours, theirs = _right(100, 90), _right(100, 90)
+    ours[88:98] = True  # right where theirs is wrong: images 90 to 97
+    ours[0:2] = False  # and wrong where theirs is right: two images
+    rows = [_row("ours", ours.mean(), 100), _row("theirs", 0.9, 100)]
+    tested = {rows[0].run: _tested(ours), rows[1].run: _tested(theirs)}
+    got, base = with_statistics(rows, tested, baseline="theirs", notes=[])
+    z = 1.959964
+    p, n = 0.96, 100
+    centre, half = (
+        (p + z**2 / (2 * n)) / (1 + z**2 / n),
+        z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n),
+    )
+    assert (got.test_top1_low, got.test_top1_high) == pytest.approx((centre - half, centre + half), abs=1e-6)
+    assert got.baseline_difference == pytest.approx(0.06)
+    assert got.baseline_p == pytest.approx(2 * sum(math.comb(10, k) for k in range(3)) / 2**10)  # 8 against 2
+    assert (got.baseline_method, got.baseline_n, got.baseline_verdict) == ("mcnemar", 100, "cannot tell")
+    assert got.baseline_needed > 100
+    assert base.baseline == base.run
+    assert base.baseline_difference is None
+
+
+def test_seeds_are_paired_whatever_their_order() -> None:
+    ours = _tested(_right(200, 150), _right(200, 160), _right(200, 170), seeds=(2, 0, 1))
+    theirs = _tested(_right(200, 150), _right(200, 164), _right(200, 142), seeds=(0, 1, 2))
+    rows = [_row("ours", 0.8, 200, seeds=3), _row("theirs", 0.76, 200, seeds=3)]
+    got, _ = with_statistics(rows, {rows[0].run: ours, rows[1].run: theirs}, baseline="theirs", notes=[])
+    differences = np.array([160 - 150, 170 - 164, 150 - 142]) / 200  # of seeds 0, 1, 2
+    half = 4.302653 * differences.std(ddof=1) / math.sqrt(3)
+    assert got.baseline_difference == pytest.approx(differences.mean())
+    assert (got.baseline_low, got.baseline_high) == pytest.approx(
+        (differences.mean() - half, differences.mean() + half)
+    )
+    assert (got.baseline_method, got.baseline_n, got.baseline_verdict) == ("paired t", 3, "better")
+    spread = 4.302653 * np.std([0.75, 0.8, 0.85], ddof=1) / math.sqrt(3)
+    assert (got.test_top1_low, got.test_top1_high) == pytest.approx((0.8 - spread, 0.8 + spread))
+
+
+def test_seeds_of_their_own_are_drawn() -> None:
+    ours = _tested(_right(300, 280), _right(300, 284, shift=5), seeds=(0, 1))
+    rows = [_row("ours", 0.94, 300, seeds=2), _row("theirs", 0.5, 300)]
+    got, _ = with_statistics(
+        rows, {rows[0].run: ours, rows[1].run: _tested(_right(300, 150), seeds=(7,))}, baseline="theirs", notes=[]
+    )
+    assert (got.baseline_method, got.baseline_p, got.baseline_verdict) == ("bootstrap", None, "better")
+    assert got.baseline_low < 282 / 300 - 0.5 < got.baseline_high
+
+
+def test_other_images_are_not_held_against_each_other() -> None:
+    rows = [_row("ours", 0.9, 100, test_set="b"), _row("theirs", 0.9, 100)]
+    notes: list[str] = []
+    tested = {row.run: _tested(_right(100, 90)) for row in rows}
+    got, _ = with_statistics(rows, tested, baseline="theirs", notes=notes)
+    assert got.baseline_difference is None
+    assert notes == ["ours is not held against theirs: it was tested on other images"]
+
+
+def test_the_front() -> None:
+    """Accuracy and milliseconds: b is beaten by a, d by c; e was tested on other images; f was not timed."""
+    points = {"a": (0.9, 1.0), "b": (0.85, 1.0), "c": (0.95, 3.0), "d": (0.94, 3.5), "f": (0.99, None)}
+    rows = [_row(name, top1, 100, ms=ms) for name, (top1, ms) in points.items()]
+    rows.append(_row("e", 0.1, 100, ms=9.0, test_set="b"))
+    marked = with_statistics(rows, {}, baseline=None, notes=[])
+    assert {row.name: row.on_front for row in marked} == {
+        "a": True, "b": False, "c": True, "d": False, "f": None, "e": True,
+    }  # fmt: skip
+    shown = _shown(Comparison(rows=tuple(marked), device="cpu", threads=1))
+    assert shown.count(" yes ") == 3
+
+
+def _shown(comparison: Comparison) -> str:
+    from rich.console import Console
+
+    console = Console(width=200, color_system=None)
+    with console.capture() as captured:
+        console.print(comparison_table(comparison, 200))
+    return captured.get()
+
+
+@pytest.mark.parametrize(
+    ("baseline", "line"), [("nobody", "is no row of this table"), ("student", "--baseline student means 2 rows")]
+)
+def test_a_baseline_that_means_no_row_or_two(baseline: str, line: str) -> None:
+    rows = [_row("one", 0.9, 100), _row("two", 0.8, 100)]
+    with pytest.raises(UsageError, match=line) as caught:
+        with_statistics(rows, {}, baseline=baseline, notes=[])
+    assert "one" in caught.value.hint
+    assert with_statistics(rows, {}, baseline="runs/two/001", notes=[])[1].baseline == "runs/two/001"
+
+
+def test_through_the_command(train: Callable[..., RunResult], teacher_run: RunResult, tmp_path: Path) -> None:
+    run = train()
+    result = CliRunner().invoke(
+        app,
+        ["compare", str(teacher_run.run), str(run.run), "--baseline", "tiny_teacher", "--no-latency", "--json", "-q",
+         "--device", "cpu"],
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    row = next(each for each in json.loads(result.stdout)["rows"] if each["name"] == "tiny_student")
+    assert row["baseline"] == str(teacher_run.run)
+    assert row["baseline_method"] == "mcnemar"
+    assert row["baseline_difference"] == pytest.approx(row["delta_top1"])
+    assert row["baseline_low"] <= row["baseline_difference"] <= row["baseline_high"]
+    assert row["test_top1_low"] < row["test_top1"] < row["test_top1_high"]
+    text = str(compare([teacher_run, run], baseline=teacher_run, latency=False, device="cpu"))
+    assert "Δ baseline" in text
+    assert "McNemar" in text
