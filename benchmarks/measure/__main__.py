@@ -5,8 +5,8 @@
 Start it from a checkout that nobody edits (``git worktree add --detach``): each result names the commit that it was
 made from, and changed files are refused. It stops at any moment and goes on where it stopped when it is started again:
 a run that is half done is resumed, one that is done is skipped, and so is one that docs/results/cifar.json already
-holds (but for a teacher whose students are still to come: its weights are needed). After each run ``cifar.json`` and
-``cifar.md`` in ``--out`` are written anew, and the time left is estimated.
+holds (but for a teacher whose students are still to come: its weights are needed). A recipe that was changed since is
+not done. After each run ``cifar.json`` and ``cifar.md`` in ``--out`` are written anew, and the time left is estimated.
 
 A run in bf16 is not gone on with on a CPU that emulates it, and the arms of one seed are not spread over two kinds of
 CPU: such runs are passed over, and told.
@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks.measure.document import Results, names, read_results, write_results
 from benchmarks.measure.left import seconds_left
 from benchmarks.measure.plan import Item, arms, items
-from benchmarks.measure.work import FailedError, Place, cpu_kind, find_run, measure
+from benchmarks.measure.work import FailedError, Place, cpu_kind, find_run, measure, recipe_digest
 from distill.recipe import bundled_recipes
 from distill.runs import git_state
 from distill.text import duration
@@ -35,9 +35,16 @@ _CLASSES, _TRAIN_IMAGES = {"cifar10": 10, "cifar100": 100}, 50_000
 
 def pending(place: Place, results: Results, chosen: list[Item]) -> list[Item]:
     """The runs that are still to be made, in order."""
-    open_ones = [item for item in chosen if item not in results]
+    open_ones = [item for item in chosen if not _is_done(place, item, results)]
     needed = {recipe.teacher.run for item in open_ones if (recipe := place.recipe(item)).teacher is not None}
     return [item for item in chosen if item in open_ones or (item.recipe in needed and not _is_here(place, item))]
+
+
+def _is_done(place: Place, item: Item, results: Results) -> bool:
+    """Whether a result stands: it is of the recipe as it is today."""
+    if item not in results:
+        return False
+    return results[item].get("recipe_digest") == recipe_digest(place.recipe(item))
 
 
 def _is_here(place: Place, item: Item) -> bool:

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure.plan import Item
-from distill.files import write_json
+from distill.files import json_sha256, write_json
 from distill.recipe import Recipe, load_recipe
+from distill.recipe.dump import flat_settings
 from distill.runs import RunFolder
 
-__all__ = ["FailedError", "Place", "cpu_kind", "find_run", "measure"]
+__all__ = ["FailedError", "Place", "cpu_kind", "find_run", "measure", "recipe_digest"]
+
+_ELSEWHERE = ("teacher.run", "model.weights", "data.root")  # where things lie, not what they are
 
 _COST = ("params", "gmacs", "size_mb", "epochs", "seconds", "images_per_s")
 _TEST = ("top1", "top5", "nll", "ece")
@@ -68,11 +71,28 @@ def cpu_kind() -> dict[str, Any]:
     return kind | ({"onednn_max_cpu_isa": cap} if cap else {})
 
 
+def recipe_digest(recipe: Recipe) -> str:
+    """Of what a recipe states, seed and places apart: a result of another digest is not one of this recipe's.
+
+    Defaults are not among it, so that a new setting of the schema leaves old results standing.
+    """
+    stated = flat_settings(recipe.model_dump(mode="json", exclude_unset=True))
+    return json_sha256({key: stated[key] for key in sorted(stated) if key not in (*_ELSEWHERE, "train.seed")})[:16]
+
+
+def _is_of(run: RunFolder, recipe: Recipe) -> bool:
+    """Whether a run was made by this recipe: all that it states and leaves to no machine."""
+    stated = flat_settings(recipe.model_dump(mode="json", exclude_unset=True))
+    made = flat_settings(run.recipe().model_dump(mode="json"))
+    return all(made.get(key) == value for key, value in stated.items() if value != "auto" and key not in _ELSEWHERE)
+
+
 def find_run(place: Place, item: Item) -> RunFolder | None:
-    """The newest run of that recipe and seed that was not given up; None where there is none."""
+    """The newest run of that recipe, as it is today, and seed; None where there is none."""
+    recipe = place.recipe(item)
     for path in sorted((place.runs / item.recipe).glob("[0-9]*"), reverse=True):
         run = RunFolder(path)
-        if (path / "recipe.yaml").is_file() and run.info.seeds.get("train") == item.seed:
+        if (path / "recipe.yaml").is_file() and run.info.seeds.get("train") == item.seed and _is_of(run, recipe):
             return run
     return None
 
@@ -154,6 +174,7 @@ def _record(run: RunFolder, found: dict[str, Any], item: Item, kind: dict[str, A
         "cpu": kind,
         "versions": dict(info.versions),
         "finished": info.finished,
+        "recipe_digest": recipe_digest(place.recipe(item)),
     }
     write_json(place.runs / "measured" / f"{item}.json", record)
     return record

@@ -11,7 +11,7 @@ from benchmarks.measure import __main__ as queue
 from benchmarks.measure import document
 from benchmarks.measure.left import seconds_left
 from benchmarks.measure.plan import STAGES, Item, Stage, items
-from benchmarks.measure.work import FailedError, Place, find_run, measure
+from benchmarks.measure.work import FailedError, Place, find_run, measure, recipe_digest
 from distill.recipe import bundled_recipes
 from distill.runs import create_run
 
@@ -25,6 +25,10 @@ def _record(item: Item, top1: float = 0.9, **more: Any) -> dict[str, Any]:
         "input_size": 32, "train_images": 50_000, "epochs": 2, "seconds": 100.0, "cpu_s": 120.0, "precision": "fp32",
         "threads": 1, "git": {"commit": "abcdef0123456789", "dirty": False}, "cpu": CPU,
     } | more  # fmt: skip
+
+
+def _done(place: Place, item: Item) -> dict[str, Any]:
+    return _record(item, recipe_digest=recipe_digest(place.recipe(item)))
 
 
 def _place(folder: Path) -> Place:
@@ -47,11 +51,11 @@ def test_what_is_done_is_skipped_but_a_missing_teacher_is_made_again(
 ) -> None:
     lenet, teacher, student = Item("lenet_cifar10", 0), Item("resnet152_cifar10", 0), Item("r18_small", 0)
     place, chosen = _place(tmp_path), [lenet, teacher, student]
-    done = {item: _record(item) for item in (lenet, teacher)}
+    done = {item: _done(place, item) for item in (lenet, teacher)}
     assert queue.pending(place, done, chosen) == [teacher, student]  # its weights are nowhere
     monkeypatch.setattr(queue, "_is_here", lambda place, item: True)
     assert queue.pending(place, done, chosen) == [student]
-    assert queue.pending(place, done | {student: _record(student)}, chosen) == []
+    assert queue.pending(place, done | {student: _done(place, student)}, chosen) == []
 
 
 def test_a_run_is_found_by_its_seed_and_the_newest_counts(tmp_path: Path) -> None:
@@ -91,7 +95,7 @@ def test_a_failed_run_does_not_end_the_queue_and_a_stopped_one_does(
     def fake(place: Place, item: Item, kind: dict[str, Any]) -> dict[str, Any]:
         if item.recipe in codes:
             raise FailedError(f"{item}: no", codes[item.recipe])
-        return _record(item)
+        return _done(place, item)
 
     monkeypatch.setattr(queue, "measure", fake)
     monkeypatch.setattr(queue, "ROOT", tmp_path)
@@ -132,3 +136,17 @@ def test_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "- `b` over `a`: +1.33 points (95% interval -0.10 to +2.77), n = 3; the interval holds zero" in page
     assert page.index(row) > next(at for at, line in enumerate(page) if line.startswith("| `b`"))
     assert page[-1] == "Hardware: a CPU (AVX2, bf16 emulated). Commits: abcdef0123."
+
+
+def test_a_recipe_that_was_changed_is_measured_anew_and_its_old_run_is_not_taken(tmp_path: Path) -> None:
+    item, place = Item("lenet_cifar10", 0), _place(tmp_path)
+    longer = Place(tmp_path, 1, {item.recipe: ("train.epochs=11",)})
+    elsewhere = Place(tmp_path, 1, {item.recipe: (f"data.root={tmp_path}",)})
+    results = {item: _done(place, item)}
+    assert queue.pending(place, results, [item]) == queue.pending(elsewhere, results, [item]) == []
+    assert queue.pending(longer, results, [item]) == [item]
+    run = create_run(tmp_path, item.recipe)
+    run.write_info(status="interrupted", seeds={"train": 0})
+    run.write_recipe(place.recipe(item))
+    assert find_run(place, item) is not None
+    assert find_run(longer, item) is None
