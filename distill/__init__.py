@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from distill.pipeline import evaluate_run as evaluate
     from distill.pipeline.compress import compress
     from distill.pipeline.export import export
+    from distill.pipeline.generations import train_generations
     from distill.pipeline.predict import predict
     from distill.pipeline.prune import prune
     from distill.pipeline.quantize import quantize
@@ -88,6 +89,7 @@ __all__ = [
     "resume_run",
     "resume_sweep",
     "sweep",
+    "train_generations",
     "train_student",
     "verify_banks",
 ]
@@ -126,6 +128,7 @@ _HOMES = {  # name -> module, or module:name where it is called otherwise there
     "resume_run": "distill.pipeline",
     "resume_sweep": "distill.sweeps",
     "sweep": "distill.sweeps",
+    "train_generations": "distill.pipeline",
     "train_student": "distill.pipeline",
     "verify_banks": "distill.pipeline",
 }

@@ -12,6 +12,7 @@ import typer
 from distill.errors import UsageError
 
 __all__ = [
+    "RECIPE_PANEL",
     "CsvOption",
     "DeviceOption",
     "DevicesOption",
@@ -40,7 +41,8 @@ __all__ = [
     "typed",
 ]
 
-_RECIPE, _MACHINE, _RUN, _OUTPUT, _ACCURACY = "Recipe", "Machine", "Run folders", "Output", "Accuracy"
+RECIPE_PANEL = "Recipe"
+_RECIPE, _MACHINE, _RUN, _OUTPUT, _ACCURACY = RECIPE_PANEL, "Machine", "Run folders", "Output", "Accuracy"
 
 
 def examples(*lines: str) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from distill.cli import options
-from distill.cli.training import Request, train
+from distill.cli.training import Request, train, train_chain
 
 if TYPE_CHECKING:
     from distill.pipeline import Options, RunResult
@@ -17,6 +19,7 @@ __all__ = ["EXAMPLES", "command"]
 EXAMPLES = options.examples(
     "distill student --recipe r18_small --teacher resnet152_cifar10",
     "distill student --recipe mine.yaml --set objective.temperature=2 --seed 1",
+    "distill student --recipe r18_small --generations 3",
     "distill student --resume r18_small/003",
 )
 
@@ -34,6 +37,28 @@ def command(
     resume: options.ResumeOption = None,
     rerun: options.RerunOption = None,
     init_from: options.InitFromOption = None,
+    generations: Annotated[
+        int,
+        typer.Option(
+            "--generations",
+            min=1,
+            max=100,
+            metavar="N",
+            help="Train N students one after the other, each the next one's teacher. The same command goes on.",
+            rich_help_panel=options.RECIPE_PANEL,
+        ),
+    ] = 1,
+    then: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--then",
+            metavar="RECIPE",
+            help="Another student, taught by the one before (a teacher assistant); may be repeated.",
+            show_default=False,
+            rich_help_panel=options.RECIPE_PANEL,
+            autocompletion=options.complete_recipes,
+        ),
+    ] = None,
     dry_run: options.DryRunOption = False,
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
@@ -59,7 +84,10 @@ def command(
         quiet=quiet,
         teacher=teacher,
     )
-    train(request, _start, roles=("student", "baseline"))
+    if generations > 1 or then:
+        train_chain(request, then or [], generations)
+    else:
+        train(request, _start, roles=("student", "baseline"))
 
 
 def _start(recipe: Recipe, request: Request, options: Options) -> RunResult:

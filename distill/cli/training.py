@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from distill.pipeline import Options, RerunResult, RunResult
     from distill.recipe import Recipe
 
-__all__ = ["Request", "train"]
+__all__ = ["Request", "train", "train_chain"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,35 @@ def train(request: Request, start: Start, *, roles: tuple[str, ...]) -> None:
             result = _train(request, start, printer, roles)
             printer.close()
             _show(result, output, roles)
+
+
+def train_chain(request: Request, then: list[str], generations: int) -> None:
+    """Train students one after the other, each the next one's teacher, and print what the last one came to.
+
+    Raises:
+        UsageError: Options that exclude each other.
+    """
+    _check_exclusive(request)
+    taken = {"--resume": request.resume, "--rerun": request.rerun, "--dry-run": request.dry_run}
+    if extra := [name for name, value in taken.items() if value]:
+        raise UsageError(
+            f"--generations and --then take no {', '.join(extra)}", hint="the same command again goes on with its runs"
+        )
+    from distill.pipeline.generations import train_generations
+    from distill.recipe import load_recipe
+    from distill.report.tables import result_table
+
+    output = Output(json=request.json, quiet=request.quiet)
+    with ProgressPrinter(quiet=request.quiet) as printer:
+        recipes = [_recipe(request, ("student",)), *(load_recipe(name, request.overrides) for name in then)]
+        found = train_generations(
+            recipes, generations=generations, teacher=request.teacher, options=request.options(printer)
+        )
+        printer.close()
+    last = found.runs[-1]
+    runs = [str(each.run) for each in found.runs]
+    output.show(jsonable(last) | {"generations": runs}, lambda _: result_table(last))
+    output.note(f"next: distill compare {' '.join(runs)}")
 
 
 def _train(request: Request, start: Start, printer: ProgressPrinter, roles: tuple[str, ...]) -> RunResult:

@@ -77,7 +77,9 @@ def _shape(shapes: Shapes, name: str, spec: FeatureTerm, whose: str) -> tuple[in
     where = "features" if whose == "student" or spec.teacher_features is None else "teacher_features"
     raise RecipeError(
         f"objective {spec.kind}: {where}: the {whose} has no stage {name}",
-        hint=f"it has {_listed(shapes)}" if shapes else "its features are not stored: --set teacher.logits=live",
+        hint=f"it has {_listed(shapes)}"
+        if shapes
+        else "no features are stored, or several teachers' are: build one bank with --set teacher.features=pooled",
     )
 
 

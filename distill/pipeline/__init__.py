@@ -9,6 +9,7 @@ from distill.pipeline.context import Options
 from distill.pipeline.dryrun import dry_run
 from distill.pipeline.evaluate import evaluate_run
 from distill.pipeline.export import export
+from distill.pipeline.generations import Generations, train_generations
 from distill.pipeline.kernels import check_kernels
 from distill.pipeline.predict import Predictions, predict
 from distill.pipeline.prune import prune
@@ -30,6 +31,7 @@ __all__ = [
     "Compressed",
     "DryRun",
     "Exported",
+    "Generations",
     "Options",
     "Predictions",
     "Pruned",
@@ -52,6 +54,7 @@ __all__ = [
     "quickstart",
     "rerun",
     "resume_run",
+    "train_generations",
     "train_student",
     "verify_banks",
 ]

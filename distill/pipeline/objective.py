@@ -7,10 +7,12 @@ from collections.abc import Mapping
 import torch
 
 from distill.data.splits import Splits
-from distill.models.taps import stage_shapes
+from distill.models.taps import POOLED, stage_shapes
 from distill.objectives import Objective, Setting, build_objective
+from distill.pipeline.provenance import named_banks
 from distill.recipe import Recipe
 from distill.recipe.objectives import FeatureTerm, SupervisedObjective
+from distill.teaching.bank import Bank
 from distill.teaching.teacher_file import Teacher
 from distill.train.seeds import derive_seed
 
@@ -39,14 +41,19 @@ def _setting(recipe: Recipe, splits: Splits, teacher: Teacher | None, devices: i
         return Setting(seed=seed, devices=devices)
     return Setting(
         student=stage_shapes(recipe.model, len(splits.dataset.classes)),
-        teacher=_teachers(teacher),
+        teacher=_teachers(recipe, teacher),
         labels=torch.from_numpy(splits.train.labels.copy()).long(),
         seed=seed,
         devices=devices,
     )
 
 
-def _teachers(teacher: Teacher | None) -> Mapping[str, tuple[int, ...]]:
-    if teacher is None or teacher.run is None:
+def _teachers(recipe: Recipe, teacher: Teacher | None) -> Mapping[str, tuple[int, ...]]:
+    """Of a teacher that is not here: the pooled features in its bank; of several teachers, and of a file, none."""
+    if teacher is None:
+        assert recipe.teacher is not None
+        counts = [Bank.read(path).info.features for path, _ in named_banks(recipe.teacher)]
+        return {POOLED: (counts[0],)} if len(counts) == 1 and counts[0] else {}
+    if teacher.run is None:
         return {}
     return stage_shapes(teacher.run.recipe().model, len(teacher.identity.classes))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,12 @@ from distill.references import run_of
 from distill.runs import RunFolder, open_run
 from distill.teaching.bank import Bank
 from distill.teaching.bank_files import INFO
-from distill.teaching.build import BuildCost, estimate, fill_bank, has_figures, new_bank, planned_view
+from distill.teaching.build import BuildCost, estimate, fill_bank, has_figures, new_bank, planned_view, pooled_features
 from distill.teaching.key import BankKey, bank_key
-from distill.teaching.live import LiveTeacher, compile_teacher
+from distill.teaching.live import LiveTeacher, WithPooled, compile_teacher
 from distill.teaching.objective import TeacherSource
 from distill.teaching.rounding import suited_dtype
+from distill.teaching.runtime import Asked
 from distill.teaching.stored import EnsembleTeacher, StoredTeacher
 from distill.teaching.teacher_file import Teacher, TeacherFile
 from distill.teaching.teacher_run import TeacherRun
@@ -146,6 +147,8 @@ def choose_logits(recipe: Recipe, splits: Splits, teacher: Teacher | None, asks:
     """
     if teacher is not None:
         teacher.require_classes(tuple(splits.dataset.classes))
+    if recipe.teacher is not None:
+        recipe = _with(recipe, features="pooled" if recipe.stored_features else "none")
     recipe, choices = choose_how(recipe, splits, teacher, asks)
     if recipe.teacher is None or recipe.teacher.logits != "auto":
         return recipe, choices
@@ -166,8 +169,12 @@ def choose_how(
         UsageError: It cannot be asked through the runtime that is named.
     """
     recipe, dtype = choose_dtype(recipe, splits, teacher)
-    recipe, runtime = choose_runtime(recipe, splits, teacher, features=bool(asks and asks.features))
+    recipe, runtime = choose_runtime(recipe, splits, teacher, features=bool(asks and asks.features) or _stores(recipe))
     return recipe, dtype | runtime
+
+
+def _stores(recipe: Recipe) -> bool:
+    return recipe.teacher is not None and recipe.stored_features
 
 
 def choose_dtype(recipe: Recipe, splits: Splits, teacher: Teacher | None) -> tuple[Recipe, dict[str, Any]]:
@@ -193,14 +200,15 @@ def _with(recipe: Recipe, **changes: Any) -> Recipe:
 
 
 def _cheaper(recipe: Recipe, splits: Splits, teacher: Teacher, asks: Asks) -> tuple[str, str]:
-    if asks.features:
+    if asks.features and not recipe.stored_features:
         return "live", f"the objective asks for features, which a bank has not: {', '.join(asks.features)}"
     views, epochs = views_of(recipe.augment, recipe.train.epochs), recipe.train.epochs
     key = bank_key(recipe, splits, teacher.identity)
     path = teacher.bank_path(key)
     if (path / INFO).is_file() and Bank.read(path).info.views >= views:
         return "bank", f"a bank with {views} views is there: {path}"
-    disk = views * len(splits.train) * len(teacher.identity.classes) * (2 if key.dtype == "float16" else 4)
+    width = len(teacher.identity.classes) + pooled_features(recipe, _recipe_of(teacher))
+    disk = views * len(splits.train) * width * (2 if key.dtype == "float16" else 4)
     if disk > _AUTO_DISK_SHARE * shutil.disk_usage(teacher.home).free:
         return "live", f"a bank would take {disk / 1e9:.1f} GB, over a quarter of the free disk"
     if views > epochs:
@@ -296,20 +304,32 @@ def ensure_bank(
         bank = Bank.open(path)
         bank.require(key, views=0, teachers_own=True)
         bank.clear_dead()
-    asked = partial(teacher.asked, recipe.asking_runtime, threads=recipe.asking_threads)
+    asked = cache(partial(_asked, recipe, teacher))
     if not team.broadcast(bank is not None and _is_complete(bank, splits, views, renew_figures)):
         if team.rank == 0:
             there = bank.info.views if bank else 0
             if there < views:
                 cost = estimate(teacher.trained, splits, recipe, views=views - there, asked=asked())
                 _say_cost(path, views - there, replace(cost, seconds=cost.seconds / team.world), tell)
-            bank = bank or new_bank(path, key, splits, recipe, teacher.device)
+            features = pooled_features(recipe, _recipe_of(teacher))
+            bank = bank or new_bank(path, key, splits, recipe, teacher.device, features=features)
         for event in fill_bank(bank, teacher.trained, splits, recipe, views=views, team=team, asked=asked()):
             tell(event)
         team.broadcast(None)  # all wait until the first one has written the last view
     bank = bank or Bank.open(path)
     bank.require(key, views=views, teachers_own=True)  # what another process began here meanwhile, too
     return bank
+
+
+def _recipe_of(teacher: Teacher) -> Recipe | None:
+    return None if teacher.run is None else teacher.run.recipe()
+
+
+def _asked(recipe: Recipe, teacher: Teacher) -> Asked:
+    """The teacher as a bank's answers are asked of it."""
+    if recipe.stored_features and isinstance(teacher, TeacherRun):
+        return WithPooled(teacher.trained)
+    return teacher.asked(recipe.asking_runtime, threads=recipe.asking_threads)
 
 
 def _is_complete(bank: Bank, splits: Splits, views: int, renew_figures: bool) -> bool:

@@ -30,7 +30,8 @@ from distill.teaching.bank import Bank, chunk_bounds
 from distill.teaching.bank_files import chunk_name
 from distill.teaching.build import planned_view
 from distill.teaching.identity import read_identity
-from distill.teaching.rounding import round_logits
+from distill.teaching.live import WithPooled
+from distill.teaching.rounding import round_answers
 from distill.team.watch import watching
 from distill.text import several
 
@@ -221,7 +222,9 @@ def _ask_again(
         pixels += [batch.images for batch in loader.epoch(here, view, same_view, len(here), keep_all=True).batches()]
         stored.append(torch.from_numpy(bank.view(row)[here].astype(np.float32)))
     pieces = torch.cat(pixels).split(512)
-    answers = torch.cat([round_logits(ask(trained, piece), bank.info.key.dtype).cpu() for piece in pieces])
+    asked = WithPooled(trained) if bank.info.features else trained
+    classes, dtype = len(bank.info.classes), bank.info.key.dtype
+    answers = torch.cat([round_answers(ask(asked, piece), dtype, classes=classes).cpu() for piece in pieces])
     return _Sample(rows, index, torch.cat(stored), answers)
 
 

@@ -173,6 +173,9 @@ class TeacherSpec(Spec):
         "auto",
         description="what they are rounded to, and stored in; auto: float16, or float32 where they are large",
     )
+    features: Literal["auto", "none", "pooled"] = Field(
+        "auto", description="stored beside the logits; auto: pooled (float16), where the objective asks for that alone"
+    )
     runtime: Literal["auto", "torch", "onnxruntime"] = Field(
         "auto", description="what it is asked through; auto: on a CPU ONNX Runtime, where it is asked enough to gain"
     )
@@ -264,10 +267,17 @@ class Recipe(Spec):
     def _features_can_be_had(self) -> Recipe:
         if self.teacher is None or isinstance(self.objective, SupervisedObjective):
             return self
+        asking = [term.kind for term in self.objective.terms if isinstance(term, FeatureTerm)]
+        if self.teacher.onnx is not None and (asking or self.teacher.features == "pooled"):
+            raise ValueError(
+                f"{asking[0] if asking else 'teacher.features'} asks for features: a file has logits alone"
+            )
         live = self.teacher.run is not None and self.teacher.logits != "bank"
         maps = [term.kind for term in self.objective.terms if isinstance(term, FeatureTerm) and term.needs_maps]
         if maps and not live:
             raise ValueError(f"objective {', '.join(maps)} asks a live teacher: a bank has no maps of its stages")
+        if asking and not live and not self.stored_features:
+            raise ValueError(f"objective {asking[0]} asks a bank for features: teacher.features none stores none")
         mixes = self.augment.mixup.alpha > 0 or self.augment.cutmix.alpha > 0
         if mixes and any(term.kind == "crd" for term in self.objective.terms):
             raise ValueError("objective crd tells an image from all others: turn off augment.mixup and augment.cutmix")
@@ -293,6 +303,16 @@ class Recipe(Spec):
         """What a teacher is asked through, of a recipe that has one; torch where it is not decided."""
         assert self.teacher is not None
         return "torch" if self.teacher.runtime == "auto" else self.teacher.runtime
+
+    @property
+    def stored_features(self) -> bool:
+        """Whether the teacher's pooled features stand beside its logits, of a recipe that has a teacher."""
+        assert self.teacher is not None
+        if self.teacher.features != "auto":
+            return self.teacher.features == "pooled"
+        terms = () if isinstance(self.objective, SupervisedObjective) else self.objective.terms
+        asking = [term for term in terms if isinstance(term, FeatureTerm)]
+        return bool(asking) and not any(term.needs_maps for term in asking)
 
     @property
     def asking_threads(self) -> int | None:

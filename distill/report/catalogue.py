@@ -32,11 +32,13 @@ def describe_model(recipe: Recipe | str | Path) -> ModelSummary:
         UsageError: No such network, or options that do not go together.
     """
     from distill.evaluation.cost import spec_cost
+    from distill.models.taps import stage_shapes
 
     recipe = load_recipe(recipe)
     cost = spec_cost(recipe.model, _classes(recipe))
     layers = tuple(layer for layer in cost.layers if layer.output_shape)
-    return ModelSummary(_row(recipe, Counts(cost.params, cost.macs)), layers)
+    stages = stage_shapes(recipe.model, _classes(recipe))
+    return ModelSummary(_row(recipe, Counts(cost.params, cost.macs)), layers, stages)
 
 
 def _row(recipe: Recipe, counts: Counts) -> ModelRow:

@@ -91,7 +91,7 @@ def _plot(axes: Axes, metrics: Metrics, key: str, *, name: str, color: str, styl
 
 
 def _draw_loss(axes: Axes, metrics: Metrics) -> None:
-    parts = list(loss_parts(metrics[-1]))
+    parts = list(dict.fromkeys(part for row in metrics for part in loss_parts(row)))  # a term may have ended
     _plot(axes, metrics, "train_loss", name="training", color=TRAIN_COLOR)
     if len(parts) > 1:
         for place, part in enumerate(parts):

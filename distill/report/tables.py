@@ -277,7 +277,10 @@ def layers_table(summary: ModelSummary, width: int) -> RenderableType:
         f"{plain(model.name)}: {count(model.params)} parameters, {_significant(model.gmacs)} GMACs "
         f"at {model.input_size}x{model.input_size}, {model.num_classes} classes"
     )
-    return Group(stacked(columns, width), Text(), Text(total))
+    if not summary.stages:
+        return Group(stacked(columns, width), Text(), Text(total))
+    stages = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in summary.stages.items())
+    return Group(stacked(columns, width), Text(), Text(total), Text(f"stages for objective.features: {stages}"))
 
 
 def recipes_table(recipes: Sequence[RecipeRow], width: int) -> RenderableType:

@@ -214,10 +214,15 @@ class ModelRow:
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """A network, layer by layer."""
+    """A network, layer by layer.
+
+    Attributes:
+        stages: What objectives on features call its stages, with the shape of each for one image.
+    """
 
     model: ModelRow
     layers: tuple[LayerCost, ...]
+    stages: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,7 @@ class BankInfo:
         checksums: sha256 of each file, by its path inside the bank.
         plans: Checksum of each view's plan.
         data: The recipe's ``data:`` section: where the images were found. Not part of the key.
+        features: How many pooled features stand beside each image's logits, behind them.
     """
 
     key: BankKey
@@ -90,6 +91,12 @@ class BankInfo:
     checksums: dict[str, str] = field(default_factory=dict)
     plans: tuple[str, ...] = ()
     data: dict[str, Any] = field(default_factory=dict)
+    features: int = 0
+
+    @property
+    def width(self) -> int:
+        """Numbers of one image in one view."""
+        return len(self.classes) + self.features
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -105,7 +112,7 @@ class BankInfo:
     @property
     def view_bytes(self) -> int:
         """Bytes of one view."""
-        return self.images * len(self.classes) * np.dtype(self.key.dtype).itemsize
+        return self.images * self.width * np.dtype(self.key.dtype).itemsize
 
 
 def chunk_bounds(info: BankInfo) -> list[tuple[int, int]]:
@@ -185,6 +192,8 @@ class Bank:
         counts = isinstance(info.images, int) and isinstance(info.views, int) and info.images > 0 <= info.views
         if not (counts and len(info.plans) == info.views):
             raise ValueError("its images, views or plans make no sense")
+        if not (isinstance(info.features, int) and (info.features > 0) is (info.key.features is not None)):
+            raise ValueError("its features make no sense")
         if not all(isinstance(part, dict) for part in (info.data, info.runtime)):
             raise ValueError("its data or runtime make no sense")
         if not all(is_answers(name) and isinstance(checksum, str) for name, checksum in info.checksums.items()):
@@ -216,7 +225,7 @@ class Bank:
     # Reading
 
     def chunk(self, row: int, part: int) -> np.ndarray:
-        """One file, mapped: ``(images, classes)`` of the bank's dtype."""
+        """One file, mapped: ``(images, classes + features)`` of the bank's dtype."""
         path = self.path / chunk_name(row, part)
         start, end = chunk_bounds(self.info)[part]
         try:
@@ -224,12 +233,12 @@ class Bank:
         except Exception as error:  # a damaged header brings about any: TokenError, SyntaxError, UnicodeDecodeError
             hint = f"distill cache verify {self.path}"
             raise RunError(f"{path} is missing or damaged: {error}", hint=hint) from error
-        if array.shape != (end - start, len(self.info.classes)) or array.dtype != np.dtype(self.info.key.dtype):
+        if array.shape != (end - start, self.info.width) or array.dtype != np.dtype(self.info.key.dtype):
             raise RunError(f"{path} is damaged: {array.dtype} {array.shape}", hint=f"distill cache verify {self.path}")
         return array
 
     def view(self, row: int) -> np.ndarray:
-        """All images of one view: ``(N, C)``, mapped where it is one file.
+        """All images of one view: ``(N, C + D)``, logits and then features, mapped where it is one file.
 
         Raises:
             RunError: A file of it does not have the bytes that were written; each is read whole the first time.
@@ -327,9 +336,9 @@ class Bank:
                 pass
 
     def append_view(self, logits: np.ndarray, plan: str) -> None:
-        """Store the next view, ``(N, C)``: its files first, then the line in ``bank.json`` that makes them count."""
+        """Store the next view, ``(N, C + D)``: files first, then the line in ``bank.json`` that makes them count."""
         row = self.info.views
-        assert logits.shape == (self.info.images, len(self.info.classes))
+        assert logits.shape == (self.info.images, self.info.width)
         checksums = dict(self.info.checksums)
         for part, (start, end) in enumerate(chunk_bounds(self.info)):
             name = chunk_name(row, part)

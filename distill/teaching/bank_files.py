@@ -2,7 +2,7 @@
 
 ```text
 <bank>/bank.json                    the key, the teacher, the classes, a checksum for every file
-<bank>/views/00000-000.npy ...      view 0, images 0 and on: (images, classes), at most 15 MB each
+<bank>/views/00000-000.npy ...      view 0, images 0 and on: (images, classes + features), at most 15 MB each
 <bank>/test_logits.npy              the teacher on the test set, float32
 <bank>/lock.json                    while somebody writes
 ```

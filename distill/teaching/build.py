@@ -25,6 +25,7 @@ from distill.evaluation.test_set import assess_classifier, assess_trained, split
 from distill.events import Event, Note, StageProgress
 from distill.models.ask import CPU_ASK_BATCH, ask
 from distill.models.onnx_teacher import OnnxTeacher
+from distill.models.taps import POOLED, stage_shapes
 from distill.models.trained import Trained
 from distill.recipe import Recipe, dump_recipe
 from distill.recipe.schema import AugmentSpec
@@ -32,11 +33,11 @@ from distill.runs import RunFolder
 from distill.teaching.bank import Bank, BankInfo, TeacherRecord
 from distill.teaching.key import BankKey
 from distill.teaching.live import compile_teacher
-from distill.teaching.rounding import check_logits, largest_of, round_logits
+from distill.teaching.rounding import check_features, check_logits, largest_of, round_answers
 from distill.teaching.runtime import TORCH, Asked
 from distill.team.shares import ALONE, Team, share
 
-__all__ = ["BuildCost", "estimate", "fill_bank", "new_bank", "planned_view"]
+__all__ = ["BuildCost", "estimate", "fill_bank", "new_bank", "planned_view", "pooled_features"]
 
 _GPU_ASK_BATCH = 512
 _STAGE = "asking the teacher"
@@ -49,8 +50,13 @@ def planned_view(augment: AugmentSpec, *, n: int, image_size: int, row: int) -> 
     return plan_view(augment, n=n, image_size=image_size, view=row)
 
 
-def new_bank(path: Path, key: BankKey, splits: Splits, recipe: Recipe, device: torch.device) -> Bank:
+def new_bank(
+    path: Path, key: BankKey, splits: Splits, recipe: Recipe, device: torch.device, *, features: int = 0
+) -> Bank:
     """An empty bank for the answers that a teacher gives on ``device``, through the recipe's runtime.
+
+    Args:
+        features: How many pooled features it will hold of an image.
 
     Raises:
         DistillError: The folder cannot be written.
@@ -59,7 +65,20 @@ def new_bank(path: Path, key: BankKey, splits: Splits, recipe: Recipe, device: t
     version = torch.__version__ if name == TORCH else metadata.version(name)
     runtime = {"name": name, "version": version, "device_type": device.type}
     data = recipe.data.model_dump(mode="json")
-    return Bank.create(path, BankInfo(key=key, images=len(splits.train), runtime=runtime, data=data))
+    info = BankInfo(key=key, images=len(splits.train), runtime=runtime, data=data, features=features)
+    return Bank.create(path, info)
+
+
+def pooled_features(recipe: Recipe, teacher: Recipe | None) -> int:
+    """How many numbers the pooled features are that ``recipe`` wants stored; 0: none.
+
+    Args:
+        teacher: The teacher's own recipe; None of a file, which has logits alone.
+    """
+    if teacher is None or not recipe.stored_features:
+        return 0
+    (count,) = stage_shapes(teacher.model, num_classes=10)[POOLED]  # whatever its classes are
+    return count
 
 
 def fill_bank(
@@ -125,11 +144,12 @@ def _fill(
     loader = Loader(splits.train, device=teacher.device, fill=splits.fill)
     count, dtype = len(splits.train), recipe.logits_dtype
     threads = recipe.asking_threads
+    width = len(teacher.classes) + pooled_features(recipe, teacher.recipe if isinstance(teacher, Trained) else None)
     start, end = share(team, count)
     rows = range(team.broadcast(bank.info.views if bank else 0), views)
     for number, row in enumerate(rows):
         view = planned_view(recipe.augment, n=count, image_size=recipe.data.side, row=row)
-        answers = torch.empty((end - start, len(teacher.classes)), dtype=getattr(torch, dtype))
+        answers = torch.empty((end - start, width), dtype=getattr(torch, dtype))
         done = 0
         for logits in _answers(loader, teacher, view, dtype, np.arange(start, end), threads=threads, asked=asked):
             answers[done : done + len(logits)] = logits
@@ -151,12 +171,15 @@ def _answers(
     asked: Asked,
 ) -> Iterator[Tensor]:
     size = CPU_ASK_BATCH if teacher.device.type == "cpu" else _GPU_ASK_BATCH
+    classes = len(teacher.classes)
     rows = np.zeros(len(loader), dtype=np.int64)
     for batch in loader.epoch(order, view, rows, size, keep_all=True).batches():
         with using_threads(threads):
-            logits = ask(asked, batch.images, size=size)
-        check_logits(largest_of(logits).item(), teacher=teacher.place, dtype=dtype)
-        yield round_logits(logits, dtype).cpu()
+            answers = ask(asked, batch.images, size=size)
+        check_logits(largest_of(answers[:, :classes]).item(), teacher=teacher.place, dtype=dtype)
+        if answers.shape[1] > classes:
+            check_features(largest_of(answers[:, classes:]).item(), teacher=teacher.place)
+        yield round_answers(answers, dtype, classes=classes).cpu()
 
 
 def _described(teacher: Trained | OnnxTeacher, splits: Splits, recipe: Recipe) -> tuple[TeacherRecord, np.ndarray]:
@@ -226,4 +249,5 @@ def estimate(
     per_image = (time.perf_counter() - started) / images if images else 0.0
     count = len(splits.train)
     itemsize = np.dtype(recipe.logits_dtype).itemsize
-    return BuildCost(per_image * count * views, count * views * len(teacher.classes) * itemsize)
+    width = len(teacher.classes) + pooled_features(recipe, teacher.recipe if isinstance(teacher, Trained) else None)
+    return BuildCost(per_image * count * views, count * views * width * itemsize)

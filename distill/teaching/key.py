@@ -33,6 +33,7 @@ class BankKey:
         view_seed: Seed of the views; None for the table of all crops and flips, which needs none.
         applied: Version of the arithmetic that makes a view's pixels of its plan.
         dtype: ``float16`` or ``float32``.
+        features: ``pooled``, or None: logits alone, as in banks that are older than features.
     """
 
     teacher: Identity | None
@@ -42,6 +43,7 @@ class BankKey:
     view_seed: int | None
     applied: int
     dtype: str
+    features: str | None = None
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> BankKey:
@@ -51,22 +53,25 @@ class BankKey:
             TypeError, ValueError, KeyError: It is none.
         """
         key = cls(**(tree | {"teacher": Identity.from_json(tree["teacher"])}))
-        if not (isinstance(key.augment, dict) and key.dtype in ("float16", "float32")):
+        if not (
+            isinstance(key.augment, dict) and key.dtype in ("float16", "float32") and key.features in (None, "pooled")
+        ):
             raise ValueError("its augmentation or dtype makes no sense")
         return key
 
     def digest(self) -> str:
         """Hex sha256 over all parts."""
-        return json_sha256(asdict(self))
+        return json_sha256({name: part for name, part in asdict(self).items() if name != "features" or part})
 
     def differences(self, other: BankKey, *, teachers_own: bool = True) -> list[str]:
-        """The parts that differ, each as ``part: mine, theirs``.
+        """The parts that differ, each as ``part: mine, theirs``. Features that nobody asks for are no difference.
 
         Args:
             teachers_own: False leaves out what only the teacher's owner can know.
         """
         names = [f.name for f in fields(self) if teachers_own or f.name not in _TEACHERS_OWN]
         mine, theirs = asdict(self), asdict(other)
+        mine["features"] = self.features or other.features
         return [_difference(name, mine[name], theirs[name]) for name in names if mine[name] != theirs[name]]
 
 
@@ -86,6 +91,7 @@ def bank_key(recipe: Recipe, splits: Splits, teacher: Identity | None, *, dtype:
         view_seed=None if augment.views == "all" else augment.view_seed,
         applied=APPLIED_VERSION,
         dtype=dtype or recipe.logits_dtype,
+        features="pooled" if recipe.stored_features else None,
     )
 
 

@@ -13,10 +13,10 @@ from distill.models.taps import POOLED, Taps
 from distill.models.trained import Trained
 from distill.objectives import Answer
 from distill.recipe.schema import TrainSpec
-from distill.teaching.rounding import FEATURES_DTYPE, check_logits, largest_of, round_logits
+from distill.teaching.rounding import FEATURES_DTYPE, check_features, check_logits, largest_of, round_logits
 from distill.teaching.runtime import Asked
 
-__all__ = ["LiveTeacher", "compile_teacher"]
+__all__ = ["LiveTeacher", "WithPooled", "compile_teacher"]
 
 
 def compile_teacher(teacher: Trained, train: TrainSpec) -> None:
@@ -54,6 +54,7 @@ class LiveTeacher:
         )  # before anything is compiled
         self._threads = threads
         self._largest: Tensor | None = None  # absolute logit so far, before rounding
+        self._pooled: Tensor | None = None  # the same of pooled features
         self._dtype = logits_dtype
         self._size = 0  # of the largest batch so far: smaller ones are padded to it, so that a GPU compiles one shape
 
@@ -64,9 +65,12 @@ class LiveTeacher:
             logits, *found = ask_for_all(self._told, batch.images, size=self._size)
         largest = largest_of(logits)
         self._largest = largest if self._largest is None else torch.maximum(self._largest, largest)
+        if POOLED in self._features:
+            pooled = largest_of(found[self._features.index(POOLED)])
+            self._pooled = pooled if self._pooled is None else torch.maximum(self._pooled, pooled)
+        named = zip(self._features, found, strict=True)
         if self.teacher.device.type == "cpu":
             self.check_answers()
-        named = zip(self._features, found, strict=True)
         return Answer(round_logits(logits, self._dtype), {name: _as_stored(name, each) for name, each in named})
 
     def _told(self, pixels: Tensor) -> tuple[Tensor, ...]:
@@ -82,6 +86,22 @@ class LiveTeacher:
         """
         if self._largest is not None:
             check_logits(self._largest.item(), teacher=self.teacher.place, dtype=self._dtype)
+        if self._pooled is not None:
+            check_features(self._pooled.item(), teacher=self.teacher.place)
+
+
+class WithPooled:
+    """A teacher whose pooled features stand behind its logits, one row an image, as a bank stores them."""
+
+    def __init__(self, teacher: Trained) -> None:
+        self._teacher = teacher
+        self._taps = Taps(teacher.module, (POOLED,))
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """``(B, C + D)`` float32 of pixels ``(B, 3, S, S)``."""
+        logits = self._teacher(pixels)
+        (pooled,) = self._taps.take()
+        return torch.cat([logits, pooled.float()], dim=1)
 
 
 def _as_stored(name: str, features: Tensor) -> Tensor:

@@ -10,7 +10,15 @@ from torch import Tensor
 
 from distill.errors import RunError
 
-__all__ = ["FEATURES_DTYPE", "check_logits", "largest_of", "round_logits", "suited_dtype"]
+__all__ = [
+    "FEATURES_DTYPE",
+    "check_features",
+    "check_logits",
+    "largest_of",
+    "round_answers",
+    "round_logits",
+    "suited_dtype",
+]
 
 FEATURES_DTYPE = "float16"  # of pooled features, in a bank and live
 _ENDS = 65_520.0  # from here on a logit in float16 is infinite; the largest number is 65,504
@@ -34,6 +42,30 @@ def suited_dtype(largest: float) -> Literal["float16", "float32"]:
     ('float16', 'float32')
     """
     return "float16" if largest < _COARSE else "float32"
+
+
+def round_answers(answers: Tensor, dtype: str, *, classes: int) -> Tensor:
+    """Logits as :func:`round_logits` has them; the pooled features behind them, if any, in :data:`FEATURES_DTYPE`."""
+    if answers.shape[1] == classes:
+        return round_logits(answers, dtype)
+    logits, pooled = answers[:, :classes], answers[:, classes:]
+    return torch.cat([round_logits(logits, dtype), round_logits(pooled, FEATURES_DTYPE)], dim=1)
+
+
+def check_features(largest: float, *, teacher: str) -> None:
+    """Refuse pooled features that float16 cannot hold.
+
+    Args:
+        largest: The largest absolute feature, before rounding.
+
+    Raises:
+        RunError: It is NaN or infinite, or would be after rounding.
+    """
+    if not largest < _ENDS:
+        raise RunError(
+            f"the teacher {teacher} has pooled features of up to {largest:,.0f}, and float16 ends at 65,504",
+            hint="learn from its logits (objective kd, dkd, dist), or from features of another stage",
+        )
 
 
 def check_logits(largest: float, *, teacher: str, dtype: str) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from distill.data.batches import Batch, fits_on
+from distill.models.taps import POOLED
 from distill.objectives import Answer
 from distill.teaching.bank import Bank, chunk_bounds
 
@@ -34,13 +35,18 @@ class StoredTeacher:
             self._resident = torch.from_numpy(stacked).to(device)
 
     def answer(self, batch: Batch) -> Answer:
-        """Teacher logits of a batch: float32 ``(B, C)``."""
+        """Teacher logits of a batch, float32 ``(B, C)``, and ``pooled`` features where the bank has them."""
         if self._resident is not None:
-            return Answer(self._resident.index_select(0, batch.rows * self._images + batch.index).float())
-        return Answer(self._read(batch.rows.cpu().numpy(), batch.index.cpu().numpy()))
+            rows = self._resident.index_select(0, batch.rows * self._images + batch.index).float()
+        else:
+            rows = self._read(batch.rows.cpu().numpy(), batch.index.cpu().numpy())
+        if not self.bank.info.features:
+            return Answer(rows)
+        logits, pooled = rows.split([len(self.bank.info.classes), self.bank.info.features], dim=1)
+        return Answer(logits.contiguous(), {POOLED: pooled.contiguous()})
 
     def _read(self, rows: np.ndarray, index: np.ndarray) -> Tensor:
-        logits = np.empty((len(index), len(self.bank.info.classes)), dtype=np.float32)
+        logits = np.empty((len(index), self.bank.info.width), dtype=np.float32)
         for row in np.unique(rows):
             here = rows == row
             logits[here] = self._view(int(row))[index[here]]

@@ -19,7 +19,7 @@ SURFACE = {
     "": "--install-completion --show-completion --version",
     "quickstart": "--device --json --quiet -q --runs --seeds --threads",
     "teacher-finetune": _TRAIN,
-    "student": f"{_TRAIN} --teacher -t",
+    "student": f"{_TRAIN} --teacher -t --generations --then",
     "sweep": (
         "--recipe -r --set -s --teacher -t --grid --search --trials --seeds --prune --no-prune --storage --device "
         "--threads --runs --name --resume --json --quiet -q"

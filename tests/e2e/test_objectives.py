@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ from safetensors.torch import load_file
 from distill import Options, finetune_teacher, resume_run, train_student
 from distill.errors import InterruptedRunError, RecipeError
 from distill.events import StepDone
+from distill.pipeline.verify import verify_banks
 from distill.recipe import parse_recipe
+from distill.teaching.bank import Bank
 
 RECIPE = """
 schema_version: 1
@@ -54,8 +57,10 @@ def student(
     model="",
     on_event=None,
     devices=1,
+    source=None,
 ):
-    rest = f"teacher: {{run: {teacher}, logits: {logits}}}\nobjective: {objective}"
+    source = source or f"run: {teacher}"
+    rest = f"teacher: {{{source}, logits: {logits}}}\nobjective: {objective}"
     text = RECIPE.format(
         name=name,
         role="student",
@@ -116,7 +121,7 @@ def test_objectives_on_features_train_with_mixup_ema_and_accumulation(runs, teac
     for epoch in metrics(run):
         assert {f"train_{part}" for part in parts | {"ce", "loss", "top1"}} <= epoch.keys()
     chosen = json.loads((run / "run.json").read_text())["teacher"]
-    assert chosen["logits"] == "live"
+    assert chosen["logits"] == ("bank" if parts == {"rkd_distance", "rkd_angle"} else "live")  # pooled alone
 
 
 def test_crd_trains_and_mixed_images_are_refused(runs, teacher):
@@ -124,6 +129,40 @@ def test_crd_trains_and_mixed_images_are_refused(runs, teacher):
     assert "train_crd" in metrics(run)[0]
     with pytest.raises(RecipeError, match=r"turn off augment.mixup"):
         student(runs, teacher, "{kind: crd}", augment=", mixup: {alpha: 0.4}")
+
+
+@pytest.mark.parametrize("objective", ["{kind: rkd}", "{kind: crd, negatives: 9, add: [{kind: kd}]}"])
+def test_pooled_features_from_a_bank_and_live_train_to_the_same_bytes(runs, teacher, objective):
+    stored, live = (student(runs, teacher, objective, name=how, logits=how) for how in ("bank", "live"))
+    assert weights(stored) == weights(live)
+    assert metrics(stored) == metrics(live)
+    assert "features: pooled" in (stored / "recipe.yaml").read_text()
+
+
+def test_a_bank_with_features_serves_whoever_asks_for_them_and_whoever_does_not(runs, teacher):
+    first = student(runs, teacher, "{kind: sp, features: [pooled]}", name="first", logits="bank")
+    about = json.loads((first / "run.json").read_text())["teacher"]
+    bank = Bank.open(Path(about["bank"]))
+    assert bank.info.features == 16
+    assert bank.info.width == 16 + len(bank.info.classes)
+    named = [
+        student(runs, teacher, objective, name=name, source=f"bank: {bank.path}")
+        for name, objective in (("far", "{kind: sp, features: [pooled]}"), ("kd", "{kind: kd}"))
+    ]
+    assert weights(named[0]) == weights(first)
+    assert weights(named[1]) == weights(student(runs, teacher, "{kind: kd}", name="own", logits="bank"))
+    (row,) = verify_banks([bank.path], options=Options(runs_dir=runs, device="cpu"))
+    assert (row.status, row.max_difference) == ("ok", 0.0)
+
+
+def test_a_bank_without_features_is_refused_before_there_is_a_folder(runs, teacher):
+    run = student(runs, teacher, "{kind: kd}", name="without", logits="bank")
+    bank = json.loads((run / "run.json").read_text())["teacher"]["bank"]
+    with pytest.raises(RecipeError, match="the teacher has no stage pooled"):
+        student(runs, teacher, "{kind: rkd}", name="nowhere", source=f"bank: {bank}")
+    assert not (runs / "nowhere").exists()
+    with pytest.raises(RecipeError, match=r"teacher.features none stores none"):
+        student(runs, teacher, "{kind: rkd}", name="nowhere", source=f"run: {teacher}, features: none", logits="bank")
 
 
 def test_what_an_objective_owns_is_not_shipped(runs, teacher):

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -195,6 +196,8 @@ def test_models(width: int) -> None:
 def test_layers() -> None:
     summary = ModelSummary(MODELS[0], (LayerCost("stem.0", "Conv2d", (1, 64, 32, 32), 1728, 1_769_472),))
     text = _text(layers_table(summary, 80), 80)
+    staged = replace(summary, stages={"stem": (64, 32, 32), "pooled": (256,)})
+    assert "stages for objective.features: stem 64x32x32, pooled 256" in _text(layers_table(staged, 80), 80)
     for words in ("stem.0", "Conv2d", "1x64x32x32", "1,728", "1,769,472", "4,935,242 parameters", "0.402 GMACs"):
         assert words in text
 

@@ -1,0 +1,149 @@
+"""Students that teach: one after the other, each the next one's teacher; generations of one network, or assistants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from distill.data.datasets import num_classes
+from distill.errors import DistillError, UsageError
+from distill.events import Event, Note, RunStarted, Tell
+from distill.files import json_sha256, read_json, write_json, writing
+from distill.models import check_network
+from distill.pipeline.context import Options
+from distill.pipeline.source import resolve_teacher
+from distill.pipeline.verbs import resume_run, train_student
+from distill.recipe import Recipe, dump_recipe, load_recipe
+from distill.references import count_of
+from distill.results.runs import RunResult
+from distill.runs import Lock, open_run
+
+__all__ = ["Generations", "train_generations"]
+
+_FOLDER = ".generations"
+_LONGEST_NAME = 64
+
+
+@dataclass(frozen=True)
+class Generations:
+    """What each student of a chain came to, in the order in which they learned."""
+
+    runs: tuple[RunResult, ...]
+
+
+def train_generations(
+    recipes: Sequence[Recipe | str | Path],
+    *,
+    generations: int = 1,
+    teacher: Any = None,
+    options: Options | None = None,
+) -> Generations:
+    """Train students one after the other: the first learns from its teacher, each other from the one before.
+
+    Called again with the same recipes and teacher, a chain that was stopped goes on where it was; one that is finished
+    begins anew.
+
+    Args:
+        recipes: One or several (teacher assistants, arXiv:1902.03393), the largest student first.
+        generations: How often the last one is trained (born-again networks, arXiv:1805.04770). Generation g is called
+            ``<name>_gen<g>``; its ``train.seed`` is g - 1 higher: it does not begin with its teacher's first weights.
+        teacher: A run that replaces the first recipe's ``teacher.run``.
+
+    Raises:
+        UsageError: A recipe asks no teacher, or is no student's.
+        BudgetError: A network has more parameters than it may have; nothing is trained.
+    """
+    options = options or Options()
+    steps = _steps([load_recipe(each) for each in recipes], count_of(generations, "generations"))
+    first = resolve_teacher(steps[0], runs_dir=options.runs_dir, override=teacher)
+    steps = [first, *steps[1:]]
+    for step in steps:
+        _check(step)
+    path = options.runs_dir / _FOLDER / f"{json_sha256([dump_recipe(step) for step in steps])[:16]}.json"
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with Lock(path.with_suffix(".lock"), subject="these generations"):
+        return _train(steps, _Journal(path), options)
+
+
+def _steps(recipes: Sequence[Recipe], generations: int) -> list[Recipe]:
+    if not recipes:
+        raise UsageError("no recipe to train", hint="name one or several")
+    steps = list(recipes)
+    last = recipes[-1]
+    for number in range(2, generations + 1):
+        name = f"{last.name}_gen{number}"
+        if len(name) > _LONGEST_NAME:
+            raise UsageError(f"{name} is longer than a recipe's name may be", hint="--set name=SHORTER")
+        train = last.train.model_copy(update={"seed": last.train.seed + number - 1})
+        steps.append(last.model_copy(update={"name": name, "train": train}))
+    return steps
+
+
+def _check(step: Recipe) -> None:
+    if step.role != "student" or step.teacher is None:
+        raise UsageError(
+            f"recipe {step.name} learns from no teacher (role {step.role}, objective {step.objective.kind})",
+            hint="a chain is of students: objective kd, and a teacher: section that the one before replaces",
+        )
+    if step.data.name != "folder":  # a folder's classes are counted on disk, when its turn comes
+        check_network(step, num_classes(step.data))
+
+
+def _train(steps: Sequence[Recipe], journal: _Journal, options: Options) -> Generations:
+    results: list[RunResult] = []
+    begun = journal.read(len(steps))
+    for number, step in enumerate(steps):
+        told = replace(options, on_event=_Noting(journal.path, number, options.on_event or options.tell))
+        teacher = str(results[-1].run) if results else None
+        if len(steps) > 1:
+            options.tell(Note(f"student {number + 1} of {len(steps)}: {step.name}"))
+        if number < len(begun) and (run := _there(begun[number])) is not None:
+            results.append(resume_run(run, options=replace(told, init_from=None)))
+        else:
+            results.append(train_student(step, teacher=teacher, options=told))
+    journal.path.unlink(missing_ok=True)
+    return Generations(tuple(results))
+
+
+def _there(path: str) -> str | None:
+    """The run that was begun, where it is still there."""
+    with suppress(DistillError):
+        return str(open_run(path, finished=False).path)
+    return None
+
+
+@dataclass(frozen=True)
+class _Journal:
+    """Which runs were begun, in order; it lives until the last one is finished."""
+
+    path: Path
+
+    def read(self, most: int) -> list[str]:
+        with suppress(DistillError, KeyError):
+            runs = read_json(self.path)["runs"]
+            if isinstance(runs, list) and all(isinstance(run, str) for run in runs):
+                return runs[:most]
+        return []
+
+    def note(self, number: int, run: str) -> None:
+        runs = self.read(number)
+        if len(runs) == number:
+            write_json(self.path, {"runs": [*runs, run]})
+
+
+@dataclass(frozen=True)
+class _Noting:
+    """Writes down where a run began, then tells on; it travels to other processes as it is."""
+
+    path: Path
+    number: int
+    listener: Tell
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, RunStarted):
+            _Journal(self.path).note(self.number, event.run)
+        self.listener(event)
