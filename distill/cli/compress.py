@@ -54,20 +54,19 @@ def command(
             min=1,
             metavar="N",
             help="Epochs of teaching what is left again.",
-            show_default="as many as distill prune takes",
+            show_default="as many as the run had",
             rich_help_panel=_SEARCH,
         ),
     ] = None,
     criterion: Annotated[
-        str | None,
+        Literal["l2", "bn", "taylor"],
         typer.Option(
             "--criterion",
-            metavar="NAME",
-            help="By which channels are chosen (distill prune --help lists them).",
-            show_default="distill prune's",
+            help="How channels are ranked: by the L2 norm of their weights, by the scale of their batch norm, or by "
+            "what the loss would do without them.",
             rich_help_panel=_SEARCH,
         ),
-    ] = None,
+    ] = "l2",
     name: Annotated[
         str | None,
         typer.Option(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.compression.candidate import Candidate
+from distill.compression.prune import Criterion
 from distill.errors import RunError, UsageError
 from distill.files import read_json, remove_partials, sha256_file, write_json, writing
 from distill.runs import Lock, RunFolder
@@ -28,13 +29,13 @@ class Definition:
         weights: sha256 of the run's weights and buffers.
         measure: What a candidate keeps a share of: ``macs`` or ``params``.
         epochs: Of re-distillation; None leaves them to the recipe.
-        criterion: By which channels are chosen; None for the default.
+        criterion: How channels are ranked.
     """
 
     weights: str
     measure: str
     epochs: int | None
-    criterion: str | None
+    criterion: Criterion
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from distill import pipeline
 from distill.comparison import compare
 from distill.compression.candidate import Candidate, Shipped
 from distill.compression.chain import ChainFolder, Definition
+from distill.compression.prune import Criterion, require_torch_pruning
 from distill.compression.results import Compressed
 from distill.compression.search import Goal, best_candidate, next_ratio
 from distill.devices import resolve_device
@@ -37,9 +37,9 @@ from distill.files import sha256_file
 from distill.models.onnx_open import open_onnx
 from distill.pipeline.context import Options
 from distill.pipeline.export import export
+from distill.pipeline.prune import prune
 from distill.pipeline.quantize import check_drop, quantize
 from distill.pipeline.verbs import resume_run
-from distill.references import run_of
 from distill.report.verdict import drop_words
 from distill.results.rows import Comparison
 from distill.runs import RunFolder, open_run
@@ -50,7 +50,6 @@ from distill.text import duration
 __all__ = ["compress"]
 
 _STAGE = "compressing"
-_CUT = "_cut"  # ends the name of a run that holds what a cut left, before it is taught again
 
 
 @watching()
@@ -62,7 +61,7 @@ def compress(
     goal: Goal = "latency",
     trials: int = 4,
     epochs: int | None = None,
-    criterion: str | None = None,
+    criterion: Criterion = "l2",
     name: str | None = None,
     options: Options | None = None,
 ) -> Compressed:
@@ -78,12 +77,13 @@ def compress(
         prove: Ask the upper end of the paired 95% interval instead of the estimate.
         goal: What to have least of: ``latency`` and ``macs`` cut multiply-accumulates, ``size`` cuts parameters.
         trials: How many cuts are tried at most; 0 quantises and exports the run as it is.
-        epochs: Of teaching again; None: as many as pruning takes by itself.
-        criterion: By which channels are chosen; None: pruning's own.
+        epochs: Of teaching again; None: as many as the run had.
+        criterion: How channels are ranked: ``l2``, ``bn`` or ``taylor``.
         name: Of the folder, ``compressed/<name>`` beside the folder of runs; None: the recipe's.
 
     Raises:
         GateMissedError: No int8 file of the run itself loses so little: no smaller one is looked for.
+        MissingError: Torch-Pruning is not installed, and something is to be cut.
         UsageError: The run has no validation images, the network cannot be cut, or the folder holds another chain.
     """
     options = options or Options()
@@ -100,9 +100,8 @@ def compress(
         criterion=criterion,
     )
     folder = ChainFolder.beside(options.runs_dir, name or run.recipe().name)
-    if trials and not can_cut():
-        options.tell(Note("this distill prunes no networks: the run is quantised and exported as it is", "warning"))
-        trials = 0
+    if trials:
+        require_torch_pruning()
     with _hinting(folder), folder.lock():
         folder.claim(definition)
         chain = _Chain(run, folder, definition, max_drop=max_drop, prove=prove, trials=trials, options=options)
@@ -183,10 +182,9 @@ class _Chain:
         """The run of a candidate: one that is there, finished or gone on with, or a new one."""
         into = self.folder.trials(ratio)
         options = replace(self.options, into=into)
-        runs = [run for run in map(RunFolder, sorted(into.glob("[0-9]*"))) if not run.never_began()]
-        taught = [run for run in runs if not run.info.name.endswith(_CUT)]
-        if taught:
-            return RunFolder(resume_run(taught[-1].path, options=options).run)
+        begun = [run for run in map(RunFolder, sorted(into.glob("[0-9]*"))) if not run.never_began()]
+        if begun:
+            return RunFolder(resume_run(begun[-1].path, options=options).run)
         return RunFolder(cut_run(self.run.path, ratio, self.definition, options))
 
     def _judged(self, ratio: float, run: RunFolder) -> Candidate:
@@ -323,20 +321,21 @@ class _Chain:
         return [Path(about)] if RunFolder(Path(about)).status == "finished" else []
 
 
-def can_cut() -> bool:
-    """Whether this distill prunes."""
-    return callable(getattr(pipeline, "prune", None))
-
-
 def cut_run(run: Path, ratio: float, definition: Definition, options: Options) -> Path:
     """Cut a run to a share of its cost and teach it again; the new run's folder is in ``options.into``."""
-    prune: Callable[..., Any] = getattr(pipeline, "prune")  # noqa: B009
     figures = RunFolder(run).figures()
     assert figures.params is not None
-    least = {"params": round(ratio * figures.params)} if definition.measure == "params" else {"macs": ratio}
-    chosen = {"epochs": definition.epochs, "criterion": definition.criterion}
-    chosen = {name: value for name, value in chosen.items() if value is not None}
-    return Path(run_of(prune(run, **least, **chosen, options=options)))
+    by_params = definition.measure == "params"
+    made = prune(
+        run,
+        macs=None if by_params else ratio,
+        params=round(ratio * figures.params) if by_params else None,
+        criterion=definition.criterion,
+        epochs=definition.epochs,
+        options=options,
+    )
+    assert made.run is not None, "it was taught again"
+    return made.run
 
 
 def _outcome(candidate: Candidate) -> str:

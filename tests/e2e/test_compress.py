@@ -58,7 +58,7 @@ def cuts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         return train_student(recipe, options=options).run
 
     monkeypatch.setattr(MODULE, "cut_run", narrower)
-    monkeypatch.setattr(MODULE, "can_cut", lambda: True)
+    monkeypatch.setattr(MODULE, "require_torch_pruning", lambda: None)
     return made
 
 
@@ -183,7 +183,7 @@ def test_what_cannot_be_cut_is_told_and_ships_as_it_is(copy: Path, monkeypatch: 
     def reach(run: Path, ratio: float, *_: object) -> Path:
         raise UsageError(f"{ratio} is out of reach" if ratio == 0.5 else "transformers cannot be cut")
 
-    monkeypatch.setattr(MODULE, "can_cut", lambda: True)
+    monkeypatch.setattr(MODULE, "require_torch_pruning", lambda: None)
     monkeypatch.setattr(MODULE, "cut_run", reach)
     told: list[str] = []
     made = _compress(copy, trials=9, on_event=lambda event: told.append(str(getattr(event, "message", ""))))
@@ -255,6 +255,39 @@ def test_the_command_and_its_document(copy: Path, cuts: list[float]) -> None:
     assert "least latency" in table.stdout
     assert "95% interval of the loss, paired" in table.stdout
     assert cuts == [0.5]
+
+
+def test_channels_are_cut_and_a_stopped_teaching_is_taken_up(copy: Path) -> None:
+    """No stand-in: the cut run, the run taught from it, and nothing twice."""
+
+    def stop(event: object) -> None:
+        if isinstance(event, CheckpointSaved):
+            raise KeyboardInterrupt
+
+    with pytest.raises(InterruptedRunError):
+        _compress(copy, trials=1, epochs=2, on_event=stop)
+    made = _compress(copy, trials=1, epochs=2)
+    runs = sorted(path for path in (made.folder / "trials").glob("*/[0-9]*"))
+    assert [path.parent.name for path in runs] == ["0.5000", "0.5000_cut"]
+    run = runs[0]
+    whole, half = made.candidates
+    assert half.gmacs <= whole.gmacs / 2
+    assert made.folder / half.run == run
+    assert RunFolder(run).recipe().model.widths
+    assert made.best == half
+    assert open_onnx(made.file).about.params == half.params < whole.params
+    rows = {row.name: row for row in made.comparison.rows}
+    assert rows["small_to50_int8"].source_run == str(run)
+
+
+def test_without_the_pruning_library_it_is_said_before_anything(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch_pruning", None)
+    result = _cli("compress", str(copy), "--runs", str(copy.parents[1]))
+    assert result.exit_code == 4
+    assert "pip install 'distill[prune]'" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
 def test_a_run_without_validation_images_is_refused(train: Callable[..., RunResult], tmp_path: Path) -> None:
