@@ -75,12 +75,12 @@ class Curve:
 
 def train_images(images: int) -> Callable[[], None]:
     """One epoch of so many images, the bank there already."""
-    return _train(Setting(images=images, batch=BATCH, rounds=0))
+    return _train(Setting(images=images, batch=BATCH, rounds=0, runtime="torch"))
 
 
 def train_epochs(epochs: int) -> Callable[[], None]:
     """So many epochs of 256 images."""
-    return _train(Setting(images=256, batch=BATCH, rounds=epochs - 1))
+    return _train(Setting(images=256, batch=BATCH, rounds=epochs - 1, runtime="torch"))
 
 
 def _train(setting: Setting) -> Callable[[], None]:
@@ -96,7 +96,7 @@ def _built(ours: Ours) -> None:
 
 def students_with_bank(count: int) -> Callable[[], None]:
     """One bank of one view, then so many students, each for an epoch of the same 256 images."""
-    ours = Ours(Setting(images=256, batch=BATCH, rounds=0), logits="bank")
+    ours = Ours(Setting(images=256, batch=BATCH, rounds=0, runtime="torch"), logits="bank")
 
     def run() -> None:
         _built(ours)
@@ -108,7 +108,7 @@ def students_with_bank(count: int) -> Callable[[], None]:
 
 def students_live(count: int) -> Callable[[], None]:
     """So many students, each of which asks the teacher itself."""
-    ours = Ours(Setting(images=256, batch=BATCH, rounds=0), logits="live")
+    ours = Ours(Setting(images=256, batch=BATCH, rounds=0, runtime="torch"), logits="live")
 
     def run() -> None:
         for _ in range(count):

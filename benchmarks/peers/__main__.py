@@ -20,10 +20,11 @@ from rich.console import Console
 
 from benchmarks.augment import environment
 from benchmarks.peers.contestant import serve
-from benchmarks.peers.document import build_document, render
+from benchmarks.peers.document import build_document, ratios, render
 from benchmarks.peers.picture import draw_comparison
 from benchmarks.peers.setting import PAIRS, Setting
 from benchmarks.peers.turns import NAMES, take_turns
+from distill.devices import resolve_precision
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -48,6 +49,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--peers-channels-last", action="store_true", help="give the peers the memory layout that distill picks"
     )
+    parser.add_argument(
+        "--peers-every-switch",
+        action="store_true",
+        help="the second table: the peers have the memory layout and bf16, and distill's precision is auto, too",
+    )
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", help=f"some of: {'; '.join(NAMES)}")
     parser.add_argument("--out", type=Path, help="folder for peers-PAIR.json and .svg (default: none is written)")
     return parser.parse_args(arguments)
@@ -57,6 +63,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Measures and prints a table, or one JSON document."""
     options = vars(parse(arguments))
     as_json, only, out = (options.pop(name) for name in ("json", "only", "out"))
+    if options.pop("peers_every_switch"):
+        if resolve_precision("bf16", torch.device(options["device"])).warning is not None:
+            sys.exit("--peers-every-switch: this CPU emulates bf16, which would handicap the peers")
+        options |= {"peers_channels_last": True, "peers_bf16": True}
     setting = Setting(**options)
     names = [name for name in NAMES if only is None or name in only or name == "distill"]
     torch.set_num_threads(1)
@@ -65,12 +75,14 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{name} is left out: {why}; install it with the extra 'bench'", file=sys.stderr)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        (out / f"peers-{setting.pair}.json").write_text(json.dumps(document, indent=1) + "\n")
-        draw_comparison(document, out / f"peers-{setting.pair}.svg")
+        name = f"peers-{setting.pair}" + ("-every-switch" if setting.peers_bf16 else "")
+        (out / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+        draw_comparison(document, out / f"{name}.svg")
     if as_json:
         print(json.dumps(document))
     else:
         Console().print(render(document))
+        print(ratios(document))
         print(json.dumps({"bank": document["bank"]}), file=sys.stderr)
 
 

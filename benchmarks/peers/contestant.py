@@ -20,6 +20,7 @@ from torch import nn
 
 from benchmarks.peers.frameworks import FRAMEWORKS, Framework, quiet, version
 from benchmarks.peers.setting import Setting, normalised, reference_loss
+from distill.devices import autocast
 from distill.fingerprint import state_sha256
 
 __all__ = ["Cost", "Meter", "serve"]
@@ -157,7 +158,8 @@ def _epoch(framework: Framework, setting: Setting, device: torch.device) -> floa
         batch = images.to(device)
         if setting.peers_channels_last:
             batch = batch.contiguous(memory_format=torch.channels_last)
-        loss = framework.loss(batch, labels.to(device))
+        with autocast(device, "bf16" if setting.peers_bf16 else "fp32"):
+            loss = framework.loss(batch, labels.to(device))
         framework.update(loss)
         losses.append(loss.item())
     return sum(losses) / len(losses)

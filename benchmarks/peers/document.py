@@ -12,7 +12,7 @@ from rich.table import Table
 from benchmarks.peers.setting import CE_WEIGHT, TEMPERATURE, Setting
 from benchmarks.peers.turns import Entry
 
-__all__ = ["build_document", "render"]
+__all__ = ["build_document", "ratios", "render"]
 
 
 def build_document(setting: Setting, entries: Sequence[Entry], environment: dict[str, Any]) -> dict[str, Any]:
@@ -100,6 +100,19 @@ def _bank(setting: Setting, present: dict[str, Entry], best: str | None) -> dict
 
 def _cpu_s(entry: Entry) -> float:
     return statistics.median(cost.cpu_s for cost in entry.rounds)
+
+
+def ratios(document: dict[str, Any]) -> str:
+    """Both ratios to the best peer in a line: the bank is there, or a single student pays for each view of it."""
+    best = document["best_peer"]
+    if best is None:
+        return "no peer is installed: there is no ratio"
+    paid = document["bank"]["ratio_to_best_peer_when_every_epoch_builds_its_view"]
+    ready = document["ratio_to_best_peer"]
+    return (
+        f"best peer: {best}; distill does {ready:.2f} times its images per CPU-second with the bank there, "
+        f"and {paid:.2f} times where one student pays for every view of it"
+    )
 
 
 def render(document: dict[str, Any]) -> Table:

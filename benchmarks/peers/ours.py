@@ -36,6 +36,7 @@ from distill.teaching.identity import identity_of
 from distill.teaching.key import bank_key
 from distill.teaching.live import LiveTeacher, compile_teacher
 from distill.teaching.objective import TeacherSource
+from distill.teaching.runtime import ask_through
 from distill.teaching.stored import StoredTeacher
 from distill.train.loop import fit
 
@@ -62,8 +63,13 @@ class Ours:
         self.teacher = self._trained()
         self.bank: Bank | None = None
         compile_teacher(self.teacher, self.recipe.train)
+        self.asked = ask_through(
+            self.teacher, self.recipe.asking_runtime, threads=1
+        )  # an export: before any meter runs
         if logits == "live":
-            self.source: TeacherSource = LiveTeacher(self.teacher, logits_dtype=self.recipe.teacher.logits_dtype)
+            self.source: TeacherSource = LiveTeacher(
+                self.teacher, logits_dtype=self.recipe.teacher.logits_dtype, asked=self.asked
+            )
 
     def _resolved(self) -> tuple[Recipe, dict[str, Any]]:
         return resolve_auto(self.setting.recipe, self.device, self.splits, lambda event: None, crew=Crew(threads=1))
@@ -78,7 +84,7 @@ class Ours:
             classes=self.splits.dataset.classes,
             sha256=state_sha256(module.state_dict()),
             device=self.device,
-            precision=self.recipe.train.precision,
+            precision="fp32" if self.device.type == "cpu" else self.recipe.train.precision,
         )
 
     def fill_bank(self, folder: Path) -> Iterator[Event]:
@@ -90,7 +96,7 @@ class Ours:
         bank = new_bank(folder, key, self.splits, self.recipe, self.device)
         teacher = TeacherRecord("teacher", "", "", Figures(test_content=split_content(self.splits)))
         bank.set_teacher(teacher, np.zeros((1, CLASSES), dtype=np.float32))
-        yield from fill_bank(bank, self.teacher, self.splits, self.recipe, views=1)
+        yield from fill_bank(bank, self.teacher, self.splits, self.recipe, views=1, asked=self.asked)
         self.source = StoredTeacher(Bank.open(folder), device=self.device, views=1)
 
     def epochs(self) -> Iterator[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -40,6 +41,9 @@ class Setting:
         workers: Processes of each peer's DataLoader; 0 decodes in the process that trains.
         data: A folder with ``cifar-10-batches-py``, or None: synthetic images.
         peers_channels_last: Give the peers' networks and batches the layout that distill's ``auto`` picks.
+        peers_bf16: Run the peers' networks in bf16, as a careful user would where the CPU has it, and let distill's
+            ``auto`` choose; without it all train in fp32.
+        runtime: What distill's teacher is asked through; without an accelerator ``auto`` takes ONNX Runtime.
     """
 
     pair: str = "resnet56-resnet20"
@@ -50,6 +54,13 @@ class Setting:
     data: str | None = None
     device: str = "cpu"
     peers_channels_last: bool = False
+    peers_bf16: bool = False
+    runtime: Literal["torch", "onnxruntime"] | None = None
+
+    @property
+    def asked_through(self) -> Literal["torch", "onnxruntime"]:
+        """``runtime``, or what it comes to on this device."""
+        return self.runtime or ("onnxruntime" if self.device == "cpu" else "torch")
 
     @property
     def recipe(self) -> Recipe:
@@ -61,6 +72,8 @@ class Setting:
                 "augment.crop_fill=zero",
                 "augment.views=1",
                 "teacher.logits_dtype=float16",
+                f"teacher.runtime={self.asked_through}",
+                *([] if self.peers_bf16 or self.device != "cpu" else ["train.precision=fp32"]),
                 f"objective.ce_weight={CE_WEIGHT}",
                 f"objective.kd_weight={1 - CE_WEIGHT}",
                 f"objective.temperature={TEMPERATURE}",

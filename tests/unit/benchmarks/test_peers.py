@@ -15,12 +15,13 @@ from rich.console import Console
 from benchmarks.peers import contestant, turns
 from benchmarks.peers.__main__ import main, parse
 from benchmarks.peers.contestant import Cost
-from benchmarks.peers.document import build_document, render
+from benchmarks.peers.document import build_document, ratios, render
 from benchmarks.peers.frameworks import FRAMEWORKS, TimmTask
 from benchmarks.peers.ours import Ours
 from benchmarks.peers.picture import draw_comparison
 from benchmarks.peers.setting import CE_WEIGHT, PAIRS, TEMPERATURE, Setting, reference_loss
 from benchmarks.peers.turns import NAMES, Entry, take_turns
+from distill.devices import Precision
 from distill.models import params_of
 from students import STUDENTS
 from teachers import TEACHERS
@@ -198,3 +199,30 @@ def test_help_and_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--pair" in capsys.readouterr().out
     assert parse(["--pair", "resnet152-r18_small", "--rounds", "3"]).rounds == 3
     assert set(FRAMEWORKS) < set(NAMES)
+
+
+def test_both_ratios_are_told_in_a_line() -> None:
+    line = ratios(build_document(SETTING, _entries(), {}))
+    assert line.startswith("best peer: timm.task; distill does 3.25 times")
+    assert line.endswith("and 1.67 times where one student pays for every view of it")  # 5 s over 3 s
+    assert "no ratio" in ratios(build_document(SETTING, _entries()[:2], {}))
+
+
+def test_without_every_switch_all_train_in_fp32_and_with_it_auto_decides() -> None:
+    assert Setting().recipe.train.precision == "fp32"
+    assert Setting(peers_bf16=True).recipe.train.precision == "auto"
+    assert Setting().recipe.teacher.runtime == "onnxruntime"
+    assert Setting(device="cuda").recipe.teacher.runtime == "torch"
+
+
+def test_every_switch_gives_the_peers_layout_and_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr("benchmarks.peers.__main__.resolve_precision", lambda name, device: Precision("bf16"))
+    monkeypatch.setattr("benchmarks.peers.__main__.take_turns", lambda setting, *_: given.append(setting) or _entries())
+    main(["--peers-every-switch", "--json"])
+    assert (given[0].peers_channels_last, given[0].peers_bf16) == (True, True)
+    monkeypatch.setattr(
+        "benchmarks.peers.__main__.resolve_precision", lambda name, device: Precision("bf16", "emulated")
+    )
+    with pytest.raises(SystemExit, match="emulates bf16"):
+        main(["--peers-every-switch"])
