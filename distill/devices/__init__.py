@@ -9,6 +9,7 @@ from distill.devices.arithmetic import (
     resolve_device,
     resolve_precision,
 )
+from distill.devices.compiler import why_not_compile
 from distill.devices.hardware import (
     describe_device,
     keep_freed_memory,
@@ -47,4 +48,5 @@ __all__ = [
     "unsafe_layers",
     "usable_cores",
     "using_threads",
+    "why_not_compile",
 ]

@@ -8,8 +8,8 @@ import torch
 
 from distill.data.splits import Splits
 from distill.data.views import views_of
-from distill.devices import UnsafeLayer, unsafe_layers
-from distill.errors import UsageError
+from distill.devices import UnsafeLayer, unsafe_layers, why_not_compile
+from distill.errors import MissingError, UsageError
 from distill.events import Note, Tell
 from distill.models import build_normalize, outline, resolved_model
 from distill.pipeline.precision import training_precision
@@ -50,12 +50,13 @@ def resolve_train(
 
     Raises:
         UsageError: ``train.channels_last: true`` on a CPU, for a network that would reach a wrong kernel.
+        MissingError: ``train.compile`` was asked for, and there is no compiler.
     """
     precision = training_precision(recipe, device, classes=num_classes)
     if precision.warning:
         tell(Note(precision.warning, "warning"))
     train = recipe.train
-    compile_mode = _compile_mode(recipe, device)
+    compile_mode, why_not = _compile_mode(recipe, device)
     unsafe = unsafe_layers(outline(recipe.model, num_classes), device)
     channels_last = _channels_last(recipe, device, unsafe)
     choices = {
@@ -71,6 +72,9 @@ def resolve_train(
         choices["train.precision_why"] = precision.why
         if precision.name == "bf16":
             tell(Note(f"trains in bf16: {precision.why}; --set train.precision=fp32 does not"))
+    if why_not is not None:
+        choices["train.compile_why"] = why_not
+        tell(Note(f"runs uncompiled: {why_not}"))
     if unsafe:
         choices["train.channels_last_why"] = _why_contiguous(unsafe)
         tell(Note(_told(unsafe, compiles=compile_mode is not False)))
@@ -83,11 +87,24 @@ def _choice(key: str, threads: Threads) -> dict[str, Any]:
     return {} if threads.why is None else {key: threads.count, f"{key}_why": threads.why}
 
 
-def _compile_mode(recipe: Recipe, device: torch.device) -> Any:
+def _compile_mode(recipe: Recipe, device: torch.device) -> tuple[Any, str | None]:
+    """The mode, and why a device that would compile by default does not.
+
+    Raises:
+        MissingError: Compiling was asked for, and something that it takes is not here.
+        UsageError: It was asked for together with ``sync_batchnorm``.
+    """
     wanted = recipe.train.compile
-    if wanted == "auto":
-        return "default" if device.type == "cuda" else False
-    return "default" if wanted is True else wanted
+    if wanted is False or (wanted == "auto" and device.type != "cuda"):
+        return False, None
+    # its statistics wait for the other devices in the middle of every graph
+    why_not = "train.sync_batchnorm breaks compiled graphs" if recipe.train.sync_batchnorm else None
+    if why_not is not None and wanted != "auto":
+        raise UsageError(f"train.compile: {why_not}", hint="--set train.compile=false, or train.sync_batchnorm=false")
+    why_not = why_not or why_not_compile(device)
+    if why_not is not None and wanted != "auto":
+        raise MissingError(f"train.compile: {why_not}", hint="install it, or --set train.compile=false")
+    return (False, why_not) if why_not is not None else ("default" if wanted in (True, "auto") else wanted, None)
 
 
 def _channels_last(recipe: Recipe, device: torch.device, unsafe: tuple[UnsafeLayer, ...]) -> bool:

@@ -18,6 +18,7 @@ from distill.train.ema import build_ema
 from distill.train.optim import build_optimizer, set_lookahead, settle
 from distill.train.own import Own
 from distill.train.schedule import build_schedule
+from distill.train.sync import synchronized
 from distill.train.tally import Tally
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class Learner:
     def _placed(self, module: nn.Module) -> nn.Module:
         module = module.to(self._fabric.device)
         if self.train.sync_batchnorm and self._fabric.world_size > 1:
-            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+            module = synchronized(module)
         if self.train.channels_last is True:
             module = channels_last(module)
         guard(module, self._fabric.device)

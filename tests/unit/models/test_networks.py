@@ -230,3 +230,10 @@ def test_resnet_agrees_with_timm_on_the_classic_network(spec):
     theirs.load_state_dict(state)
     x = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-4)
+
+
+def test_resnet9_pools_as_adaptive_max_pooling_does_and_trains_deterministically(spec):
+    network = build_model(spec(source="teachers", name="resnet9", width=4), num_classes=5)
+    maps = torch.randn(3, 8, 4, 4, requires_grad=True)
+    torch.testing.assert_close(network.pool(maps), nn.functional.adaptive_max_pool2d(maps, 1).flatten(1))
+    assert not any(isinstance(module, nn.AdaptiveMaxPool2d) for module in network.modules())
