@@ -251,6 +251,7 @@ class _Chain:
             runs_dir=self.options.runs_dir,
             device=self.options.device,
             threads_used=self.options.threads or 1,
+            baseline=str(self.run.path),
             tell=self.options.tell,
         )
         self._warn_of_slow_int8(comparison, fp32[-1], self._file(best))

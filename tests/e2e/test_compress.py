@@ -92,6 +92,10 @@ def test_the_smallest_that_holds_ships_and_all_is_measured(copy: Path, cuts: lis
         ("small_to25_int8", "onnxruntime int8"),
     ]
     assert all(row.latency_b1_ms for row in made.comparison.rows)
+    assert {row.baseline for row in made.comparison.rows} == {str(copy)}
+    top1 = {row.name: row.test_top1 for row in made.comparison.rows}
+    int8 = made.comparison.rows[-1]
+    assert int8.baseline_difference == pytest.approx(top1[int8.name] - top1["small"])
     assert made.plot.stat().st_size > 0
     document = json.loads((tmp_path / "compressed" / "small" / "result.json").read_text())
     assert [each["best"] for each in document["candidates"]] == [False, False, True]
