@@ -26,6 +26,7 @@ from distill.cli import (
     quickstart,
     recipe,
     report,
+    runs,
     student,
     sweep,
     teacher_finetune,
@@ -115,6 +116,7 @@ app.command("compress", epilog=compress.EXAMPLES, rich_help_panel=_SHIP)(compres
 app.command("prune", epilog=prune.EXAMPLES, rich_help_panel=_SHIP)(prune.command)
 app.command("quantize", epilog=quantize.EXAMPLES, rich_help_panel=_SHIP)(quantize.command)
 app.command("export", epilog=export.EXAMPLES, rich_help_panel=_SHIP)(export.command)
+app.add_typer(runs.app, name="runs", rich_help_panel=_LOOK)
 app.add_typer(recipe.app, name="recipe", rich_help_panel=_LOOK)
 app.command("models", epilog=models.EXAMPLES, rich_help_panel=_LOOK)(models.command)
 app.command("doctor", epilog=doctor.EXAMPLES, rich_help_panel=_LOOK)(doctor.command)

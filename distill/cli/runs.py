@@ -1,0 +1,66 @@
+"""``distill runs``: what is there, and taking it away."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distill.cli import options
+from distill.cli.output import Output
+from distill.errors import UsageError
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="See what runs there are, and remove some.")
+
+
+@app.command("list", epilog=options.examples("distill runs list", "distill runs list --json"))
+def list_(*, runs: options.RunsOption = Path("runs"), json: options.JsonOption = False) -> None:
+    """Show every run: how it ended, how far it came, how large it is, and what stands on it."""
+    from distill.report.runs import runs_table
+    from distill.runs.remove import describe_runs
+
+    rows = describe_runs(runs)
+    output = Output(json=json)
+    output.show([row.to_json() for row in rows] if json else rows, lambda width: runs_table(rows, width))
+
+
+@app.command("remove", epilog=options.examples("distill runs remove tiny_student/002", "distill runs remove old --yes"))
+def remove(
+    *,
+    references: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUNS...",
+            help="Run folders; a name with its number (student/002); a name alone: all runs of it.",
+            show_default=False,
+            autocompletion=options.complete_runs,
+        ),
+    ],
+    runs: options.RunsOption = Path("runs"),
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete runs, with their checkpoints and banks. What a run that stays needs is not deleted."""
+    from distill.report.runs import runs_table
+    from distill.runs import open_run
+    from distill.runs.find import list_runs
+    from distill.runs.remove import describe_runs, remove_runs
+
+    known = list_runs(runs)
+    chosen = {}
+    for reference in references:
+        all_of_a_name = [run for run in known if run.path.parent == runs / reference]
+        for run in all_of_a_name or [open_run(reference, runs_dir=runs, finished=False)]:
+            chosen[run.path.resolve()] = run
+    rows = [row for row in describe_runs(runs) if Path(row.run).resolve() in chosen]
+    output = Output(json=False)
+    output.table(lambda width: runs_table(rows, width))
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError("nobody is here to ask", hint="distill runs remove ... --yes")
+        typer.confirm(f"Delete {len(chosen)} run{'' if len(chosen) == 1 else 's'}?", abort=True, err=True)
+    freed = remove_runs(list(chosen.values()), runs_dir=runs)
+    output.note(f"deleted {len(freed)} run{'' if len(freed) == 1 else 's'}, {sum(n for _, n in freed) / 1e6:,.1f} MB")

@@ -1,0 +1,99 @@
+"""``distill runs``: the list says what is there; removing leaves what others stand on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from distill.cli import app
+from distill.pipeline import Options, finetune_teacher, train_student
+from distill.runs import open_run
+
+
+def _cli(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, list(arguments))
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture
+def runs(tmp_path: Path, teacher_recipe: Callable, student_recipe: Callable) -> Path:
+    """A teacher and two of its students."""
+    options = Options(runs_dir=tmp_path / "runs", threads=1, device="cpu")
+    teacher = finetune_teacher(teacher_recipe("train.epochs=1"), options=options)
+    for seed in (0, 1):
+        train_student(student_recipe(f"train.seed={seed}", "train.epochs=1"), teacher=teacher, options=options)
+    return tmp_path / "runs"
+
+
+def test_the_list(runs: Path) -> None:
+    code, stdout, _ = _cli("runs", "list", "--runs", str(runs), "--json")
+    assert code == 0
+    rows = {Path(row["run"]).relative_to(runs).as_posix(): row for row in json.loads(stdout)}
+    assert list(rows) == ["tiny_student/001", "tiny_student/002", "tiny_teacher/001"]
+    teacher = rows["tiny_teacher/001"]
+    assert (teacher["status"], teacher["epochs"], teacher["of_epochs"], teacher["role"]) == (
+        "finished",
+        1,
+        1,
+        "teacher",
+    )
+    assert teacher["needed_by"] == [str(runs / "tiny_student/001"), str(runs / "tiny_student/002")]
+    files = [path for path in (runs / "tiny_teacher/001").rglob("*") if path.is_file() or path.is_symlink()]
+    assert teacher["size_bytes"] == sum(path.lstat().st_size for path in files)
+    metrics = open_run("tiny_student/002", runs_dir=runs).metrics()
+    assert rows["tiny_student/002"]["val_top1"] == metrics[-1]["val_top1"]
+    assert "needed by" in _cli("runs", "list", "--runs", str(runs))[1]
+
+
+def test_what_others_need_stays(runs: Path) -> None:
+    before = sorted(runs.rglob("*"))
+    code, _, stderr = _cli("runs", "remove", "tiny_teacher", "--yes", "--runs", str(runs))
+    assert code == 2
+    assert "is needed by" in stderr
+    assert "and 1 more" in stderr
+    assert sorted(runs.rglob("*")) == before
+
+
+def test_nobody_to_ask(runs: Path) -> None:
+    code, _, stderr = _cli("runs", "remove", "tiny_student/001", "--runs", str(runs))
+    assert code == 2
+    assert "--yes" in stderr
+    assert (runs / "tiny_student/001/run.json").is_file()
+
+
+def test_latest_follows(runs: Path) -> None:
+    assert os.readlink(runs / "tiny_student/latest") == "002"
+    code, _, stderr = _cli("runs", "remove", "tiny_student/002", "--yes", "--runs", str(runs))
+    assert code == 0, stderr
+    assert not (runs / "tiny_student/002").exists()
+    assert os.readlink(runs / "tiny_student/latest") == "001"
+    assert open_run("tiny_student", runs_dir=runs).path == runs / "tiny_student/001"
+
+
+def test_all_of_them_together(runs: Path) -> None:
+    code, _, stderr = _cli("runs", "remove", "tiny_student", "tiny_teacher", "--yes", "--runs", str(runs))
+    assert code == 0, stderr
+    assert "deleted 3 runs" in stderr
+    assert list(runs.glob("tiny_*")) == []
+
+
+def test_a_run_at_work_is_left_alone(runs: Path) -> None:
+    run = open_run("tiny_student/001", runs_dir=runs)
+    with run.lock():
+        code, _, stderr = _cli("runs", "remove", "tiny_student/001", "--yes", "--runs", str(runs))
+    assert code == 1
+    assert "error:" in stderr
+    assert (run.path / "run.json").is_file()
+
+
+def test_a_folder_that_is_no_run(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    code, _, _ = _cli("runs", "remove", str(tmp_path / "mine"), "--yes", "--runs", str(runs))
+    assert code != 0
+    assert (tmp_path / "mine" / "thesis.tex").is_file()
