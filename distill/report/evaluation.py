@@ -38,6 +38,7 @@ def _metrics(evaluation: Evaluation) -> RenderableType:
         ("top-5", "" if result.top5 is None else f"{percent(result.top5)} %"),
         ("macro precision", f"{percent(result.macro_precision)} %"),
         ("macro recall", f"{percent(result.macro_recall)} %"),
+        ("balanced accuracy", f"{percent(result.balanced_accuracy)} %"),
         ("macro F1", f"{percent(result.macro_f1)} %"),
         ("NLL", fixed(result.nll, 4)),
         ("ECE", f"{percent(result.ece)} %"),
@@ -67,19 +68,12 @@ def _confusion(evaluation: Evaluation, width: int) -> RenderableType:
     return stacked(columns, width)
 
 
-def _worst_pairs(evaluation: Evaluation, width: int, most: int = 20) -> RenderableType:
-    labels = [each.label for each in evaluation.result.per_class]
-    pairs = [
-        (number, labels[true], labels[guess])
-        for true, row in enumerate(evaluation.result.confusion)
-        for guess, number in enumerate(row)
-        if true != guess and number > 0
-    ]
-    worst = sorted(pairs, key=lambda pair: -pair[0])[:most]
+def _worst_pairs(evaluation: Evaluation, width: int) -> RenderableType:
+    worst = evaluation.result.top_confusions()
     columns = [
-        Column("true class", [true for _, true, _ in worst], words=True, style="bold"),
-        Column("predicted", [guess for _, _, guess in worst], words=True),
-        Column("images", [count(number) for number, _, _ in worst]),
+        Column("true class", [each.label for each in worst], words=True, style="bold"),
+        Column("predicted", [each.predicted for each in worst], words=True),
+        Column("images", [count(each.n) for each in worst]),
     ]
     return stacked(columns, width)
 

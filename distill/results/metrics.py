@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["EvalResult", "PerClass"]
+__all__ = ["Confusion", "EvalResult", "PerClass"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,15 @@ class PerClass:
     recall: float
     f1: float
     accuracy: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """``n`` images of class ``label`` that were taken for class ``predicted``."""
+
+    label: str
+    predicted: str
     n: int
 
 
@@ -44,6 +53,23 @@ class EvalResult:
     n: int
     per_class: tuple[PerClass, ...]
     confusion: tuple[tuple[int, ...], ...]
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean recall of the classes that have images; ``macro_recall`` counts a class that was only predicted, too."""
+        recalls = [each.accuracy for each in self.per_class if each.n]
+        return sum(recalls) / len(recalls) if recalls else 0.0
+
+    def top_confusions(self, most: int = 20) -> tuple[Confusion, ...]:
+        """The commonest mistakes, most frequent first; of equally frequent ones in the order of the classes."""
+        labels = [each.label for each in self.per_class]
+        found = [
+            Confusion(labels[true], labels[guess], n)
+            for true, row in enumerate(self.confusion)
+            for guess, n in enumerate(row)
+            if true != guess and n > 0
+        ]
+        return tuple(sorted(found, key=lambda each: -each.n)[:most])
 
     def to_json(self) -> dict[str, Any]:
         """For a JSON document."""

@@ -164,7 +164,12 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """The document that ``distill evaluate --json`` prints."""
         metrics = self.result.to_json()
-        return {"run": self.run, "split": self.split, "tta": self.tta} | metrics | {"plots": list(self.plots)}
+        more = {
+            "balanced_accuracy": self.result.balanced_accuracy,
+            "top_confusions": [asdict(each) for each in self.result.top_confusions()],
+            "plots": list(self.plots),
+        }
+        return {"run": self.run, "split": self.split, "tta": self.tta} | metrics | more
 
 
 @dataclass(frozen=True)

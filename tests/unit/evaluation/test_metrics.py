@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -205,3 +206,23 @@ def test_predict_logits_survives_a_model_that_reuses_its_output():
 def test_predict_logits_of_nothing():
     with pytest.raises(DataError, match="no images to predict"):
         predict_logits(nn.Identity(), [])
+
+
+def test_balanced_accuracy_and_the_commonest_mistakes_agree_with_scikit_learn_and_a_count() -> None:
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.randint(0, 4, (200,), generator=generator)  # class 4 has no image, but is guessed
+    logits = torch.randn(200, 5, generator=generator)
+    names = ("a", "b", "c", "d", "e")
+    result = evaluate_logits(logits, labels, names)
+    guesses = logits.argmax(1)
+    assert 4 in guesses
+    with pytest.warns(UserWarning, match="not in y_true"):
+        expected = sklearn.metrics.balanced_accuracy_score(labels, guesses)
+    assert result.balanced_accuracy == pytest.approx(expected, abs=1e-6)
+    assert result.balanced_accuracy != pytest.approx(result.macro_recall, abs=1e-3)
+    pairs = zip(labels.tolist(), guesses.tolist(), strict=True)
+    mistakes = Counter((names[true], names[guess]) for true, guess in pairs if true != guess)
+    found = result.top_confusions(most=25)
+    assert {(each.label, each.predicted): each.n for each in found} == mistakes
+    assert [each.n for each in found] == sorted(mistakes.values(), reverse=True)
+    assert result.top_confusions(most=3) == found[:3]

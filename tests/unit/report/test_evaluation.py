@@ -45,7 +45,8 @@ def test_a_hundred_classes_show_the_worst_pairs() -> None:
 
 
 def test_json_has_the_keys_of_the_contract() -> None:
-    keys = "run split top1 top5 macro_precision macro_recall macro_f1 nll ece per_class confusion"
+    keys = "run split top1 top5 macro_precision macro_recall macro_f1 balanced_accuracy nll ece per_class confusion"
+    keys += " top_confusions"
     assert set(keys.split()) <= set(_evaluation(3).to_json())
 
 
