@@ -20,13 +20,20 @@ def why_not_compile(device: torch.device) -> str | None:
 
     Slim containers and cluster nodes often have no C compiler, or no header of Python, which Triton's launcher needs.
     """
-    names = ("gcc", "clang", "cc") if device.type == "cuda" else ("g++", "clang++", "c++", "cl")
-    own = os.environ.get("CC" if device.type == "cuda" else "CXX")
-    if not any(shutil.which(name) for name in (*((own,) if own else ()), *names)):
-        return f"there is no {'C' if device.type == 'cuda' else 'C++'} compiler ({', '.join(names[:2])})"
+    language, variable = ("C", "CC") if device.type == "cuda" else ("C++", "CXX")
+    names = ("gcc", "clang") if device.type == "cuda" else ("g++", "clang++", "c++", "cl")
+    if own := os.environ.get(variable):  # then no other is tried
+        if not shutil.which(own):
+            return f"${variable} names a compiler that is not here ({own})"
+    elif not any(shutil.which(name) for name in names):
+        return f"there is no {language} compiler ({', '.join(names[:2])})"
     if device.type != "cuda":
         return None
-    if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
+    folders = {
+        sysconfig.get_path("include"),
+        sysconfig.get_path("include", "posix_prefix"),
+    }  # Debian's default is local
+    if not any((Path(folder) / "Python.h").is_file() for folder in folders):
         return "Python's headers are missing (Python.h: the package python3-dev)"
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed"

@@ -56,7 +56,7 @@ def resolve_train(
     if precision.warning:
         tell(Note(precision.warning, "warning"))
     train = recipe.train
-    compile_mode, why_not = _compile_mode(recipe, device)
+    compile_mode, why_not = _compile_mode(recipe, device, several=(crew or Crew()).count > 1)
     unsafe = unsafe_layers(outline(recipe.model, num_classes), device)
     channels_last = _channels_last(recipe, device, unsafe)
     choices = {
@@ -87,18 +87,19 @@ def _choice(key: str, threads: Threads) -> dict[str, Any]:
     return {} if threads.why is None else {key: threads.count, f"{key}_why": threads.why}
 
 
-def _compile_mode(recipe: Recipe, device: torch.device) -> tuple[Any, str | None]:
+def _compile_mode(recipe: Recipe, device: torch.device, *, several: bool) -> tuple[Any, str | None]:
     """The mode, and why a device that would compile by default does not.
 
     Raises:
         MissingError: Compiling was asked for, and something that it takes is not here.
-        UsageError: It was asked for together with ``sync_batchnorm``.
+        UsageError: It was asked for together with ``sync_batchnorm`` on several devices.
     """
     wanted = recipe.train.compile
     if wanted is False or (wanted == "auto" and device.type != "cuda"):
         return False, None
     # its statistics wait for the other devices in the middle of every graph
-    why_not = "train.sync_batchnorm breaks compiled graphs" if recipe.train.sync_batchnorm else None
+    synchronised = recipe.train.sync_batchnorm and several
+    why_not = "train.sync_batchnorm breaks compiled graphs" if synchronised else None
     if why_not is not None and wanted != "auto":
         raise UsageError(f"train.compile: {why_not}", hint="--set train.compile=false, or train.sync_batchnorm=false")
     why_not = why_not or why_not_compile(device)

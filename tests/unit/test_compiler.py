@@ -23,7 +23,7 @@ _FIND_SPEC = importlib.util.find_spec
 def gpu_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine with a GPU, Triton and Python's headers, and a folder that is its whole path."""
     (tmp_path / "Python.h").touch()
-    monkeypatch.setattr(compiler.sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(compiler.sysconfig, "get_path", lambda name, *scheme: str(tmp_path))
     _pretend_triton(monkeypatch, is_there=True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -61,30 +61,38 @@ def test_a_compiler_of_ones_own(gpu_box: Path, monkeypatch: pytest.MonkeyPatch) 
     _add_compiler(gpu_box, "special-cc")
     monkeypatch.setenv("CC", "special-cc")
     assert why_not_compile(CUDA) is None
+    monkeypatch.setenv("CC", "gone-cc")
+    assert "$CC names a compiler that is not here (gone-cc)" in why_not_compile(CUDA)
 
 
 def test_auto_goes_without_and_a_wish_is_refused(gpu_box: Path) -> None:
     recipe = load_recipe("resnet152_cifar10")
-    mode, why = resolve._compile_mode(recipe, CUDA)
+    mode, why = resolve._compile_mode(recipe, CUDA, several=False)
     assert mode is False
     assert "no C compiler" in why
     with pytest.raises(MissingError, match="no C compiler") as caught:
-        resolve._compile_mode(load_recipe("resnet152_cifar10", ["train.compile=true"]), CUDA)
+        resolve._compile_mode(load_recipe("resnet152_cifar10", ["train.compile=true"]), CUDA, several=False)
     assert caught.value.exit_code == 4
-    _add_compiler(gpu_box, "cc")
-    assert resolve._compile_mode(recipe, CUDA) == ("default", None)
+    _add_compiler(gpu_box, "clang")
+    assert resolve._compile_mode(recipe, CUDA, several=False) == ("default", None)
 
 
 def test_synchronised_batch_norm_is_not_compiled(gpu_box: Path) -> None:
-    _add_compiler(gpu_box, "cc")
-    mode, why = resolve._compile_mode(load_recipe("resnet152_cifar10", ["train.sync_batchnorm=true"]), CUDA)
+    _add_compiler(gpu_box, "clang")
+    mode, why = resolve._compile_mode(
+        load_recipe("resnet152_cifar10", ["train.sync_batchnorm=true"]), CUDA, several=True
+    )
     assert (mode, why) == (False, "train.sync_batchnorm breaks compiled graphs")
     with pytest.raises(UsageError, match="breaks compiled graphs"):
-        resolve._compile_mode(load_recipe("r18_small", ["train.sync_batchnorm=true", "train.compile=true"]), CUDA)
+        resolve._compile_mode(
+            load_recipe("r18_small", ["train.sync_batchnorm=true", "train.compile=true"]), CUDA, several=True
+        )
 
 
 def test_the_reason_is_told_and_kept(gpu_box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolve, "_compile_mode", lambda recipe, device: (False, "there is no C compiler (gcc, clang)"))
+    monkeypatch.setattr(
+        resolve, "_compile_mode", lambda recipe, device, several: (False, "there is no C compiler (gcc, clang)")
+    )
     told: list[object] = []
     train, choices = resolve.resolve_train(
         load_recipe("r18_small"), torch.device("cpu"), num_classes=10, tell=told.append
