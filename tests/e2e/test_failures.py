@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from distill.cli import app
 from distill.devices import deterministic_kernels
 from distill.errors import DistillError, MissingError, RunError, UsageError
-from distill.objectives.supervised import Supervised
+from distill.objectives.combined import Combined
 from distill.pipeline import (
     Options,
     RunResult,
@@ -255,15 +255,15 @@ def test_the_command_line_translates_what_no_verb_did(monkeypatch: pytest.Monkey
 def test_memory_that_runs_out_names_a_smaller_batch_and_can_be_resumed(
     teacher_recipe, options: Options, only_run, whole: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = Supervised.__call__, iter(range(7))
+    real, calls = Combined.forward, iter(range(7))
 
-    def fail(self: Supervised, *args: object) -> object:
+    def fail(self: Combined, *args: object) -> object:
         if next(calls, None) is None:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total of ...")
         return real(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Supervised, "__call__", fail)
+        patch.setattr(Combined, "forward", fail)
         with pytest.raises(RunError) as caught:
             finetune_teacher(teacher_recipe("train.epochs=3"), options=options)
     assert caught.value.message == "CUDA out of memory. Tried to allocate 20.00 MiB"

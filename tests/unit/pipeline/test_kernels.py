@@ -55,7 +55,7 @@ def _is_strided(row) -> bool:
 
 def test_a_network_is_tried_as_its_run_computes_it_and_otherwise(machine) -> None:
     asked = machine(bf16=True)
-    check = _check("resnet20_cifar10")
+    check = _check("resnet20_cifar10", "train.precision=fp32")
     assert check.is_right
     assert check.set is None
     assert (check.channels_last, check.threads, check.precision, check.heap_check) == (True, 2, "fp32", True)
@@ -108,7 +108,7 @@ def test_layers_that_distill_keeps_contiguous_are_used_so(machine) -> None:
 )  # fmt: skip
 def test_the_first_way_in_which_all_is_right_is_advised(machine, is_off, advice: str | None) -> None:
     asked = machine(lambda trial: OFF if trial.layer.kind == "conv2d" and is_off(trial.setting) else RIGHT, bf16=True)
-    check = _check("resnet20_cifar10")
+    check = _check("resnet20_cifar10", "train.precision=fp32")
     assert not check.is_right
     assert check.set == advice
     assert {row.set for row in check.layers if row.outcome != "right"} == {advice}
