@@ -46,6 +46,9 @@ def bf16_pays(module: nn.Module, input_size: int) -> tuple[bool, str]:
     What was measured: 1.4 to 2.2 times as fast for networks of 4.5 million multiply-accumulates and more; slower for
     depthwise convolutions; no gain for a network of less than a million.
     """
+    deep = next((name for name, layer in module.named_modules() if isinstance(layer, nn.Conv3d)), None)
+    if deep is not None:  # seen in timm's lambda networks with torch 2.14.1 on an AMD EPYC
+        return False, f"layer {deep} is a 3-d convolution, whose gradients in bf16 are not always finite"
     grouped = next((name for name, layer in module.named_modules() if getattr(layer, "groups", 1) > 1), None)
     if grouped is not None:
         return False, f"layer {grouped} is a grouped convolution, which bf16 does not make faster"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from distill.models import outline
 from distill.pipeline.precision import bf16_pays, training_precision
@@ -29,6 +30,14 @@ def native(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_rule_agrees_with_what_was_measured(name: str, pays: bool) -> None:
     recipe = load_recipe(name)
     assert bf16_pays(outline(recipe.model, 10), recipe.model.input_size)[0] is pays
+
+
+def test_networks_with_3d_convolutions_stay_in_fp32() -> None:
+    """Their gradients in bf16 are not always finite; test_families.py trains a step of the real one."""
+    layers = nn.Conv2d(3, 64, 3), nn.Unflatten(1, (1, 64)), nn.Conv3d(1, 64, 3)
+    pays, why = bf16_pays(nn.Sequential(*layers), 64)
+    assert not pays
+    assert "layer 2 is a 3-d convolution" in why
 
 
 @pytest.mark.usefixtures("native")
