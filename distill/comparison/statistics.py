@@ -119,6 +119,7 @@ def _against(row: Row, baseline: Row, answers: Mapping[str, _Answers], notes: li
         notes.append(f"{row.name} is not held against {baseline.name}: {why}")
         return row
     test = _tested(ours, theirs)
+    notes += _limits(row, baseline, (len(ours.seeds), len(theirs.seeds)), test)
     return replace(
         row,
         baseline=baseline.run,
@@ -131,6 +132,18 @@ def _against(row: Row, baseline: Row, answers: Mapping[str, _Answers], notes: li
         baseline_verdict=test.verdict,
         baseline_needed=test.needed,
     )
+
+
+def _limits(row: Row, baseline: Row, runs: tuple[int, int], test: PairedTest) -> list[str]:
+    """What the interval of a difference leaves out."""
+    if test.method == "bootstrap" and min(runs) == 1:
+        single = row.name if runs[0] == 1 else baseline.name
+        return [
+            f"{row.name} against {baseline.name}: {single} is one run, whose spread over seeds is not in the interval"
+        ]
+    if test.method == "paired t" and test.n < max(runs):
+        return [f"{row.name} against {baseline.name}: over the {test.n} seeds that both have"]
+    return []
 
 
 def _tested(ours: _Answers, theirs: _Answers) -> PairedTest:

@@ -81,12 +81,23 @@ def test_seeds_are_paired_whatever_their_order() -> None:
     assert (got.test_top1_low, got.test_top1_high) == pytest.approx((0.8 - spread, 0.8 + spread))
 
 
+def test_seeds_that_only_one_has_are_left_out_and_it_is_said() -> None:
+    ours = _tested(_right(200, 150), _right(200, 160), _right(200, 10), seeds=(0, 1, 2))
+    theirs = _tested(_right(200, 140), _right(200, 152), seeds=(0, 1))
+    rows, notes = [_row("ours", 0.5, 200, seeds=3), _row("theirs", 0.73, 200, seeds=2)], []
+    got, _ = with_statistics(rows, {rows[0].run: ours, rows[1].run: theirs}, baseline="theirs", notes=notes)
+    assert got.baseline_difference == pytest.approx((10 + 8) / 2 / 200)
+    assert notes == ["ours against theirs: over the 2 seeds that both have"]
+
+
 def test_seeds_of_their_own_are_drawn() -> None:
     ours = _tested(_right(300, 280), _right(300, 284, shift=5), seeds=(0, 1))
     rows = [_row("ours", 0.94, 300, seeds=2), _row("theirs", 0.5, 300)]
+    notes: list[str] = []
     got, _ = with_statistics(
-        rows, {rows[0].run: ours, rows[1].run: _tested(_right(300, 150), seeds=(7,))}, baseline="theirs", notes=[]
+        rows, {rows[0].run: ours, rows[1].run: _tested(_right(300, 150), seeds=(7,))}, baseline="theirs", notes=notes
     )
+    assert notes == ["ours against theirs: theirs is one run, whose spread over seeds is not in the interval"]
     assert (got.baseline_method, got.baseline_p, got.baseline_verdict) == ("bootstrap", None, "better")
     assert got.baseline_low < 282 / 300 - 0.5 < got.baseline_high
 
