@@ -104,7 +104,7 @@ def prune(
     Args:
         macs: The share of multiply-accumulates that may stay.
         params: The most parameters.
-        latency_ms: The most milliseconds for one image, timed in turn with the uncut network in PyTorch on a CPU.
+        latency_ms: The most milliseconds for one image, in PyTorch on a CPU; each candidate is timed alone.
         criterion: How channels are ranked: ``l2``, ``bn`` or ``taylor``.
         multiple: Widths stay multiples of it, which vector kernels like.
         epochs: Of training on; None: as many as the run had.
