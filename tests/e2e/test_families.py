@@ -70,7 +70,7 @@ def _recipe(name: str, side: int, *, role: str) -> Recipe:
         f"data: {{name: synthetic, image_size: {side}, limit: 8, test_limit: 10, val_fraction: 0}}\n"
         f"model: {{source: timm, name: {name}, weights: none, input_size: {side}, max_params: 1000000000}}\n"
         "optim: {name: sgd, lr: 0.001, momentum: 0.0, nesterov: false}\n"
-        "train: {epochs: 1, batch_size: 8}\n",
+        "train: {epochs: 1, batch_size: 8, precision: fp32}\n",
         source="test",
     )
 
