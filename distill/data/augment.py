@@ -16,7 +16,7 @@ from torch import Tensor
 from distill.data.geometry import TURN_BITS, Border, fold, gather_pixels, resample, rotate
 from distill.data.views import WEIGHT_UNIT, View
 
-__all__ = ["APPLIED_VERSION", "DeviceView", "apply_rows", "apply_view", "device_view", "images_needed"]
+__all__ = ["APPLIED_VERSION", "DeviceView", "apply_part", "apply_view", "device_view", "images_needed"]
 
 APPLIED_VERSION = 1  # raise it whenever the same plan would give other pixels: stored answers are about those pixels
 
@@ -50,12 +50,12 @@ class DeviceView:
         return self.table[:, self.names.index(name)]
 
     def take(self, index: Tensor) -> DeviceView:
-        """The rows of these images."""
+        """The view of these images alone."""
         weight = None if self.mix_weight is None else self.mix_weight.index_select(0, index)
         return self._with(self.table.index_select(0, index), weight)
 
     def head(self, count: int) -> DeviceView:
-        """The first ``count`` rows."""
+        """The first ``count`` images."""
         return self._with(self.table[:count], None if self.mix_weight is None else self.mix_weight[:count])
 
     def _with(self, table: Tensor, mix_weight: Tensor | None) -> DeviceView:
@@ -95,22 +95,22 @@ def apply_view(images: Tensor, index: Tensor, view: DeviceView, fill: Tensor) ->
         returns: ``(B, 3, S, S)`` uint8; float32 in [0, 255] where mixup is on.
     """
     needed = images_needed(view, index)
-    return apply_rows(images, needed, view.take(needed), fill)
+    return apply_part(images, needed, view.take(needed), fill)
 
 
-def apply_rows(images: Tensor, at: Tensor, rows: DeviceView, fill: Tensor) -> Tensor:
-    """:func:`apply_view` for images that lie anywhere: row j of ``rows`` is applied to ``images[at[j]]``.
+def apply_part(images: Tensor, at: Tensor, view: DeviceView, fill: Tensor) -> Tensor:
+    """:func:`apply_view` for images that lie anywhere: entry j of ``view`` is applied to ``images[at[j]]``.
 
-    With mixing, the second half of ``at`` and of ``rows`` are the partners of the first (:func:`images_needed`).
+    With mixing, the second half of ``at`` and of ``view`` are the partners of the first (:func:`images_needed`).
     """
-    pixels = _cropped(images, at, rows)
-    if "cosine" in rows:
-        pixels = rotate(pixels, rows["cosine"], rows["sine"], border=rows.border)
-    if "erase_y" in rows:
-        pixels = _erased(pixels, rows, fill)
-    if rows.mixes:
+    pixels = _cropped(images, at, view)
+    if "cosine" in view:
+        pixels = rotate(pixels, view["cosine"], view["sine"], border=view.border)
+    if "erase_y" in view:
+        pixels = _erased(pixels, view, fill)
+    if view.mixes:
         own, other = pixels.chunk(2)
-        pixels = _mixed(own, other, rows.head(len(own)))
+        pixels = _mixed(own, other, view.head(len(own)))
     return pixels
 
 
@@ -135,52 +135,52 @@ def _columns(view: View) -> dict[str, np.ndarray]:
     return columns
 
 
-def _cropped(images: Tensor, at: Tensor, rows: DeviceView) -> Tensor:
+def _cropped(images: Tensor, at: Tensor, view: DeviceView) -> Tensor:
     """The images cropped and flipped, gathered in one go."""
-    if not {"dy", "crop_y", "hflip", "vflip"} & set(rows.names):
+    if not {"dy", "crop_y", "hflip", "vflip"} & set(view.names):
         return images.index_select(0, at)
-    pixel = torch.arange(rows.image_size, device=at.device)
-    y, x = _flipped(pixel, rows, "vflip"), _flipped(pixel, rows, "hflip")
-    if "crop_y" in rows:
-        return resample(images, at, _stretched(y, rows, "y"), _stretched(x, rows, "x"))
-    size = rows.image_size
-    if "dy" in rows:
-        y = y + (rows["dy"][:, None] - rows.padding)
-        x = x + (rows["dx"][:, None] - rows.padding)
+    pixel = torch.arange(view.image_size, device=at.device)
+    y, x = _flipped(pixel, view, "vflip"), _flipped(pixel, view, "hflip")
+    if "crop_y" in view:
+        return resample(images, at, _stretched(y, view, "y"), _stretched(x, view, "x"))
+    size = view.image_size
+    if "dy" in view:
+        y = y + (view["dy"][:, None] - view.padding)
+        x = x + (view["dx"][:, None] - view.padding)
     y, x = y.expand(len(at), -1), x.expand(len(at), -1)
-    pixels = gather_pixels(images, at, fold(y, size, rows.border), fold(x, size, rows.border))
-    if "dy" in rows and rows.border == "zero":
+    pixels = gather_pixels(images, at, fold(y, size, view.border), fold(x, size, view.border))
+    if "dy" in view and view.border == "zero":
         inside_y, inside_x = (y >= 0) & (y < size), (x >= 0) & (x < size)
         pixels &= _bits(inside_y)[:, None, :, None] & _bits(inside_x)[:, None, None, :]
     return pixels
 
 
-def _flipped(pixel: Tensor, rows: DeviceView, name: str) -> Tensor:
+def _flipped(pixel: Tensor, view: DeviceView, name: str) -> Tensor:
     """Which pixel of the unflipped image each pixel shows: ``(B, S)``, or ``(1, S)`` without that flip."""
-    if name not in rows:
+    if name not in view:
         return pixel[None]
-    return torch.where(rows[name][:, None] != 0, rows.image_size - 1 - pixel, pixel)
+    return torch.where(view[name][:, None] != 0, view.image_size - 1 - pixel, pixel)
 
 
-def _stretched(pixel: Tensor, rows: DeviceView, axis: str) -> Tensor:
+def _stretched(pixel: Tensor, view: DeviceView, axis: str) -> Tensor:
     """Centres of the pixels of a resized crop, as positions in the image, in 1/256 pixel: ``(B, S)``."""
     # (pixel + 1/2) * step - 1/2, the step being in 2**-16 pixels
-    return rows[f"crop_{axis}"][:, None] + (((2 * pixel + 1) * rows[f"step_{axis}"][:, None]) >> 9) - 128
+    return view[f"crop_{axis}"][:, None] + (((2 * pixel + 1) * view[f"step_{axis}"][:, None]) >> 9) - 128
 
 
-def _erased(pixels: Tensor, rows: DeviceView, fill: Tensor) -> Tensor:
-    top, left = rows["erase_y"], rows["erase_x"]
-    square = _inside(top, left, top + rows.erase_size, left + rows.erase_size, rows.image_size)
+def _erased(pixels: Tensor, view: DeviceView, fill: Tensor) -> Tensor:
+    top, left = view["erase_y"], view["erase_x"]
+    square = _inside(top, left, top + view.erase_size, left + view.erase_size, view.image_size)
     return _chosen(square, fill[:, None, None], pixels)
 
 
-def _mixed(own: Tensor, other: Tensor, rows: DeviceView) -> Tensor:
+def _mixed(own: Tensor, other: Tensor, view: DeviceView) -> Tensor:
     """The partner's box of CutMix, then mixup: an image has at most one of the two."""
-    if "top" in rows:
-        box = _inside(rows["top"], rows["left"], rows["bottom"], rows["right"], rows.image_size)
+    if "top" in view:
+        box = _inside(view["top"], view["left"], view["bottom"], view["right"], view.image_size)
         own = _chosen(box, other, own)
-    if "mixup_share" in rows:
-        share = rows["mixup_share"].float()[:, None, None, None] * WEIGHT_UNIT
+    if "mixup_share" in view:
+        share = view["mixup_share"].float()[:, None, None, None] * WEIGHT_UNIT
         own = torch.lerp(other.float(), own.float(), share)  # exact: 8 bits of pixel times 16 bits of share
     return own
 

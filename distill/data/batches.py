@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.data.augment import DeviceView, apply_rows, device_view
+from distill.data.augment import DeviceView, apply_part, device_view
 from distill.data.prefetch import prefetch_chunks
 from distill.data.views import View
 from distill.team.watch import beat
@@ -35,7 +35,7 @@ class ImageSplit(Protocol):
     @property
     def labels(self) -> np.ndarray: ...
     @property
-    def rows(self) -> np.ndarray | None: ...
+    def index(self) -> np.ndarray | None: ...
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ class Batch:
         images: ``(B, 3, S, S)`` uint8, or float32 in [0, 255] under mixup, on the loader's device.
         labels: ``(B,)`` int64, on the loader's device.
         index: ``(B,)`` int64 position within the split, on the loader's device.
-        rows: ``(B,)`` int64 stored view that each image shows, on the loader's device.
+        views: ``(B,)`` int64 number of the stored view that each image shows, on the loader's device.
     """
 
     images: Tensor
     labels: Tensor
     index: Tensor
-    rows: Tensor
+    views: Tensor
     mix: Mix | None = None
 
     @property
@@ -116,7 +116,7 @@ class Epoch:
 
     picked: Generator[Picked]
     view: DeviceView
-    rows: Tensor
+    views: Tensor
     labels: Tensor
     fill: Tensor
     channels_last: bool
@@ -129,7 +129,7 @@ class Epoch:
 
     def show(self, picked: Picked) -> Batch:
         """The batch: tensors in, tensors out; nothing waits for the device, and no shape depends on the data."""
-        pixels = apply_rows(picked.images, picked.where, self.view.take(picked.at), self.fill)
+        pixels = apply_part(picked.images, picked.where, self.view.take(picked.at), self.fill)
         own = picked.at[: picked.size]
         labels, mix = self.labels.index_select(0, picked.at), None
         if self.view.mixes:
@@ -138,7 +138,7 @@ class Epoch:
             mix = Mix(partner_labels, self.view.mix_weight.index_select(0, own))
         if self.channels_last:
             pixels = pixels.contiguous(memory_format=torch.channels_last)
-        return Batch(pixels, labels, own, self.rows.index_select(0, own), mix)
+        return Batch(pixels, labels, own, self.views.index_select(0, own), mix)
 
 
 def steps_per_epoch(n: int, batch_size: int, world: int = 1, *, keep_all: bool = False) -> int:
@@ -196,14 +196,14 @@ class Loader:
     ) -> None:
         self.device = _numbered(torch.device(device))
         self.n = len(split.labels)
-        self._base_rows = None if split.rows is None else torch.from_numpy(np.array(split.rows, dtype=np.int64))
+        self._base_index = None if split.index is None else torch.from_numpy(np.array(split.index, dtype=np.int64))
         self._host = _as_tensor(split.images)
         size_bytes = self.n * self._host[0].numel()
         self.resident = fits_on(self.device, size_bytes) if resident is None else resident
         if self.resident and self.device.type != "cpu":
-            self._images, self._device_rows = self._copied_to_device(), None
+            self._images, self._device_index = self._copied_to_device(), None
         else:
-            self._images, self._device_rows = self._host, self._base_rows
+            self._images, self._device_index = self._host, self._base_index
         self._labels = torch.from_numpy(np.array(split.labels, dtype=np.int64)).to(self.device)
         self._fill = torch.from_numpy(np.array([0, 0, 0] if fill is None else fill, dtype=np.uint8)).to(self.device)
 
@@ -214,7 +214,7 @@ class Loader:
         self,
         order: np.ndarray,
         view: View,
-        rows: np.ndarray,
+        views: np.ndarray,
         batch_size: int,
         *,
         start_step: int = 0,
@@ -227,20 +227,20 @@ class Loader:
         Args:
             order: Positions within the split, in the order of the epoch, int64.
             view: Every choice of augmentation, for all images of the split.
-            rows: The stored view that each image of the split shows, int64 ``(n,)``; handed on in the batches.
+            views: Number of the stored view that each image of the split shows, int64 ``(n,)``; handed on in batches.
             batch_size: Images a step over all processes.
             start_step: Steps of this epoch that are already done.
             shard: This process's rank, and how many there are.
             keep_all: Keep a last batch of a single image too (:func:`steps_per_epoch`).
             channels_last: Lay the pixels out as channels-last.
         """
-        assert view.n == self.n == len(rows)
+        assert view.n == self.n == len(views)
         batches = batch_positions(order, batch_size, start_step=start_step, shard=shard, keep_all=keep_all)
         needed = [_with_partners(index, view.partner) for index in batches]
         return Epoch(
             picked=self._pick(needed, mixes=view.partner is not None),
             view=device_view(view, self.device),
-            rows=torch.from_numpy(rows).to(self.device),
+            views=torch.from_numpy(views).to(self.device),
             labels=self._labels,
             fill=self._fill,
             channels_last=channels_last,
@@ -261,7 +261,7 @@ class Loader:
         positions = torch.from_numpy(np.concatenate(needed)).to(self.device).split([len(each) for each in needed])
         if self.resident:
             for at in positions:
-                where = at if self._device_rows is None else self._device_rows.index_select(0, at)
+                where = at if self._device_index is None else self._device_index.index_select(0, at)
                 beat()
                 yield Picked(self._images, at, where, mixes)
             return
@@ -272,14 +272,14 @@ class Loader:
     def _gather(self, needed: list[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
         """For each batch: all images of the host, and the ones to send."""
         for positions in map(torch.from_numpy, needed):
-            yield self._host, positions if self._base_rows is None else self._base_rows.index_select(0, positions)
+            yield self._host, positions if self._base_index is None else self._base_index.index_select(0, positions)
 
     def _copied_to_device(self) -> Tensor:
         images = torch.empty((self.n, *self._host.shape[1:]), dtype=torch.uint8, device=self.device)
-        rows = torch.arange(self.n) if self._base_rows is None else self._base_rows
+        index = torch.arange(self.n) if self._base_index is None else self._base_index
         for at in range(0, self.n, _COPY_IMAGES):
             beat()
-            part = rows[at : at + _COPY_IMAGES]
+            part = index[at : at + _COPY_IMAGES]
             images[at : at + len(part)] = self._host.index_select(0, part).to(self.device)
         return images
 

@@ -1,4 +1,4 @@
-"""Labelled uint8 images, held as a base array and the rows of it that belong to a split."""
+"""Labelled uint8 images, held as a base array and the places in it that belong to a split."""
 
 from __future__ import annotations
 
@@ -17,33 +17,34 @@ _CHUNK_BYTES = 8 << 20  # of uint8; the float64 copies of a chunk take eight tim
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images and labels of one split. Position ``i`` is ``images[i]``, or ``images[rows[i]]`` where ``rows`` is set.
+    """Images and labels of one split. Position ``i`` is ``images[i]``, or ``images[index[i]]`` where ``index`` is set.
 
     ``images`` is the *base* array: often a read-only memory map, and often larger than the split, because a subset
     shares the base of its parent instead of copying it. So never index ``images`` by position: use :meth:`take`,
-    which maps positions to base rows, or go through ``rows`` yourself. ``len(split)`` is the number of positions.
+    which maps positions to places in the base, or go through ``index`` yourself. ``len(split)`` is how many positions
+    there are.
 
     Shapes:
         images: ``(M, 3, S, S)`` uint8.
         labels: ``(N,)`` int64, by position.
         files: ``N`` names by position (``train/cat/a.png``), or None where images have no files.
-        rows: ``(N,)`` int64 base row of every position; None is the identity, and then ``N == M``.
+        index: ``(N,)`` int64 place in the base of every position; None is the identity, and then ``N == M``.
         digest: hex sha256 of all pixels by position, where somebody computed it already.
     """
 
     images: np.ndarray
     labels: np.ndarray
     files: tuple[str, ...] | None = None
-    rows: np.ndarray | None = None
+    index: np.ndarray | None = None
     digest: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        rows = self.images.shape[0] if self.rows is None else len(self.rows)
+        count = self.images.shape[0] if self.index is None else len(self.index)
         assert self.images.dtype == np.uint8
         assert self.images.ndim == 4
-        assert self.labels.shape == (rows,)
+        assert self.labels.shape == (count,)
         assert self.labels.dtype == np.int64
-        assert self.files is None or len(self.files) == rows
+        assert self.files is None or len(self.files) == count
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -60,21 +61,21 @@ class Split:
             positions: ``(B,)`` integers in any order, repeats allowed; or a slice.
             returns: ``(B, 3, S, S)`` uint8.
         """
-        rows = self.base_rows(positions)
-        return np.take(np.asarray(self.images), rows, axis=0)
+        index = self.base_index(positions)
+        return np.take(np.asarray(self.images), index, axis=0)
 
-    def base_rows(self, positions: np.ndarray | slice) -> np.ndarray:
+    def base_index(self, positions: np.ndarray | slice) -> np.ndarray:
         """Rows of the base array that hold ``positions``: int64 ``(B,)``."""
         if isinstance(positions, slice):
             positions = np.arange(*positions.indices(len(self)), dtype=np.int64)
         positions = np.asarray(positions, dtype=np.int64)
-        return positions if self.rows is None else self.rows[positions]
+        return positions if self.index is None else self.index[positions]
 
     def subset(self, positions: np.ndarray) -> Split:
         """The split of these positions, in this order, on the same base array."""
         positions = np.asarray(positions, dtype=np.int64)
         files = None if self.files is None else tuple(self.files[i] for i in positions)
-        return Split(self.images, self.labels[positions], files, self.base_rows(positions).copy())
+        return Split(self.images, self.labels[positions], files, self.base_index(positions).copy())
 
     def chunks(self) -> Iterator[np.ndarray]:
         """All images in order, a bounded number of bytes at a time: ``(B, 3, S, S)`` uint8 each."""

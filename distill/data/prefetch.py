@@ -18,14 +18,14 @@ _DEPTH = 2  # batches that wait; more would hide no more, and hold memory
 
 
 def prefetch_chunks(requests: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> Iterator[Tensor]:
-    """``images.index_select(0, rows)`` of each request ``(images, rows)``, on the device, in order.
+    """``images.index_select(0, index)`` of each request ``(images, index)``, on the device, in order.
 
     The thread ends when the iterator is exhausted or closed; its errors are raised here.
     """
     if device.type == "cuda":
         yield from _prefetch_cuda(requests, device)
     else:
-        yield from in_background(images.index_select(0, rows).to(device) for images, rows in requests)
+        yield from in_background(images.index_select(0, index).to(device) for images, index in requests)
 
 
 def in_background(items: Iterable[Item], *, depth: int = _DEPTH) -> Iterator[Item]:
@@ -76,10 +76,10 @@ def _prefetch_cuda(requests: Iterable[tuple[Tensor, Tensor]], device: torch.devi
     stream = torch.cuda.Stream(device)
 
     def copied() -> Iterator[tuple[Tensor, torch.cuda.Event]]:
-        for images, rows in requests:
+        for images, index in requests:
             with torch.cuda.stream(stream):  # and its device, which is not this thread's by itself
-                pinned = torch.empty((len(rows), *images.shape[1:]), dtype=images.dtype, pin_memory=True)
-                torch.index_select(images, 0, rows, out=pinned)
+                pinned = torch.empty((len(index), *images.shape[1:]), dtype=images.dtype, pin_memory=True)
+                torch.index_select(images, 0, index, out=pinned)
                 chunk = pinned.to(device, non_blocking=True)
                 arrived = stream.record_event()
             yield chunk, arrived

@@ -125,7 +125,7 @@ def _hflip(augment: AugmentSpec, n: int, view: int) -> np.ndarray:
 
 
 def views_of(augment: AugmentSpec, epochs: int) -> int:
-    """How many distinct views ``epochs`` epochs show; for ``views: all``, how many rows the table has."""
+    """How many distinct views ``epochs`` epochs show; for ``views: all``, how many entries the table has."""
     if augment.views == "all":
         return (2 * augment.crop_padding + 1) ** 2 * (2 if augment.hflip else 1)
     if not _is_random(augment):
@@ -133,13 +133,13 @@ def views_of(augment: AugmentSpec, epochs: int) -> int:
     return epochs if augment.views is None else min(augment.views, epochs)
 
 
-def table_view(augment: AugmentSpec, *, n: int, image_size: int, row: int) -> View:
-    """Row ``row`` of ``views: all``, the same for every image.
+def table_view(augment: AugmentSpec, *, n: int, image_size: int, number: int) -> View:
+    """Entry ``number`` of ``views: all``, the same for every image.
 
-    Rows enumerate (dy, dx, flip), the flip fastest: ``row = (dy * (2p + 1) + dx) * flips + flip``.
+    They enumerate (dy, dx, flip), the flip fastest: ``number = (dy * (2p + 1) + dx) * flips + flip``.
     """
     assert augment.views == "all"
-    return _tabulated(augment, np.full(n, row, dtype=np.int64), image_size)
+    return _tabulated(augment, np.full(n, number, dtype=np.int64), image_size)
 
 
 def epoch_view(
@@ -148,15 +148,15 @@ def epoch_view(
     """What epoch ``epoch`` of ``epochs`` shows, and which stored view each image then reads.
 
     Shapes:
-        returns: the view, and rows int64 ``(n,)``: ``epoch mod views`` for every image; with ``views: all`` each image
-            draws its own row of the table, from ``train_seed`` and the epoch.
+        returns: the view, and its number for each image, int64 ``(n,)``: ``epoch mod views`` for all; with
+            ``views: all`` each image draws its own entry of the table, from ``train_seed`` and the epoch.
     """
     views = views_of(augment, epochs)
     if augment.views == "all":
-        rows = streams.integers(n, views, "row", train_seed, epoch)
-        return _tabulated(augment, rows, image_size), rows
-    row = epoch % views
-    return plan_view(augment, n=n, image_size=image_size, view=row), np.full(n, row, dtype=np.int64)
+        numbers = streams.integers(n, views, "row", train_seed, epoch)
+        return _tabulated(augment, numbers, image_size), numbers
+    number = epoch % views
+    return plan_view(augment, n=n, image_size=image_size, view=number), np.full(n, number, dtype=np.int64)
 
 
 def view_checksum(view: View) -> str:
@@ -207,15 +207,15 @@ def _view(augment: AugmentSpec, n: int, image_size: int, choices: dict[str, np.n
     )
 
 
-def _tabulated(augment: AugmentSpec, rows: np.ndarray, image_size: int) -> View:
+def _tabulated(augment: AugmentSpec, numbers: np.ndarray, image_size: int) -> View:
     _check(augment, image_size)
     flips, offsets = (2 if augment.hflip else 1), 2 * augment.crop_padding + 1
     choices = {}
     if augment.crop_padding:
-        choices["dy"], choices["dx"] = np.divmod(rows // flips, offsets)
+        choices["dy"], choices["dx"] = np.divmod(numbers // flips, offsets)
     if augment.hflip:
-        choices["hflip"] = rows % flips == 1
-    return _view(augment, len(rows), image_size, choices)
+        choices["hflip"] = numbers % flips == 1
+    return _view(augment, len(numbers), image_size, choices)
 
 
 def _quantized(values: np.ndarray, unit: float) -> np.ndarray:

@@ -22,7 +22,7 @@ from distill.runs import open_run
 from distill.teaching.bank import Bank
 from distill.teaching.bank_files import INFO, bank_bytes
 from distill.teaching.remove import Removal, is_bank, remove_bank
-from distill.team.shares import Together
+from distill.team.shares import Team, Together
 from distill.team.watch import watching
 from distill.text import several
 
@@ -79,10 +79,10 @@ def _how_many(recipe: Recipe, views: int | None, options: Options) -> int:
     if views is None:
         return views_of(recipe.augment, recipe.train.epochs)
     if recipe.augment.views == "all":
-        rows = views_of(recipe.augment, recipe.train.epochs)
-        if views != rows:
-            raise UsageError(f"augment.views: all has {rows} views, not {views}", hint="leave out --views")
-        return rows
+        entries = views_of(recipe.augment, recipe.train.epochs)
+        if views != entries:
+            raise UsageError(f"augment.views: all has {entries} views, not {views}", hint="leave out --views")
+        return entries
     wanted = recipe.augment.model_copy(update={"views": views})
     there_are = views_of(wanted, views)
     if there_are < views:
@@ -96,11 +96,12 @@ def _is_taken(path: Path) -> bool:
 
 def _build(fabric: Fabric, context: Context, *, views: int, path: Path | None) -> Path:
     """In each process of one or several."""
-    with watching(rank=fabric.global_rank):
-        return _built(fabric, context, views=views, path=path)
+    team = Together(fabric)
+    with watching(rank=team.rank):
+        return _built(fabric, team, context, views=views, path=path)
 
 
-def _built(fabric: Fabric, context: Context, *, views: int, path: Path | None) -> Path:
+def _built(fabric: Fabric, team: Team, context: Context, *, views: int, path: Path | None) -> Path:
     options, recipe = context.options, context.recipe
     splits = context.splits or load_splits(recipe.data, options.tell)
     teacher = find_teacher(
@@ -108,8 +109,7 @@ def _built(fabric: Fabric, context: Context, *, views: int, path: Path | None) -
     )
     assert teacher is not None, "seen to by _require_run"
     teacher.require_classes(tuple(splits.dataset.classes))
-    team = Together(fabric)
-    recipe, _ = team.broadcast(choose_how(recipe, splits, teacher) if team.rank == 0 else (recipe, {}))
+    recipe, _ = team.broadcast(choose_how(recipe, splits, teacher) if team.leads else (recipe, {}))
     bank = ensure_bank(
         teacher, splits, recipe, views=views, path=path, renew_figures=True, tell=options.tell, team=team
     )

@@ -88,7 +88,7 @@ def _seen(ours: DataSpec, splits: Splits, theirs: DataSpec, trained_on: str | No
     if theirs.side == ours.side and again.fingerprint != trained_on:
         return 0
     everything = slice(None)
-    return len(np.intersect1d(again.train.base_rows(everything), splits.val.base_rows(everything)))
+    return len(np.intersect1d(again.train.base_index(everything), splits.val.base_index(everything)))
 
 
 def _root(spec: DataSpec) -> Path:

@@ -251,11 +251,11 @@ def open_source(
 def _stored(bank: Bank, recipe: Recipe, splits: Splits, *, device: torch.device) -> StoredTeacher:
     """The bank's answers, after a look whether its views were drawn as they are drawn now."""
     views = views_of(recipe.augment, recipe.train.epochs)
-    for row in {0, views - 1}:
-        view = planned_view(recipe.augment, n=len(splits.train), image_size=recipe.data.side, row=row)
-        if view_checksum(view) != bank.info.plans[row]:
+    for number in {0, views - 1}:
+        view = planned_view(recipe.augment, n=len(splits.train), image_size=recipe.data.side, number=number)
+        if view_checksum(view) != bank.info.plans[number]:
             raise UsageError(
-                f"{bank.path} does not fit this recipe: view {row} was drawn otherwise, by another version of distill",
+                f"{bank.path} does not fit this recipe: view {number} was drawn otherwise, by another distill",
                 hint=f"build it again: distill cache clear {bank.path}, then distill cache build",
             )
     return StoredTeacher(bank, device=device, views=views)

@@ -85,10 +85,10 @@ class _Sample:
     """Stored answers and new ones.
 
     Shapes:
-        rows, index: ``(B,)`` int64 view and image; stored, answers: ``(B, C)`` float32.
+        views, index: ``(B,)`` int64 numbers of view and image; stored, answers: ``(B, C)`` float32.
     """
 
-    rows: np.ndarray
+    views: np.ndarray
     index: np.ndarray
     stored: Tensor
     answers: Tensor
@@ -134,13 +134,13 @@ class _Examiner:
             return replace(row, damaged=damaged, status="damaged: its views are not the ones planned today")
         sample = _ask_again(bank, trained, splits, augment, chosen)
         difference = (sample.stored - sample.answers).abs()
-        row = replace(row, asked=len(sample.rows), max_difference=difference.max().item())
+        row = replace(row, asked=len(sample.views), max_difference=difference.max().item())
         limit = _TOLERANCE[bank.info.identity.precision] * max(sample.answers.abs().max().item(), 1.0)
         wrong = ~(difference.amax(1) <= limit).numpy()  # what is not finite is no answer, however large the limit
         if not wrong.any():
             return row
-        places = [f"view {r} image {i}" for r, i in zip(sample.rows[wrong], sample.index[wrong], strict=True)]
-        damaged = _files_of(bank, sample.rows[wrong].tolist(), sample.index[wrong].tolist())
+        places = [f"view {r} image {i}" for r, i in zip(sample.views[wrong], sample.index[wrong], strict=True)]
+        damaged = _files_of(bank, sample.views[wrong].tolist(), sample.index[wrong].tolist())
         return replace(row, damaged=damaged, status=f"damaged: not what the teacher answers: {several(places, most=3)}")
 
     # What is needed to ask
@@ -203,9 +203,9 @@ def _choose(bank: Bank, count: int) -> tuple[np.ndarray, np.ndarray]:
     return picked // bank.info.images, picked % bank.info.images
 
 
-def _plans_agree(bank: Bank, augment: AugmentSpec, splits: Splits, row: int) -> bool:
-    view = planned_view(augment, n=len(splits.train), image_size=bank.info.key.image_size, row=row)
-    return view_checksum(view) == bank.info.plans[row]
+def _plans_agree(bank: Bank, augment: AugmentSpec, splits: Splits, number: int) -> bool:
+    view = planned_view(augment, n=len(splits.train), image_size=bank.info.key.image_size, number=number)
+    return view_checksum(view) == bank.info.plans[number]
 
 
 def _ask_again(
@@ -213,28 +213,28 @@ def _ask_again(
 ) -> _Sample:
     """Ask about a few images of many views at once: who asks view by view fills most of a batch with padding."""
     loader = Loader(splits.train, device=trained.device, fill=splits.fill)
-    rows, index = chosen
+    views, index = chosen
     pixels, stored = [], []
-    for row in np.unique(rows).tolist():
-        here = index[rows == row]
-        view = planned_view(augment, n=len(splits.train), image_size=bank.info.key.image_size, row=row)
-        same_view = np.full(len(loader), row, dtype=np.int64)
+    for number in np.unique(views).tolist():
+        here = index[views == number]
+        view = planned_view(augment, n=len(splits.train), image_size=bank.info.key.image_size, number=number)
+        same_view = np.full(len(loader), number, dtype=np.int64)
         pixels += [batch.images for batch in loader.epoch(here, view, same_view, len(here), keep_all=True).batches()]
-        stored.append(torch.from_numpy(bank.view(row)[here].astype(np.float32)))
+        stored.append(torch.from_numpy(bank.view(number)[here].astype(np.float32)))
     pieces = torch.cat(pixels).split(512)
     asked = WithPooled(trained) if bank.info.features else trained
     classes, dtype = len(bank.info.classes), bank.info.key.dtype
     answers = torch.cat([round_answers(ask(asked, piece), dtype, classes=classes).cpu() for piece in pieces])
-    return _Sample(rows, index, torch.cat(stored), answers)
+    return _Sample(views, index, torch.cat(stored), answers)
 
 
-def _files_of(bank: Bank, rows: Sequence[int], index: Sequence[int] | None = None) -> tuple[str, ...]:
+def _files_of(bank: Bank, views: Sequence[int], index: Sequence[int] | None = None) -> tuple[str, ...]:
     """The files that hold these answers; without ``index``, all files of these views."""
     bounds = chunk_bounds(bank.info)
     if index is None:
-        names = [chunk_name(row, part) for row in rows for part in range(len(bounds))]
+        names = [chunk_name(view, part) for view in views for part in range(len(bounds))]
     else:
         ends = [end for _, end in bounds]
         parts = np.searchsorted(ends, index, side="right").tolist()
-        names = [chunk_name(row, part) for row, part in zip(rows, parts, strict=True)]
+        names = [chunk_name(view, part) for view, part in zip(views, parts, strict=True)]
     return tuple(dict.fromkeys(names))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 from distill.data.splits import Splits, load_splits
@@ -27,9 +28,9 @@ from distill.results.runs import RunResult
 from distill.runs import RunFolder
 from distill.runs.checkpoints import last_checkpoint, load_checkpoint
 from distill.teaching.teacher_file import Teacher
-from distill.team.shares import Together
+from distill.team.shares import Team, Together
 from distill.team.stop import watch_signals
-from distill.team.watch import Watch, patience, watching
+from distill.team.watch import Watch, watching
 from distill.train.loop import fit
 
 if TYPE_CHECKING:
@@ -40,27 +41,27 @@ __all__ = ["train_worker"]
 
 def train_worker(fabric: Fabric, context: Context) -> RunResult:
     """Carry out a run in this process and return its result."""
-    with watching(rank=fabric.global_rank) as watch, on_this_machine(fabric.device, context):
-        return _train(fabric, context, watch)
+    team = Together(fabric)
+    with watching(rank=team.rank) as watch, on_this_machine(fabric.device, context):
+        return _train(fabric, team, context, watch)
 
 
-def _train(fabric: Fabric, context: Context, watch: Watch) -> RunResult:
+def _train(fabric: Fabric, team: Team, context: Context, watch: Watch) -> RunResult:
     splits = context.splits or load_splits(context.recipe.data, context.options.tell)
     teacher = find_teacher(
         context.recipe, runs_dir=context.options.runs_dir, device=fabric.device, classes=tuple(splits.dataset.classes)
     )
-    objective = find_objective(context.recipe, splits, teacher, devices=fabric.world_size)
-    chosen = choose_logits(context.recipe, splits, teacher, objective.asks) if fabric.is_global_zero else None
-    with patience():
-        agreed = fabric.broadcast(chosen)
+    objective = find_objective(context.recipe, splits, teacher, devices=team.world)
+    chosen = choose_logits(context.recipe, splits, teacher, objective.asks) if team.leads else None
+    agreed = team.broadcast(chosen)
     assert agreed is not None, "the first process chose"
     recipe, choices = agreed
-    options = replace(context.options, devices=fabric.world_size)  # what torchrun started is not in the options
+    options = replace(context.options, devices=team.world)  # what torchrun started is not in the options
     context = replace(context, recipe=recipe, choices=context.choices | choices, options=options)
     module = build_network(context, splits)  # before a folder exists: weights may be missing
     with ExitStack() as stack:
         run = None
-        if fabric.is_global_zero:
+        if team.leads:
             for note in introduce(recipe, teacher):
                 context.options.tell(note)
             about = foreseen(recipe, splits, teacher)
@@ -69,25 +70,24 @@ def _train(fabric: Fabric, context: Context, watch: Watch) -> RunResult:
             watch.log = run.log
             if initial is not None:
                 caution(run, cautions(recipe, splits, teacher, initial=initial), context.options.tell)
-        path = Path(fabric.broadcast(str(run.path) if run else ""))
+        path = Path(team.broadcast(str(run.path) if run else ""))
         watch.hint = f"is a kernel wrong on this machine? distill doctor --recipe {path / 'recipe.yaml'}"
-        source = _source(fabric, context, splits, teacher, objective.asks)
+        source = _source(context, splits, teacher, objective.asks, device=fabric.device, team=team)
         if run is not None and source is not None:
             if context.resume:
                 refuse_changes(run, data=about_data(splits), teacher=source.about)
             run.write_info(teacher=source.about)
-        _fit(fabric, context, splits, source, objective, module=module, run=run, path=path, watch=watch)
+        _fit(fabric, context, splits, source, objective, team=team, module=module, run=run, path=path, watch=watch)
         if run is not None:
             finish(run, context)
-    with patience():
-        result = fabric.broadcast(
-            read_result(run) if run is not None else None
-        )  # other machines may not see the folder
+    result = team.broadcast(read_result(run) if run is not None else None)  # other machines may not see the folder
     assert result is not None, "the first process has the run"
     return result
 
 
-def _source(fabric: Fabric, context: Context, splits: Splits, teacher: Teacher | None, asks: Asks) -> Source | None:
+def _source(
+    context: Context, splits: Splits, teacher: Teacher | None, asks: Asks, *, device: torch.device, team: Team
+) -> Source | None:
     """The teacher of this run; a missing bank is built first, by all processes together."""
     if context.recipe.teacher is None:
         return None
@@ -96,9 +96,9 @@ def _source(fabric: Fabric, context: Context, splits: Splits, teacher: Teacher |
         splits,
         teacher,
         asks=asks,
-        device=fabric.device,
+        device=device,
         tell=context.options.tell,
-        team=Together(fabric),
+        team=team,
     )
 
 
@@ -109,13 +109,14 @@ def _fit(
     source: Source | None,
     objective: Objective,
     *,
+    team: Team,
     module: nn.Module,
     run: RunFolder | None,
     path: Path,
     watch: Watch,
 ) -> None:
     last = last_checkpoint(path / "checkpoints") if run is not None and context.resume else None
-    last = fabric.broadcast(last)
+    last = team.broadcast(last)
     resume = None if last is None else load_checkpoint(last)
     if run is not None and context.resume:
         kept = resume.epoch if resume else 0

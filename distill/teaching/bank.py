@@ -200,9 +200,9 @@ class Bank:
             raise ValueError("it names files that no bank has")
 
     def _check_files(self) -> None:
-        for row in range(self.info.views):
+        for number in range(self.info.views):
             for part in range(len(chunk_bounds(self.info))):
-                self.chunk(row, part)
+                self.chunk(number, part)
 
     def require(self, key: BankKey, *, views: int, teachers_own: bool) -> None:
         """Refuse a bank that does not fit.
@@ -224,9 +224,9 @@ class Bank:
 
     # Reading
 
-    def chunk(self, row: int, part: int) -> np.ndarray:
+    def chunk(self, number: int, part: int) -> np.ndarray:
         """One file, mapped: ``(images, classes + features)`` of the bank's dtype."""
-        path = self.path / chunk_name(row, part)
+        path = self.path / chunk_name(number, part)
         start, end = chunk_bounds(self.info)[part]
         try:
             array = np.load(regular(path), mmap_mode="r", allow_pickle=False)
@@ -237,18 +237,18 @@ class Bank:
             raise RunError(f"{path} is damaged: {array.dtype} {array.shape}", hint=f"distill cache verify {self.path}")
         return array
 
-    def view(self, row: int) -> np.ndarray:
+    def view(self, number: int) -> np.ndarray:
         """All images of one view: ``(N, C + D)``, logits and then features, mapped where it is one file.
 
         Raises:
             RunError: A file of it does not have the bytes that were written; each is read whole the first time.
         """
-        parts = [self._verified(row, part) for part in range(len(chunk_bounds(self.info)))]
+        parts = [self._verified(number, part) for part in range(len(chunk_bounds(self.info)))]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _verified(self, row: int, part: int) -> np.ndarray:
-        self._verify(chunk_name(row, part))
-        return self.chunk(row, part)
+    def _verified(self, number: int, part: int) -> np.ndarray:
+        self._verify(chunk_name(number, part))
+        return self.chunk(number, part)
 
     def _verify(self, name: str) -> None:
         if name in self._whole:
@@ -278,12 +278,13 @@ class Bank:
     def answers_sha256(self, views: int) -> str:
         """Hex sha256 of the answers to the first ``views`` views, from their files' checksums."""
         parts = range(len(chunk_bounds(self.info)))
-        return json_sha256([self.info.checksums.get(chunk_name(row, part)) for row in range(views) for part in parts])
+        names = [chunk_name(number, part) for number in range(views) for part in parts]
+        return json_sha256([self.info.checksums.get(name) for name in names])
 
     def files(self) -> list[str]:
         """The files a bank of this content has, by their paths inside it."""
         parts = range(len(chunk_bounds(self.info)))
-        views = [chunk_name(row, part) for row in range(self.info.views) for part in parts]
+        views = [chunk_name(number, part) for number in range(self.info.views) for part in parts]
         return views + ([TEST_LOGITS] if self.info.teacher else [])
 
     def damaged_files(self, tell: Tell = silent) -> list[str]:
@@ -302,9 +303,9 @@ class Bank:
     def not_finite(self, views: range | None = None) -> list[str]:
         """Files of these views (by default of all) that hold NaN or infinity: answers that nobody can learn from."""
         parts = range(len(chunk_bounds(self.info)))
-        rows = range(self.info.views) if views is None else views
-        places = [(row, part) for row in rows for part in parts]
-        return [chunk_name(row, part) for row, part in places if not np.isfinite(self.chunk(row, part)).all()]
+        numbers = range(self.info.views) if views is None else views
+        places = [(number, part) for number in numbers for part in parts]
+        return [chunk_name(number, part) for number, part in places if not np.isfinite(self.chunk(number, part)).all()]
 
     def _is_whole(self, name: str) -> bool:
         path = self.path / name
@@ -337,13 +338,13 @@ class Bank:
 
     def append_view(self, logits: np.ndarray, plan: str) -> None:
         """Store the next view, ``(N, C + D)``: files first, then the line in ``bank.json`` that makes them count."""
-        row = self.info.views
+        number = self.info.views
         assert logits.shape == (self.info.images, self.info.width)
         checksums = dict(self.info.checksums)
         for part, (start, end) in enumerate(chunk_bounds(self.info)):
-            name = chunk_name(row, part)
+            name = chunk_name(number, part)
             checksums[name] = self._save(name, logits[start:end].astype(self.info.key.dtype))
-        self.info = replace(self.info, views=row + 1, checksums=checksums, plans=(*self.info.plans, plan))
+        self.info = replace(self.info, views=number + 1, checksums=checksums, plans=(*self.info.plans, plan))
         self._write_info()
 
     def set_teacher(self, teacher: TeacherRecord, test_logits: np.ndarray) -> None:
@@ -354,16 +355,16 @@ class Bank:
 
     def drop(self, damaged: Sequence[str]) -> None:
         """Forget damaged files, and the views from the first of them on, so that the next build makes them again."""
-        rows = [row for name in damaged if (row := view_of(name)) is not None]
+        numbers = [number for name in damaged if (number := view_of(name)) is not None]
         if TEST_LOGITS in damaged:
             keep = {name: checksum for name, checksum in self.info.checksums.items() if name != TEST_LOGITS}
             self.info = replace(self.info, teacher=None, checksums=keep)
-        self.drop_views(min(rows, default=self.info.views))
+        self.drop_views(min(numbers, default=self.info.views))
 
     def drop_views(self, first: int) -> None:
         """Forget views from ``first`` on, so that they are built again."""
-        rows = {name: view_of(name) for name in self.info.checksums}
-        keep = {n: c for n, c in self.info.checksums.items() if (row := rows[n]) is None or row < first}
+        numbers = {name: view_of(name) for name in self.info.checksums}
+        keep = {n: c for n, c in self.info.checksums.items() if (number := numbers[n]) is None or number < first}
         self.info = replace(self.info, views=first, checksums=keep, plans=self.info.plans[:first])
         self._write_info()
 

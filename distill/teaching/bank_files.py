@@ -37,9 +37,9 @@ _CHUNK = re.compile(rf"{VIEWS}/([0-9]{{5,}})-[0-9]{{3,}}\.npy")
 _PARTIAL = re.compile(rf"({VIEWS}/)?\.[^/]+\.[0-9a-f]{{12}}{re.escape(PARTIAL_SUFFIX)}")
 
 
-def chunk_name(row: int, part: int) -> str:
+def chunk_name(view: int, part: int) -> str:
     """Path, inside the bank, of a part of a view."""
-    return f"{VIEWS}/{row:05d}-{part:03d}.npy"
+    return f"{VIEWS}/{view:05d}-{part:03d}.npy"
 
 
 def view_of(name: str) -> int | None:

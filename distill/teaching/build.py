@@ -43,11 +43,11 @@ _GPU_ASK_BATCH = 512
 _STAGE = "asking the teacher"
 
 
-def planned_view(augment: AugmentSpec, *, n: int, image_size: int, row: int) -> View:
-    """What a bank's row ``row`` shows: a drawn view, or one entry of the table of all crops and flips."""
+def planned_view(augment: AugmentSpec, *, n: int, image_size: int, number: int) -> View:
+    """What view ``number`` of a bank shows: a drawn view, or one entry of the table of all crops and flips."""
     if augment.views == "all":
-        return table_view(augment, n=n, image_size=image_size, row=row)
-    return plan_view(augment, n=n, image_size=image_size, view=row)
+        return table_view(augment, n=n, image_size=image_size, number=number)
+    return plan_view(augment, n=n, image_size=image_size, view=number)
 
 
 def new_bank(
@@ -146,15 +146,15 @@ def _fill(
     threads = recipe.asking_threads
     width = len(teacher.classes) + pooled_features(recipe, teacher.recipe if isinstance(teacher, Trained) else None)
     start, end = share(team, count)
-    rows = range(team.broadcast(bank.info.views if bank else 0), views)
-    for number, row in enumerate(rows):
-        view = planned_view(recipe.augment, n=count, image_size=recipe.data.side, row=row)
+    numbers = range(team.broadcast(bank.info.views if bank else 0), views)
+    for done_views, number in enumerate(numbers):
+        view = planned_view(recipe.augment, n=count, image_size=recipe.data.side, number=number)
         answers = torch.empty((end - start, width), dtype=getattr(torch, dtype))
         done = 0
         for logits in _answers(loader, teacher, view, dtype, np.arange(start, end), threads=threads, asked=asked):
             answers[done : done + len(logits)] = logits
             done += len(logits)
-            yield StageProgress(_STAGE, number * count + min(done * team.world, count), len(rows) * count)
+            yield StageProgress(_STAGE, done_views * count + min(done * team.world, count), len(numbers) * count)
         gathered = team.gather(answers, count)
         if bank:
             bank.append_view(gathered.numpy(), view_checksum(view))
@@ -172,8 +172,8 @@ def _answers(
 ) -> Iterator[Tensor]:
     size = CPU_ASK_BATCH if teacher.device.type == "cpu" else _GPU_ASK_BATCH
     classes = len(teacher.classes)
-    rows = np.zeros(len(loader), dtype=np.int64)
-    for batch in loader.epoch(order, view, rows, size, keep_all=True).batches():
+    shown = np.zeros(len(loader), dtype=np.int64)
+    for batch in loader.epoch(order, view, shown, size, keep_all=True).batches():
         with using_threads(threads):
             answers = ask(asked, batch.images, size=size)
         check_logits(largest_of(answers[:, :classes]).item(), teacher=teacher.place, dtype=dtype)
@@ -233,7 +233,7 @@ def estimate(
 ) -> BuildCost:
     """Time two batches (the first warms up) and multiply."""
     loader = Loader(splits.train, device=teacher.device, fill=splits.fill)
-    view = planned_view(recipe.augment, n=len(splits.train), image_size=recipe.data.side, row=0)
+    view = planned_view(recipe.augment, n=len(splits.train), image_size=recipe.data.side, number=0)
     started, images = 0.0, 0
     threads = recipe.asking_threads
     answers = _answers(

@@ -31,33 +31,33 @@ class StoredTeacher:
         self._most_views = 512 if len(chunk_bounds(bank.info)) == 1 else 2
         size_bytes = views * bank.info.view_bytes
         if size_bytes <= _RESIDENT_BYTES[device.type] and fits_on(device, size_bytes):
-            stacked = np.concatenate([bank.view(row) for row in range(views)])
+            stacked = np.concatenate([bank.view(number) for number in range(views)])
             self._resident = torch.from_numpy(stacked).to(device)
 
     def answer(self, batch: Batch) -> Answer:
         """Teacher logits of a batch, float32 ``(B, C)``, and ``pooled`` features where the bank has them."""
         if self._resident is not None:
-            rows = self._resident.index_select(0, batch.rows * self._images + batch.index).float()
+            answers = self._resident.index_select(0, batch.views * self._images + batch.index).float()
         else:
-            rows = self._read(batch.rows.cpu().numpy(), batch.index.cpu().numpy())
+            answers = self._read(batch.views.cpu().numpy(), batch.index.cpu().numpy())
         if not self.bank.info.features:
-            return Answer(rows)
-        logits, pooled = rows.split([len(self.bank.info.classes), self.bank.info.features], dim=1)
+            return Answer(answers)
+        logits, pooled = answers.split([len(self.bank.info.classes), self.bank.info.features], dim=1)
         return Answer(logits.contiguous(), {POOLED: pooled.contiguous()})
 
-    def _read(self, rows: np.ndarray, index: np.ndarray) -> Tensor:
+    def _read(self, numbers: np.ndarray, index: np.ndarray) -> Tensor:
         logits = np.empty((len(index), self.bank.info.width), dtype=np.float32)
-        for row in np.unique(rows):
-            here = rows == row
-            logits[here] = self._view(int(row))[index[here]]
+        for number in np.unique(numbers):
+            here = numbers == number
+            logits[here] = self._view(int(number))[index[here]]
         return torch.from_numpy(logits).to(self._device, non_blocking=True)
 
-    def _view(self, row: int) -> np.ndarray:
-        if row not in self._mapped:
+    def _view(self, number: int) -> np.ndarray:
+        if number not in self._mapped:
             if len(self._mapped) >= self._most_views:
                 self._mapped.clear()
-            self._mapped[row] = self.bank.view(row)
-        return self._mapped[row]
+            self._mapped[number] = self.bank.view(number)
+        return self._mapped[number]
 
 
 class EnsembleTeacher:

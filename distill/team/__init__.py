@@ -1,1 +1,1 @@
-"""The processes of a run: how signals end them, and who notices that one stands still. Nothing here imports torch."""
+"""The processes of a run: signals, who notices that one stands still; torch is known to consensus and shares alone."""

@@ -13,7 +13,7 @@ from torch import Tensor, distributed
 from distill.team.stop import StopRequest
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric
+    from distill.team.shares import Team
 
 __all__ = ["Consensus"]
 
@@ -31,9 +31,8 @@ class Consensus:
     five times a second.
     """
 
-    def __init__(self, fabric: Fabric) -> None:
-        self.world = fabric.world_size
-        self.rank = fabric.global_rank
+    def __init__(self, team: Team) -> None:
+        self.world, self.rank = team.world, team.rank
         self._group = _cpu_group() if self.world > 1 else None
         self._asked_at = time.monotonic()
         self._steps = self._interval = 1

@@ -1,4 +1,4 @@
-"""One process that asks a teacher, or several that share the images of each view between them."""
+"""One process that works, or several: what the first one has, what all have, and which share of the images is whose."""
 
 from __future__ import annotations
 
@@ -15,13 +15,26 @@ _T = TypeVar("_T")
 
 
 class Team(Protocol):
-    """The processes that build one bank; the one of rank 0 writes it."""
+    """The processes of one run; the one of rank 0 writes."""
 
     rank: int
     world: int
 
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes, validates and speaks."""
+        ...
+
     def broadcast(self, value: _T) -> _T:
         """What the first process has, in every process."""
+        ...
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes, in every process."""
+        ...
+
+    def mean(self, tensor: Tensor) -> Tensor:
+        """The mean over all processes, in every process."""
         ...
 
     def gather(self, rows: Tensor, count: int) -> Tensor:
@@ -42,10 +55,16 @@ def share(team: Team, count: int) -> tuple[int, int]:
 class Alone:
     """A single process."""
 
-    rank, world = 0, 1
+    rank, world, leads = 0, 1, True
 
     def broadcast(self, value: _T) -> _T:
         return value
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        return tensor
+
+    def mean(self, tensor: Tensor) -> Tensor:
+        return tensor
 
     def gather(self, rows: Tensor, count: int) -> Tensor:
         assert len(rows) == count
@@ -62,9 +81,22 @@ class Together:
         self._fabric = fabric
         self.rank, self.world = fabric.global_rank, fabric.world_size
 
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
     def broadcast(self, value: _T) -> _T:
-        with patience():
+        with patience():  # the first one may be validating, saving, or reading a bank
             return self._fabric.broadcast(value)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        return self._reduced(tensor, "sum")
+
+    def mean(self, tensor: Tensor) -> Tensor:
+        return self._reduced(tensor, "mean")
+
+    def _reduced(self, tensor: Tensor, how: str) -> Tensor:
+        return tensor if self.world == 1 else self._fabric.all_reduce(tensor, reduce_op=how)
 
     def gather(self, rows: Tensor, count: int) -> Tensor:
         if self.world == 1:

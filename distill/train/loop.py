@@ -22,8 +22,8 @@ from distill.models import Normalize
 from distill.recipe import Recipe
 from distill.runs.checkpoints import Checkpoint
 from distill.team.consensus import Consensus
+from distill.team.shares import Together
 from distill.team.stop import StopRequest
-from distill.team.watch import patience
 from distill.train.schedule import has_momentum
 from distill.train.seeds import seed_generators
 from distill.train.state import Standing, restore, save
@@ -77,15 +77,16 @@ class _Fit:
     def __init__(self, job: Job, fabric: Fabric, stop: StopRequest) -> None:
         self.job, self.fabric, self.stop = job, fabric, stop
         self.recipe, self.train = job.recipe, job.recipe.train
+        self.team = Together(fabric)
         self.count = len(job.train)
-        self.steps = steps_per_epoch(self.count, self.train.batch_size, fabric.world_size)
+        self.steps = steps_per_epoch(self.count, self.train.batch_size, self.team.world)
         if self.steps == 0:
             raise UsageError(
                 f"{self.count} training image(s) are too few: a step takes two for each device",
                 hint="see data.limit and data.val_fraction; or fewer --devices",
             )
         self.at = Standing()
-        self.consensus = Consensus(fabric)
+        self.consensus = Consensus(self.team)
         self.saved_at = time.monotonic()
         self.compiles = self.train.compile is not False
         self.learner = Learner(
@@ -97,8 +98,8 @@ class _Fit:
             steps_per_epoch=self.steps,
         )
         self.tally = Tally(fabric.device)
-        self.ranks_before = self.consensus.world
-        seed_generators(self.train.seed, rank=fabric.global_rank)
+        self.ranks_before = self.team.world
+        seed_generators(self.train.seed, rank=self.team.rank)
 
     # The run
 
@@ -128,7 +129,7 @@ class _Fit:
 
     def _notes(self) -> Iterator[Event]:
         schedule, accumulate = self.recipe.schedule, self.train.accumulate
-        share = min(self.train.batch_size, self.count) // self.fabric.world_size
+        share = min(self.train.batch_size, self.count) // self.team.world
         if accumulate > (pieces := max(share // 2, 1)):
             yield Note(
                 f"train.accumulate {accumulate}: the {share} image(s) of a step make {pieces} piece(s), "
@@ -179,7 +180,7 @@ class _Fit:
                 yield from self._between_steps()
         self._check_finite()
         self.learner.end_epoch()
-        self.tally.reduce(self.fabric.all_reduce)
+        self.tally.reduce(self.team.sum)
         self.consensus.share(self.learner.buffers())
         train_metrics = self.tally.metrics()
         seconds = time.monotonic() - started
@@ -187,7 +188,7 @@ class _Fit:
         yield from self._end(train_metrics, seconds=seconds, images_per_s=images / seconds)
 
     def _images(self) -> Epoch:
-        view, rows = epoch_view(
+        view, numbers = epoch_view(
             self.recipe.augment,
             n=self.count,
             image_size=self.recipe.data.side,
@@ -198,10 +199,10 @@ class _Fit:
         return self.job.train.epoch(
             order=epoch_order(self.train.seed, self.at.epoch, self.count),
             view=view,
-            rows=rows,
+            views=numbers,
             batch_size=self.train.batch_size,
             start_step=self.at.step,
-            shard=(self.fabric.global_rank, self.fabric.world_size),
+            shard=(self.team.rank, self.team.world),
             channels_last=self.train.channels_last is True,
         )
 
@@ -259,11 +260,10 @@ class _Fit:
         if self.job.val is None:
             return {}
         metrics: dict[str, float] = {}
-        if self.fabric.is_global_zero:  # batch-norm statistics are each rank's own: the first rank's are what is saved
+        if self.team.leads:  # batch-norm statistics are each rank's own: the first rank's are what is saved
             precision = self.fabric.strategy.precision.forward_context
             metrics = _validate(self.learner, self.job.val, max(self.train.batch_size, 64), precision)
-        with patience():
-            return self.fabric.broadcast(metrics)
+        return self.team.broadcast(metrics)
 
     def _judge(self, metrics: dict[str, float]) -> bool:
         """Whether this epoch is the best so far; without validation the last one is."""

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from distill.recipe.schema import TrainSpec
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
+from distill.team.shares import Team
 
 __all__ = ["Own"]
 
@@ -24,9 +21,9 @@ class Own:
     parameters are averaged at the end of a step.
     """
 
-    def __init__(self, module: nn.Module, fabric: Fabric) -> None:
-        self.module = module.to(fabric.device)
-        self._fabric = fabric
+    def __init__(self, module: nn.Module, team: Team, *, device: torch.device) -> None:
+        self.module = module.to(device)
+        self._team = team
 
     @property
     def parameters(self) -> Sequence[nn.Parameter]:
@@ -35,13 +32,12 @@ class Own:
 
     def share_gradients(self) -> None:
         """Average the gradients over all processes."""
-        if self._fabric.world_size == 1:
+        if self._team.world == 1:
             return
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         if not gradients:
             return
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        flat = cast("Tensor", self._fabric.all_reduce(flat, reduce_op="mean"))
+        flat = self._team.mean(torch.cat([gradient.flatten() for gradient in gradients]))
         for gradient, mean in zip(gradients, flat.split([each.numel() for each in gradients]), strict=True):
             gradient.copy_(mean.view_as(gradient))
 

@@ -14,6 +14,7 @@ from distill.models import Normalize, head_parameters, stages
 from distill.models.taps import Tapped
 from distill.objectives import Answer, LossParts
 from distill.recipe import Recipe
+from distill.team.shares import Together
 from distill.train.ema import build_ema
 from distill.train.optim import build_optimizer, set_lookahead, settle
 from distill.train.own import Own
@@ -101,11 +102,11 @@ class Learner:
         self._steps = recipe.train.epochs * steps_per_epoch
         self.normalize = normalize
         self._criterion = criterion
-        self._fabric = fabric
+        self._fabric, self._team = fabric, Together(fabric)
         module = self._placed(module)
         self.raw = module
         self.head = head_parameters(module)
-        self.own = Own(criterion.own, fabric) if criterion.own is not None else None
+        self.own = Own(criterion.own, self._team, device=fabric.device) if criterion.own is not None else None
         optimizer = build_optimizer(
             module,
             recipe.optim,
@@ -128,7 +129,7 @@ class Learner:
 
     def _placed(self, module: nn.Module) -> nn.Module:
         module = module.to(self._fabric.device)
-        if self.train.sync_batchnorm and self._fabric.world_size > 1:
+        if self.train.sync_batchnorm and self._team.world > 1:
             module = synchronized(module)
         if self.train.channels_last is True:
             module = channels_last(module)
@@ -166,7 +167,7 @@ class Learner:
             whole: Images of the batch over all processes.
             number: The step's, within its epoch, from 0.
         """
-        share = picked.size * self._fabric.world_size / whole  # ranks may differ by one image
+        share = picked.size * self._team.world / whole  # ranks may differ by one image
         pieces = picked.pieces(self.train.accumulate)
         if self.train.compile in _CUDA_GRAPHS and self._fabric.device.type == "cuda":
             torch.compiler.cudagraph_mark_step_begin()

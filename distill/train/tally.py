@@ -75,10 +75,10 @@ class Tally:
         means = {f"train_{name}": total / images for name, total in zip(self._names, totals, strict=True)}
         return means | {"train_top1": hits / images}
 
-    def reduce(self, all_reduce: Callable[..., Any]) -> None:
-        """Add up the sums of all ranks."""
+    def reduce(self, total: Callable[[Tensor], Tensor]) -> None:
+        """Take the sums of all ranks: ``total`` adds a tensor up over them."""
         if self._sums is not None:
-            self._sums = all_reduce(self._sums, reduce_op="sum")
+            self._sums = total(self._sums)
 
     def state_dict(self) -> dict[str, object]:
         tensors = {"sums": self._sums, "bad": self._bad}

@@ -31,6 +31,7 @@ from distill.pipeline.worker import train_worker
 from distill.recipe import parse_recipe
 from distill.runs import list_runs
 from distill.team.consensus import Consensus
+from distill.team.shares import Together
 from distill.train.loop import fit
 
 BASE = """
@@ -115,7 +116,7 @@ def _error(fabric: Fabric, context: Context) -> list[str]:
         told = "nothing"
     except DistillError as error:
         told = f"{type(error).__name__}: {error.message}"
-    return Consensus(fabric).gather(told)
+    return Consensus(Together(fabric)).gather(told)
 
 
 def _digests(fabric: Fabric, context: Context) -> list[str]:
@@ -127,7 +128,7 @@ def _digests(fabric: Fabric, context: Context) -> list[str]:
     job = build_job(fabric, context, splits, None, module=module, path=Path("nowhere"), saves=False)
     for _ in fit(job, fabric):
         pass
-    return Consensus(fabric).gather(state_sha256(job.module.state_dict()))
+    return Consensus(Together(fabric)).gather(state_sha256(job.module.state_dict()))
 
 
 def die(fabric: Fabric, context: Context) -> None:

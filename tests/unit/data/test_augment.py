@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
-from distill.data.augment import APPLIED_VERSION, apply_rows, apply_view, device_view, images_needed
+from distill.data.augment import APPLIED_VERSION, apply_part, apply_view, device_view, images_needed
 from distill.data.views import CUTMIX, MIXUP, UNMIXED, View, plan_view
 from distill.recipe.schema import AugmentSpec
 
@@ -188,7 +188,7 @@ def test_same_bytes_for_any_batch_and_any_place(augment: AugmentSpec, batch: int
     for index in torch.randperm(24, generator=torch.Generator().manual_seed(batch)).split(batch):
         part = apply_view(images, index, view, FILL)
         needed = images_needed(view, index)
-        gathered = apply_rows(images[needed], torch.arange(len(needed)), view.take(needed), FILL)
+        gathered = apply_part(images[needed], torch.arange(len(needed)), view.take(needed), FILL)
         assert torch.equal(part, whole[index])
         assert torch.equal(gathered, part)
 

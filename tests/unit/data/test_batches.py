@@ -25,7 +25,7 @@ def split() -> Split:
     """37 of 50 images, in another order."""
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (50, 3, SIZE, SIZE), dtype=np.uint8)
-    return Split(images, generator.integers(0, 10, N), rows=generator.permutation(50)[:N].astype(np.int64))
+    return Split(images, generator.integers(0, 10, N), index=generator.permutation(50)[:N].astype(np.int64))
 
 
 def planned(**settings: Any) -> View:
@@ -33,8 +33,8 @@ def planned(**settings: Any) -> View:
 
 
 def batches(loader: Loader, view: View, batch_size: int = 8, **settings: Any) -> list[Batch]:
-    rows = np.arange(N) * 10
-    return list(loader.epoch(epoch_order(0, 0, N), view, rows, batch_size, **settings).batches())
+    numbers = np.arange(N) * 10
+    return list(loader.epoch(epoch_order(0, 0, N), view, numbers, batch_size, **settings).batches())
 
 
 def joined(parts: list[Batch], name: str) -> torch.Tensor:
@@ -44,7 +44,7 @@ def joined(parts: list[Batch], name: str) -> torch.Tensor:
 def assert_same(first: list[Batch], second: list[Batch]) -> None:
     assert len(first) == len(second)
     for one, other in zip(first, second, strict=True):
-        for name in ("images", "labels", "index", "rows"):
+        for name in ("images", "labels", "index", "views"):
             assert torch.equal(getattr(one, name), getattr(other, name)), name
         if one.mix is not None:
             assert torch.equal(one.mix.partner_labels, other.mix.partner_labels)
@@ -57,7 +57,7 @@ def test_batches_follow_the_order() -> None:
     assert [part.size for part in parts] == [8, 8, 8, 8, 5]
     order = epoch_order(0, 0, N)
     assert joined(parts, "index").tolist() == order.tolist()
-    assert joined(parts, "rows").tolist() == (order * 10).tolist()
+    assert joined(parts, "views").tolist() == (order * 10).tolist()
     assert joined(parts, "labels").tolist() == data.labels[order].tolist()
     np.testing.assert_array_equal(joined(parts, "images").numpy(), data.take(order))
     assert all(part.mix is None for part in parts)
@@ -178,7 +178,7 @@ def test_erased_squares_take_the_fill() -> None:
 def test_a_read_only_memory_map_is_used_in_place(tmp_path: Path, resident: bool) -> None:
     np.save(tmp_path / "images.npy", split().images)
     images = np.load(tmp_path / "images.npy", mmap_mode="r")
-    data = Split(images, split().labels, rows=split().rows)
+    data = Split(images, split().labels, index=split().index)
     loader = Loader(data, device="cpu", resident=resident)
     assert loader._host.data_ptr() == images.__array_interface__["data"][0]
     assert_same(batches(loader, planned(**MIXED)), batches(Loader(split(), device="cpu"), planned(**MIXED)))
@@ -193,7 +193,7 @@ def test_a_batch_in_pieces_has_the_same_images(settings: dict[str, Any], residen
     pieces = [[epoch.show(piece) for piece in picked.pieces(3)] for picked in epoch.picked]
     assert [piece.size for piece in pieces[0]] == [2, 3, 3]
     for whole, parts in zip(batches(loader, view), pieces, strict=True):
-        for name in ("images", "labels", "index", "rows"):
+        for name in ("images", "labels", "index", "views"):
             assert torch.equal(joined(parts, name), getattr(whole, name)), name
         if whole.mix is not None:
             assert torch.equal(torch.cat([part.mix.partner_labels for part in parts]), whole.mix.partner_labels)

@@ -83,10 +83,10 @@ def test_limits_are_balanced_and_keep_the_order():
     assert np.bincount(part.train.labels).tolist() == [10] * 10
     assert np.bincount(part.test.labels).tolist() == [6] * 5 + [5] * 5
     assert np.shares_memory(part.train.images, part.train.images)
-    assert (np.diff(part.train.rows) > 0).all()
-    assert np.array_equal(part.train.take(slice(None)), whole.train.take(part.train.rows))
+    assert (np.diff(part.train.index) > 0).all()
+    assert np.array_equal(part.train.take(slice(None)), whole.train.take(part.train.index))
     assert len(digits(limit=10**6).train) == len(whole.train)
-    assert not np.array_equal(part.train.rows, digits(limit=100, split_seed=1).train.rows)
+    assert not np.array_equal(part.train.index, digits(limit=100, split_seed=1).train.index)
 
 
 def test_statistics_match_float64_numpy_over_several_chunks(monkeypatch):

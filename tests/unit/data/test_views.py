@@ -247,8 +247,8 @@ def test_epochs_repeat_views() -> None:
     augment = spec(crop_padding=4, views=3)
     seen = []
     for epoch in range(6):
-        view, rows = epoch_view(augment, n=20, image_size=32, epoch=epoch, train_seed=epoch, epochs=6)
-        assert rows.tolist() == [epoch % 3] * 20
+        view, numbers = epoch_view(augment, n=20, image_size=32, epoch=epoch, train_seed=epoch, epochs=6)
+        assert numbers.tolist() == [epoch % 3] * 20
         assert view_checksum(view) == view_checksum(plan_view(augment, n=20, image_size=32, view=epoch % 3))
         seen.append(view_checksum(view))
     assert seen[:3] == seen[3:]
@@ -258,10 +258,10 @@ def test_epochs_repeat_views() -> None:
 @pytest.mark.parametrize("hflip", [0.0, 0.5])
 def test_table_enumerates_every_crop_and_flip_once(hflip: float) -> None:
     augment = spec(crop_padding=1, hflip=hflip, views="all")
-    rows = range(views_of(augment, 1))
+    numbers = range(views_of(augment, 1))
     seen = []
-    for row in rows:
-        view = table_view(augment, n=2, image_size=8, row=row)
+    for number in numbers:
+        view = table_view(augment, n=2, image_size=8, number=number)
         flips = [False, False] if view.hflip is None else view.hflip.tolist()
         assert len(set(zip(view.dy.tolist(), view.dx.tolist(), flips, strict=True))) == 1
         seen.append((view.dy[0].item(), view.dx[0].item(), flips[0]))
@@ -271,15 +271,15 @@ def test_table_enumerates_every_crop_and_flip_once(hflip: float) -> None:
 
 def test_epochs_of_the_table_draw_a_row_for_each_image() -> None:
     augment = spec(crop_padding=1, hflip=0.5, views="all")
-    view, rows = epoch_view(augment, n=2000, image_size=8, epoch=3, train_seed=5, epochs=10)
-    assert set(rows.tolist()) == set(range(18))
-    for row in (0, 7, 17):
-        table = table_view(augment, n=2000, image_size=8, row=row)
+    view, numbers = epoch_view(augment, n=2000, image_size=8, epoch=3, train_seed=5, epochs=10)
+    assert set(numbers.tolist()) == set(range(18))
+    for number in (0, 7, 17):
+        table = table_view(augment, n=2000, image_size=8, number=number)
         for name in ("dy", "dx", "hflip"):
-            chosen = rows == row
+            chosen = numbers == number
             np.testing.assert_array_equal(getattr(view, name)[chosen], getattr(table, name)[chosen])
     _, other = epoch_view(augment, n=2000, image_size=8, epoch=4, train_seed=5, epochs=10)
-    assert not np.array_equal(rows, other)
+    assert not np.array_equal(numbers, other)
 
 
 def test_order_is_a_new_permutation_each_epoch() -> None:

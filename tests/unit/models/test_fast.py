@@ -71,7 +71,7 @@ def test_exact_sizes_below_the_budget(spec, channels, convolutions, classes, par
 def test_the_first_filters_are_fitted_saved_and_never_learned(spec) -> None:
     net = build_model(spec(source="students", name="fast", channels=[8, 8]), num_classes=3, seed=1)
     pixels = np.random.default_rng(0).integers(0, 256, (30, 3, 32, 32), dtype=np.uint8)
-    split = Split(pixels, np.zeros(20, dtype=np.int64), rows=np.arange(20))
+    split = Split(pixels, np.zeros(20, dtype=np.int64), index=np.arange(20))
     normalize = Normalize((0.5,) * 3, (0.25,) * 3, 32)
     before = net.stem[0].weight.clone()
     assert fit_first_filters(net, split, normalize)
