@@ -19,16 +19,19 @@ from distill.data.batches import Loader
 from distill.data.cifar_files import official_set
 from distill.data.images import Split, pixel_digest
 from distill.data.splits import Splits, load_splits
-from distill.errors import DataError, DistillError, MissingError, RunError, UsageError
+from distill.errors import DataError, DistillError, MissingError, UsageError
+from distill.evaluation.confidence import reliability, risk_coverage
 from distill.evaluation.metrics import evaluate_logits, predict_logits
+from distill.evaluation.stored import Answers, read_answers, write_answers
 from distill.evaluation.tta import Mirrored
-from distill.files import json_sha256, read_json, sha256_file, write_json, write_with
+from distill.files import json_sha256, sha256_file
 from distill.fingerprint import architecture_sha256
 from distill.models.classifier import Classifier
 from distill.models.onnx_open import OnnxClassifier
 from distill.models.trained import Trained, load_trained
 from distill.recipe import Recipe, parse_recipe
 from distill.recipe.schema import DataSpec
+from distill.results.calibration import Reliability, RiskCoverage
 from distill.results.figures import Figures
 from distill.results.metrics import EvalResult
 from distill.runs import RunFolder
@@ -55,6 +58,8 @@ class Assessment:
     run: str
     split: str
     result: EvalResult
+    reliability: Reliability
+    risk_coverage: RiskCoverage
     logits: np.ndarray
     labels: np.ndarray
     fingerprint: str
@@ -232,13 +237,16 @@ def assess_classifier(model: Classifier, splits: Splits, spec: DataSpec, *, spli
         )
     loader = Loader(part, device=model.device, fill=None)
     logits = predict_logits(model.logits, (batch.images for batch in loader.plain(_BATCH)))
-    result = evaluate_logits(logits, torch.from_numpy(np.asarray(part.labels)), model.classes)
+    labels = np.asarray(part.labels)
+    result = evaluate_logits(logits, torch.from_numpy(labels), model.classes)
     return Assessment(
         run=model.place,
         split=split,
         result=result,
+        reliability=reliability(logits.numpy(), labels),
+        risk_coverage=risk_coverage(logits.numpy(), labels),
         logits=logits.numpy(),
-        labels=np.asarray(part.labels),
+        labels=labels,
         fingerprint=splits.fingerprint,
         content=split_content(splits, split),
         device_type=model.device.type,
@@ -260,38 +268,36 @@ def _network_id(recipe: Recipe) -> str:
 
 
 def _write(query: _Query, assessment: Assessment) -> None:
-    folder = query.folder
-    write_with(folder / f"{assessment.split}_logits.npy", lambda aside: _save(aside, assessment.logits))
-    write_with(folder / f"{assessment.split}_labels.npy", lambda aside: _save(aside, assessment.labels))
-    files = {kind: sha256_file(folder / f"{assessment.split}_{kind}.npy") for kind in ("logits", "labels")}
-    about = {name: getattr(assessment, name) for name in ("fingerprint", *_ABOUT)}
-    result = assessment.result.to_json()
-    document = {"weights": query.weights, "network": query.network, **about, "files": files, "result": result}
-    write_json(folder / f"{assessment.split}.json", document | {"sha256": json_sha256(document)})
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with open(path, "wb") as file:  # np.save by name would add a suffix
-        np.save(file, array, allow_pickle=False)
+    write_answers(
+        query.folder,
+        assessment.split,
+        Answers(
+            weights=query.weights,
+            network=query.network,
+            about={name: getattr(assessment, name) for name in ("fingerprint", *_ABOUT)},
+            result=assessment.result,
+            reliability=assessment.reliability,
+            risk_coverage=assessment.risk_coverage,
+            logits=assessment.logits,
+            labels=assessment.labels,
+        ),
+    )
 
 
 def _read(query: _Query, split: str) -> Assessment | None:
     """What is stored, or None where it is absent, damaged, or of other weights or another network."""
-    folder = query.folder
-    try:
-        document = read_json(folder / f"{split}.json")
-        if document.pop("sha256") != json_sha256(document) or document["weights"] != query.weights:
-            return None
-        if document.get("network") not in (None, query.network):  # older versions did not say
-            return None
-        paths = {kind: folder / f"{split}_{kind}.npy" for kind in ("logits", "labels")}
-        if any(sha256_file(path) != document["files"][kind] for kind, path in paths.items()):
-            return None
-        logits, labels = (np.load(path, allow_pickle=False) for path in paths.values())
-        result = EvalResult.from_json(document["result"])
-    except (RunError, OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
+    found = read_answers(query.folder, split)
+    if found is None or found.weights != query.weights:
         return None
-    if len(logits) != len(labels) or len(labels) != result.n:
+    if found.network not in (None, query.network):  # older versions did not say
         return None
-    about = {name: document.get(name) for name in _ABOUT}
-    return Assessment(query.place, split, result, logits, labels, document["fingerprint"], **about)
+    return Assessment(
+        run=query.place,
+        split=split,
+        result=found.result,
+        reliability=found.reliability,
+        risk_coverage=found.risk_coverage,
+        logits=found.logits,
+        labels=found.labels,
+        **found.about,
+    )
