@@ -48,13 +48,18 @@ class StepDone:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """An epoch ended. ``metrics`` is the line of metrics.jsonl; accuracies are fractions, ``seconds`` wall time."""
+    """An epoch ended. ``metrics`` is the line of metrics.jsonl; accuracies are fractions.
+
+    Attributes:
+        seconds: Wall time of its steps, without the ``compile_s`` that compiling took meanwhile.
+    """
 
     epoch: int
     metrics: dict[str, float]
     seconds: float
     images_per_s: float
     is_best: bool
+    compile_s: float = 0.0
 
 
 @dataclass(frozen=True)

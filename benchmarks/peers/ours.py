@@ -13,6 +13,7 @@ import torch
 from lightning_fabric import Fabric
 
 from benchmarks.peers.setting import CLASSES, MEAN, STD, Setting
+from distill.data.batches import steps_per_epoch
 from distill.data.datasets import Dataset
 from distill.data.images import Split
 from distill.data.splits import Splits
@@ -62,11 +63,13 @@ class Ours:
         self.recipe, self.choices = self._resolved()
         self.teacher = self._trained()
         self.bank: Bank | None = None
-        compile_teacher(self.teacher, self.recipe.train)
         self.asked = ask_through(
             self.teacher, self.recipe.asking_runtime, threads=1
         )  # an export: before any meter runs
         if logits == "live":
+            train = self.recipe.train
+            steps = train.epochs * steps_per_epoch(len(self.splits.train), train.batch_size)
+            compile_teacher(self.teacher, train, batches=steps)
             self.source: TeacherSource = LiveTeacher(
                 self.teacher, logits_dtype=self.recipe.teacher.logits_dtype, asked=self.asked
             )

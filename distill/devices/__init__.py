@@ -10,6 +10,7 @@ from distill.devices.arithmetic import (
     resolve_precision,
 )
 from distill.devices.compiler import why_not_compile
+from distill.devices.compiling import CompileClock, compile_clock, uncompiled
 from distill.devices.hardware import (
     describe_device,
     keep_freed_memory,
@@ -26,12 +27,14 @@ from distill.devices.work import MACS_A_THREAD, threads_at_most, threads_for
 __all__ = [
     "MACS_A_THREAD",
     "WRONG_KERNELS",
+    "CompileClock",
     "Precision",
     "PrecisionName",
     "UnsafeLayer",
     "WrongKernel",
     "autocast",
     "channels_last",
+    "compile_clock",
     "compile_module",
     "describe_device",
     "deterministic_kernels",
@@ -45,6 +48,7 @@ __all__ = [
     "threads",
     "threads_at_most",
     "threads_for",
+    "uncompiled",
     "unsafe_layers",
     "usable_cores",
     "using_threads",

@@ -108,7 +108,10 @@ def record(run: RunFolder, event: Event) -> None:
             run.log(f"training epochs {epoch + 1} to {epochs} on {event.device}: {event.train_images} images")
         case EpochDone(epoch=epoch, metrics=metrics):
             run.append_metrics(metrics)
-            run.append_timing({"epoch": epoch, "seconds": event.seconds, "images_per_s": event.images_per_s})
+            compiling = {"compile_s": event.compile_s} if event.compile_s else {}
+            run.append_timing(
+                {"epoch": epoch, "seconds": event.seconds, "images_per_s": event.images_per_s} | compiling
+            )
             numbers = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items() if key != "epoch")
             run.log(f"epoch {epoch}: {numbers}; {event.seconds:.1f} s" + (" (best)" if event.is_best else ""))
         case Note(message=message, level=level):
@@ -125,6 +128,7 @@ def finish(run: RunFolder, context: Context) -> None:
     entry = metrics[best["epoch"] - 1]
     seconds = sum(line.get("seconds") or 0.0 for line in timing)
     images = sum((line.get("seconds") or 0.0) * (line.get("images_per_s") or 0.0) for line in timing)
+    compile_s = sum(line.get("compile_s") or 0.0 for line in timing)
     run.write_result(
         {
             "epochs": len(metrics),
@@ -134,6 +138,7 @@ def finish(run: RunFolder, context: Context) -> None:
         }
         | spec_cost(recipe.model, len(run.classes)).figures.to_json()
         | {"seconds": seconds, "images_per_s": images / seconds if seconds else 0.0}
+        | ({"compile_s": compile_s} if compile_s else {})
     )
     _write_rates(run, recipe, metrics)
     from distill.report.redraw import redraw  # matplotlib is asked for at the end of a run alone

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from distill.data.batches import steps_per_epoch
 from distill.data.splits import Splits
 from distill.data.views import view_checksum, views_of
 from distill.errors import RunError, UsageError
@@ -241,7 +242,9 @@ def open_source(
     if recipe.teacher.logits == "live":
         live = open_live(recipe, teacher, asks)
         if isinstance(teacher, TeacherRun):
-            compile_teacher(teacher.trained, recipe.train)
+            train = recipe.train
+            steps = train.epochs * steps_per_epoch(len(splits.train), train.batch_size, team.world)
+            compile_teacher(teacher.trained, train, batches=steps * train.accumulate)
         return live
     views = views_of(recipe.augment, recipe.train.epochs)
     bank = ensure_bank(teacher, splits, recipe, views=views, tell=tell, team=team)

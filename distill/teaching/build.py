@@ -139,14 +139,14 @@ def _fill(
     asked: Asked,
 ) -> Iterator[Event]:
     keep_freed_memory(teacher.device)
-    if isinstance(teacher, Trained):
-        compile_teacher(teacher, recipe.train)
     loader = Loader(splits.train, device=teacher.device, fill=splits.fill)
     count, dtype = len(splits.train), recipe.logits_dtype
     threads = recipe.asking_threads
     width = len(teacher.classes) + pooled_features(recipe, teacher.recipe if isinstance(teacher, Trained) else None)
     start, end = share(team, count)
     numbers = range(team.broadcast(bank.info.views if bank else 0), views)
+    if isinstance(teacher, Trained):
+        compile_teacher(teacher, recipe.train, batches=len(numbers) * -(-(end - start) // _GPU_ASK_BATCH))
     for done_views, number in enumerate(numbers):
         view = planned_view(recipe.augment, n=count, image_size=recipe.data.side, number=number)
         answers = torch.empty((end - start, width), dtype=getattr(torch, dtype))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 
 from distill.data.batches import Epoch, Loader, steps_per_epoch
 from distill.data.views import epoch_order, epoch_view
+from distill.devices import CompileClock, compile_clock
 from distill.errors import DivergedError, UsageError
 from distill.events import CheckpointSaved, EpochDone, Event, Note, RunStarted, StepDone
 from distill.models import Normalize
@@ -88,7 +90,7 @@ class _Fit:
         self.at = Standing()
         self.consensus = Consensus(self.team)
         self.saved_at = time.monotonic()
-        self.compiles = self.train.compile is not False
+        self.clock = CompileClock()
         self.learner = Learner(
             job.recipe,
             job.module,
@@ -110,8 +112,9 @@ class _Fit:
             )
         yield self._started()
         yield from self._notes()
-        while not self._is_over():
-            yield from self._epoch()
+        with compile_clock(self.train.compile is not False) as self.clock:
+            while not self._is_over():
+                yield from self._epoch()
 
     def _started(self) -> RunStarted:
         return RunStarted(
@@ -163,29 +166,31 @@ class _Fit:
     # One epoch
 
     def _epoch(self) -> Iterator[Event]:
-        started, first = time.monotonic(), self.at.step
+        started, compiled, first = time.monotonic(), self.clock.seconds, self.at.step
         if first == 0:
             self.tally = Tally(self.fabric.device)
         self.learner.set_mode(self.at.epoch)
-        epoch = self._images()
+        epoch, told = self._images(), 0.0
         with closing(epoch.picked) as steps:
             for picked in steps:
                 batch = min(self.train.batch_size, self.count - self.at.step * self.train.batch_size)
                 self.learner.step(epoch, picked, whole=batch, tally=self.tally, number=self.at.step)
                 self.at.step += 1
                 yield StepDone(self.at.epoch, self.at.step, min(self.at.step * self.train.batch_size, self.count))
-                if self.compiles:  # once, and its time is no step's
-                    yield Note(f"compiling took {time.monotonic() - started:.1f} s, the first step included")
-                    started, first, self.compiles = time.monotonic(), self.at.step, False
+                if (compiling := self.clock.seconds - compiled) > told:
+                    yield Note(f"compiling took {compiling - told:.1f} s, which is no step's time")
+                    told = compiling
                 yield from self._between_steps()
         self._check_finite()
         self.learner.end_epoch()
         self.tally.reduce(self.team.sum)
         self.consensus.share(self.learner.buffers())
         train_metrics = self.tally.metrics()
-        seconds = time.monotonic() - started
-        images = max(self.count - first * self.train.batch_size, 0)
-        yield from self._end(train_metrics, seconds=seconds, images_per_s=images / seconds)
+        compile_s = self.clock.seconds - compiled
+        seconds = time.monotonic() - started - compile_s
+        images = self.count - first * self.train.batch_size
+        done = partial(EpochDone, seconds=seconds, images_per_s=images / seconds, compile_s=compile_s)
+        yield from self._end(train_metrics, done)
 
     def _images(self) -> Epoch:
         view, numbers = epoch_view(
@@ -240,14 +245,14 @@ class _Fit:
 
     # What an epoch was worth
 
-    def _end(self, train_metrics: dict[str, float], *, seconds: float, images_per_s: float) -> Iterator[Event]:
+    def _end(self, train_metrics: dict[str, float], done: Callable[..., EpochDone]) -> Iterator[Event]:
         schedule = self.learner.schedule
         metrics = {"epoch": self.at.epoch + 1, "lr": schedule.last_lr} | train_metrics | self._validate()
         self._check_diverged(metrics)
         schedule.epoch_done(metrics)
         self.at.epoch, self.at.step = self.at.epoch + 1, 0
         is_best = self._judge(metrics)
-        yield EpochDone(self.at.epoch, metrics, seconds, images_per_s, is_best)
+        yield done(epoch=self.at.epoch, metrics=metrics, is_best=is_best)
         stopping, _ = self.consensus.ask(self.stop, now=True)
         stopping = stopping and not self._is_over()
         better = is_best and self.job.val is not None  # without validation every epoch is the best so far
@@ -262,7 +267,8 @@ class _Fit:
         metrics: dict[str, float] = {}
         if self.team.leads:  # batch-norm statistics are each rank's own: the first rank's are what is saved
             precision = self.fabric.strategy.precision.forward_context
-            metrics = _validate(self.learner, self.job.val, max(self.train.batch_size, 64), precision)
+            with self.learner.eagerly():
+                metrics = _validate(self.learner, self.job.val, max(self.train.batch_size, 64), precision)
         return self.team.broadcast(metrics)
 
     def _judge(self, metrics: dict[str, float]) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -9,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.data.batches import Batch, Epoch, Picked
-from distill.devices import channels_last, compile_module, guard
+from distill.devices import channels_last, compile_module, guard, uncompiled
 from distill.models import Normalize, head_parameters, stages
 from distill.models.taps import Tapped
 from distill.objectives import Answer, LossParts
@@ -66,7 +68,9 @@ class StepOutput:
     labels: Tensor
 
 
-def step_loss(model: nn.Module, normalize: Normalize, criterion: Criterion, epoch: Epoch, picked: Picked) -> StepOutput:
+def step_loss(
+    model: Callable[[Tensor], Any], normalize: Normalize, criterion: Criterion, epoch: Epoch, picked: Picked
+) -> StepOutput:
     """From positions to a loss: pixels are gathered and augmented, student and teacher asked, the loss worked out.
 
     Tensors in, tensors out; where images and a bank's logits lie on the device, nothing here waits for it, so that all
@@ -99,7 +103,8 @@ class Learner:
         steps_per_epoch: int,
     ) -> None:
         self.train, self._lookahead = recipe.train, recipe.optim.lookahead
-        self._steps = recipe.train.epochs * steps_per_epoch
+        self._steps, self._steps_per_epoch = recipe.train.epochs * steps_per_epoch, steps_per_epoch
+        self._epoch_is_eager = False
         self.normalize = normalize
         self._criterion = criterion
         self._fabric, self._team = fabric, Together(fabric)
@@ -146,10 +151,30 @@ class Learner:
         own = () if self.own is None else self.own.module.buffers()
         return [*self.raw.buffers(), *own, *(() if self.ema is None else self.ema.module.buffers())]
 
+    def eagerly(self, eager: bool = True) -> AbstractContextManager[None]:
+        """A context in which the network runs as it is written, where it was compiled.
+
+        Compiling takes minutes for a large network, and each shape of batch and each mode is compiled anew: only steps
+        of whole batches on a network that learns as a whole are. Validation, the last batch of an epoch, and the
+        fewer epochs with a frozen backbone are not.
+        """
+        return uncompiled() if eager and self.train.compile is not False else nullcontext()
+
+    def _forward(self, *, whole: int) -> Callable[[Tensor], Any]:
+        """The network, as a step of ``whole`` images runs it."""
+        is_short = whole < self.train.batch_size and self._steps_per_epoch > 1  # the only step of an epoch is its usual
+
+        def forward(images: Tensor) -> Any:
+            with self.eagerly(is_short or self._epoch_is_eager):
+                return self._model(images)
+
+        return forward
+
     def set_mode(self, epoch: int) -> None:
         """Train mode; while the backbone is frozen, its batch norm keeps its statistics too."""
         self._criterion.begin_epoch(epoch)
         frozen = epoch < self.train.freeze_backbone_epochs
+        self._epoch_is_eager = frozen and 2 * self.train.freeze_backbone_epochs <= self.train.epochs
         self._model.train()
         for name, parameter in self.raw.named_parameters():
             parameter.requires_grad_(not frozen or name in self.head)
@@ -168,12 +193,12 @@ class Learner:
             number: The step's, within its epoch, from 0.
         """
         share = picked.size * self._team.world / whole  # ranks may differ by one image
-        pieces = picked.pieces(self.train.accumulate)
+        pieces, forward = picked.pieces(self.train.accumulate), self._forward(whole=whole)
         if self.train.compile in _CUDA_GRAPHS and self._fabric.device.type == "cuda":
             torch.compiler.cudagraph_mark_step_begin()
         for at, piece in enumerate(pieces):
             with self._fabric.no_backward_sync(self._model, enabled=at < len(pieces) - 1):
-                output = step_loss(self._model, self.normalize, self._criterion, epoch, piece)
+                output = step_loss(forward, self.normalize, self._criterion, epoch, piece)
                 tally.add(output.result, output.logits, output.labels, step=number)
                 self._fabric.backward(output.result.loss * (share * piece.size / picked.size))
         if self.own is not None:
