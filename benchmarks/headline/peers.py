@@ -20,7 +20,7 @@ from benchmarks.headline.runs import Machine, OutOfTimeError, Watch, say
 from benchmarks.headline.tasks import Task
 from distill.data.batches import Loader
 from distill.data.views import epoch_order, epoch_view
-from distill.devices import autocast, resolve_device
+from distill.devices import autocast, deterministic_kernels, resolve_device
 from distill.errors import TerminatedRunError
 from distill.models import build_model, build_normalize
 from distill.models.trained import load_trained
@@ -93,15 +93,16 @@ def _timm(task: Task, teacher_run: Path, machine: Machine, compiled: bool) -> St
     step, normalize = _timm_step(context, teacher_run, compiled)
     loader = Loader(context.splits.train, device=context.device, fill=context.splits.fill)
     seconds, steps = [], 0
-    for epoch in range(_EPOCHS):
-        if machine.left_s < 0:
-            raise OutOfTimeError(own.label)
-        started, steps = time.perf_counter(), 0
-        for images, labels in _batches(context, loader, epoch):
-            step(normalize(images), labels)
-            steps += 1
-        _wait(context.device)
-        seconds.append(time.perf_counter() - started)
+    with deterministic_kernels(context.device, context.recipe.train.deterministic):  # as distill's own runs have it
+        for epoch in range(_EPOCHS):
+            if machine.left_s < 0:
+                raise OutOfTimeError(own.label)
+            started, steps = time.perf_counter(), 0
+            for images, labels in _batches(context, loader, epoch):
+                step(normalize(images), labels)
+                steps += 1
+            _wait(context.device)
+            seconds.append(time.perf_counter() - started)
     return _step_time(f"timm.task{', compiled' if compiled else ''}", seconds, steps, own)
 
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from benchmarks.peers.frameworks import FRAMEWORKS, Framework, quiet, version
 from benchmarks.peers.setting import Setting, normalised, reference_loss
-from distill.devices import autocast
+from distill.devices import autocast, fast_kernels
 from distill.fingerprint import state_sha256
 
 __all__ = ["Cost", "Meter", "serve"]
@@ -72,7 +72,8 @@ def serve(name: str, setting: Setting, pipe: Connection) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     try:
-        _answer(_start(name, setting), setting, pipe)
+        with fast_kernels(torch.device(setting.device)):  # for ours and theirs alike
+            _answer(_start(name, setting), setting, pipe)
     except ImportError as error:
         pipe.send({"missing": f"{type(error).__name__}: {error}"})
     except EOFError:

@@ -6,6 +6,7 @@ from distill.devices.arithmetic import (
     autocast,
     deterministic_kernels,
     fabric_precision,
+    fast_kernels,
     resolve_device,
     resolve_precision,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "describe_device",
     "deterministic_kernels",
     "fabric_precision",
+    "fast_kernels",
     "guard",
     "keep_freed_memory",
     "library_versions",

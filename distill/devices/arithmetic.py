@@ -19,6 +19,7 @@ __all__ = [
     "autocast",
     "deterministic_kernels",
     "fabric_precision",
+    "fast_kernels",
     "resolve_device",
     "resolve_precision",
 ]
@@ -147,22 +148,33 @@ def autocast(device: torch.device, name: PrecisionName) -> contextlib.AbstractCo
 
 
 @contextlib.contextmanager
+def fast_kernels(device: torch.device) -> Iterator[None]:
+    """On a CUDA device: let cuDNN try its kernels out, unless deterministic ones were asked for.
+
+    Whoever is compared works in this, ours and others', so that all of them run the kernels that are fastest here.
+    """
+    if device.type != "cuda" or torch.are_deterministic_algorithms_enabled():
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    benchmark, cudnn.benchmark = cudnn.benchmark, True  # batches keep their shape: trying kernels out pays
+    try:
+        yield
+    finally:
+        cudnn.benchmark = benchmark
+
+
+@contextlib.contextmanager
 def deterministic_kernels(device: torch.device, wanted: bool) -> Iterator[None]:
     """On a CUDA device: kernels that repeat every bit, and an error from those that cannot; else the fastest ones.
 
     cuBLAS reads its workspace from the environment when it is first used, so this must come before any work there.
     """
-    if device.type != "cuda":
-        yield
+    if device.type != "cuda" or not wanted:
+        with fast_kernels(device):
+            yield
         return
     cudnn = torch.backends.cudnn
-    if not wanted:
-        benchmark, cudnn.benchmark = cudnn.benchmark, True  # batches keep their shape: trying kernels out pays
-        try:
-            yield
-        finally:
-            cudnn.benchmark = benchmark
-        return
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     flags = cudnn.benchmark, cudnn.deterministic
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # stays: cuBLAS keeps what it read

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from distill.devices import fast_kernels
 from distill.events import StageProgress, Tell, silent
 from distill.results.figures import Latency
 from distill.team.watch import beat
@@ -90,7 +91,7 @@ def measure_latency(
         [_Cell(name, size, _forward(model, input_shapes[name], size, device), share_s, rounds) for size in batch_sizes]
         for name, model in models.items()
     ]
-    with torch.inference_mode():
+    with torch.inference_mode(), fast_kernels(device):
         for cell in itertools.chain.from_iterable(rows):
             _warm_up(cell, warmup, clock)
         _run_rounds(rows, rounds, clock, tell)

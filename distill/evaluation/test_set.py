@@ -19,6 +19,7 @@ from distill.data.batches import Loader
 from distill.data.cifar_files import official_set
 from distill.data.images import Split, pixel_digest
 from distill.data.splits import Splits, load_splits
+from distill.devices import fast_kernels
 from distill.errors import DataError, DistillError, MissingError, UsageError
 from distill.evaluation.confidence import reliability, risk_coverage
 from distill.evaluation.metrics import evaluate_logits, predict_logits
@@ -236,7 +237,8 @@ def assess_classifier(model: Classifier, splits: Splits, spec: DataSpec, *, spli
             hint="point data.root at the data set of that run",
         )
     loader = Loader(part, device=model.device, fill=None)
-    logits = predict_logits(model.logits, (batch.images for batch in loader.plain(_BATCH)))
+    with fast_kernels(model.device):
+        logits = predict_logits(model.logits, (batch.images for batch in loader.plain(_BATCH)))
     labels = np.asarray(part.labels)
     result = evaluate_logits(logits, torch.from_numpy(labels), model.classes)
     return Assessment(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill.data.splits import load_splits
 from distill.data.views import views_of
+from distill.devices import deterministic_kernels
 from distill.errors import DistillError, RunError, UsageError
 from distill.events import Note
 from distill.pipeline.context import Context, Options, prepare
@@ -97,7 +98,7 @@ def _is_taken(path: Path) -> bool:
 def _build(fabric: Fabric, context: Context, *, views: int, path: Path | None) -> Path:
     """In each process of one or several."""
     team = Together(fabric)
-    with watching(rank=team.rank):
+    with watching(rank=team.rank), deterministic_kernels(fabric.device, context.recipe.train.deterministic):
         return _built(fabric, team, context, views=views, path=path)
 
 

@@ -142,18 +142,22 @@ def _free(error: BaseException) -> None:
 
 
 def memory_hint(context: Context) -> str | None:
-    """What to do about a run whose memory ran out: a batch that was tried out and fits, and how to ask for it."""
-    recipe = context.recipe
-    size = fitting_batch(recipe, context.device) if context.device.type == "cuda" else _half(recipe)
+    """What to do about a run whose memory ran out: a batch that was tried out and fits, and how to ask for it.
+
+    ``train.batch_size`` is over all ``options.devices``: what is tried is one device's share of it.
+    """
+    recipe, devices = context.recipe, context.options.devices
+    size = fitting_batch(recipe, context.device, devices=devices) if context.device.type == "cuda" else _half(recipe)
     if size is None:
         return f"not even one image of this network fits on {describe_device(context.device)}: a smaller one is needed"
     batch = recipe.train.batch_size
     if size >= batch:
         return "this batch fits on its own: end what else uses the memory (nvidia-smi), or lessen data and teacher"
     pieces = -(-batch // size) * recipe.train.accumulate
-    fits = f"a batch of {size} fits" if context.device.type == "cuda" else "half the batch takes half the memory"
+    over = f" over all {devices} devices" if devices > 1 else ""
+    fits = f"a batch of {size}{over} fits" if context.device.type == "cuda" else "half the batch takes half the memory"
     hint = f"{fits}: --set train.batch_size={size}"
-    if 2 * pieces <= batch:  # none has less than two images
+    if 2 * pieces * devices <= batch:  # none has less than two images
         hint += f"; or the same batch in pieces: --set train.accumulate={pieces}"
     if context.resume is None:
         return hint
@@ -164,12 +168,17 @@ def _half(recipe: Recipe) -> int | None:
     return recipe.train.batch_size // 2 or None
 
 
-def fitting_batch(recipe: Recipe, device: torch.device) -> int | None:
-    """The largest of ``train.batch_size`` and its halves whose training step fits in what is free of a CUDA device."""
-    size = recipe.train.batch_size // recipe.train.accumulate or 1
+def fitting_batch(recipe: Recipe, device: torch.device, *, devices: int = 1) -> int | None:
+    """The largest of ``train.batch_size`` and its halves whose training step fits in what is free of a CUDA device.
+
+    Args:
+        devices: How many share a batch; each of them works through ``train.accumulate`` pieces of its share.
+    """
+    pieces = devices * recipe.train.accumulate
+    whole = size = -(-recipe.train.batch_size // pieces)
     while size and not _fits(recipe, device, size):
         size //= 2
-    return size * recipe.train.accumulate if size else None
+    return (recipe.train.batch_size if size == whole else size * pieces) if size else None
 
 
 def _fits(recipe: Recipe, device: torch.device, size: int) -> bool:

@@ -16,7 +16,7 @@ from distill.data.augment import APPLIED_VERSION
 from distill.data.batches import Loader
 from distill.data.splits import Splits, load_splits
 from distill.data.views import view_checksum
-from distill.devices import resolve_device, resolve_precision, set_threads
+from distill.devices import fast_kernels, resolve_device, resolve_precision, set_threads
 from distill.errors import DistillError, UsageError
 from distill.events import Note
 from distill.models.ask import ask
@@ -224,7 +224,8 @@ def _ask_again(
     pieces = torch.cat(pixels).split(512)
     asked = WithPooled(trained) if bank.info.features else trained
     classes, dtype = len(bank.info.classes), bank.info.key.dtype
-    answers = torch.cat([round_answers(ask(asked, piece), dtype, classes=classes).cpu() for piece in pieces])
+    with fast_kernels(trained.device):
+        answers = torch.cat([round_answers(ask(asked, piece), dtype, classes=classes).cpu() for piece in pieces])
     return _Sample(views, index, torch.cat(stored), answers)
 
 

@@ -42,6 +42,8 @@ __all__ = ["train_worker"]
 def train_worker(fabric: Fabric, context: Context) -> RunResult:
     """Carry out a run in this process and return its result."""
     team = Together(fabric)
+    options = replace(context.options, devices=team.world)  # what torchrun started is not in the options
+    context = replace(context, options=options)
     with watching(rank=team.rank) as watch, on_this_machine(fabric.device, context):
         return _train(fabric, team, context, watch)
 
@@ -56,8 +58,7 @@ def _train(fabric: Fabric, team: Team, context: Context, watch: Watch) -> RunRes
     agreed = team.broadcast(chosen)
     assert agreed is not None, "the first process chose"
     recipe, choices = agreed
-    options = replace(context.options, devices=team.world)  # what torchrun started is not in the options
-    context = replace(context, recipe=recipe, choices=context.choices | choices, options=options)
+    context = replace(context, recipe=recipe, choices=context.choices | choices)
     module = build_network(context, splits)  # before a folder exists: weights may be missing
     with ExitStack() as stack:
         run = None

@@ -32,6 +32,7 @@ from distill.pipeline import (
     resume_run,
     train_student,
 )
+from distill.pipeline.context import Context
 from distill.pipeline.failures import explain, explained, fitting_batch
 from distill.recipe import Recipe, parse_recipe
 from distill.runs import RunFolder
@@ -273,6 +274,32 @@ def test_memory_that_runs_out_names_a_smaller_batch_and_can_be_resumed(
     assert run.info.status == "failed"
     assert last_checkpoint(run.checkpoints).name == "000001"
     assert _bytes(resume_run(run.path, options=options).run) == whole
+
+
+def test_the_suggested_batch_is_over_all_devices(teacher_recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried is one device's share; what is suggested is what train.batch_size means."""
+    tried: list[int] = []
+
+    def fits(_recipe: Recipe, _device: torch.device, size: int) -> bool:
+        tried.append(size)
+        return size <= 40
+
+    monkeypatch.setattr(failures, "_fits", fits)
+
+    def hint(devices: int, *changes: str) -> str:
+        tried.clear()
+        context = Context(teacher_recipe(*changes), Options(devices=devices), torch.device("cuda", 0), 0, None)
+        return failures.memory_hint(context)
+
+    assert hint(4, "train.batch_size=150").startswith("this batch fits on its own")
+    assert tried == [38]
+    said = hint(4, "train.batch_size=320")
+    assert said.startswith("a batch of 160 over all 4 devices fits: --set train.batch_size=160; or the same")
+    assert "train.accumulate=2" in said
+    assert tried == [80, 40]
+    assert "train.batch_size=320" in hint(2, "train.batch_size=640", "train.accumulate=4")
+    assert tried == [80, 40]
+    assert "a batch of 40 fits" in hint(1, "train.batch_size=80")
 
 
 @pytest.mark.gpu
