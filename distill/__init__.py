@@ -34,7 +34,6 @@ if TYPE_CHECKING:
         dry_run,
         finetune_teacher,
         list_banks,
-        quickstart,
         rerun,
         resume_run,
         train_student,
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from distill.pipeline.predict import predict
     from distill.pipeline.prune import prune
     from distill.pipeline.quantize import quantize
+    from distill.pipeline.quickstart import quickstart
     from distill.recipe import Recipe, dump_recipe, load_recipe
     from distill.report.catalogue import describe_model, list_models
     from distill.results.rows import Comparison, Row

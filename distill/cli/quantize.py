@@ -44,6 +44,26 @@ def command(
             rich_help_panel=_ACCURACY,
         ),
     ] = 512,
+    train: Annotated[
+        bool,
+        typer.Option(
+            "--train/--no-train",
+            help="Where no calibration is good enough, train the network on with rounded weights.",
+            rich_help_panel=_ACCURACY,
+        ),
+    ] = True,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            "--epochs",
+            min=1,
+            metavar="N",
+            help="Epochs of that training.",
+            show_default="a tenth of the run's",
+            rich_help_panel=_ACCURACY,
+        ),
+    ] = None,
+    device: options.DeviceOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -63,19 +83,22 @@ def command(
     """Write a run's network as an int8 ONNX file that lost no more than it may.
 
     Training images set the ranges, validation images decide, the test set is not read. The kernels that this processor
-    is fastest at are found by timing. Exits with 3, and no file, where everything loses too much.
+    is fastest at are found by timing. Where every calibration loses too much, the network learns on from its teacher
+    with rounded weights, as the run <recipe>_rounded. Exits with 3, and no file, where that loses too much as well.
     """
     from distill.pipeline import Options, quantize
     from distill.report.deployment import quantized_table
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
-        settings = Options(runs_dir=runs, threads=threads, command=options.typed(), on_event=printer)
+        settings = Options(runs_dir=runs, device=device, threads=threads, command=options.typed(), on_event=printer)
         made = quantize(
             run,
             max_drop=max_drop,
             prove=prove,
             calibration_images=calibration_images,
+            train=train,
+            epochs=epochs,
             out=out,
             overwrite=overwrite,
             options=settings,

@@ -53,6 +53,10 @@ class ChainFolder:
         """Where the runs of one candidate are."""
         return self.path / "trials" / f"{ratio:.4f}"
 
+    def rounded(self, ratio: float) -> Path:
+        """Where the runs are that trained a candidate on with rounded weights."""
+        return self.path / "rounded" / f"{ratio:.4f}"
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the chain for this process, and clear away what a killed one left half-written.

@@ -48,18 +48,23 @@ class Attempt:
         latency_b1_ms: Median for one image, timed in turn with the others of its round; None where it lost too much to
             be timed.
         kept: Whether this is the file.
+        trained: Whether the network was trained on with rounded weights before.
     """
 
     scheme: str
     drop: DropVerdict
     latency_b1_ms: float | None = None
     kept: bool = False
+    trained: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in the document of ``distill quantize --json``."""
         verdict = {"verdict": self.drop.word} | {"needed_images": self.drop.needed}
         drop = asdict(self.drop.drop) | {"reference_top1": self.drop.reference, "images": self.drop.n} | verdict
-        return {"scheme": self.scheme, "drop": drop, "latency_b1_ms": self.latency_b1_ms, "kept": self.kept}
+        return {"scheme": self.scheme, "drop": drop, "latency_b1_ms": self.latency_b1_ms} | {
+            "kept": self.kept,
+            "trained": self.trained,
+        }
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ class Quantized:
 
     Attributes:
         run: The run it was made from.
+        trained: The run that went on from it with rounded weights, which the file is of; None: the file is of ``run``.
         scheme: How it was quantised.
         split: The images it was judged on: ``val``, or ``train`` where the run has no validation images.
         latency_b1_ms: Median for one image, in turn with fp32's ``fp32_latency_b1_ms`` on ``threads`` threads.
@@ -53,6 +54,7 @@ class Quantized:
 
     file: Path
     run: Path
+    trained: Path | None
     scheme: str
     runtime: str
     size_mb: float
@@ -73,7 +75,8 @@ class Quantized:
         """The document that ``distill quantize --json`` prints."""
         own = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "attempts"}
         texts = {"file": str(self.file), "run": str(self.run)}
-        return own | texts | {"attempts": [each.to_json() for each in self.attempts]}
+        trained = {"trained": None if self.trained is None else str(self.trained)}
+        return own | texts | trained | {"attempts": [each.to_json() for each in self.attempts]}
 
 
 @dataclass(frozen=True)

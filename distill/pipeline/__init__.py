@@ -14,15 +14,8 @@ from distill.pipeline.kernels import check_kernels
 from distill.pipeline.predict import Predictions, predict
 from distill.pipeline.prune import prune
 from distill.pipeline.quantize import quantize
-from distill.pipeline.verbs import (
-    QuickstartResult,
-    RerunResult,
-    finetune_teacher,
-    quickstart,
-    rerun,
-    resume_run,
-    train_student,
-)
+from distill.pipeline.quickstart import QuickstartResult, quickstart
+from distill.pipeline.verbs import RerunResult, finetune_teacher, rerun, resume_run, train_student
 from distill.pipeline.verify import verify_banks
 from distill.results.rows import DryRun
 from distill.results.runs import RunResult

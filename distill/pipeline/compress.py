@@ -227,9 +227,11 @@ class _Chain:
             against=self.run.path,
             out=self.folder.exports / f"{self._stem(candidate)}_int8.onnx",
             overwrite=True,
-            options=self.options,
+            options=replace(self.options, into=self.folder.rounded(candidate.ratio)),
         )
-        shipped = Shipped(made.file.name, sha256_file(made.file), made.scheme, made.size_mb, made.latency_b1_ms)
+        trained = None if made.trained is None else os.path.relpath(made.trained, self.folder.path)
+        sha256 = sha256_file(made.file)
+        shipped = Shipped(made.file.name, sha256, made.scheme, made.size_mb, made.latency_b1_ms, trained)
         return replace(candidate, drop=made.kept.drop, shipped=shipped)
 
     def _stem(self, candidate: Candidate) -> str:
@@ -246,6 +248,7 @@ class _Chain:
         fp32 = [self._exported(each) for each in shown]
         files = [path for each, plain in zip(shown, fp32, strict=True) for path in (plain, self._file(each))]
         runs = [self.run.path, *(self.folder.run_of(each).path for each in shown[1:])]
+        runs += [self.folder.path / each.shipped.trained for each in shown if each.shipped and each.shipped.trained]
         comparison = compare(
             [str(each) for each in (*self._teacher(), *runs, *files)],
             runs_dir=self.options.runs_dir,

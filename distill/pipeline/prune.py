@@ -30,7 +30,7 @@ from distill.pipeline.context import Options, prepare
 from distill.pipeline.launch import launch
 from distill.pipeline.provenance import foreseen
 from distill.pipeline.record import recorded
-from distill.pipeline.source import find_teacher, resolve_teacher
+from distill.pipeline.source import find_teacher, taught_as_before
 from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe, dump_recipe, parse_recipe
 from distill.recipe.model_specs import ModelSpec, TimmModel
@@ -122,7 +122,7 @@ def prune(
     if options.threads is not None:
         set_threads(options.threads)
     trained = load_trained(source, device=_CPU, precision="fp32")
-    recipe = _same_teacher(source, options)
+    recipe = taught_as_before(source, runs_dir=options.runs_dir)
     splits = load_splits(recipe.data, options.tell)
     options.tell(Note(f"cutting {source.path} by {criterion}, to {goal.words()}"))
     network = _network(trained)
@@ -158,15 +158,6 @@ def _check(criterion: str, multiple: int, epochs: int | None) -> None:
         raise UsageError(f"--multiple {multiple} is no width", hint="8 is a good one")
     if epochs is not None and epochs < 1:
         raise UsageError(f"--epochs {epochs} is too few", hint="--no-train stops after the cut")
-
-
-def _same_teacher(source: RunFolder, options: Options) -> Recipe:
-    """The run's recipe with the teacher it had, wherever a name points today."""
-    recipe = source.recipe()
-    if recipe.teacher is None or recipe.teacher.run is None:
-        return recipe
-    known = (source.info.teacher or {}).get("run")
-    return resolve_teacher(recipe, runs_dir=options.runs_dir, override=known)
 
 
 def _network(trained: Trained) -> nn.Module:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from distill.models.onnx_write import to_onnx, write_onnx
 from distill.models.trained import Trained, load_trained
 from distill.pipeline.context import Options
 from distill.pipeline.export import about_run, deployed, target_file
+from distill.pipeline.rounded import train_rounded
 from distill.report.verdict import drop_words
 from distill.runs import open_run
 from distill.team.watch import watching
@@ -42,12 +45,15 @@ def quantize(
     out: str | Path | None = None,
     overwrite: bool = False,
     calibration_images: int = _CALIBRATION_IMAGES,
+    train: bool = True,
+    epochs: int | None = None,
     options: Options | None = None,
 ) -> Quantized:
     """Write a run's network as an int8 ONNX file.
 
     Ranges come from training images, the decision from validation images; the test set is not read. The kernels that
-    this processor is fastest at are found by timing; where plain calibration loses too much, more careful ones follow.
+    this processor is fastest at are found by timing. Where plain calibration loses too much, more careful ones follow;
+    then the network is trained on with rounded weights, by the teacher and the bank that it had.
 
     Args:
         max_drop: The most top-1 that may be lost, a fraction.
@@ -55,6 +61,9 @@ def quantize(
         against: The run that the loss is measured against, as one that this was cut from; None: the run itself.
         out: The file; None: ``exports/<recipe>_int8.onnx``.
         calibration_images: How many training images set the ranges.
+        train: False gives up where no calibration is good enough.
+        epochs: Of training on; None: a tenth of the run's. That is a run of its own, ``<recipe>_rounded``; stopped, the
+            same call goes on with it.
 
     Raises:
         GateMissedError: Everything that was tried lost more; no file was written.
@@ -64,6 +73,8 @@ def quantize(
     check_drop(max_drop)
     if calibration_images < 1:
         raise UsageError(f"{calibration_images} calibration images", hint="some hundreds do")
+    if epochs is not None and epochs < 1:
+        raise UsageError(f"--epochs {epochs} is too few", hint="--no-train gives up instead")
     threads = options.threads or 1
     run = open_run(reference, runs_dir=options.runs_dir)
     path = target_file(out, f"{run.recipe().name}_int8", ".onnx", overwrite=overwrite)
@@ -72,23 +83,32 @@ def quantize(
     options.tell(Note(f"exporting {run.path}"))
     judged = _judged(splits, options.tell)
     model = _checked(trained, judged)
-    right = None if against is None else _right(against, trained, judged, options)
-    choice = choose_int8(
-        model,
-        _spread(splits.train, calibration_images),
-        judged,
+    if against is None:
+        right = answers_of(model, judged.pixels).argmax(axis=1) == judged.labels
+    else:
+        right = _right(against, trained, judged, options)
+    choose = partial(
+        choose_int8,
+        calibration=_spread(splits.train, calibration_images),
+        judged=judged,
         allowed=max_drop,
         prove=prove,
         threads=threads,
         reference=right,
         tell=lambda text: options.tell(Note(text)),
     )
+    choice, rounded = choose(model), None
+    if choice.model is None and train:
+        rounded = train_rounded(run, trained, epochs=epochs, options=replace(options, threads=None))
+        model = _checked(load_trained(rounded, device=torch.device("cpu"), precision="fp32"), judged)
+        choice = _after(choice, choose(model))
     kept, latency = _require(choice, run.path, max_drop, prove)
     write_onnx(kept, path)
     attempt = next(each for each in choice.attempts if each.kept)
     return Quantized(
         file=path,
         run=run.path,
+        trained=None if rounded is None else rounded.path,
         scheme=attempt.scheme,
         runtime="onnxruntime int8",
         size_mb=path.stat().st_size / 1e6,
@@ -100,6 +120,12 @@ def quantize(
         threads=threads,
         attempts=choice.attempts,
     )
+
+
+def _after(before: Choice, choice: Choice) -> Choice:
+    """What came of the network that was trained on, with what had been tried before."""
+    trained = tuple(replace(each, trained=True) for each in choice.attempts)
+    return replace(choice, attempts=(*before.attempts, *trained))
 
 
 def check_drop(max_drop: float) -> None:

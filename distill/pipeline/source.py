@@ -44,6 +44,7 @@ __all__ = [
     "open_live",
     "open_source",
     "resolve_teacher",
+    "taught_as_before",
 ]
 
 _AUTO_DISK_SHARE = 0.25  # auto never fills more of the free disk than this with a bank
@@ -107,6 +108,15 @@ def resolve_teacher(recipe: Recipe, *, runs_dir: Path, override: Any) -> Recipe:
         run = _open_teacher(teacher.run, runs_dir)
         teacher = teacher.model_copy(update={"run": str(run.path)})
     return recipe.model_copy(update={"teacher": teacher})
+
+
+def taught_as_before(run: RunFolder, *, runs_dir: Path) -> Recipe:
+    """A run's recipe with the teacher it had, wherever a name points today."""
+    recipe = run.recipe()
+    if recipe.teacher is None or recipe.teacher.run is None:
+        return recipe
+    known = (run.info.teacher or {}).get("run")
+    return resolve_teacher(recipe, runs_dir=runs_dir, override=known)
 
 
 def _open_teacher(reference: str, runs_dir: Path) -> RunFolder:

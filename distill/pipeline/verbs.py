@@ -7,27 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.errors import DistillError, GateMissedError, UsageError
+from distill.errors import DistillError, UsageError
 from distill.events import Note
 from distill.files import sha256_file
 from distill.pipeline.context import Options, prepare
 from distill.pipeline.launch import launch
 from distill.pipeline.provenance import changes, differing
-from distill.pipeline.quantize import quantize
 from distill.pipeline.record import read_result
 from distill.pipeline.source import resolve_teacher
 from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe, load_recipe
-from distill.references import count_of
 from distill.results.runs import RunResult
 from distill.runs import RunFolder, RunInfo, open_run
 from distill.runs.checkpoints import MODEL_FILE, best_checkpoint
 
-__all__ = ["QuickstartResult", "RerunResult", "finetune_teacher", "quickstart", "rerun", "resume_run", "train_student"]
-
-_QUICKSTART_TEACHER = "quickstart_teacher"
-_QUICKSTART_STUDENTS = ("quickstart_scratch", "quickstart_student")
-_QUICKSTART_DROP = 0.01  # one of its 144 validation images
+__all__ = ["RerunResult", "finetune_teacher", "rerun", "resume_run", "train_student"]
 
 
 def finetune_teacher(recipe: Recipe | str | Path = "resnet152_cifar10", *, options: Options | None = None) -> RunResult:
@@ -136,43 +130,3 @@ def _as_before(run: RunFolder, options: Options) -> Options:
 
 def _train(recipe: Recipe, options: Options) -> RunResult:
     return launch(train_worker, prepare(recipe, options))
-
-
-@dataclass(frozen=True)
-class QuickstartResult:
-    """What a quickstart leaves.
-
-    Attributes:
-        runs: The teacher, then each seed's student from scratch and distilled.
-        files: The last student in int8, inside its run's folder; none where that lost too much.
-    """
-
-    runs: tuple[Path, ...]
-    files: tuple[Path, ...] = ()
-
-
-def quickstart(*, seeds: int = 3, options: Options | None = None) -> QuickstartResult:
-    """The whole pipeline on embedded data: a teacher, a student with CE alone, the same with CE + KL, an int8 file.
-
-    Args:
-        seeds: How many of each student: one seed says little about a small difference.
-    """
-    seeds, options = count_of(seeds, "seeds"), options or Options()
-    teacher = finetune_teacher(_QUICKSTART_TEACHER, options=options)
-    runs = [teacher.run]
-    for seed in range(seeds):
-        for name in _QUICKSTART_STUDENTS:
-            recipe = load_recipe(name, [f"train.seed={seed}"])
-            override = None if recipe.teacher is None else str(teacher.run)
-            runs.append(train_student(recipe, teacher=override, options=options).run)
-    return QuickstartResult(tuple(runs), _shipped(runs[-1], options))
-
-
-def _shipped(student: Path, options: Options) -> tuple[Path, ...]:
-    """An int8 file of the student; its loss is no failure of a tour."""
-    out = student / "exports" / f"{student.parent.name}_int8.onnx"
-    try:
-        return (quantize(student, out=out, max_drop=_QUICKSTART_DROP, options=options).file,)
-    except GateMissedError as missed:
-        options.tell(Note(missed.message, "warning"))
-        return ()

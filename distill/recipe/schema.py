@@ -226,6 +226,9 @@ class TrainSpec(Spec):
     compile: Literal["auto", "default", "reduce-overhead", "max-autotune"] | bool = Field(
         "auto", description="torch.compile; auto: on CUDA. reduce-overhead: CUDA graphs, for small networks"
     )
+    fake_quantize: Literal[7, 8] | None = Field(
+        None, description="bits of weights while training, as in an int8 file; what enters a layer has 8"
+    )
     sync_batchnorm: bool = Field(False, description="over CUDA devices; else batch norm is each device's own")
     deterministic: bool = Field(False, description="CUDA: deterministic kernels, slower; the CPU always is")
     checkpoint_epochs: PositiveInt = Field(1, description="save every so many epochs; the best and the last always")

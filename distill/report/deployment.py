@@ -47,6 +47,7 @@ def quantized_table(made: Quantized, width: int) -> RenderableType:
         [
             ("file", str(made.file)),
             ("from", str(made.run)),
+            *([] if made.trained is None else [("trained on", f"{made.trained}, with rounded weights")]),
             ("scheme", f"{made.scheme}; {count(made.calibration_images)} training images set the ranges"),
             ("size", f"{made.size_mb:.2f} MB, fp32 {made.fp32_size_mb:.2f} MB"),
             ("batch 1", f"{times} ({threads}, in turn)"),
@@ -80,7 +81,12 @@ def pruned_table(made: Pruned, width: int) -> RenderableType:
 def _attempts(attempts: tuple[Attempt, ...], width: int) -> RenderableType:
     drops = [each.drop.drop for each in attempts]
     columns = [
-        Column("scheme", [each.scheme for each in attempts], words=True, style="bold"),
+        Column(
+            "scheme",
+            [("trained on: " if each.trained else "") + each.scheme for each in attempts],
+            words=True,
+            style="bold",
+        ),
         Column("points lost", [percent(drop.estimate) for drop in drops]),
         Column("95% interval", [f"{percent(drop.low)} to {percent(drop.high)}" for drop in drops]),
         Column("batch 1\nms", [fixed(each.latency_b1_ms, 2) for each in attempts]),

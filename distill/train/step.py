@@ -18,6 +18,7 @@ from distill.objectives import Answer, LossParts
 from distill.recipe import Recipe
 from distill.team.shares import Together
 from distill.train.ema import build_ema
+from distill.train.fake_quantize import fake_quantize
 from distill.train.optim import build_optimizer, set_lookahead, settle
 from distill.train.own import Own
 from distill.train.schedule import build_schedule
@@ -139,6 +140,8 @@ class Learner:
         if self.train.channels_last is True:
             module = channels_last(module)
         guard(module, self._fabric.device)
+        if self.train.fake_quantize is not None:
+            fake_quantize(module, bits=self.train.fake_quantize)
         return module
 
     @property

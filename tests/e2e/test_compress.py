@@ -299,3 +299,30 @@ def test_a_run_without_validation_images_is_refused(train: Callable[..., RunResu
     result = _cli("compress", str(run), "--runs", str(tmp_path / "runs"))
     assert result.exit_code == 2
     assert "has no validation images to judge by" in result.stderr
+
+
+def test_where_rounding_costs_too_much_the_file_is_of_a_run_that_learned_to_round(
+    copy: Path, cuts: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chain keeps that run in its folder, and shows it with its file."""
+    verb = sys.modules["distill.pipeline.quantize"]
+    real, asked = verb.choose_int8, []
+
+    def refusing_first(model: object, *, allowed: float, **options: object) -> object:
+        asked.append(allowed)
+        return real(model, allowed=-1.0 if len(asked) == 1 else allowed, **options)
+
+    monkeypatch.setattr(verb, "choose_int8", refusing_first)
+    made = _compress(copy, trials=0)
+    folder = tmp_path / "compressed" / "small"
+    assert made.best.shipped is not None
+    assert made.best.shipped.trained == "rounded/1.0000/001"
+    rounded = RunFolder(folder / made.best.shipped.trained)
+    assert rounded.recipe().train.fake_quantize == 7
+    rows = {row.name: row for row in made.comparison.rows}
+    assert rows["small_int8"].source_run == str(rounded.path)
+    assert rows[rounded.recipe().name].run == str(rounded.path)
+    assert json.loads((folder / "steps.json").read_text())["steps"][0]["shipped"]["trained"] == "rounded/1.0000/001"
+    again = _compress(copy, trials=0)  # judged before: nothing is trained, or quantised, again
+    assert len(asked) == 2
+    assert again.best.shipped.sha256 == made.best.shipped.sha256

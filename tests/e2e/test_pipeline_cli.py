@@ -397,7 +397,7 @@ def test_a_process_trains_a_student_from_another_folder(tour, tmp_path: Path) ->
 
 def test_quickstart_shrunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of ``distill quickstart`` but its length: digits, three recipes, the comparison."""
-    from distill.pipeline import verbs
+    tour = sys.modules["distill.pipeline.quickstart"]
     from distill.recipe import Recipe, load_recipe
 
     def shorter(name: str | Recipe, overrides: tuple[str, ...] = ()) -> Recipe:
@@ -405,8 +405,8 @@ def test_quickstart_shrunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             return name
         return load_recipe(name, [*overrides, "train.epochs=1", "data.limit=300", "data.test_limit=100"])
 
-    monkeypatch.setattr(verbs, "load_recipe", shorter)
-    monkeypatch.setattr(verbs, "_QUICKSTART_DROP", 0.99)  # so little training proves nothing
+    monkeypatch.setattr(tour, "load_recipe", shorter)
+    monkeypatch.setattr(tour, "_DROP", 0.99)  # so little training proves nothing
     monkeypatch.chdir(tmp_path)
     result = _invoke("quickstart", "--seeds", "2", "--threads", "1", "--json")
     assert result.exit_code == 0, result.stderr

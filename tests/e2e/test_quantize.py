@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
 from distill.cli import app
 from distill.data.splits import load_splits
-from distill.errors import UsageError
+from distill.errors import InterruptedRunError, UsageError
+from distill.events import CheckpointSaved
 from distill.models.onnx_open import open_onnx
 from distill.models.trained import load_trained
-from distill.pipeline import RunResult, quantize
-from distill.runs import open_run
+from distill.pipeline import Options, RunResult, quantize
+from distill.report.deployment import quantized_table
+from distill.runs import RunFolder, open_run
+from distill.teaching.identity import read_identity
 
 
 def _cli(*arguments: str) -> tuple[int, str, str]:
     result = CliRunner().invoke(app, list(arguments))
     return result.exit_code, result.stdout, result.stderr
+
+
+def _blinded(model: Any, images: np.ndarray, scheme: object) -> Any:
+    made = type(model)()
+    made.CopyFrom(model)
+    for tensor in made.graph.initializer:
+        if len(tensor.dims) == 4 and tensor.dims[1] == 3:  # a blind first layer
+            tensor.raw_data = bytes(len(tensor.raw_data))
+    return made
 
 
 def test_the_file_and_its_document(teacher_run: RunResult, tmp_path: Path) -> None:
@@ -52,16 +67,8 @@ def test_the_file_and_its_document(teacher_run: RunResult, tmp_path: Path) -> No
 def test_what_loses_too_much_is_exit_code_3_and_no_file(
     teacher_run: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def useless(model: object, images: np.ndarray, scheme: object) -> object:
-        made = type(model)()
-        made.CopyFrom(model)
-        for tensor in made.graph.initializer:
-            if len(tensor.dims) == 4 and tensor.dims[1] == 3:  # a blind first layer
-                tensor.raw_data = bytes(len(tensor.raw_data))
-        return made
-
-    monkeypatch.setattr("distill.compression.choose.quantize_model", useless)
-    code, _, stderr = _cli("quantize", str(teacher_run.run), "--out", str(tmp_path / "a.onnx"), "-q")
+    monkeypatch.setattr("distill.compression.choose.quantize_model", _blinded)
+    code, _, stderr = _cli("quantize", str(teacher_run.run), "--no-train", "--out", str(tmp_path / "a.onnx"), "-q")
     assert code == 3
     assert "no file was written" in stderr
     assert not list(tmp_path.iterdir())
@@ -69,7 +76,9 @@ def test_what_loses_too_much_is_exit_code_3_and_no_file(
 
 def test_to_prove_it_takes_more_images_than_these(teacher_run: RunResult, tmp_path: Path) -> None:
     out = str(tmp_path / "a.onnx")
-    code, _, stderr = _cli("quantize", str(teacher_run.run), "--max-drop", "0.05", "--prove", "--out", out, "-q")
+    code, _, stderr = _cli(
+        "quantize", str(teacher_run.run), "--max-drop", "0.05", "--prove", "--no-train", "--out", out, "-q"
+    )
     assert code == 3  # 15 validation images prove nothing
     assert "shown to lose at most 5 points" in stderr
 
@@ -80,7 +89,7 @@ def test_calibration_reads_training_images_alone(
     seen = []
     plain = sys.modules["distill.pipeline.quantize"].choose_int8
 
-    def watched(model: object, calibration: np.ndarray, judged: object, **options: object) -> object:
+    def watched(model: object, *, calibration: np.ndarray, judged: object, **options: object) -> object:
         seen.append((calibration, judged))
         return plain(model, calibration, judged, **options)
 
@@ -116,3 +125,70 @@ def test_a_loss_is_measured_against_the_run_that_was_named(
     other = train("train.epochs=1", 'teacher.logits="live"', "data.image_size=16").run
     with pytest.raises(UsageError, match="different classes, or images of another size"):
         quantize(run, against=other, max_drop=0.99, out=tmp_path / "b.onnx")
+
+
+def _only_trained_weights_pass(monkeypatch: pytest.MonkeyPatch, source: Path) -> None:
+    """Every int8 graph of ``source``'s own weights loses too much."""
+    own = read_identity(open_run(source), device=torch.device("cpu")).weights
+    verb = sys.modules["distill.pipeline.quantize"]
+    real = verb.choose_int8
+
+    def choose(model: Any, *, allowed: float, **options: Any) -> Any:
+        about = {each.key: json.loads(each.value) for each in model.metadata_props}
+        return real(model, allowed=-1.0 if about["distill.weights_sha256"] == own else allowed, **options)
+
+    monkeypatch.setattr(verb, "choose_int8", choose)
+
+
+def test_where_calibration_is_not_enough_the_network_learns_on_with_rounded_weights(
+    train: Callable[..., RunResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train("teacher.logits=bank", "augment.view_seed=131").run
+    _only_trained_weights_pass(monkeypatch, run)
+    monkeypatch.setattr(sys.modules["distill.pipeline.source"], "open_live", None)  # its bank answers, no teacher
+    options = Options(runs_dir=tmp_path / "runs")
+    made = quantize(run, max_drop=0.99, epochs=2, out=tmp_path / "a.onnx", options=options)
+    rounded = RunFolder(tmp_path / "runs" / "tiny_student_rounded" / "001")
+    assert made.trained == rounded.path
+    assert made.kept.trained
+    assert [each.trained for each in made.attempts] == sorted(each.trained for each in made.attempts)
+    before, recipe = open_run(run).recipe(), rounded.recipe()
+    assert (recipe.train.fake_quantize, recipe.train.epochs, recipe.optim.lr) == (7, 2, before.optim.lr / 100)
+    assert rounded.info.extra["init_from"] == str(run)
+    assert rounded.info.teacher["bank"] == RunFolder(run).info.teacher["bank"]
+    assert open_onnx(made.file).about.weights_sha256 == read_identity(rounded, device=torch.device("cpu")).weights
+    # what was lost is counted against the run itself, not against the network that was trained on
+    val = load_splits(before.data).val
+    reference = load_trained(open_run(run), device=torch.device("cpu"))(torch.from_numpy(val.take(slice(None))))
+    assert made.kept.drop.reference == pytest.approx((reference.numpy().argmax(1) == val.labels).mean())
+    document = json.loads(json.dumps(made.to_json()))
+    assert document["trained"] == str(rounded.path)
+    console = Console(width=300, file=io.StringIO())
+    console.print(quantized_table(made, 300))
+    assert "tiny_student_rounded/001, with rounded weights" in console.file.getvalue()
+
+
+def test_the_same_command_goes_on_with_training_that_was_stopped(
+    train: Callable[..., RunResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train("teacher.logits=live", "train.epochs=1").run
+    _only_trained_weights_pass(monkeypatch, run)
+    seen = []
+
+    def stop(event: object) -> None:
+        seen.append(event)
+        if isinstance(event, CheckpointSaved):
+            raise KeyboardInterrupt
+
+    options = Options(runs_dir=tmp_path / "runs", on_event=stop)
+    with pytest.raises((KeyboardInterrupt, InterruptedRunError)):
+        quantize(run, max_drop=0.99, epochs=2, out=tmp_path / "a.onnx", options=options)
+    assert not (tmp_path / "a.onnx").exists()
+    options = Options(runs_dir=tmp_path / "runs")
+    made = quantize(run, max_drop=0.99, epochs=2, out=tmp_path / "a.onnx", options=options)
+    assert quantize(run, max_drop=0.99, epochs=2, out=tmp_path / "b.onnx", options=options).trained == made.trained
+    assert [path.name for path in (tmp_path / "runs" / "tiny_student_rounded").glob("0*")] == ["001"]
+    assert RunFolder(made.trained).metrics()[-1]["epoch"] == 2
+    _only_trained_weights_pass(monkeypatch, made.trained)
+    with pytest.raises(UsageError, match="trained with rounded weights already"):
+        quantize(made.trained, max_drop=0.0, out=tmp_path / "c.onnx", options=options)

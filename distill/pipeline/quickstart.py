@@ -1,0 +1,60 @@
+"""The tour: a teacher, students with and without it, and a file, on images that need no download."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill.errors import GateMissedError
+from distill.events import Note
+from distill.pipeline.context import Options
+from distill.pipeline.quantize import quantize
+from distill.pipeline.verbs import finetune_teacher, train_student
+from distill.recipe import load_recipe
+from distill.references import count_of
+
+__all__ = ["QuickstartResult", "quickstart"]
+
+_TEACHER = "quickstart_teacher"
+_STUDENTS = ("quickstart_scratch", "quickstart_student")
+_DROP = 0.01  # one of its 144 validation images
+
+
+@dataclass(frozen=True)
+class QuickstartResult:
+    """What a quickstart leaves.
+
+    Attributes:
+        runs: The teacher, then each seed's student from scratch and distilled.
+        files: The last student in int8, inside its run's folder; none where that lost too much.
+    """
+
+    runs: tuple[Path, ...]
+    files: tuple[Path, ...] = ()
+
+
+def quickstart(*, seeds: int = 3, options: Options | None = None) -> QuickstartResult:
+    """The whole pipeline on embedded data: a teacher, a student with CE alone, the same with CE + KL, an int8 file.
+
+    Args:
+        seeds: How many of each student: one seed says little about a small difference.
+    """
+    seeds, options = count_of(seeds, "seeds"), options or Options()
+    teacher = finetune_teacher(_TEACHER, options=options)
+    runs = [teacher.run]
+    for seed in range(seeds):
+        for name in _STUDENTS:
+            recipe = load_recipe(name, [f"train.seed={seed}"])
+            override = None if recipe.teacher is None else str(teacher.run)
+            runs.append(train_student(recipe, teacher=override, options=options).run)
+    return QuickstartResult(tuple(runs), _shipped(runs[-1], options))
+
+
+def _shipped(student: Path, options: Options) -> tuple[Path, ...]:
+    """An int8 file of the student; its loss is no failure of a tour."""
+    out = student / "exports" / f"{student.parent.name}_int8.onnx"
+    try:
+        return (quantize(student, out=out, max_drop=_DROP, train=False, options=options).file,)
+    except GateMissedError as missed:
+        options.tell(Note(missed.message, "warning"))
+        return ()

@@ -1,0 +1,78 @@
+"""A finished run trained on with rounded weights and activations, so that its int8 file loses less."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from distill.errors import UsageError
+from distill.events import Note
+from distill.fingerprint import state_sha256
+from distill.models.normalize import resolved_model
+from distill.models.trained import Trained
+from distill.pipeline.context import Options, prepare
+from distill.pipeline.launch import launch
+from distill.pipeline.source import taught_as_before
+from distill.pipeline.verbs import resume_run
+from distill.pipeline.worker import train_worker
+from distill.recipe import Recipe, dump_recipe, parse_recipe
+from distill.recipe.model_specs import TimmModel
+from distill.runs import RunFolder
+
+__all__ = ["train_rounded"]
+
+_BITS = 7  # of weights: the kernels of every processor stay open, those of AVX2 without VNNI too
+_SHARE, _LR = 0.1, 0.01  # of the run's epochs and of its learning rate, falling along a cosine: arXiv:2004.09602
+
+
+def train_rounded(source: RunFolder, trained: Trained, *, epochs: int | None, options: Options) -> RunFolder:
+    """The run ``<recipe>_rounded``: ``source``'s weights, trained on as an int8 file will compute.
+
+    Its teacher, bank and images are the run's own. One that is there, of the same weights, is gone on with.
+
+    Args:
+        trained: ``source``'s network.
+        epochs: None: a tenth of the run's, and one at least.
+
+    Raises:
+        UsageError: The run rounded already.
+    """
+    recipe = _recipe(source, trained, epochs, options)
+    into = options.into or options.runs_dir / recipe.name
+    initial = state_sha256(trained.module.state_dict())
+    for run in map(RunFolder, sorted(into.glob("[0-9]*"))):
+        if not run.never_began() and run.info.extra.get("initial_sha256") == initial and _same(run.recipe(), recipe):
+            return RunFolder(resume_run(run.path, options=options).run)
+    options.tell(Note(f"training {source.path} on with rounded weights, {recipe.train.epochs} epoch(s)"))
+    made = launch(train_worker, prepare(recipe, replace(options, init_from=str(source.path))))
+    return RunFolder(made.run)
+
+
+def _recipe(source: RunFolder, trained: Trained, epochs: int | None, options: Options) -> Recipe:
+    recipe = taught_as_before(source, runs_dir=options.runs_dir)
+    if recipe.train.fake_quantize is not None:
+        raise UsageError(f"{source.path} was trained with rounded weights already", hint="allow more: --max-drop 0.01")
+    model = resolved_model(recipe.model, trained.normalize)
+    if isinstance(model, TimmModel):
+        model = model.model_copy(update={"weights": "none"})
+    recipe = recipe.model_copy(update={"name": f"{recipe.name}_rounded", "model": model})
+    changes = {
+        "train.epochs": epochs or max(1, math.ceil(_SHARE * recipe.train.epochs)),
+        "train.fake_quantize": _BITS,
+        "train.freeze_backbone_epochs": 0,
+        "train.early_stopping": "null",
+        "train.ema": 0.0,  # an average over so few steps would hold the weights that it began with
+        "optim.lr": _LR * recipe.optim.lr,
+        "schedule": "{kind: cosine}",
+    }
+    overrides = [f"{key}={value}" for key, value in changes.items()]
+    return parse_recipe(dump_recipe(recipe), source=recipe.name, overrides=overrides)
+
+
+def _same(one: Recipe, other: Recipe) -> bool:
+    """Whether both were meant alike: threads, format and precision follow the machine, the bank the disk."""
+    left, right = (
+        (each.train.epochs, each.train.fake_quantize, each.optim.lr, each.objective, each.augment, each.data)
+        for each in (one, other)
+    )
+    return left == right
