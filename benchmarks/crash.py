@@ -1,7 +1,7 @@
 """Kill real runs at random moments, resume them, and compare their end with runs that were never killed.
 
 Usage:
-    python -m benchmarks.crash --kills 50 [--seed S] [--only student] [--keep FOLDER]
+    python -m benchmarks.crash --kills 50 [--seed S] [--only student] [--behind] [--keep FOLDER]
 
 Every run goes through the command line in a process of its own and dies by SIGKILL: half of the time at a random moment
 of its life, half of the time right before or behind a random change of a file (a sync, a rename, a link, an opening for
@@ -350,10 +350,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=None, help="of the moments; drawn and printed where absent")
     parser.add_argument("--only", choices=sorted(SCENARIOS), action="append", help="kill this command alone")
     parser.add_argument("--keep", type=Path, default=None, help="a new folder for what is written, left there")
+    parser.add_argument("--behind", action="store_true", help="checkpoints written by a thread, as where a GPU trains")
     options = parser.parse_args(arguments)
     seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
     names = options.only or list(SCENARIOS)
     _import_everything()
+    if options.behind:
+        importlib.import_module("distill.train.loop").writes_behind = lambda device: True
     with tempfile.TemporaryDirectory(prefix="distill-crash-") as temporary:
         root = (options.keep or Path(temporary) / "crash").absolute()
         problems = _kill(Harness(root, seed), names, options.kills, seed)

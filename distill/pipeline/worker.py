@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,8 +127,8 @@ def _fit(
         fabric, context, splits, source, module=module, path=path, saves=run is not None, objective=objective
     )
     try:
-        with watch_signals() as stop:
-            for event in fit(job, fabric, resume=resume, stop=stop):
+        with watch_signals() as stop, closing(fit(job, fabric, resume=resume, stop=stop)) as events:
+            for event in events:
                 watch.at = _reached(event) or watch.at
                 if run is not None:
                     record(run, event)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,7 @@ from distill.runs.checkpoints import Checkpoint
 from distill.team.consensus import Consensus
 from distill.team.shares import Together
 from distill.team.stop import StopRequest
+from distill.train.saver import Saver, saving, writes_behind
 from distill.train.schedule import has_momentum
 from distill.train.seeds import seed_generators
 from distill.train.state import Standing, restore, save
@@ -61,11 +62,13 @@ class Job:
 
 def fit(
     job: Job, fabric: Fabric, *, resume: Checkpoint | None = None, stop: StopRequest | None = None
-) -> Iterator[Event]:
+) -> Generator[Event]:
     """Train ``job.module`` in place, telling what happens; on the CPU, resuming repeats every byte.
 
     The consumer of the events writes metrics: an :class:`EpochDone` is handed over before its checkpoint is saved, so
-    that a checkpoint never knows of an epoch the metrics lack.
+    that a checkpoint never knows of an epoch the metrics lack. On a GPU a checkpoint is written while the next epoch
+    runs: a :class:`CheckpointSaved` says when it is whole. Whoever stops listening closes the events, which waits for
+    that.
 
     Raises:
         RunError: The loss is not finite, or a checkpoint cannot be written.
@@ -91,6 +94,7 @@ class _Fit:
         self.consensus = Consensus(self.team)
         self.saved_at = time.monotonic()
         self.clock = CompileClock()
+        self.saver = Saver(behind=writes_behind(fabric.device))
         self.learner = Learner(
             job.recipe,
             job.module,
@@ -105,14 +109,14 @@ class _Fit:
 
     # The run
 
-    def events(self, resume: Checkpoint | None) -> Iterator[Event]:
+    def events(self, resume: Checkpoint | None) -> Generator[Event]:
         if resume is not None:
             self.at, self.ranks_before = restore(
                 resume, self.learner, self.tally, consensus=self.consensus, device=self.fabric.device
             )
         yield self._started()
         yield from self._notes()
-        with compile_clock(self.train.compile is not False) as self.clock:
+        with compile_clock(self.train.compile is not False) as self.clock, saving(self.saver):
             while not self._is_over():
                 yield from self._epoch()
 
@@ -181,6 +185,7 @@ class _Fit:
                     yield Note(f"compiling took {compiling - told:.1f} s, which is no step's time")
                     told = compiling
                 yield from self._between_steps()
+        yield from self.saver.written()
         self._check_finite()
         self.learner.end_epoch()
         self.tally.reduce(self.team.sum)
@@ -221,8 +226,9 @@ class _Fit:
         stopping, is_due = self.consensus.ask(self.stop, save=is_due)
         if is_due or stopping:
             self._check_finite()
-            yield self._save({}, is_best=False)
+            yield from self._save({}, is_best=False)
         if stopping:
+            yield from self.saver.written(wait=True)
             raise self._stopped()
 
     def _check_finite(self) -> None:
@@ -257,7 +263,9 @@ class _Fit:
         stopping = stopping and not self._is_over()
         better = is_best and self.job.val is not None  # without validation every epoch is the best so far
         if better or self.at.epoch % self.train.checkpoint_epochs == 0 or self._is_over() or stopping:
-            yield self._save(metrics, is_best=is_best)
+            yield from self._save(metrics, is_best=is_best)
+        if stopping or self._is_over():
+            yield from self.saver.written(wait=True)
         if stopping:
             raise self._stopped()
 
@@ -281,9 +289,9 @@ class _Fit:
 
     # Saving
 
-    def _save(self, metrics: dict[str, float], *, is_best: bool) -> CheckpointSaved:
+    def _save(self, metrics: dict[str, float], *, is_best: bool) -> Iterator[CheckpointSaved]:
         self.saved_at = time.monotonic()
-        path = save(
+        yield from save(
             self.job.checkpoints,
             self.at,
             self.learner,
@@ -292,8 +300,8 @@ class _Fit:
             device=self.fabric.device,
             metrics=metrics,
             is_best=is_best,
+            saver=self.saver,
         )
-        return CheckpointSaved("" if path is None else str(path), is_best)
 
     def _stopped(self) -> Exception:
         self.consensus.wait()  # whoever started the processes may end them all once one has ended

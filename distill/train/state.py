@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import torch
 
 from distill.errors import RunError
+from distill.events import CheckpointSaved
 from distill.runs.checkpoints import Checkpoint, prune, save_checkpoint, set_link
 from distill.team.consensus import Consensus
+from distill.train.saver import Saver, snapshot
 from distill.train.seeds import restore_generators, snapshot_generators
 from distill.train.step import Learner
 from distill.train.tally import Tally
@@ -55,25 +58,29 @@ def save(
     device: torch.device,
     metrics: dict[str, float],
     is_best: bool,
-) -> Path | None:
-    """Write a checkpoint of all processes; only the one that has a ``folder`` does, and returns its path."""
+    saver: Saver,
+) -> Iterator[CheckpointSaved]:
+    """Write a checkpoint of all processes; only the one that has a ``folder`` does. Tells what is whole now."""
     own = {"tally": tally.state_dict() if standing.step else None, "generators": snapshot_generators(device)}
     ranks = consensus.gather(own)
     if folder is None:
-        return None
-    path = save_checkpoint(
-        folder,
-        epoch=standing.epoch,
-        step=standing.step,
-        model_state=learner.shipped.state_dict(),
-        resume_state=asdict(standing) | learner.state_dict() | {"ranks": ranks},
-        meta={"metrics": metrics},
-    )
-    if is_best:
-        set_link(folder, "best", path)
-    set_link(folder, "last", path)
-    prune(folder)
-    return path
+        yield CheckpointSaved("", is_best)
+        return
+    model, resume = learner.shipped.state_dict(), asdict(standing) | learner.state_dict() | {"ranks": ranks}
+    if saver.behind:
+        model, resume = snapshot(model), snapshot(resume)
+
+    def write(epoch: int = standing.epoch, step: int = standing.step) -> CheckpointSaved:
+        path = save_checkpoint(
+            folder, epoch=epoch, step=step, model_state=model, resume_state=resume, meta={"metrics": metrics}
+        )
+        if is_best:
+            set_link(folder, "best", path)
+        set_link(folder, "last", path)
+        prune(folder)
+        return CheckpointSaved(str(path), is_best)
+
+    yield from saver.write(write)
 
 
 def restore(

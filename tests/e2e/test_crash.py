@@ -25,9 +25,9 @@ def _benchmark(module: str, *args: str, cwd: Path) -> subprocess.CompletedProces
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["student", "teacher", "bank", "sweep"])
+@pytest.mark.parametrize("command", ["student", "teacher", "bank", "sweep", "student --behind"])
 def test_killed_runs_end_with_the_same_bytes(command: str, tmp_path: Path) -> None:
-    done = _benchmark("crash", "--kills", "3", "--seed", "3", "--only", command, cwd=tmp_path)
+    done = _benchmark("crash", "--kills", "3", "--seed", "3", "--only", *command.split(), cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "every end has the bytes of a run that was never killed" in done.stdout
     assert "3 kills in" in done.stdout or "4 kills in" in done.stdout or "5 kills in" in done.stdout
