@@ -35,13 +35,16 @@ def test_the_page() -> None:
     good = End("oldest", "3.11.9", {"torch": "2.11.0", "huggingface-hub": "0.27.0"}, Outcome(1200, 3, ()))
     bad = End("newest", "3.12.1", {"torch": "2.15.0"}, Outcome(1199, 3, ("tests.a::test_b",)))
     allowed = {"torch": "2.11", "huggingface_hub": "0.27"}
-    lines = render([good, bad], allowed, date="2026-01-02", where="a CPU").splitlines()
+    options = {"date": "2026-01-02", "where": "a CPU"}
+    lines = render([good, bad], allowed, tests=["tests/unit", "tests/cli"], **options).splitlines()
     assert "| dependency | bound | oldest, Python 3.11.9 | newest, Python 3.12.1 |" in lines
     assert "| torch | >=2.11 | 2.11.0 | 2.15.0 |" in lines
     assert "| huggingface_hub | >=0.27 | 0.27.0 | - |" in lines
-    assert "| quick tests |  | 1,200 passed, 3 skipped, 0 failed | 1,199 passed, 3 skipped, **1 failed** |" in lines
+    assert "| tests |  | 1,200 passed, 3 skipped, 0 failed | 1,199 passed, 3 skipped, **1 failed** |" in lines
     assert "- `tests.a::test_b`" in lines
-    assert "python -m benchmarks.versions oldest=python3.11 newest=python3.12" in lines
+    command = "python -m benchmarks.versions oldest=python3.11 newest=python3.12"
+    assert f"{command} --tests tests/unit tests/cli" in lines
+    assert command in render([good, bad], allowed, tests=("tests",), **options).splitlines()
     assert "2026-01-02; a CPU." in lines
 
 
