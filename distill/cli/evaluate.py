@@ -10,19 +10,27 @@ import typer
 from distill.cli import options
 from distill.cli.output import Output
 from distill.cli.progress import ProgressPrinter
+from distill.errors import UsageError
 
 __all__ = ["EXAMPLES", "command"]
 
-EXAMPLES = options.examples("distill evaluate r18_small", "distill evaluate runs/r18_small/003 --split val --json")
+EXAMPLES = options.examples(
+    "distill evaluate r18_small",
+    "distill evaluate runs/r18_small/003 --split val --json",
+    "distill evaluate r18_small --calibrated",
+    "distill evaluate resnet152_cifar10 r18_small --corruptions",
+)
+
+_MORE = "More to measure"
 
 
 def command(
     *,
-    run: Annotated[
-        str,
+    runs_to_measure: Annotated[
+        list[str],
         typer.Argument(
-            metavar="RUN",
-            help="A run folder, a name (its latest finished run), or an exported file.",
+            metavar="RUN...",
+            help="Run folders, names (each its latest finished run), or exported files.",
             show_default=False,
             autocompletion=options.complete_runs,
         ),
@@ -35,7 +43,7 @@ def command(
         bool, typer.Option("--again", help="Ask the network even where an earlier answer is stored.")
     ] = False,
     plots: Annotated[
-        bool, typer.Option("--plots/--no-plots", help="Draw confusion matrix and classes into the run's evaluation/.")
+        bool, typer.Option("--plots/--no-plots", help="Draw what was measured into the run's evaluation/.")
     ] = True,
     tta: Annotated[
         Literal["none", "flip"],
@@ -43,20 +51,91 @@ def command(
             "--tta", help="Test-time augmentation; flip: an image and its mirror image. It is told and kept nowhere."
         ),
     ] = "none",
+    calibrated: Annotated[
+        bool,
+        typer.Option(
+            "--calibrated",
+            help="Fit a temperature on validation images, keep it beside the run, and tell calibration with it too.",
+            rich_help_panel=_MORE,
+        ),
+    ] = False,
+    corruptions: Annotated[
+        bool,
+        typer.Option(
+            "--corruptions",
+            help="Accuracy under Gaussian noise, defocus and motion blur, brightness, contrast and JPEG, at five "
+            "severities each; of several runs in one figure.",
+            rich_help_panel=_MORE,
+        ),
+    ] = False,
+    corruption_images: Annotated[
+        int,
+        typer.Option(
+            "--corruption-images",
+            min=2,
+            metavar="N",
+            help="On N images of the split, the same for every run; each is shown 30 times.",
+            rich_help_panel=_MORE,
+        ),
+    ] = 2000,
+    figure: Annotated[
+        Path | None,
+        typer.Option(
+            "--figure",
+            metavar="FILE",
+            help="Where several runs under corruptions are drawn together (.svg, .png or .pdf).",
+            show_default="corruptions.svg",
+            rich_help_panel=_MORE,
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace a file at --figure that distill did not draw.", rich_help_panel=_MORE
+        ),
+    ] = False,
     device: options.DeviceOption = None,
     threads: options.ThreadsOption = None,
     runs: options.RunsOption = Path("runs"),
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Measure a run: accuracy, precision, recall and F1 by class, calibration, confusion matrix."""
-    from distill.pipeline import Options, evaluate_run
-    from distill.report.evaluation import evaluation_table
+    """Measure runs: accuracy, precision, recall and F1 by class, confusion, calibration, corruptions."""
+    several = len(runs_to_measure) > 1
+    figure = _figure(figure, overwrite=overwrite, drawn=several and corruptions, default=plots)
+    from distill.pipeline import Options, evaluate_runs
+    from distill.report.evaluation import evaluation_table, evaluations_table
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
-        settings = Options(runs_dir=runs, device=device, threads=threads, on_event=printer)
-        evaluation = evaluate_run(run, split=split, again=again, plots=plots, tta=tta, options=settings)
-    output.show(evaluation, lambda width: evaluation_table(evaluation, width))
-    for file in evaluation.plots:
+        many = evaluate_runs(
+            runs_to_measure,
+            split=split,
+            again=again,
+            plots=plots,
+            tta=tta,
+            calibrated=calibrated,
+            corruptions=corruptions,
+            corruption_images=corruption_images,
+            figure=figure,
+            options=Options(runs_dir=runs, device=device, threads=threads, on_event=printer),
+        )
+    if several:
+        output.show(many, lambda width: evaluations_table(many, width))
+    else:
+        output.show(many.runs[0], lambda width: evaluation_table(many.runs[0], width))
+    for file in many.files:
         output.note(f"wrote {file}")
+
+
+def _figure(figure: Path | None, *, overwrite: bool, drawn: bool, default: bool) -> Path | None:
+    """Where the picture of all goes, which must be no file of the user's; None where there is none to draw."""
+    if figure is not None and not drawn:
+        raise UsageError("--figure is of several runs under --corruptions", hint="name two runs, and --corruptions")
+    figure = figure or (Path("corruptions.svg") if default else None)
+    if figure is None or not drawn:
+        return None
+    from distill.report.figure import check_name
+
+    check_name(figure, overwrite=overwrite)  # before minutes of measuring
+    return figure

@@ -44,6 +44,7 @@ def command(
             rich_help_panel="Output",
         ),
     ] = None,
+    calibrated: options.CalibratedOption = False,
     overwrite: options.OverwriteOption = False,
     threads: options.ThreadsOption = None,
     runs: options.RunsOption = Path("runs"),
@@ -61,5 +62,5 @@ def command(
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
         settings = Options(runs_dir=runs, threads=threads, command=options.typed(), on_event=printer)
-        made = export(run, to=to, out=out, overwrite=overwrite, options=settings)
+        made = export(run, to=to, out=out, calibrated=calibrated, overwrite=overwrite, options=settings)
     output.show(made, lambda _: exported_table(made))

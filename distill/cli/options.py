@@ -13,6 +13,7 @@ from distill.errors import UsageError
 
 __all__ = [
     "RECIPE_PANEL",
+    "CalibratedOption",
     "CsvOption",
     "DeviceOption",
     "DevicesOption",
@@ -210,6 +211,14 @@ CsvOption = Annotated[
     str | None,
     typer.Option(
         "--csv", metavar="FILE", help="Write the table as CSV too; - prints it instead.", rich_help_panel=_OUTPUT
+    ),
+]
+CalibratedOption = Annotated[
+    bool,
+    typer.Option(
+        "--calibrated",
+        help="Divide logits by the temperature fitted on the run's validation images; fitted where none is stored.",
+        rich_help_panel=_ACCURACY,
     ),
 ]
 OverwriteOption = Annotated[

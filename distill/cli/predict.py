@@ -44,6 +44,7 @@ def command(
             autocompletion=options.complete_runs,
         ),
     ] = None,
+    calibrated: options.CalibratedOption = False,
     device: options.DeviceOption = None,
     threads: options.ThreadsOption = None,
     runs: options.RunsOption = Path("runs"),
@@ -81,7 +82,9 @@ def command(
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
         settings = Options(runs_dir=runs, device=device, threads=threads, on_event=printer)
-        predictions = predict(run, paths, top=top, teacher=teacher, leave_out=grid, options=settings)
+        predictions = predict(
+            run, paths, top=top, teacher=teacher, calibrated=calibrated, leave_out=grid, options=settings
+        )
     if csv != "-":
         output.show(predictions.rows, lambda width: predictions_table(predictions.rows, width))
     if csv is not None:

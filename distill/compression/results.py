@@ -25,6 +25,7 @@ class Exported:
         file: Where it is.
         run: The run it was made from.
         opset: Of ONNX; None for ``torch``.
+        temperature: What its logits are divided by, in the file; None where they are the network's.
     """
 
     file: Path
@@ -34,6 +35,7 @@ class Exported:
     size_mb: float
     opset: int | None
     parity: Parity
+    temperature: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``distill export --json`` prints."""

@@ -19,6 +19,7 @@ __all__ = [
     "Verdict",
     "compare_images",
     "compare_seeds",
+    "compare_values",
     "front",
     "judge_drop",
     "mean_interval",
@@ -161,6 +162,28 @@ def _advice(needed: int | None, n: int, most: int) -> int | None:
     if needed is None or needed > most:
         return None
     return max(needed, n + 1)
+
+
+def compare_values(ours: np.ndarray, theirs: np.ndarray, *, level: float = _LEVEL) -> PairedTest:
+    """Student's t of the differences of a number that each of two models has for each image.
+
+    Shapes:
+        ours, theirs: ``(N,)``, of the same images in the same order.
+
+    Raises:
+        ValueError: The shapes differ, or there are fewer than two images.
+    """
+    _check_pair(ours, theirs, dimensions=1)
+    differences = ours - theirs
+    interval = mean_interval(differences.tolist(), level=level)
+    if interval is None:
+        raise ValueError("one image has no spread")
+    spread = float(differences.std(ddof=1))
+    p_value = float(_stats().ttest_1samp(differences, 0.0).pvalue) if spread else float(interval.estimate == 0)
+    needed = None
+    if verdict_of(interval) == "cannot tell" and interval.estimate:
+        needed = math.ceil((_z(level) * spread / interval.estimate) ** 2)
+    return PairedTest(interval, p_value, "paired t", len(ours), _advice(needed, len(ours), _MOST_IMAGES))
 
 
 # Several seeds against several

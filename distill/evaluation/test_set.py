@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,18 @@ from distill.results.metrics import EvalResult
 from distill.runs import RunFolder
 from distill.runs.checkpoints import MODEL_FILE, best_checkpoint
 
-__all__ = ["Assessment", "DataSets", "assess", "assess_classifier", "assess_file", "assess_trained", "split_content"]
+__all__ = [
+    "Assessment",
+    "DataSets",
+    "Query",
+    "assess",
+    "assess_classifier",
+    "assess_file",
+    "assess_query",
+    "assess_trained",
+    "query_of",
+    "split_content",
+]
 
 _BATCH = 256
 _ABOUT = ("content", "device_type", "precision")  # absent from what older versions stored
@@ -88,6 +100,14 @@ class DataSets:
             self._last = None  # two large ones need not fit into memory together
             self._last = (spec, load_splits(spec))
         return self._last[1]
+
+    def part(self, spec: DataSpec, split: str, name: str) -> Split:
+        """The images of a split.
+
+        Raises:
+            DataError: ``name`` has no such images.
+        """
+        return _part(self.load(spec), split, name)
 
     def content(self, spec: DataSpec, split: str) -> str:
         """Hex sha256 of a split's images, labels and class names; nothing is downloaded for it.
@@ -157,12 +177,7 @@ def assess(
             is not stored, and nothing stored is read: no table ever takes it for the run's own.
     """
     _check_split(split)
-    recipe = run.recipe()
-    place, weights = run.path / "evaluation", sha256_file(best_checkpoint(run.checkpoints) / MODEL_FILE)
-    query = _Query(str(run.path), place, weights, recipe.data, _network_id(recipe))
-    return _assessed(
-        query, lambda: load_trained(run, device=device), split, again, data or DataSets(), mirrored=mirrored
-    )
+    return assess_query(query_of(run, device=device), split, again, data or DataSets(), mirrored=mirrored)
 
 
 def assess_file(
@@ -181,32 +196,52 @@ def assess_file(
         split, again, data, mirrored: As for :func:`assess`.
     """
     _check_split(split)
-    folder = file.path.parent / "evaluation" / file.path.stem
-    spec = parse_recipe(file.about.recipe, source=f"{file.path} (the recipe in it)").data
-    query = _Query(file.place, folder, file.sha256, spec)
-    return _assessed(query, lambda: file, split, again, data or DataSets(), mirrored=mirrored)
+    return assess_query(query_of(file), split, again, data or DataSets(), mirrored=mirrored)
 
 
 @dataclass(frozen=True)
-class _Query:
-    """What is evaluated: where it lies, where its answers are kept, its weights, its data, and a run's network."""
+class Query:
+    """What is evaluated: where it lies, where its answers are kept, its weights, its data, and a run's network.
+
+    Attributes:
+        load: Opens it; nothing is opened where the answers are stored.
+    """
 
     place: str
     folder: Path
     weights: str
     spec: DataSpec
+    load: Callable[[], Classifier]
     network: str | None = None
 
 
-def _assessed(
-    query: _Query, load: Callable[[], Classifier], split: str, again: bool, data: DataSets, *, mirrored: bool
-) -> Assessment:
+def query_of(subject: RunFolder | OnnxClassifier, *, device: torch.device | None = None) -> Query:
+    """What a run, or an exported file, is evaluated as.
+
+    Args:
+        device: Where a run's network goes; None: the CPU.
+
+    Raises:
+        RunError: A run has no whole checkpoint.
+    """
+    if isinstance(subject, OnnxClassifier):
+        folder = subject.path.parent / "evaluation" / subject.path.stem
+        spec = parse_recipe(subject.about.recipe, source=f"{subject.path} (the recipe in it)").data
+        return Query(subject.place, folder, subject.sha256, spec, lambda: subject)
+    recipe, run = subject.recipe(), subject
+    weights = sha256_file(best_checkpoint(run.checkpoints) / MODEL_FILE)
+    load = partial(load_trained, run, device=device or torch.device("cpu"))
+    return Query(str(run.path), run.path / "evaluation", weights, recipe.data, load, _network_id(recipe))
+
+
+def assess_query(query: Query, split: str, again: bool, data: DataSets, *, mirrored: bool = False) -> Assessment:
+    """Evaluate what was made by :func:`query_of`, or read what an earlier call found."""
     if mirrored:
-        return assess_classifier(Mirrored(load()), data.load(query.spec), query.spec, split=split)
+        return assess_classifier(Mirrored(query.load()), data.load(query.spec), query.spec, split=split)
     stored = None if again else _read(query, split)
     if stored is not None and _stands(stored, query.spec, data):
         return stored
-    assessment = assess_classifier(load(), data.load(query.spec), query.spec, split=split)
+    assessment = assess_classifier(query.load(), data.load(query.spec), query.spec, split=split)
     _write(query, assessment)
     return assessment
 
@@ -269,7 +304,7 @@ def _network_id(recipe: Recipe) -> str:
     return json_sha256([architecture_sha256(model), model.model_dump(mode="json", include={"normalize"})])
 
 
-def _write(query: _Query, assessment: Assessment) -> None:
+def _write(query: Query, assessment: Assessment) -> None:
     write_answers(
         query.folder,
         assessment.split,
@@ -286,7 +321,7 @@ def _write(query: _Query, assessment: Assessment) -> None:
     )
 
 
-def _read(query: _Query, split: str) -> Assessment | None:
+def _read(query: Query, split: str) -> Assessment | None:
     """What is stored, or None where it is absent, damaged, or of other weights or another network."""
     found = read_answers(query.folder, split)
     if found is None or found.weights != query.weights:

@@ -17,13 +17,17 @@ class Deployed(nn.Module):
     Args:
         network: In eval mode, on the CPU.
         image_size: Side of the images it will be given, in pixels.
+        temperature: What the logits are divided by; None leaves them.
 
     Shapes:
         forward: ``(N, 3, image_size, image_size)`` uint8 to ``(N, C)`` float32.
     """
 
-    def __init__(self, network: nn.Module, normalize: Normalize, *, image_size: int) -> None:
+    def __init__(
+        self, network: nn.Module, normalize: Normalize, *, image_size: int, temperature: float | None = None
+    ) -> None:
         super().__init__()
+        self.temperature = temperature
         self.network = network
         self.image_size, self.input_size = image_size, normalize.input_size
         mean, std = (torch.tensor(each, dtype=torch.float64) for each in (normalize.mean, normalize.std))
@@ -41,7 +45,8 @@ class Deployed(nn.Module):
         x = x * self.factor + self.offset
         if self.image_size < self.input_size:
             x = self._resize(x)
-        return self.network(x)
+        logits = self.network(x)
+        return logits if self.temperature is None else logits / self.temperature
 
     def _resize(self, x: Tensor) -> Tensor:
         size, shrinks = (self.input_size, self.input_size), self.image_size > self.input_size

@@ -29,6 +29,7 @@ class FileAbout:
         arithmetic: ``fp32`` or ``int8``.
         scheme: How it was quantised, in a few words; empty for fp32.
         version: Of the distill that wrote it.
+        temperature: What its logits were divided by so that confidence is accuracy; None where they are the network's.
     """
 
     name: str
@@ -42,6 +43,7 @@ class FileAbout:
     arithmetic: str = "fp32"
     scheme: str = ""
     version: str = ""
+    temperature: float | None = None
 
     def to_metadata(self) -> dict[str, str]:
         """Texts by key, as ONNX keeps them."""
@@ -71,6 +73,7 @@ class FileAbout:
         is_list = isinstance(self.classes, list | tuple) and all(isinstance(each, str) for each in self.classes)
         is_size = isinstance(self.image_size, int) and 0 < self.image_size <= 4096
         numbers = isinstance(self.params, int) and isinstance(self.gmacs, int | float)
+        numbers = numbers and (self.temperature is None or isinstance(self.temperature, int | float))
         if not (is_list and is_size and numbers and all(isinstance(text, str) for text in texts)):
             raise RunError(f"{place}: its metadata is damaged", hint="export it again")
         return FileAbout(**{**self.__dict__, "classes": tuple(self.classes)})

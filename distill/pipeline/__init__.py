@@ -7,7 +7,7 @@ from distill.pipeline.banks import build_bank, clear_banks, list_banks
 from distill.pipeline.compress import compress
 from distill.pipeline.context import Options
 from distill.pipeline.dryrun import dry_run
-from distill.pipeline.evaluate import evaluate_run
+from distill.pipeline.evaluate import evaluate_run, evaluate_runs
 from distill.pipeline.export import export
 from distill.pipeline.generations import Generations, train_generations
 from distill.pipeline.kernels import check_kernels
@@ -38,6 +38,7 @@ __all__ = [
     "compress",
     "dry_run",
     "evaluate_run",
+    "evaluate_runs",
     "export",
     "finetune_teacher",
     "list_banks",

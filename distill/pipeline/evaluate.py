@@ -1,25 +1,57 @@
-"""Measure a finished run: on the test set, or on what picked its checkpoint."""
+"""Measure finished runs: on the test set, or on what picked their checkpoints."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from distill.devices import resolve_device, set_threads
 from distill.errors import RunError, UsageError
-from distill.evaluation.test_set import assess, assess_file
+from distill.evaluation.calibrate import temperature_of
+from distill.evaluation.confidence import reliability
+from distill.evaluation.spoilt import CORRUPTION_IMAGES, against, measure_corruptions
+from distill.evaluation.stored import read_temperature
+from distill.evaluation.test_set import Assessment, DataSets, Query, assess_query, query_of
 from distill.events import Note
-from distill.models.onnx_open import is_exported_file, open_onnx
+from distill.models.onnx_open import OnnxClassifier, is_exported_file, open_onnx
 from distill.pipeline.context import Options
 from distill.references import run_of
+from distill.results.corruptions import CorruptionResult
+from distill.results.evaluations import Against, Evaluations
 from distill.results.metrics import EvalResult
 from distill.results.rows import Evaluation
 from distill.runs import RunFolder, open_run
 from distill.team.watch import watching
 
-__all__ = ["TTA", "evaluate_run"]
+__all__ = ["TTA", "evaluate_run", "evaluate_runs"]
 
 TTA = ("none", "flip")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is to be measured of each model."""
+
+    split: str
+    again: bool
+    plots: bool
+    tta: str
+    calibrated: bool
+    corruptions: bool
+    corruption_images: int
+
+    def __post_init__(self) -> None:
+        if self.tta not in TTA:
+            raise UsageError(f"no test-time augmentation {self.tta!r}", hint=" or ".join(TTA))
+        if self.split not in ("test", "val"):
+            raise UsageError(f"no split {self.split!r}", hint="test or val")
+        if self.tta != "none" and (self.calibrated or self.corruptions):
+            raise UsageError(
+                f"test-time augmentation ({self.tta}) is kept apart from calibration and corruptions",
+                hint="one after the other",
+            )
 
 
 @watching()
@@ -30,6 +62,9 @@ def evaluate_run(
     again: bool = False,
     plots: bool = True,
     tta: str = "none",
+    calibrated: bool = False,
+    corruptions: bool = False,
+    corruption_images: int = CORRUPTION_IMAGES,
     options: Options | None = None,
 ) -> Evaluation:
     """Accuracy, precision, recall and F1 by class, calibration and confusion of a run's best checkpoint, or of a file.
@@ -42,35 +77,146 @@ def evaluate_run(
             it names.
         split: ``test`` or ``val``.
         again: Ask the network even where the answers are stored.
-        plots: Draw the confusion matrix and the classes into ``evaluation/``; not with test-time augmentation.
+        plots: Draw what was measured into ``evaluation/``; not with test-time augmentation.
         tta: Test-time augmentation: ``none``, or ``flip``, the mean of an image's logits and its mirror image's. What
             that finds is told and kept nowhere.
+        calibrated: Fit a temperature on the validation images, where none is stored, and tell calibration with it too.
+        corruptions: Measure accuracy under six corruptions at five severities.
+        corruption_images: On so many images of the split, the same for every model.
 
     Raises:
-        UsageError: There is no such test-time augmentation.
+        UsageError: There is no such test-time augmentation, or it does not go with what else is asked for.
+        DataError: The split has no images, or ``calibrated`` has no validation images.
     """
+    asked = _Asked(split, again, plots, tta, calibrated, corruptions, corruption_images)
+    options = _settled(options)
+    return _evaluate(_subject(run_of(reference), options), asked, DataSets(), options)
+
+
+@watching()
+def evaluate_runs(
+    references: Sequence[Any],
+    *,
+    split: str = "test",
+    again: bool = False,
+    plots: bool = True,
+    tta: str = "none",
+    calibrated: bool = False,
+    corruptions: bool = False,
+    corruption_images: int = CORRUPTION_IMAGES,
+    figure: str | Path | None = None,
+    options: Options | None = None,
+) -> Evaluations:
+    """Several runs and files, one after the other; under corruptions each is held against the first.
+
+    Args:
+        split, again, plots, tta, calibrated, corruptions, corruption_images: As for :func:`evaluate_run`.
+        figure: Where to draw all of them under corruptions in one picture (.svg, .png or .pdf).
+
+    Raises:
+        UsageError, DataError: As there; nothing is measured where a reference or the figure's name is no good.
+    """
+    asked = _Asked(split, again, plots, tta, calibrated, corruptions, corruption_images)
+    options, data = _settled(options), DataSets()
+    if figure is not None:
+        from distill.report.figure import check_suffix
+
+        check_suffix(Path(figure))
+    subjects = [_subject(run_of(each), options) for each in references]
+    found = tuple(_evaluate(each, asked, data, options) for each in subjects)
+    names, roles = zip(*(_name_and_role(each) for each in subjects), strict=True)
+    many = Evaluations(found, names, roles)
+    if not corruptions:
+        return many
+    many = replace(many, against=_against(subjects, many, asked))
+    if figure is None:
+        return many
+    from distill.report.evaluation_plots import plot_corruptions
+
+    results = [(name, each.corruptions) for name, each in zip(many.labels, found, strict=True)]
+    return replace(many, figure=str(plot_corruptions(results, Path(figure), split=split)))
+
+
+def _settled(options: Options | None) -> Options:
     options = options or Options()
-    if tta not in TTA:
-        raise UsageError(f"no test-time augmentation {tta!r}", hint=" or ".join(TTA))
-    mirrored = tta == "flip"
     if options.threads is not None:
         set_threads(options.threads)
-    reference = run_of(reference)
-    what = "test set" if split == "test" else "validation images"
+    return options
+
+
+_Subject = RunFolder | OnnxClassifier
+
+
+def _subject(reference: Any, options: Options) -> _Subject:
     if is_exported_file(reference):
-        file = open_onnx(reference, threads=options.threads or 1)
-        options.tell(Note(f"measuring {file.place} on its {what}"))
-        assessment = assess_file(file, split=split, again=again, mirrored=mirrored)
-        folder = file.path.parent / "evaluation" / file.path.stem
+        return open_onnx(reference, threads=options.threads or 1)
+    return open_run(reference, runs_dir=options.runs_dir)
+
+
+def _name_and_role(subject: _Subject) -> tuple[str, str]:
+    if isinstance(subject, OnnxClassifier):
+        return subject.name, subject.about.role
+    recipe = subject.recipe()
+    return recipe.name, recipe.role
+
+
+def _evaluate(subject: _Subject, asked: _Asked, data: DataSets, options: Options) -> Evaluation:
+    query = query_of(subject, device=resolve_device(options.device))
+    what, mirrored = "test set" if asked.split == "test" else "validation images", asked.tta == "flip"
+    options.tell(Note(f"measuring {query.place} on its {what}"))
+    assessment = assess_query(query, asked.split, asked.again, data, mirrored=mirrored)
+    if isinstance(subject, RunFolder) and asked.split == "test" and not mirrored:
+        _keep(subject, assessment.result)
+    evaluation = Evaluation(
+        run=assessment.run,
+        split=assessment.split,
+        result=assessment.result,
+        tta=asked.tta,
+        reliability=assessment.reliability,
+        risk_coverage=assessment.risk_coverage,
+    )
+    if mirrored:
+        return evaluation
+    evaluation = _with_temperature(evaluation, assessment, query, asked, data)
+    if asked.corruptions:
+        evaluation = replace(evaluation, corruptions=_spoilt(query, asked, data, options))
+    return replace(evaluation, plots=_draw(query.folder, evaluation)) if asked.plots else evaluation
+
+
+def _with_temperature(
+    evaluation: Evaluation, assessment: Assessment, query: Query, asked: _Asked, data: DataSets
+) -> Evaluation:
+    """With the temperature, fitted now where that is asked for, else as an earlier call left it."""
+    if asked.calibrated:
+        temperature = temperature_of(query, again=asked.again, data=data)
     else:
-        run = open_run(reference, runs_dir=options.runs_dir)
-        options.tell(Note(f"measuring {run.path} on its {what}"))
-        folder = run.path / "evaluation"
-        assessment = assess(run, split=split, device=resolve_device(options.device), again=again, mirrored=mirrored)
-        if split == "test" and not mirrored:
-            _keep(run, assessment.result)
-    files = _draw(folder, split, assessment.result) if plots and not mirrored else ()
-    return Evaluation(assessment.run, assessment.split, assessment.result, files, tta)
+        stored = read_temperature(query.folder, weights=query.weights, network=query.network)
+        if stored is None:
+            return evaluation
+        temperature = stored
+    after = reliability(assessment.logits, assessment.labels, temperature=temperature.value)
+    return replace(evaluation, temperature=temperature, calibrated=after)
+
+
+def _spoilt(query: Query, asked: _Asked, data: DataSets, options: Options) -> CorruptionResult:
+    options.tell(Note(f"measuring {query.place} under corruptions"))
+    return measure_corruptions(
+        query, split=asked.split, images=asked.corruption_images, again=asked.again, data=data, tell=options.tell
+    )
+
+
+def _against(subjects: Sequence[_Subject], many: Evaluations, asked: _Asked) -> tuple[Against, ...]:
+    """Every other one against the first, where their images are the same."""
+    first, *others = [query_of(each) for each in subjects]
+    found = []
+    for query in others:
+        test = against(query, first, split=asked.split, images=asked.corruption_images)
+        if test is not None:
+            change = test.difference
+            found.append(
+                Against(query.place, first.place, change.estimate, change.low, change.high, test.p_value, test.verdict)
+            )
+    return tuple(found)
 
 
 def _keep(run: RunFolder, result: EvalResult) -> None:
@@ -90,11 +236,7 @@ def _keep(run: RunFolder, result: EvalResult) -> None:
         run.write_result(before | metrics)
 
 
-def _draw(folder: Path, split: str, result: EvalResult) -> tuple[str, ...]:
-    from distill.report.plots import plot_classes, plot_confusion
+def _draw(folder: Path, evaluation: Evaluation) -> tuple[str, ...]:
+    from distill.report.evaluation_plots import draw_evaluation
 
-    labels = [each.label for each in result.per_class]
-    return (
-        str(plot_confusion(result.confusion, labels, folder / f"confusion_{split}.svg")),
-        str(plot_classes(result.per_class, folder / f"classes_{split}.svg")),
-    )
+    return tuple(map(str, draw_evaluation(folder, evaluation)))

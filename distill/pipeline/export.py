@@ -17,7 +17,9 @@ from distill.data.images import Split
 from distill.data.splits import Splits, load_splits
 from distill.devices import set_threads
 from distill.errors import UsageError
+from distill.evaluation.calibrate import temperature_of
 from distill.evaluation.cost import model_cost
+from distill.evaluation.test_set import query_of
 from distill.events import Note
 from distill.files import write_atomically
 from distill.models.deployed import Deployed
@@ -43,6 +45,7 @@ def export(
     *,
     to: Format = "onnx",
     out: str | Path | None = None,
+    calibrated: bool = False,
     overwrite: bool = False,
     options: Options | None = None,
 ) -> Exported:
@@ -54,10 +57,13 @@ def export(
     Args:
         to: ``onnx``, or ``torch`` for a ``torch.export`` program (``.pt2``).
         out: The file; None: ``exports/<recipe>.onnx`` or ``.pt2``.
+        calibrated: Divide the logits, in the file, by the temperature fitted on the run's validation images; it
+            is fitted where none is stored.
         overwrite: Replace a file that is there.
 
     Raises:
         UsageError: The network cannot be exported, or the file is there.
+        DataError: ``calibrated``, and the run has no validation images.
         RunError: The file does not answer as the network: none was written.
     """
     options = options or Options()
@@ -66,10 +72,12 @@ def export(
     run = open_run(reference, runs_dir=options.runs_dir)
     path = target_file(out, run.recipe().name, _SUFFIX[to], overwrite=overwrite)
     trained = load_trained(run, device=torch.device("cpu"), precision="fp32")
+    temperature = temperature_of(query_of(run, device=trained.device)).value if calibrated else None
     pixels, split = parity_images(load_splits(trained.recipe.data, options.tell))
     options.tell(Note(f"exporting {run.path}"))
-    answer, write = (_as_onnx if to == "onnx" else _as_program)(trained)
-    parity = check_parity(_in_batches(lambda batch: trained(batch).numpy(), pixels), answer(pixels), split=split)
+    answer, write = (_as_onnx if to == "onnx" else _as_program)(trained, temperature)
+    expected = _in_batches(lambda batch: trained(batch).numpy(), pixels) / np.float32(temperature or 1.0)
+    parity = check_parity(expected, answer(pixels), split=split)
     parity.require(str(path))
     write(path)
     return Exported(
@@ -80,6 +88,7 @@ def export(
         size_mb=path.stat().st_size / 1e6,
         opset=OPSET if to == "onnx" else None,
         parity=parity,
+        temperature=temperature,
     )
 
 
@@ -109,13 +118,14 @@ def _spread(part: Split, count: int) -> np.ndarray:
     return part.take(np.linspace(0, len(part) - 1, min(count, len(part))).astype(np.int64))
 
 
-def deployed(trained: Trained) -> Deployed:
-    """A run's network as it ships, contiguous and in fp32 on the CPU."""
+def deployed(trained: Trained, temperature: float | None = None) -> Deployed:
+    """A run's network as it ships, contiguous and in fp32 on the CPU; its logits divided by a temperature, if one."""
     network = trained.module.to(memory_format=torch.contiguous_format)
-    return Deployed(network, trained.normalize, image_size=trained.recipe.data.side).eval()
+    side = trained.recipe.data.side
+    return Deployed(network, trained.normalize, image_size=side, temperature=temperature).eval()
 
 
-def about_run(trained: Trained) -> FileAbout:
+def about_run(trained: Trained, temperature: float | None = None) -> FileAbout:
     """What an exported file says of the run."""
     cost = model_cost(trained.module, trained.normalize.input_size)
     return FileAbout(
@@ -128,14 +138,15 @@ def about_run(trained: Trained) -> FileAbout:
         params=cost.params,
         gmacs=cost.macs / 1e9,
         version=distill.__version__,
+        temperature=temperature,
     )
 
 
 _Answer = Callable[[np.ndarray], np.ndarray]
 
 
-def _as_onnx(trained: Trained) -> tuple[_Answer, Callable[[Path], None]]:
-    model = to_onnx(deployed(trained), about_run(trained))
+def _as_onnx(trained: Trained, temperature: float | None) -> tuple[_Answer, Callable[[Path], None]]:
+    model = to_onnx(deployed(trained, temperature), about_run(trained, temperature))
     running = session(model.SerializeToString(), threads=1, place=trained.recipe.name)
     return (
         lambda pixels: _in_batches(lambda batch: running.run([OUTPUT], {INPUT: batch.numpy()})[0], pixels),
@@ -143,9 +154,9 @@ def _as_onnx(trained: Trained) -> tuple[_Answer, Callable[[Path], None]]:
     )
 
 
-def _as_program(trained: Trained) -> tuple[_Answer, Callable[[Path], None]]:
-    program = export_program(deployed(trained), trained.recipe.name)
-    module, about = program.module(), about_run(trained).to_metadata()
+def _as_program(trained: Trained, temperature: float | None) -> tuple[_Answer, Callable[[Path], None]]:
+    program = export_program(deployed(trained, temperature), trained.recipe.name)
+    module, about = program.module(), about_run(trained, temperature).to_metadata()
 
     def answer(pixels: np.ndarray) -> np.ndarray:
         with torch.no_grad():

@@ -19,12 +19,16 @@ from distill.data.decode_pool import read_picture
 from distill.data.layout import IMAGE_KINDS, IMAGE_SUFFIXES, is_hidden
 from distill.devices import resolve_device, set_threads
 from distill.errors import DataError, RunError, UsageError
-from distill.events import StageProgress
+from distill.evaluation.calibrate import Calibrated, temperature_of
+from distill.evaluation.test_set import query_of
+from distill.events import Note, StageProgress
 from distill.models.classifier import Classifier
+from distill.models.onnx_open import OnnxClassifier
 from distill.models.open import open_model
 from distill.pipeline.context import Options
 from distill.references import run_of
 from distill.results.rows import Guess, Prediction
+from distill.runs import open_run
 from distill.team.watch import watching
 
 __all__ = ["BadFile", "Predictions", "find_pictures", "predict"]
@@ -68,6 +72,7 @@ def predict(
     *,
     top: int = 5,
     teacher: Any = None,
+    calibrated: bool = False,
     leave_out: Path | None = None,
     options: Options | None = None,
 ) -> Predictions:
@@ -78,10 +83,12 @@ def predict(
         paths: Pictures, and folders of pictures, searched to any depth.
         top: How many classes a picture; at most as many as there are.
         teacher: A run that is asked too.
+        calibrated: Divide the logits by the temperature that was fitted on the model's validation images; it is fitted
+            where none is stored. The teacher's are left as they are.
         leave_out: A file in those folders that is no input: the picture of an earlier call's results.
 
     Raises:
-        DataError: There is not one file to look at.
+        DataError: There is not one file to look at, or ``calibrated`` has no validation images.
         UsageError: The teacher knows other classes.
     """
     options = options or Options()
@@ -89,6 +96,8 @@ def predict(
         set_threads(options.threads)
     files = find_pictures(paths, leave_out=leave_out)
     student = _load(reference, options)
+    if calibrated:
+        student = _calibrated(student, options)
     other = None if teacher is None else _load(teacher, options)
     if other is not None and other.classes != student.classes:
         raise UsageError(
@@ -109,6 +118,16 @@ def predict(
 def _load(reference: Any, options: Options) -> Classifier:
     device = resolve_device(options.device)
     return open_model(run_of(reference), runs_dir=options.runs_dir, device=device, threads=options.threads or 1)
+
+
+def _calibrated(model: Classifier, options: Options) -> Classifier:
+    if isinstance(model, OnnxClassifier) and model.about.temperature is not None:
+        options.tell(Note(f"{model.place} was calibrated when it was exported"))
+        return model
+    subject = model if isinstance(model, OnnxClassifier) else open_run(model.place, runs_dir=options.runs_dir)
+    temperature = temperature_of(query_of(subject, device=model.device))
+    options.tell(Note(f"logits divided by {temperature.value:.4g}, fitted on {temperature.n:,} validation images"))
+    return Calibrated(model, temperature.value)
 
 
 # Files

@@ -26,15 +26,15 @@ def exported_table(made: Exported) -> RenderableType:
     parity = made.parity
     takes = "images, uint8 (N, 3, S, S)" + (f"; ONNX opset {made.opset}" if made.opset else "; torch.export program")
     same = f"{count(parity.images)} {parity.split} images: every class the same"
-    return key_values(
-        [
-            ("file", str(made.file)),
-            ("from", str(made.run)),
-            ("takes", takes),
-            ("size", f"{made.size_mb:.2f} MB"),
-            ("parity", f"{same}, logits within {parity.largest_difference:.1g} of the largest"),
-        ]
-    )
+    pairs = [
+        ("file", str(made.file)),
+        ("from", str(made.run)),
+        ("takes", takes),
+        ("calibrated", "" if made.temperature is None else f"logits divided by {made.temperature:.4g}"),
+        ("size", f"{made.size_mb:.2f} MB"),
+        ("parity", f"{same}, logits within {parity.largest_difference:.1g} of the largest"),
+    ]
+    return key_values([pair for pair in pairs if pair[1]])
 
 
 def quantized_table(made: Quantized, width: int) -> RenderableType:

@@ -8,12 +8,15 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from distill.report.layout import Column, key_values, stacked
+from distill.results.corruptions import CORRUPTION_NAMES, CORRUPTIONS, SEVERITIES, CorruptionResult
+from distill.results.evaluations import Evaluations
 from distill.results.rows import Evaluation, Prediction
-from distill.text import count, csv_text, cut, fixed, percent, plain
+from distill.text import MISSING, count, csv_text, cut, fixed, percent, plain
 
-__all__ = ["evaluation_table", "predictions_csv", "predictions_table"]
+__all__ = ["evaluation_table", "evaluations_table", "predictions_csv", "predictions_table"]
 
 _MOST_CLASSES = 20  # a larger confusion matrix is a picture
+_MOST_CONFUSIONS = 10
 
 
 def evaluation_table(evaluation: Evaluation, width: int) -> RenderableType:
@@ -22,10 +25,63 @@ def evaluation_table(evaluation: Evaluation, width: int) -> RenderableType:
     parts: list[RenderableType] = [_metrics(evaluation), Text(), _classes(evaluation, width), Text()]
     if len(result.per_class) <= _MOST_CLASSES:
         head = Text("confusion: true class down, predicted class across", style="bold")
-        parts += [head, Text(), _confusion(evaluation, width)]
-    else:
+        parts += [head, Text(), _confusion(evaluation, width), Text()]
+    if result.top_confusions():
         parts += [Text("most frequent confusions", style="bold"), Text(), _worst_pairs(evaluation, width)]
+    if evaluation.corruptions is not None:
+        parts += [Text(), Text("top-1 under corruptions, by severity", style="bold"), Text()]
+        parts.append(_corruptions(evaluation.corruptions, width))
     return Group(*parts)
+
+
+def evaluations_table(many: Evaluations, width: int) -> RenderableType:
+    """One line a model; then how each stands to the first under corruptions."""
+    runs = many.runs
+    spoilt = [each.corruptions for each in runs]
+    after = [each.calibrated for each in runs]
+    columns = [
+        Column("model", many.labels, words=True, style="bold"),
+        Column("role", many.roles, words=True),
+        Column("top-1\n%", [percent(each.result.top1) for each in runs]),
+        Column("macro F1\n%", [percent(each.result.macro_f1) for each in runs]),
+        Column("NLL", [fixed(each.result.nll, 4) for each in runs]),
+        Column("ECE\n%", [percent(each.result.ece) for each in runs]),
+        Column("calibrated\nECE, %", [MISSING if each is None else percent(each.ece) for each in after]),
+        Column("AURC", [MISSING if r.risk_coverage is None else fixed(r.risk_coverage.aurc, 4) for r in runs]),
+        Column("spoilt\ntop-1, %", [MISSING if each is None else _with_spread(each) for each in spoilt]),
+        Column("retained\n%", [MISSING if each is None else percent(each.retained) for each in spoilt]),
+    ]
+    parts: list[RenderableType] = [stacked(columns, width)]
+    if any(each is not None for each in spoilt):
+        parts += [Text(), Text("mean top-1 of each corruption, %", style="bold"), Text(), _side_by_side(many, width)]
+    names = dict(zip((each.run for each in runs), many.labels, strict=True))
+    for each in many.against:
+        change = f"{100 * each.difference:+.2f} ({100 * each.low:+.2f} to {100 * each.high:+.2f})"
+        line = f"{names[each.run]} against {names[each.against]} under corruptions: {change} points: {each.verdict}"
+        parts.append(Text(plain(line)))
+    return Group(*parts)
+
+
+def _with_spread(found: CorruptionResult) -> str:
+    return f"{percent(found.mean_top1)} ({percent(found.mean_low)} to {percent(found.mean_high)})"
+
+
+def _side_by_side(many: Evaluations, width: int) -> RenderableType:
+    columns = [Column("corruption", [CORRUPTION_NAMES[name] for name in CORRUPTIONS], words=True, style="bold")]
+    for name, each in zip(many.labels, many.runs, strict=True):
+        if (found := each.corruptions) is not None:
+            columns.append(Column(cut(plain(name), 24), [percent(found.mean_of(each)) for each in CORRUPTIONS]))
+    return stacked(columns, width)
+
+
+def _corruptions(found: CorruptionResult, width: int) -> RenderableType:
+    curves = [found.curve(name) for name in CORRUPTIONS]
+    columns = [Column("", [CORRUPTION_NAMES[name] for name in CORRUPTIONS], words=True, style="bold")]
+    for severity in (0, *SEVERITIES):
+        head = f"{severity}\n%" if severity else "clean\n%"
+        columns.append(Column(head, [percent(curve[severity]) for curve in curves]))
+    columns.append(Column("mean\n%", [percent(found.mean_of(name)) for name in CORRUPTIONS]))
+    return stacked(columns, width)
 
 
 def _metrics(evaluation: Evaluation) -> RenderableType:
@@ -42,8 +98,26 @@ def _metrics(evaluation: Evaluation) -> RenderableType:
         ("macro F1", f"{percent(result.macro_f1)} %"),
         ("NLL", fixed(result.nll, 4)),
         ("ECE", f"{percent(result.ece)} %"),
+        *_confidence(evaluation),
     ]
     return key_values([pair for pair in pairs if pair[1]])
+
+
+def _confidence(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Calibration, errors among the surest, and what corruptions leave, each where it was measured."""
+    pairs = []
+    if (found := evaluation.temperature) is not None and (after := evaluation.calibrated) is not None:
+        edge = ", the end of what is tried" if found.at_bound else ""
+        text = f"{found.value:.4g}, fitted on {count(found.n)} validation images{edge}"
+        pairs.append(("temperature", f"{text}: NLL {fixed(after.nll, 4)}, ECE {percent(after.ece)} %"))
+    if (curve := evaluation.risk_coverage) is not None:
+        shares = f"{percent(curve.coverage_at_risk_1, 1)} % answered with at most 1 % errors"
+        shares += f", {percent(curve.coverage_at_risk_5, 1)} % with 5 %"
+        pairs.append(("AURC", f"{fixed(curve.aurc, 4)}, {fixed(curve.excess_aurc, 4)} above the best order; {shares}"))
+    if (spoilt := evaluation.corruptions) is not None:
+        text = f"{_with_spread(spoilt)} %, of {percent(spoilt.clean_top1)} % clean, on {count(spoilt.n)} images"
+        pairs.append(("under corruptions", text))
+    return pairs
 
 
 def _classes(evaluation: Evaluation, width: int) -> RenderableType:
@@ -69,11 +143,12 @@ def _confusion(evaluation: Evaluation, width: int) -> RenderableType:
 
 
 def _worst_pairs(evaluation: Evaluation, width: int) -> RenderableType:
-    worst = evaluation.result.top_confusions()
+    worst = evaluation.result.top_confusions(_MOST_CONFUSIONS)
     columns = [
         Column("true class", [each.label for each in worst], words=True, style="bold"),
         Column("predicted", [each.predicted for each in worst], words=True),
         Column("images", [count(each.n) for each in worst]),
+        Column("of the class\n%", [percent(each.share, 1) for each in worst]),
     ]
     return stacked(columns, width)
 

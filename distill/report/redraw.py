@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from distill.errors import RunError
+from distill.evaluation.stored import read_evaluation
 from distill.files import read_json
-from distill.report.plots import plot_classes, plot_confusion, plot_run
+from distill.report.evaluation_plots import draw_evaluation
+from distill.report.plots import plot_run
 from distill.results.metrics import EvalResult
+from distill.results.rows import Evaluation
 from distill.runs import RunFolder
 
 __all__ = ["redraw"]
 
 
 def redraw(run: RunFolder) -> list[Path]:
-    """Draw a run's curves and, where it was evaluated, its confusion matrix and classes.
+    """Draw a run's curves and, where it was evaluated, all that is stored of that.
 
     Raises:
         RunError: The numbers are damaged.
@@ -46,10 +50,11 @@ def _evaluation(source: Path, split: str) -> list[Path]:
     hint = f"measure it again: distill evaluate {source.parent.parent} --split {split} --again"
     try:
         result = EvalResult.from_json(read_json(source, hint=hint)["result"])
-        labels = [each.label for each in result.per_class]
-        return [
-            plot_confusion(result.confusion, labels, source.parent / f"confusion_{split}.svg"),
-            plot_classes(result.per_class, source.parent / f"classes_{split}.svg"),
-        ]
+        evaluation = Evaluation(str(source.parent.parent), split, result)
+        stored = read_evaluation(source.parent, split)
+        if stored is not None:
+            parts = ("reliability", "risk_coverage", "temperature", "calibrated", "corruptions")
+            evaluation = replace(evaluation, **{name: getattr(stored, name) for name in parts})
+        return draw_evaluation(source.parent, evaluation)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise RunError(f"{source}: damaged: {error}", hint=hint) from error

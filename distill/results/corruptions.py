@@ -6,10 +6,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["CORRUPTIONS", "SEVERITIES", "CorruptionResult", "Spoilt"]
+__all__ = ["CORRUPTIONS", "CORRUPTION_NAMES", "SEVERITIES", "CorruptionResult", "Spoilt"]
 
-CORRUPTIONS = ("gaussian_noise", "defocus_blur", "motion_blur", "brightness", "contrast", "jpeg")
-"""What images are spoilt by, in the order of tables and figures."""
+CORRUPTION_NAMES = {
+    "gaussian_noise": "Gaussian noise",
+    "defocus_blur": "defocus blur",
+    "motion_blur": "motion blur",
+    "brightness": "brightness",
+    "contrast": "contrast",
+    "jpeg": "JPEG",
+}
+"""What images are spoilt by, in the order of tables and figures, and in words."""
+
+CORRUPTIONS = tuple(CORRUPTION_NAMES)
 
 SEVERITIES = (1, 2, 3, 4, 5)
 

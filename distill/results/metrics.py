@@ -26,11 +26,12 @@ class PerClass:
 
 @dataclass(frozen=True)
 class Confusion:
-    """``n`` images of class ``label`` that were taken for class ``predicted``."""
+    """``n`` images of class ``label`` that were taken for class ``predicted``: ``share`` of that class's images."""
 
     label: str
     predicted: str
     n: int
+    share: float
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class EvalResult:
         """The commonest mistakes, most frequent first; of equally frequent ones in the order of the classes."""
         labels = [each.label for each in self.per_class]
         found = [
-            Confusion(labels[true], labels[guess], n)
+            Confusion(labels[true], labels[guess], n, n / sum(row))
             for true, row in enumerate(self.confusion)
             for guess, n in enumerate(row)
             if true != guess and n > 0

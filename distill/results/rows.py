@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
+from distill.results.calibration import Reliability, RiskCoverage, Temperature
+from distill.results.corruptions import CorruptionResult
 from distill.results.figures import Figures, LayerCost
 from distill.results.metrics import EvalResult
 
@@ -153,6 +155,9 @@ class Evaluation:
 
     Attributes:
         tta: Test-time augmentation: ``none`` or ``flip``.
+        temperature: Fitted on validation images, where it was asked for now or before.
+        calibrated: Reliability on this split with the logits divided by it.
+        corruptions: On spoilt images of this split, where it was asked for.
     """
 
     run: str
@@ -160,15 +165,23 @@ class Evaluation:
     result: EvalResult
     plots: tuple[str, ...] = ()
     tta: str = "none"
+    reliability: Reliability | None = None
+    risk_coverage: RiskCoverage | None = None
+    temperature: Temperature | None = None
+    calibrated: Reliability | None = None
+    corruptions: CorruptionResult | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``distill evaluate --json`` prints."""
         metrics = self.result.to_json()
-        more = {
+        more: dict[str, Any] = {
             "balanced_accuracy": self.result.balanced_accuracy,
             "top_confusions": [asdict(each) for each in self.result.top_confusions()],
             "plots": list(self.plots),
         }
+        for name in ("reliability", "risk_coverage", "temperature", "calibrated", "corruptions"):
+            part = getattr(self, name)
+            more[name] = None if part is None else part.to_json()
         return {"run": self.run, "split": self.split, "tta": self.tta} | metrics | more
 
 

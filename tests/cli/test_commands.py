@@ -21,6 +21,7 @@ import distill.runs
 from distill.errors import BudgetError, DistillError, InterruptedRunError, MissingError, RunError, TerminatedRunError
 from distill.events import EpochDone, Note, RunStarted, StepDone
 from distill.pipeline import QuickstartResult, RerunResult, RunResult
+from distill.results.evaluations import Evaluations
 from distill.results.rows import Comparison, DryRun, Evaluation, Row
 
 RESULT = RunResult(Path("runs/r18_small/003"), "finished", 12, 0.9345, 62.4, 12_345.6)
@@ -409,14 +410,36 @@ def test_evaluate(cli, monkeypatch: pytest.MonkeyPatch) -> None:
     metrics = EvalResult(0.5, None, 0.5, 0.5, 0.5, 0.7, 0.1, 4, classes, ((1, 1), (1, 1)))
     found = Evaluation("runs/a/001", "test", metrics, ("runs/a/001/evaluation/confusion_test.svg",))
     asked: dict[str, Any] = {}
-    monkeypatch.setattr(distill.pipeline, "evaluate_run", lambda run, **kwargs: asked.update(kwargs, run=run) or found)
+
+    def evaluate_runs(runs: list[str], **kwargs: Any) -> Evaluations:
+        asked.update(kwargs, runs=runs)
+        return Evaluations((found,) * len(runs), tuple(runs), ("student",) * len(runs))
+
+    monkeypatch.setattr(distill.pipeline, "evaluate_runs", evaluate_runs)
     result = cli("evaluate", "a", "--device", "cpu")
-    assert (asked["run"], asked["split"], asked["again"], asked["plots"]) == ("a", "test", False, True)
+    assert (asked["runs"], asked["split"], asked["again"], asked["plots"]) == (["a"], "test", False, True)
+    assert not any(asked[name] for name in ("calibrated", "corruptions", "figure"))
     assert "[c1]" in result.stdout
     assert "wrote runs/a/001/evaluation/confusion_test.svg" in result.stderr
     document = json.loads(cli("evaluate", "a", "--json", "--no-plots").stdout)
     keys = "run split top1 top5 macro_precision macro_recall macro_f1 nll ece per_class confusion"
     assert set(keys.split()) <= set(document)
+    several = json.loads(cli("evaluate", "a", "b", "--corruptions", "--json").stdout)
+    assert (asked["runs"], asked["figure"]) == (["a", "b"], Path("corruptions.svg"))
+    assert (len(several["runs"]), several["against"], several["figure"]) == (2, [], None)
+
+
+def test_a_figure_that_evaluate_cannot_draw(cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(distill.pipeline, "evaluate_runs", lambda *_, **__: pytest.fail("measured"))
+    (tmp_path / "mine.svg").write_text("<svg/>")
+    for args, said in (
+        (("a", "--corruptions", "--figure", "x.svg"), "of several runs"),
+        (("a", "b", "--figure", "x.svg"), "of several runs"),
+        (("a", "b", "--corruptions", "--figure", "x.txt"), "pictures are .svg"),
+        (("a", "b", "--corruptions", "--figure", str(tmp_path / "mine.svg")), "did not draw it"),
+    ):
+        result = cli("evaluate", *args)
+        assert (result.exit_code, said in result.stderr) == (2, True)
 
 
 def test_report_without_runs_says_so(cli) -> None:

@@ -33,7 +33,10 @@ SURFACE = {
         "RUNS --baseline -b --csv --device --json --latency --no-latency --plot --quiet -q --require --runs --svg"
         " --teacher -t --threads"
     ),
-    "evaluate": "RUN --again --device --json --no-plots --plots --quiet -q --runs --split --threads --tta",
+    "evaluate": (
+        "RUN --again --calibrated --corruption-images --corruptions --device --figure --json --no-plots --overwrite"
+        " --plots --quiet -q --runs --split --threads --tta"
+    ),
     "compress": (
         "RUN --criterion --device --epochs --goal --json --max-drop --name --prove --quiet -q --runs --threads --trials"
     ),
@@ -42,8 +45,10 @@ SURFACE = {
         " --threads --train"
     ),
     "quantize": ("RUN --calibration-images --json --max-drop --out --overwrite --prove --quiet -q --runs --threads"),
-    "export": "RUN --json --out --overwrite --quiet -q --runs --threads --to",
-    "predict": "PATHS RUN --csv --device --grid --json --overwrite --quiet -q --runs --teacher -t --threads --top",
+    "export": "RUN --calibrated --json --out --overwrite --quiet -q --runs --threads --to",
+    "predict": (
+        "PATHS RUN --calibrated --csv --device --grid --json --overwrite --quiet -q --runs --teacher -t --threads --top"
+    ),
     "report": "RUNS --json --runs",
     "runs": "",
     "runs list": "--json --runs",

@@ -114,6 +114,8 @@ def test_evaluating_draws_what_report_draws_again(evaluate, train, tmp_path: Pat
         "plots/lr.svg",
         "evaluation/confusion_test.svg",
         "evaluation/classes_test.svg",
+        "evaluation/reliability_test.svg",
+        "evaluation/risk_coverage_test.svg",
     }
     assert all((run / name).is_file() for name in drawn)
 

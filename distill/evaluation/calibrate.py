@@ -1,0 +1,91 @@
+"""The temperature of a run or a file: fitted once on its validation images, and kept beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from distill.errors import DataError
+from distill.evaluation.confidence import fit_temperature
+from distill.evaluation.stored import read_temperature, write_temperature
+from distill.evaluation.test_set import DataSets, Query, assess_query
+from distill.models.classifier import Classifier
+from distill.results.calibration import Temperature
+
+__all__ = ["Calibrated", "temperature_of"]
+
+
+def temperature_of(query: Query, *, again: bool = False, data: DataSets | None = None) -> Temperature:
+    """What the logits of a model are to be divided by (arXiv:1706.04599); fitted where it is not stored.
+
+    Args:
+        query: What :func:`distill.evaluation.test_set.query_of` made of a run or a file.
+        again: Ask the network and fit anew.
+        data: Shared by several.
+
+    Raises:
+        DataError: It has no validation images.
+        MissingError: They are not here, and nothing is stored.
+    """
+    stored = None if again else read_temperature(query.folder, weights=query.weights, network=query.network)
+    if stored is not None:
+        return stored
+    data = data or DataSets()
+    try:
+        assessment = assess_query(query, "val", again, data)
+    except DataError as error:
+        val = data.load(query.spec).val
+        if val is not None and len(val):
+            raise
+        raise DataError(
+            f"{query.place} has no validation images to fit a temperature on (data.val_fraction: 0)",
+            hint="leave out --calibrated, or train with some: --set data.val_fraction=0.1",
+        ) from error
+    found = fit_temperature(assessment.logits, assessment.labels)
+    content = assessment.content or ""
+    write_temperature(query.folder, found, weights=query.weights, network=query.network, content=content)
+    return found
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A classifier whose logits are divided by a temperature: the same classes, other probabilities."""
+
+    inner: Classifier
+    temperature: float
+
+    @property
+    def place(self) -> str:
+        """The classifier's."""
+        return self.inner.place
+
+    @property
+    def name(self) -> str:
+        """The classifier's."""
+        return self.inner.name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classifier's."""
+        return self.inner.classes
+
+    @property
+    def image_size(self) -> int:
+        """The classifier's."""
+        return self.inner.image_size
+
+    @property
+    def runtime(self) -> str:
+        """The classifier's."""
+        return self.inner.runtime
+
+    @property
+    def device(self) -> torch.device:
+        """The classifier's."""
+        return self.inner.device
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Logits ``(N, C)`` float32 of pixels ``(N, 3, S, S)`` uint8."""
+        return self.inner.logits(pixels) / self.temperature
