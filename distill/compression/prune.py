@@ -18,6 +18,7 @@ from torch import nn
 from distill.devices import unsafe_layers
 from distill.errors import MissingError, UsageError
 from distill.models import head_parameters
+from distill.models.reuse import Projector
 from distill.models.widths import widths_between
 from distill.recipe.model_specs import LayerWidth
 
@@ -173,7 +174,9 @@ class _Cutter:
 
 
 def _kept_whole(network: nn.Module) -> list[nn.Module]:
-    """Layers that keep their outputs: the classifier's last, and the residual stream where skips pad with zeros."""
+    """Layers that keep their outputs: the classifier's last, what a teacher's classifier reads, and the residual stream
+    where skips pad with zeros.
+    """
     head, owners = head_parameters(network), dict(network.named_modules())
     layers = [owners[name.rpartition(".")[0]] for name in dict.fromkeys(head)]
     last = [layer for layer in layers if isinstance(layer, nn.Linear | nn.Conv2d)][-1:]
@@ -183,7 +186,8 @@ def _kept_whole(network: nn.Module) -> list[nn.Module]:
         for name, layer in network.named_modules()
         if padded and isinstance(layer, nn.Conv2d) and name.rpartition(".")[2] != "conv1"
     ]
-    return [*last, *stream]
+    reused = [module.last for module in network.modules() if isinstance(module, Projector)]
+    return [*last, *stream, *reused]
 
 
 def _refuse_attention(network: nn.Module) -> None:

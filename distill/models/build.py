@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from distill.models.mistakes import as_user_errors
+from distill.models.reuse import reuse_head
 from distill.models.weights import load_weights, without_weights
 from distill.models.widths import set_widths
 from distill.recipe.model_specs import ModelSpec, TimmModel
@@ -16,7 +17,7 @@ from teachers import TEACHERS
 
 __all__ = ["build_model", "count_params", "outline", "params_of"]
 
-_NOT_OPTIONS = {"source", "name", "normalize", "max_params", "weights", "widths"}
+_NOT_OPTIONS = {"source", "name", "normalize", "max_params", "weights", "widths", "reuse"}
 
 
 def build_model(spec: ModelSpec, *, num_classes: int, seed: int = 0) -> nn.Module:
@@ -48,6 +49,8 @@ def _build(spec: ModelSpec, num_classes: int, *, pretrained: bool) -> nn.Module:
         else:
             builders = TEACHERS if spec.source == "teachers" else STUDENTS
             module = builders[spec.name](num_classes=num_classes, **options)
+        if spec.reuse is not None:
+            reuse_head(module, spec.reuse, num_classes=num_classes)
         set_widths(module, spec.widths)
         return module
 

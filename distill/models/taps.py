@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,44 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from distill.models.build import build_model, outline
+from distill.models.stage_names import classifier_of, stage_modules
 from distill.models.weights import without_weights
 from distill.recipe.model_specs import ModelSpec
-from teachers.conv_head import ConvHead
 
 __all__ = ["POOLED", "Tapped", "Taps", "stage_modules", "stage_shapes"]
 
 POOLED = "pooled"
-_STEM = re.compile(r"(^|\.)(stem|conv|bn|norm|act|relu)[^.]*$")  # how timm's stems end
-
-
-def stage_modules(module: nn.Module) -> dict[str, str]:
-    """Where each stage but ``pooled`` leaves the network: the stage's name to the module's, in order of depth."""
-    found: dict[str, str] = {}
-    stages = getattr(module, "stages", None)
-    if isinstance(stages, nn.Sequential | nn.ModuleList):
-        if isinstance(getattr(module, "stem", None), nn.Module):
-            found["stem"] = "stem"
-        return found | {f"stage{at}": f"stages.{name}" for at, (name, _) in enumerate(stages.named_children(), 1)}
-    known = dict(module.named_modules())
-    for info in getattr(module, "feature_info", ()):  # as timm states it
-        place = info.get("module", "") if isinstance(info, dict) else ""
-        if place in known:
-            is_stem = not found and _STEM.search(place)
-            found["stem" if is_stem else f"stage{len(found.keys() - {'stem'}) + 1}"] = place
-    return found
-
-
-def _classifier(module: nn.Module) -> nn.Module | None:
-    """The last layer: what its input is, is ``pooled``."""
-    for each in module.modules():
-        if isinstance(each, ConvHead):
-            return each.fc
-    get_classifier: Any = getattr(module, "get_classifier", None)
-    head = get_classifier() if get_classifier is not None else None
-    if isinstance(head, nn.Module) and not isinstance(head, nn.Identity):
-        return head
-    linears = [each for each in module.modules() if isinstance(each, nn.Linear)]
-    return linears[-1] if linears else None
 
 
 class Taps:
@@ -71,7 +39,7 @@ class Taps:
 
     def _tap(self, name: str, places: dict[str, str], known: dict[str, nn.Module]) -> Any:
         if name == POOLED:
-            head = _classifier(self._module)
+            head = classifier_of(self._module)
             assert head is not None, "seen to by stage_shapes"
 
             def entered(_head: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -141,7 +109,7 @@ def stage_shapes(spec: ModelSpec, num_classes: int) -> dict[str, tuple[int, ...]
 
 
 def _shapes(module: nn.Module, side: int, *, device: str) -> dict[str, tuple[int, ...]]:
-    names = [*stage_modules(module), *([POOLED] if _classifier(module) is not None else [])]
+    names = [*stage_modules(module), *([POOLED] if classifier_of(module) is not None else [])]
     taps = Taps(module, names)
     try:
         with torch.no_grad():

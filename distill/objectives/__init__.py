@@ -19,6 +19,7 @@ from distill.objectives.objective import Answer, Asks, LossParts, Objective, Set
 from distill.objectives.pkt import PKT
 from distill.objectives.reviewkd import ReviewKD
 from distill.objectives.rkd import RKD
+from distill.objectives.simkd import SimKD
 from distill.objectives.sp import SP
 from distill.objectives.supervised import MixedLabels, cross_entropy
 from distill.objectives.vid import VID
@@ -56,6 +57,7 @@ OBJECTIVES: dict[str, Callable[..., Term]] = {
     "vid": VID,
     "crd": CRD,
     "reviewkd": ReviewKD,
+    "simkd": SimKD,
 }
 
 

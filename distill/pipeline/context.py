@@ -16,6 +16,7 @@ from distill.errors import MissingError, UsageError
 from distill.events import Event, Note, Tell, default_listener
 from distill.models import check_network, params_of
 from distill.pipeline.image_size import settle_image_size
+from distill.pipeline.objective import settle_reuse
 from distill.pipeline.resolve import resolve_auto
 from distill.pipeline.threads import Crew
 from distill.recipe import Recipe, check_text
@@ -112,6 +113,7 @@ def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, spl
         check_text(recipe)
     if options.init_from is not None and resume is None:  # a name means another run tomorrow
         options = replace(options, init_from=str(open_run(options.init_from, runs_dir=options.runs_dir).path))
+    recipe = settle_reuse(recipe, runs_dir=options.runs_dir)
     if recipe.data.name != "folder":  # a folder's classes are counted on disk; the others are known
         check_network(recipe, num_classes(recipe.data))
     device = resolve_device(options.device)

@@ -78,7 +78,9 @@ def ddp(context: Context, environment: ClusterEnvironment, *, count: int) -> DDP
     """
     keeps_buckets = context.device.type == "cpu" and count > 2
     options: dict[str, Any] = {
-        "find_unused_parameters": keeps_buckets or context.recipe.train.freeze_backbone_epochs > 0,
+        "find_unused_parameters": keeps_buckets
+        or context.recipe.train.freeze_backbone_epochs > 0
+        or context.recipe.model.reuse is not None,
         _SYNC_BUFFERS: False,
     }
     return DDPStrategy(cluster_environment=environment, timeout=PATIENCE, **options)

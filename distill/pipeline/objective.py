@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 
 from distill.data.splits import Splits
+from distill.errors import RecipeError
 from distill.models.taps import POOLED, stage_shapes
 from distill.objectives import Objective, Setting, build_objective
 from distill.pipeline.provenance import named_banks
 from distill.recipe import Recipe
+from distill.recipe.model_specs import ModelSpec
 from distill.recipe.objectives import FeatureTerm, SupervisedObjective
+from distill.runs import open_run
 from distill.teaching.bank import Bank
 from distill.teaching.teacher_file import Teacher
 from distill.train.seeds import derive_seed
 
-__all__ = ["find_objective"]
+__all__ = ["find_objective", "settle_reuse"]
 
 
 def find_objective(recipe: Recipe, splits: Splits, teacher: Teacher | None, *, devices: int = 1) -> Objective:
@@ -33,6 +37,40 @@ def find_objective(recipe: Recipe, splits: Splits, teacher: Teacher | None, *, d
         _setting(recipe, splits, teacher, devices),
         label_smoothing=recipe.train.label_smoothing,
     )
+
+
+def settle_reuse(recipe: Recipe, *, runs_dir: Path) -> Recipe:
+    """The recipe with ``model.reuse`` as wide as the classifier of its teacher, where the objective reuses that.
+
+    Raises:
+        RunError: The teacher is not there.
+        RecipeError: Its teacher is no run, or its network has no place for a projector.
+    """
+    if recipe.objective.kind != "simkd":
+        return recipe
+    if not recipe.model.widths:  # what was cut ended in a projector before
+        _require_place(recipe.model)
+    if recipe.model.reuse is not None:
+        return recipe
+    if recipe.teacher is None or recipe.teacher.run is None:  # named outside of the recipe
+        raise RecipeError(
+            "objective simkd reuses its teacher's classifier, which only a run has", hint="name one: --teacher RUN"
+        )
+    run = open_run(recipe.teacher.run, runs_dir=runs_dir)
+    (width, *_) = stage_shapes(run.recipe().model, len(run.classes))[POOLED]
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"reuse": width})})
+
+
+def _require_place(spec: ModelSpec) -> None:
+    """What the last stage leaves, averaged, is what the classifier takes: the projector can stand between them."""
+    shapes = stage_shapes(spec.model_copy(update={"reuse": None}), 10)  # whatever its classes are
+    stages, pooled = [name for name in shapes if name.startswith("stage")], shapes.get(POOLED)
+    if not stages or len(shapes[stages[-1]]) != 3 or pooled != shapes[stages[-1]][:1]:
+        told = ", ".join(f"{name} {shapes[name]}" for name in (*stages[-1:], POOLED) if name in shapes) or "no stages"
+        raise RecipeError(
+            f"objective simkd puts a projector between a last map and its average, and {spec.name} has {told}",
+            hint="learn from features otherwise: objective fitnet, at, reviewkd; or another network",
+        )
 
 
 def _setting(recipe: Recipe, splits: Splits, teacher: Teacher | None, devices: int) -> Setting:

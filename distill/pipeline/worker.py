@@ -14,6 +14,8 @@ from distill.data.splits import Splits, load_splits
 from distill.errors import DivergedError
 from distill.events import EpochDone, Event, RunStarted, StepDone
 from distill.fingerprint import state_sha256
+from distill.models.reuse import copy_classifier
+from distill.models.trained import Trained
 from distill.objectives import Asks, Objective
 from distill.pipeline.build import build_job, build_network, goes_on
 from distill.pipeline.cautions import cautions
@@ -60,6 +62,10 @@ def _train(fabric: Fabric, team: Team, context: Context, watch: Watch) -> RunRes
     recipe, choices = agreed
     context = replace(context, recipe=recipe, choices=context.choices | choices)
     module = build_network(context, splits)  # before a folder exists: weights may be missing
+    if recipe.model.reuse is not None and not goes_on(context):
+        assert teacher is not None, "simkd names its teacher"
+        assert isinstance(teacher.trained, Trained), "the schema asks for a run"
+        copy_classifier(module, teacher.trained.module)
     with ExitStack() as stack:
         run = None
         if team.leads:

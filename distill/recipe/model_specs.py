@@ -45,6 +45,9 @@ class _Model(Spec):
     )
     max_params: PositiveInt | None = Field(None, description="the parameter budget; 5,000,000 by default for students")
     dropout: Dropout = Field(0.0, description="before the classifier")
+    reuse: PositiveInt | None = Field(
+        None, description="width of a teacher's classifier that is reused; objective simkd fills it in"
+    )
     widths: tuple[LayerWidth, ...] = Field(
         (), description="of layers that were pruned: module, input channels, output channels, groups"
     )

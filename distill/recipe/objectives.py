@@ -28,6 +28,7 @@ __all__ = [
     "RKDTerm",
     "ReviewKDTerm",
     "SPTerm",
+    "SimKDTerm",
     "SupervisedObjective",
     "TaughtObjective",
     "TermSpec",
@@ -191,6 +192,14 @@ class ReviewKDTerm(FeatureTerm):
     )
 
 
+class SimKDTerm(FeatureTerm):
+    """simkd_weight * mean square of the difference of projected features (arXiv:2203.14001)."""
+
+    auto_stages: ClassVar[Literal["all", "middle", "last", "pooled"]] = "last"
+    kind: Literal["simkd"]
+    simkd_weight: NonNegative = 1.0
+
+
 AddedTerm = Annotated[
     KDTerm
     | DKDTerm
@@ -276,6 +285,12 @@ class ReviewKDObjective(ReviewKDTerm, TaughtObjective):
     """Cross-entropy, and a teacher's early features learned by a student's later ones (arXiv:2104.09044)."""
 
 
+class SimKDObjective(SimKDTerm, TaughtObjective):
+    """A teacher's classifier, reused behind a projector, and the features that enter it (arXiv:2203.14001)."""
+
+    ce_weight: NonNegative = 0.0
+
+
 class ATObjective(ATTerm, TaughtObjective):
     """Cross-entropy, and where a teacher's maps are strong (arXiv:1612.03928)."""
 
@@ -305,7 +320,8 @@ ObjectiveSpec = Annotated[
     | PKTObjective
     | VIDObjective
     | CRDObjective
-    | ReviewKDObjective,
+    | ReviewKDObjective
+    | SimKDObjective,
     Field(discriminator="kind"),
 ]
 KINDS_WITHOUT_TEACHER = tuple(

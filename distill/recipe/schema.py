@@ -287,6 +287,17 @@ class Recipe(Spec):
         return self
 
     @model_validator(mode="after")
+    def _classifier_can_be_reused(self) -> Recipe:
+        if self.objective.kind != "simkd":
+            if self.model.reuse is not None:
+                raise ValueError("model.reuse holds a teacher's classifier: it is for objective simkd")
+        elif self.teacher is not None and self.teacher.run is None:
+            raise ValueError("objective simkd reuses its teacher's classifier: it needs teacher.run")
+        elif self.train.freeze_backbone_epochs:
+            raise ValueError("train.freeze_backbone_epochs leaves nothing to train: simkd's classifier learns nothing")
+        return self
+
+    @model_validator(mode="after")
     def _what_watches_validation_has_some(self) -> Recipe:
         if self.train.early_stopping is not None and self.data.val_fraction == 0 and self.data.name != "folder":
             raise ValueError("train.early_stopping watches validation, and data.val_fraction is 0")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from distill import Options, finetune_teacher, resume_run, train_student
+from distill import Options, export, finetune_teacher, load_model, prune, resume_run, train_student
 from distill.errors import InterruptedRunError, RecipeError
 from distill.events import StepDone
 from distill.pipeline.verify import verify_banks
@@ -165,6 +165,72 @@ def test_a_bank_without_features_is_refused_before_there_is_a_folder(runs, teach
         student(runs, teacher, "{kind: rkd}", name="nowhere", source=f"run: {teacher}, features: none", logits="bank")
 
 
+def test_simkd_ships_its_teachers_classifier_and_counts_it(runs, teacher):
+    run = student(runs, teacher, "{kind: simkd}", name="reusing", train=", ema: 0.9, clip_norm: 1.0")
+    shipped = load_file(run / "checkpoints/last/model.safetensors")
+    theirs = load_file(next((teacher / "checkpoints").glob("best/model.safetensors")))
+    assert torch.equal(shipped["head.weight"], theirs["head.weight"])
+    assert torch.equal(shipped["head.bias"], theirs["head.bias"])
+    plain = student(runs, teacher, "{kind: kd}", name="plain3")
+    params = [json.loads((each / "result.json").read_text())["params"] for each in (run, plain)]
+    projector = 8 * 8 + 9 * 8 * 8 + 8 * 16 + 2 * (8 + 8 + 16)  # from 8 channels by way of 8 to 16, with batch norm
+    classes = len(shipped["head.bias"])
+    assert params[0] - params[1] == projector + (16 - 8) * classes
+    gmacs = [json.loads((each / "result.json").read_text())["gmacs"] for each in (run, plain)]
+    worked = 4 * 4 * (8 * 8 + 9 * 8 * 8 + 8 * 16) + (16 - 8) * classes  # on a map of 4x4
+    assert 1e9 * (gmacs[0] - gmacs[1]) == pytest.approx(worked, abs=1)
+    assert "reuse: 16" in (run / "recipe.yaml").read_text()
+    model = load_model(run, device="cpu")
+    pixels = torch.zeros((2, 3, 16, 16), dtype=torch.uint8)
+    assert model.logits(pixels).shape == (2, classes)
+    stored, live = (
+        student(runs, teacher, "{kind: simkd, features: [pooled]}", name=f"reusing_{how}", logits=how)
+        for how in ("bank", "live")
+    )
+    assert weights(stored) == weights(live)
+
+
+def test_a_student_that_reuses_a_classifier_ships_is_pruned_and_teaches(runs, teacher, tmp_path):
+    run = student(runs, teacher, "{kind: simkd}", name="sent_on")
+    options = Options(runs_dir=runs, device="cpu", threads=1)
+    assert export(run, out=tmp_path / "reusing.onnx", options=options).parity.holds
+    pruned = prune(run, macs=0.7, multiple=2, epochs=1, options=options)
+    assert pruned.after.params < pruned.before.params
+    heir = student(runs, run, "{kind: simkd}", name="heir", devices=2)
+    heads = [load_file(each / "checkpoints/last/model.safetensors")["head.weight"] for each in (run, pruned.run, heir)]
+    assert torch.equal(heads[0], heads[1])
+    assert torch.equal(heads[0], heads[2])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": ", freeze_backbone_epochs: 1"}, "leaves nothing to train"),
+        ({"model": ", reuse: 5"}, r"student.s stage1 is \(5, 4, 4\)"),
+        ({"objective": "{kind: kd}", "model": ", reuse: 16"}, "it is for objective simkd"),
+    ],
+)
+def test_what_cannot_reuse_a_classifier_is_refused_before_there_is_a_folder(runs, teacher, changes, message):
+    with pytest.raises(RecipeError, match=message):
+        student(runs, teacher, changes.pop("objective", "{kind: simkd}"), name="no_reuse", **changes)
+    assert not (runs / "no_reuse").exists()
+
+
+def test_simkd_of_a_network_with_no_place_for_a_projector_is_refused_before_there_is_a_folder(runs, teacher):
+    rest = f"teacher: {{run: {teacher}}}\nobjective: {{kind: simkd}}"
+    fields = {"role": "student", "source": "students", "width": 4, "epochs": 1, "augment": "", "train": "", "model": ""}
+    text = RECIPE.format(name="no_place", rest=rest, **fields)
+    text = text.replace("name: tiny, width: 4, input_size: 16", "name: lenet, input_size: 16")
+    with pytest.raises(RecipeError, match="puts a projector between a last map and its average"):
+        train_student(parse_recipe(text, source="test"), options=Options(runs_dir=runs, device="cpu"))
+    assert not (runs / "no_place").exists()
+
+
+def test_simkd_without_its_teachers_classifier_is_refused_when_the_recipe_is_read(runs, teacher):
+    with pytest.raises(RecipeError, match=r"it needs teacher.run"):
+        student(runs, teacher, "{kind: simkd, features: [pooled]}", source="bank: somewhere")
+
+
 def test_what_an_objective_owns_is_not_shipped(runs, teacher):
     run = student(runs, teacher, "{kind: fitnet, add: [{kind: crd, negatives: 9}]}", name="owner")
     plain = student(runs, teacher, "{kind: kd}", name="plain2")
@@ -176,7 +242,9 @@ def test_what_an_objective_owns_is_not_shipped(runs, teacher):
     assert counted[0] == counted[1]
 
 
-@pytest.mark.parametrize("objective", ["{kind: crd, negatives: 20, add: [{kind: vid}]}", "{kind: reviewkd}"])
+@pytest.mark.parametrize(
+    "objective", ["{kind: crd, negatives: 20, add: [{kind: vid}]}", "{kind: reviewkd}", "{kind: simkd}"]
+)
 def test_a_run_that_was_stopped_ends_with_the_same_bytes(runs, teacher, objective):
     """Stopped in the middle of an epoch, so that adapters, memories and draws are those of a step."""
     whole = student(runs, teacher, objective, name="whole")
