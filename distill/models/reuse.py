@@ -41,7 +41,7 @@ def reuse_head(module: nn.Module, width: int, *, num_classes: int) -> None:
         ValueError: It has no stages, or no linear classifier behind them.
     """
     places, head = list(stage_modules(module).values()), classifier_of(module)
-    if not places or type(head) is not nn.Linear:  # a subclass may do more than its weights say
+    if not places or type(head) is not nn.Linear:
         raise ValueError("reuse: it has no last stage with a linear classifier behind it")
     last = module.get_submodule(places[-1])
     module.set_submodule(places[-1], nn.Sequential(last, Projector(head.in_features, width)))
@@ -53,6 +53,11 @@ def _unit(i: int, o: int, kernel: int) -> list[nn.Module]:
     return [nn.Conv2d(i, o, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(o), nn.ReLU(inplace=True)]
 
 
+def _does_more(layer: nn.Linear) -> bool:
+    """A subclass may do more than its weights say."""
+    return type(layer) not in (nn.Linear, FrozenLinear)
+
+
 @torch.no_grad()
 def copy_classifier(student: nn.Module, teacher: nn.Module) -> None:
     """Give the student its teacher's classifier.
@@ -62,7 +67,7 @@ def copy_classifier(student: nn.Module, teacher: nn.Module) -> None:
     """
     ours, theirs = classifier_of(student), classifier_of(teacher)
     assert isinstance(ours, FrozenLinear)
-    if type(theirs) not in (nn.Linear, FrozenLinear) or theirs.weight.shape != ours.weight.shape:
+    if not isinstance(theirs, nn.Linear) or _does_more(theirs) or theirs.weight.shape != ours.weight.shape:
         raise RecipeError(
             "objective simkd reuses a linear classifier, and its teacher's is none of the student's shape",
             hint="learn from its features otherwise: objective fitnet, at, reviewkd",
