@@ -21,7 +21,7 @@ from distill.data.prefetch import prefetch_chunks
 from distill.data.views import View
 from distill.team.watch import beat
 
-__all__ = ["Batch", "Epoch", "Loader", "Mix", "Picked", "batch_positions", "fits_on", "steps_per_epoch"]
+__all__ = ["Batch", "Epoch", "Loader", "Mix", "OnHost", "Picked", "batch_positions", "fits_on", "steps_per_epoch"]
 
 _LARGEST_SHARE = 0.4  # of a device's free memory that images may take; the rest is for the model and its activations
 _COPY_IMAGES = 4096  # at a time on the way to the device, so that a memory map is never held in memory as a whole
@@ -51,6 +51,18 @@ class Mix:
 
 
 @dataclass(frozen=True)
+class OnHost:
+    """What a batch shows, as the host knows it: who looks something up there need not wait for the device.
+
+    Shapes:
+        index, views: ``(B,)`` int64, as in :class:`Batch`.
+    """
+
+    index: np.ndarray
+    views: np.ndarray
+
+
+@dataclass(frozen=True)
 class Batch:
     """Images and what is known about them; pixels are not normalised.
 
@@ -66,6 +78,7 @@ class Batch:
     index: Tensor
     views: Tensor
     mix: Mix | None = None
+    on_host: OnHost | None = None
 
     @property
     def size(self) -> int:
@@ -81,12 +94,14 @@ class Picked:
         images: ``(M, 3, S, S)`` uint8, where their pixels lie.
         at: ``(B,)`` int64, their positions within the split; ``(2B,)``, partners last, where ``mixes``.
         where: As ``at``, their positions in ``images``.
+        host_at: As ``at``, on the host.
     """
 
     images: Tensor
     at: Tensor
     where: Tensor
     mixes: bool
+    host_at: np.ndarray
 
     @property
     def size(self) -> int:
@@ -103,7 +118,8 @@ class Picked:
 
     def _part(self, part: slice) -> Picked:
         at, where = (each.view(1 + self.mixes, -1)[:, part].flatten() for each in (self.at, self.where))
-        return replace(self, at=at, where=where)
+        host_at = self.host_at.reshape(1 + self.mixes, -1)[:, part].flatten()
+        return replace(self, at=at, where=where, host_at=host_at)
 
 
 @dataclass(frozen=True)
@@ -117,6 +133,7 @@ class Epoch:
     picked: Generator[Picked]
     view: DeviceView
     views: Tensor
+    host_views: np.ndarray
     labels: Tensor
     fill: Tensor
     channels_last: bool
@@ -138,7 +155,9 @@ class Epoch:
             mix = Mix(partner_labels, self.view.mix_weight.index_select(0, own))
         if self.channels_last:
             pixels = pixels.contiguous(memory_format=torch.channels_last)
-        return Batch(pixels, labels, own, self.views.index_select(0, own), mix)
+        host = picked.host_at[: picked.size]
+        on_host = OnHost(host, self.host_views[host])
+        return Batch(pixels, labels, own, self.views.index_select(0, own), mix, on_host)
 
 
 def steps_per_epoch(n: int, batch_size: int, world: int = 1, *, keep_all: bool = False) -> int:
@@ -241,6 +260,7 @@ class Loader:
             picked=self._pick(needed, mixes=view.partner is not None),
             view=device_view(view, self.device),
             views=torch.from_numpy(views).to(self.device),
+            host_views=views,
             labels=self._labels,
             fill=self._fill,
             channels_last=channels_last,
@@ -260,14 +280,15 @@ class Loader:
         # One transfer an epoch: a copy of each small index would wait for the device.
         positions = torch.from_numpy(np.concatenate(needed)).to(self.device).split([len(each) for each in needed])
         if self.resident:
-            for at in positions:
+            for at, host in zip(positions, needed, strict=True):
                 where = at if self._device_index is None else self._device_index.index_select(0, at)
                 beat()
-                yield Picked(self._images, at, where, mixes)
+                yield Picked(self._images, at, where, mixes, host)
             return
-        for chunk, at in zip(prefetch_chunks(self._gather(needed), self.device), positions, strict=True):
+        chunks = prefetch_chunks(self._gather(needed), self.device)
+        for chunk, at, host in zip(chunks, positions, needed, strict=True):
             beat()
-            yield Picked(chunk, at, torch.arange(len(at), device=self.device), mixes)
+            yield Picked(chunk, at, torch.arange(len(at), device=self.device), mixes, host)
 
     def _gather(self, needed: list[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
         """For each batch: all images of the host, and the ones to send."""

@@ -40,6 +40,7 @@ from distill.team.shares import ALONE, Team, share
 __all__ = ["BuildCost", "estimate", "fill_bank", "new_bank", "planned_view", "pooled_features"]
 
 _GPU_ASK_BATCH = 512
+_TOGETHER = 16
 _STAGE = "asking the teacher"
 
 
@@ -169,17 +170,35 @@ def _answers(
     *,
     threads: int | None,
     asked: Asked,
+    together: int = _TOGETHER,
 ) -> Iterator[Tensor]:
+    """The answers to one view, checked and rounded, on the host.
+
+    Args:
+        together: Of so many batches a GPU's answers are looked at at once: each look waits for it.
+    """
+    together = 1 if teacher.device.type == "cpu" else together
     size = CPU_ASK_BATCH if teacher.device.type == "cpu" else _GPU_ASK_BATCH
     classes = len(teacher.classes)
     shown = np.zeros(len(loader), dtype=np.int64)
+    held: list[Tensor] = []
     for batch in loader.epoch(order, view, shown, size, keep_all=True).batches():
         with using_threads(threads):
-            answers = ask(asked, batch.images, size=size)
-        check_logits(largest_of(answers[:, :classes]).item(), teacher=teacher.place, dtype=dtype)
-        if answers.shape[1] > classes:
-            check_features(largest_of(answers[:, classes:]).item(), teacher=teacher.place)
-        yield round_answers(answers, dtype, classes=classes).cpu()
+            held.append(ask(asked, batch.images, size=size))
+        if len(held) == together:
+            yield _checked(torch.cat(held), dtype, classes=classes, teacher=teacher.place)
+            held.clear()
+    if held:
+        yield _checked(torch.cat(held), dtype, classes=classes, teacher=teacher.place)
+
+
+def _checked(answers: Tensor, dtype: str, *, classes: int, teacher: str) -> Tensor:
+    parts = [part for part in answers.split([classes, answers.shape[1] - classes], dim=1) if part.numel()]
+    logits, *pooled = torch.stack([largest_of(part) for part in parts]).tolist()
+    check_logits(logits, teacher=teacher, dtype=dtype)
+    for largest in pooled:
+        check_features(largest, teacher=teacher)
+    return round_answers(answers, dtype, classes=classes).cpu()
 
 
 def _described(teacher: Trained | OnnxTeacher, splits: Splits, recipe: Recipe) -> tuple[TeacherRecord, np.ndarray]:
@@ -237,7 +256,7 @@ def estimate(
     started, images = 0.0, 0
     threads = recipe.asking_threads
     answers = _answers(
-        loader, teacher, view, "float32", np.arange(len(loader)), threads=threads, asked=asked or teacher
+        loader, teacher, view, "float32", np.arange(len(loader)), threads=threads, asked=asked or teacher, together=1
     )
     for number, logits in enumerate(answers):
         if number == 0:

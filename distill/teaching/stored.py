@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.data.batches import Batch, fits_on
+from distill.data.batches import Batch, OnHost, fits_on
 from distill.models.taps import POOLED
 from distill.objectives import Answer
 from distill.teaching.bank import Bank, chunk_bounds
@@ -30,7 +30,7 @@ class StoredTeacher:
         # A view of one file is mapped, and costs a handle; one of several is read into memory.
         self._most_views = 512 if len(chunk_bounds(bank.info)) == 1 else 2
         size_bytes = views * bank.info.view_bytes
-        if size_bytes <= _RESIDENT_BYTES[device.type] and fits_on(device, size_bytes):
+        if size_bytes <= _RESIDENT_BYTES.get(device.type, 0) and fits_on(device, size_bytes):
             stacked = np.concatenate([bank.view(number) for number in range(views)])
             self._resident = torch.from_numpy(stacked).to(device)
 
@@ -39,18 +39,21 @@ class StoredTeacher:
         if self._resident is not None:
             answers = self._resident.index_select(0, batch.views * self._images + batch.index).float()
         else:
-            answers = self._read(batch.views.cpu().numpy(), batch.index.cpu().numpy())
+            answers = self._read(batch.on_host or OnHost(batch.index.cpu().numpy(), batch.views.cpu().numpy()))
         if not self.bank.info.features:
             return Answer(answers)
         logits, pooled = answers.split([len(self.bank.info.classes), self.bank.info.features], dim=1)
         return Answer(logits.contiguous(), {POOLED: pooled.contiguous()})
 
-    def _read(self, numbers: np.ndarray, index: np.ndarray) -> Tensor:
-        logits = np.empty((len(index), self.bank.info.width), dtype=np.float32)
-        for number in np.unique(numbers):
-            here = numbers == number
-            logits[here] = self._view(int(number))[index[here]]
-        return torch.from_numpy(logits).to(self._device, non_blocking=True)
+    def _read(self, images: OnHost) -> Tensor:
+        # Pinned: another memory's copy to a GPU would wait for it.
+        pinned = self._device.type == "cuda"
+        found = torch.empty((len(images.index), self.bank.info.width), dtype=torch.float32, pin_memory=pinned)
+        logits = found.numpy()
+        for number in np.unique(images.views):
+            here = images.views == number
+            logits[here] = self._view(int(number))[images.index[here]]
+        return found.to(self._device, non_blocking=True)
 
     def _view(self, number: int) -> np.ndarray:
         if number not in self._mapped:

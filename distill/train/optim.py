@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from distill.recipe.optimization import Lookahead, OptimSpec
@@ -63,9 +63,9 @@ def build_optimizer(
     optimizer = OPTIMIZERS[spec.name](groups, lr=spec.lr, weight_decay=spec.weight_decay, **options)
     if spec.lookahead is None:
         return optimizer
-    from timm.optim import Lookahead as TimmLookahead  # seconds to import
+    from distill.train.lookahead import ManyLookahead  # timm takes seconds to import
 
-    return TimmLookahead(optimizer, alpha=spec.lookahead.alpha, k=spec.lookahead.k)
+    return ManyLookahead(optimizer, alpha=spec.lookahead.alpha, k=spec.lookahead.k)
 
 
 def set_lookahead(optimizer: Optimizer, spec: Lookahead | None, progress: float) -> None:
@@ -87,18 +87,13 @@ def settle(optimizer: Optimizer) -> None:
     """
     base = getattr(optimizer, "_base_optimizer", None)
     if base is not None:
+        from distill.train.lookahead import bring_home
+
         # Not timm's sync_lookahead: that one skips parameters without a gradient, and after a step none has any.
         for group in optimizer.param_groups:
-            for fast in group["params"]:
-                _bring_home(fast, base.state.get(fast, {}), alpha=group["lookahead_alpha"])
-
-
-@torch.no_grad()
-def _bring_home(fast: Tensor, state: dict[str, Tensor], *, alpha: float) -> None:
-    slow = state.get("lookahead_slow_buff")
-    if slow is not None:  # else no cycle has ended yet
-        slow.add_(fast - slow, alpha=alpha)
-        fast.copy_(slow)
+            pairs = [(fast, base.state.get(fast, {}).get("lookahead_slow_buff")) for fast in group["params"]]
+            found = [(fast, slow) for fast, slow in pairs if slow is not None]  # else no cycle has ended yet
+            bring_home([fast for fast, _ in found], [slow for _, slow in found], alpha=group["lookahead_alpha"])
 
 
 def parameter_groups(

@@ -20,5 +20,9 @@ def test_no_step_waits_and_every_bit_is_the_cpus() -> None:
     _passed("no_step_waits or device_that_computes", 7)
 
 
+def test_banks_and_lookahead_ask_little_of_the_device() -> None:
+    _passed("too_large or many_batches or lookahead", 4)
+
+
 def test_planted_faults_are_found() -> None:
     _passed("planted", 5)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,15 +19,22 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.accelerators import CPUAccelerator
 from lightning_fabric.strategies import SingleDeviceStrategy
+from timm.optim import Lookahead as TimmLookahead
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from distill.data.batches import Batch, Loader
 from distill.data.images import Split
 from distill.events import EpochDone, StepDone
 from distill.models import Normalize, build_model
+from distill.models.trained import Trained
 from distill.objectives import Answer, LossParts, build_objective
 from distill.recipe import Recipe, parse_recipe
-from distill.teaching.objective import Taught
+from distill.teaching import build
+from distill.teaching.bank import Bank
+from distill.teaching.objective import Taught, TeacherSource
+from distill.teaching.stored import StoredTeacher
+from distill.train.lookahead import ManyLookahead
 from distill.train.loop import Job, fit
 
 _SPEC = importlib.util.spec_from_file_location("simulated", Path(__file__).parents[1] / "devices" / "simulated.py")
@@ -96,8 +105,19 @@ class Told:
         self.weights: list[Tensor] = []
 
 
+def in_memory(where: torch.device) -> StoredTeacher:
+    """A bank of two views that is too large for the device."""
+    logits = np.random.default_rng(5).normal(size=(2, N, CLASSES)).astype(np.float16)
+    info = SimpleNamespace(images=N, width=CLASSES, view_bytes=logits[0].nbytes, features=0, classes=range(CLASSES))
+    bank = cast("Bank", SimpleNamespace(info=info, view=lambda number: logits[number]))
+    return StoredTeacher(bank, device=where, views=2)
+
+
 def told(
-    where: torch.device, overrides: tuple[str, ...], spoil: Callable[[Taught], Taught] = lambda whole: whole
+    where: torch.device,
+    overrides: tuple[str, ...],
+    spoil: Callable[[Taught], Taught] = lambda whole: whole,
+    teacher: Callable[[torch.device], TeacherSource] = Remembered,
 ) -> Told:
     recipe = recipe_of(*overrides)
     generator = np.random.default_rng(3)
@@ -111,7 +131,7 @@ def told(
     with mode:
         waits = mode.waits if isinstance(mode, Simulated) else []
         objective = build_objective(recipe.objective, label_smoothing=recipe.train.label_smoothing)
-        criterion = spoil(Taught(objective, Remembered(where) if recipe.teacher else None))
+        criterion = spoil(Taught(objective, teacher(where) if recipe.teacher else None))
         loader, fill = Loader(split, device=where, fill=np.array([9, 8, 7])), Normalize((0.5,) * 3, (0.2,) * 3, 8)
         job = Job("run", recipe, module, fill, criterion, loader, loader, checkpoints=None)
         began = at_step = 0
@@ -151,6 +171,81 @@ def test_no_step_waits_and_every_bit_is_the_cpus(overrides: tuple[str, ...]) -> 
     assert len(here.metrics) == 2
     for one, other in zip(there.weights, here.weights, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("overrides", [(), ("train.accumulate=2", "augment.cutmix={alpha: 1.0, probability: 0.5}")])
+def test_a_bank_that_is_too_large_for_the_device_is_looked_up_without_asking_it(overrides: tuple[str, ...]) -> None:
+    overrides = (*overrides, A_TEACHER, "augment.views=2")
+    there = told(device(), overrides, teacher=in_memory)
+    pieces = 2 if len(overrides) > 2 else 1
+    assert len(there.in_steps) == 2 * (STEPS - 1) * pieces  # from pinned memory, on a GPU: then it does not wait
+    assert all(each.startswith("sent at ") and "/teaching/stored.py:" in each for each in there.in_steps)
+    assert there.metrics == told(torch.device("cpu"), overrides, teacher=in_memory).metrics
+
+
+def test_a_bank_is_built_with_a_look_at_many_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "_GPU_ASK_BATCH", 2)
+    monkeypatch.setattr(build, "CPU_ASK_BATCH", 2)
+    recipe = recipe_of()
+    split = Split(np.random.default_rng(3).integers(0, 256, (N, 3, 8, 8), dtype=np.uint8), np.zeros(N, dtype=np.int64))
+    view = build.planned_view(recipe.augment, n=N, image_size=8, number=0)
+
+    def answers(where: torch.device, together: int) -> list[Tensor]:
+        teacher = cast("Trained", SimpleNamespace(device=where, classes=range(CLASSES), place="a teacher"))
+        loader = Loader(split, device=where)
+        weights = torch.randn(192, CLASSES, generator=torch.Generator().manual_seed(1)).to(where)
+        found = build._answers(
+            loader,
+            teacher,
+            view,
+            "float16",
+            np.arange(N),
+            threads=None,
+            asked=lambda pixels: pixels.flatten(1).float() @ weights / 100,
+            together=together,
+        )
+        return list(found)
+
+    with Simulated() as mode:
+        there = answers(device(), 16)
+        reads = [each for each in mode.waits if not each.startswith("sent ")]
+    assert [len(each) for each in there] == [32, N - 32]
+    assert len(reads) == 4, reads  # the largest logit, and the answers, of 22 batches
+    assert torch.equal(torch.cat(there), torch.cat(answers(torch.device("cpu"), 16)))
+
+
+def test_lookahead_has_three_kernels_for_all_parameters() -> None:
+    """With the same bits as timm's, whose number of kernels grows with the network."""
+
+    def stepped(kind: Any, layers: int) -> tuple[list[Tensor], int]:
+        torch.manual_seed(0)
+        network = nn.Sequential(*(nn.Linear(4, 4) for _ in range(layers)))
+        optimizer = kind(torch.optim.SGD(network.parameters(), lr=0.1), alpha=0.3, k=2)
+        counted = 0
+        for at in range(6):
+            network(torch.ones(2, 4)).sum().backward()
+            with Counting() as counting:
+                optimizer.step()
+            counted = counting.count if at == 5 else counted
+            optimizer.zero_grad()
+        return [each.detach() for each in network.parameters()], counted
+
+    ours, theirs = stepped(ManyLookahead, 8), stepped(TimmLookahead, 8)
+    assert all(torch.equal(one, other) for one, other in zip(ours[0], theirs[0], strict=True))
+    assert theirs[1] - ours[1] == 3 * 16 - 3
+    assert ours[1] == stepped(ManyLookahead, 2)[1] + 12  # SGD's own on a CPU: one a parameter
+
+
+class Counting(TorchDispatchMode):
+    """Counts operations that write or make a tensor; a view is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func.overloadpacket.__name__ not in ("detach", "alias")
+        return func(*args, **(kwargs or {}))
 
 
 class Spoilt:
