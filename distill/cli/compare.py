@@ -125,7 +125,7 @@ def command(
             tell=printer,
         )
     _show(comparison, output, csv=csv, svg=svg, plot=plot)
-    check_gates(gates, comparison)
+    check_gates(gates, comparison, tell=output.note)
 
 
 def _show(comparison: Comparison, output: Output, *, csv: str | None, svg: Path | None, plot: Path | None) -> None:

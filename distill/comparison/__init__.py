@@ -15,7 +15,7 @@ from distill.comparison.beside import beside_teachers, image_sets
 from distill.comparison.chosen import choose, naming
 from distill.comparison.entries import Entry, Tested, caution_notes, grouped, namesake_notes, seed_notes
 from distill.comparison.files import FileEntry, file_rows, open_files, parted, read_files, with_sources
-from distill.comparison.statistics import with_statistics
+from distill.comparison.statistics import difference_of, with_statistics
 from distill.comparison.teachers import Reference, bank_rows, find_teachers
 from distill.devices import describe_device, library_versions, resolve_device, threads, using_threads
 from distill.errors import DistillError, UsageError
@@ -121,6 +121,7 @@ def compare(
         versions=library_versions(*(["onnxruntime"] if files else [])),
         notes=tuple(notes),
         latency_n=min(counts) if counts else None,
+        difference=difference_of(tested),
     )
 
 

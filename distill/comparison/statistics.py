@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,10 +18,10 @@ from distill.evaluation.statistics import (
     mean_interval,
     share_interval,
 )
-from distill.results.rows import Row
+from distill.results.rows import Difference, Row
 from distill.text import several
 
-__all__ = ["with_statistics"]
+__all__ = ["difference_of", "with_statistics"]
 
 
 @dataclass(frozen=True)
@@ -109,15 +109,11 @@ def _meant(baseline: str, rows: Sequence[Row]) -> Row:
 def _against(row: Row, baseline: Row, answers: Mapping[str, _Answers], notes: list[str]) -> Row:
     if row.run == baseline.run:
         return replace(row, baseline=baseline.run)
-    ours, theirs = answers.get(row.run), answers.get(baseline.run)
-    why = None
-    if ours is None or theirs is None:
-        why = "its answers are not here"
-    elif row.test_set is None or row.test_set != baseline.test_set or ours.right.shape[1] != theirs.right.shape[1]:
-        why = "it was tested on other images"
-    if ours is None or theirs is None or why is not None:
-        notes.append(f"{row.name} is not held against {baseline.name}: {why}")
+    pair = _pair(row, baseline, answers)
+    if isinstance(pair, str):
+        notes.append(f"{row.name} is not held against {baseline.name}: {pair}")
         return row
+    ours, theirs = pair
     test = _tested(ours, theirs)
     notes += _limits(row, baseline, (len(ours.seeds), len(theirs.seeds)), test)
     return replace(
@@ -132,6 +128,35 @@ def _against(row: Row, baseline: Row, answers: Mapping[str, _Answers], notes: li
         baseline_verdict=test.verdict,
         baseline_needed=test.needed,
     )
+
+
+def _pair(row: Row, other: Row, answers: Mapping[str, _Answers]) -> tuple[_Answers, _Answers] | str:
+    """Both rows' answers to the same images, or why there are none."""
+    ours, theirs = answers.get(row.run), answers.get(other.run)
+    if ours is None or theirs is None:
+        return "its answers are not here"
+    if row.test_set is None or row.test_set != other.test_set or ours.right.shape[1] != theirs.right.shape[1]:
+        return "it was tested on other images"
+    return ours, theirs
+
+
+def difference_of(tested: Mapping[str, Sequence[Tested]]) -> Callable[[Row, Row], Difference | None]:
+    """What tells the difference of two rows of a table, by the tests of :func:`with_statistics`.
+
+    Args:
+        tested: As there.
+    """
+    answers: dict[str, _Answers] = {}
+
+    def difference(row: Row, other: Row) -> Difference | None:
+        answers.update((run, _answers(group)) for run, group in tested.items() if run not in answers)
+        pair = _pair(row, other, answers)
+        if isinstance(pair, str):
+            return None
+        test = _tested(*pair)
+        return Difference(test.difference.estimate, test.difference.low, test.difference.high, test.method)
+
+    return difference
 
 
 def _limits(row: Row, baseline: Row, runs: tuple[int, int], test: PairedTest) -> list[str]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from distill.errors import GateMissedError, UsageError
 from distill.results.roles import ROLES
 from distill.results.rows import ROW_FIELDS, Comparison, Row
 
-__all__ = ["Gate", "Value", "check_gates", "missed", "parse_gate"]
+__all__ = ["Finding", "Gate", "Value", "check_gates", "findings", "missed", "parse_gate"]
 
 _TEXT_FIELDS = {"name", "role", "run", "dataset", "objective", "test_set", "teacher", "runtime", "source_run"}
 _TEXT_FIELDS |= {"on_front", "baseline", "baseline_method", "baseline_verdict"}
@@ -85,8 +85,20 @@ def _parse_value(side: str, text: str) -> Value:
     return Value(match["row"], column, offset + float(match["number"] or 0))
 
 
-def missed(gate: Gate, rows: Sequence[Row]) -> list[str]:
-    """For every pair of rows that does not meet the gate, the numbers; empty where it is met.
+@dataclass(frozen=True)
+class Finding:
+    """A gate and two rows that it holds against each other, or one row and a number.
+
+    Attributes:
+        said: The numbers, each with its 95% interval where there is one; of two accuracies that of their difference.
+    """
+
+    is_met: bool
+    said: str
+
+
+def findings(gate: Gate, comparison: Comparison) -> list[Finding]:
+    """What a gate finds, for every pair of rows that it is about.
 
     A role stands for the row's own teacher or student where the table has it, beside a file for the run that it came
     from. What was found on test images is held against what was found on the same ones.
@@ -94,13 +106,55 @@ def missed(gate: Gate, rows: Sequence[Row]) -> list[str]:
     Raises:
         UsageError: A row is not there, the column was not measured for it, or it has nothing to be held against.
     """
+    rows = comparison.rows
     lefts, rights = _numbers(gate.left, rows, gate), _numbers(gate.right, rows, gate)
     return [
-        ", ".join(f"{each.name} is {each.number:.6g}" for each in (left, right) if each.name)
+        Finding(_holds(left.number, gate.op, right.number), _said(left, right, comparison))
         for left in lefts
         for right in _partners(gate, left, rights)
-        if not _holds(left.number, gate.op, right.number)
     ]
+
+
+def missed(gate: Gate, comparison: Comparison) -> list[str]:
+    """For every pair of rows that does not meet the gate, the numbers; empty where it is met.
+
+    Raises:
+        UsageError: As :func:`findings`.
+    """
+    return [finding.said for finding in findings(gate, comparison) if not finding.is_met]
+
+
+def _said(left: _Number, right: _Number, comparison: Comparison) -> str:
+    """Of two accuracies the interval of their difference: each one's own says less, as both err on the same images."""
+    named = [each for each in (left, right) if each.name]
+    change = None
+    if left.column == right.column == "test_top1" and left.row is not None and right.row is not None:
+        change = comparison.difference and comparison.difference(left.row, right.row)
+    if change is None:
+        return ", ".join(f"{each.name} is {each.number:.6g}{_interval(each, comparison)}" for each in named)
+    numbers = ", ".join(f"{each.name} is {each.number:.6g}" for each in named)
+    return f"{numbers}; difference of top-1 {change.estimate:+.4f}{_bounds(change.low, change.high, sign='+')}"
+
+
+def _interval(number: _Number, comparison: Comparison) -> str:
+    """The 95% interval of one number, where its column has one."""
+    row, moved = number.row, number.offset
+    if row is None:
+        return ""
+    low = high = None
+    if number.column == "test_top1":
+        low, high = row.test_top1_low, row.test_top1_high
+    elif number.column == "baseline_difference":
+        low, high = row.baseline_low, row.baseline_high
+    elif number.column == "delta_top1" and comparison.difference is not None:
+        teacher = next((other for other in comparison.rows if other.run == row.teacher), None)
+        change = teacher and comparison.difference(row, teacher)
+        low, high = (change.low, change.high) if change else (None, None)
+    return "" if low is None or high is None else _bounds(low + moved, high + moved)
+
+
+def _bounds(low: float, high: float, *, sign: str = "") -> str:
+    return f" (95%: {low:{sign}.4f} to {high:{sign}.4f})"
 
 
 @dataclass(frozen=True)
@@ -110,6 +164,8 @@ class _Number:
     name: str
     number: float
     row: Row | None = None
+    column: str | None = None
+    offset: float = 0.0
 
 
 def _partners(gate: Gate, left: _Number, rights: Sequence[_Number]) -> list[_Number]:
@@ -162,7 +218,13 @@ def _numbers(value: Value, rows: Sequence[Row], gate: Gate) -> list[_Number]:
         raise UsageError(f"--require {gate.text!r}: no row or role {value.row!r}", hint=f"there are: {names or 'none'}")
     offset = f" {'-' if value.offset < 0 else '+'} {abs(value.offset):g}" if value.offset else ""
     return [
-        _Number(f"{row.name}.{value.column}{offset}", _number(row, value.column, gate) + value.offset, row)
+        _Number(
+            f"{row.name}.{value.column}{offset}",
+            _number(row, value.column, gate) + value.offset,
+            row,
+            value.column,
+            value.offset,
+        )
         for row in matching
     ]
 
@@ -182,13 +244,20 @@ def _holds(left: float, op: str, right: float) -> bool:
     return bool(_OPERATORS[op](left, right))
 
 
-def check_gates(gates: Sequence[Gate], comparison: Comparison) -> None:
+def check_gates(gates: Sequence[Gate], comparison: Comparison, *, tell: Callable[[str], object] = str) -> None:
     """Check every requirement.
+
+    Args:
+        tell: Handed a line for each that is met, with the numbers.
 
     Raises:
         GateMissedError: One line for each requirement that was missed, with the numbers.
         UsageError: A requirement names what the comparison lacks.
     """
-    lines = [f"missed: {gate.text} ({numbers})" for gate in gates for numbers in missed(gate, comparison.rows)]
+    found = [(gate, finding) for gate in gates for finding in findings(gate, comparison)]
+    for gate, finding in found:
+        if finding.is_met:
+            tell(f"met: {gate.text} ({finding.said})")
+    lines = [f"missed: {gate.text} ({finding.said})" for gate, finding in found if not finding.is_met]
     if lines:
         raise GateMissedError("\n".join(lines))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ __all__ = [
     "BankRow",
     "Check",
     "Comparison",
+    "Difference",
     "DryRun",
     "Evaluation",
     "Guess",
@@ -116,6 +117,19 @@ class Row:
         )
 
 
+@dataclass(frozen=True)
+class Difference:
+    """Test top-1 of one row minus that of another on the same images, from ``low`` to ``high`` with 95%.
+
+    ``method`` is ``mcnemar``, ``paired t`` or ``bootstrap``, as for a baseline.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    method: str
+
+
 ROW_FIELDS = tuple(each.name for each in fields(Row))
 
 
@@ -128,6 +142,7 @@ class Comparison:
         threads: CPU threads of one operation.
         latency_n: Timed calls a model and batch size; None where nothing was timed.
         notes: What the reader must know: models left out, seeds missing, banks used.
+        difference: Of any two rows, worked out when it is asked for; None for rows that cannot be paired.
     """
 
     rows: tuple[Row, ...]
@@ -136,6 +151,7 @@ class Comparison:
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     latency_n: int | None = None
+    difference: Callable[[Row, Row], Difference | None] | None = field(default=None, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``distill compare --json`` prints."""

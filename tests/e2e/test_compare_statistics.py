@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from distill.cli import app
 from distill.comparison import compare
-from distill.comparison.statistics import with_statistics
+from distill.comparison.statistics import difference_of, with_statistics
 from distill.errors import UsageError
 from distill.pipeline import RunResult
 from distill.report.tables import comparison_table
@@ -111,6 +111,26 @@ def test_other_images_are_not_held_against_each_other() -> None:
     assert notes == ["ours is not held against theirs: it was tested on other images"]
 
 
+def test_any_two_rows_tell_their_difference_when_asked() -> None:
+    ours, theirs = _right(100, 90), _right(100, 90)
+    ours[88:98], ours[0:2] = True, False
+    rows = [_row("ours", 0.96, 100), _row("theirs", 0.9, 100), _row("other", 0.5, 50, test_set="b")]
+    rows.append(_row("bank", 0.9, 100))
+    tested = {rows[0].run: _tested(ours), rows[1].run: _tested(theirs), rows[2].run: _tested(_right(50, 25))}
+    held, _, _, _ = with_statistics(rows, tested, baseline="theirs", notes=[])
+    difference = difference_of(tested)
+    found = difference(rows[0], rows[1])
+    assert found is not None
+    assert (found.estimate, found.low, found.high, found.method) == (
+        held.baseline_difference,
+        held.baseline_low,
+        held.baseline_high,
+        "mcnemar",
+    )
+    assert difference(rows[0], rows[2]) is None  # other images
+    assert difference(rows[0], rows[3]) is None  # its answers are not here
+
+
 def test_the_front() -> None:
     """Accuracy and milliseconds: b is beaten by a, d by c; e was tested on other images; f was not timed."""
     points = {"a": (0.9, 1.0), "b": (0.85, 1.0), "c": (0.95, 3.0), "d": (0.94, 3.5), "f": (0.99, None)}
@@ -158,6 +178,12 @@ def test_through_the_command(train: Callable[..., RunResult], teacher_run: RunRe
     assert row["baseline_difference"] == pytest.approx(row["delta_top1"])
     assert row["baseline_low"] <= row["baseline_difference"] <= row["baseline_high"]
     assert row["test_top1_low"] < row["test_top1"] < row["test_top1_high"]
+    gate = "tiny_student.test_top1 >= tiny_teacher.test_top1 + 1"
+    missed = CliRunner().invoke(
+        app, ["compare", str(teacher_run.run), str(run.run), "--no-latency", "--require", gate], catch_exceptions=False
+    )
+    bounds = f"{row['baseline_difference']:+.4f} (95%: {row['baseline_low']:+.4f} to {row['baseline_high']:+.4f})"
+    assert (missed.exit_code, f"difference of top-1 {bounds}" in missed.stderr.replace("\n", " ")) == (3, True)
     text = str(compare([teacher_run, run], baseline=teacher_run, latency=False, device="cpu"))
     assert "Δ baseline" in text
     assert "McNemar" in text

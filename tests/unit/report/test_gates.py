@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.errors import GateMissedError, UsageError
-from distill.report.gates import Gate, Value, check_gates, missed, parse_gate
-from distill.results.rows import Comparison, Row
+from distill.report.gates import Gate, Value, check_gates, parse_gate
+from distill.report.gates import missed as missed_in
+from distill.results.rows import Comparison, Difference, Row
 
 
 def _row(name: str, role: str, top1: float | None, **more: Any) -> Row:
@@ -21,6 +23,10 @@ def _row(name: str, role: str, top1: float | None, **more: Any) -> Row:
 
 ROWS = (_row("big", "teacher", 0.95, params=100), _row("r18-small.v2", "student", 0.94), _row("r20", "student", 0.90))
 COMPARISON = Comparison(ROWS, "cpu", 1)
+
+
+def missed(gate: Gate, rows: Sequence[Row]) -> list[str]:
+    return missed_in(gate, Comparison(tuple(rows), "cpu", 1))
 
 
 @pytest.mark.parametrize(
@@ -175,3 +181,54 @@ def test_what_is_not_there_is_wrong_usage(text: str, words: str) -> None:
         missed(parse_gate(text), ROWS)
     assert caught.value.exit_code == 2
     assert words in (caught.value.hint or "")
+
+
+# Intervals
+
+
+def test_an_accuracy_bears_its_own_interval_moved_by_the_offset() -> None:
+    rows = (_row("a", "student", 0.9, test_top1_low=0.8612, test_top1_high=0.9288),)
+    assert missed(parse_gate("a.test_top1 >= 0.95"), rows) == ["a.test_top1 is 0.9 (95%: 0.8612 to 0.9288)"]
+    told = missed(parse_gate("a.test_top1 - 0.01 >= 0.95"), rows)
+    assert told == ["a.test_top1 - 0.01 is 0.89 (95%: 0.8512 to 0.9188)"]
+    assert missed(parse_gate("a.params > 5"), (dataclasses.replace(rows[0], params=1),)) == ["a.params is 1"]
+
+
+def test_two_accuracies_bear_that_of_their_difference() -> None:
+    asked: list[tuple[str, str]] = []
+
+    def difference(row: Row, other: Row) -> Difference | None:
+        asked.append((row.name, other.name))
+        return Difference(-0.05, -0.0712, -0.0288, "mcnemar") if row.name == "r20" else None
+
+    rows = tuple(dataclasses.replace(row, test_top1_low=0.1, test_top1_high=0.2, teacher=ROWS[0].run) for row in ROWS)
+    table = Comparison(rows, "cpu", 1, difference=difference)
+    told = missed_in(parse_gate("student.test_top1 >= teacher.test_top1 - 0.001"), table)
+    assert told == [
+        "r18-small.v2.test_top1 is 0.94 (95%: 0.1000 to 0.2000), "
+        "big.test_top1 - 0.001 is 0.949 (95%: 0.0990 to 0.1990)",
+        "r20.test_top1 is 0.9, big.test_top1 - 0.001 is 0.949; difference of top-1 -0.0500 (95%: -0.0712 to -0.0288)",
+    ]
+    assert asked == [("r18-small.v2", "big"), ("r20", "big")]
+    students = dataclasses.replace(table, rows=(rows[0], dataclasses.replace(rows[2], delta_top1=-0.05)))
+    told = missed_in(parse_gate("student.delta_top1 > -0.01"), students)
+    assert told == ["r20.delta_top1 is -0.05 (95%: -0.0712 to -0.0288)"]
+
+
+def test_a_difference_from_the_baseline_bears_its_own() -> None:
+    rows = (_row("a", "student", 0.9, baseline_difference=0.01, baseline_low=-0.002, baseline_high=0.022),)
+    told = missed(parse_gate("a.baseline_difference > 0.02"), rows)
+    assert told == ["a.baseline_difference is 0.01 (95%: -0.0020 to 0.0220)"]
+    assert missed(parse_gate("a.baseline_low >= 0"), rows) == ["a.baseline_low is -0.002"]
+
+
+def test_what_is_met_is_told_too() -> None:
+    told: list[str] = []
+    gates = [parse_gate(text) for text in ("big.params < 101", "student.test_top1 >= 0.9", "r20.test_top1 > 0.9")]
+    with pytest.raises(GateMissedError, match=r"^missed: r20.test_top1 > 0.9 "):
+        check_gates(gates, COMPARISON, tell=told.append)
+    assert told == [
+        "met: big.params < 101 (big.params is 100)",
+        "met: student.test_top1 >= 0.9 (r18-small.v2.test_top1 is 0.94)",
+        "met: student.test_top1 >= 0.9 (r20.test_top1 is 0.9)",
+    ]
