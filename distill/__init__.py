@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from distill.pipeline.compress import compress
     from distill.pipeline.export import export
     from distill.pipeline.generations import train_generations
+    from distill.pipeline.page import write_page
     from distill.pipeline.predict import predict
     from distill.pipeline.prune import prune
     from distill.pipeline.quantize import quantize
@@ -94,6 +95,7 @@ __all__ = [
     "train_generations",
     "train_student",
     "verify_banks",
+    "write_page",
 ]
 
 
@@ -134,6 +136,7 @@ _HOMES = {  # name -> module, or module:name where it is called otherwise there
     "train_generations": "distill.pipeline",
     "train_student": "distill.pipeline",
     "verify_banks": "distill.pipeline",
+    "write_page": "distill.pipeline",
 }
 
 

@@ -30,7 +30,7 @@ GROUPS = {
         "RunResult",
     ),
     "Recipes": ("load_recipe", "dump_recipe", "Recipe"),
-    "Measure": ("compare", "Comparison", "Row", "evaluate", "predict", "check_kernels"),
+    "Measure": ("compare", "Comparison", "Row", "evaluate", "predict", "write_page", "check_kernels"),
     "What ships": ("compress", "prune", "quantize", "export", "load_model"),
     "Banks": ("build_bank", "list_banks", "verify_banks", "clear_banks"),
     "Sweeps": ("sweep", "resume_sweep"),

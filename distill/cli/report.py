@@ -9,11 +9,19 @@ import typer
 
 from distill.cli import options
 from distill.cli.output import Output
-from distill.errors import RunError
+from distill.cli.progress import ProgressPrinter
+from distill.errors import RunError, UsageError
 
 __all__ = ["EXAMPLES", "command"]
 
-EXAMPLES = options.examples("distill report", "distill report r18_small")
+EXAMPLES = options.examples(
+    "distill report",
+    "distill report r18_small",
+    "distill report --html report.html",
+    "distill report --html report.html resnet152_cifar10 r18_small exports/r18_small_int8.onnx",
+)
+
+_PAGE = "One page"
 
 
 def command(
@@ -22,20 +30,85 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="[RUNS]...",
-            help="Run folders or names of runs.",
-            show_default="all runs",
+            help="Run folders or names of runs; with --html exported files too.",
+            show_default="all runs; with --html the newest of every recipe and seed",
             autocompletion=options.complete_runs,
         ),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Measure the runs side by side, and write what came of them as one page that loads nothing.",
+            show_default=False,
+            rich_help_panel=_PAGE,
+        ),
+    ] = None,
+    title: Annotated[
+        str | None,
+        typer.Option(
+            "--title", metavar="TEXT", help="At its head.", show_default="the data sets'", rich_help_panel=_PAGE
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            "--baseline",
+            "-b",
+            metavar="ROW",
+            help="The row that all others are held against: a name, a folder, a role.",
+            show_default="the one that learned without a teacher",
+            rich_help_panel=_PAGE,
+            autocompletion=options.complete_runs,
+        ),
+    ] = None,
+    latency: Annotated[
+        bool, typer.Option("--latency/--no-latency", help="Time the models in turn.", rich_help_panel=_PAGE)
+    ] = True,
+    overwrite: options.OverwriteOption = False,
+    device: options.DeviceOption = None,
+    threads: options.TimingThreadsOption = 1,
     runs: options.RunsOption = Path("runs"),
     json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
 ) -> None:
-    """Draw the pictures of runs again: curves into plots/, confusion and classes into evaluation/."""
+    """Draw the pictures of runs again, or, with --html, write one page that says what came of them.
+
+    Without --html: curves into plots/, confusion and classes into evaluation/. The page has the verdict and how sure it
+    is, the table, accuracy against cost, curves of all seeds, calibration, what the student lost of its teacher, the
+    hardest images, the recipes' differences, and where all of it came from.
+    """
+    output = Output(json=json, quiet=quiet)
+    if html is None:
+        if title is not None or baseline is not None:
+            raise UsageError("--title and --baseline are of a page", hint="distill report --html report.html")
+        _redrawn(references or [], runs, output)
+        return
+    from distill.pipeline import Options
+    from distill.pipeline.page import write_page
+
+    with ProgressPrinter(quiet=quiet) as printer:
+        file = write_page(
+            references or [],
+            out=html,
+            title=title,
+            latency=latency,
+            baseline=baseline,
+            overwrite=overwrite,
+            options=Options(runs_dir=runs, device=device, threads=threads, command=options.typed(), on_event=printer),
+        )
+    if json:
+        output.json([file])
+    else:
+        output.text(str(file))
+
+
+def _redrawn(references: list[str], runs: Path, output: Output) -> None:
     from distill.report.redraw import redraw
     from distill.runs import list_runs, open_run
 
-    output = Output(json=json)
-    named = [open_run(reference, runs_dir=runs, finished=False) for reference in references or ()]
+    named = [open_run(reference, runs_dir=runs, finished=False) for reference in references]
     files: list[Path] = []
     for folder in named or list_runs(runs):
         try:
@@ -44,7 +117,7 @@ def command(
             if named:
                 raise
             output.warning(f"left out: {error.message}")
-    if json:
+    if output.is_json:
         output.json(files)
     elif files:
         output.text("\n".join(str(path) for path in files))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,17 @@ from distill.results.rows import Comparison, Row
 from distill.runs import RunFolder, open_run
 from distill.team.watch import watching
 
-__all__ = ["compare"]
+__all__ = ["Examined", "compare", "examine"]
 
 
-@watching()
+@dataclass(frozen=True)
+class Examined:
+    """A comparison, and what it is made of: by a row's ``run``, what answered the test set, the newest last."""
+
+    comparison: Comparison
+    tested: Mapping[str, Sequence[Tested]]
+
+
 def compare(
     references: Any = (),
     *,
@@ -70,6 +77,33 @@ def compare(
         DistillError: A named run, or the data of one, cannot be read.
         UsageError: Something that is no run, no folder, no time, or no row.
     """
+    return examine(
+        references,
+        runs_dir=runs_dir,
+        device=device,
+        threads_used=threads_used,
+        latency=latency,
+        seconds_per_model=seconds_per_model,
+        teacher=teacher,
+        baseline=baseline,
+        tell=tell,
+    ).comparison
+
+
+@watching()
+def examine(
+    references: Any = (),
+    *,
+    runs_dir: str | Path = Path("runs"),
+    device: str | None = None,
+    threads_used: int = 1,
+    latency: bool = True,
+    seconds_per_model: float = 4.0,
+    teacher: str | Path | None = None,
+    baseline: Any = None,
+    tell: Tell = silent,
+) -> Examined:
+    """As :func:`compare`, with the runs and answers that its rows are made of."""
     references = [run_of(each) for each in listed(references)]
     runs_dir = folder_of(runs_dir, "runs_dir")
     count_of(threads_used, "threads_used")
@@ -114,7 +148,7 @@ def compare(
     notes += _precision_notes("tested", ((each.recipe.name, each.assessment.precision) for each in entries))
     notes += namesake_notes(groups) + seed_notes(groups) + caution_notes(groups)
     counts = [cell.n for cells in timings.values() for cell in cells.values()]
-    return Shown(
+    shown = Shown(
         rows=tuple(rows),
         device=describe_device(target),
         threads=used,
@@ -123,6 +157,7 @@ def compare(
         latency_n=min(counts) if counts else None,
         difference=difference_of(tested),
     )
+    return Examined(shown, tested)
 
 
 def _entry(run: RunFolder, *, device: torch.device, data: DataSets, tell: Tell) -> Entry:

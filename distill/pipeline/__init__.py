@@ -11,6 +11,7 @@ from distill.pipeline.evaluate import evaluate_run, evaluate_runs
 from distill.pipeline.export import export
 from distill.pipeline.generations import Generations, train_generations
 from distill.pipeline.kernels import check_kernels
+from distill.pipeline.page import write_page
 from distill.pipeline.predict import Predictions, predict
 from distill.pipeline.prune import prune
 from distill.pipeline.quantize import quantize
@@ -51,4 +52,5 @@ __all__ = [
     "train_generations",
     "train_student",
     "verify_banks",
+    "write_page",
 ]

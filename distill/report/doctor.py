@@ -25,6 +25,7 @@ _INSTALLED = (
     "ruamel.yaml",
     "safetensors",
     "matplotlib",
+    "jinja2",
     "scikit-learn",
     "lightning-fabric",
     "onnx",

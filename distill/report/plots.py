@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
+from distill.report.apart import apart
 from distill.report.figure import TRAIN_COLOR, VAL_COLOR, drawing, label, save
 from distill.report.lines import loss_parts
 from distill.results.metrics import PerClass
@@ -259,27 +260,6 @@ def _name_points(axes: Axes, points: Sequence[tuple[float, Row]]) -> None:
             fontsize=8,
             arrowprops={"arrowstyle": "-", "color": "#AAAAAA", "linewidth": 0.6, "shrinkB": 4} if moved else None,
         )
-
-
-def apart(heights: Sequence[float], gap: float) -> list[float]:
-    """The heights nearest to these, by squares, of which no two are closer than ``gap``; their order stays.
-
-    >>> apart([0.0, 0.0, 5.0], 1.0)
-    [-0.5, 0.5, 5.0]
-    """
-    order = sorted(range(len(heights)), key=heights.__getitem__)
-    pools: list[tuple[float, int]] = []  # means of heights without the gaps, and of how many
-    for place, index in enumerate(order):
-        mean, count = heights[index] - place * gap, 1
-        while pools and pools[-1][0] > mean:
-            other, others = pools.pop()
-            mean, count = (mean * count + other * others) / (count + others), count + others
-        pools.append((mean, count))
-    flat = [mean for mean, count in pools for _ in range(count)]
-    spread = [0.0] * len(heights)
-    for place, index in enumerate(order):
-        spread[index] = flat[place] + place * gap
-    return spread
 
 
 def _role_legend(figure: Figure, rows: Sequence[Row]) -> None:

@@ -49,7 +49,10 @@ SURFACE = {
     "predict": (
         "PATHS RUN --calibrated --csv --device --grid --json --overwrite --quiet -q --runs --teacher -t --threads --top"
     ),
-    "report": "RUNS --json --runs",
+    "report": (
+        "RUNS --baseline -b --device --html --json --latency --no-latency --overwrite --quiet -q --runs --threads"
+        " --title"
+    ),
     "runs": "",
     "runs list": "--json --runs",
     "runs remove": "RUNS --runs --yes -y",

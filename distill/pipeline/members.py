@@ -1,0 +1,190 @@
+"""Rows of a comparison with all that their folders hold, as the page tells it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.comparison.entries import Entry, Tested
+from distill.comparison.files import FileEntry
+from distill.errors import DistillError
+from distill.evaluation.stored import read_evaluation
+from distill.recipe import Recipe, dump_recipe, flat_settings
+from distill.report.lines import loss_parts
+from distill.report.page.content import Curve, Member, Provenance
+from distill.results.roles import ROLES
+from distill.results.rows import Row
+from distill.runs import RunFolder
+from distill.runs.journal import is_number
+from distill.teaching.identity import read_identity
+
+__all__ = ["differences", "members", "repeating"]
+
+_SHAPES = {"teacher": "square", "baseline": "triangle", "student": "circle"}
+_LOOKS = 7  # colours of the page; the first three are the roles'
+_OWN = {"train": {"seed", "threads"}, "teacher": {"threads"}}  # what seeds of one recipe may differ in
+_NOTHING = {"", "null", "[]"}  # a section that is not there, and one that says nothing
+_NOT_COMPARED = ("name", "schema_version")
+
+
+def members(rows: Sequence[Row], tested: Mapping[str, Sequence[Tested]]) -> tuple[Member, ...]:
+    """Every row with its runs' curves, calibration, recipe and origin."""
+    groups = {row.run: tested.get(row.run, ()) for row in rows}
+    looks = _looks(rows, groups)
+    return tuple(
+        _member(row, groups[row.run], label=label, look=looks[row.run])
+        for row, label in zip(rows, _labels(rows), strict=True)
+    )
+
+
+def _labels(rows: Sequence[Row]) -> list[str]:
+    """Names; where one is borne twice, with the run's number, or with its whole place."""
+    names = [row.name for row in rows]
+    for places in ([Path(row.run).name for row in rows], [row.run for row in rows]):
+        often = Counter(names)
+        longer = [f"{row.name} {place}" for row, place in zip(rows, places, strict=True)]
+        names = [more if often[name] > 1 else name for name, more in zip(names, longer, strict=True)]
+    return names
+
+
+def _looks(rows: Sequence[Row], groups: Mapping[str, Sequence[Tested]]) -> dict[str, int]:
+    """A colour for each row: the first of a role has the role's, a file its run's."""
+    looks: dict[str, int] = {}
+    own = {role: place for place, role in enumerate(ROLES)}
+    free = len(own)
+    for row in rows:
+        if row.source_run is not None:
+            continue
+        if row.role in own:
+            looks[row.run] = own.pop(row.role)
+        else:
+            looks[row.run], free = free, free + 1
+            free += len(ROLES) if free % _LOOKS == 0 else 0  # a colour's second turn is dashed: no role's colour again
+    places = {
+        entry.run.path.resolve(): looks[run]
+        for run, group in groups.items()
+        for entry in group
+        if isinstance(entry, Entry) and run in looks
+    }
+    for row in rows:
+        if row.source_run is not None:
+            looks[row.run] = places.get(Path(row.source_run).resolve(), free)
+    return looks
+
+
+def _member(row: Row, group: Sequence[Tested], *, label: str, look: int) -> Member:
+    hollow = row.source_run is not None or (row.runtime or "").startswith("onnxruntime")
+    member = Member(row, label, look, _SHAPES.get(row.role, "diamond"), hollow)
+    if not group:
+        return member
+    newest = group[-1]
+    stored = read_evaluation(_evaluation_folder(newest))
+    member = replace(
+        member,
+        reliability=newest.assessment.reliability,
+        temperature=stored.temperature if stored else None,
+        calibrated=stored.calibrated if stored else None,
+    )
+    if not isinstance(newest, Entry):
+        return replace(member, provenance=tuple(_of_file(each) for each in group if isinstance(each, FileEntry)))
+    runs = [each for each in group if isinstance(each, Entry)]
+    curves, parts = _curves(runs)
+    return replace(
+        member,
+        curves=curves,
+        parts=parts,
+        recipe=dump_recipe(newest.recipe),
+        settings=_settings(newest.recipe),
+        provenance=tuple(map(_of_run, runs)),
+    )
+
+
+def _evaluation_folder(entry: Tested) -> Path:
+    if isinstance(entry, FileEntry):
+        return entry.file.path.parent / "evaluation" / entry.file.path.stem
+    assert isinstance(entry, Entry)
+    return entry.run.path / "evaluation"
+
+
+def _curves(runs: Sequence[Entry]) -> tuple[dict[str, tuple[Curve, ...]], tuple[str, ...]]:
+    """All seeds' values by key, and which keys are parts of the loss. Damaged metrics draw nothing."""
+    found: dict[str, list[Curve]] = {}
+    parts: dict[str, None] = {}
+    for entry in runs:
+        lines: list[dict[str, Any]] = []
+        with suppress(DistillError):
+            lines = entry.run.metrics()
+        lines = [line for line in lines if is_number(line.get("epoch"))]
+        parts |= dict.fromkeys(f"train_{part}" for line in lines for part in loss_parts(line))
+        for key in dict.fromkeys(key for line in lines for key in line if key != "epoch"):
+            points = tuple((int(line["epoch"]), float(line[key])) for line in lines if line.get(key) is not None)
+            if points:
+                found.setdefault(key, []).append(Curve(entry.recipe.train.seed, points))
+    return {key: tuple(curves) for key, curves in found.items()}, tuple(parts)
+
+
+# Recipes
+
+
+def _settings(recipe: Recipe) -> dict[str, str]:
+    tree = flat_settings(recipe.model_dump(mode="json", exclude=_OWN))
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in tree.items()}
+
+
+def differences(shown: Sequence[Member]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Settings in which recipes differ, each with its value in every one; empty where a recipe lacks it."""
+    trees = [member.settings for member in shown if member.settings]
+    keys = dict.fromkeys(key for tree in trees for key in tree if key not in _NOT_COMPARED)
+    found = ((key, tuple(tree.get(key, "") for tree in trees)) for key in keys)
+    return tuple((key, values) for key, values in found if len({*values}) > 1 and len({*values} - _NOTHING) > 0)
+
+
+# Where it came from
+
+
+def _of_run(entry: Entry) -> Provenance:
+    info, data = entry.info, entry.info.data or {}
+    seconds = weights = None
+    with suppress(DistillError):
+        seconds = entry.run.result("seconds")["seconds"]
+    with suppress(DistillError):
+        weights = read_identity(entry.run, device=torch.device("cpu")).weights
+    git = info.git or {}
+    commit = f"{git['commit']}{' and changes' if git.get('dirty') else ''}" if git.get("commit") else None
+    return Provenance(
+        place=str(entry.run.path),
+        seed=entry.recipe.train.seed,
+        started=info.started,
+        seconds=seconds,
+        device=info.device,
+        threads=info.threads,
+        weights=weights,
+        data=data.get("fingerprint"),
+        test_images=entry.assessment.content,
+        teacher=(info.teacher or {}).get("sha256"),
+        commit=commit,
+        versions=info.versions,
+        command=shlex.join(info.command) if info.command else None,
+        again=repeating(entry.run),
+    )
+
+
+def repeating(run: RunFolder) -> str | None:
+    """The command that repeats a run; None for one that was cut and not trained."""
+    info = run.info
+    if "pruned_from" in info.extra:
+        return None
+    verb = "teacher-finetune" if info.role == "teacher" else "student"
+    return f"distill {verb} --rerun {shlex.quote(str(run.path))}"
+
+
+def _of_file(entry: FileEntry) -> Provenance:
+    return Provenance(place=entry.file.place, weights=entry.file.sha256, test_images=entry.assessment.content)

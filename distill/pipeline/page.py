@@ -1,0 +1,325 @@
+"""``distill report --html``: runs and files measured side by side, and one HTML file that says what came of them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from distill.comparison import Examined, examine
+from distill.comparison.entries import Entry, Tested
+from distill.comparison.statistics import with_statistics
+from distill.compression.candidate import Candidate
+from distill.devices import library_versions
+from distill.errors import DistillError, RunError, UsageError
+from distill.files import read_json, regular, write_atomically
+from distill.pipeline.context import Options
+from distill.pipeline.lost import hardest, images_asked, pair_of
+from distill.pipeline.members import differences, members
+from distill.references import listed, run_of
+from distill.report.page.content import Chain, Hard, Member, Page, Pair, Sentence
+from distill.report.page.render import GENERATOR, render_page
+from distill.report.page.words import accuracy, against, evidence, lead, shipped
+from distill.results.rows import Comparison, Row
+from distill.runs.lock import utc_now
+from distill.team.watch import watching
+
+__all__ = ["check_page_name", "gather_page", "write_page"]
+
+_Tested = Mapping[str, Sequence[Tested]]
+
+
+@watching()
+def write_page(
+    references: Any = (),
+    *,
+    out: str | Path,
+    title: str | None = None,
+    latency: bool = True,
+    teacher: str | Path | None = None,
+    baseline: Any = None,
+    overwrite: bool = False,
+    options: Options | None = None,
+) -> Path:
+    """Measure runs and files as ``compare`` does, and write what came of them as one HTML file that loads nothing.
+
+    Args:
+        references: As for ``compare``: names, folders, exported files; without any the newest of every recipe and seed.
+        out: The file, which ends in ``.html``.
+        title: At its head; None: the names of the data sets.
+        latency: Time the models, too.
+        teacher, baseline: As for ``compare``; without a baseline the student is held against the one that learned
+            without a teacher, where there is one such row.
+        overwrite: Replace a file that distill did not make.
+
+    Returns:
+        The file.
+
+    Raises:
+        UsageError: The file's name is none of a page's, or belongs to something else.
+        DistillError: As ``compare``.
+    """
+    options, out = options or Options(), Path(out)
+    check_page_name(out, overwrite=overwrite)
+    named = [run_of(each) for each in listed(references)]
+    examined = examine(
+        named,
+        runs_dir=options.runs_dir,
+        device=options.device,
+        threads_used=options.threads or 1,
+        latency=latency,
+        teacher=teacher,
+        baseline=baseline,
+        tell=options.tell,
+    )
+    command = options.command or ("distill", "report", "--html", str(out), *named)
+    page = gather_page(examined, title=title, command=shlex.join(command), runs_dir=options.runs_dir)
+    write_atomically(out, render_page(page).encode("utf-8", "backslashreplace"))
+    return out
+
+
+def check_page_name(path: Path, *, overwrite: bool = False) -> None:
+    """Refuse a name that no page can have, or that belongs to a file which distill did not make.
+
+    Raises:
+        UsageError: It is refused; the hint says what to do.
+    """
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"{path}: a page is .html", hint=f"for example {path.with_suffix('.html')}")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", hint=f"name a file: {path / 'report.html'}")
+    if overwrite or not path.exists():
+        return
+    with suppress(OSError):
+        if f'content="{GENERATOR}"'.encode() in regular(path).read_bytes():
+            return
+    raise UsageError(f"{path} is there, and distill did not make it", hint="another name, or --overwrite")
+
+
+# The content
+
+
+@dataclass
+class _Draft:
+    """What is known so far, and what is not, and why."""
+
+    rows: list[Row]
+    tested: _Tested
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def gather_page(examined: Examined, *, title: str | None, command: str, runs_dir: Path) -> Page:
+    """All that the page says, from a comparison and the folders of its runs."""
+    comparison, tested = examined.comparison, examined.tested
+    notes: list[str] = []
+    student = _headline(comparison.rows, tested)
+    rows = _against_default(list(comparison.rows), student, tested, notes)
+    student = next((row for row in rows if student is not None and row.run == student.run), None)
+    teacher = next((row for row in rows if student is not None and row.run == student.teacher), None)
+    shown = members(rows, tested)
+    labels = {member.row.run: member.label for member in shown}
+    draft = _Draft(rows, tested)
+    pair = _pair(draft, teacher, student, labels)
+    name = None if student is None else labels[student.run]
+    baseline = None if student is None else labels.get(student.baseline or "")
+    is_own = student is None or student.baseline in (None, student.run) or baseline is None
+    told = None if is_own or student is None or baseline is None else against(student, name or "", baseline)
+    steps = _steps(draft, teacher, student, shown)
+    page = Page(
+        title=title or _title(rows),
+        made=utc_now()[:16].replace("T", " ") + " UTC",
+        version=library_versions()["distill"],
+        command=command,
+        comparison=_with(comparison, rows, notes),
+        members=shown,
+        lead=lead(name, student, teacher, told, list(labels.values())),
+        sentences=_sentences(draft, teacher, student, labels),
+        headline=name,
+        pair=pair,
+        hardest=() if student is None else _hardest(draft, teacher if pair else None, student),
+        steps=steps,
+        chains=_chains(draft, runs_dir),
+        differences=differences(shown),
+        missing=draft.missing,
+    )
+    return _explained(page)
+
+
+def _explained(page: Page) -> Page:
+    """The page, with a word on each part that it lacks."""
+    missing = dict[str, str]()
+    if all(member.row.latency_b1_ms is None for member in page.members):
+        missing["latency"] = "the models were not timed"
+    if not any(member.curves for member in page.members):
+        missing["curves"] = "no run here kept what it measured by epoch"
+    if not any(member.reliability for member in page.members):
+        missing["calibration"] = "no answers to test images are here"
+    if page.headline is None:
+        missing |= {"pair": "there is no student here", "hardest": "there is no student here"}
+    return replace(page, missing={**missing, **page.missing})
+
+
+def _with(comparison: Comparison, rows: Sequence[Row], notes: Sequence[str]) -> Comparison:
+    return Comparison(
+        rows=tuple(rows),
+        device=comparison.device,
+        threads=comparison.threads,
+        versions=comparison.versions,
+        notes=(*comparison.notes, *notes),
+        latency_n=comparison.latency_n,
+    )
+
+
+def _title(rows: Sequence[Row]) -> str:
+    sets = dict.fromkeys(row.dataset for row in rows)
+    return f"Distillation on {', '.join(sets)}"
+
+
+def _is_run(row: Row, tested: _Tested) -> bool:
+    return bool(tested.get(row.run)) and isinstance(tested[row.run][-1], Entry)
+
+
+def _headline(rows: Sequence[Row], tested: _Tested) -> Row | None:
+    """What the page is about: the most accurate student, if possible with a teacher here; of equals the smallest."""
+    students = [row for row in rows if row.role == "student" and _is_run(row, tested)]
+    taught = [row for row in students if row.teacher is not None]
+    return max(taught or students, key=lambda row: (row.test_top1 or 0.0, -(row.params or 0)), default=None)
+
+
+def _against_default(rows: list[Row], student: Row | None, tested: _Tested, notes: list[str]) -> list[Row]:
+    """The rows as they are where a baseline was named; else held against the one that learned without a teacher."""
+    if student is None or any(row.baseline for row in rows):
+        return rows
+    untaught = [row for row in rows if row.role == "baseline" and row.test_set == student.test_set]
+    untaught = [row for row in untaught if _is_run(row, tested)]
+    alike = [row for row in untaught if row.params == student.params] or untaught
+    if len(alike) != 1:
+        return rows
+    return with_statistics(rows, tested, baseline=alike[0].run, notes=notes)
+
+
+def _against_teacher(draft: _Draft, teacher: Row, student: Row) -> Row | None:
+    """The student's row, held against its teacher's."""
+    if not draft.tested.get(teacher.run):
+        return None
+    held = with_statistics(draft.rows, draft.tested, baseline=teacher.run, notes=[])
+    return next(row for row in held if row.run == student.run)
+
+
+def _sentences(
+    draft: _Draft, teacher: Row | None, student: Row | None, labels: Mapping[str, str]
+) -> tuple[Sentence, ...]:
+    if student is None:
+        return ()
+    told: list[Sentence | None] = []
+    if teacher is not None:
+        told.append(accuracy(student, teacher))
+    if student.baseline is not None and student.baseline != (teacher.run if teacher else None):
+        told.append(evidence(student, labels.get(student.baseline, student.baseline)))
+    if teacher is not None and (held := _against_teacher(draft, teacher, student)) is not None:
+        told.append(evidence(held, f"its teacher, {labels[teacher.run]}"))
+    told += [shipped(row, labels[row.run]) for row in _files_of(draft, student)]
+    return tuple(each for each in told if each is not None)
+
+
+def _files_of(draft: _Draft, student: Row) -> list[Row]:
+    own = {each.run.path.resolve() for each in draft.tested[student.run] if isinstance(each, Entry)}
+    return [row for row in draft.rows if row.source_run is not None and Path(row.source_run).resolve() in own]
+
+
+# Parts
+
+
+def _pair(draft: _Draft, teacher: Row | None, student: Row | None, labels: Mapping[str, str]) -> Pair | None:
+    if student is None:
+        return None
+    if teacher is None or not draft.tested.get(teacher.run):
+        draft.missing["pair"] = "its teacher's answers are not in this table"
+        return None
+    groups = draft.tested[teacher.run], draft.tested[student.run]
+    pair = pair_of(*groups, names=(labels[teacher.run], labels[student.run]))
+    if pair is None:
+        draft.missing["pair"] = "teacher and student were tested on other images"
+    return pair
+
+
+def _hardest(draft: _Draft, teacher: Row | None, student: Row) -> tuple[Hard, ...]:
+    group = draft.tested[student.run]
+    try:
+        images = images_asked(group[-1])
+    except (DistillError, OSError) as error:
+        why = error.message if isinstance(error, DistillError) else str(error)
+        draft.missing["hardest"] = why.splitlines()[0]
+        return ()
+    return hardest(group, draft.tested[teacher.run] if teacher else (), images)
+
+
+def _steps(draft: _Draft, teacher: Row | None, student: Row | None, shown: Sequence[Member]) -> tuple[str, ...]:
+    """Teacher, student, what was cut from it, and the files of them: each smaller than the one before, it is hoped."""
+    if student is None:
+        draft.missing["steps"] = "there is no student here"
+        return ()
+    runs = [student] + [row for row in draft.rows if _is_cut_from(row, student, draft)]
+    chosen = [*([teacher] if teacher else []), *runs, *(file for run in runs for file in _files_of(draft, run))]
+    if len(chosen) < 2:
+        draft.missing["steps"] = "there is neither a teacher nor a smaller network nor a file of it in this table"
+        return ()
+    places = {row.run: place for place, row in enumerate(chosen)}
+    members_of = sorted((each for each in shown if each.row.run in places), key=lambda each: places[each.row.run])
+    return tuple(each.label for each in members_of)
+
+
+def _is_cut_from(row: Row, student: Row, draft: _Draft) -> bool:
+    if row.run == student.run or not _is_run(row, draft.tested):
+        return False
+    own = {each.run.path.resolve() for each in draft.tested[student.run] if isinstance(each, Entry)}
+    info = draft.tested[row.run][-1]
+    assert isinstance(info, Entry)
+    return any(place in own for place in _ancestors(info))
+
+
+def _ancestors(entry: Entry) -> list[Path]:
+    """The runs that a cut network came from, as far as their folders say."""
+    found: list[Path] = []
+    extra: Mapping[str, Any] = entry.info.extra
+    while (parent := extra.get("pruned_from") or extra.get("init_from")) is not None and len(found) < 20:
+        path = Path(str(parent)).resolve()
+        found.append(path)
+        try:
+            extra = read_json(path / "run.json")
+        except RunError:
+            break
+    return found
+
+
+def _chains(draft: _Draft, runs_dir: Path) -> tuple[Chain, ...]:
+    """The chains beside the folder of runs that began with a run of this page."""
+    runs = {each.run.path.resolve() for group in draft.tested.values() for each in group if isinstance(each, Entry)}
+    found = []
+    for path in sorted((runs_dir.parent / "compressed").glob("*/result.json")):
+        with suppress(RunError, KeyError, TypeError, ValueError, AttributeError):  # a damaged chain is not told
+            chain = _chain(path)
+            if Path(chain.run).resolve() in runs:
+                found.append(chain)
+    if not found:
+        draft.missing["chains"] = "no chain began with a run of this page (distill compress RUN makes one)"
+    return tuple(found)
+
+
+def _chain(path: Path) -> Chain:
+    document = read_json(path)
+    tried = [dict(each) for each in document["candidates"]]
+    best = next(float(each["ratio"]) for each in tried if each["best"])
+    return Chain(
+        folder=str(document["folder"]),
+        run=str(document["run"]),
+        goal=str(document["goal"]),
+        max_drop=float(document["max_drop"]),
+        best=best,
+        candidates=tuple(
+            Candidate.from_json({name: value for name, value in each.items() if name != "best"}) for each in tried
+        ),
+    )
