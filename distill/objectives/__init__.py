@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from distill.objectives.at import AT
+from distill.objectives.class_weights import settle_class_weights
 from distill.objectives.combined import Combined
 from distill.objectives.crd import CRD
 from distill.objectives.dist import DIST, dist_losses
@@ -41,6 +43,7 @@ __all__ = [
     "dkd_losses",
     "kd_loss",
     "mse_loss",
+    "settle_class_weights",
     "standardize_logits",
 ]
 
@@ -61,13 +64,23 @@ OBJECTIVES: dict[str, Callable[..., Term]] = {
 }
 
 
-def build_objective(spec: ObjectiveSpec, setting: Setting | None = None, *, label_smoothing: float = 0.0) -> Combined:
-    """What a recipe's ``objective`` describes; the cross-entropy of every kind uses ``label_smoothing``."""
+def build_objective(
+    spec: ObjectiveSpec,
+    setting: Setting | None = None,
+    *,
+    label_smoothing: float = 0.0,
+    class_weights: Tensor | None = None,
+) -> Combined:
+    """What a recipe's ``objective`` describes; the cross-entropy of every kind uses both of these.
+
+    Args:
+        class_weights: What :func:`settle_class_weights` made of the spec's and the data.
+    """
     if isinstance(spec, SupervisedObjective):
-        return Combined(label_smoothing=label_smoothing)
+        return Combined(label_smoothing=label_smoothing, class_weights=class_weights)
     setting = setting or Setting()
     terms = {each.kind: (each, _term(each, setting)) for each in spec.terms}
-    return Combined(terms, ce_weight=spec.ce_weight, label_smoothing=label_smoothing)
+    return Combined(terms, ce_weight=spec.ce_weight, label_smoothing=label_smoothing, class_weights=class_weights)
 
 
 def _term(spec: TermSpec, setting: Setting) -> Term:

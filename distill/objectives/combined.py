@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import reduce
 from operator import or_
 
-from torch import nn
+from torch import Tensor, nn
 
 from distill.data.batches import Batch
 from distill.objectives.objective import Answer, Asks, LossParts, Term
@@ -21,6 +21,7 @@ class Combined(nn.Module):
 
     Args:
         terms: By their kinds, each with the spec that says when it takes part.
+        class_weights: ``(C,)``, what an image of each class counts in the cross-entropy; None: all alike.
     """
 
     def __init__(
@@ -29,11 +30,13 @@ class Combined(nn.Module):
         *,
         ce_weight: float = 1.0,
         label_smoothing: float = 0.0,
+        class_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.terms = nn.ModuleDict({kind: term for kind, (_, term) in terms.items()})
         self.asks = reduce(or_, (term.asks for _, term in terms.values()), Asks())
         self._ce_weight, self._label_smoothing = ce_weight, label_smoothing
+        self._class_weights = class_weights  # no buffer: the recipe and the data say it, no state needs to
         self._specs = {kind: spec for kind, (spec, _) in terms.items()}
         self._active: list[tuple[Term, dict[str, float]]] = []
         self.begin_epoch(0)
@@ -48,7 +51,15 @@ class Combined(nn.Module):
                 self._active.append((term, {part: share * weight for part, weight in term.weights.items()}))
 
     def forward(self, student: Answer, teacher: Answer | None, batch: Batch) -> LossParts:
-        ce = cross_entropy(student.logits, batch.labels, label_smoothing=self._label_smoothing, mix=batch.mix)
+        if self._class_weights is not None and self._class_weights.device != student.logits.device:
+            self._class_weights = self._class_weights.to(student.logits.device)
+        ce = cross_entropy(
+            student.logits,
+            batch.labels,
+            label_smoothing=self._label_smoothing,
+            mix=batch.mix,
+            class_weights=self._class_weights,
+        )
         loss, parts = self._ce_weight * ce, {"ce": ce.detach()}
         for term, weights in self._active:
             if teacher is None:

@@ -27,16 +27,24 @@ class MixedLabels(Protocol):
 
 
 def cross_entropy(
-    logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.0, mix: MixedLabels | None = None
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    mix: MixedLabels | None = None,
+    class_weights: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy with the labels, in float32 whatever autocast is on.
 
     A mixed image pays ``weight * CE(label) + (1 - weight) * CE(partner)`` (arXiv:1710.09412, arXiv:1905.04899).
     Smoothing (arXiv:1512.00567) gives ``label_smoothing / C`` to every class, for either label of a mixed image.
+    Where classes weigh unlike, each of these counts as its label's class does; the mean stays one over images, not over
+    weights: a batch without rare classes is no louder.
 
     Shapes:
         logits: ``(B, C)`` float; gradient flows.
         labels: ``(B,)`` int64.
+        class_weights: ``(C,)`` float32 where the logits are; None: every class counts alike.
         returns: ``()`` float32, mean over the batch.
 
     >>> cross_entropy(torch.zeros(2, 4), torch.tensor([0, 3])).item() == torch.tensor(4.0).log().item()
@@ -44,9 +52,17 @@ def cross_entropy(
     """
     with torch.autocast(logits.device.type, enabled=False):
         logits = logits.float()
-        if mix is None:
+        if mix is None and class_weights is None:
             return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-        own = F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
-        partner = F.cross_entropy(logits, mix.partner_labels, label_smoothing=label_smoothing, reduction="none")
+        own = _each(logits, labels, label_smoothing, class_weights)
+        if mix is None:
+            return own.mean()
+        partner = _each(logits, mix.partner_labels, label_smoothing, class_weights)
         weight = mix.weight.float()
         return (weight * own + (1.0 - weight) * partner).mean()
+
+
+def _each(logits: Tensor, labels: Tensor, label_smoothing: float, class_weights: Tensor | None) -> Tensor:
+    """Of every image ``(B,)``."""
+    losses = F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
+    return losses if class_weights is None else class_weights[labels] * losses

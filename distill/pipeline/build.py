@@ -15,7 +15,7 @@ from distill.events import Note
 from distill.models import Normalize, build_model, build_normalize, without_weights
 from distill.models.first_filters import fit_first_filters
 from distill.models.trained import shipped_checkpoint
-from distill.objectives import Objective, build_objective
+from distill.objectives import Objective, build_objective, settle_class_weights
 from distill.pipeline.context import Context
 from distill.pipeline.source import Source
 from distill.runs import open_run
@@ -77,7 +77,10 @@ def build_job(
     keep_freed_memory(fabric.device)
     recipe = context.recipe
     if objective is None:
-        objective = build_objective(recipe.objective, label_smoothing=recipe.train.label_smoothing)
+        weights = settle_class_weights(recipe.objective.class_weights, splits.train.labels, splits.dataset.classes)
+        objective = build_objective(
+            recipe.objective, label_smoothing=recipe.train.label_smoothing, class_weights=weights
+        )
     return Job(
         run=str(path),
         recipe=recipe,

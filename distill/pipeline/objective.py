@@ -10,7 +10,7 @@ import torch
 from distill.data.splits import Splits
 from distill.errors import RecipeError
 from distill.models.taps import POOLED, stage_shapes
-from distill.objectives import Objective, Setting, build_objective
+from distill.objectives import Objective, Setting, build_objective, settle_class_weights
 from distill.pipeline.provenance import named_banks
 from distill.recipe import Recipe
 from distill.recipe.model_specs import ModelSpec
@@ -30,12 +30,14 @@ def find_objective(recipe: Recipe, splits: Splits, teacher: Teacher | None, *, d
         devices: How many processes will train.
 
     Raises:
-        RecipeError: A network has no such stage, or two cannot be compared.
+        RecipeError: A network has no such stage, or two cannot be compared; there are not as many class weights as
+            classes.
     """
     return build_objective(
         recipe.objective,
         _setting(recipe, splits, teacher, devices),
         label_smoothing=recipe.train.label_smoothing,
+        class_weights=settle_class_weights(recipe.objective.class_weights, splits.train.labels, splits.dataset.classes),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from distill.recipe.base import NonNegative, Positive, PositiveInt, Spec
 
@@ -13,6 +13,7 @@ __all__ = [
     "ATTerm",
     "AddedTerm",
     "CRDTerm",
+    "ClassWeights",
     "DISTObjective",
     "DISTTerm",
     "DKDObjective",
@@ -217,18 +218,34 @@ AddedTerm = Annotated[
 ]
 
 
+ClassWeights = Annotated[tuple[NonNegative, ...], Field(min_length=1)] | Literal["balanced"] | None
+_CLASS_WEIGHTS = "what an image counts in the cross-entropy, by class in their order; balanced: rare classes more"
+
+
+def _weighs_something(weights: ClassWeights) -> ClassWeights:
+    if isinstance(weights, tuple) and not any(weights):
+        raise ValueError("class_weights: at least one above 0")
+    return weights
+
+
 class SupervisedObjective(Spec):
     """Cross-entropy with the labels."""
 
     asks_teacher: ClassVar[bool] = False
     kind: Literal["supervised"] = "supervised"
+    class_weights: ClassWeights = Field(None, description=_CLASS_WEIGHTS)
+
+    _weighs = field_validator("class_weights")(_weighs_something)
 
 
 class TaughtObjective(TermSpec):
     """ce_weight * CE(labels), a term of its kind, and what ``add`` adds."""
 
     ce_weight: NonNegative = 1.0
+    class_weights: ClassWeights = Field(None, description=_CLASS_WEIGHTS)
     add: tuple[AddedTerm, ...] = Field((), description="more terms, each of another kind, with weights of its own")
+
+    _weighs = field_validator("class_weights")(_weighs_something)
 
     @property
     def terms(self) -> tuple[TermSpec, ...]:
@@ -243,6 +260,8 @@ class TaughtObjective(TermSpec):
         for term in (self, *self.add):
             if term.until_epoch is not None and term.ramp_epochs > term.until_epoch:
                 raise ValueError(f"{term.kind}: ramp_epochs {term.ramp_epochs} goes beyond until_epoch")
+        if self.class_weights is not None and self.ce_weight == 0:
+            raise ValueError("class_weights weighs the cross-entropy, and ce_weight is 0")
         ends = [term.until_epoch for term in (self, *self.add)]
         if self.ce_weight == 0 and None not in ends:
             raise ValueError("until_epoch: ce_weight is 0, so nothing is learned once the last term has ended")
