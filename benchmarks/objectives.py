@@ -17,8 +17,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
 import json
+import multiprocessing
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -57,9 +57,9 @@ STUDIES = {
             "train.precision=bf16",
         ),
         (f"model={_SMALL.format([2, 2, 2], '32, 64, 128')}", "train.epochs=6"),
-        (f"model={_SMALL.format([1, 1, 1], '16, 32, 64')}", "data.limit=4000", "optim.lr=0.05", "train.epochs=10"),
+        (f"model={_SMALL.format([1, 1, 1], '16, 32, 64')}", "data.limit=4000", "optim.lr=0.05", "train.epochs=5"),
         "CIFAR-10 at 32 pixels, all 10,000 test images. The teacher, a ResNet-14 of 32 to 128 channels, learned from "
-        "50,000 images for 6 epochs; the students, ResNet-8 of 16 to 64 channels, from 4,000 of these for 10 epochs "
+        "50,000 images for 6 epochs; the students, ResNet-8 of 16 to 64 channels, from 4,000 of these for 5 epochs "
         "(every stage of both begins with stride 2), by SGD at 0.05 in batches of 64, in bf16",
     ),
     "digits": Study(
@@ -96,7 +96,8 @@ def _entries() -> dict[str, Entry]:
     kinds |= {kind: Entry(f"{{kind: {kind}}}", live) for kind in ("fitnet", "at", "sp", "vid", "reviewkd", "simkd")}
     kinds["crd"] = Entry("{kind: crd, negatives: 1024}", stored)  # 16384 are more than there are images
     pooled = {
-        f"{kind} pooled": Entry(f"{{kind: {kind}, features: [pooled]}}", stored) for kind in ("fitnet", "sp", "simkd")
+        f"{kind} pooled": Entry(f"{{kind: {kind}, features: [pooled]}}", stored, seeds=1)
+        for kind in ("fitnet", "sp", "simkd")
     }
     once = {"kd live": Entry("{kind: kd}", live, ("teacher.logits=live",), seeds=1)}  # the same bytes as from the bank
     return {_SUPERVISED: Entry("{kind: supervised}", "")} | kinds | once | pooled
@@ -194,12 +195,20 @@ def _peak_mb() -> float:
 def _in_a_process(arguments: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     file = _row_file(arguments.work, name, seed)
     if not file.exists():
-        command = [sys.executable, "-m", "benchmarks.objectives", str(arguments.work), "--one", name, str(seed)]
-        command += ["--study", arguments.study, "--data", str(arguments.data)]
         print(f"{name}, seed {seed}", file=sys.stderr, flush=True)
-        subprocess.run(command, check=True)
+        # Forked after the imports: they take longer than a short training, and this process computes nothing.
+        child = multiprocessing.get_context("fork").Process(target=_train_and_write, args=(arguments, name, seed))
+        child.start()
+        child.join()
+        if child.exitcode:
+            sys.exit(f"{name}, seed {seed}: it ended with {child.exitcode}")
     row: dict[str, Any] = json.loads(file.read_text())
     return row
+
+
+def _train_and_write(arguments: argparse.Namespace, name: str, seed: int) -> None:
+    row = _train_one(STUDIES[arguments.study], name, seed, arguments.work, arguments.data)
+    _write(_row_file(arguments.work, name, seed), row)
 
 
 def _row_file(work: Path, name: str, seed: int) -> Path:
@@ -295,28 +304,30 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rows", help="comma-separated (default: all)")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path, help="folder for objectives.md and objectives.json")
-    parser.add_argument("--one", nargs=2, metavar=("ROW", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     study = STUDIES[options.study]
-    if options.one:
-        name, seed = options.one[0], int(options.one[1])
-        _write(_row_file(options.work, name, seed), _train_one(study, name, seed, options.work, options.data))
-        return
     names = list(dict.fromkeys(["kd", *(options.rows.split(",") if options.rows else ENTRIES)]))
     if unknown := [name for name in names if name not in ENTRIES]:
         parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(ENTRIES)}")
+    import distill.pipeline  # noqa: F401 - before the forks
+
     teacher = _in_a_process(options, "teacher", 0)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    for seed in range(options.seeds):  # every row of a seed before the next: what is there can be paired
-        for name in names:
-            if ENTRIES[name].seeds is None or seed < (ENTRIES[name].seeds or 0):
-                found[name].append(_in_a_process(options, name, seed))
+    asked = [(seed, name) for seed in range(options.seeds) for name in names if _is_wanted(name, seed)]
+    # Every row of a seed before the next, so that what is there can be paired; rows of fewer seeds come last.
+    for seed, name in sorted(asked, key=lambda each: ENTRIES[each[1]].seeds is not None):
+        found[name].append(_in_a_process(options, name, seed))
     document = _document(study, rows_of(found), teacher, options)
     print(document)
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "objectives.md").write_text(document)
         _write(options.out / "objectives.json", {"study": options.study, "teacher": teacher, "rows": found})
+
+
+def _is_wanted(name: str, seed: int) -> bool:
+    most = ENTRIES[name].seeds
+    return most is None or seed < most
 
 
 def _write(file: Path, tree: dict[str, Any]) -> None:
