@@ -10,7 +10,9 @@ import numpy as np
 
 from distill.team.watch import beat
 
-__all__ = ["ChannelStats", "Decoded", "Split", "channel_stats", "pixel_digest"]
+__all__ = ["UNLABELLED", "ChannelStats", "Decoded", "Split", "channel_stats", "pixel_digest"]
+
+UNLABELLED = -1  # the label of an image that has none
 
 _CHUNK_BYTES = 8 << 20  # of uint8; the float64 copies of a chunk take eight times as much
 

@@ -11,6 +11,7 @@ from distill.data.datasets import Dataset, load_dataset, split_fingerprint
 from distill.data.images import Split
 from distill.data.layout import IMAGE_KINDS
 from distill.data.stratify import stratified_fraction
+from distill.data.unlabelled import Unlabelled, with_unlabelled
 from distill.events import Tell, silent
 from distill.recipe.schema import DataSpec
 
@@ -31,12 +32,12 @@ class Splits:
 
     Attributes:
         dataset: As loaded; its ``train`` still holds what ``val`` was carved from.
-        train: What to train on.
+        train: What to train on; where there are ``unlabelled`` images, they stand behind the others.
         val: What to pick checkpoints by; None where everything is trained on.
         test: For the final report alone.
-        fingerprint: Hex sha256 over the data and the choice of training images; a bank of logits fits one of these.
+        fingerprint: Hex sha256 over the data and the choice of training images, those without labels left out.
         val_fingerprint: Of a validation split that the data set brings along; None where it is carved from training.
-        train_index: int64 ``(N,)``, the position in ``dataset.train`` of each training image.
+        train_index: int64 ``(N,)``, the position in ``dataset.train`` of each training image that has a label.
         note: What a user should know about the data, or None.
     """
 
@@ -48,6 +49,19 @@ class Splits:
     train_index: np.ndarray
     note: str | None = None
     val_fingerprint: str | None = None
+    unlabelled: Unlabelled | None = None
+
+    @property
+    def labelled(self) -> Split:
+        """The training images that have labels."""
+        return self.train if self.unlabelled is None else self.train.subset(np.arange(len(self.train_index)))
+
+    @property
+    def shown_fingerprint(self) -> str:
+        """Of all images that a student is shown: a bank fits one of these."""
+        if self.unlabelled is None:
+            return self.fingerprint
+        return hashlib.sha256(f"{self.fingerprint} {self.unlabelled.fingerprint}".encode()).hexdigest()
 
     @property
     def fill(self) -> np.ndarray:
@@ -68,8 +82,11 @@ def split_train_val(labels: np.ndarray, *, val_fraction: float, split_seed: int)
     return TrainVal(train=train, val=val)
 
 
-def load_splits(spec: DataSpec, tell: Tell = silent) -> Splits:
+def load_splits(spec: DataSpec, tell: Tell = silent, *, unlabelled: bool = False) -> Splits:
     """Load a data set and carve validation from its training images, unless it brings a ``val/`` of its own.
+
+    Args:
+        unlabelled: Put the images of ``data.unlabelled`` behind those to train on; who only evaluates wants none.
 
     Raises:
         MissingError: The data, or a place to keep its decoded images, is missing.
@@ -86,8 +103,12 @@ def load_splits(spec: DataSpec, tell: Tell = silent) -> Splits:
         train = dataset.train.subset(index) if len(carved.val) else dataset.train
         val = dataset.train.subset(carved.val) if len(carved.val) else None
     fingerprint = hashlib.sha256(f"split {dataset.fingerprint} ".encode() + index.astype("<i8").tobytes()).hexdigest()
+    more = None
+    if unlabelled and spec.unlabelled is not None:
+        train, more = with_unlabelled(spec, train, fingerprint, tell)
     own_val = None if dataset.val is None else split_fingerprint(dataset.val, dataset.classes)
-    return Splits(dataset, train, val, dataset.test, fingerprint, index, _note(spec, dataset, val), own_val)
+    note = "; ".join(each for each in (_note(spec, dataset, val), more and more.note) if each) or None
+    return Splits(dataset, train, val, dataset.test, fingerprint, index, note, own_val, more)
 
 
 def _note(spec: DataSpec, dataset: Dataset, val: Split | None) -> str | None:

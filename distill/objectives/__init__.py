@@ -70,17 +70,25 @@ def build_objective(
     *,
     label_smoothing: float = 0.0,
     class_weights: Tensor | None = None,
+    unlabelled: bool = False,
 ) -> Combined:
-    """What a recipe's ``objective`` describes; the cross-entropy of every kind uses both of these.
+    """What a recipe's ``objective`` describes; the cross-entropy of every kind uses all of these.
 
     Args:
         class_weights: What :func:`settle_class_weights` made of the spec's and the data.
+        unlabelled: Some images have no label, and pay no cross-entropy.
     """
     if isinstance(spec, SupervisedObjective):
         return Combined(label_smoothing=label_smoothing, class_weights=class_weights)
     setting = setting or Setting()
     terms = {each.kind: (each, _term(each, setting)) for each in spec.terms}
-    return Combined(terms, ce_weight=spec.ce_weight, label_smoothing=label_smoothing, class_weights=class_weights)
+    return Combined(
+        terms,
+        ce_weight=spec.ce_weight,
+        label_smoothing=label_smoothing,
+        class_weights=class_weights,
+        unlabelled=unlabelled,
+    )
 
 
 def _term(spec: TermSpec, setting: Setting) -> Term:

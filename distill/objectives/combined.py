@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from distill.data.batches import Batch
 from distill.objectives.objective import Answer, Asks, LossParts, Term
-from distill.objectives.supervised import cross_entropy
+from distill.objectives.supervised import cross_entropy, labelled_cross_entropy
 from distill.recipe.objectives import TermSpec
 
 __all__ = ["Combined", "share_of"]
@@ -22,6 +22,7 @@ class Combined(nn.Module):
     Args:
         terms: By their kinds, each with the spec that says when it takes part.
         class_weights: ``(C,)``, what an image of each class counts in the cross-entropy; None: all alike.
+        unlabelled: Some images have no label, and pay no cross-entropy.
     """
 
     def __init__(
@@ -31,12 +32,14 @@ class Combined(nn.Module):
         ce_weight: float = 1.0,
         label_smoothing: float = 0.0,
         class_weights: Tensor | None = None,
+        unlabelled: bool = False,
     ) -> None:
         super().__init__()
         self.terms = nn.ModuleDict({kind: term for kind, (_, term) in terms.items()})
         self.asks = reduce(or_, (term.asks for _, term in terms.values()), Asks())
         self._ce_weight, self._label_smoothing = ce_weight, label_smoothing
         self._class_weights = class_weights  # no buffer: the recipe and the data say it, no state needs to
+        self._cross_entropy = labelled_cross_entropy if unlabelled else cross_entropy
         self._specs = {kind: spec for kind, (spec, _) in terms.items()}
         self._active: list[tuple[Term, dict[str, float]]] = []
         self.begin_epoch(0)
@@ -53,7 +56,7 @@ class Combined(nn.Module):
     def forward(self, student: Answer, teacher: Answer | None, batch: Batch) -> LossParts:
         if self._class_weights is not None and self._class_weights.device != student.logits.device:
             self._class_weights = self._class_weights.to(student.logits.device)
-        ce = cross_entropy(
+        ce = self._cross_entropy(
             student.logits,
             batch.labels,
             label_smoothing=self._label_smoothing,

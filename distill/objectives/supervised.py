@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["MixedLabels", "cross_entropy"]
+from distill.data.images import UNLABELLED
+
+__all__ = ["MixedLabels", "cross_entropy", "labelled_cross_entropy"]
 
 
 class MixedLabels(Protocol):
@@ -63,6 +65,40 @@ def cross_entropy(
 
 
 def _each(logits: Tensor, labels: Tensor, label_smoothing: float, class_weights: Tensor | None) -> Tensor:
-    """Of every image ``(B,)``."""
-    losses = F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
-    return losses if class_weights is None else class_weights[labels] * losses
+    """Of every image ``(B,)``; 0 of one without a label."""
+    losses = F.cross_entropy(logits, labels, label_smoothing=label_smoothing, ignore_index=UNLABELLED, reduction="none")
+    return losses if class_weights is None else class_weights[labels.clamp(min=0)] * losses
+
+
+def labelled_cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    mix: MixedLabels | None = None,
+    class_weights: Tensor | None = None,
+) -> Tensor:
+    """:func:`cross_entropy` of the labels that there are: an image without one (``UNLABELLED``) pays nothing.
+
+    Of a mixed image the label that is there pays by its share.
+
+    Shapes:
+        logits: ``(B, C)`` float; gradient flows.
+        labels: ``(B,)`` int64.
+        class_weights: ``(C,)`` float32 where the logits are; None: every class counts alike.
+        returns: ``()`` float32, mean over the labels by their shares; 0 where there is none.
+
+    >>> labelled_cross_entropy(torch.zeros(2, 4), torch.tensor([0, -1])).item() == torch.tensor(4.0).log().item()
+    True
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        logits = logits.float()
+        shares = [(labels, torch.ones_like(logits[:, 0]))]
+        if mix is not None:
+            weight = mix.weight.float()
+            shares = [(labels, weight), (mix.partner_labels, 1.0 - weight)]
+        paid, whole = torch.zeros_like(logits[0, 0]), torch.zeros_like(logits[0, 0])
+        for each, share in shares:
+            paid = paid + (share * _each(logits, each, label_smoothing, class_weights)).sum()
+            whole = whole + (share * (each != UNLABELLED)).sum()
+        return paid / torch.where(whole > 0, whole, 1.0)

@@ -104,7 +104,7 @@ def _build(fabric: Fabric, context: Context, *, views: int, path: Path | None) -
 
 def _built(fabric: Fabric, team: Team, context: Context, *, views: int, path: Path | None) -> Path:
     options, recipe = context.options, context.recipe
-    splits = context.splits or load_splits(recipe.data, options.tell)
+    splits = context.splits or load_splits(recipe.data, options.tell, unlabelled=True)
     teacher = find_teacher(
         recipe, runs_dir=options.runs_dir, device=fabric.device, classes=tuple(splits.dataset.classes)
     )

@@ -77,9 +77,13 @@ def build_job(
     keep_freed_memory(fabric.device)
     recipe = context.recipe
     if objective is None:
-        weights = settle_class_weights(recipe.objective.class_weights, splits.train.labels, splits.dataset.classes)
         objective = build_objective(
-            recipe.objective, label_smoothing=recipe.train.label_smoothing, class_weights=weights
+            recipe.objective,
+            label_smoothing=recipe.train.label_smoothing,
+            class_weights=settle_class_weights(
+                recipe.objective.class_weights, splits.labelled.labels, splits.dataset.classes
+            ),
+            unlabelled=splits.unlabelled is not None,
         )
     return Job(
         run=str(path),
@@ -90,6 +94,7 @@ def build_job(
         train=Loader(splits.train, device=fabric.device, fill=splits.fill),
         val=None if splits.val is None else Loader(splits.val, device=fabric.device, fill=splits.fill),
         checkpoints=path / "checkpoints" if saves else None,
+        unlabelled=0 if splits.unlabelled is None else splits.unlabelled.count,
     )
 
 

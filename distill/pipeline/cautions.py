@@ -79,6 +79,7 @@ def _seen(ours: DataSpec, splits: Splits, theirs: DataSpec, trained_on: str | No
     trained on tells whether they are the same images at all.
     """
     split = {"split_seed": theirs.split_seed, "val_fraction": theirs.val_fraction, "limit": theirs.limit}
+    ours = ours.model_copy(update={"unlabelled": None})  # nobody validates on those
     drawn = ours.model_copy(update=split)
     if splits.val is None or splits.dataset.val is not None or theirs.name != ours.name or drawn == ours:
         return 0

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from distill.data.datasets import num_classes
+from distill.data.mixture import mixture_of
 from distill.data.splits import Splits, load_splits
 from distill.devices import resolve_device
 from distill.errors import MissingError, UsageError
@@ -122,9 +123,10 @@ def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, spl
         check_network(recipe, num_classes(recipe.data))
     recipe = settle_image_size(recipe, runs_dir=options.runs_dir, tell=options.tell, splits=splits)
     if splits is None:
-        splits = load_splits(recipe.data, options.tell)
+        splits = load_splits(recipe.data, options.tell, unlabelled=True)
         if splits.note:
             options.tell(Note(splits.note))
+    mixture_of(recipe, splits)  # refuses too few
     recipe, choices = resolve_auto(recipe, device, splits, options.tell, crew=_crew(options))
     return Context(
         recipe=recipe,

@@ -37,7 +37,10 @@ def find_objective(recipe: Recipe, splits: Splits, teacher: Teacher | None, *, d
         recipe.objective,
         _setting(recipe, splits, teacher, devices),
         label_smoothing=recipe.train.label_smoothing,
-        class_weights=settle_class_weights(recipe.objective.class_weights, splits.train.labels, splits.dataset.classes),
+        class_weights=settle_class_weights(
+            recipe.objective.class_weights, splits.labelled.labels, splits.dataset.classes
+        ),
+        unlabelled=splits.unlabelled is not None,
     )
 
 

@@ -37,14 +37,15 @@ __all__ = [
 
 def about_data(splits: Splits) -> dict[str, Any]:
     """Of the images: which they are, and how many."""
+    more = splits.unlabelled
     return {
         "fingerprint": splits.fingerprint,
         "val_fingerprint": splits.val_fingerprint,
         "classes": list(splits.dataset.classes),
-        "train": len(splits.train),
+        "train": len(splits.labelled),
         "val": 0 if splits.val is None else len(splits.val),
         "skipped": splits.dataset.skipped,
-    }
+    } | ({} if more is None else {"unlabelled": more.count, "unlabelled_fingerprint": more.fingerprint})
 
 
 def about_run(teacher: Teacher) -> dict[str, Any]:
@@ -110,6 +111,10 @@ def changes(before: RunInfo, *, data: dict[str, Any], teacher: dict[str, Any] | 
     pairs = {
         "data": ((before.data or {}).get("fingerprint"), data.get("fingerprint")),
         "validation images": ((before.data or {}).get("val_fingerprint"), data.get("val_fingerprint")),
+        "unlabelled images": (
+            (before.data or {}).get("unlabelled_fingerprint"),
+            data.get("unlabelled_fingerprint"),
+        ),
         "teacher": (then.get("sha256"), now.get("sha256")),
         "teacher's network": (then.get("architecture"), now.get("architecture")),
     }

@@ -123,7 +123,7 @@ def prune(
         set_threads(options.threads)
     trained = load_trained(source, device=_CPU, precision="fp32")
     recipe = taught_as_before(source, runs_dir=options.runs_dir)
-    splits = load_splits(recipe.data, options.tell)
+    splits = load_splits(recipe.data, options.tell, unlabelled=True)
     options.tell(Note(f"cutting {source.path} by {criterion}, to {goal.words()}"))
     network = _network(trained)
     if criterion == "taylor":
@@ -167,7 +167,7 @@ def _network(trained: Trained) -> nn.Module:
 
 def _gather_gradients(network: nn.Module, trained: Trained, splits: Splits) -> None:
     """Of the cross-entropy on training images, spread over all of them."""
-    part = splits.train
+    part = splits.labelled
     chosen = np.linspace(0, len(part) - 1, min(_TAYLOR_IMAGES, len(part))).astype(np.int64)
     pixels, labels = torch.from_numpy(part.take(chosen)), torch.from_numpy(np.asarray(part.labels)[chosen])
     for images, targets in zip(pixels.split(_TAYLOR_BATCH), labels.split(_TAYLOR_BATCH), strict=True):

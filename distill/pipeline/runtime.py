@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from distill.data.mixture import mixture_of
 from distill.data.splits import Splits
 from distill.errors import DistillError, UsageError
 from distill.evaluation.cost import spec_cost
@@ -63,7 +64,7 @@ def _choose(recipe: Recipe, splits: Splits, teacher: Teacher) -> tuple[str, str]
     if teacher.identity.precision != "fp32":
         return TORCH, f"it answers in {teacher.identity.precision}"
     macs = spec_cost(teacher.run.recipe().model, len(teacher.identity.classes)).macs
-    total = float(macs) * len(splits.train) * recipe.train.epochs
+    total = float(macs) * mixture_of(recipe, splits).images * recipe.train.epochs
     if total < LEAST_MACS:
         return TORCH, "asked too little for an export to pay"
     try:

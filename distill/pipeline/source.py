@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from distill.data.batches import steps_per_epoch
+from distill.data.mixture import mixture_of
 from distill.data.splits import Splits
 from distill.data.views import view_checksum, views_of
 from distill.errors import RunError, UsageError
@@ -222,7 +223,7 @@ def _cheaper(recipe: Recipe, splits: Splits, teacher: Teacher, asks: Asks) -> tu
     disk = views * len(splits.train) * width * (2 if key.dtype == "float16" else 4)
     if disk > _AUTO_DISK_SHARE * shutil.disk_usage(teacher.home).free:
         return "live", f"a bank would take {disk / 1e9:.1f} GB, over a quarter of the free disk"
-    if views > epochs:
+    if views * len(splits.train) > epochs * mixture_of(recipe, splits).images:
         return "live", f"a bank of {views} views asks the teacher more often than {epochs} epochs do"
     if views == epochs and recipe.train.early_stopping is not None:
         return "live", "the run may stop early, a bank is built whole"
@@ -253,7 +254,7 @@ def open_source(
         live = open_live(recipe, teacher, asks)
         if isinstance(teacher, TeacherRun):
             train = recipe.train
-            steps = train.epochs * steps_per_epoch(len(splits.train), train.batch_size, team.world)
+            steps = train.epochs * steps_per_epoch(mixture_of(recipe, splits).images, train.batch_size, team.world)
             compile_teacher(teacher.trained, train, batches=steps * train.accumulate)
         return live
     views = views_of(recipe.augment, recipe.train.epochs)

@@ -101,7 +101,7 @@ class _Examiner:
         self._options, self._images, self._teacher = options, images, teacher
         self._device = resolve_device(options.device)
         self._load = cache(self._load_teacher)
-        self._splits = cache(lambda spec: load_splits(spec, options.tell))
+        self._splits = cache(lambda spec: load_splits(spec, options.tell, unlabelled=True))
 
     def examine(self, path: Path) -> BankRow:
         """A bank's row, with what was found."""
@@ -179,7 +179,7 @@ class _Examiner:
         except (DistillError, ValueError) as error:
             reason = error.message if isinstance(error, DistillError) else "the bank does not say where its images are"
             raise _NotHere(reason) from error
-        if splits.fingerprint != bank.info.key.data:
+        if splits.shown_fingerprint != bank.info.key.data:
             raise _NotHere(f"the images in {bank.info.data.get('root')} are not those that it was asked about")
         return splits
 

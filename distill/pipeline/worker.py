@@ -51,7 +51,7 @@ def train_worker(fabric: Fabric, context: Context) -> RunResult:
 
 
 def _train(fabric: Fabric, team: Team, context: Context, watch: Watch) -> RunResult:
-    splits = context.splits or load_splits(context.recipe.data, context.options.tell)
+    splits = context.splits or load_splits(context.recipe.data, context.options.tell, unlabelled=True)
     teacher = find_teacher(
         context.recipe, runs_dir=context.options.runs_dir, device=fabric.device, classes=tuple(splits.dataset.classes)
     )

@@ -60,6 +60,12 @@ class DataSpec(Spec):
     )
     limit: PositiveInt | None = Field(None, description="a fixed, class-balanced subset of the training images")
     test_limit: PositiveInt | None = Field(None, description="the same for the test images")
+    unlabelled: str | None = Field(
+        None, description="a folder of pictures without labels, however deep, which the teacher alone teaches"
+    )
+    unlabelled_share: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        0.5, description="of each batch, of data.unlabelled; the rest is labelled"
+    )
     skip_bad: bool = Field(False, description="go on without unreadable images; they are counted in run.json")
 
     @property
@@ -295,6 +301,18 @@ class Recipe(Spec):
             raise ValueError("objective simkd reuses its teacher's classifier: it needs teacher.run")
         elif self.train.freeze_backbone_epochs:
             raise ValueError("train.freeze_backbone_epochs leaves nothing to train: simkd's classifier learns nothing")
+        return self
+
+    @model_validator(mode="after")
+    def _what_has_no_label_can_be_taught(self) -> Recipe:
+        if self.data.unlabelled is None:
+            return self
+        if isinstance(self.objective, SupervisedObjective):
+            raise ValueError(f"data.unlabelled is taught by a teacher: objective {self.objective.kind} asks none")
+        if asking := [term.kind for term in self.objective.terms if term.kind in ("dkd", "crd")]:
+            raise ValueError(f"objective {asking[0]} asks for every image's label: data.unlabelled has none")
+        if self.train.batch_size < 2:
+            raise ValueError("data.unlabelled: train.batch_size 1 has no room for both kinds of images")
         return self
 
     @model_validator(mode="after")

@@ -120,7 +120,7 @@ class Trainer:
         if key in self._splits:
             return self._splits[key]
         recipe = settle_image_size(recipe, runs_dir=self.options.runs_dir, tell=self.options.tell)
-        splits = load_splits(recipe.data, self.options.tell)
+        splits = load_splits(recipe.data, self.options.tell, unlabelled=True)
         if splits.note:
             self.options.tell(Note(splits.note))
         if splits.val is None:

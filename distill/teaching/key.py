@@ -27,7 +27,7 @@ class BankKey:
 
     Attributes:
         teacher: Who answered; None in the key of a student that is far from its teacher.
-        data: Fingerprint of pixels, labels, classes, and of the split into training and validation.
+        data: Fingerprint of pixels, labels, classes, of the split for validation, and of images without labels.
         image_size: Side of the augmented images in pixels.
         augment: What happens to an image, without how many views there are.
         view_seed: Seed of the views; None for the table of all crops and flips, which needs none.
@@ -85,7 +85,7 @@ def bank_key(recipe: Recipe, splits: Splits, teacher: Identity | None, *, dtype:
     augment = recipe.augment
     return BankKey(
         teacher=teacher,
-        data=splits.fingerprint,
+        data=splits.shown_fingerprint,
         image_size=recipe.data.side,
         augment=augmentation_key(augment),
         view_seed=None if augment.views == "all" else augment.view_seed,

@@ -16,7 +16,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from distill.data.batches import Epoch, Loader, steps_per_epoch
-from distill.data.views import epoch_order, epoch_view
+from distill.data.mixture import Mixture
+from distill.data.views import epoch_view
 from distill.devices import CompileClock, compile_clock
 from distill.errors import DivergedError, UsageError
 from distill.events import CheckpointSaved, EpochDone, Event, Note, RunStarted, StepDone
@@ -48,6 +49,7 @@ class Job:
     Attributes:
         checkpoints: The run's ``checkpoints/``; None where nothing is saved (every rank but the first).
         val: The validation images; None trains on everything and keeps the last epoch.
+        unlabelled: How many of the training images have no label; they are the last ones.
     """
 
     run: str
@@ -58,6 +60,7 @@ class Job:
     train: Loader
     val: Loader | None
     checkpoints: Path | None
+    unlabelled: int = 0
 
 
 def fit(
@@ -83,7 +86,10 @@ class _Fit:
         self.job, self.fabric, self.stop = job, fabric, stop
         self.recipe, self.train = job.recipe, job.recipe.train
         self.team = Together(fabric)
-        self.count = len(job.train)
+        self.mixture = Mixture(
+            len(job.train) - job.unlabelled, job.unlabelled, job.recipe.data.unlabelled_share, self.train.batch_size
+        )
+        self.count = self.mixture.images
         self.steps = steps_per_epoch(self.count, self.train.batch_size, self.team.world)
         if self.steps == 0:
             raise UsageError(
@@ -200,14 +206,14 @@ class _Fit:
     def _images(self) -> Epoch:
         view, numbers = epoch_view(
             self.recipe.augment,
-            n=self.count,
+            n=len(self.job.train),
             image_size=self.recipe.data.side,
             epoch=self.at.epoch,
             train_seed=self.train.seed,
             epochs=self.train.epochs,
         )
         return self.job.train.epoch(
-            order=epoch_order(self.train.seed, self.at.epoch, self.count),
+            order=self.mixture.order(self.train.seed, self.at.epoch, world=self.team.world),
             view=view,
             views=numbers,
             batch_size=self.train.batch_size,

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distill.data.images import UNLABELLED
 from distill.errors import DivergedError
 from distill.objectives import LossParts
 
@@ -32,11 +33,12 @@ class Tally:
         self._bad: Tensor | None = None
 
     def add(self, result: LossParts, logits: Tensor, labels: Tensor, *, step: int) -> None:
-        """Count one batch; ``logits`` are ``(B, C)``, ``labels`` ``(B,)``."""
+        """Count one batch; ``logits`` are ``(B, C)``, ``labels`` ``(B,)``; top-1 is of the images that have one."""
         images = labels.shape[0]
         values = [result.loss.detach(), *result.parts.values()]
         means = torch.stack([value.detach().to(self._dtype) for value in values])
         hits = (logits.detach().argmax(1) == labels).sum().to(self._dtype)
+        hits *= images / (labels != UNLABELLED).sum().clamp(min=1).to(self._dtype)  # of those that can be right
         row = torch.cat([means * images, hits[None], torch.full_like(hits[None], images)])
         if self._sums is None or self._bad is None:
             self._names = ("loss", *result.parts)

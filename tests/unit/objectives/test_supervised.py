@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.objectives.supervised import cross_entropy
+from distill.objectives.supervised import cross_entropy, labelled_cross_entropy
 
 
 def mixed(partner: list[int], weight: list[float]) -> SimpleNamespace:
@@ -98,3 +98,44 @@ def test_gradient_is_softmax_minus_target():
     exponentials = np.exp([0.2, -1.0, 2.0])
     expected = exponentials / exponentials.sum() - [0.4, 0.6, 0.0]
     np.testing.assert_allclose(logits.grad.numpy()[0], expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_an_image_without_a_label_pays_nothing(smoothing):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, 4, generator=generator).requires_grad_()
+    labels = torch.tensor([2, -1, 0, -1, 3, 1])
+    known = labels >= 0
+    loss = labelled_cross_entropy(logits, labels, label_smoothing=smoothing)
+    torch.testing.assert_close(loss, cross_entropy(logits[known], labels[known], label_smoothing=smoothing))
+    loss.backward()
+    assert (logits.grad[~known] == 0).all()
+    assert (logits.grad[known] != 0).any(dim=1).all()
+    assert labelled_cross_entropy(logits, torch.full((6,), -1)).item() == 0.0
+
+
+def test_of_a_mixed_image_the_label_that_is_there_pays_by_its_share():
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
+    labels, partners, weights = [0, -1, 2, -1], [1, 2, -1, -1], [0.75, 0.25, 0.5, 0.5]
+    loss = labelled_cross_entropy(logits, torch.tensor(labels), mix=mixed(partners, weights))
+    log = logits.double().log_softmax(1).numpy()
+    paid = whole = 0.0
+    for row, (own, partner, weight) in enumerate(zip(labels, partners, weights, strict=True)):
+        for label, share in ((own, weight), (partner, 1 - weight)):
+            if label >= 0:
+                paid, whole = paid - share * log[row, label], whole + share
+    assert loss.item() == pytest.approx(paid / whole, rel=1e-5)
+
+
+def test_where_every_image_has_its_label_it_is_cross_entropy():
+    logits, labels = torch.randn(5, 4, generator=torch.Generator().manual_seed(2)), torch.tensor([0, 1, 2, 3, 0])
+    mix = mixed([3, 2, 1, 0, 1], [0.9, 0.5, 0.3, 1.0, 0.6])
+    torch.testing.assert_close(labelled_cross_entropy(logits, labels, mix=mix), cross_entropy(logits, labels, mix=mix))
+
+
+def test_classes_that_weigh_unlike_do_so_among_the_labels_that_there_are():
+    logits, weights = torch.randn(5, 3, generator=torch.Generator().manual_seed(3)), torch.tensor([0.5, 2.0, 1.0])
+    labels = torch.tensor([1, -1, 0, -1, 2])
+    known = labels >= 0
+    loss = labelled_cross_entropy(logits, labels, class_weights=weights)
+    torch.testing.assert_close(loss, cross_entropy(logits[known], labels[known], class_weights=weights))

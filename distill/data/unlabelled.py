@@ -1,0 +1,128 @@
+"""Images without labels, behind those that have one: pictures of a folder, however deep, taught by a teacher alone."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.data.array_cache import ArrayWriter, array_key, open_or_build, read_split, require_space
+from distill.data.decode_pool import Job, decode_all, read_picture
+from distill.data.images import UNLABELLED, Split, pixel_digest
+from distill.data.layout import IMAGE_KINDS, IMAGE_SUFFIXES, is_hidden
+from distill.errors import DataError, MissingError
+from distill.events import Tell
+from distill.recipe.schema import DataSpec
+from distill.text import several
+
+__all__ = ["Unlabelled", "with_unlabelled"]
+
+_NAME = "train"
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """What is known of the images without labels.
+
+    Attributes:
+        fingerprint: Hex sha256 of their pixels.
+        note: What a user should know of them.
+    """
+
+    count: int
+    fingerprint: str
+    note: str
+
+
+def with_unlabelled(spec: DataSpec, train: Split, fingerprint: str, tell: Tell) -> tuple[Split, Unlabelled]:
+    """The training images with those of ``data.unlabelled`` behind them, label ``UNLABELLED``.
+
+    Both are kept as one array beside the other decoded images, so that they can be looked up as one.
+
+    Args:
+        fingerprint: Of ``train``.
+
+    Raises:
+        MissingError: No such folder, or decoded images cannot be kept.
+        DataError: It holds no picture, or bad ones.
+    """
+    assert spec.unlabelled is not None
+    root = Path(spec.unlabelled).expanduser()
+    if not root.is_dir():
+        raise MissingError(f"data.unlabelled {root}: no such folder", hint="name one that holds pictures, however deep")
+    paths, ignored = _listed(root)
+    if not paths:
+        raise DataError(f"data.unlabelled {root} holds no {IMAGE_KINDS}")
+    key = array_key("unlabelled", fingerprint, str(root.resolve()), train.image_size, _identity(root, paths))
+    entry = open_or_build(key, partial(_build, root, paths, train, tell), tell)
+    bad: list[tuple[int, str]] = entry.facts["bad"]
+    if bad and not spec.skip_bad:
+        told = several([f"{paths[row]}: {reason}" for row, reason in bad], most=10)
+        raise DataError(
+            f"data.unlabelled {root}: {len(bad):,} of {len(paths):,} images cannot be used: {told}",
+            hint="repair or remove them, or go on without them: --set data.skip_bad=true",
+        )
+    base = entry.splits[_NAME]
+    joined = Split(base.images, base.labels, digest=base.digest)
+    if bad:
+        joined = joined.subset(np.setdiff1d(np.arange(len(base)), [len(train) + row for row, _ in bad]))
+    count = len(joined) - len(train)
+    if count == 0:
+        raise DataError(f"data.unlabelled {root}: every image is bad")
+    more = [f"{ignored:,} other file(s) ignored"] if ignored else []
+    more += [f"{len(bad):,} unreadable image(s) skipped"] if bad else []
+    note = f"data.unlabelled: {count:,} image(s) of {root}" + (f" ({', '.join(more)})" if more else "")
+    return joined, Unlabelled(count, entry.facts["digest"], note)
+
+
+def _listed(root: Path) -> tuple[list[str], int]:
+    """Pictures below the folder, as paths in order, and how many other files there are; what is hidden is no file."""
+    paths, ignored = [], 0
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"cannot list {error.filename}: {error.strerror}") from error
+
+    for folder, below, files in os.walk(root, onerror=refuse):
+        below[:] = [name for name in below if not is_hidden(name)]
+        for name in files:
+            if name.lower().endswith(IMAGE_SUFFIXES) and not is_hidden(name):
+                paths.append(Path(folder, name).relative_to(root).as_posix())
+            else:
+                ignored += not is_hidden(name)
+    return sorted(paths), ignored
+
+
+def _identity(root: Path, paths: list[str]) -> list[list[str | int]]:
+    identity: list[list[str | int]] = []
+    for path in paths:
+        try:
+            status = os.stat(root / path)
+            identity.append([path, status.st_size, status.st_mtime_ns, status.st_ctime_ns])
+        except OSError as error:  # a dangling link; reading it will say so
+            identity.append([path, str(error.strerror)])
+    return identity
+
+
+def _build(root: Path, paths: list[str], train: Split, tell: Tell, aside: Path) -> Mapping[str, Any]:
+    size, own = train.image_size, len(train)
+    labels = np.concatenate([train.labels, np.full(len(paths), UNLABELLED, dtype=np.int64)])
+    require_space(aside, len(labels) * 3 * size * size)
+    with ArrayWriter(aside, _NAME, labels, size) as writer:
+        row = 0
+        for chunk in train.chunks():
+            writer.write(row, chunk)
+            row += len(chunk)
+        jobs: Iterator[Job] = (
+            Job(_NAME, own + row, partial(read_picture, root / path)) for row, path in enumerate(paths)
+        )
+        found = decode_all(jobs, {_NAME: writer}, size=size, total=len(paths), tell=tell)[_NAME]
+    bad = [(row - own, reason) for row, reason in sorted(found.items())]
+    good = np.setdiff1d(np.arange(own, len(labels)), list(found))
+    digest = pixel_digest(read_split(aside, _NAME).subset(good))
+    return {"bad": bad, "digest": hashlib.sha256(f"unlabelled {len(good)} {digest}".encode()).hexdigest()}

@@ -1,0 +1,183 @@
+"""``data.unlabelled``, end to end: images that a teacher alone teaches."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from distill import Options, evaluate, finetune_teacher, resume_run, train_student
+from distill.errors import InterruptedRunError, RecipeError, RunError, UsageError
+from distill.events import StepDone
+from distill.pipeline.verify import verify_banks
+from distill.recipe import parse_recipe
+from distill.teaching.bank import Bank
+
+RECIPE = """
+schema_version: 1
+name: {name}
+role: {role}
+data: {{name: synthetic, image_size: 16, limit: 64, test_limit: 20, val_fraction: 0.25{data}}}
+augment: {{crop_padding: 2, hflip: 0.5, erase: {{size: 4}}{augment}}}
+model: {{source: {source}, name: tiny, width: 4, input_size: 16{model}}}
+optim: {{name: sgd, lr: 0.05}}
+train: {{epochs: 2{train}}}
+{rest}
+"""
+EMPTY = {"data": "", "augment": "", "model": "", "train": "", "rest": ""}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    root = tmp_path_factory.mktemp("more")
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(root / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def teacher(runs):
+    text = RECIPE.format(**EMPTY | {"name": "teacher", "role": "teacher", "source": "teachers"})
+    return finetune_teacher(parse_recipe(text, source="test"), options=Options(runs_dir=runs, device="cpu")).run
+
+
+def student(runs, teacher, pictures, *, name="student", logits="auto", objective="{kind: kd}", share=0.5, **changes):
+    on_event, devices = changes.pop("on_event", None), changes.pop("devices", 1)
+    rest = "" if teacher is None else f"teacher: {{run: {teacher}, logits: {logits}}}"
+    fields = {"name": name, "role": "student", "source": "students", "rest": f"{rest}\nobjective: {objective}"}
+    fields["data"] = "" if pictures is None else f", unlabelled: {pictures}, unlabelled_share: {share}"
+    if "batch_size" not in changes.get("train", ""):
+        changes["train"] = ", batch_size: 16" + changes.get("train", "")
+    recipe = parse_recipe(RECIPE.format(**EMPTY | fields | changes), source="test")
+    options = Options(runs_dir=runs, device="cpu", on_event=on_event, devices=devices)
+    return train_student(recipe, options=options).run
+
+
+def metrics(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(run):
+    return (run / "checkpoints/last/model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("objective", "augment"),
+    [("{kind: kd}", ", mixup: {alpha: 0.4}"), ("{kind: rkd, add: [{kind: mse}]}", "")],
+)
+def test_from_a_bank_and_live_they_teach_the_same_bytes(runs, teacher, pictures, objective, augment):
+    stored, live = (
+        student(runs, teacher, pictures, name=f"from_{how}", logits=how, objective=objective, augment=augment)
+        for how in ("bank", "live")
+    )
+    assert weights(stored) == weights(live)
+    assert metrics(stored) == metrics(live)
+    info = json.loads((stored / "run.json").read_text())
+    assert (info["data"]["train"], info["data"]["unlabelled"]) == (48, 40)
+    assert Bank.open(Path(info["teacher"]["bank"])).info.images == 88
+
+
+def test_their_bank_is_another_than_without_them_and_can_be_verified(runs, teacher, pictures):
+    keys = [
+        json.loads((student(runs, teacher, root, name="keyed", logits="bank") / "run.json").read_text())["teacher"]
+        for root in (pictures, None)
+    ]
+    assert keys[0]["bank_key"] != keys[1]["bank_key"]
+    (row,) = verify_banks([keys[0]["bank"]], options=Options(runs_dir=runs, device="cpu"))
+    assert row.status == "ok", row
+
+
+def test_what_their_teacher_says_is_all_they_teach(runs, teacher, pictures):
+    """Without weight on that, half a batch of them changes nothing: the run is that of batches half as large."""
+    objective = "{kind: kd, ce_weight: 1.0, kd_weight: 0.0}"
+    common = {"objective": objective, "model": ", norm: false"}
+    mixed = student(runs, teacher, pictures, name="silent", **common)
+    alone = student(runs, teacher, None, name="alone", **common, train=", batch_size: 8")
+    for together, apart in zip(metrics(mixed), metrics(alone), strict=True):
+        assert together["train_ce"] == pytest.approx(apart["train_ce"], rel=1e-4)
+        assert together["train_top1"] == pytest.approx(apart["train_top1"])
+    theirs = load_file(alone / "checkpoints/last/model.safetensors")
+    for name, tensor in load_file(mixed / "checkpoints/last/model.safetensors").items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=1e-4, atol=1e-5)
+    taught = student(runs, teacher, pictures, name="spoken", model=", norm: false")
+    assert weights(taught) != weights(mixed)
+
+
+def test_two_processes_learn_what_one_learns_of_them(runs, teacher, pictures):
+    one, two = (
+        student(runs, teacher, pictures, name=f"on{count}", model=", norm: false", devices=count, share=0.25)
+        for count in (1, 2)
+    )
+    first, second = (load_file(run / "checkpoints/last/model.safetensors") for run in (one, two))
+    for name, tensor in first.items():
+        torch.testing.assert_close(tensor, second[name], rtol=1e-3, atol=1e-4)
+
+
+def test_a_run_that_was_stopped_ends_with_the_same_bytes(runs, teacher, pictures):
+    whole = student(runs, teacher, pictures, name="whole", share=0.4)
+
+    def stop(event):
+        if isinstance(event, StepDone) and (event.epoch, event.step) == (1, 2):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(InterruptedRunError):
+        student(runs, teacher, pictures, name="stopped", share=0.4, on_event=stop)
+    (stopped,) = (path for path in (runs / "stopped").iterdir() if path.name.isdigit())
+    resume_run(stopped, options=Options(runs_dir=runs, device="cpu"))
+    assert weights(stopped) == weights(whole)
+    assert metrics(stopped) == metrics(whole)
+
+
+def test_it_goes_on_only_with_the_same_pictures_and_is_evaluated_without_any(runs, teacher, pictures, tmp_path):
+    mine = shutil.copytree(pictures, tmp_path / "mine")
+
+    def stop(event):
+        if isinstance(event, StepDone) and event.epoch == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(InterruptedRunError):
+        student(runs, teacher, mine, name="moved", logits="live", on_event=stop)
+    (run,) = (path for path in (runs / "moved").iterdir() if path.name.isdigit())
+    (mine / "0.png").unlink()
+    with pytest.raises(RunError, match="unlabelled images"):
+        resume_run(run, options=Options(runs_dir=runs, device="cpu"))
+    shutil.copy(pictures / "0.png", mine)
+    resume_run(run, options=Options(runs_dir=runs, device="cpu"))
+    shutil.rmtree(mine)
+    assert 0.0 <= evaluate(run, options=Options(runs_dir=runs, device="cpu")).result.top1 <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "refusal"),
+    [
+        ({"objective": "{kind: dkd}"}, (RecipeError, "objective dkd asks for every image's label")),
+        ({"objective": "{kind: kd, add: [{kind: crd}]}"}, (RecipeError, "objective crd asks for every image's label")),
+        ({"share": 1.0}, (RecipeError, "above 0, below 1")),
+        ({"train": ", batch_size: 1"}, (RecipeError, "no room for both kinds")),
+        ({"share": 0.9, "train": ", batch_size: 48"}, (UsageError, "40 image.s., and a batch of 48 takes 43")),
+    ],
+)
+def test_what_cannot_have_them_is_refused_before_there_is_a_folder(runs, teacher, pictures, changes, refusal):
+    with pytest.raises(refusal[0], match=refusal[1]):
+        student(runs, teacher, pictures, name="refused", **changes)
+    assert not (runs / "refused").exists()
+
+
+def test_labels_alone_teach_none_of_them(runs, pictures):
+    fields = {"name": "no", "role": "baseline", "source": "students", "data": f", unlabelled: {pictures}"}
+    text = RECIPE.format(**EMPTY | fields)
+    with pytest.raises(RecipeError, match="objective supervised asks none"):
+        parse_recipe(text, source="test")
