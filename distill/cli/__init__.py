@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +21,7 @@ from distill.cli import (
     evaluate,
     export,
     models,
+    options,
     predict,
     prune,
     quantize,
@@ -122,6 +124,41 @@ app.command("models", epilog=models.EXAMPLES, rich_help_panel=_LOOK)(models.comm
 app.command("doctor", epilog=doctor.EXAMPLES, rich_help_panel=_LOOK)(doctor.command)
 
 
+_NETWORKS = {  # commands that build the network of a recipe or of a run
+    "teacher-finetune", "student", "sweep", "compare", "evaluate", "predict", "report", "compress", "prune", "quantize",
+    "export", "models", "build", "verify", "check",
+}  # fmt: skip
+
+
+def _offer_leave(commands: typer.Typer) -> None:
+    """``--allow-code`` for every command that may build a network of the user's own."""
+    for command in commands.registered_commands:
+        if command.name in _NETWORKS and command.callback is not None:
+            command.callback = _with_leave(command.callback)
+    for group in commands.registered_groups:
+        if group.typer_instance is not None:
+            _offer_leave(group.typer_instance)
+
+
+def _with_leave(command: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(command)
+    def with_leave(*, allow_code: bool = False, **arguments: Any) -> None:
+        if allow_code:
+            from distill.code import allow_code as leave
+
+            leave()
+        command(**arguments)
+
+    plain = inspect.signature(command, eval_str=True)
+    more = inspect.Parameter(
+        "allow_code", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=options.AllowCodeOption
+    )
+    with_leave.__signature__ = plain.replace(parameters=[*plain.parameters.values(), more])  # type: ignore[attr-defined]
+    with_leave.__annotations__ = {each.name: each.annotation for each in (*plain.parameters.values(), more)}
+    del with_leave.__wrapped__
+    return with_leave
+
+
 def _let_help_flow(commands: typer.Typer) -> None:
     """Paragraphs of docstrings as paragraphs: typer keeps the source's line breaks, which break sentences elsewhere."""
     for command in commands.registered_commands:
@@ -132,6 +169,7 @@ def _let_help_flow(commands: typer.Typer) -> None:
             _let_help_flow(group.typer_instance)
 
 
+_offer_leave(app)
 _let_help_flow(app)
 
 

@@ -13,6 +13,7 @@ from distill.errors import UsageError
 
 __all__ = [
     "RECIPE_PANEL",
+    "AllowCodeOption",
     "CalibratedOption",
     "CsvOption",
     "DeviceOption",
@@ -203,6 +204,10 @@ DryRunOption = Annotated[
         help="Build everything, run one batch, print shapes, parameters, memory and estimated time; write no run.",
         rich_help_panel=_RUN,
     ),
+]
+AllowCodeOption = Annotated[
+    bool,
+    typer.Option("--allow-code", help="Let recipes run code of your own: source: python.", rich_help_panel="Safety"),
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document instead of a table.", rich_help_panel=_OUTPUT)

@@ -171,9 +171,12 @@ def check(
 
 
 def _checked(name: str, changes: Iterable[str]) -> str:
+    from distill.code import code_is_allowed
     from distill.recipe import load_recipe
 
     recipe = load_recipe(name, list(changes))
+    if recipe.model.source == "python" and not code_is_allowed(recipe.model.name):
+        return f"{name}: ok; {recipe.model.name} was not run: that takes --allow-code"
     params = _params(recipe)
     counted = "parameters not counted: its data is not here" if params is None else f"{params:,} parameters"
     return f"{name}: ok, {counted}"

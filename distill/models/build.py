@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from distill.models.mistakes import as_user_errors
+from distill.models.own import build_own
 from distill.models.reuse import reuse_head
 from distill.models.weights import load_weights, without_weights
 from distill.models.widths import set_widths
-from distill.recipe.model_specs import ModelSpec, TimmModel
+from distill.recipe.model_specs import ModelSpec, PythonModel, TimmModel
 from students import STUDENTS
 from teachers import TEACHERS
 
@@ -31,7 +32,7 @@ def build_model(spec: ModelSpec, *, num_classes: int, seed: int = 0) -> nn.Modul
         MissingError: Pretrained weights, or the file, are not there and cannot be fetched.
         DataError: A weights file that is damaged or belongs to another network.
     """
-    weights = spec.weights if isinstance(spec, TimmModel) else "none"
+    weights = spec.weights if isinstance(spec, TimmModel) else "none"  # a network of one's own loads its weights itself
     with torch.random.fork_rng(devices=[]):
         # not torch.manual_seed: that would seed every accelerator's generator as well
         torch.default_generator.manual_seed(seed)
@@ -42,17 +43,21 @@ def build_model(spec: ModelSpec, *, num_classes: int, seed: int = 0) -> nn.Modul
 
 
 def _build(spec: ModelSpec, num_classes: int, *, pretrained: bool) -> nn.Module:
-    options = spec.model_dump(exclude=_NOT_OPTIONS)
+    own = build_own(spec, num_classes) if isinstance(spec, PythonModel) else None
     with as_user_errors(spec):
-        if isinstance(spec, TimmModel):
-            module = TEACHERS["timm"](num_classes=num_classes, name=spec.name, pretrained=pretrained, **options)
-        else:
-            builders = TEACHERS if spec.source == "teachers" else STUDENTS
-            module = builders[spec.name](num_classes=num_classes, **options)
+        module = _known(spec, num_classes, pretrained=pretrained) if own is None else own
         if spec.reuse is not None:
             reuse_head(module, spec.reuse, num_classes=num_classes)
         set_widths(module, spec.widths)
         return module
+
+
+def _known(spec: ModelSpec, num_classes: int, *, pretrained: bool) -> nn.Module:
+    options = spec.model_dump(exclude=_NOT_OPTIONS)
+    if isinstance(spec, TimmModel):
+        return TEACHERS["timm"](num_classes=num_classes, name=spec.name, pretrained=pretrained, **options)
+    builders = TEACHERS if spec.source == "teachers" else STUDENTS
+    return builders[spec.name](num_classes=num_classes, **options)
 
 
 def count_params(module: nn.Module) -> int:
@@ -77,6 +82,9 @@ def outline(spec: ModelSpec, num_classes: int) -> nn.Module:
     Raises:
         UsageError: No such network, or options that do not go together.
     """
+    if isinstance(spec, PythonModel):  # not kept: in a notebook its code changes
+        with torch.random.fork_rng(devices=[]):  # built first: strangers' code need not know the meta device
+            return _build(without_weights(spec), num_classes, pretrained=False).eval().to("meta")
     shapes_alone = {"normalize": "auto", "max_params": None}
     return _outline(without_weights(spec).model_copy(update=shapes_alone), num_classes)
 

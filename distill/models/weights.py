@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from distill.errors import DataError, MissingError
 from distill.files import regular
 from distill.models.depth import head_parameters
-from distill.recipe.model_specs import ModelSpec, TimmModel
+from distill.recipe.model_specs import ModelSpec, PythonModel, TimmModel
 
-__all__ = ["load_weights", "without_weights"]
+__all__ = ["load_own_weights", "load_weights", "without_weights"]
 
 
 def load_weights(module: nn.Module, path: str, spec: TimmModel) -> None:
@@ -29,9 +29,25 @@ def load_weights(module: nn.Module, path: str, spec: TimmModel) -> None:
     # timm's families that changed their layout, or resample position embeddings, keep a function of this name
     adapt = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
     state = adapt(state, module) if adapt else state
-    own, head = module.state_dict(), head_parameters(module)
     classifier = getattr(get_pretrained_cfg(spec.name), "classifier", None) or ()
     dropped = tuple(f"{name}." for name in ((classifier,) if isinstance(classifier, str) else classifier))
+    _fit(module, state, path, spec.name, dropped=dropped)
+
+
+def load_own_weights(module: nn.Module, path: str, *, prefix: str, name: str) -> None:
+    """Load a file's weights into a network of one's own, by the same rule.
+
+    Args:
+        prefix: Taken off the names in the file; what does not begin with it is left out.
+    """
+    state = {key.removeprefix(prefix): value for key, value in _read_weights(path).items() if key.startswith(prefix)}
+    if not state:
+        raise DataError(f"{path}: no name in it begins with {prefix!r}, which model.weights_prefix says")
+    _fit(module, state, path, name, dropped=())
+
+
+def _fit(module: nn.Module, state: dict[str, Tensor], path: str, name: str, *, dropped: tuple[str, ...]) -> None:
+    own, head = module.state_dict(), head_parameters(module)
     body = {k: v for k, v in state.items() if k not in head and not k.startswith(dropped)}
     wanted = {k: v for k, v in own.items() if k not in head and not k.endswith("num_batches_tracked")}
     problems = [f"{k} is missing" for k in wanted if k not in body]
@@ -40,7 +56,7 @@ def load_weights(module: nn.Module, path: str, spec: TimmModel) -> None:
     problems += [f"{k} is {theirs}, not {ours}" for k, theirs, ours in shared if theirs != ours]
     if problems:
         more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise DataError(f"{path} does not fit {spec.name}: {'; '.join(problems[:3])}{more}")
+        raise DataError(f"{path} does not fit {name}: {'; '.join(problems[:3])}{more}")
     if all(k in state and state[k].shape == own[k].shape for k in head):
         body |= {k: state[k] for k in head}
     module.load_state_dict(body, strict=False)
@@ -58,4 +74,4 @@ def _read_weights(path: str) -> dict[str, Tensor]:
 
 def without_weights(spec: ModelSpec) -> ModelSpec:
     """The same network with nothing to fetch: its weights are random, or come from elsewhere."""
-    return spec.model_copy(update={"weights": "none"}) if spec.source == "timm" else spec
+    return spec.model_copy(update={"weights": "none"}) if isinstance(spec, TimmModel | PythonModel) else spec

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distill.errors import DistillError, UsageError
 from distill.events import Note
 from distill.files import sha256_file
+from distill.models.own import with_network
 from distill.pipeline.context import Options, prepare
 from distill.pipeline.launch import launch
 from distill.pipeline.provenance import changes, differing
@@ -18,22 +20,31 @@ from distill.pipeline.source import resolve_teacher
 from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe, load_recipe
 from distill.results.runs import RunResult
-from distill.runs import RunFolder, RunInfo, open_run
+from distill.runs import RunFolder, open_run
 from distill.runs.checkpoints import MODEL_FILE, best_checkpoint
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["RerunResult", "finetune_teacher", "rerun", "resume_run", "train_student"]
 
 
-def finetune_teacher(recipe: Recipe | str | Path = "resnet152_cifar10", *, options: Options | None = None) -> RunResult:
+def finetune_teacher(
+    recipe: Recipe | str | Path = "resnet152_cifar10",
+    *,
+    network: nn.Module | Callable[..., nn.Module] | None = None,
+    options: Options | None = None,
+) -> RunResult:
     """Fine-tune (or train from scratch) a network that will teach.
 
     Args:
         recipe: A recipe, a path, or a bundled name; its role is ``teacher`` or ``baseline``.
+        network: One of your own in the place of the recipe's: ``make(num_classes=...)``, or a module, which is copied.
 
     Raises:
         DistillError: See :mod:`distill.errors` for the kinds and their exit codes.
     """
-    recipe = load_recipe(recipe)
+    recipe = with_network(load_recipe(recipe), network)
     if recipe.teacher is not None:
         raise UsageError(
             f"recipe {recipe.name} is a student's: it names a teacher",
@@ -42,15 +53,22 @@ def finetune_teacher(recipe: Recipe | str | Path = "resnet152_cifar10", *, optio
     return _train(recipe, options or Options())
 
 
-def train_student(recipe: Recipe | str | Path, *, teacher: Any = None, options: Options | None = None) -> RunResult:
+def train_student(
+    recipe: Recipe | str | Path,
+    *,
+    teacher: Any = None,
+    network: nn.Module | Callable[..., nn.Module] | None = None,
+    options: Options | None = None,
+) -> RunResult:
     """Train a student against its teacher, or, with objective ``supervised``, without one.
 
     Args:
         teacher: A run (its name, its folder, or what ``finetune_teacher`` returned) that replaces the recipe's
             ``teacher.run``.
+        network: One of your own in the place of the recipe's: ``make(num_classes=...)``, or a module, which is copied.
     """
     options = options or Options()
-    recipe = resolve_teacher(load_recipe(recipe), runs_dir=options.runs_dir, override=teacher)
+    recipe = resolve_teacher(with_network(load_recipe(recipe), network), runs_dir=options.runs_dir, override=teacher)
     return _train(recipe, options)
 
 
@@ -98,14 +116,17 @@ def rerun(reference: Any, *, options: Options | None = None) -> RerunResult:
         MODEL_FILE: [best_checkpoint(folder.checkpoints) / MODEL_FILE for folder in (run, again)],
     }
     differences = tuple(name for name, (one, two) in pairs.items() if sha256_file(one) != sha256_file(two))
-    return RerunResult(result, run.path, differences, _changed(run.info, again.info))
+    return RerunResult(result, run.path, differences, _changed(run, again))
 
 
-def _changed(before: RunInfo, now: RunInfo) -> tuple[str, ...]:
+def _changed(run: RunFolder, again: RunFolder) -> tuple[str, ...]:
     """What decides a run's bytes besides its recipe, where it is no longer the same."""
+    before, now = run.info, again.info
+    code, code_now = (getattr(each.recipe().model, "code_sha256", None) for each in (run, again))
     pairs = {
         "device": (before.device, now.device),
         "threads": (before.threads, now.threads),
+        "its network's code": (code, code_now),
         "initial weights": (before.extra.get("initial_sha256"), now.extra.get("initial_sha256")),
     }
     pairs |= {name: (before.versions.get(name), version) for name, version in now.versions.items()}

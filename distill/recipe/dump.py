@@ -53,7 +53,8 @@ def flat_settings(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _tree(value: Any) -> Any:
     if isinstance(value, Spec):
         names = type(value).model_fields if isinstance(value, Recipe) else _ordered_fields(type(value))
-        return {name: _tree(getattr(value, name)) for name in names}
+        more = {name: _tree(each) for name, each in (value.__pydantic_extra__ or {}).items()}
+        return {name: _tree(getattr(value, name)) for name in names} | more
     return [_tree(item) for item in value] if isinstance(value, tuple) else value
 
 

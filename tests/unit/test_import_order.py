@@ -11,12 +11,12 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "distill"
 
 ORDER = (
-    "errors", "references", "text", "events", "results", "files", "team", "recipe", "runs", "devices",
+    "errors", "references", "text", "events", "results", "files", "code", "team", "recipe", "runs", "devices",
     "fingerprint", "data", "models", "objectives", "evaluation", "train", "teaching", "compression", "report",
     "comparison", "pipeline", "sweeps", "cli",
 )  # fmt: skip
 LEAVES = ("teachers", "students")
-TORCH_FREE = ("errors", "references", "text", "events", "results", "files", "team", "recipe", "runs", "cli")
+TORCH_FREE = ("errors", "references", "text", "events", "results", "files", "code", "team", "recipe", "runs", "cli")
 # Imported by rooms above that have torch, or when tensors are moved.
 LATE = {PACKAGE / f"{name}.py" for name in ("runs/checkpoints/tensors", "team/consensus", "team/shares")}
 

@@ -111,8 +111,12 @@ def test_every_mistake_at_once_in_the_order_of_lines(student: str) -> None:
         ("name: sgd", "name: adam", "10: unknown key 'optim.momentum' (a key of sgd, rmsprop; name is adam)"),
         ("name: sgd, ", "", "10: missing key 'optim.name' (sgd, adam, "),
         ("name: sgd", "name: [sgd]", "10: optim.name: should be sgd, adam, "),
-        ("source: students", "source: student", "7: model.source: should be timm, students or teachers, got 'student'"),
-        ("source: students, ", "", "7: missing key 'model.source' (timm, students or teachers)"),
+        (
+            "source: students",
+            "source: student",
+            "7: model.source: should be timm, python, students or teachers, got 'student'",
+        ),
+        ("source: students, ", "", "7: missing key 'model.source' (timm, python, students or teachers)"),
         ("source: students", "source: timm", "7: unknown key 'model.blocks' (a key of students."),
         ("kind: kd, ", "", "9: missing key 'objective.kind' (supervised, kd, dkd"),
         (

@@ -1,0 +1,176 @@
+"""Code of the user's own that a recipe names: it runs with leave alone, or where Python handed the object over.
+
+``package.module:NAME`` is imported as Python would from the current folder; ``FILE.py:NAME`` is read from the file.
+This is the only place that turns a recipe's text into code.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import itertools
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from distill.errors import MissingError, UsageError
+from distill.files import sha256_file
+
+__all__ = ["allow_code", "call_code", "code_is_allowed", "code_sha256", "find_code", "offer_code", "reference_of"]
+
+# In the environment, so that the processes of a run have them too.
+_LEAVE = "DISTILL_ALLOW_CODE"
+_LEAVE_OF = "DISTILL_ALLOW_CODE_OF"  # references, a line each
+_MEND = "its own code is to be mended"
+_offered: dict[str, Any] = {}
+
+
+def allow_code() -> None:
+    """Let recipes run code from here on, in this process and in those that it starts."""
+    os.environ[_LEAVE] = "1"
+
+
+def code_is_allowed(reference: str) -> bool:
+    """Whether a recipe may run this code."""
+    return os.environ.get(_LEAVE) == "1" or reference in os.environ.get(_LEAVE_OF, "").splitlines()
+
+
+def offer_code(thing: Any) -> str:
+    """Hand an object over; returns what names it in a recipe. Here, and in processes begun here, that is the leave."""
+    plain = reference_of(thing)
+    numbered = (f"{plain}_{number}" for number in itertools.count(2))
+    reference = next(each for each in itertools.chain([plain], numbered) if _offered.get(each, thing) is thing)
+    _offered[reference] = thing
+    given = os.environ.get(_LEAVE_OF, "").splitlines()
+    os.environ[_LEAVE_OF] = "\n".join(dict.fromkeys([*given, reference]))
+    return reference
+
+
+def reference_of(thing: Any) -> str:
+    """``module:NAME`` of a function, a class, or an object's class; of a script's, ``FILE.py:NAME``."""
+    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    home = named.__module__
+    if home == "__main__":
+        file = getattr(sys.modules["__main__"], "__file__", None)
+        home = "__main__" if file is None else os.path.relpath(file)
+    name = named.__qualname__.replace("<", "_").replace(">", "_")  # of what is local, or has no name
+    return f"{home}:{name}"
+
+
+def find_code(reference: str, *, key: str) -> Any:
+    """The object that a recipe names.
+
+    Args:
+        key: Of the recipe, for messages.
+
+    Raises:
+        UsageError: Nobody gave leave, or importing it raised.
+        MissingError: There is no such module, file, or name in it.
+    """
+    if reference in _offered:
+        return _offered[reference]
+    home, _, name = reference.rpartition(":")
+    if not code_is_allowed(reference):
+        raise UsageError(
+            f"{key}: {reference} would run code: {_place(home)}",
+            hint="read it first; --allow-code (or DISTILL_ALLOW_CODE=1) then lets it run",
+        )
+    found: Any = _loaded(home, key)
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise MissingError(f"{key}: {_place(home)} has no {name}", hint="MODULE:NAME, or FILE.py:NAME")
+        found = getattr(found, part)
+    return found
+
+
+def call_code(thing: Callable[..., Any], reference: str, *, key: str, **arguments: Any) -> Any:
+    """Call it; what it raises is told in one line, with the place in its own file.
+
+    Raises:
+        UsageError: It raised.
+    """
+    try:
+        return thing(**arguments)
+    except Exception as error:
+        raise UsageError(f"{key}: {reference} raised {_told(error)}", hint=_MEND) from error
+
+
+def code_sha256(reference: str, thing: Any) -> str | None:
+    """Hex sha256 of the file that an object is written in; None where it is in none, as in a notebook."""
+    file = _file_of(thing)
+    if file is None and reference.rpartition(":")[0].endswith(".py"):
+        file = reference.rpartition(":")[0]
+    return None if file is None or not os.path.isfile(file) else sha256_file(Path(file))
+
+
+def _file_of(thing: Any) -> str | None:
+    try:
+        return inspect.getsourcefile(thing if hasattr(thing, "__qualname__") else type(thing))
+    except (TypeError, OSError):
+        return None
+
+
+def _place(home: str) -> str:
+    """The file that would run, where it can be told without running anything."""
+    if home.endswith(".py"):
+        return str(Path(home).resolve())
+    beside = Path(*home.split("."))
+    files = [beside.with_suffix(".py"), beside / "__init__.py"]
+    return next((str(file.resolve()) for file in files if file.is_file()), f"the module {home}")
+
+
+def _loaded(home: str, key: str) -> ModuleType:
+    try:
+        return _from_file(Path(home)) if home.endswith(".py") else _imported(home)
+    except ModuleNotFoundError as error:
+        raise MissingError(
+            f"{key}: no module {error.name}", hint="modules are looked for in the current folder first; or FILE.py:NAME"
+        ) from error
+    except FileNotFoundError as error:
+        raise MissingError(f"{key}: no file {home}", hint="paths start at the current folder") from error
+    except Exception as error:
+        raise UsageError(f"{key}: importing {home} raised {_told(error)}", hint=_MEND) from error
+
+
+def _imported(name: str) -> ModuleType:
+    here = os.getcwd()
+    if here not in sys.path:  # a console script begins in its own folder
+        sys.path.insert(0, here)
+    return importlib.import_module(name)
+
+
+def _from_file(path: Path) -> ModuleType:
+    name = f"distill_own_{path.resolve().stem}"
+    known = sys.modules.get(name)
+    if known is not None and getattr(known, "__file__", None) == str(path.resolve()):
+        return known
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look their module up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _told(error: Exception) -> str:
+    """Type, first line, and the innermost place outside the libraries."""
+    text = (str(error).strip() or "without a word").splitlines()[0][:160]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
+    own = [frame for frame in frames if not frame.filename.startswith((_HOME, "<frozen"))]
+    where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {text}{where}"
+
+
+_HOME = str(Path(__file__).parent)

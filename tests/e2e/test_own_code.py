@@ -1,0 +1,317 @@
+"""A network of one's own: it runs with leave alone, and is then a network like any other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from typer.testing import CliRunner
+
+from distill import code
+from distill.cli import app
+from distill.errors import UsageError
+from distill.models.trained import load_trained
+from distill.pipeline import Options, RunResult, finetune_teacher, rerun, train_student
+from distill.recipe import Recipe, load_recipe
+from distill.runs import RunFolder
+from distill.teaching.bank import Bank
+
+MINE = """
+from pathlib import Path
+
+import torch
+from torch import nn
+
+Path("it_ran").touch()
+
+
+class Small(nn.Module):
+    def __init__(self, num_classes, width=8, kernels=(3, 3)):
+        super().__init__()
+        layers, channels = [], 3
+        for kernel in kernels:
+            layers += [nn.Conv2d(channels, width, kernel, padding=kernel // 2), nn.BatchNorm2d(width), nn.ReLU()]
+            channels = width
+        self.body = nn.Sequential(*layers)
+        self.fc = nn.Linear(width, num_classes)
+
+    def forward(self, images):
+        return self.fc(self.body(images).mean((2, 3)))
+
+
+def make(num_classes, **options):
+    return Small(num_classes, **options)
+
+
+def fails(num_classes):
+    raise ZeroDivisionError("no luck\\nat all")
+
+
+def gives_text(num_classes):
+    return "a network"
+
+
+def too_few(num_classes):
+    return Small(num_classes - 1)
+
+
+NUMBER = 3
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working folder with mine.py, of a process that gave no leave."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "mine.py").write_text(MINE)
+    monkeypatch.chdir(folder)
+    for name in ("DISTILL_ALLOW_CODE", "DISTILL_ALLOW_CODE_OF"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(code, "_offered", {})
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield folder
+    for name in ("mine", "distill_own_mine"):
+        sys.modules.pop(name, None)
+
+
+def _student(teacher: str, name: str = "mine:make", **changes: str) -> str:
+    lines = {
+        "name": "own",
+        "role": "student",
+        "data": "{name: synthetic, limit: 150, test_limit: 60}",
+        "model": f'{{source: python, name: "{name}", options: {{width: 12, kernels: [3, 1]}}}}',
+        "teacher": f"{{run: '{teacher}'}}",
+        "objective": "{kind: kd, ce_weight: 0.5, kd_weight: 0.5, temperature: 2.0}",
+        "train": "{epochs: 2, batch_size: 40}",
+    }
+    return "schema_version: 1\n" + "".join(f"{key}: {value}\n" for key, value in (lines | changes).items())
+
+
+@pytest.fixture
+def recipe(here: Path, teacher_run: RunResult) -> Path:
+    file = here / "own.yaml"
+    file.write_text(_student(str(teacher_run.run)))
+    return file
+
+
+def _distill(*arguments: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def _params(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_nothing_runs_without_leave(recipe: Path, here: Path) -> None:
+    exit_code, _, stderr = _distill("student", "--recipe", recipe, "-q")
+    assert exit_code == 2
+    assert f"model.name: mine:make would run code: {here / 'mine.py'}" in stderr
+    assert "--allow-code" in stderr
+    assert not (here / "it_ran").exists()
+    assert not (here / "runs").exists()
+    assert _distill("recipe", "check", recipe)[0] == 0  # a recipe is data: it can be checked without running anything
+    assert not (here / "it_ran").exists()
+
+
+@pytest.mark.parametrize("name", ["mine:make", "mine.py:make", "mine.py:Small"])
+def test_with_leave_it_is_a_network_like_any_other(
+    name: str, here: Path, teacher_run: RunResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "own.yaml").write_text(_student(str(teacher_run.run), name))
+    exit_code, _, stderr = _distill("student", "--recipe", "own.yaml", "--allow-code", "-q")
+    assert exit_code == 0, stderr
+    run = RunFolder(here / "runs" / "own" / "001")
+    model = run.recipe().model
+    assert model.code_sha256 == hashlib.sha256(MINE.encode()).hexdigest()
+    trained = load_trained(run, device=torch.device("cpu"))
+    assert type(trained.module).__name__ == "Small"
+    assert trained.module.fc.in_features == 12
+    assert run.figures().params == _params(trained.module)
+    exit_code, stdout, stderr = _distill("compare", "own", "--no-latency", "--json", "-q")
+    assert exit_code == 0, stderr
+    assert "own" in {row["name"] for row in json.loads(stdout)["rows"]}
+    assert _distill("export", "own", "--out", "own.onnx", "-q")[0] == 0
+
+    monkeypatch.delenv("DISTILL_ALLOW_CODE")
+    for module in ("mine", "distill_own_mine"):
+        sys.modules.pop(module, None)
+    exit_code, _, stderr = _distill("export", "own", "--out", "again.onnx", "-q")
+    assert exit_code == 2
+    assert "would run code" in stderr
+    assert _distill("evaluate", "own.onnx", "-q")[0] == 0  # what ships needs no code
+
+
+def test_options_are_set_from_the_command_line(recipe: Path, here: Path) -> None:
+    arguments = ("student", "--recipe", recipe, "--allow-code", "-q", "--set", "train.epochs=1")
+    assert _distill(*arguments, "--set", "model.options.width=4")[0] == 0
+    module = load_trained(RunFolder(here / "runs" / "own" / "001"), device=torch.device("cpu")).module
+    assert (module.fc.in_features, len(module.body)) == (4, 6)
+    exit_code, _, stderr = _distill(*arguments, "--set", "model.options.depth=4")
+    assert exit_code == 2
+    assert "mine:make raised TypeError" in stderr
+    assert "depth" in stderr
+    exit_code, _, stderr = _distill(*arguments, "--set", "model.max_params=100")
+    assert exit_code == 2
+    assert "over the budget of 100" in stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "exit_code", "told"),
+    [
+        ("mine:fails", 2, "mine:fails raised ZeroDivisionError: no luck"),
+        ("mine:gives_text", 2, "mine:gives_text gave str, no torch.nn.Module"),
+        ("mine:NUMBER", 2, "mine:NUMBER is int"),
+        ("mine:too_few", 2, "its output is (1, 9), not logits of 10 classes"),
+        ("mine:absent", 4, "mine.py has no absent"),
+        ("yours:make", 4, "no module yours"),
+        ("yours.py:make", 4, "no file yours.py"),
+        ("broken:make", 2, "importing broken raised SyntaxError"),
+    ],
+)
+def test_what_is_wrong_is_one_line(name: str, exit_code: int, told: str, here: Path, teacher_run: RunResult) -> None:
+    (here / "broken.py").write_text("def make(:\n")
+    model = f'{{source: python, name: "{name}"}}'
+    (here / "own.yaml").write_text(_student(str(teacher_run.run), model=model))
+    code_given, _, stderr = _distill("student", "--recipe", "own.yaml", "--allow-code", "-q")
+    assert (code_given, told in stderr) == (exit_code, True), stderr
+    assert "Traceback" not in stderr
+    assert not (here / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["mine", "mine:", ":make", "mine:make()", "mine:1", "a b:c d"])
+def test_a_name_that_is_no_reference_is_refused_when_the_recipe_is_read(name: str, here: Path) -> None:
+    (here / "own.yaml").write_text(_student("t", model=f'{{source: python, name: "{name}"}}'))
+    exit_code, _, stderr = _distill("recipe", "check", "own.yaml")
+    assert exit_code == 2
+    assert "model.name" in stderr
+
+
+def test_a_teacher_of_ones_own_with_its_checkpoint_teaches_from_a_bank(
+    here: Path, student_recipe: Callable[..., Recipe], teacher_recipe: Callable[..., Recipe]
+) -> None:
+    code.allow_code()
+    sys.path.insert(0, str(here))
+    import mine
+
+    torch.manual_seed(5)
+    module = mine.make(10, width=6)
+    state = {f"module.{key}": value for key, value in module.state_dict().items()}
+    save_file(state | {"optimizer.step": torch.ones(1)}, here / "mine.safetensors")
+    model = (
+        "{source: python, name: 'mine:make', options: {width: 6}, weights: mine.safetensors, weights_prefix: module.}"
+    )
+    options = Options(runs_dir=here / "runs", threads=1)
+    frozen = ("optim.lr=1e-9", "train.epochs=1", f"model={model}", "name=own_teacher")
+    teacher = finetune_teacher(teacher_recipe(*frozen), options=options)
+    trained = load_trained(RunFolder(teacher.run), device=torch.device("cpu"))
+    torch.testing.assert_close(trained.module.fc.weight, module.fc.weight, atol=1e-5, rtol=0)
+    student = train_student(student_recipe("teacher.logits=bank"), teacher=teacher, options=options)
+    bank = Bank.open(Path(RunFolder(student.run).info.teacher["bank"]))
+    before = bank.info.key
+    # the same weights in another network answer otherwise: another bank
+    (here / "mine.py").write_text(MINE + "\n# changed\n")
+    other = finetune_teacher(teacher_recipe(*frozen), options=options)
+    again = train_student(student_recipe("teacher.logits=bank"), teacher=other, options=options)
+    after = Bank.open(Path(RunFolder(again.run).info.teacher["bank"])).info.key
+    assert before.teacher.weights == after.teacher.weights
+    assert before.teacher.architecture != after.teacher.architecture
+
+
+def test_a_run_is_repeated_and_says_when_its_code_has_changed(recipe: Path, here: Path) -> None:
+    assert _distill("student", "--recipe", recipe, "--allow-code", "-q")[0] == 0
+    options = Options(runs_dir=here / "runs")
+    assert rerun("own/001", options=options).differences == ()
+    (here / "mine.py").write_text(MINE + "\n# changed\n")
+    repeated = rerun("own/001", options=options)
+    assert repeated.differences == ()
+    assert any("its network's code" in change for change in repeated.changed)
+
+
+class Handed(nn.Module):
+    """As it would be written in a script."""
+
+    def __init__(self, num_classes: int = 10, width: int = 8) -> None:
+        super().__init__()
+        self.body, self.fc = nn.Conv2d(3, width, 3), nn.Linear(width, num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits ``(B, num_classes)``."""
+        return self.fc(self.body(images).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("network", [Handed, Handed(width=5), lambda num_classes: Handed(num_classes, 7)])
+def test_from_python_the_object_is_the_leave(
+    network: object, here: Path, student_recipe: Callable[..., Recipe], teacher_run: RunResult
+) -> None:
+    options = Options(runs_dir=here / "runs", threads=1)
+    made = train_student(student_recipe("train.epochs=1"), teacher=teacher_run, network=network, options=options)
+    run = RunFolder(made.run)
+    model = run.recipe().model
+    assert model.source == "python"
+    assert model.code_sha256 == hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    trained = load_trained(run, device=torch.device("cpu"))
+    assert type(trained.module) is Handed
+    assert trained.module.fc.in_features == {Handed: 8}.get(network, 5 if isinstance(network, Handed) else 7)
+    if isinstance(network, Handed):
+        begun = load_recipe(run.path / "recipe.yaml")
+        assert begun == run.recipe()
+        assert trained.module is not network
+
+
+def test_what_is_no_network_is_refused(student_recipe: Callable[..., Recipe], teacher_run: RunResult) -> None:
+    with pytest.raises(UsageError, match="network: int"):
+        train_student(student_recipe(), teacher=teacher_run, network=3)
+
+
+def test_two_of_one_name_are_two(here: Path, student_recipe: Callable[..., Recipe], teacher_run: RunResult) -> None:
+    options = Options(runs_dir=here / "runs", threads=1)
+    makers = [lambda num_classes, width=width: Handed(num_classes, width) for width in (4, 9)]
+    runs = [
+        train_student(student_recipe("train.epochs=1"), teacher=teacher_run, network=make, options=options).run
+        for make in makers
+    ]
+    modules = [load_trained(RunFolder(run), device=torch.device("cpu")).module for run in runs]
+    assert [module.fc.in_features for module in modules] == [4, 9]
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_was_handed_over(
+    here: Path, student_recipe: Callable[..., Recipe], teacher_run: RunResult
+) -> None:
+    """Each process imports it anew: the leave is for what was handed over, and for nothing else."""
+    sys.path.insert(0, str(here))
+    import mine
+
+    options = Options(runs_dir=here / "runs", threads=1, devices=2)
+    made = train_student(student_recipe("train.epochs=1"), teacher=teacher_run, network=mine.make, options=options)
+    assert made.status == "finished"
+    assert not code.code_is_allowed("mine:fails")
+
+
+@pytest.mark.slow
+def test_the_script_in_the_docs_runs_and_the_command_line_finds_its_network(here: Path) -> None:
+    script = Path(__file__).parents[2] / "docs" / "own_network.py"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, script, "1"], capture_output=True, text=True, timeout=300, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert "depthwise" in done.stdout
+    name = RunFolder(here / "runs" / "depthwise" / "001").recipe().model.name
+    assert name == f"{os.path.relpath(script)}:Depthwise"
+    exit_code, _, stderr = _distill("export", "depthwise", "--out", "again.onnx", "-q")
+    assert (exit_code, "would run code" in stderr) == (2, True)
+    assert _distill("export", "depthwise", "--out", "again.onnx", "--allow-code", "-q")[0] == 0
