@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import subprocess
@@ -204,7 +205,7 @@ def test_a_teacher_of_ones_own_with_its_checkpoint_teaches_from_a_bank(
 ) -> None:
     code.allow_code()
     sys.path.insert(0, str(here))
-    import mine
+    mine = importlib.import_module("mine")
 
     torch.manual_seed(5)
     module = mine.make(10, width=6)
@@ -293,7 +294,7 @@ def test_two_processes_find_what_was_handed_over(
 ) -> None:
     """Each process imports it anew: the leave is for what was handed over, and for nothing else."""
     sys.path.insert(0, str(here))
-    import mine
+    mine = importlib.import_module("mine")
 
     options = Options(runs_dir=here / "runs", threads=1, devices=2)
     made = train_student(student_recipe("train.epochs=1"), teacher=teacher_run, network=mine.make, options=options)
