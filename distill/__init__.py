@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         verify_banks,
     )
     from distill.pipeline import evaluate_run as evaluate
+    from distill.pipeline.card import model_card, write_card
     from distill.pipeline.compress import compress
     from distill.pipeline.export import export
     from distill.pipeline.generations import train_generations
@@ -83,6 +84,7 @@ __all__ = [
     "list_runs",
     "load_model",
     "load_recipe",
+    "model_card",
     "open_run",
     "predict",
     "prune",
@@ -95,6 +97,7 @@ __all__ = [
     "train_generations",
     "train_student",
     "verify_banks",
+    "write_card",
     "write_page",
 ]
 
@@ -124,6 +127,7 @@ _HOMES = {  # name -> module, or module:name where it is called otherwise there
     "list_runs": "distill.runs",
     "load_model": "distill.models.open",
     "load_recipe": "distill.recipe",
+    "model_card": "distill.pipeline.card",
     "open_run": "distill.runs",
     "predict": "distill.pipeline",
     "prune": "distill.pipeline",
@@ -136,6 +140,7 @@ _HOMES = {  # name -> module, or module:name where it is called otherwise there
     "train_generations": "distill.pipeline",
     "train_student": "distill.pipeline",
     "verify_banks": "distill.pipeline",
+    "write_card": "distill.pipeline.card",
     "write_page": "distill.pipeline",
 }
 

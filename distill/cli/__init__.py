@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from distill.cli import (
     cache,
+    card,
     compare,
     compress,
     doctor,
@@ -114,6 +115,7 @@ app.command("compare", epilog=compare.EXAMPLES, rich_help_panel=_MEASURE)(compar
 app.command("evaluate", epilog=evaluate.EXAMPLES, rich_help_panel=_MEASURE)(evaluate.command)
 app.command("predict", epilog=predict.EXAMPLES, rich_help_panel=_MEASURE)(predict.command)
 app.command("report", epilog=report.EXAMPLES, rich_help_panel=_MEASURE)(report.command)
+app.command("card", epilog=card.EXAMPLES, rich_help_panel=_SHIP)(card.command)
 app.command("compress", epilog=compress.EXAMPLES, rich_help_panel=_SHIP)(compress.command)
 app.command("prune", epilog=prune.EXAMPLES, rich_help_panel=_SHIP)(prune.command)
 app.command("quantize", epilog=quantize.EXAMPLES, rich_help_panel=_SHIP)(quantize.command)

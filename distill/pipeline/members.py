@@ -26,7 +26,7 @@ from distill.runs import RunFolder
 from distill.runs.journal import is_number
 from distill.teaching.identity import read_identity
 
-__all__ = ["differences", "members", "repeating"]
+__all__ = ["differences", "evaluation_folder", "members", "repeating", "settings_of"]
 
 _SHAPES = {"teacher": "square", "baseline": "triangle", "student": "circle"}
 _LOOKS = 7  # colours of the page; the first three are the roles'
@@ -86,7 +86,7 @@ def _member(row: Row, group: Sequence[Tested], *, label: str, look: int) -> Memb
     if not group:
         return member
     newest = group[-1]
-    stored = read_evaluation(_evaluation_folder(newest))
+    stored = read_evaluation(evaluation_folder(newest))
     member = replace(
         member,
         reliability=newest.assessment.reliability,
@@ -102,12 +102,13 @@ def _member(row: Row, group: Sequence[Tested], *, label: str, look: int) -> Memb
         curves=curves,
         parts=parts,
         recipe=dump_recipe(newest.recipe),
-        settings=_settings(newest.recipe),
+        settings=settings_of(newest.recipe),
         provenance=tuple(map(_of_run, runs)),
     )
 
 
-def _evaluation_folder(entry: Tested) -> Path:
+def evaluation_folder(entry: Tested) -> Path:
+    """Where what was found of a run or a file is kept."""
     if isinstance(entry, FileEntry):
         return entry.file.path.parent / "evaluation" / entry.file.path.stem
     assert isinstance(entry, Entry)
@@ -134,7 +135,8 @@ def _curves(runs: Sequence[Entry]) -> tuple[dict[str, tuple[Curve, ...]], tuple[
 # Recipes
 
 
-def _settings(recipe: Recipe) -> dict[str, str]:
+def settings_of(recipe: Recipe) -> dict[str, str]:
+    """A recipe by the names that ``--set`` takes, without what seeds of one recipe may differ in."""
     tree = flat_settings(recipe.model_dump(mode="json", exclude=_OWN))
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in tree.items()}
 

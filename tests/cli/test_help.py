@@ -52,6 +52,7 @@ SURFACE = {
     "predict": (
         "PATHS RUN --calibrated --csv --device --grid --json --overwrite --quiet -q --runs --teacher -t --threads --top"
     ),
+    "card": "RUN --device --latency --no-latency --out -o --overwrite --quiet -q --runs --threads",
     "report": (
         "RUNS --baseline -b --device --html --json --latency --no-latency --overwrite --quiet -q --runs --threads"
         " --title"

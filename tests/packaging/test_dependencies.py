@@ -15,6 +15,7 @@ DISTRIBUTIONS = {  # where a distribution and its module have different names
     "sklearn": "scikit-learn",
     "torch_pruning": "torch-pruning",
     "PIL": "pillow",
+    "markdown_it": "markdown-it-py",
     "ruamel": "ruamel.yaml",
     "yaml": "PyYAML",
     "lightning_fabric": "lightning-fabric",

@@ -1,0 +1,134 @@
+"""``distill card``: one model measured, and a model card of what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from distill.comparison import Examined, examine
+from distill.comparison.entries import Entry, Tested
+from distill.comparison.files import FileEntry
+from distill.errors import UsageError
+from distill.evaluation.stored import read_evaluation
+from distill.files import regular, write_atomically
+from distill.models.onnx_open import is_exported_file
+from distill.pipeline.context import Options
+from distill.pipeline.members import evaluation_folder, members, settings_of
+from distill.recipe import dump_recipe
+from distill.references import run_of
+from distill.report.card.content import Card
+from distill.report.card.render import MARK, render_card
+from distill.results.rows import Row
+from distill.team.watch import watching
+
+__all__ = ["check_card_name", "gather_card", "model_card", "write_card"]
+
+_HUB = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}
+
+
+@watching()
+def model_card(reference: Any, *, latency: bool = True, options: Options | None = None) -> str:
+    """A model card of a run or an exported file: Markdown with Hugging Face's metadata block.
+
+    It holds what was measured or recorded; what was not is said to be missing. A name means all its seeds, of which the
+    results are; the weights are the latest run's.
+
+    Args:
+        reference: A run (name, folder, result), or an exported file.
+        latency: Time the model, too.
+
+    Raises:
+        DistillError: As ``compare``.
+    """
+    options, named = options or Options(), run_of(reference)
+    examined = examine(
+        [named],
+        runs_dir=options.runs_dir,
+        device=options.device,
+        threads_used=options.threads or 1,
+        latency=latency,
+        tell=options.tell,
+    )
+    return render_card(gather_card(examined, wants_file=is_exported_file(named)))
+
+
+def write_card(
+    reference: Any, *, out: str | Path, latency: bool = True, overwrite: bool = False, options: Options | None = None
+) -> Path:
+    """Write :func:`model_card` to a file, ``README.md`` where a hub is to show it.
+
+    Raises:
+        UsageError: The file's name is none of a card's, or belongs to something else.
+        DistillError: As ``compare``.
+    """
+    out = Path(out)
+    check_card_name(out, overwrite=overwrite)
+    card = model_card(reference, latency=latency, options=options)
+    write_atomically(out, card.encode("utf-8", "backslashreplace"))
+    return out
+
+
+def check_card_name(path: Path, *, overwrite: bool = False) -> None:
+    """Refuse a name that no card can have, or that belongs to a file which distill did not make.
+
+    Raises:
+        UsageError: It is refused; the hint says what to do.
+    """
+    if path.suffix.lower() != ".md" or path.is_dir():
+        raise UsageError(f"{path}: a card is a file of Markdown", hint="for example README.md")
+    if overwrite or not path.exists():
+        return
+    with suppress(OSError):
+        if MARK.encode() in regular(path).read_bytes():
+            return
+    raise UsageError(f"{path} is there, and distill did not make it", hint="another name, or --overwrite")
+
+
+def gather_card(examined: Examined, *, wants_file: bool) -> Card:
+    """All that a card says of the one run (all its seeds) or the one file of a comparison."""
+    comparison, tested = examined.comparison, examined.tested
+    row = _meant(comparison.rows, examined, wants_file=wants_file)
+    (member,) = (each for each in members(comparison.rows, tested) if each.row.run == row.run)
+    newest = tested[row.run][-1]
+    stored = read_evaluation(evaluation_folder(newest))
+    source = newest.source if isinstance(newest, FileEntry) else newest
+    info = source.info if isinstance(source, Entry) else None
+    result, data = newest.assessment.result, (info.data if info else None) or {}
+    counts = {"training": data.get("train"), "validation": data.get("val"), "test": result.n}
+    teacher = (info.teacher if info else None) or {}
+    learned = newest.recipe.teacher is not None
+    return Card(
+        member=member,
+        place=row.run,
+        is_file=wants_file,
+        result=result,
+        classes=tuple(each.label for each in result.per_class),
+        side=_side(newest),
+        images={name: n for name, n in counts.items() if isinstance(n, int)},
+        recipe=settings_of(newest.recipe),
+        recipe_text=dump_recipe(newest.recipe),
+        device=comparison.device,
+        threads=comparison.threads,
+        latency_n=comparison.latency_n,
+        versions=comparison.versions,
+        hub_dataset=_HUB.get(row.dataset),
+        corruptions=stored.corruptions if stored else None,
+        teacher=str(teacher.get("name") or "a teacher that is not here") if learned else None,
+        teacher_sha256=teacher.get("sha256"),
+        teacher_top1=None if row.delta_top1 is None or row.test_top1 is None else row.test_top1 - row.delta_top1,
+        notes=comparison.notes,
+    )
+
+
+def _side(entry: Tested) -> int:
+    if isinstance(entry, FileEntry):
+        return entry.file.image_size
+    size = entry.recipe.data.image_size
+    return size if isinstance(size, int) else entry.recipe.model.input_size  # of a run every auto is resolved
+
+
+def _meant(rows: Sequence[Row], examined: Examined, *, wants_file: bool) -> Row:
+    kind = FileEntry if wants_file else Entry
+    return next(row for row in rows if examined.tested.get(row.run) and isinstance(examined.tested[row.run][-1], kind))

@@ -1,0 +1,53 @@
+"""What a model card says, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from distill.report.page.content import Member
+from distill.results.corruptions import CorruptionResult
+from distill.results.metrics import EvalResult
+
+__all__ = ["Card"]
+
+
+@dataclass(frozen=True)
+class Card:
+    """One model. What is None or empty is said to be not stated, or not measured.
+
+    Attributes:
+        member: Its row (several seeds: their means), its runs and recipe.
+        place: How it is named to distill: the run's folder, or the file.
+        is_file: Whether it is an exported file.
+        result: On the test images, of the newest run: the weights that the card is for.
+        corruptions: On spoilt test images, of the same.
+        hub_dataset: What Hugging Face's hub calls the data set; None where that is not known.
+        images: How many, by split.
+        side: Of the pixels it takes.
+        recipe: The settings that it was trained with, by the names that ``--set`` takes.
+        recipe_text: The same as YAML.
+        teacher: The name of what it learned from; ``teacher_top1`` on the same test images.
+        device: That it was timed on, with ``threads``; ``versions`` of the libraries.
+        notes: What the reader must know of the figures.
+    """
+
+    member: Member
+    place: str
+    is_file: bool
+    result: EvalResult
+    classes: tuple[str, ...]
+    side: int
+    images: Mapping[str, int]
+    recipe: Mapping[str, str]
+    recipe_text: str
+    device: str
+    threads: int
+    latency_n: int | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    hub_dataset: str | None = None
+    corruptions: CorruptionResult | None = None
+    teacher: str | None = None
+    teacher_sha256: str | None = None
+    teacher_top1: float | None = None
+    notes: tuple[str, ...] = ()
