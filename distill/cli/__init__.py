@@ -33,6 +33,7 @@ from distill.cli import (
     student,
     sweep,
     teacher_finetune,
+    watch,
 )
 from distill.cli.output import PLAINER, mute, show_error
 from distill.errors import DistillError, stop_error
@@ -120,6 +121,7 @@ app.command("compress", epilog=compress.EXAMPLES, rich_help_panel=_SHIP)(compres
 app.command("prune", epilog=prune.EXAMPLES, rich_help_panel=_SHIP)(prune.command)
 app.command("quantize", epilog=quantize.EXAMPLES, rich_help_panel=_SHIP)(quantize.command)
 app.command("export", epilog=export.EXAMPLES, rich_help_panel=_SHIP)(export.command)
+app.command("watch", epilog=watch.EXAMPLES, rich_help_panel=_LOOK)(watch.command)
 app.add_typer(runs.app, name="runs", rich_help_panel=_LOOK)
 app.add_typer(recipe.app, name="recipe", rich_help_panel=_LOOK)
 app.command("models", epilog=models.EXAMPLES, rich_help_panel=_LOOK)(models.command)

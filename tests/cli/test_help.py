@@ -57,6 +57,7 @@ SURFACE = {
         "RUNS --baseline -b --device --html --json --latency --no-latency --overwrite --quiet -q --runs --threads"
         " --title"
     ),
+    "watch": "RUN --every --once --runs",
     "runs": "",
     "runs list": "--json --runs",
     "runs remove": "RUNS --runs --yes -y",
