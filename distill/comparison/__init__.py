@@ -189,7 +189,7 @@ def _timed(
         return {}
     sides = {key: trained.normalize.input_size for key, trained in models.items()}
     sides |= {key: entry.file.image_size for key, entry in files.items()}
-    forwards: dict[str, Callable[[Tensor], Any]] = {key: trained.network for key, trained in models.items()}
+    forwards: dict[str, Callable[[Tensor], Any]] = {key: trained.to_time() for key, trained in models.items()}
     forwards |= {key: entry.file.to_time() for key, entry in files.items()}
     return measure_latency(
         forwards,

@@ -1,6 +1,7 @@
 """Where the arithmetic runs, in which precision, what that machine is called, and which of its kernels are wrong."""
 
 from distill.devices.arithmetic import (
+    DTYPES,
     Precision,
     PrecisionName,
     autocast,
@@ -26,6 +27,7 @@ from distill.devices.memory_format import channels_last
 from distill.devices.work import MACS_A_THREAD, threads_at_most, threads_for
 
 __all__ = [
+    "DTYPES",
     "MACS_A_THREAD",
     "WRONG_KERNELS",
     "CompileClock",

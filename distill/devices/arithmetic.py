@@ -14,6 +14,7 @@ from distill.devices.hardware import describe_device
 from distill.errors import MissingError, UsageError
 
 __all__ = [
+    "DTYPES",
     "Precision",
     "PrecisionName",
     "autocast",
@@ -28,7 +29,7 @@ PrecisionName = Literal["fp32", "bf16", "fp16"]
 FabricPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 _FABRIC_PRECISION: dict[PrecisionName, FabricPrecision] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
-_AUTOCAST_DTYPE = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES: dict[PrecisionName, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def autocast(device: torch.device, name: PrecisionName) -> contextlib.AbstractCo
     """A context in which the networks run in that precision (fp32: does nothing)."""
     if name == "fp32":
         return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=_AUTOCAST_DTYPE[name])
+    return torch.autocast(device.type, dtype=DTYPES[name])
 
 
 @contextlib.contextmanager

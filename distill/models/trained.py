@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
+from types import MethodType
 
 import torch
 from torch import Tensor, nn
 
-from distill.devices import PrecisionName, autocast, channels_last, resolve_precision
+from distill.devices import DTYPES, PrecisionName, autocast, channels_last, resolve_precision
 from distill.errors import RunError
 from distill.fingerprint import state_sha256
 from distill.models import Normalize, build_model, build_normalize, without_weights
 from distill.models.ask import ask
+from distill.models.stage_names import classifier_of
 from distill.recipe import Recipe
 from distill.runs import RunFolder
 from distill.runs.checkpoints import Checkpoint, best_checkpoint, load_checkpoint
@@ -69,10 +72,42 @@ class Trained:
         """``torch fp32``, ``torch bf16`` or ``torch fp16``."""
         return f"torch {self.precision}"
 
+    def to_time(self) -> nn.Module:
+        """The network as a program would ship it, for inputs that are normalised already: what is timed.
+
+        On a GPU its weights are in its precision already: autocast would cast them anew at each call.
+        """
+        if self.device.type != "cuda" or self.precision == "fp32":
+            return self.network
+        cast, side = _Cast(deepcopy(self.module), DTYPES[self.precision]), self.normalize.input_size
+        try:
+            with torch.inference_mode():
+                cast(torch.zeros(1, 3, side, side, device=self.device))
+        except (
+            RuntimeError,
+            TypeError,
+        ):  # float32 numbers of its own, which autocast brings along
+            return self.network
+        return cast
+
     @property
     def network(self) -> nn.Module:
-        """The network alone, in its precision, for inputs that are normalised already: what is timed."""
+        """The network alone, in its precision, for inputs that are normalised already."""
         return self.module if self.precision == "fp32" else _Autocast(self.module, self.device, self.precision)
+
+
+class _Cast(nn.Module):
+    """A network whose weights are in another dtype, those of its classifier in float32."""
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.module, self._dtype = module.to(dtype), dtype
+        if (head := classifier_of(self.module)) is not None:
+            head.float()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.module(inputs.to(self._dtype))
+        return logits
 
 
 class _Autocast(nn.Module):
@@ -114,6 +149,9 @@ def load_trained(run: RunFolder, *, device: torch.device, precision: PrecisionNa
             hint=f"was {run.path / 'recipe.yaml'} edited? ({str(error).splitlines()[-1].strip()})",
         ) from error
     module.eval().requires_grad_(False)
+    answered = precision or asked_precision(recipe, device)
+    if answered != "fp32":
+        _classify_in_full(module)
     normalize = build_normalize(spec, mean=(0.0,) * 3, std=(1.0,) * 3)
     return Trained(
         run=run,
@@ -123,8 +161,24 @@ def load_trained(run: RunFolder, *, device: torch.device, precision: PrecisionNa
         classes=classes,
         sha256=state_sha256(checkpoint.model_state),
         device=device,
-        precision=precision or asked_precision(recipe, device),
+        precision=answered,
     )
+
+
+def _classify_in_full(module: nn.Module) -> None:
+    """Have the classifier answer in float32 whatever the rest runs in: of two close logits in bf16 many are equal.
+
+    It is a thousandth of the work.
+    """
+    head = classifier_of(module)
+    if head is not None:  # a method, and not a function: a copy of the network has its own classifier
+        head.forward = MethodType(_outside_autocast, head)
+
+
+def _outside_autocast(head: nn.Module, features: Tensor) -> Tensor:
+    with torch.autocast(features.device.type, enabled=False):
+        logits: Tensor = type(head).forward(head, features.float())
+    return logits
 
 
 def asked_precision(recipe: Recipe, device: torch.device) -> PrecisionName:

@@ -213,7 +213,7 @@ def _describe(teacher: Trained, splits: Splits) -> tuple[TeacherRecord, np.ndarr
     """What ``compare`` shows of a teacher that is not there, and its logits on the test set."""
     assessment = assess_trained(teacher, splits)
     side = teacher.normalize.input_size
-    timings = measure_latency({"teacher": teacher.network}, {"teacher": (3, side, side)}, device=teacher.device)
+    timings = measure_latency({"teacher": teacher.to_time()}, {"teacher": (3, side, side)}, device=teacher.device)
     cost, accuracy = model_cost(teacher.module, side).figures, assessment.figures
     figures = replace(
         accuracy,
