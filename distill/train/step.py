@@ -120,7 +120,7 @@ class Learner:
             head=self.head,
             stages=stages(module) if recipe.optim.layer_decay != 1.0 else (),  # some networks have none
             device=fabric.device,
-            fused=not (self.train.precision == "fp16" and self._clips()),
+            fused=_may_be_fused(recipe),
         )
         self.ema = build_ema(module, self.train.ema)
         if criterion.features:
@@ -218,9 +218,6 @@ class Learner:
         """Before validation: what is validated and saved is what the optimiser means."""
         settle(self._optimizer.optimizer)
 
-    def _clips(self) -> bool:
-        return self.train.clip_norm is not None or self.train.clip_value is not None
-
     def _clip(self) -> None:
         if self.train.clip_value is not None:
             self._fabric.clip_gradients(self._model, self._optimizer, clip_val=self.train.clip_value)
@@ -256,3 +253,15 @@ class Learner:
         self.schedule.load_state_dict(state["schedule"])
         if state["scaler"]:
             self._fabric.strategy.precision.load_state_dict(state["scaler"])
+
+
+def _may_be_fused(recipe: Recipe) -> bool:
+    """Whether torch's one-kernel step is right for a recipe.
+
+    It takes a gradient scaler's factor out by itself, so that what it scales cannot be clipped before; and SGD's fails
+    where some weights of a group have a momentum and others, which were frozen until now, have none yet.
+    """
+    train = recipe.train
+    clips = train.clip_norm is not None or train.clip_value is not None
+    unfreezes = recipe.optim.name == "sgd" and 0 < train.freeze_backbone_epochs < train.epochs
+    return not (train.precision == "fp16" and clips) and not unfreezes
