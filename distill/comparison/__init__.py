@@ -13,7 +13,15 @@ from torch import Tensor
 
 from distill.comparison.beside import beside_teachers, image_sets
 from distill.comparison.chosen import choose, naming
-from distill.comparison.entries import Entry, Tested, caution_notes, grouped, namesake_notes, seed_notes
+from distill.comparison.entries import (
+    Entry,
+    Tested,
+    caution_notes,
+    few_images_notes,
+    grouped,
+    namesake_notes,
+    seed_notes,
+)
 from distill.comparison.files import FileEntry, file_rows, open_files, parted, read_files, with_sources
 from distill.comparison.statistics import difference_of, with_statistics
 from distill.comparison.teachers import Reference, bank_rows, find_teachers
@@ -146,6 +154,7 @@ def examine(
     tested |= {each.file.place: [each] for each in files.values()}
     rows = with_statistics(rows, tested, baseline=None if baseline is None else run_of(baseline), notes=notes)
     notes += _precision_notes("tested", ((each.recipe.name, each.assessment.precision) for each in entries))
+    notes += few_images_notes([*entries, *files.values()])
     notes += namesake_notes(groups) + seed_notes(groups) + caution_notes(groups)
     counts = [cell.n for cells in timings.values() for cell in cells.values()]
     shown = Shown(
@@ -231,6 +240,8 @@ def _row(group: Sequence[Entry], teachers: Mapping[str, Reference | None], timin
         test_images=len(newest.assessment.labels),
         test_top1=top1,
         test_ece=_mean([entry.assessment.result.ece for entry in group]),
+        test_balanced_accuracy=_mean([entry.assessment.result.balanced_accuracy for entry in group]),
+        test_macro_f1=_mean([entry.assessment.result.macro_f1 for entry in group]),
     )
     row = Row(
         name=newest.recipe.name,

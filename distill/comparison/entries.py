@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from distill.errors import DistillError
+from distill.evaluation.by_class import few_images_note
 from distill.evaluation.test_set import Assessment
 from distill.recipe import Recipe, dump_recipe, flat_settings
 from distill.results.figures import Figures
@@ -18,6 +19,7 @@ __all__ = [
     "Entry",
     "Tested",
     "caution_notes",
+    "few_images_notes",
     "grouped",
     "identity",
     "message",
@@ -112,6 +114,12 @@ def _keys(trees: Sequence[dict[str, Any]]) -> list[str]:
     """All keys: those of no recipe first, as a note names only a few."""
     first = ["init_from", "data fingerprint"]
     return first + sorted({key for tree in trees for key in tree}.difference(first))
+
+
+def few_images_notes(tested: Sequence[Tested]) -> list[str]:
+    """Which classes have too few test images to be judged by; rows that were tested on the same ones are told once."""
+    found = ((each.recipe.data.name, few_images_note(each.assessment.result.per_class)) for each in tested)
+    return list(dict.fromkeys(f"{name}: {note}" for name, note in found if note is not None))
 
 
 def seed_notes(groups: Mapping[str, list[Entry]]) -> list[str]:

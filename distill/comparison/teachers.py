@@ -214,6 +214,7 @@ def bank_rows(entries: Sequence[Entry], rows: Sequence[Row], data: DataSets, not
             continue
         if not any(reference.saw(student, data) for student in students):
             row = replace(row, test_top1=None, ece=None, test_images=None)
+            row = replace(row, test_balanced_accuracy=None, test_macro_f1=None)
             note += "; its accuracy is blank: it is of other test images than its students'"
         collected.append(row)
         notes.append(note)

@@ -84,7 +84,14 @@ class Assessment:
     def figures(self) -> Figures:
         """What tables say of it."""
         result = self.result
-        return Figures(test_top1=result.top1, test_ece=result.ece, test_images=result.n, test_content=self.content)
+        return Figures(
+            test_top1=result.top1,
+            test_ece=result.ece,
+            test_balanced_accuracy=result.balanced_accuracy,
+            test_macro_f1=result.macro_f1,
+            test_images=result.n,
+            test_content=self.content,
+        )
 
 
 class DataSets:

@@ -9,6 +9,7 @@ from typing import Any
 
 from distill.devices import resolve_device, set_threads
 from distill.errors import RunError, UsageError
+from distill.evaluation.by_class import few_images_note
 from distill.evaluation.calibrate import temperature_of
 from distill.evaluation.confidence import reliability
 from distill.evaluation.spoilt import CORRUPTION_IMAGES, against, measure_corruptions
@@ -167,6 +168,9 @@ def _evaluate(subject: _Subject, asked: _Asked, data: DataSets, options: Options
     assessment = assess_query(query, asked.split, asked.again, data, mirrored=mirrored)
     if isinstance(subject, RunFolder) and asked.split == "test" and not mirrored:
         _keep(subject, assessment.result)
+    note = few_images_note(
+        assessment.result.per_class, what="test images" if asked.split == "test" else "validation images"
+    )
     evaluation = Evaluation(
         run=assessment.run,
         split=assessment.split,
@@ -174,6 +178,7 @@ def _evaluate(subject: _Subject, asked: _Asked, data: DataSets, options: Options
         tta=asked.tta,
         reliability=assessment.reliability,
         risk_coverage=assessment.risk_coverage,
+        notes=() if note is None else (note,),
     )
     if mirrored:
         return evaluation

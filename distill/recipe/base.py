@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Fraction", "NonNegative", "Positive", "PositiveInt", "Spec"]
+__all__ = ["Fraction", "Monitor", "NonNegative", "Positive", "PositiveInt", "Spec"]
 
 
 class Spec(BaseModel):
@@ -18,4 +18,5 @@ class Spec(BaseModel):
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0, le=1e9)]
 NonNegative = Annotated[float, Field(ge=0.0, le=1e9)]
+Monitor = Literal["val_top1", "val_loss", "val_balanced_accuracy", "val_macro_f1"]
 PositiveInt = Annotated[int, Field(ge=1, le=1_000_000_000)]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from distill.recipe.base import Fraction, NonNegative, Positive, PositiveInt, Spec
+from distill.recipe.base import Fraction, Monitor, NonNegative, Positive, PositiveInt, Spec
 
 __all__ = ["Group", "Lookahead", "OptimSpec", "ScheduleSpec"]
 
@@ -186,7 +186,7 @@ class Triangular(Spec):
 
 class Plateau(_Warmup):
     kind: Literal["plateau"]
-    monitor: Literal["val_loss", "val_top1"] = "val_loss"
+    monitor: Monitor = "val_loss"
     factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     patience: PositiveInt = Field(10, description="epochs without improvement before lr is multiplied by factor")
     min_lr: NonNegative = 0.0

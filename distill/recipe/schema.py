@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from distill.recipe.base import Fraction, NonNegative, Positive, PositiveInt, Spec
+from distill.recipe.base import Fraction, Monitor, NonNegative, Positive, PositiveInt, Spec
 from distill.recipe.model_specs import ModelSpec, PositiveRgb, Rgb
 from distill.recipe.objectives import (
     KINDS_WITHOUT_TEACHER,
@@ -219,7 +219,7 @@ class TrainSpec(Spec):
         1, description="a step's batch is worked through in this many pieces, of two images at least"
     )
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    monitor: Literal["val_top1", "val_loss"] = Field("val_top1", description="picks the best checkpoint")
+    monitor: Monitor = Field("val_top1", description="picks the best checkpoint")
     early_stopping: EarlyStoppingSpec | None = None
     freeze_backbone_epochs: Annotated[int, Field(ge=0)] = Field(0, description="so long the classifier trains alone")
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.0, description="decay of averaged weights a step; 0: off")

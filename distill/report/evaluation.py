@@ -26,6 +26,7 @@ def evaluation_table(evaluation: Evaluation, width: int) -> RenderableType:
     if len(result.per_class) <= _MOST_CLASSES:
         head = Text("confusion: true class down, predicted class across", style="bold")
         parts += [head, Text(), _confusion(evaluation, width), Text()]
+    parts += [Text(f"note: {plain(note)}", style="yellow") for note in evaluation.notes]
     if result.top_confusions():
         parts += [Text("most frequent confusions", style="bold"), Text(), _worst_pairs(evaluation, width)]
     if evaluation.corruptions is not None:
@@ -43,6 +44,7 @@ def evaluations_table(many: Evaluations, width: int) -> RenderableType:
         Column("model", many.labels, words=True, style="bold"),
         Column("role", many.roles, words=True),
         Column("top-1\n%", [percent(each.result.top1) for each in runs]),
+        Column("balanced\naccuracy, %", [percent(each.result.balanced_accuracy) for each in runs]),
         Column("macro F1\n%", [percent(each.result.macro_f1) for each in runs]),
         Column("NLL", [fixed(each.result.nll, 4) for each in runs]),
         Column("ECE\n%", [percent(each.result.ece) for each in runs]),
@@ -59,6 +61,8 @@ def evaluations_table(many: Evaluations, width: int) -> RenderableType:
         change = f"{100 * each.difference:+.2f} ({100 * each.low:+.2f} to {100 * each.high:+.2f})"
         line = f"{names[each.run]} against {names[each.against]} under corruptions: {change} points: {each.verdict}"
         parts.append(Text(plain(line)))
+    notes = dict.fromkeys(note for each in runs for note in each.notes)
+    parts += [Text(f"note: {plain(note)}", style="yellow") for note in notes]
     return Group(*parts)
 
 

@@ -28,6 +28,7 @@ _TEXT_FIELDS = {"name", "role", "run", "dataset", "objective", "test_set", "teac
 _TEXT_FIELDS |= {"on_front", "baseline", "baseline_method", "baseline_verdict"}
 _TESTED = {"test_top1", "test_top1_std", "delta_top1", "ece", "agreement", "agreement_source"}  # of the test images
 _TESTED |= {"test_top1_low", "test_top1_high", "baseline_difference", "baseline_low", "baseline_high"}
+_TESTED |= {"test_balanced_accuracy", "test_macro_f1"}
 _COLUMNS = tuple(name for name in ROW_FIELDS if name not in _TEXT_FIELDS)
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _VALUE = re.compile(

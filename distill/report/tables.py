@@ -46,6 +46,8 @@ __all__ = [
     "schema_table",
 ]
 
+_TELLING = 0.005  # half a point
+
 
 def comparison_table(comparison: Comparison, width: int) -> RenderableType:
     """The comparison, and below it what it was measured on."""
@@ -73,6 +75,7 @@ def _comparison_columns(rows: Sequence[Row]) -> list[Column]:
         Column("dataset", [row.dataset for row in rows], words=True),
         Column("test top-1\n%", [_accuracy(row) for row in rows]),
         Column("95%\ninterval", [_interval(row.test_top1_low, row.test_top1_high) for row in rows]),
+        *_class_columns(rows),
         *_baseline_columns(rows),
         Column("Δ teacher\npoints", [_signed(row.delta_top1) for row in rows]),
         Column("params", [count(row.params) for row in rows]),
@@ -86,6 +89,18 @@ def _comparison_columns(rows: Sequence[Row]) -> list[Column]:
         Column("agreement\n%", [percent(row.agreement, 1) for row in rows]),
         Column("agreement\nwith its run, %", [percent(row.agreement_source, 1) for row in rows]),
         Column("ECE\n%", [percent(row.ece, 1) for row in rows]),
+    ]
+
+
+def _class_columns(rows: Sequence[Row]) -> list[Column]:
+    """Averages over classes, where they tell something else than top-1: as of classes of unlike size."""
+    averages = ("test_balanced_accuracy", "test_macro_f1")
+    pairs = [(row.test_top1, getattr(row, name)) for row in rows for name in averages]
+    if not any(top1 is not None and mean is not None and abs(top1 - mean) >= _TELLING for top1, mean in pairs):
+        return []
+    return [
+        Column("balanced\naccuracy, %", [percent(row.test_balanced_accuracy) for row in rows]),
+        Column("macro F1\n%", [percent(row.test_macro_f1) for row in rows]),
     ]
 
 

@@ -54,6 +54,7 @@ class Figures:
         latency_ms: By batch size; measured on ``latency_device``, which is called ``hardware``, with ``threads``.
         test_top1: On ``test_images`` test images, a fraction.
         test_ece: Expected calibration error there.
+        test_balanced_accuracy: Mean recall of the classes there; ``test_macro_f1`` the mean F1.
         test_content: Hex sha256 of those images, their labels and class names.
         val_top1: Of the shipped epoch, on ``val_images`` validation images, a fraction.
     """
@@ -67,6 +68,8 @@ class Figures:
     threads: int | None = None
     test_top1: float | None = None
     test_ece: float | None = None
+    test_balanced_accuracy: float | None = None
+    test_macro_f1: float | None = None
     test_images: int | None = None
     test_content: str | None = None
     val_top1: float | None = None

@@ -41,6 +41,7 @@ class Row:
         latency_b1_ms: Median for one image; ``latency_b32_ms`` for a batch of 32.
         images_per_s: At batch 32; on a GPU at batch 256.
         ece: Expected calibration error.
+        test_balanced_accuracy: Mean recall of the classes; ``test_macro_f1`` the mean F1: of classes of unlike size.
         agreement: Fraction of test images given the teacher's class.
         test_images: How many images its accuracy is of.
         test_set: A name for them: rows of equal names were tested on the same images.
@@ -98,6 +99,8 @@ class Row:
     baseline_n: int | None = None
     baseline_verdict: str | None = None
     baseline_needed: int | None = None
+    test_balanced_accuracy: float | None = None
+    test_macro_f1: float | None = None
 
     def with_figures(self, figures: Figures) -> Row:
         """The row with what was measured of its model."""
@@ -114,6 +117,8 @@ class Row:
             latency_b32_ms=many.median_ms if many else None,
             images_per_s=full.images_per_s if full else None,
             ece=figures.test_ece,
+            test_balanced_accuracy=figures.test_balanced_accuracy,
+            test_macro_f1=figures.test_macro_f1,
             test_images=figures.test_images,
         )
 
@@ -175,6 +180,7 @@ class Evaluation:
         temperature: Fitted on validation images, where it was asked for now or before.
         calibrated: Reliability on this split with the logits divided by it.
         corruptions: On spoilt images of this split, where it was asked for.
+        notes: What the reader must know: classes with too few images.
     """
 
     run: str
@@ -187,6 +193,7 @@ class Evaluation:
     temperature: Temperature | None = None
     calibrated: Reliability | None = None
     corruptions: CorruptionResult | None = None
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``distill evaluate --json`` prints."""
@@ -195,6 +202,7 @@ class Evaluation:
             "balanced_accuracy": self.result.balanced_accuracy,
             "top_confusions": [asdict(each) for each in self.result.top_confusions()],
             "plots": list(self.plots),
+            "notes": list(self.notes),
         }
         for name in ("reliability", "risk_coverage", "temperature", "calibrated", "corruptions"):
             part = getattr(self, name)

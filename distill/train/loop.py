@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -20,6 +21,7 @@ from distill.data.mixture import Mixture
 from distill.data.views import epoch_view
 from distill.devices import CompileClock, compile_clock
 from distill.errors import DivergedError, UsageError
+from distill.evaluation.by_class import balanced_accuracy, macro_f1
 from distill.events import CheckpointSaved, EpochDone, Event, Note, RunStarted, StepDone
 from distill.models import Normalize
 from distill.recipe import Recipe
@@ -289,7 +291,7 @@ class _Fit:
         """Whether this epoch is the best so far; without validation the last one is."""
         if self.job.val is None:
             return True
-        value = metrics[self.train.monitor] * (1 if self.train.monitor == "val_top1" else -1)
+        value = metrics[self.train.monitor] * (-1 if self.train.monitor == "val_loss" else 1)
         stopping = self.train.early_stopping
         return self.at.judge(value, min_delta=stopping.min_delta if stopping else 0.0)
 
@@ -326,7 +328,7 @@ def _all_finite(module: nn.Module) -> bool:
 def _validate(
     learner: Learner, loader: Loader, batch_size: int, precision: Callable[[], AbstractContextManager[Any]]
 ) -> dict[str, float]:
-    """``{"val_loss", "val_top1"}`` of what is shipped, in eval mode; its mode is put back."""
+    """What ``train.monitor`` may name, of what is shipped, in eval mode; its mode is put back."""
     module = learner.shipped
     was_training = module.training
     module.eval()
@@ -335,10 +337,22 @@ def _validate(
         with precision():
             logits = module(learner.normalize(batch.images)).float()
         loss = F.cross_entropy(logits, batch.labels, reduction="sum")
-        hits = (logits.argmax(1) == batch.labels).sum()
-        row = torch.stack([loss, hits.to(loss.dtype)])
+        row = torch.cat([loss[None], _counts(logits, batch.labels).flatten().to(loss.dtype)])
         sums = row if sums is None else sums + row
     module.train(was_training)
     assert sums is not None, "no split is empty"
-    loss, hits = sums.tolist()
-    return {"val_loss": loss / len(loader), "val_top1": hits / len(loader)}
+    loss, *counted = sums.tolist()
+    right, images, guessed = np.array(counted).reshape(3, -1)
+    return {
+        "val_loss": loss / len(loader),
+        "val_top1": float(right.sum()) / len(loader),
+        "val_balanced_accuracy": balanced_accuracy(right, images),
+        "val_macro_f1": macro_f1(right, images, guessed),
+    }
+
+
+def _counts(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """By class, recognised images, images, and guesses: ``(3, C)``, without waiting for the device."""
+    classes = torch.arange(logits.shape[1], device=logits.device)
+    are, taken = labels[:, None] == classes, logits.argmax(1)[:, None] == classes
+    return torch.stack([(are & taken).sum(0), are.sum(0), taken.sum(0)])

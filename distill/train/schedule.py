@@ -53,8 +53,9 @@ class Schedule:
     def epoch_done(self, metrics: dict[str, float]) -> None:
         """Let a plateau schedule look at the epoch's metrics."""
         if self._plateau is not None and self.steps >= self._warmup:
-            same_of_training = metrics[self._monitor.replace("val", "train")]  # a folder may bring no validation
-            self._plateau.step(metrics.get(self._monitor, same_of_training))
+            of_training = "train_loss" if self._monitor == "val_loss" else "train_top1"
+            known = self._monitor if self._monitor in metrics else of_training  # a folder may bring no validation
+            self._plateau.step(metrics[known])
 
     def state_dict(self) -> dict[str, Any]:
         plateau = None if self._plateau is None else _plain(self._plateau.state_dict())
@@ -178,7 +179,7 @@ def _one_cycle(spec: OneCycle, optimizer: Optimizer, total: int) -> OneCycleLR:
 
 
 def _plateau(spec: Plateau, optimizer: Optimizer) -> ReduceLROnPlateau:
-    mode: Literal["min", "max"] = "max" if spec.monitor == "val_top1" else "min"
+    mode: Literal["min", "max"] = "min" if spec.monitor == "val_loss" else "max"
     return ReduceLROnPlateau(optimizer, mode=mode, factor=spec.factor, patience=spec.patience, min_lr=spec.min_lr)
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from distill.cli import app
 from distill.data.splits import load_splits
 from distill.errors import RecipeError
-from distill.pipeline import Options, finetune_teacher
+from distill.pipeline import Options, evaluate_run, finetune_teacher
 from distill.recipe import Recipe, parse_recipe
 from distill.runs import RunFolder
 
@@ -75,3 +78,55 @@ def test_too_few_weights_are_refused_before_there_is_a_folder(recipe, tmp_path: 
     with pytest.raises(RecipeError, match="2 numbers, and the data has 3 classes"):
         finetune_teacher(recipe("objective.class_weights=[1,2]"), options=Options(runs_dir=tmp_path, threads=1))
     assert not list(tmp_path.glob("unlike/*"))
+
+
+MONITORS = ("val_top1", "val_loss", "val_balanced_accuracy", "val_macro_f1")
+
+
+@pytest.mark.parametrize("monitor", MONITORS[2:])
+def test_averages_over_classes_pick_the_checkpoint(recipe, tmp_path: Path, monitor: str) -> None:
+    changed = recipe(f"train.monitor={monitor}", "train.epochs=6", "objective.class_weights=balanced")
+    run = RunFolder(finetune_teacher(changed, options=Options(runs_dir=tmp_path, threads=1)).run)
+    lines = run.metrics()
+    assert all(set(MONITORS) <= set(line) for line in lines)
+    values = [line[monitor] for line in lines]
+    assert run.result("best_epoch")["best_epoch"] == 1 + values.index(max(values))
+    # the shipped epoch's, as evaluate works it out from the checkpoint
+    found = evaluate_run(run.path, split="val", plots=False, options=Options(threads=1))
+    best = lines[values.index(max(values))]
+    assert found.result.balanced_accuracy == pytest.approx(best["val_balanced_accuracy"], abs=1e-6)
+    assert found.result.macro_f1 == pytest.approx(best["val_macro_f1"], abs=1e-6)
+
+
+def test_a_plateau_watches_them_and_a_run_without_validation_its_training(recipe, tmp_path: Path) -> None:
+    plateau = "schedule={kind: plateau, monitor: val_macro_f1, patience: 1}"
+    run = finetune_teacher(recipe(plateau), options=Options(runs_dir=tmp_path, threads=1)).run
+    assert RunFolder(run).status == "finished"
+    bare = recipe(plateau, "data.val_fraction=0")
+    assert RunFolder(finetune_teacher(bare, options=Options(runs_dir=tmp_path, threads=1)).run).status == "finished"
+
+
+def test_tables_gates_and_notes(recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    run = finetune_teacher(recipe(), options=Options(runs_dir=tmp_path, threads=1)).run
+    cli = CliRunner()
+    result = cli.invoke(app, ["evaluate", str(run), "--json", "-q", "--threads", "1"])
+    document = json.loads(result.stdout)
+    assert document["notes"] == [
+        "2 of 3 classes have fewer than 20 test images (rarest 2, rare 6): too few to judge them by, "
+        "and balanced accuracy and macro F1 count each as much as a large one"
+    ]
+    told = cli.invoke(app, ["evaluate", str(run), "--no-plots", "--threads", "1"]).stdout
+    assert "2 of 3 classes have fewer than 20 test images" in " ".join(told.split())
+
+    asked = ["compare", str(run), "--no-latency", "--threads", "1"]
+    (row,) = json.loads(cli.invoke(app, [*asked, "--json", "-q"]).stdout)["rows"]
+    assert row["test_macro_f1"] == pytest.approx(document["macro_f1"])
+    assert row["test_balanced_accuracy"] == pytest.approx(document["balanced_accuracy"])
+    assert abs(row["test_top1"] - row["test_macro_f1"]) > 0.005  # else the test is about nothing
+    shown = cli.invoke(app, [*asked, "-q"]).stdout
+    for words in ("macro F1", "balanced", f"{100 * row['test_macro_f1']:.2f}", "rarest 2"):
+        assert words in shown
+    gate = f"unlike.test_macro_f1 >= {row['test_macro_f1'] - 0.01:.6f}"
+    assert cli.invoke(app, [*asked, "--require", gate]).exit_code == 0
+    assert cli.invoke(app, [*asked, "--require", "unlike.test_balanced_accuracy > 1"]).exit_code == 3
