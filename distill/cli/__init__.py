@@ -93,8 +93,10 @@ app = typer.Typer(
 def _print_version(show: bool) -> None:
     if show:
         import distill
+        from distill.runs import own_commit
 
-        typer.echo(f"distill {distill.__version__}")
+        commit = own_commit()
+        typer.echo(f"distill {distill.__version__}" + (f" ({commit})" if commit else ""))
         raise typer.Exit
 
 

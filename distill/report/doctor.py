@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from distill.results.rows import Check
+from distill.runs import own_commit
 
 __all__ = ["examine"]
 
@@ -51,7 +52,8 @@ def _core() -> Iterator[Check]:
     python = sys.version_info[:2] >= _OLDEST_PYTHON
     fix = None if python else "python 3.11 or newer"
     yield Check("core", "python", "ok" if python else "broken", f"{platform.python_version()} at {sys.executable}", fix)
-    yield Check("core", "distill", "ok", _version("distill") or "run from its source, not installed")
+    own, commit = _version("distill") or "run from its source, not installed", own_commit()
+    yield Check("core", "distill", "ok", own + (f", commit {commit}" if commit else ""))
     for name in _IMPORTED:
         yield _loads(name)
     for name in _INSTALLED:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from distill.errors import RunError
 from distill.text import cut
 
-__all__ = ["RunInfo", "Status", "git_state"]
+__all__ = ["RunInfo", "Status", "git_state", "own_commit"]
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 _STATUSES = ("running", "finished", "interrupted", "failed")
@@ -117,6 +117,15 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     if not commit or changed is None:
         return None
     return {"commit": commit, "dirty": changed != ""}
+
+
+def own_commit() -> str | None:
+    """The commit of distill itself, ten digits, ``+`` behind it where files differ; None where it was installed."""
+    home = Path(__file__).parents[2]
+    if _git(home, "ls-files", "--error-unmatch", "distill/__init__.py") is None:  # another's repository around it
+        return None
+    state = git_state(home)
+    return None if state is None else state["commit"][:10] + ("+" if state["dirty"] else "")
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

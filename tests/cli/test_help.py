@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ from typer.main import get_command
 
 from distill.cli import app, options
 
+ROOT = Path(__file__).parents[2]
 _TRAIN = (
     "--recipe -r --set -s --seed --device --devices --threads --runs --resume --rerun --init-from --dry-run "
     "--json --quiet -q"
@@ -146,7 +150,9 @@ def test_no_arguments_show_the_help(args: tuple[str, ...], cli) -> None:
 def test_version(cli) -> None:
     result = cli("--version")
     assert result.exit_code == 0
-    assert result.stdout.startswith("distill ")
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    expected = rf"distill \d+\.\d+\.\d+ \({commit[:10]}\+?\)\n" if commit else r"distill \d+\.\d+\.\d+\n"
+    assert re.fullmatch(expected, result.stdout)
 
 
 @pytest.mark.parametrize("path", COMMANDS)
