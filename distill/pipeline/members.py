@@ -92,6 +92,8 @@ def _member(row: Row, group: Sequence[Tested], *, label: str, look: int) -> Memb
         reliability=newest.assessment.reliability,
         temperature=stored.temperature if stored else None,
         calibrated=stored.calibrated if stored else None,
+        risk_coverage=newest.assessment.risk_coverage,
+        corruptions=stored.corruptions if stored else None,
     )
     if not isinstance(newest, Entry):
         return replace(member, provenance=tuple(_of_file(each) for each in group if isinstance(each, FileEntry)))

@@ -1,4 +1,4 @@
-"""The page's pictures: accuracy against cost, curves, reliability, what the student lost, errors by class."""
+"""The page's pictures of what was won and lost: accuracy against cost, curves, confusions, errors by class."""
 
 from __future__ import annotations
 
@@ -12,34 +12,18 @@ from markupsafe import Markup
 from distill.report.apart import apart
 from distill.report.page.content import Member, Pair
 from distill.report.page.draw import Frame, Scale, Svg, short_number
+from distill.report.page.look import DASHES, around, dash, filled, kind_of
 from distill.report.page.words import signed
-from distill.results.calibration import Reliability
 from distill.results.rows import Row
 from distill.text import count, cut, fixed, percent, shorten
 
-__all__ = ["MOST_CELLS", "MOST_CLASSES", "confusion", "cost", "curves", "errors", "parts", "reliability", "swatch"]
+__all__ = ["MOST_CELLS", "MOST_CLASSES", "confusion", "cost", "curves", "errors", "parts"]
 
 MOST_CELLS = 24  # classes of a matrix that can still be read,
 MOST_CLASSES = 30  # and of bars
 _MOST_POINTS = 12_000  # of all curves of one picture: each is some ten bytes
 _COST = {"latency_b1_ms": "latency of one image, ms", "params": "parameters", "size_mb": "size, MB"}
 _LETTER_WIDTH = 6.6  # of a name
-_DASHES = ("", "d1", "d2", "d3")
-
-
-def _kind(member: Member, *more: str) -> str:
-    return " ".join((f"k{member.look % 7}", *more))
-
-
-def _filled(member: Member) -> str:
-    return _kind(member, "hollow" if member.hollow else "dot")
-
-
-def swatch(member: Member) -> Markup:
-    """A member's marker, for legends and tables."""
-    svg = Svg(14, 14, "")
-    svg.mark(7, 7, member.shape, kind=_filled(member))
-    return svg.markup()
 
 
 # Accuracy against cost
@@ -104,9 +88,9 @@ def _point(frame: Frame, point: _Point) -> None:
     x, y = frame.x(point.x), frame.y(point.y)
     low, high = _bounds(point.row)
     if low is not None and high is not None:
-        frame.svg.line(x, frame.y(low), x, frame.y(high), kind=_kind(point.member, "bar"))
+        frame.svg.line(x, frame.y(low), x, frame.y(high), kind=kind_of(point.member, "bar"))
     told = f"{point.member.label}: {percent(point.y)}%, {short_number(point.x)}"
-    frame.svg.mark(x, y, point.member.shape, kind=_filled(point.member), tip=told)
+    frame.svg.mark(x, y, point.member.shape, kind=filled(point.member), tip=told)
 
 
 def _names(frame: Frame, points: Sequence[_Point]) -> None:
@@ -149,7 +133,7 @@ def curves(members: Sequence[Member], key: str, *, name: str, share: bool) -> Ma
     frame = Frame(
         f"{name} by epoch, a line for each seed: {ends}",
         x=partial(_epochs, [epoch for epoch, _ in every]),
-        y=partial(_around, [value for _, value in every], log=not share and min(value for _, value in every) > 0),
+        y=partial(around, [value for _, value in every], log=not share and min(value for _, value in every) > 0),
         x_name="epoch",
         whole=True,
         y_text=(lambda value: f"{100 * value:g}%") if share else short_number,
@@ -157,19 +141,9 @@ def curves(members: Sequence[Member], key: str, *, name: str, share: bool) -> Ma
     )
     for each, of in shown:
         for curve in of:
-            dash = _DASHES[_repeats(members, each) % len(_DASHES)]
             told = f"{each.label}, seed {curve.seed}: {_value(curve.points[-1][1], share)} at the end"
-            frame.path(_thinned(curve.points, most), kind=_kind(each, "line", dash).strip(), tip=told)
+            frame.path(_thinned(curve.points, most), kind=kind_of(each, "line", dash(each)).strip(), tip=told)
     return frame.svg.markup()
-
-
-def _repeats(members: Sequence[Member], member: Member) -> int:
-    """How often its colour was used before."""
-    return member.look // 7
-
-
-def _around(values: Sequence[float], low: float, high: float, *, log: bool = False) -> Scale:
-    return Scale.around(values, low, high, log=log, margin=0.05)
 
 
 def _epochs(values: Sequence[int], low: float, high: float) -> Scale:
@@ -198,7 +172,7 @@ def parts(member: Member) -> Markup | None:
     frame = Frame(
         f"Training loss of {member.label} by epoch: {ends}",
         x=partial(_epochs, [epoch for epoch, _ in every]),
-        y=partial(_around, [0.0, *(value for _, value in every)]),
+        y=partial(around, [0.0, *(value for _, value in every)]),
         x_name="epoch",
         whole=True,
         size=(340, 190),
@@ -207,7 +181,7 @@ def parts(member: Member) -> Markup | None:
     most = max(_MOST_POINTS // sum(len(of) for _, of in shown), 20)
     for place, (_, of) in enumerate(shown):
         for curve in of:
-            kind = _kind(member, "line", _DASHES[place % len(_DASHES)]).strip()
+            kind = kind_of(member, "line", DASHES[place % len(DASHES)]).strip()
             frame.path(_thinned(curve.points, most), kind=kind, tip=f"seed {curve.seed}")
     heights = apart([frame.y(of[-1].points[-1][1]) for _, of in shown], 14)
     for (key, of), height in zip(shown, heights, strict=True):
@@ -218,41 +192,6 @@ def parts(member: Member) -> Markup | None:
 
 def _part(key: str) -> str:
     return "all" if key == "train_loss" else key.removeprefix("train_")
-
-
-# Calibration
-
-
-def reliability(found: Reliability, member: Member, *, calibrated: Reliability | None = None) -> Markup:
-    """Accuracy against confidence, in bins; on the diagonal a model is as right as it says."""
-    svg_size = (260.0, 240.0)
-    frame = Frame(
-        f"Reliability of {member.label}: expected calibration error {percent(found.ece)}%, mean confidence "
-        f"{percent(found.confidence)}%, accuracy {percent(found.accuracy)}%, {count(found.n)} images",
-        x=lambda low, high: Scale(0, 1, low, high),
-        y=lambda low, high: Scale(0, 1, low, high),
-        x_name="confidence",
-        x_text=lambda value: f"{100 * value:.0f}%",
-        y_text=lambda value: f"{100 * value:.0f}%",
-        size=svg_size,
-        right=18,
-    )
-    for each in found.bins:
-        if not each.n or each.accuracy is None or each.confidence is None:
-            continue
-        x, width = frame.x(each.low), frame.x(each.high) - frame.x(each.low)
-        told = f"{count(each.n)} images: {percent(each.confidence, 1)}% sure, {percent(each.accuracy, 1)}% right"
-        weight = "many" if each.n >= 0.02 * found.n else "few"
-        top = frame.y(each.accuracy)
-        frame.svg.add(
-            "rect", kind=_kind(member, weight), tip=told, x=x + 0.5, y=top, width=width - 1, height=frame.bottom - top
-        )
-    frame.path([(0, 0), (1, 1)], kind="ideal")
-    for bins, kind in ((calibrated, "after"),):
-        for each in bins.bins if bins else ():
-            if each.n and each.accuracy is not None and each.confidence is not None:
-                frame.svg.add("circle", kind=kind, cx=frame.x(each.confidence), cy=frame.y(each.accuracy), r=3)
-    return frame.svg.markup()
 
 
 # What the student lost
@@ -324,6 +263,6 @@ def errors(pair: Pair, teacher: Member, student: Member) -> Markup:
             top = y + 1 + 10 * row
             told = f"{each.label}: {member.label} misses {percent(value)}% of {count(each.n)}"
             width = max(scale(value) - left, 0.6)
-            svg.add("rect", kind=_kind(member, "solid"), tip=told, x=left, y=top, width=width, height=8.5)
+            svg.add("rect", kind=kind_of(member, "solid"), tip=told, x=left, y=top, width=width, height=8.5)
             svg.text(max(scale(value), left) + 5, top + 8, f"{fixed(100 * value, 1)}", kind="small")
     return svg.markup()

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from distill.compression.candidate import Candidate
-from distill.results.calibration import Reliability, Temperature
+from distill.results.calibration import Reliability, RiskCoverage, Temperature
+from distill.results.corruptions import CorruptionResult
 from distill.results.rows import Comparison, Row
 
 __all__ = [
@@ -68,7 +69,8 @@ class Member:
         look: Its colour: equal for a run and its files. ``shape`` is its marker, ``hollow`` for a file.
         curves: Of every seed, by key of metrics.jsonl (``val_top1``, ``val_loss``, ``train_ce`` ...).
         parts: The keys among them that are parts of the training loss.
-        reliability: Of the newest run; ``calibrated`` with its stored temperature.
+        reliability: Of the newest run; ``calibrated`` with its stored temperature; ``risk_coverage`` and
+            ``corruptions`` are of that run, too.
         recipe: YAML text.
         settings: The recipe by the names that ``--set`` takes.
     """
@@ -83,6 +85,8 @@ class Member:
     reliability: Reliability | None = None
     temperature: Temperature | None = None
     calibrated: Reliability | None = None
+    risk_coverage: RiskCoverage | None = None
+    corruptions: CorruptionResult | None = None
     recipe: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     provenance: tuple[Provenance, ...] = ()

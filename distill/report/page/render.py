@@ -11,9 +11,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from distill.report.page import charts, table
+from distill.report.page import charts, look, table, trust
 from distill.report.page.content import Page
 from distill.report.page.words import signed
+from distill.results.corruptions import CORRUPTION_NAMES
 from distill.text import MISSING, brief, count, duration, fixed, percent, plain_lines
 
 __all__ = ["GENERATOR", "MOST_BYTES", "render_page"]
@@ -56,6 +57,8 @@ def _rendered(page: Page) -> str:
             comparison=page.comparison,
             columns=table.columns(page.members),
             charts=charts,
+            look=look,
+            trust=trust,
             pair=page.pair,
             teacher=page.member(page.pair.teacher) if page.pair else None,
             student=page.member(page.pair.student) if page.pair else None,
@@ -86,7 +89,7 @@ def _environment() -> Environment:
         "signed": signed,
         "png": lambda data: f"data:image/png;base64,{base64.b64encode(data).decode('ascii')}",
     }
-    environment.globals["MISSING"] = MISSING
+    environment.globals |= {"MISSING": MISSING, "corruption_names": CORRUPTION_NAMES}
     return environment
 
 

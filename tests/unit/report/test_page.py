@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from distill.report.page import charts
+from distill.report.page import charts, trust
 from distill.report.page.draw import Scale, Svg, ticks
 from distill.report.page.render import MOST_BYTES, render_page
 from distill.report.page.table import columns
@@ -66,7 +66,7 @@ class Reader(HTMLParser):
 def test_every_element_is_closed_in_its_place(make_page) -> None:
     reader = Reader(render_page(make_page()))
     assert reader.open == []
-    assert len(reader.of("section")) == 9
+    assert len(reader.of("section")) == 10
 
 
 @pytest.mark.parametrize("word", HOSTILE, ids=range(len(HOSTILE)))
@@ -105,7 +105,8 @@ def test_the_policy_allows_what_is_written_here_and_nothing_else(make_page) -> N
 def test_every_picture_says_in_words_what_it_shows(make_page) -> None:
     reader = Reader(render_page(make_page()))
     pictures = [each for each in reader.of("svg") if each.get("role") == "img"]
-    assert len(pictures) == 11  # three costs, two curves, two losses, two calibrations, confusion, errors
+    # three costs, two curves, two losses, two calibrations, risk, spoilt images, confusion, errors
+    assert len(pictures) == 13
     assert all(len(each["aria-label"] or "") > 20 for each in pictures)
     assert all(each.get("role") == "img" or each.get("aria-hidden") == "true" for each in reader.of("svg"))
     assert all(each["alt"] for each in reader.of("img"))
@@ -144,6 +145,16 @@ def test_cells_are_sorted_by_number_and_missing_ones_have_none(make_page, make_r
     assert "verdict" not in by_head  # nothing was held against a baseline
     reader = Reader(render_page(make_page(students=2)))
     assert "900000.0" in [each.get("data-value") for each in reader.of("td")]
+
+
+def test_spoilt_images_are_compared_where_they_are_the_same(make_page) -> None:
+    members = make_page(students=2).members
+    other = replace(members[2], corruptions=replace(members[2].corruptions, images_key="others"))
+    assert [each.label for each, _ in trust.comparable((*members[:2], other))] == ["big", "small0"]
+    svg = ET.fromstring(str(trust.spoilt(members)))
+    assert "unspoilt, 40.0% at 5" in svg.get("aria-label")
+    assert trust.spoilt(tuple(replace(each, corruptions=None) for each in members)) is None
+    assert trust.risk(tuple(replace(each, risk_coverage=None) for each in members)) is None
 
 
 # Words
