@@ -15,7 +15,7 @@ from distill.report.page.draw import Frame, Scale, Svg, short_number
 from distill.report.page.look import DASHES, around, dash, filled, kind_of
 from distill.report.page.words import signed
 from distill.results.rows import Row
-from distill.text import count, cut, fixed, percent, shorten
+from distill.text import count, cut, fixed, percent
 
 __all__ = ["MOST_CELLS", "MOST_CLASSES", "confusion", "cost", "curves", "errors", "parts"]
 
@@ -23,6 +23,7 @@ MOST_CELLS = 24  # classes of a matrix that can still be read,
 MOST_CLASSES = 30  # and of bars
 _MOST_POINTS = 12_000  # of all curves of one picture: each is some ten bytes
 _COST = {"latency_b1_ms": "latency of one image, ms", "params": "parameters", "size_mb": "size, MB"}
+_MOST_NAMES, _LONGEST_NAME = 8, 28  # beyond which names would lie over the marks, or be cut to look alike
 _LETTER_WIDTH = 6.6  # of a name
 
 
@@ -94,11 +95,13 @@ def _point(frame: Frame, point: _Point) -> None:
 
 
 def _names(frame: Frame, points: Sequence[_Point]) -> None:
-    """Names beside their points: none over another, and on the side where fewest marks are."""
+    """Names beside their points: none over another, and on the side where fewest marks are; the legend has them all."""
+    if len(points) > _MOST_NAMES or any(len(point.member.label) > _LONGEST_NAME for point in points):
+        return
     heights = apart([frame.y(point.y) for point in points], 19)
     marks = [(frame.x(point.x), frame.y(point.y)) for point in points]
     for place, (point, height) in enumerate(zip(points, heights, strict=True)):
-        (x, y), name = marks[place], shorten(point.member.label, 30)
+        (x, y), name = marks[place], point.member.label
         others = [mark for other, mark in enumerate(marks) if other != place]
         side = _side(frame, x, height, width=len(name) * _LETTER_WIDTH, others=others)
         if abs(height - y) > 3:

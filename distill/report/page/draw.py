@@ -132,7 +132,7 @@ def _log_ticks(low: float, high: float, most: int) -> list[float]:
     for parts in ((1, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
         found = [part * 10.0**decade for decade in decades for part in parts if low <= part * 10.0**decade <= high]
         if len(found) <= most:
-            return found if len(found) > 1 else [low * (high / low) ** share for share in (0.1, 0.9)]
+            return found if len(found) > 1 else ticks(Scale(low, high, 0, 1), most)  # less than a step apart
     return found[:: math.ceil(len(found) / most)]
 
 

@@ -72,10 +72,10 @@ def test_every_element_is_closed_in_its_place(make_page) -> None:
 @pytest.mark.parametrize("word", HOSTILE, ids=range(len(HOSTILE)))
 def test_what_comes_from_outside_stays_text(make_page, word: str) -> None:
     """The same elements with the same kinds of attributes, whatever things are called."""
-    calm, wild = (Reader(render_page(make_page(each))) for each in ("{}", word))
+    as_long = "{}".join("x" * len(part) for part in word.split("{}"))
+    calm, wild = (Reader(render_page(make_page(each))) for each in (as_long, word))
     assert [tag for tag, _ in wild.elements] == [tag for tag, _ in calm.elements]
-    places = {"x", "y", "transform"}  # a long name is turned
-    kinds = [[{*attributes} - places for _, attributes in reader.elements] for reader in (wild, calm)]
+    kinds = [[{*attributes} for _, attributes in reader.elements] for reader in (wild, calm)]
     assert kinds[0] == kinds[1]
     told = "".join(wild.text)
     spelled = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in word)
@@ -116,6 +116,13 @@ def test_text_in_pictures_is_text(make_page) -> None:
     svg = ET.fromstring(str(charts.cost(make_page().members, "params")))
     words = [each.text for each in svg.iter("text")]
     assert {"big", "small0", "parameters (log)"} <= set(words)
+
+
+def test_names_are_written_whole_or_left_to_the_legend(make_page) -> None:
+    for word, students in (("{} of a name that is far too long to stand there", 1), ("{}", 9)):
+        members = make_page(word, students=students).members
+        words = [each.text for each in ET.fromstring(str(charts.cost(members, "params"))).iter("text")]
+        assert not [text for text in words if text and ("big" in text or "small" in text)]
 
 
 def test_what_is_not_there_is_said(make_page) -> None:
