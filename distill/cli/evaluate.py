@@ -23,6 +23,48 @@ EXAMPLES = options.examples(
 
 _MORE = "More to measure"
 
+_Calibrated = Annotated[
+    bool,
+    typer.Option(
+        "--calibrated",
+        help="Fit a temperature on validation images, keep it beside the run, and tell calibration with it too.",
+        rich_help_panel=_MORE,
+    ),
+]
+_Corruptions = Annotated[
+    bool,
+    typer.Option(
+        "--corruptions",
+        help="Accuracy under Gaussian noise, defocus and motion blur, brightness, contrast and JPEG, at five "
+        "severities each; of several runs in one figure.",
+        rich_help_panel=_MORE,
+    ),
+]
+_Images = Annotated[
+    int,
+    typer.Option(
+        "--corruption-images",
+        min=2,
+        metavar="N",
+        help="On N images of the split, the same for every run; each is shown 30 times.",
+        rich_help_panel=_MORE,
+    ),
+]
+_Figure = Annotated[
+    Path | None,
+    typer.Option(
+        "--figure",
+        metavar="FILE",
+        help="Where several runs under corruptions are drawn together (.svg, .png or .pdf).",
+        show_default="corruptions.svg",
+        rich_help_panel=_MORE,
+    ),
+]
+_Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace a file at --figure that distill did not draw.", rich_help_panel=_MORE),
+]
+
 
 def command(
     *,
@@ -51,49 +93,11 @@ def command(
             "--tta", help="Test-time augmentation; flip: an image and its mirror image. It is told and kept nowhere."
         ),
     ] = "none",
-    calibrated: Annotated[
-        bool,
-        typer.Option(
-            "--calibrated",
-            help="Fit a temperature on validation images, keep it beside the run, and tell calibration with it too.",
-            rich_help_panel=_MORE,
-        ),
-    ] = False,
-    corruptions: Annotated[
-        bool,
-        typer.Option(
-            "--corruptions",
-            help="Accuracy under Gaussian noise, defocus and motion blur, brightness, contrast and JPEG, at five "
-            "severities each; of several runs in one figure.",
-            rich_help_panel=_MORE,
-        ),
-    ] = False,
-    corruption_images: Annotated[
-        int,
-        typer.Option(
-            "--corruption-images",
-            min=2,
-            metavar="N",
-            help="On N images of the split, the same for every run; each is shown 30 times.",
-            rich_help_panel=_MORE,
-        ),
-    ] = 2000,
-    figure: Annotated[
-        Path | None,
-        typer.Option(
-            "--figure",
-            metavar="FILE",
-            help="Where several runs under corruptions are drawn together (.svg, .png or .pdf).",
-            show_default="corruptions.svg",
-            rich_help_panel=_MORE,
-        ),
-    ] = None,
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite", help="Replace a file at --figure that distill did not draw.", rich_help_panel=_MORE
-        ),
-    ] = False,
+    calibrated: _Calibrated = False,
+    corruptions: _Corruptions = False,
+    corruption_images: _Images = 2000,
+    figure: _Figure = None,
+    overwrite: _Overwrite = False,
     device: options.DeviceOption = None,
     threads: options.ThreadsOption = None,
     runs: options.RunsOption = Path("runs"),

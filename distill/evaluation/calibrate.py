@@ -11,19 +11,23 @@ from distill.errors import DataError
 from distill.evaluation.confidence import fit_temperature
 from distill.evaluation.stored import read_temperature, write_temperature
 from distill.evaluation.test_set import DataSets, Query, assess_query
+from distill.events import Note, Tell, silent
 from distill.models.classifier import Classifier
 from distill.results.calibration import Temperature
 
 __all__ = ["Calibrated", "temperature_of"]
 
 
-def temperature_of(query: Query, *, again: bool = False, data: DataSets | None = None) -> Temperature:
+def temperature_of(
+    query: Query, *, again: bool = False, data: DataSets | None = None, tell: Tell = silent
+) -> Temperature:
     """What the logits of a model are to be divided by (arXiv:1706.04599); fitted where it is not stored.
 
     Args:
         query: What :func:`distill.evaluation.test_set.query_of` made of a run or a file.
         again: Ask the network and fit anew.
         data: Shared by several.
+        tell: Told before the network is asked about the validation images, which may take a while.
 
     Raises:
         DataError: It has no validation images.
@@ -33,6 +37,7 @@ def temperature_of(query: Query, *, again: bool = False, data: DataSets | None =
     if stored is not None:
         return stored
     data = data or DataSets()
+    tell(Note(f"fitting a temperature on the validation images of {query.place}"))
     try:
         assessment = assess_query(query, "val", again, data)
     except DataError as error:

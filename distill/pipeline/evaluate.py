@@ -14,11 +14,12 @@ from distill.evaluation.calibrate import temperature_of
 from distill.evaluation.confidence import reliability
 from distill.evaluation.spoilt import CORRUPTION_IMAGES, against, measure_corruptions
 from distill.evaluation.stored import read_temperature
-from distill.evaluation.test_set import Assessment, DataSets, Query, assess_query, query_of
+from distill.evaluation.test_set import DataSets, Query, assess_query, query_of
 from distill.events import Note
 from distill.models.onnx_open import OnnxClassifier, is_exported_file, open_onnx
 from distill.pipeline.context import Options
 from distill.references import run_of
+from distill.results.calibration import Temperature
 from distill.results.corruptions import CorruptionResult
 from distill.results.evaluations import Against, Evaluations
 from distill.results.metrics import EvalResult
@@ -182,25 +183,20 @@ def _evaluate(subject: _Subject, asked: _Asked, data: DataSets, options: Options
     )
     if mirrored:
         return evaluation
-    evaluation = _with_temperature(evaluation, assessment, query, asked, data)
+    temperature = _temperature(query, asked, data, options)
+    if temperature is not None:
+        after = reliability(assessment.logits, assessment.labels, temperature=temperature.value)
+        evaluation = replace(evaluation, temperature=temperature, calibrated=after)
     if asked.corruptions:
         evaluation = replace(evaluation, corruptions=_spoilt(query, asked, data, options))
     return replace(evaluation, plots=_draw(query.folder, evaluation)) if asked.plots else evaluation
 
 
-def _with_temperature(
-    evaluation: Evaluation, assessment: Assessment, query: Query, asked: _Asked, data: DataSets
-) -> Evaluation:
-    """With the temperature, fitted now where that is asked for, else as an earlier call left it."""
+def _temperature(query: Query, asked: _Asked, data: DataSets, options: Options) -> Temperature | None:
+    """Fitted now where that is asked for, else as an earlier call left it."""
     if asked.calibrated:
-        temperature = temperature_of(query, again=asked.again, data=data)
-    else:
-        stored = read_temperature(query.folder, weights=query.weights, network=query.network)
-        if stored is None:
-            return evaluation
-        temperature = stored
-    after = reliability(assessment.logits, assessment.labels, temperature=temperature.value)
-    return replace(evaluation, temperature=temperature, calibrated=after)
+        return temperature_of(query, again=asked.again, data=data, tell=options.tell)
+    return read_temperature(query.folder, weights=query.weights, network=query.network)
 
 
 def _spoilt(query: Query, asked: _Asked, data: DataSets, options: Options) -> CorruptionResult:

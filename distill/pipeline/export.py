@@ -72,7 +72,9 @@ def export(
     run = open_run(reference, runs_dir=options.runs_dir)
     path = target_file(out, run.recipe().name, _SUFFIX[to], overwrite=overwrite)
     trained = load_trained(run, device=torch.device("cpu"), precision="fp32")
-    temperature = temperature_of(query_of(run, device=trained.device)).value if calibrated else None
+    temperature = None
+    if calibrated:
+        temperature = temperature_of(query_of(run, device=trained.device), tell=options.tell).value
     pixels, split = parity_images(load_splits(trained.recipe.data, options.tell))
     options.tell(Note(f"exporting {run.path}"))
     answer, write = (_as_onnx if to == "onnx" else _as_program)(trained, temperature)

@@ -125,7 +125,7 @@ def _calibrated(model: Classifier, options: Options) -> Classifier:
         options.tell(Note(f"{model.place} was calibrated when it was exported"))
         return model
     subject = model if isinstance(model, OnnxClassifier) else open_run(model.place, runs_dir=options.runs_dir)
-    temperature = temperature_of(query_of(subject, device=model.device))
+    temperature = temperature_of(query_of(subject, device=model.device), tell=options.tell)
     options.tell(Note(f"logits divided by {temperature.value:.4g}, fitted on {temperature.n:,} validation images"))
     return Calibrated(model, temperature.value)
 

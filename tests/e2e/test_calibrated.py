@@ -76,6 +76,9 @@ def test_evaluate_fits_on_validation_tells_and_keeps_it(cli, run: Path) -> None:
     assert stored.temperature is not None
     assert stored.calibrated is not None
     assert (stored.temperature.value, stored.calibrated.ece) == (temperature, document["calibrated"]["ece"])
+    assert "fitting" not in cli("evaluate", run, "--calibrated", "--no-plots").stderr
+    again = cli("evaluate", run, "--calibrated", "--again", "--no-plots").stderr
+    assert "fitting a temperature on the validation images" in " ".join(again.split())
     told = cli("evaluate", run, "--no-plots").stdout  # known from now on
     assert f"{temperature:.4g}, fitted on 15 validation images" in told
     assert (run / "evaluation" / "reliability_test.svg").is_file()
