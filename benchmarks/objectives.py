@@ -242,6 +242,11 @@ def _table(rows: Sequence[Row], baseline: Row) -> str:
     return "\n".join(lines)
 
 
+def _unrest(rows: Sequence[Row]) -> float:
+    """How much longer an epoch of a row's slowest seed took than one of its fastest, at most."""
+    return max(max(row.epoch_cpu_s) / min(row.epoch_cpu_s) - 1.0 for row in rows)
+
+
 def _accuracy(row: Row) -> str:
     whole, diverged = row.whole, len(row.top1) - len(row.whole)
     told = []
@@ -280,9 +285,10 @@ on the machine; {versions}.
 {_table(rows, baseline)}
 
 CPU time is that of a training epoch, the median over a run's epochs but the first and the least of its seeds; it has
-neither the building of a bank nor tests in it. Memory is the process's largest until training ended, the least of its
-seeds. `live` asks the teacher at every step; a bank was asked once for every row that reads it. `kd live` gives the
-same bytes as `kd`, and is here for its cost: what a teacher asked live costs on its own.
+neither the building of a bank nor tests in it. Of one row's seeds it differs by up to {100 * _unrest(rows):.0f}%, the
+other work's doing: ratios closer than that are alike. Memory is the process's largest until training ended, the least
+of its seeds. `live` asks the teacher at every step; a bank was asked once for every row that reads it. `kd live` gives
+the same bytes as `kd`, and is here for its cost: what a teacher asked live costs on its own.
 
 **Limits.** One pair of small networks, one data set, a few thousand images, a training that is far from done, {seeds}
 seeds, and no setting tuned for any objective: the defaults are those of papers with other networks and trainings of
