@@ -59,8 +59,8 @@ STUDIES = {
         (f"model={_SMALL.format([2, 2, 2], '32, 64, 128')}", "train.epochs=6"),
         (f"model={_SMALL.format([1, 1, 1], '16, 32, 64')}", "data.limit=4000", "optim.lr=0.05", "train.epochs=5"),
         "CIFAR-10 at 32 pixels, all 10,000 test images. The teacher, a ResNet-14 of 32 to 128 channels, learned from "
-        "50,000 images for 6 epochs; the students, ResNet-8 of 16 to 64 channels, from 4,000 of these for 5 epochs "
-        "(every stage of both begins with stride 2), by SGD at 0.05 in batches of 64, in bf16",
+        "50,000 images for 6 epochs; the students, ResNet-8 of 16 to 64 channels, from 4,000 of these for 5 epochs, "
+        "315 steps (every stage of both begins with stride 2), by SGD at 0.05 in batches of 64, in bf16",
     ),
     "digits": Study(
         "quickstart_teacher",
@@ -285,10 +285,10 @@ on the machine; {versions}.
 {_table(rows, baseline)}
 
 CPU time is that of a training epoch, the median over a run's epochs but the first and the least of its seeds; it has
-neither the building of a bank nor tests in it. Of one row's seeds it differs by up to {100 * _unrest(rows):.0f}%, the
-other work's doing: ratios closer than that are alike. Memory is the process's largest until training ended, the least
-of its seeds. `live` asks the teacher at every step; a bank was asked once for every row that reads it. `kd live` gives
-the same bytes as `kd`, and is here for its cost: what a teacher asked live costs on its own.
+neither the building of a bank nor tests in it. Of one row's seeds it differs by up to {100 * _unrest(rows):.0f}%
+on this machine with other work: ratios closer than that are alike. Memory is the process's largest until training
+ended, the least of its seeds. `live` asks the teacher at every step; a bank was asked once for every row that reads
+it. `kd live` gives the same bytes as `kd`, and is here for its cost: what a teacher asked live costs on its own.
 
 **Limits.** One pair of small networks, one data set, a few thousand images, a training that is far from done, {seeds}
 seeds, and no setting tuned for any objective: the defaults are those of papers with other networks and trainings of
