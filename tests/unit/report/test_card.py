@@ -144,6 +144,11 @@ def test_blanks_are_said(make_card) -> None:
     assert re.search(r"not measured: its teacher's answers", text)
 
 
+def test_validation_is_told_where_there_was_one(make_card) -> None:
+    assert "Validation images picked" not in render_card(make_card())
+    assert "Validation images picked" in render_card(make_card(images={"training": 9, "validation": 3, "test": 3}))
+
+
 def test_settings_that_are_off_are_left_to_the_recipe(make_card) -> None:
     text = render_card(make_card())
     assert "lr `0.1`" in text

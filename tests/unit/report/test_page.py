@@ -118,6 +118,16 @@ def test_text_in_pictures_is_text(make_page) -> None:
     assert {"big", "small0", "parameters (log)"} <= set(words)
 
 
+def test_validation_is_told_where_there_was_one(make_page) -> None:
+    page = make_page()
+    assert "Validation images picked" in render_page(page)
+    without = tuple(
+        replace(each, curves={key: value for key, value in each.curves.items() if not key.startswith("val_")})
+        for each in page.members
+    )
+    assert "Validation images picked" not in render_page(replace(page, members=without))
+
+
 def test_names_are_written_whole_or_left_to_the_legend(make_page) -> None:
     for word, students in (("{} of a name that is far too long to stand there", 1), ("{}", 9)):
         members = make_page(word, students=students).members
