@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tarfile
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from distill.runs.checkpoints import MODEL_FILE, best_checkpoint
 __all__ = ["PART_BYTES", "pack"]
 
 PART_BYTES = 15_000_000
+_ONE_AT_A_TIME = threading.Lock()
 _KEPT = ("run.json", "recipe.yaml", "metrics.jsonl", "timing.jsonl", "run.log", "result.json")
 
 
@@ -27,6 +29,11 @@ def pack(work: Path, out: Path, students: Sequence[Path]) -> list[Path]:
         students: Finished runs in the order of the protocol. The first is seed 0 of the first taught network: chosen
             before anything was measured, not by its score on the test set.
     """
+    with _ONE_AT_A_TIME:  # a deadline may pass while a stage is being packed
+        return _packed(work, out, students)
+
+
+def _packed(work: Path, out: Path, students: Sequence[Path]) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     written = [_results(work, out / "results.tar.gz")]
     written += [

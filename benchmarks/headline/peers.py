@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from distill.models import build_model, build_normalize
 from distill.models.trained import load_trained
 from distill.pipeline import train_student
 from distill.pipeline.context import Context, prepare
+from distill.pipeline.source import resolve_teacher
 from distill.runs import RunFolder
 from distill.train.optim import build_optimizer
 
@@ -46,20 +48,32 @@ class StepTime:
     batch: int
 
 
-def time_steps(task: Task, teacher_run: Path, machine: Machine) -> list[StepTime]:
+def time_steps(
+    task: Task, teacher_run: Path, machine: Machine, tell: Callable[[list[StepTime]], None]
+) -> list[StepTime]:
     """Time a few epochs of each.
+
+    Args:
+        tell: Handed all that was found whenever one is finished: the next may be cut off.
 
     Raises:
         OutOfTimeError: The deadline passed.
     """
-    found = [_ours(task, teacher_run, machine, logits) for logits in ("bank", "live")]
+    ways: list[Callable[[], StepTime]] = [
+        partial(_ours, task, teacher_run, machine, logits) for logits in ("bank", "live")
+    ]
     try:
         import timm.task  # noqa: F401
     except ImportError:
         say("this timm has no timm.task: left out")
-        return found
-    ways = (False, True) if resolve_device(machine.device).type == "cuda" else (False,)
-    return found + [_timm(task, teacher_run, machine, compiled) for compiled in ways]
+    else:
+        compiled = (False, True) if resolve_device(machine.device).type == "cuda" else (False,)
+        ways += [partial(_timm, task, teacher_run, machine, each) for each in compiled]
+    found: list[StepTime] = []
+    for way in ways:
+        found.append(way())
+        tell(found)
+    return found
 
 
 def _changed(task: Task, name: str, *changes: str) -> Task:
@@ -89,7 +103,8 @@ def _step_time(name: str, seconds: list[float], steps: int, task: Task) -> StepT
 
 def _timm(task: Task, teacher_run: Path, machine: Machine, compiled: bool) -> StepTime:
     own = _changed(task, "peers_timm")
-    context = prepare(own.recipe(), machine.options(Watch(own.label, machine.deadline)))
+    recipe = resolve_teacher(own.recipe(), runs_dir=machine.runs_dir, override=str(teacher_run.resolve()))
+    context = prepare(recipe, machine.options(Watch(own.label, machine.deadline)))
     step, normalize = _timm_step(context, teacher_run, compiled)
     loader = Loader(context.splits.train, device=context.device, fill=context.splits.fill)
     seconds, steps = [], 0

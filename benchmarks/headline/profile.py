@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import statistics
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -25,6 +26,7 @@ from distill.pipeline import Options, finetune_teacher, train_student
 __all__ = ["measure_ceilings", "profile_steps"]
 
 _ROWS = 30
+_HOSTED = 10  # steps that begin with an idle device
 
 
 @dataclass
@@ -40,20 +42,25 @@ class _Probe:
     seconds: float = 0.0
     profiler: Any = None
     table: str = ""
-    marks: list[float] = field(default_factory=list)  # when the loop was ready for the next step: the host's own time
+    queued: list[float] = field(default_factory=list)  # seconds until each of some steps was queued
 
     def __call__(self, event: Event) -> None:
         if not isinstance(event, StepDone) or self.table:
             return
+        ready = time.perf_counter()
         self.seen += 1
-        if self.warm <= self.seen <= self.warm + self.timed:
-            self.marks.append(time.perf_counter())
-        if self.seen == self.warm:
-            self.started = self._now()
-        elif self.seen == self.warm + self.timed:
+        timed = self.warm + self.timed
+        hosted = timed + _HOSTED
+        if timed < self.seen <= hosted:
+            self.queued.append(ready - self.started)
+        if self.seen == timed:
             self.seconds = (self._now() - self.started) / self.timed
+        if self.seen == self.warm or timed <= self.seen < hosted:
+            # From an idle device on: once its queue is full, a step takes the host as long as it takes the device.
+            self.started = self._now()
+        if self.seen == hosted:
             self._start()
-        elif self.seen == self.warm + self.timed + self.profiled:
+        elif self.seen == hosted + self.profiled:
             self._stop()
 
     def _now(self) -> float:
@@ -75,9 +82,8 @@ class _Probe:
 
     @property
     def host_seconds(self) -> float:
-        """A step's time on the host where it did not wait: the median between two events."""
-        gaps = sorted(b - a for a, b in zip(self.marks, self.marks[1:], strict=False))
-        return gaps[len(gaps) // 2] if gaps else float("nan")
+        """A step's time on the host, the device idle before it: the median."""
+        return statistics.median(self.queued) if self.queued else float("nan")
 
 
 def profile_steps(protocol: Protocol, machine: Machine, work: Path) -> None:

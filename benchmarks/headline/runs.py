@@ -21,7 +21,7 @@ from distill.runs import RunFolder, list_runs
 
 __all__ = ["Machine", "OutOfTimeError", "Outcome", "Watch", "carry_out", "carry_out_all", "find_run", "say"]
 
-_LEAST_S = 15.0  # with less left, a run is not begun: it would hardly be compiled
+_LEAST_S = 90.0  # with less left, a run is not begun: it would hardly be compiled, and compiling hears no deadline
 
 
 def say(text: str) -> None:

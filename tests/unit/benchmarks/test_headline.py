@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import math
 import tarfile
+import threading
 import time
 from pathlib import Path
 
 import pytest
+import torch
 from scipy import stats
 
 from benchmarks.headline import __main__ as headline
 from benchmarks.headline import pack as packing
+from benchmarks.headline import peers
+from benchmarks.headline import profile as profiling
 from benchmarks.headline import runs as headline_runs
 from benchmarks.headline.counts import Ceilings, count_floor
 from benchmarks.headline.report import gain
 from benchmarks.headline.runs import Machine, carry_out, find_run
 from benchmarks.headline.tasks import Protocol, choice_tasks, student_tasks, teacher_task
+from distill.events import StepDone
 from distill.models import params_of
 from distill.recipe import load_recipe
 from distill.runs import list_runs
@@ -111,6 +116,70 @@ def test_a_bank_is_packed_in_small_parts(tmp_path: Path, monkeypatch: pytest.Mon
             archive.extractall(tmp_path / "there", filter="data")
     there = tmp_path / "there" / bank.relative_to(tmp_path / "work")
     assert {name: (there / name).read_bytes() for name in content} == content
+
+
+def test_what_there_is_is_packed_after_each_stage_and_at_the_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stage that hears nothing, as compiling does, is packed beside."""
+    packed: list[str] = []
+    at_deadline = threading.Event()
+
+    def pack(work: Path, out: Path, students: list[Path]) -> None:
+        packed.append(threading.current_thread().name)
+        if threading.current_thread() is not threading.main_thread():
+            at_deadline.set()
+
+    def deaf(_session: headline.Session) -> bool:
+        assert at_deadline.wait(60)
+        return False
+
+    monkeypatch.setattr(headline, "pack", pack)
+    monkeypatch.setattr(headline, "_teacher", lambda _session: True)
+    monkeypatch.setattr(headline, "_bank", deaf)
+    machine = Machine(tmp_path / "runs", "cpu", 1, time.time() + 0.2)
+    session = headline.Session(TINY, machine, tmp_path, tmp_path / "out", stages=("teacher", "bank", "students"))
+    assert headline.measure(session) is False
+    assert [name == "MainThread" for name in packed].count(True) == 3  # two stages, and the end
+    assert len(packed) == 4
+
+
+def test_each_peers_time_is_told_as_it_comes(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ours(_task: object, _teacher: object, _machine: object, logits: str) -> peers.StepTime:
+        if logits == "live":
+            raise headline_runs.OutOfTimeError("live")
+        return peers.StepTime(logits, 1.0, (1.0,), 1, 50)
+
+    monkeypatch.setattr(peers, "_ours", ours)
+    told: list[list[str]] = []
+    with pytest.raises(headline_runs.OutOfTimeError):
+        peers.time_steps(
+            teacher_task(TINY), Path("t"), machine, lambda found: told.append([each.name for each in found])
+        )
+    assert told == [["bank"]]
+
+
+def test_the_hosts_time_is_counted_from_an_idle_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step is queued in 1 s of the host; the device takes 5, and with a full queue so does the host."""
+    clock = [0.0]
+    probe = profiling._Probe(torch.device("cpu"), warm=2, timed=3, profiled=2)
+    monkeypatch.setattr(profiling.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(probe, "_start", lambda: None)
+    monkeypatch.setattr(probe, "_stop", lambda: None)
+    synchronised = [False]
+
+    def now() -> float:
+        synchronised[0] = True
+        clock[0] += 5.0
+        return clock[0]
+
+    monkeypatch.setattr(probe, "_now", now)
+    for step in range(20):
+        clock[0] += 1.0 if synchronised[0] else 5.0
+        synchronised[0] = False
+        probe(StepDone(0, step, 0))
+    assert probe.queued == [1.0] * 10
+    assert probe.host_seconds == 1.0
 
 
 @pytest.mark.slow
