@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from distill.errors import DataError
@@ -12,7 +11,7 @@ from distill.evaluation.confidence import fit_temperature
 from distill.evaluation.stored import read_temperature, write_temperature
 from distill.evaluation.test_set import DataSets, Query, assess_query
 from distill.events import Note, Tell, silent
-from distill.models.classifier import Classifier
+from distill.models.classifier import Wrapped
 from distill.results.calibration import Temperature
 
 __all__ = ["Calibrated", "temperature_of"]
@@ -55,41 +54,10 @@ def temperature_of(
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class Calibrated(Wrapped):
     """A classifier whose logits are divided by a temperature: the same classes, other probabilities."""
 
-    inner: Classifier
     temperature: float
-
-    @property
-    def place(self) -> str:
-        """The classifier's."""
-        return self.inner.place
-
-    @property
-    def name(self) -> str:
-        """The classifier's."""
-        return self.inner.name
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The classifier's."""
-        return self.inner.classes
-
-    @property
-    def image_size(self) -> int:
-        """The classifier's."""
-        return self.inner.image_size
-
-    @property
-    def runtime(self) -> str:
-        """The classifier's."""
-        return self.inner.runtime
-
-    @property
-    def device(self) -> torch.device:
-        """The classifier's."""
-        return self.inner.device
 
     def logits(self, pixels: Tensor) -> Tensor:
         """Logits ``(N, C)`` float32 of pixels ``(N, 3, S, S)`` uint8."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-__all__ = ["Classifier"]
+__all__ = ["Classifier", "Wrapped"]
 
 
 @runtime_checkable
@@ -44,3 +46,44 @@ class Classifier(Protocol):
             returns: ``(N, C)`` float32, on the CPU or where the network is.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Wrapped(ABC):
+    """A classifier that answers otherwise than the one inside, and is called as that one is."""
+
+    inner: Classifier
+
+    @property
+    def place(self) -> str:
+        """The classifier's."""
+        return self.inner.place
+
+    @property
+    def name(self) -> str:
+        """The classifier's."""
+        return self.inner.name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classifier's."""
+        return self.inner.classes
+
+    @property
+    def image_size(self) -> int:
+        """The classifier's."""
+        return self.inner.image_size
+
+    @property
+    def runtime(self) -> str:
+        """The classifier's."""
+        return self.inner.runtime
+
+    @property
+    def device(self) -> torch.device:
+        """The classifier's."""
+        return self.inner.device
+
+    @abstractmethod
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Logits ``(N, C)`` float32 of pixels ``(N, 3, S, S)`` uint8."""
