@@ -173,8 +173,8 @@ def test_two_processes_write_the_bytes_of_one(student_recipe, runs: Path, tmp_pa
 def test_build_measures_the_teacher_again_where_the_test_images_are_others(
     student_recipe, runs: Path, bank: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def darker(spec: object, progress: object) -> Splits:
-        splits = load_splits(spec, progress)
+    def darker(spec: object, progress: object, **more: object) -> Splits:
+        splits = load_splits(spec, progress, **more)
         return replace(splits, test=Split(splits.test.take(slice(None)) // 3, splits.test.labels))
 
     before, views = Bank.open(bank), [file.stat().st_mtime_ns for file in (bank / "views").iterdir()]

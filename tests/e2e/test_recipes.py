@@ -47,7 +47,7 @@ def test_every_recipe_is_here() -> None:
 # One step
 
 
-def _few_images(spec: DataSpec, tell: Any = None) -> Splits:
+def _few_images(spec: DataSpec, tell: Any = None, **_: object) -> Splits:
     """What ``load_splits`` returns, as random images of the recipe's size in the right number of classes."""
     rng = np.random.default_rng(0)
     classes = CLASSES[spec.name]

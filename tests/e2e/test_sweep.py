@@ -238,7 +238,7 @@ def test_trials_share_one_teacher_and_one_bank(student_recipe, teacher_run: RunR
 
     loads = []
     load = trainer.load_splits
-    monkeypatch.setattr(trainer, "load_splits", lambda *args: loads.append(args) or load(*args))
+    monkeypatch.setattr(trainer, "load_splits", lambda *args, **more: loads.append(args) or load(*args, **more))
     recipe = student_recipe("augment.view_seed=11")
     teacher = str(teacher_run.run)
     report = sweep(recipe, grid=["objective.temperature=1.0,2.0"], teacher=teacher, options=options())
