@@ -53,13 +53,18 @@ def offer_code(thing: Any) -> str:
 
 def reference_of(thing: Any) -> str:
     """``module:NAME`` of a function, a class, or an object's class; of a script's, ``FILE.py:NAME``."""
-    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    named = _named(thing)
     home = named.__module__
     if home == "__main__":
         file = getattr(sys.modules["__main__"], "__file__", None)
         home = "__main__" if file is None else os.path.relpath(file)
     name = named.__qualname__.replace("<", "_").replace(">", "_")  # of what is local, or has no name
     return f"{home}:{name}"
+
+
+def _named(thing: Any) -> Any:
+    """A function or a class itself; of another object its class."""
+    return thing if hasattr(thing, "__qualname__") else type(thing)
 
 
 def find_code(reference: str, *, key: str) -> Any:
@@ -110,7 +115,7 @@ def code_sha256(reference: str, thing: Any) -> str | None:
 
 def _file_of(thing: Any) -> str | None:
     try:
-        return inspect.getsourcefile(thing if hasattr(thing, "__qualname__") else type(thing))
+        return inspect.getsourcefile(_named(thing))
     except (TypeError, OSError):
         return None
 

@@ -42,7 +42,7 @@ from distill.pipeline.quantize import check_drop, quantize
 from distill.pipeline.verbs import resume_run
 from distill.report.verdict import drop_words
 from distill.results.rows import Comparison
-from distill.runs import RunFolder, open_run
+from distill.runs import RunFolder, begun_runs, open_run
 from distill.teaching.identity import read_identity
 from distill.team.watch import watching
 from distill.text import duration
@@ -182,8 +182,7 @@ class _Chain:
         """The run of a candidate: one that is there, finished or gone on with, or a new one."""
         into = self.folder.trials(ratio)
         options = replace(self.options, into=into)
-        begun = [run for run in map(RunFolder, sorted(into.glob("[0-9]*"))) if not run.never_began()]
-        if begun:
+        if begun := begun_runs(into):
             return RunFolder(resume_run(begun[-1].path, options=options).run)
         return RunFolder(cut_run(self.run.path, ratio, self.definition, options))
 

@@ -23,8 +23,7 @@ from distill.evaluation.latency import measure_latency
 from distill.evaluation.test_set import assess_trained
 from distill.events import Note
 from distill.fingerprint import state_sha256
-from distill.models import build_model
-from distill.models.normalize import resolved_model
+from distill.models import build_model, resolved_model, without_weights
 from distill.models.trained import Trained, load_trained
 from distill.pipeline.context import Options, prepare
 from distill.pipeline.launch import launch
@@ -33,7 +32,7 @@ from distill.pipeline.record import recorded
 from distill.pipeline.source import find_teacher, taught_as_before
 from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe, dump_recipe, parse_recipe
-from distill.recipe.model_specs import ModelSpec, TimmModel
+from distill.recipe.model_specs import ModelSpec
 from distill.results.figures import Figures, Latency
 from distill.runs import RunFolder, open_run, utc_now
 from distill.runs.checkpoints import save_checkpoint, set_link
@@ -202,10 +201,7 @@ def _latency(models: dict[str, nn.Module], size: int) -> dict[str, Latency]:
 def _spec(spec: ModelSpec, trained: Trained, cut: Cut) -> ModelSpec:
     """Complete in itself: every width, its normalisation, and nothing to fetch."""
     widths = tuple({each[0]: each for each in (*spec.widths, *cut.widths)}.values())  # the later one counts
-    update: dict[str, Any] = {"widths": widths}
-    if isinstance(spec, TimmModel):
-        update["weights"] = "none"
-    return resolved_model(spec.model_copy(update=update), trained.normalize)
+    return resolved_model(without_weights(spec).model_copy(update={"widths": widths}), trained.normalize)
 
 
 def _require_rebuilt(cut: Cut, spec: ModelSpec, classes: int, size: int) -> None:

@@ -82,11 +82,7 @@ def quantize(
     splits = load_splits(trained.recipe.data, options.tell)
     options.tell(Note(f"exporting {run.path}"))
     judged = _judged(splits, options.tell)
-    model = _checked(trained, judged)
-    if against is None:
-        right = answers_of(model, judged.pixels).argmax(axis=1) == judged.labels
-    else:
-        right = _right(against, trained, judged, options)
+    model, right = _checked(trained, judged)
     choose = partial(
         choose_int8,
         calibration=_spread(splits.train, calibration_images),
@@ -94,13 +90,13 @@ def quantize(
         allowed=max_drop,
         prove=prove,
         threads=threads,
-        reference=right,
+        reference=right if against is None else _right(against, trained, judged, options),
         tell=lambda text: options.tell(Note(text)),
     )
     choice, rounded = choose(model), None
     if choice.model is None and train:
         rounded = train_rounded(run, trained, epochs=epochs, options=replace(options, threads=None))
-        model = _checked(load_trained(rounded, device=torch.device("cpu"), precision="fp32"), judged)
+        model, _ = _checked(load_trained(rounded, device=torch.device("cpu"), precision="fp32"), judged)
         choice = _after(choice, choose(model))
     kept, latency = _require(choice, run.path, max_drop, prove)
     write_onnx(kept, path)
@@ -149,12 +145,12 @@ def _spread(part: Split, count: int) -> np.ndarray:
     return part.take(np.linspace(0, len(part) - 1, min(count, len(part))).astype(np.int64))
 
 
-def _checked(trained: Trained, judged: Labelled) -> onnx.ModelProto:
-    """The fp32 graph, which answers the judged images as the network does."""
+def _checked(trained: Trained, judged: Labelled) -> tuple[onnx.ModelProto, np.ndarray]:
+    """The fp32 graph, which answers the judged images as the network does, and which it gets right, ``(N,)`` bool."""
     model = to_onnx(deployed(trained), about_run(trained))
     answers = answers_of(model, judged.pixels)
     check_parity(_answers(trained, judged.pixels), answers, split=judged.split).require("the exported graph")
-    return model
+    return model, np.asarray(answers.argmax(axis=1) == judged.labels)
 
 
 def _right(against: Any, trained: Trained, judged: Labelled, options: Options) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from distill.errors import UsageError
 from distill.events import Note
 from distill.fingerprint import state_sha256
-from distill.models.normalize import resolved_model
+from distill.models import resolved_model, without_weights
 from distill.models.trained import Trained
 from distill.pipeline.context import Options, prepare
 from distill.pipeline.launch import launch
@@ -16,8 +16,7 @@ from distill.pipeline.source import taught_as_before
 from distill.pipeline.verbs import resume_run
 from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe, dump_recipe, parse_recipe
-from distill.recipe.model_specs import TimmModel
-from distill.runs import RunFolder
+from distill.runs import RunFolder, begun_runs
 
 __all__ = ["train_rounded"]
 
@@ -40,8 +39,8 @@ def train_rounded(source: RunFolder, trained: Trained, *, epochs: int | None, op
     recipe = _recipe(source, trained, epochs, options)
     into = options.into or options.runs_dir / recipe.name
     initial = state_sha256(trained.module.state_dict())
-    for run in map(RunFolder, sorted(into.glob("[0-9]*"))):
-        if not run.never_began() and run.info.extra.get("initial_sha256") == initial and _same(run.recipe(), recipe):
+    for run in begun_runs(into):
+        if run.info.extra.get("initial_sha256") == initial and _same(run.recipe(), recipe):
             return RunFolder(resume_run(run.path, options=options).run)
     options.tell(Note(f"training {source.path} on with rounded weights, {recipe.train.epochs} epoch(s)"))
     made = launch(train_worker, prepare(recipe, replace(options, init_from=str(source.path))))
@@ -52,9 +51,7 @@ def _recipe(source: RunFolder, trained: Trained, epochs: int | None, options: Op
     recipe = taught_as_before(source, runs_dir=options.runs_dir)
     if recipe.train.fake_quantize is not None:
         raise UsageError(f"{source.path} was trained with rounded weights already", hint="allow more: --max-drop 0.01")
-    model = resolved_model(recipe.model, trained.normalize)
-    if isinstance(model, TimmModel):
-        model = model.model_copy(update={"weights": "none"})
+    model = resolved_model(without_weights(recipe.model), trained.normalize)
     recipe = recipe.model_copy(update={"name": f"{recipe.name}_rounded", "model": model})
     changes = {
         "train.epochs": epochs or max(1, math.ceil(_SHARE * recipe.train.epochs)),

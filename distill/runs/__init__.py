@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distill.runs.find import check_runs_dir, create_run, list_damaged, list_runs, open_run, open_runs
+from distill.runs.find import begun_runs, check_runs_dir, create_run, list_damaged, list_runs, open_run, open_runs
 from distill.runs.folder import RunFolder
 from distill.runs.info import RunInfo, Status, git_state, own_commit
 from distill.runs.lock import Lock, Owner, owner_is_dead, process_alive, utc_now
@@ -13,6 +13,7 @@ __all__ = [
     "RunFolder",
     "RunInfo",
     "Status",
+    "begun_runs",
     "check_runs_dir",
     "create_run",
     "git_state",

@@ -17,7 +17,7 @@ from distill.references import folder_of, run_of
 from distill.runs.folder import RunFolder
 from distill.runs.lock import owner_is_dead
 
-__all__ = ["check_runs_dir", "create_run", "list_damaged", "list_runs", "open_run", "open_runs"]
+__all__ = ["begun_runs", "check_runs_dir", "create_run", "list_damaged", "list_runs", "open_run", "open_runs"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # as a recipe's name
 _NUMBER = re.compile(r"[0-9]{3,9}")
@@ -164,6 +164,11 @@ def _candidates(runs_dir: Path) -> Iterator[RunFolder]:
     for parent in sorted(_entries(runs_dir)):
         if _NAME.fullmatch(parent.name) and parent.is_dir():
             yield from _runs_in(parent)
+
+
+def begun_runs(parent: Path) -> list[RunFolder]:
+    """The runs in one folder, oldest first, without those that were stopped before they began."""
+    return [run for run in _runs_in(parent) if not run.never_began()]
 
 
 def _runs_in(parent: Path) -> list[RunFolder]:
