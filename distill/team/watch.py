@@ -61,7 +61,7 @@ class Watch:
         self._silence_s = SILENCE_S if silence_s is None else silence_s
         self._silent_s = 0.0
         self._seen = 0
-        self._told = False
+        self._told: list[str] | None = None
         self._ident = threading.get_ident()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="distill-watch", daemon=True)
@@ -99,23 +99,25 @@ class Watch:
         beats = self.beats
         self._silent_s += elapsed_s
         if beats != self._seen:
-            if self._told:
+            if self._told is not None:
                 self._say("note", f"it moves again, after {self._silent_s:.0f} s")
             self.pace.append(self._silent_s / (beats - self._seen))
-            self._seen, self._silent_s, self._told = beats, 0.0, False
-        elif not self._told and self._silent_s >= self.limit_s:
+            self._seen, self._silent_s, self._told = beats, 0.0, None
+        elif self._silent_s >= self.limit_s:
             self._tell()
 
     def _tell(self) -> None:
         stacks = sys._current_frames()
         if any(_is_compiling(frame) for frame in stacks.values()):
             return
-        self._told = True
         self._silence_s *= 2  # what is slow, and does not stand, is not to fill the log
         own = stacks.pop(self._ident, None)
         where = "" if self.at is None else f" (epoch {self.at[0] + 1}, {self.at[1]} of its steps done)"
         places = [place(own)] if own is not None else []
         places += _others(stacks)
+        if places == self._told:  # still there; a first look may have come on the way to where it stands
+            return
+        self._told = places
         hint = f"; {self.hint}" if self.hint else ""
         self._say("warning", f"nothing has moved for {self._silent_s:.0f} s{where}: {'; '.join(places)}{hint}")
 

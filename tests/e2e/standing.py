@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import time
 from pathlib import Path
 
 from lightning_fabric import Fabric
@@ -43,6 +44,7 @@ def wait_for_a_stuck_one(fabric: Fabric, context: Context) -> None:
     with watch.watching(rank=fabric.global_rank, silence_s=SILENCE_S):
         if fabric.global_rank == 1:
             deaf()
+        time.sleep(3 * SILENCE_S)  # told here first, as on a busy machine on the way to the collective
         fabric.barrier()
 
 

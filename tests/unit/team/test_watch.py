@@ -72,13 +72,42 @@ def test_a_silence_is_told_once_and_its_end(seen) -> None:
     watch.log = logged.append
     watch.look(59)
     assert seen() == ""
-    watch.look(1)
-    watch.look(1000)
-    assert seen().startswith("warning: nothing has moved for 60 s: ")
+    for seconds in (1, 1000):
+        watch.look(seconds)
+    assert re.fullmatch(r"warning: nothing has moved for 60 s: .*\n", seen())
     watch.beats += 1
     watch.look(1)
     assert seen() == "note: it moves again, after 1061 s\n"
     assert [line.split(": ")[0] for line in logged] == ["warning", "note"]
+
+
+def test_a_silence_that_has_gone_on_to_another_place_is_told_again_at_twice_the_time(seen) -> None:
+    """The first look may come on the way: an import, say, before the call that never returns."""
+    at_a, to_b, at_b, over = (threading.Event() for _ in range(4))
+
+    def work() -> None:
+        _run("distill.a", lambda: (at_a.set(), to_b.wait()))
+        _run("distill.b", lambda: (at_b.set(), over.wait()))
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    watch = Watch(silence_s=60)
+    watch._ident = worker.ident
+    try:
+        at_a.wait()
+        watch.look(60)
+        assert re.fullmatch(r"warning: nothing has moved for 60 s: distill\.a:1 call > .*\n", seen())
+        to_b.set()
+        at_b.wait()
+        watch.look(59)
+        assert seen() == ""
+        watch.look(1)
+        watch.look(1000)
+        assert re.fullmatch(r"warning: nothing has moved for 120 s: distill\.b:1 call > .*\n", seen())
+    finally:
+        to_b.set()
+        over.set()
+        worker.join()
 
 
 def test_slow_steps_are_no_silence(seen) -> None:
