@@ -2,6 +2,7 @@
 # make test         set up if needed, then all tests
 # make test-fast    the same without those that train for more than a few seconds
 # make lint         set up if needed, then style and types
+# make docs         set up if needed, then the documentation site: build/site/html/index.html
 #
 # PYTHON=python3.12 chooses the Python that .venv is made from, VENV=DIR another place for it.
 
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 
 export VENV
 
-.PHONY: quickstart test test-fast lint clean
+.PHONY: quickstart test test-fast lint docs clean
 
 quickstart:
 	@sh .ci/setup
@@ -28,6 +29,10 @@ test-fast:
 lint:
 	@sh .ci/setup test
 	sh .ci/lint
+
+docs:
+	@sh .ci/setup docs
+	$(BIN)/python -m docs.site build/site
 
 clean:
 	rm -rf build dist *.egg-info

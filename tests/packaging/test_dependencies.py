@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OURS = {"distill", "teachers", "students", "benchmarks"}
+OURS = {"distill", "teachers", "students", "benchmarks", "docs"}
 DISTRIBUTIONS = {  # where a distribution and its module have different names
     "sklearn": "scikit-learn",
     "torch_pruning": "torch-pruning",
@@ -24,6 +24,7 @@ DISTRIBUTIONS = {  # where a distribution and its module have different names
 }
 NOT_IMPORTED = {"pytest-xdist", "pytest-timeout", "build", "setuptools", "ruff", "mypy"}  # run as commands
 NOT_IMPORTED |= {"ipykernel"}  # what nbclient starts
+NOT_IMPORTED |= {"myst-parser", "furo", "sphinx-copybutton"}  # what Sphinx loads by name (docs/site/conf.py)
 NOT_IMPORTED |= {"requests", "uv"}  # what modelopt imports without naming it; a command
 WHERE_IT_IS = {"pandas"}  # Comparison.to_pandas: who asks for a data frame has it
 NEEDED_BY_TORCH = {"onnxscript"}  # torch.onnx's exporter imports it
@@ -79,10 +80,16 @@ def test_the_benchmarks_import_what_they_declare() -> None:
     assert EXTRAS["bench"] <= imported | NOT_IMPORTED
 
 
-def test_all_is_every_extra_but_bench_and_test() -> None:
+def test_the_site_imports_what_it_declares() -> None:
+    imported = _imported("docs")
+    assert imported <= CORE | EXTRAS["docs"]
+    assert EXTRAS["docs"] <= imported | NOT_IMPORTED
+
+
+def test_all_is_every_extra_that_a_user_may_want() -> None:
     (line,) = PROJECT["optional-dependencies"]["all"]
     named = set(re.search(r"\[(.*)\]", line)[1].split(","))
-    assert named == set(EXTRAS) - {"all", "bench", "test"}
+    assert named == set(EXTRAS) - {"all", "bench", "docs", "test"}
 
 
 def test_bounds_are_lower_bounds() -> None:
