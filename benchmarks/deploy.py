@@ -50,6 +50,7 @@ from distill.runs import open_run
 
 CPU = torch.device("cpu")
 BATCHES = (1, 32)
+MULTIPLES = (8, 16, 32)
 CALIBRATION = 64  # random images: a scheme's speed does not depend on what it is calibrated on
 
 
@@ -60,7 +61,9 @@ class Row:
     Attributes:
         network: The recipe or run; ratios are to its eager row.
         runtime: What computes it, and in which arithmetic and memory format.
-        cut: Whether it was cut to half of the multiply-accumulates.
+        cut: Whether it was cut to at most half of the multiply-accumulates.
+        macs: Multiply-accumulates of one image.
+        multiple: What the widths of a cut network are multiples of: which one is fastest depends on the kernels.
         test_top1: Measured on this very row; None for random weights.
     """
 
@@ -70,6 +73,8 @@ class Row:
     cut: bool
     params: int
     size_mb: float
+    macs: int | None = None
+    multiple: int | None = None
     scheme: str = ""
     test_top1: float | None = None
     latency_b1_ms: float | None = None
@@ -96,17 +101,18 @@ def note(text: str) -> None:
 
 
 def ways_of_recipe(recipe: str, *, compiled: bool) -> Iterator[Way]:
-    """A recipe's network with random weights, whole and cut to half."""
+    """A recipe's network with random weights, whole and cut to half, to widths of each multiple."""
     loaded = load_recipe(recipe)
     network = build_model(loaded.model, num_classes=10).eval().requires_grad_(False)
     normalize = build_normalize(loaded.model, mean=(0.5,) * 3, std=(0.25,) * 3)
     side = loaded.data.side
     yield from torch_ways(loaded.name, network, normalize, compiled=compiled)
     yield from onnx_ways(loaded.name, network, normalize, side)
-    half = cut_to_half(network, normalize.input_size)
-    if half is not None:
-        yield _eager(loaded.name, f"{loaded.name} half", half, normalize, cut=True)
-        yield from onnx_ways(loaded.name, half, normalize, side, cut=True)
+    for multiple in MULTIPLES:
+        half = cut_to_half(network, normalize.input_size, multiple)
+        if half is not None:
+            yield _eager(loaded.name, f"{loaded.name} half", half, normalize, multiple=multiple)
+            yield from onnx_ways(loaded.name, half, normalize, side, multiple=multiple)
 
 
 def torch_ways(name: str, network: nn.Module, normalize: Normalize, *, compiled: bool) -> Iterator[Way]:
@@ -119,10 +125,11 @@ def torch_ways(name: str, network: nn.Module, normalize: Normalize, *, compiled:
         yield replace(eager, row=replace(eager.row, runtime="torch.compile fp32"), forward=forward)
 
 
-def _eager(network: str, name: str, module: nn.Module, normalize: Normalize, *, cut: bool = False) -> Way:
+def _eager(network: str, name: str, module: nn.Module, normalize: Normalize, *, multiple: int | None = None) -> Way:
     plain = copy.deepcopy(module).to(memory_format=torch.contiguous_format)
     cost = model_cost(plain, normalize.input_size)
-    return Way(Row(network, name, "torch fp32", cut, cost.params, cost.size_mb), plain, normalize.input_size)
+    row = Row(network, name, "torch fp32", multiple is not None, cost.params, cost.size_mb, cost.macs, multiple)
+    return Way(row, plain, normalize.input_size)
 
 
 def _compiled(network: nn.Module, side: int) -> Callable[[torch.Tensor], Any] | None:
@@ -138,11 +145,13 @@ def _compiled(network: nn.Module, side: int) -> Callable[[torch.Tensor], Any] | 
     return forward
 
 
-def onnx_ways(name: str, network: nn.Module, normalize: Normalize, side: int, *, cut: bool = False) -> Iterator[Way]:
+def onnx_ways(
+    name: str, network: nn.Module, normalize: Normalize, side: int, *, multiple: int | None = None
+) -> Iterator[Way]:
     """ONNX Runtime in fp32, and in the int8 scheme that is fastest here."""
-    params = model_cost(network, normalize.input_size).params
+    cost = model_cost(network, normalize.input_size)
     classes = tuple(f"class {index}" for index in range(10))
-    about = FileAbout(name, "student", classes, side, "0" * 64, "", params, 0.0, version=distill.__version__)
+    about = FileAbout(name, "student", classes, side, "0" * 64, "", cost.params, 0.0, version=distill.__version__)
     plain = to_onnx(Deployed(network, normalize, image_size=side).eval(), about)
     pixels = np.random.default_rng(0).integers(0, 256, (CALIBRATION, 3, side, side), dtype=np.uint8)
     quantised = {str(scheme): quantize_model(plain, pixels, scheme) for scheme in SCHEMES}
@@ -152,29 +161,37 @@ def onnx_ways(name: str, network: nn.Module, normalize: Normalize, side: int, *,
         content = model.SerializeToString()
         row = Row(
             network=name,
-            name=f"{name} half" if cut else name,
+            name=f"{name} half" if multiple else name,
             runtime=f"onnxruntime {arithmetic}",
-            cut=cut,
-            params=params,
+            cut=multiple is not None,
+            params=cost.params,
             size_mb=len(content) / 1e6,
+            macs=cost.macs,
+            multiple=multiple,
             scheme=scheme,
         )
         yield Way(row, on_bytes(session(content, threads=1, place=row.name), side), side)
 
 
-def cut_to_half(network: nn.Module, side: int) -> nn.Module | None:
-    """The network with half of its multiply-accumulates, as ``distill prune --macs 0.5`` cuts it; None, and a note."""
+def cut_to_half(network: nn.Module, side: int, multiple: int) -> nn.Module | None:
+    """The network with at most half of its multiply-accumulates, as ``distill prune --macs 0.5 --multiple N`` cuts it.
+
+    None, and a note, where it cannot be cut so.
+    """
     from distill.compression.prune import find_cut
 
     most = model_cost(network, side).macs / 2
     try:
         cut = find_cut(
-            network, side, criterion="l2", multiple=8, fits=lambda module: model_cost(module, side).macs <= most
+            network, side, criterion="l2", multiple=multiple, fits=lambda module: model_cost(module, side).macs <= most
         )
     except DistillError as error:
-        note(f"not cut: {error.message}")
+        note(f"not cut to multiples of {multiple}: {error.message}")
         return None
-    return None if cut is None else cut.module.eval()
+    if cut is None or cut.multiple != multiple:
+        note(f"not cut to multiples of {multiple}: no such width fits")
+        return None
+    return cut.module.eval()
 
 
 # A trained run
@@ -257,13 +274,25 @@ def document(rows: Sequence[Row]) -> dict[str, Any]:
 def table(rows: Sequence[Row]) -> Table:
     """For people."""
     found = Table(
-        "name", "runtime", "params", "size, MB", "b1, ms", "times eager", "b32, ms", "times eager", "test top-1"
+        "name",
+        "runtime",
+        "widths",
+        "MMACs",
+        "params",
+        "size, MB",
+        "b1, ms",
+        "times eager",
+        "b32, ms",
+        "times eager",
+        "test top-1",
     )
     for row in rows:
         numbers = (row.latency_b1_ms, row.ratio_to_eager_b1, row.latency_b32_ms, row.ratio_to_eager_b32)
         top1 = "" if row.test_top1 is None else f"{row.test_top1:.2%}"
         cells = ("" if number is None else f"{number:.3g}" for number in numbers)
-        found.add_row(row.name, row.runtime, f"{row.params:,}", f"{row.size_mb:.2f}", *cells, top1)
+        widths = "" if row.multiple is None else f"of {row.multiple}"
+        macs = "" if row.macs is None else f"{row.macs / 1e6:.0f}"
+        found.add_row(row.name, row.runtime, widths, macs, f"{row.params:,}", f"{row.size_mb:.2f}", *cells, top1)
     return found
 
 

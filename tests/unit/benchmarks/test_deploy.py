@@ -35,7 +35,9 @@ def test_half_is_half_and_is_timed_like_the_rest() -> None:
     pytest.importorskip("torch_pruning")
     ways = list(deploy.ways_of_recipe("resnet20_cifar10", compiled=False))
     whole, half = ([way.row for way in ways if way.row.cut == cut] for cut in (False, True))
-    assert [row.runtime for row in half] == ["torch fp32", "onnxruntime fp32", "onnxruntime int8"]
+    multiples = dict.fromkeys(row.multiple for row in half)
+    assert [row.runtime for row in half] == ["torch fp32", "onnxruntime fp32", "onnxruntime int8"] * len(multiples)
+    assert {row.macs * 2 <= whole[0].macs for row in half} == {True}
     assert {row.network for row in whole + half} == {"resnet20_cifar10"}
     assert half[0].params < whole[0].params
 
@@ -49,7 +51,7 @@ def test_without_pruning_the_rest_is_measured(
     monkeypatch.setattr("distill.compression.prune.require_torch_pruning", missing)
     ways = list(deploy.ways_of_recipe("lenet_cifar10", compiled=False))
     assert not any(way.row.cut for way in ways)
-    assert "not cut: pruning needs Torch-Pruning" in capsys.readouterr().err
+    assert "not cut to multiples of 8: pruning needs Torch-Pruning" in capsys.readouterr().err
 
 
 def test_a_trained_run_and_its_files_have_their_accuracy(tmp_path) -> None:
