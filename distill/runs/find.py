@@ -16,6 +16,7 @@ from distill.files import follow_link, has_controls, sync_folder, writing
 from distill.references import folder_of, run_of
 from distill.runs.folder import RunFolder
 from distill.runs.lock import owner_is_dead
+from distill.runs.released import copy_released
 
 __all__ = ["begun_runs", "check_runs_dir", "create_run", "list_damaged", "list_runs", "open_run", "open_runs"]
 
@@ -80,6 +81,8 @@ def check_runs_dir(runs_dir: Path) -> None:
 def open_run(reference: Any, *, runs_dir: str | Path = Path("runs"), finished: bool = True) -> RunFolder:
     """Find a run by its path, by name (the latest), or by name and number.
 
+    Where no run has a name that a network of :func:`released_networks` has, that is copied there and opened.
+
     Args:
         reference: ``runs/r18_small/003``, ``r18_small`` or ``r18_small/003`` (a path goes before a name), a run folder,
             or what a training verb returned.
@@ -95,6 +98,9 @@ def open_run(reference: Any, *, runs_dir: str | Path = Path("runs"), finished: b
     match = _REFERENCE.fullmatch(text)
     if folder is None and match is not None:
         folder = _by_name(runs_dir, match["name"], match["number"], finished)
+    if folder is None and match is not None and match["number"] is None and finished:
+        released = copy_released(match["name"], runs_dir)
+        folder = None if released is None else RunFolder(released)
     if folder is None:
         raise _not_found(text, runs_dir, name=match["name"] if match else None)
     if folder.never_began():

@@ -38,7 +38,7 @@ def test_every_module_is_in_it(built) -> None:
 
 def test_nothing_else_is_in_it(built) -> None:
     suffixes = {Path(name).suffix for name in _names(built.wheel) if ".dist-info/" not in name}
-    assert suffixes == {".py", ".yaml", ".json", ".typed", ".jinja", ".css", ".js"}
+    assert suffixes == {".py", ".yaml", ".json", ".typed", ".jinja", ".css", ".js", ".md", ".safetensors"}
 
 
 def test_recipes_are_files_of_the_wheel(built) -> None:
