@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from distill.data.images import digest_of_all, image_digests
 from distill.errors import RunError
 from distill.models.onnx_about import FileAbout
 from distill.models.onnx_open import session
@@ -97,7 +98,7 @@ def quantize_model(model: onnx.ModelProto, images: np.ndarray, scheme: Scheme) -
         made = onnx.load(target)
     if scheme.bias_correction:
         _correct_biases(made, model, images)
-    _describe(made, model, scheme)
+    _describe(made, model, scheme, images)
     return made
 
 
@@ -155,10 +156,16 @@ def _ends(model: onnx.ModelProto) -> list[str]:
     return [weighted[0], weighted[-1]] if weighted else []
 
 
-def _describe(made: onnx.ModelProto, model: onnx.ModelProto, scheme: Scheme) -> None:
-    """The fp32 file's metadata with the arithmetic changed; nothing of the quantiser's own."""
+def _describe(made: onnx.ModelProto, model: onnx.ModelProto, scheme: Scheme, images: np.ndarray) -> None:
+    """The fp32 file's metadata, the arithmetic, and which images set the ranges; nothing of the quantiser's own."""
     plain = {each.key: each.value for each in model.metadata_props}
-    about = replace(FileAbout.from_metadata(plain, place="the exported graph"), arithmetic="int8", scheme=str(scheme))
+    about = replace(
+        FileAbout.from_metadata(plain, place="the exported graph"),
+        arithmetic="int8",
+        scheme=str(scheme),
+        calibration_images=len(images),
+        calibration_sha256=digest_of_all(image_digests([images])),
+    )
     del made.metadata_props[:]
     for key, text in sorted(about.to_metadata().items()):
         made.metadata_props.add(key=key, value=text)

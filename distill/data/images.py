@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from distill.team.watch import beat
 
-__all__ = ["UNLABELLED", "ChannelStats", "Decoded", "Split", "channel_stats", "pixel_digest"]
+__all__ = [
+    "UNLABELLED",
+    "ChannelStats",
+    "Decoded",
+    "Split",
+    "channel_stats",
+    "digest_of_all",
+    "image_digests",
+    "pixel_digest",
+    "spread",
+]
 
 UNLABELLED = -1  # the label of an image that has none
 
@@ -130,3 +140,26 @@ def pixel_digest(split: Split) -> str:
     for chunk in split.chunks():
         digest.update(chunk.data)
     return digest.hexdigest()
+
+
+def image_digests(chunks: Iterable[np.ndarray]) -> list[bytes]:
+    """sha256 of each image's pixels, whatever split it is in: equal for equal images of one size.
+
+    Args:
+        chunks: Images, ``(B, 3, S, S)`` uint8 each, as :meth:`Split.chunks` gives them.
+    """
+    return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for chunk in chunks for image in chunk]
+
+
+def digest_of_all(digests: Iterable[bytes]) -> str:
+    """Hex sha256 of images' digests, one after the other: which images these are, in their order."""
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def spread(length: int, count: int) -> np.ndarray:
+    """Positions, ``(n,)`` int64, of at most ``count`` images spread evenly over ``length``.
+
+    >>> spread(10, 4).tolist(), spread(2, 5).tolist()
+    ([0, 3, 6, 9], [0, 1])
+    """
+    return np.linspace(0, length - 1, min(count, length)).astype(np.int64)

@@ -7,13 +7,11 @@ import ctypes
 import importlib.metadata
 import os
 import platform
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 
+from distill.devices.onboard import cpu_model
 from distill.errors import UsageError
 
 __all__ = [
@@ -50,31 +48,9 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "mps":
-        return f"{_cpu_model()} GPU"
+        return f"{cpu_model()} GPU"
     cores = usable_cores()
-    return f"{_cpu_model()}, {cores} logical core{'' if cores == 1 else 's'}"
-
-
-def _cpu_model() -> str:
-    model = _sysctl_model() if sys.platform == "darwin" else _cpuinfo_model(Path("/proc/cpuinfo"))
-    return model or platform.processor() or platform.machine() or "CPU"
-
-
-def _cpuinfo_model(path: Path) -> str | None:
-    try:
-        lines = path.read_text(errors="replace").splitlines()
-    except OSError:
-        return None
-    entries = (line.partition(":") for line in lines)
-    return next((" ".join(value.split()) for key, _, value in entries if key.strip() == "model name"), None)
-
-
-def _sysctl_model() -> str | None:
-    command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip() or None
-    except (OSError, subprocess.SubprocessError):
-        return None
+    return f"{cpu_model()}, {cores} logical core{'' if cores == 1 else 's'}"
 
 
 def usable_cores() -> int:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.devices import fast_kernels
+from distill.devices.onboard import P99_LEAST
 from distill.events import StageProgress, Tell, silent
 from distill.results.figures import Latency
 from distill.team.watch import beat
@@ -212,4 +213,5 @@ def _summary(cell: _Cell) -> Latency:
         median_ms=1000.0 * median_s,
         p90_ms=1000.0 * float(np.percentile(cell.seconds, 90)),
         n=len(cell.seconds),
+        p99_ms=1000.0 * float(np.percentile(cell.seconds, 99)) if len(cell.seconds) >= P99_LEAST else None,
     )

@@ -30,6 +30,8 @@ class FileAbout:
         scheme: How it was quantised, in a few words; empty for fp32.
         version: Of the distill that wrote it.
         temperature: What its logits were divided by so that confidence is accuracy; None where they are the network's.
+        calibration_images: How many training images set the ranges of int8; 0 for fp32, and where a version before
+            certificates wrote it. ``calibration_sha256`` says which: of their digests, one after the other.
     """
 
     name: str
@@ -44,6 +46,8 @@ class FileAbout:
     scheme: str = ""
     version: str = ""
     temperature: float | None = None
+    calibration_images: int = 0
+    calibration_sha256: str = ""
 
     def to_metadata(self) -> dict[str, str]:
         """Texts by key, as ONNX keeps them."""
@@ -69,10 +73,12 @@ class FileAbout:
         return about._checked(place)
 
     def _checked(self, place: str) -> FileAbout:
-        texts = (self.name, self.role, self.weights_sha256, self.recipe, self.arithmetic, self.scheme, self.version)
+        texts = [self.name, self.role, self.weights_sha256, self.recipe, self.arithmetic, self.scheme, self.version]
+        texts.append(self.calibration_sha256)
         is_list = isinstance(self.classes, list | tuple) and all(isinstance(each, str) for each in self.classes)
         is_size = isinstance(self.image_size, int) and 0 < self.image_size <= 4096
-        numbers = isinstance(self.params, int) and isinstance(self.gmacs, int | float)
+        numbers = isinstance(self.params, int) and isinstance(self.calibration_images, int)
+        numbers = numbers and isinstance(self.gmacs, int | float)
         numbers = numbers and (self.temperature is None or isinstance(self.temperature, int | float))
         if not (is_list and is_size and numbers and all(isinstance(text, str) for text in texts)):
             raise RunError(f"{place}: its metadata is damaged", hint="export it again")

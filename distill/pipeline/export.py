@@ -13,7 +13,7 @@ import torch
 import distill
 from distill.compression.parity import check_parity
 from distill.compression.results import Exported, Format
-from distill.data.images import Split
+from distill.data.images import spread
 from distill.data.splits import Splits, load_splits
 from distill.devices import set_threads
 from distill.errors import UsageError
@@ -113,11 +113,7 @@ def target_file(out: str | Path | None, name: str, suffix: str, *, overwrite: bo
 def parity_images(splits: Splits) -> tuple[np.ndarray, str]:
     """Images that a file is checked on, ``(N, 3, S, S)`` uint8, spread over the split, and which split that is."""
     part, name = (splits.train, "train") if splits.val is None else (splits.val, "val")
-    return _spread(part, _PARITY_IMAGES), name
-
-
-def _spread(part: Split, count: int) -> np.ndarray:
-    return part.take(np.linspace(0, len(part) - 1, min(count, len(part))).astype(np.int64))
+    return part.take(spread(len(part), _PARITY_IMAGES)), name
 
 
 def deployed(trained: Trained, temperature: float | None = None) -> Deployed:

@@ -14,7 +14,7 @@ import torch
 from distill.compression.choose import Choice, Labelled, answers_of, choose_int8
 from distill.compression.parity import check_parity
 from distill.compression.results import Quantized
-from distill.data.images import Split
+from distill.data.images import spread
 from distill.data.splits import Splits, load_splits
 from distill.errors import GateMissedError, UsageError
 from distill.events import Note
@@ -85,7 +85,7 @@ def quantize(
     model, right = _checked(trained, judged)
     choose = partial(
         choose_int8,
-        calibration=_spread(splits.train, calibration_images),
+        calibration=splits.train.take(spread(len(splits.train), calibration_images)),
         judged=judged,
         allowed=max_drop,
         prove=prove,
@@ -139,10 +139,6 @@ def _judged(splits: Splits, tell: Callable[[Note], None]) -> Labelled:
     if splits.val is None:
         tell(Note("this run has no validation images: files are judged on the images it was trained on", "warning"))
     return Labelled(part.take(slice(None)), np.asarray(part.labels), name)
-
-
-def _spread(part: Split, count: int) -> np.ndarray:
-    return part.take(np.linspace(0, len(part) - 1, min(count, len(part))).astype(np.int64))
 
 
 def _checked(trained: Trained, judged: Labelled) -> tuple[onnx.ModelProto, np.ndarray]:

@@ -12,12 +12,18 @@ __all__ = ["Figures", "Latency", "LayerCost"]
 
 @dataclass(frozen=True)
 class Latency:
-    """Wall time of one forward pass, from images on the device to logits."""
+    """Wall time of one forward pass, from images on the device to logits.
+
+    Attributes:
+        n: How many passes were timed.
+        p99_ms: None where too few were timed to say where it is.
+    """
 
     batch_size: int
     median_ms: float
     p90_ms: float
     n: int
+    p99_ms: float | None = None
 
     @property
     def images_per_s(self) -> float:

@@ -12,6 +12,7 @@ from distill.devices import (
     fabric_precision,
     hardware,
     library_versions,
+    onboard,
     resolve_device,
     resolve_precision,
     set_threads,
@@ -173,7 +174,7 @@ def test_autocast_rounds_a_matrix_product_only_where_asked():
 def test_names_of_hardware(machine, monkeypatch, tmp_path):
     machine(gpus=1, mps=True)
     assert describe_device(torch.device("cuda:0")) == "NVIDIA H200"
-    monkeypatch.setattr(hardware, "_cpu_model", lambda: "Apple M2")
+    monkeypatch.setattr(hardware, "cpu_model", lambda: "Apple M2")
     monkeypatch.setattr(hardware, "usable_cores", lambda: 8)
     assert describe_device(torch.device("mps:0")) == "Apple M2 GPU"
     assert describe_device(CPU) == "Apple M2, 8 logical cores"
@@ -186,10 +187,10 @@ def test_cpu_model_from_cpuinfo(tmp_path):
     cpuinfo.write_text(
         "processor\t: 0\nvendor_id\t: X\nmodel name\t: AMD EPYC  9354: 32-Core\n\nmodel name\t: second\n"
     )
-    assert hardware._cpuinfo_model(cpuinfo) == "AMD EPYC 9354: 32-Core"
+    assert onboard.cpuinfo("model name", str(cpuinfo)) == "AMD EPYC 9354: 32-Core"
     cpuinfo.write_text("processor\t: 0\nFeatures\t: asimd\n")  # ARM Linux names no model
-    assert hardware._cpuinfo_model(cpuinfo) is None
-    assert hardware._cpuinfo_model(tmp_path / "absent") is None
+    assert onboard.cpuinfo("model name", str(cpuinfo)) is None
+    assert onboard.cpuinfo("model name", str(tmp_path / "absent")) is None
 
 
 def test_this_cpu_has_a_name():
