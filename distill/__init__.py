@@ -21,6 +21,7 @@ TYPE_CHECKING = False  # not typing's: loading that takes a while, and nobody li
 if TYPE_CHECKING:
     from typing import Any
 
+    from distill.certificate import certify, verify_file, write_kit
     from distill.cli.progress import ProgressPrinter
     from distill.comparison import compare
     from distill.errors import DistillError
@@ -68,6 +69,7 @@ __all__ = [
     "RunResult",
     "__version__",
     "build_bank",
+    "certify",
     "check_kernels",
     "clear_banks",
     "compare",
@@ -97,13 +99,16 @@ __all__ = [
     "train_generations",
     "train_student",
     "verify_banks",
+    "verify_file",
     "write_card",
+    "write_kit",
     "write_page",
 ]
 
 
 _HOMES = {  # name -> module, or module:name where it is called otherwise there
     "Comparison": "distill.results.rows",
+    "certify": "distill.certificate",
     "check_kernels": "distill.pipeline",
     "compare": "distill.comparison",
     "compress": "distill.pipeline",
@@ -140,7 +145,9 @@ _HOMES = {  # name -> module, or module:name where it is called otherwise there
     "train_generations": "distill.pipeline",
     "train_student": "distill.pipeline",
     "verify_banks": "distill.pipeline",
+    "verify_file": "distill.certificate",
     "write_card": "distill.pipeline.card",
+    "write_kit": "distill.certificate",
     "write_page": "distill.pipeline",
 }
 

@@ -16,11 +16,13 @@ from typer.core import TyperGroup
 from distill.cli import (
     cache,
     card,
+    certify,
     compare,
     compress,
     doctor,
     evaluate,
     export,
+    kit,
     models,
     options,
     predict,
@@ -33,6 +35,7 @@ from distill.cli import (
     student,
     sweep,
     teacher_finetune,
+    verify,
     watch,
 )
 from distill.cli.output import PLAINER, mute, show_error
@@ -123,6 +126,9 @@ app.command("compress", epilog=compress.EXAMPLES, rich_help_panel=_SHIP)(compres
 app.command("prune", epilog=prune.EXAMPLES, rich_help_panel=_SHIP)(prune.command)
 app.command("quantize", epilog=quantize.EXAMPLES, rich_help_panel=_SHIP)(quantize.command)
 app.command("export", epilog=export.EXAMPLES, rich_help_panel=_SHIP)(export.command)
+app.command("certify", epilog=certify.EXAMPLES, rich_help_panel=_SHIP)(certify.command)
+app.command("verify", epilog=verify.EXAMPLES, rich_help_panel=_SHIP)(verify.command)
+app.command("kit", epilog=kit.EXAMPLES, rich_help_panel=_SHIP)(kit.command)
 app.command("watch", epilog=watch.EXAMPLES, rich_help_panel=_LOOK)(watch.command)
 app.add_typer(runs.app, name="runs", rich_help_panel=_LOOK)
 app.add_typer(recipe.app, name="recipe", rich_help_panel=_LOOK)
@@ -132,7 +138,7 @@ app.command("doctor", epilog=doctor.EXAMPLES, rich_help_panel=_LOOK)(doctor.comm
 
 _NETWORKS = {  # commands that build the network of a recipe or of a run
     "teacher-finetune", "student", "sweep", "compare", "evaluate", "predict", "report", "compress", "prune", "quantize",
-    "export", "models", "build", "verify", "check",
+    "export", "certify", "models", "build", "verify", "check",
 }  # fmt: skip
 
 

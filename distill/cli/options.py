@@ -33,6 +33,7 @@ __all__ = [
     "SetOption",
     "TeacherOption",
     "ThreadsOption",
+    "TimingSecondsOption",
     "TimingThreadsOption",
     "complete_devices",
     "complete_runs",
@@ -256,6 +257,17 @@ TimingThreadsOption = Annotated[
         metavar="N",
         help="CPU threads of one operation while timing; one compares best between machines.",
         rich_help_panel=_MACHINE,
+    ),
+]
+TimingSecondsOption = Annotated[
+    float,
+    typer.Option(
+        "--seconds",
+        min=0.01,
+        max=3600.0,
+        metavar="S",
+        help="How long the file is timed; a fast one is timed a thousand times at most.",
+        rich_help_panel="What to measure",
     ),
 ]
 QuietOption = Annotated[

@@ -24,7 +24,7 @@ from distill.results.rows import Row
 from distill.runs import RunFolder, list_runs
 from distill.teaching.identity import read_identity
 
-__all__ = ["FileEntry", "file_rows", "open_files", "parted", "read_files", "with_sources"]
+__all__ = ["FileEntry", "file_rows", "open_files", "parted", "read_files", "source_run", "with_sources"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ def with_sources(
     """
     entries, sources = list(entries), dict[Path, Entry]()
     for file in files:
-        run = _source(file, entries, runs_dir, device)
+        named = [entry.run for entry in entries if entry.recipe.name == file.about.name]
+        run = source_run(file, named, runs_dir, device)
         if run is None:
             continue
         known = {entry.run.path.resolve(): entry for entry in [*entries, *sources.values()]}
@@ -91,9 +92,10 @@ def with_sources(
     return entries, sources
 
 
-def _source(file: OnnxClassifier, entries: Sequence[Entry], runs_dir: Path, device: torch.device) -> RunFolder | None:
-    """The run of these weights: one in the table first, then the newest."""
-    named = [entry.run for entry in entries if entry.recipe.name == file.about.name]
+def source_run(
+    file: OnnxClassifier, named: Sequence[RunFolder], runs_dir: Path, device: torch.device
+) -> RunFolder | None:
+    """The run of a file's weights: one of those that were named first, then the newest; None where none is here."""
     others = [run for run in list_runs(runs_dir) if run.name == file.about.name and run.status == "finished"]
     for run in [*reversed(named), *reversed(others)]:
         with suppress(RunError):  # a damaged run is nobody's source

@@ -52,6 +52,12 @@ SURFACE = {
         "RUN --calibration-images --device --epochs --json --max-drop --no-train --out --overwrite --prove --quiet -q"
         " --runs --threads --train"
     ),
+    "certify": (
+        "FILE --against --budget --device --json --max-drop --out --overwrite --prove --quiet -q --run --runs --seconds"
+        " --threads"
+    ),
+    "verify": "FILE --certificate --json --latency --no-latency --quiet -q --seconds --slack --threads",
+    "kit": "FILE OUT --images --json --overwrite --quiet -q",
     "export": "RUN --calibrated --json --out --overwrite --quiet -q --runs --threads --to",
     "predict": (
         "PATHS RUN --calibrated --csv --device --grid --json --overwrite --quiet -q --runs --teacher -t --threads --top"
@@ -79,7 +85,8 @@ SURFACE = {
 
 BUILDS_NETWORKS = (  # so that they may be asked to run a recipe's own code
     "teacher-finetune", "student", "sweep", "cache build", "cache verify", "compare", "evaluate", "compress", "prune",
-    "quantize", "export", "predict", "report", "recipe check", "models",
+    "quantize", "export", "predict", "report", "recipe check", "models", "certify",
+    "verify",
 )  # fmt: skip
 
 

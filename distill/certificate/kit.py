@@ -1,0 +1,120 @@
+"""``distill kit``: a folder that measures a file on a machine which has neither PyTorch nor distill."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import distill.devices.onboard
+from distill.data.images import spread
+from distill.devices.onboard import IMAGES, MANIFEST
+from distill.errors import UsageError
+from distill.evaluation.test_set import DataSets
+from distill.events import Note
+from distill.files import sha256_file, write_atomically, write_json
+from distill.models.onnx_open import OnnxClassifier, open_onnx
+from distill.pipeline.context import Options
+from distill.recipe import parse_recipe
+from distill.references import run_of
+from distill.team.watch import watching
+
+__all__ = ["Kit", "write_kit"]
+
+_SCRIPT, _READ_ME = "measure.py", "README.txt"
+_MANY = 20_000  # images: a kit is copied to small machines
+
+
+@dataclass(frozen=True)
+class Kit:
+    """A kit that was written."""
+
+    folder: Path
+    file: Path
+    images: int
+    size_mb: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that ``distill kit --json`` prints."""
+        return asdict(self) | {"folder": str(self.folder), "file": str(self.file)}
+
+
+@watching()
+def write_kit(
+    reference: Any, out: str | Path, *, images: int = 500, overwrite: bool = False, options: Options | None = None
+) -> Kit:
+    """Pack an exported file with test images and a script that measures it with numpy and onnxruntime alone.
+
+    ``python OUT/measure.py`` there writes ``device.json``, which ``distill compare --device`` takes.
+
+    Args:
+        images: How many test images, spread over all; their labels and the file's own answers go along.
+        overwrite: Write into a folder that holds a kit already.
+
+    Raises:
+        UsageError: Something is there, or there is no such file.
+        DistillError: The images are not here.
+    """
+    options, folder = options or Options(), Path(out)
+    if not 1 <= images <= _MANY:
+        raise UsageError(f"--images {images}: between 1 and {_MANY:,}", hint="some hundreds do")
+    file = open_onnx(run_of(reference))
+    _check_folder(folder, overwrite=overwrite)
+    recipe = parse_recipe(file.about.recipe, source=f"{file.place} (the recipe in it)")
+    test = DataSets().part(recipe.data, "test", file.place)
+    at = spread(len(test), images)
+    pixels, labels = test.take(at), np.asarray(test.labels)[at]
+    options.tell(Note(f"packing {len(at):,} test images of {recipe.data.name}"))
+    answers = file.logits(torch.from_numpy(pixels)).numpy().argmax(1)
+    packed = io.BytesIO()
+    np.savez_compressed(packed, pixels=pixels, labels=labels, answers=answers)
+    model = folder / file.path.name
+    write_atomically(model, file.path.read_bytes())
+    write_atomically(folder / IMAGES, packed.getvalue())
+    write_atomically(folder / _SCRIPT, Path(distill.devices.onboard.__file__).read_bytes())
+    write_atomically(folder / _READ_ME, _read_me(file, len(at)))
+    write_json(folder / MANIFEST, _manifest(file, folder, recipe.data.name, len(test)))
+    size = sum(each.stat().st_size for each in folder.iterdir() if each.is_file())
+    return Kit(folder, file.path, len(at), size / 1e6)
+
+
+def _check_folder(folder: Path, *, overwrite: bool) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    if not folder.exists() or (overwrite and (folder / MANIFEST).is_file()):
+        return
+    raise UsageError(f"{folder} is there", hint="another folder, or --overwrite where it holds a kit")
+
+
+def _manifest(file: OnnxClassifier, folder: Path, dataset: str, test_images: int) -> dict[str, Any]:
+    about = file.about
+    return {
+        "kit": 1,
+        "file": file.path.name,
+        "sha256": file.sha256,
+        "images_sha256": sha256_file(folder / IMAGES),
+        "runtime": file.runtime,
+        "role": about.role,
+        "recipe": about.name,
+        "dataset": dataset,
+        "test_images": test_images,
+        "classes": list(about.classes),
+        "params": about.params,
+        "gmacs": about.gmacs,
+        "size_mb": file.size_bytes / 1e6,
+        "version": about.version,
+    }
+
+
+def _read_me(file: OnnxClassifier, images: int) -> str:
+    return (
+        f"{file.path.name} with {images} test images, to be measured on this machine.\n\n"
+        "    python -m pip install numpy onnxruntime\n"
+        f"    python {_SCRIPT} --threads 1 --name board\n\n"
+        "It prints accuracy, latency and the machine, and writes device.json. Where distill is:\n\n"
+        "    distill compare FILE.onnx --device device.json\n"
+    )

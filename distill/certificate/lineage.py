@@ -1,0 +1,192 @@
+"""The steps on the way to a file, as the folders of the runs behind it tell them."""
+
+from __future__ import annotations
+
+import shlex
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.certificate.images import Images
+from distill.comparison.files import source_run
+from distill.errors import DistillError, RunError, UsageError
+from distill.models.onnx_open import OnnxClassifier
+from distill.results.certificate import Step
+from distill.runs import RunFolder, open_run
+from distill.teaching.identity import read_identity
+
+__all__ = ["ancestors", "original", "source_of", "steps_of", "teacher_of"]
+
+_MOST = 20  # runs behind one another: links of a damaged folder may lead in circles
+_CPU = torch.device("cpu")
+
+
+def source_of(file: OnnxClassifier, named: Any, runs_dir: Path) -> RunFolder:
+    """The run that a file was made from.
+
+    Args:
+        named: It, where the user says which; None looks for it below ``runs_dir``.
+
+    Raises:
+        UsageError: It is not here, or the one that was named has other weights.
+    """
+    runs = [] if named is None else [open_run(named, runs_dir=runs_dir)]
+    found = source_run(file, runs, runs_dir, _CPU)
+    if found is None or (runs and found.path.resolve() != runs[0].path.resolve()):
+        where = f"below {runs_dir}" if found is None and not runs else f"{runs[0].path}: it has other weights"
+        raise UsageError(
+            f"{file.place}: the run it was made from ({file.about.name}) is not {where}",
+            hint="name it: --run RUN; a chain's are in compressed/NAME/trials and compressed/NAME/rounded",
+        )
+    return found
+
+
+def teacher_of(run: RunFolder, runs_dir: Path) -> RunFolder | None:
+    """The run that taught this one, as it was then; None where there was none, or it is not here or no longer the same.
+
+    It is no longer the same where its weights, or what its recipe says of the network, have changed.
+    """
+    about = run.info.teacher or {}
+    if about.get("run") is None:
+        return None
+    with suppress(DistillError):
+        teacher = open_run(about["run"], runs_dir=runs_dir)
+        here = read_identity(teacher, device=_CPU)
+        pairs = ((about.get("sha256"), here.weights), (about.get("architecture"), here.architecture))
+        return teacher if all(was in (None, now) for was, now in pairs) else None
+    return None
+
+
+def ancestors(run: RunFolder, runs_dir: Path) -> list[RunFolder]:
+    """The runs whose weights this one began with, the oldest first; one that is not here ends them."""
+    found: list[RunFolder] = []
+    at = run
+    while (parent := _parent(at)) is not None and len(found) < _MOST:
+        try:
+            at = open_run(parent, runs_dir=runs_dir)
+        except RunError:
+            break
+        found.append(at)
+    return found[::-1]
+
+
+def original(run: RunFolder, runs_dir: Path) -> RunFolder:
+    """The run that a cut, or rounded weights, set out from; of any other it is the run itself."""
+    for _ in range(_MOST):
+        parent = _parent(run)
+        if parent is None:
+            break
+        try:
+            before = open_run(parent, runs_dir=runs_dir)
+        except RunError:
+            break
+        is_smaller = any("pruned_from" in each.info.extra for each in (run, before))
+        if not is_smaller and run.recipe().train.fake_quantize is None:
+            break
+        run = before
+    return run
+
+
+def _parent(run: RunFolder) -> str | None:
+    extra = run.info.extra
+    parent = extra.get("pruned_from") or extra.get("init_from")
+    return parent if isinstance(parent, str) else None
+
+
+def steps_of(run: RunFolder, file: OnnxClassifier, images: Images, runs_dir: Path) -> tuple[Step, ...]:
+    """What was done, in order: teachers, then the runs behind one another, then the file."""
+    steps: dict[str, Step] = {}
+    for each in [*ancestors(run, runs_dir), run]:
+        teacher = teacher_of(each, runs_dir)
+        if teacher is not None:
+            for before in [*ancestors(teacher, runs_dir), teacher]:
+                steps.setdefault(str(before.path.resolve()), _trained(before, images, runs_dir))
+        elif (about := each.info.teacher) is not None:
+            steps.setdefault(f"teacher of {each.path}", _absent(about))
+        steps.setdefault(str(each.path.resolve()), _trained(each, images, runs_dir))
+    return (*steps.values(), _file_step(run, file, images))
+
+
+def _trained(run: RunFolder, images: Images, runs_dir: Path) -> Step:
+    info, parts = run.info, images.of_run(run)
+    cut = "pruned_from" in info.extra
+    training = parts["training"] if "unlabelled" not in parts else f"{parts['training']} and {parts['unlabelled']}"
+    reads = {"which channels went, by taylor alone": training} if cut else {"taught": training}
+    if not cut and "validation" in parts:
+        reads["chose the epoch"] = parts["validation"]
+    about = info.teacher or {}
+    return Step(
+        what="cut" if cut else "trained",
+        subject=str(run.path),
+        reads=reads,
+        weights_sha256=_weights(run),
+        fingerprint=(info.data or {}).get("fingerprint"),
+        teacher=about.get("name"),
+        bank=_bank(about),
+        seeds=info.seeds,
+        threads=info.threads,
+        command=shlex.join(info.command) if info.command else None,
+        repeat=None if cut else _repeat(run),
+    )
+
+
+def _repeat(run: RunFolder) -> str:
+    verb = "teacher-finetune" if run.info.role == "teacher" else "student"
+    return f"distill {verb} --rerun {shlex.quote(str(run.path))}"
+
+
+def _weights(run: RunFolder) -> str | None:
+    with suppress(DistillError):
+        return read_identity(run, device=_CPU).weights
+    return None
+
+
+def _bank(about: dict[str, Any]) -> dict[str, str] | None:
+    """Which stored answers it learned from; None where it asked its teacher."""
+    return {name: about[name] for name in ("bank", "bank_key", "answers") if isinstance(about.get(name), str)} or None
+
+
+def _absent(about: dict[str, Any]) -> Step:
+    """A teacher that is not here, or no longer what it was: what is known of it is what its student's folder keeps."""
+    return Step(
+        what="taught, elsewhere",
+        subject=str(about.get("run") or about.get("onnx") or about.get("bank") or about.get("name")),
+        reads={"taught": "not known: it is not here as it was"},
+        weights_sha256=about.get("sha256"),
+        teacher=about.get("name"),
+        bank=_bank(about),
+    )
+
+
+def _file_step(run: RunFolder, file: OnnxClassifier, images: Images) -> Step:
+    about, parts = file.about, images.of_run(run)
+    judged = parts.get("validation", "training")
+    if about.arithmetic == "fp32":
+        reads = {"compared its answers with the network's": judged}
+    else:
+        ranges = images.calibration(about.calibration_sha256, about.calibration_images)
+        unknown = f"{about.calibration_images} images" if about.calibration_images else "not recorded by that version"
+        reads = {"set the ranges": ranges or f"not known: {unknown}", "chose the scheme": judged}
+    verb = "export" if about.arithmetic == "fp32" else "quantize"
+    return Step(
+        what="exported" if about.arithmetic == "fp32" else "quantised",
+        subject=file.path.name,
+        reads=reads,
+        weights_sha256=about.weights_sha256,
+        repeat=f"distill {verb} {shlex.quote(str(run.path))}",
+    )
+
+
+def check_same_task(file: OnnxClassifier, run: RunFolder) -> None:
+    """Refuse a reference that tells other classes apart.
+
+    Raises:
+        UsageError: It does.
+    """
+    if tuple((run.info.data or {}).get("classes") or file.classes) != file.classes:
+        raise UsageError(
+            f"{run.path} and {file.place} know different classes",
+            hint="a loss is measured against a run of the same data",
+        )

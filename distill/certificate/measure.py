@@ -1,0 +1,199 @@
+"""What is measured of a file: its latency with the noise of the same minutes, its answers, and what they lose."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from distill.devices import using_threads
+from distill.devices.onboard import machine
+from distill.errors import DataError, DistillError, RunError
+from distill.evaluation.latency import measure_latency
+from distill.evaluation.statistics import judge_drop, share_interval
+from distill.evaluation.test_set import Assessment, DataSets, assess, assess_file
+from distill.events import Note, Tell
+from distill.models.onnx_open import OnnxClassifier, on_bytes, open_onnx
+from distill.recipe import parse_recipe
+from distill.results.certificate import Accuracy, Drop, Machine, Timing
+from distill.results.figures import Latency
+from distill.runs import RunFolder
+from distill.teaching.identity import read_identity
+
+__all__ = ["Measured", "accuracy_of", "drop_against", "here", "measured_quantities", "right_of", "time_file"]
+
+Split = Literal["test", "val"]
+_ROUNDS = 1000
+_BATCHES = (1, 32)
+
+
+def here() -> Machine:
+    """This machine."""
+    tree = machine()
+    return Machine(**tree | {"instruction_set": tuple(tree["instruction_set"])})
+
+
+def time_file(path: Path, *, threads: int, seconds: float, tell: Tell) -> dict[str, Timing]:
+    """Latency from bytes to logits, of the file and of the same file opened once more, in turn.
+
+    The two are the same thing: what they differ by is what this machine adds, now, to any comparison of two.
+
+    Args:
+        seconds: For each of the two.
+    """
+    files = {name: open_onnx(path, threads=threads) for name in ("file", "again")}
+    with using_threads(threads):
+        timings = measure_latency(
+            {name: on_bytes(file.run, file.image_size) for name, file in files.items()},
+            {name: (3, file.image_size, file.image_size) for name, file in files.items()},
+            device=torch.device("cpu"),
+            batch_sizes=_BATCHES,
+            rounds=_ROUNDS,
+            seconds_per_model=seconds,
+            tell=tell,
+        )
+    return {"1": _timing(timings, 1), "32": _timing(timings, 32)}
+
+
+def _timing(timings: Mapping[str, Mapping[int, Latency]], size: int) -> Timing:
+    one, other = timings["file"][size], timings["again"][size]
+    noise = abs(one.median_ms - other.median_ms) / one.median_ms
+    return Timing(median_ms=one.median_ms, p90_ms=one.p90_ms, p99_ms=one.p99_ms, n=one.n, noise=noise)
+
+
+def measured_quantities(file: OnnxClassifier, latency: Mapping[str, Timing]) -> dict[str, float]:
+    """What budgets may be over."""
+    sizes = {"params": float(file.about.params), "gmacs": file.about.gmacs, "size_mb": file.size_bytes / 1e6}
+    return sizes | {f"latency_b{size}_ms": each.median_ms for size, each in latency.items()}
+
+
+# Answers
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A file's answers on one split, with the accuracy that they come to."""
+
+    accuracy: Accuracy
+    assessment: Assessment
+    file: OnnxClassifier
+
+    @property
+    def right(self) -> np.ndarray:
+        """Which images it answers right, ``(N,)`` bool."""
+        return _right(self.assessment)
+
+
+def accuracy_of(
+    file: OnnxClassifier, split: Split, data: DataSets, tell: Tell, *, again: bool = False
+) -> Measured | None:
+    """Ask a file about a split; None where there are no such images.
+
+    Args:
+        again: Though its answers are stored.
+
+    Raises:
+        DistillError: The images are not here, or cannot be used.
+    """
+    tell(Note(f"{'test set' if split == 'test' else 'validation images'}: {file.place}"))
+    try:
+        assessment = assess_file(file, split=split, again=again, data=data)
+    except DataError:
+        if split == "test" or _has_validation(file, data):
+            raise
+        return None
+    right = _right(assessment)
+    interval = share_interval(int(right.sum()), len(right))
+    accuracy = Accuracy(
+        split=split,
+        images=len(right),
+        top1=interval.estimate,
+        low=interval.low,
+        high=interval.high,
+        content=assessment.content or "",
+        right=_bits(right),
+    )
+    return Measured(accuracy, assessment, file)
+
+
+def _has_validation(file: OnnxClassifier, data: DataSets) -> bool:
+    splits = data.load(parse_recipe(file.about.recipe, source=file.place).data)
+    return splits.val is not None and len(splits.val) > 0
+
+
+def _right(assessment: Assessment) -> np.ndarray:
+    return np.asarray(assessment.logits.argmax(1) == assessment.labels)
+
+
+def _bits(right: np.ndarray) -> str:
+    return base64.b64encode(np.packbits(right).tobytes()).decode()
+
+
+def right_of(text: str, n: int) -> np.ndarray:
+    """Read back which images were answered right.
+
+    Raises:
+        RunError: These are not ``n`` bits.
+    """
+    try:
+        packed = np.frombuffer(base64.b64decode(text, validate=True), dtype=np.uint8)
+    except ValueError as error:
+        raise RunError(f"a certificate is damaged: {error}") from error
+    if len(packed) != -(-n // 8):
+        raise RunError(f"a certificate is damaged: {len(packed)} bytes are not {n} answers")
+    return np.unpackbits(packed, count=n).astype(bool)
+
+
+def drop_against(
+    measured: Measured,
+    run: RunFolder,
+    reference: Literal["run", "teacher", "named"],
+    *,
+    allowed: float | None,
+    prove: bool,
+    device: torch.device,
+    data: DataSets,
+) -> Drop | str:
+    """What a file loses against a run on the split it was measured on, or why that cannot be said."""
+    split = measured.accuracy.split
+    try:
+        theirs = assess(run, split=split, device=device, data=data)
+    except DistillError as error:
+        return f"not held against {run.path} on {split} images: {error.message}"
+    if not _same_images(measured, theirs, run, data):
+        return f"not held against {run.path} on {split} images: it was asked about others"
+    verdict = judge_drop(measured.right, _right(theirs), allowed=0.0 if allowed is None else allowed)
+    return Drop(
+        reference=reference,
+        run=str(run.path),
+        weights_sha256=read_identity(run, device=torch.device("cpu")).weights,
+        split=split,
+        images=verdict.n,
+        content=measured.accuracy.content,
+        reference_top1=verdict.reference,
+        estimate=verdict.drop.estimate,
+        low=verdict.drop.low,
+        high=verdict.drop.high,
+        allowed=allowed,
+        prove=prove,
+        verdict=None if allowed is None else verdict.word,
+        needed=None if allowed is None else verdict.needed,
+        right=_bits(_right(theirs)),
+    )
+
+
+def _same_images(measured: Measured, theirs: Assessment, run: RunFolder, data: DataSets) -> bool:
+    """Whether both were asked about the same images, decoded at whatever size."""
+    ours = measured.accuracy
+    if theirs.content == ours.content:
+        return True
+    spec = run.recipe().data.model_copy(update={"image_size": measured.file.image_size})
+    try:
+        return data.content(spec, ours.split) == ours.content
+    except DistillError:
+        return False

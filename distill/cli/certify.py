@@ -1,0 +1,122 @@
+"""``distill certify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distill.cli import options
+from distill.cli.output import Output
+from distill.cli.progress import ProgressPrinter
+
+__all__ = ["EXAMPLES", "command"]
+
+EXAMPLES = options.examples(
+    "distill certify exports/r18_small_int8.onnx",
+    "distill certify exports/r18_small_int8.onnx --max-drop 0.01 --budget 'latency_b1_ms <= 2' --budget 'size_mb <= 1'",
+    "distill certify exports/r18_small_int8.onnx --against resnet152_cifar10 --max-drop 0.02 --prove",
+)
+
+_PROMISES, _ACCURACY = "Promises", "Accuracy"
+
+
+def command(
+    *,
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="An exported file (.onnx).", show_default=False),
+    ],
+    run: Annotated[
+        str | None,
+        typer.Option(
+            "--run",
+            metavar="RUN",
+            help="The run that it was made from.",
+            show_default="the newest with its weights",
+            rich_help_panel="Run folders",
+            autocompletion=options.complete_runs,
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="RUN",
+            help="The run that --max-drop is against, as its teacher.",
+            show_default="the run it was made from, before cuts and rounding",
+            rich_help_panel=_ACCURACY,
+            autocompletion=options.complete_runs,
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-drop",
+            min=0.0,
+            max=1.0,
+            metavar="D",
+            help="The most top-1 that may be lost, a fraction: 0.003 is three tenths of a point.",
+            show_default="nothing is promised",
+            rich_help_panel=_ACCURACY,
+        ),
+    ] = None,
+    prove: options.ProveOption = False,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--budget",
+            metavar="EXPR",
+            help="The most that may be measured: params, gmacs, size_mb, latency_b1_ms or latency_b32_ms, <=, a "
+            "number. Repeatable.",
+            rich_help_panel=_PROMISES,
+        ),
+    ] = None,
+    seconds: options.TimingSecondsOption = 8.0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="The certificate to write.",
+            show_default="<file>.certificate.json beside the file",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    overwrite: options.OverwriteOption = False,
+    device: options.DeviceOption = None,
+    threads: options.TimingThreadsOption = 1,
+    runs: options.RunsOption = Path("runs"),
+    json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
+) -> None:
+    """Measure an exported file, and write beside it what was found and how the file came about.
+
+    The certificate holds the file's sha256, the machine, latency with the noise of the same minutes, accuracy and loss
+    with intervals, which images each step read and whether they are apart, seeds and commands. Exits with 3, and writes
+    none, where something that is promised does not hold. Validation images decide about --max-drop; the test images
+    must not refute it.
+    """
+    from distill.certificate import certify
+    from distill.certificate.promises import budgets_of
+    from distill.pipeline import Options
+    from distill.report.certificate import certificate_table
+
+    budgets = budgets_of(budget or [])  # a typing mistake is told before minutes of measuring
+    output = Output(json=json, quiet=quiet)
+    with ProgressPrinter(quiet=quiet) as printer:
+        settings = Options(runs_dir=runs, device=device, threads=threads, command=options.typed(), on_event=printer)
+        made = certify(
+            file,
+            run=run,
+            against=against,
+            max_drop=max_drop,
+            prove=prove,
+            budgets=budgets,
+            seconds=seconds,
+            out=out,
+            overwrite=overwrite,
+            options=settings,
+        )
+    output.show(made, lambda width: certificate_table(str(made.path), made.certificate, width))

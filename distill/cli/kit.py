@@ -1,0 +1,60 @@
+"""``distill kit``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distill.cli import options
+from distill.cli.output import Output
+from distill.cli.progress import ProgressPrinter
+
+__all__ = ["EXAMPLES", "command"]
+
+EXAMPLES = options.examples(
+    "distill kit exports/r18_small_int8.onnx kit",
+    "distill kit exports/r18_small_int8.onnx kit --images 1000",
+)
+
+
+def command(
+    *,
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="An exported file (.onnx).", show_default=False),
+    ],
+    out: Annotated[
+        Path,
+        typer.Argument(metavar="OUT", help="The folder to make.", show_default=False),
+    ],
+    images: Annotated[
+        int,
+        typer.Option(
+            "--images",
+            min=1,
+            metavar="N",
+            help="Test images that go along, spread over all of them.",
+            rich_help_panel="Accuracy",
+        ),
+    ] = 500,
+    overwrite: options.OverwriteOption = False,
+    json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
+) -> None:
+    """Pack an exported file for a machine without PyTorch: the file, test images, and one script that measures it.
+
+    The script needs Python 3.8, numpy and onnxruntime. It prints accuracy, latency and the machine, and writes
+    device.json; "distill compare --device device.json" adds that as a row.
+    """
+    from distill.certificate import write_kit
+    from distill.pipeline import Options
+    from distill.report.certificate import kit_table
+
+    output = Output(json=json, quiet=quiet)
+    with ProgressPrinter(quiet=quiet) as printer:
+        settings = Options(command=options.typed(), on_event=printer)
+        made = write_kit(file, out, images=images, overwrite=overwrite, options=settings)
+    output.show(made, lambda _: kit_table(str(made.folder), made.images, made.size_mb))
+    output.note(f"there: python {made.folder.name}/measure.py")

@@ -1,0 +1,103 @@
+"""``distill verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from distill.cli import options
+from distill.cli.output import Output
+from distill.cli.progress import ProgressPrinter
+from distill.errors import GateMissedError, MissingError
+from distill.text import several
+
+if TYPE_CHECKING:
+    from distill.results.checks import Verified
+
+__all__ = ["EXAMPLES", "command"]
+
+EXAMPLES = options.examples(
+    "distill verify exports/r18_small_int8.onnx",
+    "distill verify exports/r18_small_int8.onnx --no-latency --json",
+)
+
+_WHAT = "What to measure"
+_HINT = "a machine that is busy is slower than certified: repeat it where nothing else runs, or allow more by --slack"
+
+
+def command(
+    *,
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="A file with a certificate beside it.", show_default=False),
+    ],
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            "--certificate",
+            metavar="FILE",
+            help="The certificate.",
+            show_default="<file>.certificate.json or certificate.json beside the file",
+        ),
+    ] = None,
+    latency: Annotated[
+        bool, typer.Option("--latency/--no-latency", help="Time the file.", rich_help_panel=_WHAT)
+    ] = True,
+    slack: Annotated[
+        float,
+        typer.Option(
+            "--slack",
+            min=0.0,
+            metavar="S",
+            help="How much slower than certified still holds, as a share, beyond the noise of both measurements.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = 0.1,
+    seconds: options.TimingSecondsOption = 8.0,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads",
+            min=1,
+            metavar="N",
+            help="CPU threads of one operation while timing.",
+            show_default="as certified",
+            rich_help_panel="Machine",
+        ),
+    ] = None,
+    json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
+) -> None:
+    """Measure a certified file again, on this machine, and say what holds and what does not.
+
+    The file must be the one that was certified, and answer the same images as then; its loss is judged again. Budgets
+    hold or not on this machine. Other latencies are held against the certificate on the machine that it is of, and
+    shown on another. Exits with 3 where something fails or the certificate was edited, with 4 where something could
+    not be checked, as without the images.
+    """
+    from distill.certificate import verify_file
+    from distill.pipeline import Options
+    from distill.report.certificate import verified_table
+
+    output = Output(json=json, quiet=quiet)
+    with ProgressPrinter(quiet=quiet) as printer:
+        settings = Options(threads=threads, command=options.typed(), on_event=printer)
+        found = verify_file(
+            file, certificate=certificate, latency=latency, slack=slack, seconds=seconds, options=settings
+        )
+    output.show(found, lambda width: verified_table(found, width))
+    _end(found)
+
+
+def _end(found: Verified) -> None:
+    if found.fails:
+        names = several([each.what for each in found.fails], 6)
+        raise GateMissedError(f"{found.file}: does not hold here: {names}", hint=_HINT)
+    if found.unchecked:
+        first = found.unchecked[0]
+        raise MissingError(
+            f"{found.file}: {len(found.unchecked)} thing(s) could not be checked; the first: {first.what}: {first.why}",
+            hint="what could be checked holds",
+        )

@@ -1,0 +1,57 @@
+"""What measuring a certified file again found: each thing that was certified, what is here, and whether it holds."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+__all__ = ["Held", "Verified"]
+
+
+@dataclass(frozen=True)
+class Held:
+    """One line.
+
+    Attributes:
+        what: For people; ``certified`` and ``here`` are texts, too.
+        state: ``holds``, ``fails``, ``shown`` (another machine's, which nothing is held against), or ``not checked``.
+        why: What stands behind the state; empty where it speaks for itself.
+    """
+
+    what: str
+    certified: str
+    here: str
+    state: Literal["holds", "fails", "shown", "not checked"]
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A certificate, held against this machine.
+
+    Attributes:
+        same_machine: Whether processor, instructions and runtime are those that it was measured on.
+    """
+
+    file: str
+    certificate: str
+    machine: str
+    certified_machine: str
+    same_machine: bool
+    threads: int
+    lines: tuple[Held, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def fails(self) -> tuple[Held, ...]:
+        """What does not hold."""
+        return tuple(each for each in self.lines if each.state == "fails")
+
+    @property
+    def unchecked(self) -> tuple[Held, ...]:
+        """What could not be checked here."""
+        return tuple(each for each in self.lines if each.state == "not checked")
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that ``distill verify --json`` prints."""
+        return asdict(self) | {"holds": not self.fails and not self.unchecked}
