@@ -15,6 +15,7 @@ __all__ = [
     "GateMissedError",
     "InterruptedRunError",
     "MissingError",
+    "PeerLostError",
     "RecipeError",
     "RunError",
     "Terminated",
@@ -55,6 +56,10 @@ class RunError(DistillError):
 
 class DivergedError(RunError):
     """A loss was not finite: the run's own settings are to blame, not the machine (exit code 1)."""
+
+
+class PeerLostError(RunError):
+    """Another process of the same run is gone: what ended that one explains it, and this one only noticed."""
 
 
 class DataError(DistillError):

@@ -73,7 +73,7 @@ _Storage = Annotated[
     typer.Option(
         "--storage",
         metavar="URL",
-        help="Optuna's storage, shared by several machines; the study has the sweep's name.",
+        help="Where machines share the study: journal:FILE, or Optuna's URL of a database. It has the sweep's name.",
         show_default="sqlite, sweeps/NAME/study.db",
         rich_help_panel=_SEARCH,
     ),

@@ -20,7 +20,7 @@ import torch
 from torch.nn import functional as F
 
 from distill.devices import autocast, channels_last, describe_device, deterministic_kernels, resolve_precision
-from distill.errors import DistillError, MissingError, RunError
+from distill.errors import DistillError, MissingError, PeerLostError, RunError
 from distill.models import build_model, without_weights
 from distill.pipeline.context import Context
 from distill.recipe import Recipe
@@ -42,6 +42,9 @@ _DEVICE_GONE = re.compile(
     r"CUDA-capable devices? (is|are) busy|no kernel image is available|CUDA driver version is insufficient"
     r"|no CUDA-capable device|Found no NVIDIA driver|device is lost|unspecified launch failure",
     re.IGNORECASE,
+)
+_PEER_GONE = re.compile(
+    r"gloo/transport/|ncclRemoteError|remote process exited|communicator was aborted", re.IGNORECASE
 )
 _BROKEN_PIPE = (errno.EPIPE, errno.ESHUTDOWN)
 _SPARE = 0.9  # of the free memory: what a probe leaves for the rest of a run
@@ -118,6 +121,11 @@ def _explain_device(error: RuntimeError) -> DistillError | None:
         return _MemoryError(_short(line) if "out of memory" in line else f"out of memory: {_short(line)}", hint=_LESS)
     if _DEVICE_GONE.search(str(error)):
         return MissingError(f"the device failed: {_short(line)}", hint="distill doctor; or --device cpu")
+    if _PEER_GONE.search(str(error)):
+        return PeerLostError(
+            "another process of this run is gone: the connection to it broke",
+            hint="was it killed, or its machine out of memory? the last checkpoint is intact: go on with --resume",
+        )
     return None
 
 

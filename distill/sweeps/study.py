@@ -5,106 +5,33 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import platform
+import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from types import ModuleType
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from distill.errors import MissingError, RecipeError, RunError, UsageError
+from distill.errors import RecipeError
 from distill.events import Note
 from distill.report.sweeps import TrialRow
 from distill.runs import RunFolder, RunInfo
-from distill.sweeps.folder import Definition, SweepFolder, redacted
+from distill.sweeps.elsewhere import RETRY_OF, Others, beating, is_replaced_already, is_surplus, never_began
+from distill.sweeps.folder import SweepFolder
 from distill.sweeps.grid import finished_text, row_of_run
 from distill.sweeps.plan import Base, Trial, takes_whole_numbers
 from distill.sweeps.space import Range, Variable, value_of
+from distill.sweeps.storage import require_optuna
 from distill.sweeps.trainer import PrunedTrial, Trainer, TrialFailedError, Watch, refuse_mixture
 
-__all__ = ["Search", "open_study", "require_optuna"]
+__all__ = ["Search"]
 
-_HEARTBEAT_S, _DEAD_AFTER_S = 60, 300
 _FEW = 10  # finished trials, below which importances are noise
-_DRIVERS = {"postgresql": "psycopg2-binary", "mysql": "mysqlclient", "mysql+pymysql": "pymysql", "redis": "redis"}
 _STARTUP_TRIALS = 5  # none is pruned before so many are finished
+_LOOK_S = 1.0
 
 
-def require_optuna() -> ModuleType:
-    """The package, quiet.
-
-    Raises:
-        MissingError: It is not installed.
-    """
-    try:
-        import optuna
-    except ImportError as error:
-        raise MissingError(
-            "--search needs Optuna, which is not installed", hint="pip install 'distill[sweep]'"
-        ) from error
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # what it would say of a failed trial, the sweep says
-    return optuna
-
-
-@contextlib.contextmanager
-def open_study(folder: SweepFolder, definition: Definition) -> Iterator[Any]:
-    """The study named after the folder, in its storage; begun where it is not there yet.
-
-    Raises:
-        MissingError: The storage's database driver is not installed.
-        RunError: The storage cannot be opened.
-        UsageError: The storage has another sweep of that name.
-    """
-    optuna = require_optuna()
-    url = definition.storage or f"sqlite:///{(folder.path / 'study.db').absolute()}"
-    storage = _open_storage(optuna, url, shared=definition.storage is not None)
-    try:
-        study = optuna.create_study(
-            study_name=folder.path.name, storage=storage, direction="maximize", load_if_exists=True
-        )
-        _claim(study, definition, url)
-        yield study
-    finally:
-        _close(storage)
-
-
-def _open_storage(optuna: ModuleType, url: str, *, shared: bool) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # heartbeats are marked experimental
-            if "redis" in url.partition(":")[0]:
-                return optuna.storages.get_storage(url)
-            beat = {"heartbeat_interval": _HEARTBEAT_S, "grace_period": _DEAD_AFTER_S} if shared else {}
-            return optuna.storages.RDBStorage(url, **beat)
-    except ImportError as error:
-        raise MissingError(
-            f"{redacted(url)}: its database driver is not installed ({redacted(str(error).splitlines()[0])})",
-            hint=f"pip install {_DRIVERS.get(url.partition(':')[0], 'the driver that the URL names')}",
-        ) from error
-    except Exception as error:  # SQLAlchemy's and the drivers' own, whose bases are not to be imported here
-        what = str(error).splitlines()[0].replace(url, redacted(url))
-        raise RunError(
-            f"cannot open the study in {redacted(url)}: {what}",
-            hint="as in --storage sqlite:////shared/study.db or postgresql://user:password@host/database",
-        ) from None
-
-
-def _close(storage: Any) -> None:
-    with contextlib.suppress(AttributeError):
-        storage.scoped_session.remove()
-        storage.engine.dispose()
-
-
-def _claim(study: Any, definition: Definition, url: str) -> None:
-    """One study is one recipe and one space, whichever machine asks."""
-    mark = hashlib.sha256(repr(sorted(definition.identity.items())).encode()).hexdigest()
-    before = study.user_attrs.get("distill_sweep")
-    if before is None:
-        study.set_user_attr("distill_sweep", mark)
-    elif before != mark:
-        raise UsageError(
-            f"{redacted(url)} has a study {study.study_name} of another recipe or search",
-            hint="give this sweep a name of its own: --name NAME",
-        )
+class _WithdrawnError(Exception):
+    """A trial that is none: another worker was first."""
 
 
 @dataclass
@@ -125,6 +52,10 @@ class Search:
     prune: bool
     worker: str
     shared: bool
+    others: Others = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.others = Others(self.worker)
 
     def run(self) -> list[TrialRow]:
         """Train until the study has ``trials`` trials that are over, on whichever machines."""
@@ -135,10 +66,10 @@ class Search:
         first = self._count_over()
         if first:
             tell(Note(f"{first} trials are over already, of {self.trials}"))
-        while self._count_over() + self._count_elsewhere() < self.trials:
+        while self._are_wanted():
             self._retry_lost()
             self._set_sampler()
-            self.study.optimize(self._objective, n_trials=1, catch=(TrialFailedError,))
+            self._train_one()
         return [self._row(trial) for trial in self._all() if not self._is_replaced(trial)]
 
     def _refuse_mixture(self) -> None:
@@ -177,10 +108,38 @@ class Search:
 
     # One trial
 
+    def _train_one(self) -> None:
+        optuna = require_optuna()
+        trial = self.study.ask()
+        pruned, failed = optuna.trial.TrialState.PRUNED, optuna.trial.TrialState.FAIL
+        with beating(trial) as taken:
+            try:
+                self._tell(trial, self._objective(trial))
+            except optuna.TrialPruned:
+                self._tell(trial, state=pruned)
+            except (TrialFailedError, _WithdrawnError):
+                self._tell(trial, state=failed)
+            except optuna.exceptions.UpdateFinishedTrialError:
+                taken.set()
+            except BaseException:  # stopped: it is tried again
+                self._tell(trial, state=failed)
+                raise
+        if taken.is_set():
+            what = f"trial {trial.number}: nothing was heard of it for too long, and another worker has taken it over"
+            self.trainer.options.tell(Note(what, "warning"))
+
+    def _tell(self, trial: Any, value: float | None = None, *, state: Any = None) -> None:
+        """Write down how a trial ended, unless another worker took it over meanwhile."""
+        with contextlib.suppress(require_optuna().exceptions.UpdateFinishedTrialError):
+            self.study.tell(trial, value, state=state, skip_if_finished=True)
+
     def _objective(self, trial: Any) -> float:
         optuna = require_optuna()
         trial.set_user_attr("worker", self.worker)
         trial.set_user_attr("host", platform.node())
+        trials = self._all()
+        if is_replaced_already(trial, trials) or is_surplus(trial, trials, wanted=self.trials):
+            raise _WithdrawnError
         choices = Trial({variable.key: self._suggest(trial, variable) for variable in self.variables})
         before = self._run_to_go_on_with(trial)
         place = f"{self._count_over() + 1} of {self.trials}"
@@ -264,35 +223,54 @@ class Search:
     def _count_over(self) -> int:
         return sum(_is_over(trial) for trial in self._all())
 
-    def _count_elsewhere(self) -> int:
-        """Trials at work on other machines."""
-        return sum(
-            trial.state.name == "RUNNING" and trial.user_attrs.get("worker", self.worker) != self.worker
-            for trial in self._all()
-        )
+    def _are_wanted(self) -> bool:
+        """Whether another trial is to be begun. Before the last word is spoken, dead workers' trials are looked for."""
+        self.others.listen_anew()
+        told = False
+        while True:
+            trials = self._all()
+            self.others.look(trials)
+            for trial in self.others.dead(trials):
+                self.trainer.options.tell(Note(f"trial {trial.number}: its worker has died; it is tried again"))
+                self._fail(trial)
+            trials = self._all()
+            if self._count_over() + len(self.others.at_work(trials)) < self.trials:
+                return True
+            if not (unknown := self.others.unknown(trials)):
+                return False
+            if not told:
+                what = f"listening whether {len(unknown)} trial(s) of other workers are still at work"
+                self.trainer.options.tell(Note(what))
+                told = True
+            time.sleep(_LOOK_S)
+
+    def _fail(self, trial: Any) -> None:
+        """End a trial that nobody is at, unless somebody has."""
+        optuna = require_optuna()
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+            self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
 
     def _fail_lost(self) -> None:
         """This folder is locked, so none of its trials can be at work: one that says so was killed."""
-        optuna = require_optuna()
         for trial in self._all():
             is_ours = trial.user_attrs.get("worker", None if self.shared else self.worker) == self.worker
             if trial.state.name == "RUNNING" and is_ours:
-                self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+                self._fail(trial)
 
     def _retry_lost(self) -> None:
-        """Queue again what was stopped or killed, here or (after its heartbeats ended) elsewhere, with its run."""
+        """Queue again what was stopped or killed, here or elsewhere, with its run."""
         trials = self._all()
-        retried = {trial.user_attrs.get("retry_of") for trial in trials}
+        retried = {trial.user_attrs.get(RETRY_OF) for trial in trials if not never_began(trial)}
         for trial in trials:
             if trial.state.name == "FAIL" and not _is_over(trial) and trial.number not in retried and trial.params:
                 attrs = {key: trial.user_attrs[key] for key in ("run", "worker") if key in trial.user_attrs}
-                self.study.enqueue_trial(trial.params, user_attrs=attrs | {"retry_of": trial.number})
+                self.study.enqueue_trial(trial.params, user_attrs=attrs | {RETRY_OF: trial.number})
 
     def _run_to_go_on_with(self, trial: Any) -> RunFolder | None:
         """The run that a stopped trial left here."""
-        if "retry_of" not in trial.user_attrs:
+        if RETRY_OF not in trial.user_attrs:
             return None
-        lost = next(each for each in self._all() if each.number == trial.user_attrs["retry_of"])
+        lost = next(each for each in self._all() if each.number == trial.user_attrs[RETRY_OF])
         if lost.user_attrs.get("worker") != self.worker or "run" not in lost.user_attrs:
             return None
         run = self._run_of(lost.user_attrs)

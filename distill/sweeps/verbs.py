@@ -21,7 +21,8 @@ from distill.sweeps.grid import run_grid
 from distill.sweeps.outcome import best_of, grouped, main_effects, publish, write_best
 from distill.sweeps.plan import Trial, check_networks, check_trials, corner_trials, grid_trials
 from distill.sweeps.space import parse_grid, parse_search
-from distill.sweeps.study import Search, open_study, require_optuna
+from distill.sweeps.storage import open_study, require_optuna
+from distill.sweeps.study import Search
 from distill.sweeps.trainer import Trainer
 
 __all__ = ["resume_sweep", "sweep"]
@@ -53,7 +54,7 @@ def sweep(
         search: ``key=LOW:HIGH``, ``key=LOW:HIGH:log`` or ``key=[a, b]`` each; Optuna chooses.
         trials: How many choices of ``search``, over all machines that share the study.
         seeds: Train each combination of a grid with so many seeds, counting up from the recipe's.
-        storage: Optuna's storage URL, to share a study between machines; by default an SQLite file.
+        storage: Where machines share the study: ``journal:FILE``, or Optuna's storage URL; by default an SQLite file.
         prune: End trials of a search early that do worse than the median of the others at the same epoch.
         name: Of the sweep; by default the recipe's.
 

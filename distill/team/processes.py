@@ -20,6 +20,7 @@ from typing import Any, Literal
 from distill.errors import (
     DistillError,
     InterruptedRunError,
+    PeerLostError,
     RunError,
     Terminated,
     TerminatedRunError,
@@ -178,7 +179,9 @@ def _outcome(reports: list[_Report]) -> Any:
 
 
 def _weight(report: _Report) -> tuple[int, int]:
-    order = {"error": 0, "interrupt": 1, "died": 2, "bug": 3}  # the others' connections break when one dies
+    order = {"error": 0, "interrupt": 1, "died": 2, "bug": 3}
+    if isinstance(report.value, PeerLostError):  # the others' connections break when one dies
+        return len(order), report.rank
     return order[report.kind], report.rank if report.kind == "error" else 0
 
 

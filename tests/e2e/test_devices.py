@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -265,6 +266,59 @@ def test_one_process_that_is_killed_takes_the_others_along(tmp_path: Path) -> No
     code, _, err = finish(process)
     assert code == 1
     assert err.splitlines()[-1] == "distill.errors.RunError: process 1 was killed by SIGKILL"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_under_torchrun_one_killed_process_ends_all_in_a_line_and_the_run_goes_on(
+    base: Path, whole: Path, rank: int
+) -> None:
+    """Torchrun's own report comes on top; the run ends with the bytes of one that nobody killed."""
+    runs = f"killed-{rank}"
+    torchrun = (str(BIN / "torchrun"), "--standalone", "--nproc-per-node", "2")
+    process = start(base, *torchrun, *student(runs=runs))
+    run = base / runs / "both" / "001"
+    wait_for_epochs(run, 3, process)
+    os.kill(_of_rank(process.pid, rank), signal.SIGKILL)
+    code, out, err = finish(process)
+    assert (code, out) == (1, "")
+    ours = err.partition("torch.distributed.elastic.multiprocessing.errors")[0]  # behind it torchrun speaks
+    assert "[rank" not in err  # nor a traceback of ours
+    ends = ("error: ", "error in process ", "stopped: ", "stopped in process ")
+    assert sum(line.startswith(ends) for line in ours.splitlines()) <= 1
+    if rank == 1:
+        assert re.search(r"another process of this run is gone|terminated; \S+ is saved", ours)
+    kept = len((run / "metrics.jsonl").read_bytes().splitlines())
+    assert 3 <= kept < 40
+
+    process = start(base, *torchrun, "-m", "distill", "student", "--resume", str(run), "--json")
+    code, out, err = finish(process)
+    assert code == 0, err
+    assert json.loads(out)["epochs"] == 40
+    assert same_bytes(run, whole)
+
+
+def _of_rank(launcher: int, rank: int) -> int:
+    """The process that torchrun gave this number."""
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(launcher)], capture_output=True, text=True, check=True)
+    for pid in map(int, found.stdout.split()):
+        if f"RANK={rank}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            return pid
+    raise AssertionError(found.stdout)
+
+
+def test_what_a_scheduler_set_is_not_about_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command in a step of SLURM's with four tasks is one process all the same: only torchrun's variables count."""
+    job = {"JOB_ID": "77", "JOB_NAME": "train", "NTASKS": "4", "NTASKS_PER_NODE": "4", "PROCID": "3", "LOCALID": "3"}
+    job |= {"NNODES": "1", "NODEID": "0", "JOB_NODELIST": "node7", "NODELIST": "node7", "STEP_NUM_TASKS": "4"}
+    for name, value in job.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    for name, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "3"}.items():  # as some of its sites set
+        monkeypatch.setenv(name, value)
+    options = Options(runs_dir=tmp_path, device="cpu", threads=1)
+    result = train_student(_recipe("train.epochs=1"), options=options)
+    assert result.status == "finished"
+    assert RunFolder(result.run).info.extra["devices"] == 1
 
 
 # What cannot be

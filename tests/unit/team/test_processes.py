@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from distill.errors import DataError, RunError, TerminatedRunError
+from distill.errors import DataError, PeerLostError, RunError, TerminatedRunError
 from distill.team.processes import _outcome, _Report
 
 OURS = _Report(0, "result", 42)
@@ -30,6 +30,16 @@ def test_of_two_errors_the_first_ranks() -> None:
 def test_a_death_explains_a_broken_connection() -> None:
     with pytest.raises(RunError, match="process 1 was killed by SIGKILL"):
         _outcome([BROKEN, _Report(1, "died", -signal.SIGKILL)])
+
+
+@pytest.mark.parametrize("kind", ["died", "bug"])
+def test_who_only_noticed_comes_last(kind: str) -> None:
+    lost = _Report(0, "error", PeerLostError("another process of this run is gone"))
+    value = -signal.SIGKILL if kind == "died" else "TypeError: ours"
+    with pytest.raises((RunError, RuntimeError), match=r"killed by SIGKILL|TypeError: ours"):
+        _outcome([lost, _Report(1, kind, value)])
+    with pytest.raises(PeerLostError):
+        _outcome([lost, _Report(1, "error", PeerLostError("and this one"))])
 
 
 def test_a_signal_before_anybody_listened() -> None:
