@@ -71,7 +71,7 @@ def server() -> Iterator[Callable[[str], str]]:
         run("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", settings, "start")
         yield lambda name: (
             run("createdb", "-h", str(folder), "-U", "distill", name),
-            f"postgresql://distill@/{name}?host={folder}",
+            f"postgresql+psycopg://distill@/{name}?host={folder}",
         )[1]
         run("pg_ctl", "-D", data, "-m", "immediate", "stop")
     finally:
@@ -273,7 +273,7 @@ def test_a_database_that_is_lost_is_one_line_and_the_search_goes_on_when_it_is_b
     begun: list[Event] = []
 
     def allow(connections: str) -> None:
-        with contextlib.closing(psycopg.connect(admin)) as connection:
+        with contextlib.closing(psycopg.connect(admin.replace("+psycopg", ""))) as connection:
             connection.autocommit = True
             connection.cursor().execute(f"ALTER DATABASE lost ALLOW_CONNECTIONS {connections}")
             connection.cursor().execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'lost'")
@@ -288,7 +288,7 @@ def test_a_database_that_is_lost_is_one_line_and_the_search_goes_on_when_it_is_b
         options = Options(runs_dir=tmp_path / "runs", device="cpu", threads=1, on_event=tell)
         return sweep(_recipe(), search=SEARCH, trials=3, storage=url, prune=False, options=options)
 
-    with pytest.raises(RunError, match=r"the study in postgresql://.* was lost") as caught:
+    with pytest.raises(RunError, match=r"the study in postgresql\+psycopg://.* was lost") as caught:
         search(listen)
     assert "\n" not in caught.value.message
     assert "distill sweep --resume" in caught.value.hint
