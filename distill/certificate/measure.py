@@ -15,10 +15,11 @@ from distill.devices import using_threads
 from distill.devices.onboard import machine
 from distill.errors import DataError, DistillError, RunError
 from distill.evaluation.latency import measure_latency
+from distill.evaluation.pace import PACE_SIDE, pace_graph
 from distill.evaluation.statistics import judge_drop, share_interval
 from distill.evaluation.test_set import Assessment, DataSets, assess, assess_file
 from distill.events import Note, Tell
-from distill.models.onnx_open import OnnxClassifier, on_bytes, open_onnx
+from distill.models.onnx_open import OnnxClassifier, on_bytes, open_onnx, session
 from distill.recipe import parse_recipe
 from distill.results.certificate import Accuracy, Drop, Machine, Timing
 from distill.results.figures import Latency
@@ -39,18 +40,21 @@ def here() -> Machine:
 
 
 def time_file(path: Path, *, threads: int, seconds: float, tell: Tell) -> dict[str, Timing]:
-    """Latency from bytes to logits, of the file and of the same file opened once more, in turn.
+    """Latency from bytes to logits, of the file, of the same file opened once more, and of a fixed graph, in turn.
 
-    The two are the same thing: what they differ by is what this machine adds, now, to any comparison of two.
+    The first two are the same thing: what they differ by is what this machine adds, now, to any comparison of two.
 
     Args:
-        seconds: For each of the two.
+        seconds: For each of the three.
     """
     files = {name: open_onnx(path, threads=threads) for name in ("file", "again")}
+    sides = {name: file.image_size for name, file in files.items()} | {"pace": PACE_SIDE}
+    sessions = {name: file.run for name, file in files.items()}
+    sessions["pace"] = session(pace_graph(), threads=threads, place="the fixed graph")
     with using_threads(threads):
         timings = measure_latency(
-            {name: on_bytes(file.run, file.image_size) for name, file in files.items()},
-            {name: (3, file.image_size, file.image_size) for name, file in files.items()},
+            {name: on_bytes(running, sides[name]) for name, running in sessions.items()},
+            {name: (3, side, side) for name, side in sides.items()},
             device=torch.device("cpu"),
             batch_sizes=_BATCHES,
             rounds=_ROUNDS,
@@ -63,7 +67,14 @@ def time_file(path: Path, *, threads: int, seconds: float, tell: Tell) -> dict[s
 def _timing(timings: Mapping[str, Mapping[int, Latency]], size: int) -> Timing:
     one, other = timings["file"][size], timings["again"][size]
     noise = abs(one.median_ms - other.median_ms) / one.median_ms
-    return Timing(median_ms=one.median_ms, p90_ms=one.p90_ms, p99_ms=one.p99_ms, n=one.n, noise=noise)
+    return Timing(
+        median_ms=one.median_ms,
+        p90_ms=one.p90_ms,
+        p99_ms=one.p99_ms,
+        n=one.n,
+        noise=noise,
+        pace_ms=timings["pace"][size].median_ms,
+    )
 
 
 def measured_quantities(file: OnnxClassifier, latency: Mapping[str, Timing]) -> dict[str, float]:

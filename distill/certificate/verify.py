@@ -47,7 +47,8 @@ def verify_file(
     Args:
         certificate: None: ``<file>.certificate.json`` or ``certificate.json`` beside the file.
         latency: Time it, too.
-        slack: How much slower than certified, as a share and beyond the noise of both measurements, still holds.
+        slack: How much slower than certified still holds, as a share: beyond the noise of both measurements, and
+            beyond what a fixed graph, timed in turn with the file then and now, says the machine has become slower.
 
     Raises:
         UsageError: There is no certificate.
@@ -70,7 +71,7 @@ def verify_file(
     lines = [Held("file, sha256", certified.file.sha256[:12], file.sha256[:12], "holds")]
     timed: dict[str, Timing] = {}
     if latency:
-        timed = time_file(path, threads=threads, seconds=seconds / 2, tell=options.tell)
+        timed = time_file(path, threads=threads, seconds=seconds / 3, tell=options.tell)
     lines += _latency_lines(certified, timed, slack, same)
     lines += _budget_lines(certified, measured_quantities(file, timed))
     lines += _answer_lines(certified, file, options)
@@ -107,7 +108,7 @@ def _is_same(certified: Certificate, now: Machine, runtime: str, threads: int) -
 
 def _called(machine: Machine, threads: int, runtime: str) -> str:
     affinity = "" if machine.affinity is None else f" (cores {machine.affinity})"
-    return f"{machine.cpu}, {threads} thread(s){affinity}, onnxruntime {runtime}"
+    return f"{machine.cpu}, {threads} thread{'' if threads == 1 else 's'}{affinity}, onnxruntime {runtime}"
 
 
 def _notes(certified: Certificate) -> tuple[str, ...]:
@@ -123,11 +124,15 @@ def _latency_lines(certified: Certificate, timed: Mapping[str, Timing], slack: f
         now = timed.get(size)
         if now is None:
             continue
-        most = was.median_ms * (1 + slack + was.noise + now.noise)
+        pace = max(1.0, now.pace_ms / was.pace_ms) if was.pace_ms and now.pace_ms else 1.0
+        most = was.median_ms * pace * (1 + slack + was.noise + now.noise)
         if not same:
-            yield Held(what, text, f"{now.median_ms:.3f}", "shown", "another machine, runtime or number of threads")
+            yield Held(
+                what, text, f"{now.median_ms:.3f}", "not judged", "another machine, runtime or number of threads"
+            )
         else:
-            why = f"at most {most:.3f}: noise {percent(was.noise, 1)}% then, {percent(now.noise, 1)}% now"
+            why = f"at most {most:.3f}; noise {percent(was.noise, 1)}% then, {percent(now.noise, 1)}% now"
+            why += f"; a fixed graph takes {pace:.2f} times as long as then" if pace > 1 else ""
             yield Held(what, text, f"{now.median_ms:.3f}", "holds" if now.median_ms <= most else "fails", why)
 
 
@@ -169,7 +174,7 @@ def _answer_lines(certified: Certificate, file: OnnxClassifier, options: Options
                     f"points lost on {drop.split}, against {Path(drop.run)}",
                     f"{certified_} {allowed}".strip(),
                     f"{percent(verdict.drop.estimate)} [{percent(verdict.drop.low)}, {percent(verdict.drop.high)}]",
-                    ("holds" if holds else "fails") if drop.allowed is not None else "shown",
+                    ("holds" if holds else "fails") if drop.allowed is not None else "not judged",
                     drop_sentence(verdict) if drop.allowed is not None else "",
                 )
 

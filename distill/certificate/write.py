@@ -97,7 +97,7 @@ def certify(
         check_same_task(file, each)
     images = Images(source, options.tell)
     steps = steps_of(source, file, images, options.runs_dir)
-    latency = time_file(file.path, threads=threads, seconds=seconds / 2, tell=options.tell)
+    latency = time_file(file.path, threads=threads, seconds=seconds / 3, tell=options.tell)
     promises = promises_of(budgets or {}, measured_quantities(file, latency))
     measured, drops, notes = _answers(file, references, max_drop, prove, options)
     if require:

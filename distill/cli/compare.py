@@ -10,6 +10,7 @@ import typer
 from distill.cli import options
 from distill.cli.output import Output
 from distill.cli.progress import ProgressPrinter
+from distill.errors import UsageError
 
 if TYPE_CHECKING:
     from distill.results.rows import Comparison
@@ -22,6 +23,7 @@ EXAMPLES = options.examples(
     "distill compare --baseline quickstart_scratch",
     "distill compare r18_small exports/r18_small_int8.onnx "
     "--require 'r18_small_int8.test_top1 >= r18_small.test_top1 - 0.003'",
+    "distill compare r18_small exports/r18_small_int8.onnx --device device.json",
     "distill compare --require 'student.test_top1 >= teacher.test_top1 - 0.01'",
 )
 
@@ -77,7 +79,18 @@ def command(
             autocompletion=options.complete_runs,
         ),
     ] = None,
-    device: options.DeviceOption = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--device",
+            metavar="D",
+            help="cpu, cuda, cuda:1, mps; auto takes $DISTILL_DEVICE, else the first of cuda, mps, cpu. And what a kit "
+            "wrote on another machine, device.json: a row of its own. Repeatable.",
+            show_default="auto",
+            rich_help_panel="Machine",
+            autocompletion=options.complete_devices,
+        ),
+    ] = None,
     threads: options.TimingThreadsOption = 1,
     runs: options.RunsOption = Path("runs"),
     json: options.JsonOption = False,
@@ -111,17 +124,23 @@ def command(
         check_suffix(plot)
     gates = [parse_gate(text) for text in require or []]  # a typing mistake is told before minutes of measuring
     from distill.comparison import compare
+    from distill.comparison.devices import is_device_report
 
+    reports = [each for each in device or [] if is_device_report(each)]
+    here = [each for each in device or [] if each not in reports]
+    if len(here) > 1:
+        raise UsageError(f"--device {' --device '.join(here)}: one of these", hint="several device.json are fine")
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
         comparison = compare(
             references or [],
             runs_dir=runs,
             latency=latency,
-            device=device,
+            device=here[0] if here else None,
             threads_used=threads,
             teacher=teacher,
             baseline=baseline,
+            reports=reports,
             tell=printer,
         )
     _show(comparison, output, csv=csv, svg=svg, plot=plot)

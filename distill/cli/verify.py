@@ -24,7 +24,7 @@ EXAMPLES = options.examples(
 )
 
 _WHAT = "What to measure"
-_HINT = "a machine that is busy is slower than certified: repeat it where nothing else runs, or allow more by --slack"
+_HINT = "milliseconds alone: a busy machine is slower, try again or allow more by --slack; else it is another file"
 
 
 def command(
@@ -51,7 +51,8 @@ def command(
             "--slack",
             min=0.0,
             metavar="S",
-            help="How much slower than certified still holds, as a share, beyond the noise of both measurements.",
+            help="How much slower than certified still holds, as a share, beyond the noise of both measurements and "
+            "the pace of the machine, which a fixed graph tells.",
             rich_help_panel=_WHAT,
         ),
     ] = 0.1,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from distill.comparison.beside import beside_teachers, image_sets
 from distill.comparison.chosen import choose, naming
+from distill.comparison.devices import device_rows, read_reports
 from distill.comparison.entries import (
     Entry,
     Tested,
@@ -62,6 +63,7 @@ def compare(
     seconds_per_model: float = 4.0,
     teacher: str | Path | None = None,
     baseline: Any = None,
+    reports: Any = (),
     tell: Tell = silent,
 ) -> Comparison:
     """Compare runs: a name means all its seeds, a folder that run, nothing all that is below ``runs_dir``.
@@ -79,6 +81,8 @@ def compare(
             teacher in the table, or the one that its students name.
         baseline: The row that all others are held against, with intervals and a paired test on the same test images:
             its name, its run or file, or a role that one row alone has.
+        reports: Files that kits wrote on other machines (``device.json``), one or several: each is a row, marked as
+            such, which nothing measured here is held against.
 
     Raises:
         RunError: There is nothing to compare.
@@ -94,6 +98,7 @@ def compare(
         seconds_per_model=seconds_per_model,
         teacher=teacher,
         baseline=baseline,
+        reports=reports,
         tell=tell,
     ).comparison
 
@@ -109,6 +114,7 @@ def examine(
     seconds_per_model: float = 4.0,
     teacher: str | Path | None = None,
     baseline: Any = None,
+    reports: Any = (),
     tell: Tell = silent,
 ) -> Examined:
     """As :func:`compare`, with the runs and answers that its rows are made of."""
@@ -117,7 +123,7 @@ def examine(
     count_of(threads_used, "threads_used")
     if seconds_per_model <= 0:
         raise UsageError(f"seconds_per_model should be above 0, got {seconds_per_model!r}")
-    target, data = resolve_device(device), DataSets()
+    target, data, elsewhere = resolve_device(device), DataSets(), read_reports(listed(reports))
     notes: list[str] = []
     read = partial(_entry, device=target, data=data, tell=tell)
     runs, paths = parted(references)
@@ -156,6 +162,7 @@ def examine(
     notes += _precision_notes("tested", ((each.recipe.name, each.assessment.precision) for each in entries))
     notes += few_images_notes([*entries, *files.values()])
     notes += namesake_notes(groups) + seed_notes(groups) + caution_notes(groups)
+    rows = device_rows(elsewhere, rows, notes)
     counts = [cell.n for cells in timings.values() for cell in cells.values()]
     shown = Shown(
         rows=tuple(rows),

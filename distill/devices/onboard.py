@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -212,6 +213,8 @@ def main(arguments: list[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     if asked.threads < 1 or not 0 < asked.seconds < 3600:
         parser.error("--threads should be 1 or more, --seconds between 0 and an hour")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}", asked.name):
+        parser.error("--name: at most 40 letters, digits, dots, hyphens and underscores")
     report = measure(here, threads=asked.threads, seconds=asked.seconds, name=asked.name)
     try:
         with open(asked.out, "w", encoding="utf-8") as file:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["certificate_table", "kit_table", "verified_table"]
 
-_STYLES = {"holds": "green", "fails": "bold red", "shown": "", "not checked": "yellow"}
+_STYLES = {"holds": "green", "fails": "bold red", "not judged": "", "not checked": "yellow"}
 _SPLITS = {"test": "test", "val": "validation"}
 
 

@@ -25,7 +25,7 @@ from distill.results.rows import ROW_FIELDS, Comparison, Row
 __all__ = ["Finding", "Gate", "Value", "check_gates", "findings", "missed", "parse_gate"]
 
 _TEXT_FIELDS = {"name", "role", "run", "dataset", "objective", "test_set", "teacher", "runtime", "source_run"}
-_TEXT_FIELDS |= {"on_front", "baseline", "baseline_method", "baseline_verdict"}
+_TEXT_FIELDS |= {"on_front", "baseline", "baseline_method", "baseline_verdict", "measured_on"}
 _TESTED = {"test_top1", "test_top1_std", "delta_top1", "ece", "agreement", "agreement_source"}  # of the test images
 _TESTED |= {"test_top1_low", "test_top1_high", "baseline_difference", "baseline_low", "baseline_high"}
 _TESTED |= {"test_balanced_accuracy", "test_macro_f1"}
@@ -213,7 +213,9 @@ def _numbers(value: Value, rows: Sequence[Row], gate: Gate) -> list[_Number]:
     """The value for each row it names, with a name that tells row, column and offset; a bare number has none."""
     if value.row is None or value.column is None:
         return [_Number("", value.offset)]
-    matching = [row for row in rows if row.name == value.row] or [row for row in rows if row.role == value.row]
+    matching = [row for row in rows if row.name == value.row] or [
+        row for row in rows if row.role == value.row and row.measured_on is None
+    ]
     if not matching:
         names = ", ".join(dict.fromkeys([*(row.name for row in rows), *(row.role for row in rows)]))
         raise UsageError(f"--require {gate.text!r}: no row or role {value.row!r}", hint=f"there are: {names or 'none'}")

@@ -198,9 +198,10 @@ def plot_classes(classes: Sequence[PerClass], path: Path) -> Path:
 def plot_comparison(comparison: Comparison, path: Path) -> Path:
     """Draw test accuracy against size and, where it was measured, against latency; up and left is better.
 
-    Size is parameters, and megabytes where there are exported files: those of one network differ in nothing else.
+    Size is parameters, and megabytes where there are exported files: those of one network differ in nothing else. What
+    another machine measured is left out: its milliseconds are no point of this axis.
     """
-    rows = [row for row in comparison.rows if row.test_top1 is not None]
+    rows = [row for row in comparison.rows if row.test_top1 is not None and row.measured_on is None]
     has_files = any(map(_is_file, rows))
     size = ("size, MB", "size_mb") if has_files else ("parameters", "params")
     panels = [(*size, "Accuracy and size")]

@@ -71,6 +71,7 @@ def _comparison_columns(rows: Sequence[Row]) -> list[Column]:
         Column("recipe", [f"  {row.name}" if row.source_run else row.name for row in rows], words=True, style="bold"),
         *([Column("run", runs, words=True)] if any(runs) else []),
         *([Column("runtime", [row.runtime or MISSING for row in rows], words=True)] if has_files else []),
+        *_machine_column(rows),
         Column("role", [row.role for row in rows], words=True),
         Column("dataset", [row.dataset for row in rows], words=True),
         Column("test top-1\n%", [_accuracy(row) for row in rows]),
@@ -90,6 +91,13 @@ def _comparison_columns(rows: Sequence[Row]) -> list[Column]:
         Column("agreement\nwith its run, %", [percent(row.agreement_source, 1) for row in rows]),
         Column("ECE\n%", [percent(row.ece, 1) for row in rows]),
     ]
+
+
+def _machine_column(rows: Sequence[Row]) -> list[Column]:
+    """Where each row was measured, if any was elsewhere."""
+    if not any(row.measured_on for row in rows):
+        return []
+    return [Column("measured on", [row.measured_on or "this machine" for row in rows], words=True)]
 
 
 def _class_columns(rows: Sequence[Row]) -> list[Column]:

@@ -6,16 +6,28 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Accuracy", "Certificate", "Drop", "FileFacts", "Machine", "Overlap", "Part", "Promise", "Step", "Timing"]
+__all__ = [
+    "Accuracy",
+    "Certificate",
+    "Drop",
+    "FileFacts",
+    "Machine",
+    "Overlap",
+    "Part",
+    "Promise",
+    "Step",
+    "Timing",
+    "Tree",
+]
 
 
-class _Tree(BaseModel):
+class Tree(BaseModel):
     """Frozen, strict types, no key that is not known, no NaN."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
-class FileFacts(_Tree):
+class FileFacts(Tree):
     """Which file it is. ``scheme`` is how it was quantised, empty for fp32; ``classes`` how many it tells apart."""
 
     name: str
@@ -30,7 +42,7 @@ class FileFacts(_Tree):
     weights_sha256: str
 
 
-class Machine(_Tree):
+class Machine(Tree):
     """Where it was measured. ``instruction_set`` are the vector instructions that kernels are picked by."""
 
     cpu: str
@@ -40,12 +52,13 @@ class Machine(_Tree):
     system: str
 
 
-class Timing(_Tree):
+class Timing(Tree):
     """Latency of one batch size.
 
     Attributes:
         p99_ms: None where fewer than 662 calls were timed.
         noise: What the medians of the same file, opened twice and timed in turn, differed by, as a share.
+        pace_ms: Median of a graph that never changes, timed in turn with them; None where a kit timed.
     """
 
     median_ms: float = Field(gt=0)
@@ -53,9 +66,10 @@ class Timing(_Tree):
     p99_ms: float | None
     n: int
     noise: float
+    pace_ms: float | None = Field(None, gt=0)
 
 
-class Accuracy(_Tree):
+class Accuracy(Tree):
     """Top-1 of the file with Wilson's 95% interval.
 
     Attributes:
@@ -72,7 +86,7 @@ class Accuracy(_Tree):
     right: str
 
 
-class Drop(_Tree):
+class Drop(Tree):
     """What the file loses against a run on the same images, with its paired 95% interval; positive is a loss.
 
     Attributes:
@@ -99,7 +113,7 @@ class Drop(_Tree):
     right: str
 
 
-class Promise(_Tree):
+class Promise(Tree):
     """A budget: ``quantity`` (params, gmacs, size_mb, latency_b1_ms, latency_b32_ms) is at most ``limit``."""
 
     quantity: str
@@ -107,7 +121,7 @@ class Promise(_Tree):
     measured: float
 
 
-class Part(_Tree):
+class Part(Tree):
     """Some images: ``sha256`` is of their digests, one after the other, in their order."""
 
     name: str
@@ -115,7 +129,7 @@ class Part(_Tree):
     sha256: str
 
 
-class Overlap(_Tree):
+class Overlap(Tree):
     """How many images of ``one`` are in ``other`` too, pixel by pixel; where they should be is ``within``."""
 
     one: str
@@ -124,7 +138,7 @@ class Overlap(_Tree):
     within: bool = False
 
 
-class Step(_Tree):
+class Step(Tree):
     """One thing that was done on the way to the file.
 
     Attributes:
@@ -148,7 +162,7 @@ class Step(_Tree):
     repeat: str | None = None
 
 
-class Certificate(_Tree):
+class Certificate(Tree):
     """All of it.
 
     Attributes:

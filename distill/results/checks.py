@@ -14,14 +14,14 @@ class Held:
 
     Attributes:
         what: For people; ``certified`` and ``here`` are texts, too.
-        state: ``holds``, ``fails``, ``shown`` (another machine's, which nothing is held against), or ``not checked``.
+        state: ``holds``, ``fails``, ``not judged`` (nothing was promised, or it is another machine's), ``not checked``.
         why: What stands behind the state; empty where it speaks for itself.
     """
 
     what: str
     certified: str
     here: str
-    state: Literal["holds", "fails", "shown", "not checked"]
+    state: Literal["holds", "fails", "not judged", "not checked"]
     why: str = ""
 
 

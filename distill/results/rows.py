@@ -59,6 +59,7 @@ class Row:
         baseline_method: ``mcnemar`` (one run each, by image), ``paired t`` (by seed), or ``bootstrap``.
         baseline_n: Images for ``mcnemar``, else seeds; ``baseline_needed`` is about how many would tell.
         baseline_verdict: ``better``, ``worse``, or ``cannot tell``.
+        measured_on: Another machine, which measured it by a kit; None: this one. ``run`` is what it wrote.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Row:
     baseline_needed: int | None = None
     test_balanced_accuracy: float | None = None
     test_macro_f1: float | None = None
+    measured_on: str | None = None
 
     def with_figures(self, figures: Figures) -> Row:
         """The row with what was measured of its model."""

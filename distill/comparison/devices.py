@@ -1,0 +1,111 @@
+"""Rows that another machine measured: what a kit's script wrote there, told apart from what was measured here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from distill.errors import RunError, UsageError
+from distill.evaluation.statistics import share_interval
+from distill.files import json_sha256, read_json
+from distill.results.device import DeviceReport
+from distill.results.rows import Row
+from distill.text import count
+
+__all__ = ["device_rows", "is_device_report", "read_reports"]
+
+_HINT = "run the kit there again: python measure.py; distill kit FILE.onnx OUT makes one"
+_DIGITS = 12
+
+
+def is_device_report(reference: str) -> bool:
+    """Whether ``--device`` names what a kit wrote, and no device of this machine."""
+    return reference.lower().endswith(".json")
+
+
+def read_reports(paths: Sequence[str | Path]) -> list[tuple[Path, DeviceReport]]:
+    """Read what kits wrote.
+
+    Raises:
+        RunError: One is missing, damaged, edited, or is something else.
+    """
+    return [(Path(path), _read(Path(path))) for path in paths]
+
+
+def _read(path: Path) -> DeviceReport:
+    tree = read_json(path, hint=_HINT)
+    if "device" not in tree or "kit" not in tree:
+        raise RunError(f"{path} is not what a kit wrote", hint=_HINT)
+    if tree.pop("seal", None) != json_sha256(tree):
+        raise RunError(f"{path} was edited after it was written: its content does not give its seal", hint=_HINT)
+    try:
+        report = DeviceReport.model_validate_json(json.dumps(tree))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RunError(f"{path}: damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}", hint=_HINT) from error
+    if max(report.accuracy.right, report.accuracy.same_answers) > report.accuracy.images or "1" not in report.latency:
+        raise RunError(f"{path}: damaged: more right answers than images, or no latency", hint=_HINT)
+    return report
+
+
+def device_rows(reports: Sequence[tuple[Path, DeviceReport]], rows: Sequence[Row], notes: list[str]) -> list[Row]:
+    """All rows, each report's below the row of its file, or at the end.
+
+    They stand on no front, beside no teacher and against no baseline: nothing of them was measured here, and their
+    images are some of the test images.
+
+    Raises:
+        UsageError: Two would be called alike.
+    """
+    made = [(report, _row(path, report)) for path, report in reports]
+    names = [row.name for row in [*rows, *(row for _, row in made)]]
+    if alike := next((row.name for _, row in made if names.count(row.name) > 1), None):
+        raise UsageError(f"two rows would be called {alike}", hint="name the machine there: measure.py --name board")
+    ordered = list(rows)
+    for report, row in made:
+        stem = Path(report.kit.file).stem
+        places = [at for at, each in enumerate(ordered) if each.name == stem or each.name.startswith(f"{stem}-")]
+        ordered.insert(places[-1] + 1 if places else len(ordered), row)
+        notes.append(_note(row, report))
+    return ordered
+
+
+def _row(path: Path, report: DeviceReport) -> Row:
+    kit, found = report.kit, report.accuracy
+    interval = share_interval(found.right, found.images)
+    one, many = report.latency["1"], report.latency.get("32")
+    return Row(
+        name=f"{Path(kit.file).stem}-{report.name}",
+        role=kit.role,
+        run=str(path),
+        dataset=kit.dataset,
+        objective="",
+        seeds=1,
+        test_top1=interval.estimate,
+        test_top1_low=interval.low,
+        test_top1_high=interval.high,
+        test_images=found.images,
+        test_set=kit.images_sha256[:_DIGITS],
+        params=kit.params,
+        gmacs=kit.gmacs,
+        size_mb=kit.size_mb,
+        latency_b1_ms=one.median_ms,
+        latency_b1_p90_ms=one.p90_ms,
+        latency_b32_ms=None if many is None else many.median_ms,
+        images_per_s=None if many is None else 32_000.0 / many.median_ms,
+        runtime=kit.runtime,
+        measured_on=f"{report.machine.cpu}, {report.threads} thread{'' if report.threads == 1 else 's'}",
+    )
+
+
+def _note(row: Row, report: DeviceReport) -> str:
+    kit, found = report.kit, report.accuracy
+    runtime = report.versions.get("onnxruntime", "")
+    return (
+        f"{row.name} was not measured here, nor in turn with other rows, but on {row.measured_on}, onnxruntime "
+        f"{runtime}, at {report.written}, by a kit of {kit.sha256[:_DIGITS]}: {count(found.images)} of "
+        f"{count(kit.test_images)} test images, {count(found.same_answers)} answered as where the kit was made"
+    )
