@@ -31,6 +31,7 @@ GUIDES_FIRST = (
     "docs/statistics.md",
     "docs/page.md",
     "docs/compress.md",
+    "docs/certificate.md",
     "docs/own.md",
 )
 SECTIONS = ("Start here", "Guides", "Reference", "Results", "About")
