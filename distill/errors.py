@@ -31,6 +31,13 @@ class DistillError(Exception):
     Args:
         message: One line that says what is wrong and where. Several mistakes of one recipe are several lines.
         hint: What to do next, often a command to copy.
+
+    Example:
+        >>> try:
+        ...     load_recipe("r18_smal")
+        ... except DistillError as error:
+        ...     print(error.message, error.exit_code)
+        'r18_smal': no such recipe, and no bundled recipe (did you mean 'r18_small'?) 2
     """
 
     exit_code = 1

@@ -17,11 +17,15 @@ Made from the docstrings by `python docs/make_api.py`; a test compares the two. 
 accuracies are fractions, times are what their names say (`_ms`, `seconds`). What names a run, a recipe or a folder may
 be text, a `Path` or the object that an earlier call returned. Errors are subclasses of `DistillError`; each is a line
 that says what, where and what to do next.
+
+The examples belong together, from the first to the last: a test runs them as one session, in a folder that holds
+nothing but a picture, `photo.png`.
 """
 GROUPS = {
     "Train": (
         "finetune_teacher",
         "train_student",
+        "train_generations",
         "resume_run",
         "rerun",
         "quickstart",
@@ -35,6 +39,7 @@ GROUPS = {
         "Comparison",
         "Row",
         "evaluate",
+        "evaluate_runs",
         "predict",
         "write_page",
         "check_kernels",
@@ -106,10 +111,16 @@ def argument(parameter: inspect.Parameter) -> str:
 
 def body(doc: str) -> Iterator[str]:
     """A Google docstring as lines of Markdown."""
-    inside = False
+    inside = shown = False
     for line in doc.splitlines():
         section = SECTION.fullmatch(line)
-        if section:
+        example = inside and not section and (shown or line.startswith("    >>>")) and bool(line)
+        if example != shown:
+            yield "```python" if example else "```"
+        shown = example
+        if example:
+            yield line.removeprefix("    ")
+        elif section:
             inside = True
             yield f"**{section[1]}**\n"
             if section[2]:
@@ -123,6 +134,8 @@ def body(doc: str) -> Iterator[str]:
             yield "  " + marked(line.strip())
         else:
             yield line
+    if shown:
+        yield "```"
 
 
 def marked(text: str) -> str:

@@ -36,6 +36,10 @@ class ProgressPrinter:
 
     Args:
         quiet: Warnings only.
+
+    Example:
+        >>> with ProgressPrinter() as printer:
+        ...     options = Options(on_event=printer)  # for train_student(..., options=options)
     """
 
     def __init__(self, *, quiet: bool = False) -> None:

@@ -88,6 +88,13 @@ def compare(
         RunError: There is nothing to compare.
         DistillError: A named run, or the data of one, cannot be read.
         UsageError: Something that is no run, no folder, no time, or no row.
+
+    Example:
+        >>> table = compare(["quickstart_scratch", "quickstart_student"], baseline="quickstart_scratch", latency=False)
+        >>> [(row.name, row.params, row.test_images) for row in table.rows if row.role == "student"]
+        [('quickstart_student', 1506, 359)]
+        >>> table.rows[-1].baseline_verdict in ("better", "worse", "cannot tell")
+        True
     """
     return examine(
         references,

@@ -44,6 +44,13 @@ def load_model(reference: Any, *, runs_dir: str | Path = "runs", device: str | N
 
     Raises:
         RunError: There is no such run or file, or it is damaged.
+
+    Example:
+        >>> import torch
+        >>> model = load_model("exports/quickstart_student.onnx")
+        >>> pixels = torch.zeros(2, 3, model.image_size, model.image_size, dtype=torch.uint8)
+        >>> model.logits(pixels).shape
+        torch.Size([2, 10])
     """
     reference = run_of(reference)
     folder = folder_of(runs_dir, "runs_dir")

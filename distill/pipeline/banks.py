@@ -51,6 +51,11 @@ def build_bank(
     Raises:
         UsageError: The recipe asks no teacher or names only a bank; ``path`` holds something else.
         RunError: There is no such teacher, or no room.
+
+    Example:
+        >>> bank = build_bank("quickstart_student", views=4)
+        >>> bank.teacher, bank.views, bank.status
+        ('quickstart_teacher', 4, 'ok')
     """
     options = options or Options()
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
@@ -158,7 +163,12 @@ def _below(folders: Iterable[Path]) -> Iterator[Path]:
 
 
 def list_banks(references: Sequence[str | Path] = (), *, runs_dir: Path = Path("runs")) -> tuple[BankRow, ...]:
-    """What banks there are; a damaged one is a row that says so. See :func:`find_banks` for what can be named."""
+    """What banks there are; a damaged one is a row that says so. See :func:`find_banks` for what can be named.
+
+    Example:
+        >>> {bank.status for bank in list_banks()}
+        {'ok'}
+    """
     return tuple(describe_bank(path) for path in find_banks(references, runs_dir=runs_dir))
 
 
@@ -237,5 +247,9 @@ def clear_banks(references: Sequence[str | Path] = (), *, runs_dir: Path = Path(
 
     Raises:
         RunError: A name is no bank, or a bank is being built.
+
+    Example:
+        >>> [removal.left for removal in clear_banks(["quickstart_teacher"])]  # what distill did not make
+        [()]
     """
     return tuple(remove_bank(path) for path in find_banks(references, runs_dir=runs_dir))

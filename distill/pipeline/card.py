@@ -41,6 +41,11 @@ def model_card(reference: Any, *, latency: bool = True, options: Options | None 
 
     Raises:
         DistillError: As ``compare``.
+
+    Example:
+        >>> card = model_card("quickstart_student", latency=False)
+        >>> card.splitlines()[0]
+        '---'
     """
     options, named = options or Options(), run_of(reference)
     examined = examine(
@@ -62,6 +67,10 @@ def write_card(
     Raises:
         UsageError: The file's name is none of a card's, or belongs to something else.
         DistillError: As ``compare``.
+
+    Example:
+        >>> write_card("quickstart_student", out="README.md", latency=False).name
+        'README.md'
     """
     out = Path(out)
     check_card_name(out, overwrite=overwrite)

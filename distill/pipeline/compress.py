@@ -85,6 +85,11 @@ def compress(
         GateMissedError: No int8 file of the run itself loses so little: no smaller one is looked for.
         MissingError: Torch-Pruning is not installed, and something is to be cut.
         UsageError: The run has no validation images, the network cannot be cut, or the folder holds another chain.
+
+    Example:
+        >>> chain = compress("quickstart_student", max_drop=0.99, trials=0)  # 0.003, and four cuts, are the defaults
+        >>> chain.file.name, chain.comparison.rows[0].role
+        ('quickstart_student_int8.onnx', 'teacher')
     """
     options = options or Options()
     check_drop(max_drop)

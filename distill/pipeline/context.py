@@ -44,6 +44,13 @@ class Options:
         command: What the user typed, kept in ``run.json``.
         on_event: Called with everything the run has to tell; must be picklable for several devices. None: silent,
             but in a notebook, where progress is printed (``distill.ProgressPrinter()`` prints it anywhere).
+
+    Example:
+        >>> from pathlib import Path
+        >>> here = Options(runs_dir=Path("elsewhere"), device="cpu", threads=1)
+        >>> run = finetune_teacher(load_recipe("quickstart_teacher", ["train.epochs=1"]), options=here).run
+        >>> run.is_relative_to("elsewhere")
+        True
     """
 
     runs_dir: Path = Path("runs")

@@ -33,7 +33,12 @@ _STEPS = 3  # the first one warms up
 
 
 def dry_run(recipe: Recipe | str | Path, *, teacher: Any = None, options: Options | None = None) -> DryRun:
-    """Shapes, parameters, memory and estimated time of a run, from three real steps; a teacher is asked live."""
+    """Shapes, parameters, memory and estimated time of a run, from three real steps; a teacher is asked live.
+
+    Example:
+        >>> dry_run("quickstart_student", teacher="quickstart_teacher").params
+        1506
+    """
     options = options or Options()
     recipe = resolve_teacher(load_recipe(recipe), runs_dir=options.runs_dir, override=teacher)
     return launch(_worker, prepare(recipe, replace(options, devices=1)))

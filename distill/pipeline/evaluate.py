@@ -89,6 +89,11 @@ def evaluate_run(
     Raises:
         UsageError: There is no such test-time augmentation, or it does not go with what else is asked for.
         DataError: The split has no images, or ``calibrated`` has no validation images.
+
+    Example:
+        >>> found = evaluate("quickstart_student", split="val")
+        >>> len(found.to_json()["per_class"]), 0 <= found.result.top1 <= 1
+        (10, True)
     """
     asked = _Asked(split, again, plots, tta, calibrated, corruptions, corruption_images)
     options = _settled(options)
@@ -117,6 +122,11 @@ def evaluate_runs(
 
     Raises:
         UsageError, DataError: As there; nothing is measured where a reference or the figure's name is no good.
+
+    Example:
+        >>> both = evaluate_runs(["quickstart_teacher", "quickstart_student"], plots=False)
+        >>> both.names, [each.result.n for each in both.runs]
+        (('quickstart_teacher', 'quickstart_student'), [359, 359])
     """
     asked = _Asked(split, again, plots, tta, calibrated, corruptions, corruption_images)
     options, data = _settled(options), DataSets()

@@ -65,6 +65,10 @@ def export(
         UsageError: The network cannot be exported, or the file is there.
         DataError: ``calibrated``, and the run has no validation images.
         RunError: The file does not answer as the network: none was written.
+
+    Example:
+        >>> export("quickstart_student").file.name
+        'quickstart_student.onnx'
     """
     options = options or Options()
     if options.threads is not None:

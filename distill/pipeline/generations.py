@@ -55,6 +55,12 @@ def train_generations(
     Raises:
         UsageError: A recipe asks no teacher, or is no student's.
         BudgetError: A network has more parameters than it may have; nothing is trained.
+
+    Example:
+        >>> recipe = load_recipe("quickstart_student", ["name=again", "train.epochs=1"])
+        >>> chain = train_generations([recipe], generations=2)
+        >>> [each.run.parent.name for each in chain.runs]
+        ['again', 'again_gen2']
     """
     options = options or Options()
     steps = _steps([load_recipe(each) for each in recipes], count_of(generations, "generations"))

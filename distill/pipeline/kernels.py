@@ -79,6 +79,10 @@ def check_kernels(recipe: Recipe | str | Path, *, options: Options | None = None
     Raises:
         RecipeError, UsageError: A wrong recipe, or settings that cannot be had.
         RunError: No process can be started.
+
+    Example:
+        >>> check_kernels("quickstart_student").is_right  # on this processor
+        True
     """
     started = time.monotonic()
     options = options or Options()

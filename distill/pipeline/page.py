@@ -61,6 +61,10 @@ def write_page(
     Raises:
         UsageError: The file's name is none of a page's, or belongs to something else.
         DistillError: As ``compare``.
+
+    Example:
+        >>> write_page(out="report.html", latency=False).name
+        'report.html'
     """
     options, out = options or Options(), Path(out)
     check_page_name(out, overwrite=overwrite)

@@ -90,6 +90,11 @@ def predict(
     Raises:
         DataError: There is not one file to look at, or ``calibrated`` has no validation images.
         UsageError: The teacher knows other classes.
+
+    Example:
+        >>> answers = predict("quickstart_student", ["photo.png"], top=3)
+        >>> len(answers.rows[0].top)
+        3
     """
     options = options or Options()
     if options.threads is not None:

@@ -112,6 +112,11 @@ def prune(
     Raises:
         MissingError: Torch-Pruning is not installed.
         UsageError: A goal out of reach, or a network that cannot be pruned (transformers).
+
+    Example:
+        >>> cut = prune("quickstart_teacher", macs=0.5, train=False)
+        >>> cut.after.params < cut.before.params
+        True
     """
     options = options or Options()
     goal = _Goal(macs, params, latency_ms)

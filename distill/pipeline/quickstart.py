@@ -38,6 +38,9 @@ def quickstart(*, seeds: int = 3, options: Options | None = None) -> QuickstartR
 
     Args:
         seeds: How many of each student: one seed says little about a small difference.
+
+    Example:
+        >>> quickstart(seeds=3)  # doctest: +SKIP
     """
     seeds, options = count_of(seeds, "seeds"), options or Options()
     teacher = finetune_teacher(_TEACHER, options=options)

@@ -43,6 +43,11 @@ def finetune_teacher(
 
     Raises:
         DistillError: See :mod:`distill.errors` for the kinds and their exit codes.
+
+    Example:
+        >>> teacher = finetune_teacher(load_recipe("quickstart_teacher", ["train.epochs=2"]))
+        >>> teacher.status, teacher.epochs
+        ('finished', 2)
     """
     recipe = with_network(load_recipe(recipe), network)
     if recipe.teacher is not None:
@@ -66,6 +71,12 @@ def train_student(
         teacher: A run (its name, its folder, or what ``finetune_teacher`` returned) that replaces the recipe's
             ``teacher.run``.
         network: One of your own in the place of the recipe's: ``make(num_classes=...)``, or a module, which is copied.
+
+    Example:
+        >>> taught = train_student(load_recipe("quickstart_student", ["train.epochs=2"]), teacher="quickstart_teacher")
+        >>> alone = train_student(load_recipe("quickstart_scratch", ["train.epochs=2"]))
+        >>> alone.run.parent.name
+        'quickstart_scratch'
     """
     options = options or Options()
     recipe = resolve_teacher(with_network(load_recipe(recipe), network), runs_dir=options.runs_dir, override=teacher)
@@ -76,6 +87,10 @@ def resume_run(reference: Any, *, options: Options | None = None) -> RunResult:
     """Go on with a run; on the CPU it ends with the bytes of a run that never stopped.
 
     A finished run's result is returned as it is; one that never saved a checkpoint starts over in its folder.
+
+    Example:
+        >>> resume_run("quickstart_student").epochs  # it has finished: its result is returned
+        2
     """
     options = options or Options()
     run = open_run(reference, runs_dir=options.runs_dir, finished=False)
@@ -104,7 +119,12 @@ class RerunResult:
 
 
 def rerun(reference: Any, *, options: Options | None = None) -> RerunResult:
-    """Repeat a finished run in a new folder, by its recipe, seeds and threads, and compare the bytes."""
+    """Repeat a finished run in a new folder, by its recipe, seeds and threads, and compare the bytes.
+
+    Example:
+        >>> rerun("quickstart_scratch").differences
+        ()
+    """
     options = options or Options()
     run = open_run(reference, runs_dir=options.runs_dir)
     if (source := run.info.extra.get("pruned_from")) is not None:

@@ -60,6 +60,10 @@ def verify_banks(
 
     Raises:
         UsageError: ``teacher`` is not the one that a bank was asked of.
+
+    Example:
+        >>> {(bank.status, bank.asked) for bank in verify_banks(images=8)}
+        {('ok', 8)}
     """
     options = options or Options()
     if options.threads is not None:

@@ -30,6 +30,10 @@ def dump_recipe(recipe: Recipe | str | os.PathLike[str]) -> str:
         recipe: A recipe, a path, or a bundled name.
 
     A section that fits on one line is written in braces; a longer one has a line for each key.
+
+    Example:
+        >>> print(dump_recipe(load_recipe("r18_small")).splitlines()[1])
+        name: r18_small
     """
     if not isinstance(recipe, Recipe):
         from distill.recipe.load import load_recipe  # which writes recipes into its messages

@@ -50,6 +50,11 @@ def load_recipe(
     Raises:
         UsageError: Changes to a recipe that is loaded already.
         RecipeError: No such recipe, or one line ``file:line: what`` for every mistake in it.
+
+    Example:
+        >>> recipe = load_recipe("r18_small", ["optim.lr=0.05", "train.epochs=30"])
+        >>> recipe.optim.lr, recipe.objective.kind
+        (0.05, 'kd')
     """
     changes = _changes(overrides)
     if isinstance(path_or_name, Recipe):

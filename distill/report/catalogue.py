@@ -16,7 +16,12 @@ _USUAL_CLASSES = 10
 
 
 def list_models() -> tuple[ModelRow, ...]:
-    """The network of every bundled recipe, for the recipe's classes and input size; counted once, then remembered."""
+    """The network of every bundled recipe, for the recipe's classes and input size; counted once, then remembered.
+
+    Example:
+        >>> [model.params for model in list_models() if model.name == "r18_small"]
+        [4935242]
+    """
     recipes = [load_recipe(path) for path in bundled_recipes().values()]
     counts = counts_of([(recipe.model, _classes(recipe)) for recipe in recipes])
     return tuple(_row(recipe, each) for recipe, each in zip(recipes, counts, strict=True))
@@ -30,6 +35,11 @@ def describe_model(recipe: Recipe | str | Path) -> ModelSummary:
 
     Raises:
         UsageError: No such network, or options that do not go together.
+
+    Example:
+        >>> summary = describe_model("r18_small")
+        >>> summary.model.params, len(summary.stages)
+        (4935242, 6)
     """
     from distill.evaluation.cost import spec_cost
     from distill.models.taps import stage_shapes

@@ -92,6 +92,10 @@ def open_run(reference: Any, *, runs_dir: str | Path = Path("runs"), finished: b
     Raises:
         RunError: There is none, it is damaged, or it is not finished; the hint says what to do.
         UsageError: The reference is nothing that names a run.
+
+    Example:
+        >>> open_run("quickstart_student").recipe().train.epochs
+        2
     """
     text, runs_dir = run_of(reference), folder_of(runs_dir, "runs_dir")
     folder = _at_path(Path(text if "\0" in text else os.path.expanduser(text)), finished) if text else None
@@ -133,7 +137,12 @@ def _means_one(text: str) -> bool:
 
 
 def list_runs(runs_dir: str | Path = Path("runs")) -> list[RunFolder]:
-    """Every readable run, by name and number; whatever else stands there is passed over."""
+    """Every readable run, by name and number; whatever else stands there is passed over.
+
+    Example:
+        >>> sorted({run.path.parent.name for run in list_runs()})[-1]
+        'quickstart_teacher_macs50_cut'
+    """
     return [folder for folder in _candidates(folder_of(runs_dir, "runs_dir")) if _problem(folder) is None]
 
 

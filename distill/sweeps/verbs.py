@@ -63,6 +63,11 @@ def sweep(
         UsageError: Options that exclude each other, no validation split, or another sweep of that name.
         MissingError: Optuna, data or a device is missing.
         InterruptedRunError: Stopped; the hint says how to go on.
+
+    Example:
+        >>> report = sweep("quickstart_student", overrides=["train.epochs=1"], grid=["objective.temperature=2,4"])
+        >>> [trial.params for trial in report.trials]
+        [{'objective.temperature': 2}, {'objective.temperature': 4}]
     """
     options, seeds = options or Options(), count_of(seeds, "seeds")
     trials = None if trials is None else count_of(trials, "trials")
@@ -96,6 +101,10 @@ def resume_sweep(
 
     Raises:
         RunError: There is no such sweep.
+
+    Example:
+        >>> [trial.status for trial in resume_sweep("quickstart_student").trials]
+        ['finished', 'finished']
     """
     options = options or Options()
     folder = find_sweep(reference, options.runs_dir)
