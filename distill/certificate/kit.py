@@ -58,6 +58,10 @@ def write_kit(
     Raises:
         UsageError: Something is there, or there is no such file.
         DistillError: The images are not here.
+
+    Example:
+        >>> write_kit("exports/quickstart_student.onnx", "kit", images=20).images
+        20
     """
     options, folder = options or Options(), Path(out)
     if not 1 <= images <= _MANY:

@@ -54,6 +54,10 @@ def verify_file(
         UsageError: There is no certificate.
         GateMissedError: The certificate was edited, or is of another file: it says nothing of this one.
         RunError: The certificate or the file is damaged.
+
+    Example:
+        >>> verify_file("exports/quickstart_student.onnx", latency=False).fails
+        ()
     """
     options = options or Options()
     if not 0 <= slack <= 10:

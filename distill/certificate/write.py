@@ -85,6 +85,11 @@ def certify(
         GateMissedError: A promise does not hold: no certificate was written.
         RunError: The images are no longer those that the run was trained on.
         DistillError: The file, the run or the images are not here, or cannot be used.
+
+    Example:
+        >>> done = certify("exports/quickstart_student.onnx", budgets={"size_mb": 1.0}, seconds=0.5)
+        >>> done.path.name
+        'quickstart_student.certificate.json'
     """
     options = options or Options()
     _check(max_drop, seconds)
