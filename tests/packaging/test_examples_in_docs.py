@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ def _typed() -> Iterator[tuple[str, str]]:
     """Every line that a reader may type, with where it stands."""
     for page, text in WRITTEN.items():
         for fence in markdown.fences(text):
+            if fence.text.startswith("#!"):
+                continue  # a script, tried below
             if fence.language == "sh" or re.match(r"(distill|python -m) ", fence.text):
                 lines = fence.text.replace("\\\n", " ").splitlines()
                 yield from ((f"{page}:{fence.line}", line) for line in lines if line.strip())
@@ -54,6 +57,16 @@ def test_what_a_reader_types_is_understood(place: str, line: str) -> None:
     for part in re.split(r" && ", line):
         words = shlex.split(part, comments=True)
         understand(words[: words.index(">")] if ">" in words else words)
+
+
+def test_scripts_in_the_pages_are_a_shells() -> None:
+    scripts = [text for _, text in _fences("sh") if text.startswith("#!")]
+    assert scripts
+    for script in scripts:
+        done = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        for line in re.findall(r"distill (\w.*?)(?= \$| \|\||$)", script.replace("\\\n", " "), re.MULTILINE):
+            parsed(shlex.split(line))
 
 
 def understand(words: list[str]) -> None:
