@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ from distill.comparison.files import source_run
 from distill.errors import DistillError, RunError, UsageError
 from distill.models.onnx_open import OnnxClassifier
 from distill.results.certificate import Step
-from distill.runs import RunFolder, open_run
+from distill.runs import RunFolder, list_runs, open_run
 from distill.teaching.identity import read_identity
 
 __all__ = ["ancestors", "original", "source_of", "steps_of", "teacher_of"]
@@ -33,14 +34,22 @@ def source_of(file: OnnxClassifier, named: Any, runs_dir: Path) -> RunFolder:
         UsageError: It is not here, or the one that was named has other weights.
     """
     runs = [] if named is None else [open_run(named, runs_dir=runs_dir)]
-    found = source_run(file, runs, runs_dir, _CPU)
+    found = source_run(file, runs or _of_chain(file.path), runs_dir, _CPU)
     if found is None or (runs and found.path.resolve() != runs[0].path.resolve()):
         where = f"below {runs_dir}" if found is None and not runs else f"{runs[0].path}: it has other weights"
         raise UsageError(
             f"{file.place}: the run it was made from ({file.about.name}) is not {where}",
-            hint="name it: --run RUN; a chain's are in compressed/NAME/trials and compressed/NAME/rounded",
+            hint="name it: --run RUN, by its folder",
         )
     return found
+
+
+def _of_chain(file: Path) -> list[RunFolder]:
+    """The runs of the chain that a file lies in."""
+    folder = Path(os.path.normpath(file.parent / ".."))
+    if file.resolve().parent.name != "exports" or not (folder / "chain.json").is_file():
+        return []
+    return [run for part in ("trials", "rounded") for run in list_runs(folder / part) if run.status == "finished"]
 
 
 def teacher_of(run: RunFolder, runs_dir: Path) -> RunFolder | None:
@@ -113,7 +122,7 @@ def _trained(run: RunFolder, images: Images, runs_dir: Path) -> Step:
     info, parts = run.info, images.of_run(run)
     cut = "pruned_from" in info.extra
     training = parts["training"] if "unlabelled" not in parts else f"{parts['training']} and {parts['unlabelled']}"
-    reads = {"which channels went, by taylor alone": training} if cut else {"taught": training}
+    reads = {"ranked channels, where that was by taylor": training} if cut else {"taught": training}
     if not cut and "validation" in parts:
         reads["chose the epoch"] = parts["validation"]
     about = info.teacher or {}

@@ -12,7 +12,7 @@ from distill.certificate.measure import accuracy_of, here, measured_quantities, 
 from distill.certificate.promises import drop_holds, judged_again
 from distill.certificate.sealed import certificate_of, read_certificate
 from distill.devices import library_versions
-from distill.errors import DistillError, GateMissedError, UsageError
+from distill.errors import DistillError, GateMissedError, RunError, UsageError
 from distill.evaluation.statistics import compare_images, share_interval
 from distill.evaluation.test_set import DataSets
 from distill.files import sha256_file
@@ -157,6 +157,7 @@ def _answer_lines(certified: Certificate, file: OnnxClassifier, options: Options
     data = DataSets()
     decided = {id(each) for each in [each for each in certified.drops if each.allowed is not None][:1]}
     for was in certified.accuracy:
+        drops = [each for each in certified.drops if each.split == was.split]
         what = f"{'test' if was.split == 'test' else 'validation'} top-1, %"
         text = f"{percent(was.top1)} [{percent(was.low)}, {percent(was.high)}]"
         try:
@@ -167,9 +168,11 @@ def _answer_lines(certified: Certificate, file: OnnxClassifier, options: Options
         if measured is None or measured.accuracy.content != was.content:
             yield Held(what, text, "", "not checked", "the images here are not those that it was measured on")
             continue
+        if {was.images, *(each.images for each in drops)} != {len(measured.right)}:
+            raise RunError("the certificate is damaged: its numbers of images differ", hint="write it again")
         yield _accuracy_line(what, text, was, measured.right)
-        for drop in certified.drops:
-            if drop.split == was.split:
+        for drop in drops:
+            if drop.content == was.content:
                 verdict = judged_again(drop, measured.right)
                 holds = drop_holds(drop, verdict, decides=id(drop) in decided)
                 allowed = "" if drop.allowed is None else f"<= {percent(drop.allowed)}"

@@ -219,6 +219,31 @@ def test_who_seals_an_edit_too_is_caught_by_measuring(copied: tuple[Path, Path])
     assert "does not hold here: " in stderr
 
 
+def _fewer_images(tree: dict[str, Any]) -> None:
+    tree["drops"][0] |= {"images": 8, "right": "/w=="}
+
+
+def _no_bits(tree: dict[str, Any]) -> None:
+    tree["accuracy"][0]["right"] = "no bits"
+
+
+def _text_for_a_number(tree: dict[str, Any]) -> None:
+    tree["latency"]["1"]["median_ms"] = "fast"
+
+
+def _no_answers(tree: dict[str, Any]) -> None:
+    tree["accuracy"][0] |= {"images": 0, "right": ""}
+
+
+@pytest.mark.parametrize("edit", [_fewer_images, _no_bits, _text_for_a_number, _no_answers, _new_key])
+def test_a_certificate_that_makes_no_sense_is_one_line(copied: tuple[Path, Path], edit: Callable) -> None:
+    _edited(copied[1], edit, reseal=True)
+    code, stdout, stderr = _cli("verify", copied[0], "--no-latency", "-q")
+    assert (code, stdout) == (1, "")
+    assert "damaged" in stderr
+    assert len([line for line in stderr.splitlines() if not line.startswith("hint")]) == 1
+
+
 def test_another_file_under_its_name_is_noticed(copied: tuple[Path, Path], shipped: tuple[Path, Path, Path]) -> None:
     shutil.copy(shipped[1], copied[0])
     code, stdout, stderr = _cli("verify", copied[0], "-q")
@@ -332,6 +357,20 @@ def test_a_file_whose_run_is_not_here(shipped: tuple[Path, Path, Path], tmp_path
         shipped[2], run=shipped[0], seconds=SECONDS, out=tmp_path / "c.json", options=Options(runs_dir=tmp_path)
     )
     assert made.certificate.steps[-2].subject == str(shipped[0])
+
+
+def test_the_run_of_a_chains_file_is_found_in_its_chain(shipped: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    chain = tmp_path / "compressed" / "student"
+    shutil.copytree(shipped[0], chain / "trials" / "0.5000" / "001", symlinks=True)
+    file = chain / "exports" / "student_to50_int8.onnx"
+    file.parent.mkdir()
+    shutil.copy(shipped[2], file)
+    options = Options(runs_dir=tmp_path / "runs")
+    with pytest.raises(UsageError, match="is not below"):
+        certify(file, seconds=SECONDS, options=options)
+    (chain / "chain.json").write_text("{}")
+    step = certify(file, seconds=SECONDS, options=options).certificate.steps[-2]
+    assert Path(step.subject).resolve() == (chain / "trials" / "0.5000" / "001").resolve()
 
 
 def test_other_images_than_the_run_was_trained_on_are_refused(shipped: tuple[Path, Path, Path], tmp_path: Path) -> None:
