@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.text import Text
 
 from distill.events import EpochDone, RunStarted, StageProgress, StepDone
-from distill.report.lines import loss_text
+from distill.report.lines import StagePace, loss_text
 from distill.text import duration, plain
 
 __all__ = ["Bars"]
@@ -44,7 +44,7 @@ class Bars:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._progress: Progress | None = None
-        self._stages: dict[str, tuple[TaskID, float]] = {}
+        self._stages: dict[str, tuple[TaskID, StagePace]] = {}
         self._epochs: TaskID | None = None
         self._steps: TaskID | None = None
         self._epoch_began = 0.0
@@ -93,14 +93,14 @@ class Bars:
         progress = self._open()
         if event.stage not in self._stages:
             task = progress.add_task(plain(event.stage), total=event.total or None, info=())
-            self._stages[event.stage] = (task, time.monotonic())
-        task, began = self._stages[event.stage]
+            self._stages[event.stage] = (task, StagePace(event.done, time.monotonic()))
+        task, pace = self._stages[event.stage]
         if 0 < event.total <= event.done:
             progress.remove_task(task)
             del self._stages[event.stage]
         else:
-            left = (time.monotonic() - began) * (event.total - event.done) / event.done if event.done else None
-            info = [f"{duration(left)} left"] if left is not None and event.total > 0 else []
+            left = pace.seconds_left(event, time.monotonic())
+            info = [] if left is None else [f"{duration(left)} left"]
             progress.update(task, completed=event.done, total=event.total or None, info=info)
         progress.refresh()
 

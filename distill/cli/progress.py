@@ -17,9 +17,9 @@ from rich.text import Text
 
 from distill.cli.output import open_console
 from distill.events import EpochDone, Event, Note, RunStarted, StageProgress, StepDone
-from distill.report.lines import epoch_line
+from distill.report.lines import StagePace, epoch_line
 from distill.team.signals import drop_terminal
-from distill.text import plain
+from distill.text import duration, plain
 
 if TYPE_CHECKING:
     from distill.cli.bars import Bars
@@ -113,6 +113,7 @@ class _Display:
         self.console = console
         self.pace: _Pace | None = None
         self.stages: dict[str, tuple[float, bool]] = {}  # when the next line is due, and whether there was one
+        self.paces: dict[str, StagePace] = {}
         self.drawn_at = 0.0
         self.bars: Bars | None = None
         if console.is_terminal:
@@ -167,13 +168,15 @@ class _Display:
             return
         now, over = time.monotonic(), event.done >= event.total > 0
         due, is_told = self.stages.get(event.stage, (now + _SECONDS_BEFORE_STAGE_LINES, False))
+        pace = self.paces.setdefault(event.stage, StagePace(event.done, now))
         if now >= due or (over and is_told):  # what is over before a line is due gets none
             share = f"{event.done / event.total:.0%}" if event.total > 0 else f"{event.done:,}"
-            self._line(Text(f"{plain(event.stage)}  {share}"))
+            left = None if over else pace.seconds_left(event, now)
+            self._line(Text(f"{plain(event.stage)}  {share}" + ("" if left is None else f"  {duration(left)} left")))
             due, is_told = now + _SECONDS_BETWEEN_STAGE_LINES, True
         self.stages[event.stage] = due, is_told
         if over:
-            del self.stages[event.stage]
+            del self.stages[event.stage], self.paces[event.stage]
 
     def _line(self, text: Text) -> None:
         self.console.print(text, soft_wrap=True)

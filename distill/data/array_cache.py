@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.data.aside import folder_aside
+from distill.data.aside import folder_aside, folder_to_go_on_in, going_folder, remove_forsaken
 from distill.data.images import Split
 from distill.errors import MissingError
 from distill.events import StageProgress, Tell
@@ -33,7 +34,10 @@ __all__ = [
     "Entry",
     "array_key",
     "arrays_folder",
+    "begun_bytes",
     "cache_folder",
+    "images_file",
+    "kept_bytes",
     "open_or_build",
     "peek_facts",
     "read_split",
@@ -64,17 +68,17 @@ class ArrayWriter:
         name: The split.
         labels: int64 label of every row.
         image_size: Pixels.
+        go_on: Keep the rows that are in the file already, whose size was looked at.
     """
 
-    def __init__(self, folder: Path, name: str, labels: np.ndarray, image_size: int) -> None:
-        shape = (len(labels), 3, image_size, image_size)
+    def __init__(self, folder: Path, name: str, labels: np.ndarray, image_size: int, *, go_on: bool = False) -> None:
+        header = _header(len(labels), image_size)
         self._row_bytes = 3 * image_size * image_size
+        self._offset = len(header)
         with _explain_write_errors(folder):
             np.save(folder / f"labels_{name}.npy", np.asarray(labels, dtype=np.int64))
-            self._file = open(folder / f"images_{name}.npy", "wb")  # noqa: SIM115 - closed by __exit__
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(self._file, header)
-            self._offset = self._file.tell()
+            self._file = open(folder / f"images_{name}.npy", "rb+" if go_on else "wb")  # noqa: SIM115 - see __exit__
+            self._file.write(header)
             self._file.truncate(self._offset + len(labels) * self._row_bytes)
         self._folder = folder
 
@@ -85,12 +89,30 @@ class ArrayWriter:
             self._file.seek(self._offset + row * self._row_bytes)
             self._file.write(np.ascontiguousarray(block).data)
 
+    def sync(self) -> None:
+        """Wait until what was written is on the disk."""
+        with _explain_write_errors(self._folder):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
     def __enter__(self) -> ArrayWriter:
         return self
 
     def __exit__(self, *exc: object) -> None:
         with _explain_write_errors(self._folder):
             self._file.close()
+
+
+def images_file(name: str, count: int, image_size: int) -> tuple[str, int]:
+    """The file that holds the images of a split, and its size in bytes."""
+    return f"images_{name}.npy", len(_header(count, image_size)) + count * 3 * image_size * image_size
+
+
+def _header(count: int, image_size: int) -> bytes:
+    content = io.BytesIO()
+    shape = (count, 3, image_size, image_size)
+    np.lib.format.write_array_header_1_0(content, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return content.getvalue()
 
 
 def cache_folder() -> Path:
@@ -109,13 +131,17 @@ def array_key(*parts: Any) -> str:
     return hashlib.sha256(json.dumps([_VERSION, *parts]).encode()).hexdigest()
 
 
-def open_or_build(key: str, build: Callable[[Path], Mapping[str, Any]], tell: Tell) -> Entry:
+def open_or_build(
+    key: str, build: Callable[[Path], Mapping[str, Any]], tell: Tell, *, place: str | None = None
+) -> Entry:
     """Open the entry of ``key``; where it is absent or damaged, let ``build`` make it.
 
     Args:
         key: From :func:`array_key`.
         build: Fills an empty folder through :class:`ArrayWriter` and returns JSON-able facts to remember.
         tell: Told about verification.
+        place: The name of the folder that a stopped ``build`` leaves and the next one is handed as it was left; of
+            several processes one builds, the others wait. None: nothing is left, and all build.
 
     Raises:
         MissingError: The cache cannot be written.
@@ -124,7 +150,10 @@ def open_or_build(key: str, build: Callable[[Path], Mapping[str, Any]], tell: Te
     entry = _open(folder, tell)
     if entry is not None:
         return entry
-    with _folder_aside(folder) as aside:
+    with _folder_aside(folder) if place is None else _folder_to_go_on_in(folder.parent, place, tell) as aside:
+        if place is not None and (entry := _open(folder, tell)) is not None:  # whoever was waited for made it
+            shutil.rmtree(aside, ignore_errors=True)
+            return entry
         facts = build(aside)
         with _explain_write_errors(aside):
             _seal(aside, facts, tell)
@@ -141,6 +170,24 @@ def peek_facts(key: str) -> Mapping[str, Any] | None:
         return dict(json.loads(regular(arrays_folder() / key / "meta.json").read_text())["facts"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def kept_bytes(key: str) -> int:
+    """What an entry takes on the disk; 0 where there is none."""
+    return _taken(arrays_folder() / key) if (arrays_folder() / key / "meta.json").is_file() else 0
+
+
+def begun_bytes(place: str) -> int:
+    """What a stopped build of this place takes on the disk."""
+    return _taken(going_folder(arrays_folder(), place))
+
+
+def _taken(folder: Path) -> int:
+    """Bytes on the disk: a file that was only made as long as it will be takes none."""
+    with contextlib.suppress(OSError):
+        each = [path.stat() for path in folder.iterdir()]
+        return sum(status.st_blocks * 512 if hasattr(status, "st_blocks") else status.st_size for status in each)
+    return 0
 
 
 def read_split(folder: Path, name: str) -> Split:
@@ -181,6 +228,16 @@ def _folder_aside(folder: Path) -> Iterator[Path]:
         with _explain_write_errors(folder):
             aside = stack.enter_context(folder_aside(folder))
             _remove_leftovers(folder.parent)
+        yield aside
+
+
+@contextlib.contextmanager
+def _folder_to_go_on_in(arrays: Path, name: str, tell: Tell) -> Iterator[Path]:
+    with contextlib.ExitStack() as stack:
+        with _explain_write_errors(arrays / name):
+            aside = stack.enter_context(folder_to_go_on_in(arrays, name, tell))
+            _remove_leftovers(arrays)
+            remove_forsaken(arrays)
         yield aside
 
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import contextlib
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from distill.errors import DistillError
+from distill.errors import DistillError, RunError
+from distill.events import Note, Tell
 from distill.files import PARTIAL_SUFFIX
 from distill.runs import Lock, owner_is_dead
 
-__all__ = ["folder_aside"]
+__all__ = ["folder_aside", "folder_to_go_on_in", "going_folder", "remove_forsaken"]
 
 _LOCK_SUFFIX = ".lock"
+_GOING_SUFFIX = ".going"
+_FORSAKEN_SECONDS = 7 * 24 * 3600
+_PATIENCE_S = 24 * 3600.0
 
 
 @contextlib.contextmanager
@@ -38,6 +43,47 @@ def folder_aside(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         lock.release()
+
+
+def going_folder(parent: Path, name: str) -> Path:
+    """Where :func:`folder_to_go_on_in` lets be filled what will be whole later."""
+    return parent / f".{name}{_GOING_SUFFIX}"
+
+
+@contextlib.contextmanager
+def folder_to_go_on_in(parent: Path, name: str, tell: Tell) -> Iterator[Path]:
+    """A hidden folder that stays when its process is stopped, for the next one; renamed, it is gone.
+
+    Where another process is at work in it, that is told, and waited for.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = going_folder(parent, name)
+    lock = Lock(folder.with_name(folder.name + _LOCK_SUFFIX), subject=str(folder))
+    try:
+        lock.acquire()
+    except RunError as busy:
+        tell(Note(f"{busy.message}: waiting for it"))
+        lock.wait_s = _PATIENCE_S
+        lock.acquire()
+    try:
+        folder.mkdir(exist_ok=True)
+        yield folder
+    finally:
+        lock.release()
+
+
+def remove_forsaken(parent: Path) -> None:
+    """Drop what was begun, and not gone on with for a week."""
+    for folder in parent.glob(f".*{_GOING_SUFFIX}"):
+        lock = folder.with_name(folder.name + _LOCK_SUFFIX)
+        with contextlib.suppress(OSError):
+            newest = max(path.stat().st_mtime for path in [folder, *folder.iterdir()])
+            if time.time() - newest > _FORSAKEN_SECONDS and (not lock.exists() or owner_is_dead(lock)):
+                shutil.rmtree(folder, ignore_errors=True)
+                lock.unlink(missing_ok=True)
 
 
 def _remove_dead(parent: Path) -> None:

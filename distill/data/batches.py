@@ -1,11 +1,13 @@
 """Iterate over a split in batches, augmented on the device that trains.
 
-The images live on the device where they fit. Where they do not, they are gathered on the host, a few batches ahead
-and in the background, and copied while the device computes (:mod:`distill.data.prefetch`). Both give the same bytes.
+The images live on the device where they fit. Where they do not, they are gathered on the host (or decoded, where they
+are not kept), a few batches ahead and in the background, and copied while the device computes
+(:mod:`distill.data.prefetch`). All give the same bytes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -17,7 +19,8 @@ import torch
 from torch import Tensor
 
 from distill.data.augment import DeviceView, apply_part, device_view
-from distill.data.prefetch import prefetch_chunks
+from distill.data.pictures import Pictures
+from distill.data.prefetch import Rows, prefetch_chunks
 from distill.data.views import View
 from distill.team.watch import beat
 
@@ -31,7 +34,7 @@ class ImageSplit(Protocol):
     """What a loader asks of a split: uint8 images ``(N, 3, S, S)``, their labels, and which images belong to it."""
 
     @property
-    def images(self) -> np.ndarray: ...
+    def images(self) -> np.ndarray | Pictures: ...
     @property
     def labels(self) -> np.ndarray: ...
     @property
@@ -195,6 +198,28 @@ def fits_on(device: torch.device, size_bytes: int) -> bool:
     return True
 
 
+class _Array:
+    """Images of an array, mapped or in memory."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.tensor = _as_tensor(images)
+        self.shape: tuple[int, ...] = tuple(self.tensor.shape[1:])
+
+    def rows(self, index: Tensor, out: Tensor | None = None) -> Tensor:
+        return torch.index_select(self.tensor, 0, index, out=out)
+
+
+class _Decoded:
+    """Images that are decoded whenever they are asked for."""
+
+    def __init__(self, pictures: Pictures) -> None:
+        self._pictures = pictures
+        self.shape: tuple[int, ...] = pictures.shape[1:]
+
+    def rows(self, index: Tensor, out: Tensor | None = None) -> Tensor:
+        return torch.from_numpy(self._pictures.take(index.numpy(), None if out is None else out.numpy()))
+
+
 class Loader:
     """The images of one split, where they belong, and batches of them.
 
@@ -216,13 +241,17 @@ class Loader:
         self.device = _numbered(torch.device(device))
         self.n = len(split.labels)
         self._base_index = None if split.index is None else torch.from_numpy(np.array(split.index, dtype=np.int64))
-        self._host = _as_tensor(split.images)
-        size_bytes = self.n * self._host[0].numel()
-        self.resident = fits_on(self.device, size_bytes) if resident is None else resident
+        stays = isinstance(split.images, np.ndarray)
+        self._host: Rows = _Array(split.images) if isinstance(split.images, np.ndarray) else _Decoded(split.images)
+        size_bytes = self.n * math.prod(self._host.shape)
+        wanted = fits_on(self.device, size_bytes) if resident is None else resident
+        self.resident = wanted and (stays or self.device.type != "cpu")
+        self._images: Tensor | None = None
+        self._device_index = self._base_index
         if self.resident and self.device.type != "cpu":
             self._images, self._device_index = self._copied_to_device(), None
-        else:
-            self._images, self._device_index = self._host, self._base_index
+        elif isinstance(self._host, _Array):
+            self._images = self._host.tensor
         self._labels = torch.from_numpy(np.array(split.labels, dtype=np.int64)).to(self.device)
         self._fill = torch.from_numpy(np.array([0, 0, 0] if fill is None else fill, dtype=np.uint8)).to(self.device)
 
@@ -280,28 +309,29 @@ class Loader:
         # One transfer an epoch: a copy of each small index would wait for the device.
         positions = torch.from_numpy(np.concatenate(needed)).to(self.device).split([len(each) for each in needed])
         if self.resident:
+            assert self._images is not None, "resident"
             for at, host in zip(positions, needed, strict=True):
                 where = at if self._device_index is None else self._device_index.index_select(0, at)
                 beat()
                 yield Picked(self._images, at, where, mixes, host)
             return
-        chunks = prefetch_chunks(self._gather(needed), self.device)
+        chunks = prefetch_chunks(self._host, self._rows_of(needed), self.device)
         for chunk, at, host in zip(chunks, positions, needed, strict=True):
             beat()
             yield Picked(chunk, at, torch.arange(len(at), device=self.device), mixes, host)
 
-    def _gather(self, needed: list[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
-        """For each batch: all images of the host, and the ones to send."""
+    def _rows_of(self, needed: list[np.ndarray]) -> Iterator[Tensor]:
+        """For each batch: the rows to send."""
         for positions in map(torch.from_numpy, needed):
-            yield self._host, positions if self._base_index is None else self._base_index.index_select(0, positions)
+            yield positions if self._base_index is None else self._base_index.index_select(0, positions)
 
     def _copied_to_device(self) -> Tensor:
-        images = torch.empty((self.n, *self._host.shape[1:]), dtype=torch.uint8, device=self.device)
+        images = torch.empty((self.n, *self._host.shape), dtype=torch.uint8, device=self.device)
         index = torch.arange(self.n) if self._base_index is None else self._base_index
         for at in range(0, self.n, _COPY_IMAGES):
             beat()
             part = index[at : at + _COPY_IMAGES]
-            images[at : at + len(part)] = self._host.index_select(0, part).to(self.device)
+            images[at : at + len(part)] = self._host.rows(part).to(self.device)
         return images
 
 

@@ -12,6 +12,7 @@ from distill.data.folder import folder_classes, load_folder
 from distill.data.images import Decoded, Split, channel_stats, pixel_digest
 from distill.data.stratify import balanced_subset
 from distill.data.synthetic import SYNTHETIC_CLASSES, load_synthetic
+from distill.errors import UsageError
 from distill.events import Tell, silent
 from distill.recipe.schema import DataSpec
 
@@ -67,7 +68,13 @@ def load_dataset(spec: DataSpec, *, tell: Tell = silent) -> Dataset:
     Raises:
         MissingError: The data, or a place to keep its decoded images, is missing.
         DataError: The data was found but cannot be used; all bad images are listed at once.
+        UsageError: Only pictures in a folder can be decoded for every batch.
     """
+    if spec.decoded == "per_batch" and spec.name != "folder":
+        raise UsageError(
+            f"data.decoded: per_batch is for pictures in a folder, and data.name is {spec.name}",
+            hint="leave it out: such images are kept in memory",
+        )
     decoded = LOADERS[spec.name](spec, tell)
     train = _limited(decoded.train, spec.limit, "train", spec.split_seed)
     stats = decoded.stats if decoded.stats is not None and train is decoded.train else channel_stats(train)

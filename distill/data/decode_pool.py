@@ -8,16 +8,18 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from distill.data.array_cache import ArrayWriter
 from distill.data.decode import BadImageError, decode_image, strict_pillow
+from distill.data.going import Going
 from distill.events import StageProgress, Tell
 from distill.team.watch import beat
 
-__all__ = ["MAX_FILE_BYTES", "Job", "decode_all", "read_picture"]
+__all__ = ["MAX_FILE_BYTES", "Job", "Rows", "decode_all", "decoding_threads", "read_picture"]
 
 MAX_FILE_BYTES = 256 << 20
 _MOST_THREADS = 8
@@ -33,6 +35,13 @@ class Job:
     split: str
     row: int
     read: Callable[[], bytes]
+
+
+class Rows(Protocol):
+    """Where pixels go: an array on the disk, or somebody who only looks at them."""
+
+    def write(self, row: int, block: np.ndarray) -> None: ...
+    def sync(self) -> None: ...
 
 
 def read_picture(path: Path) -> bytes:
@@ -52,17 +61,26 @@ def read_picture(path: Path) -> bytes:
 
 
 def decode_all(
-    jobs: Iterable[Job], writers: Mapping[str, ArrayWriter], *, size: int, total: int, tell: Tell
+    jobs: Iterable[Job],
+    writers: Mapping[str, Rows],
+    *,
+    size: int,
+    total: int,
+    tell: Tell,
+    going: Going | None = None,
 ) -> dict[str, dict[int, str]]:
     """Decode every job into its writer; the rows of bad images stay zero.
+
+    Args:
+        going: What a decoding of the same jobs did before it was stopped; told now and then how far this one is.
 
     Returns:
         split -> row -> reason, for images that cannot be used.
     """
-    bad: dict[str, dict[int, str]] = {split: {} for split in writers}
-    threads = min(_MOST_THREADS, _usable_cores())
+    bad: dict[str, dict[int, str]] = {split: {} for split in writers} | (going.bad if going else {})
+    threads = decoding_threads()
     waiting: deque[tuple[Job, Future[np.ndarray | str]]] = deque()
-    done = 0
+    done = going.done if going else 0
 
     def settle() -> None:
         nonlocal done
@@ -74,14 +92,21 @@ def decode_all(
             writers[job.split].write(job.row, pixels[None])
         done += 1
         tell(StageProgress("decode", done, total))
+        if going:
+            going.record(done, bad, writers.values())
 
-    with strict_pillow(), ThreadPoolExecutor(threads) as pool:
-        for job in jobs:
-            waiting.append((job, pool.submit(_decode, job.read, size)))
-            if len(waiting) >= 2 * threads:
+    try:
+        with strict_pillow(), ThreadPoolExecutor(threads) as pool:
+            for job in islice(jobs, done, None):
+                waiting.append((job, pool.submit(_decode, job.read, size)))
+                if len(waiting) >= 2 * threads:
+                    settle()
+            while waiting:
                 settle()
-        while waiting:
-            settle()
+    except BaseException:
+        if going:
+            going.stop(done, bad, writers.values())
+        raise
     return bad
 
 
@@ -93,6 +118,11 @@ def _decode(read: Callable[[], bytes], size: int) -> np.ndarray | str:
         return str(error)
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
+
+
+def decoding_threads() -> int:
+    """How many threads decode: one a core, up to where they wait for Python's lock most of the time."""
+    return min(_MOST_THREADS, _usable_cores())
 
 
 def _usable_cores() -> int:

@@ -6,19 +6,32 @@ Every image is decoded before anything is trained, so that all bad ones are repo
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from distill.data.archive import list_archive, read_archive
-from distill.data.array_cache import ArrayWriter, array_key, open_or_build, peek_facts, read_split, require_space
+from distill.data.array_cache import (
+    ArrayWriter,
+    array_key,
+    arrays_folder,
+    begun_bytes,
+    images_file,
+    kept_bytes,
+    open_or_build,
+    peek_facts,
+    read_split,
+    require_space,
+)
 from distill.data.decode import BadImageError
 from distill.data.decode_pool import Job, decode_all, read_picture
+from distill.data.going import Going
 from distill.data.images import ChannelStats, Decoded, Split, channel_stats
 from distill.data.layout import (
     EXPECTED_LAYOUT,
@@ -30,9 +43,11 @@ from distill.data.layout import (
     class_names,
     is_hidden,
 )
+from distill.data.pictures import Census, Pictures
+from distill.data.room import choose_place
 from distill.data.stratify import stratified_fraction
-from distill.errors import DataError, MissingError
-from distill.events import Tell, silent
+from distill.errors import DataError, MissingError, UsageError
+from distill.events import Note, Tell, silent
 from distill.recipe.schema import DataSpec
 from distill.text import plain
 
@@ -60,17 +75,29 @@ def load_folder(spec: DataSpec, tell: Tell = silent) -> Decoded:
         DataError: The layout is wrong, or images are bad; all of them are listed.
     """
     root = _existing(spec)
+    place = array_key("going", str(root.resolve()), spec.side)  # one at most of a data set at one size
+    why = None
     if root.is_dir():
-        content = _find(root)
-        listing = _checked(content, root)
-        key = array_key("folder", str(root.resolve()), spec.side, _identity(root, listing))
-        source = partial(_Source, listing, partial(_folder_jobs, root, listing))
+        listing = _checked(_find(root), root)
+        identity = _identity(root, listing)
+        key = array_key("folder", str(root.resolve()), spec.side, identity)
+        choice = choose_place(
+            spec, len(listing) * 3 * spec.side**2, arrays_folder(), there=kept_bytes(key) or begun_bytes(place)
+        )
+        if not choice.kept:
+            return _unkept(spec, root, listing, identity, tell=tell, why=choice.why)
+        source, why = partial(_Source, listing, partial(_folder_jobs, root, listing)), choice.why
     else:
+        if spec.decoded == "per_batch":
+            raise UsageError(
+                f"data.decoded: per_batch needs a folder, and {root} is an archive",
+                hint="unpack it, or --set data.decoded=kept",
+            )
         key = _archive_key(root, spec)
         source = partial(_archive_source, root, tell)
-    entry = open_or_build(key, partial(_build, spec, source, tell), tell)
+    entry = open_or_build(key, partial(_build, spec, source, key, tell), tell, place=place)
     _refuse_bad(spec, entry.facts)
-    return _decoded(spec, entry.splits, entry.facts)
+    return _decoded(spec, entry.splits, entry.facts, note=why)
 
 
 def list_folder(spec: DataSpec) -> Listing:
@@ -219,27 +246,71 @@ def _given(content: bytes | BadImageError) -> bytes:
     return content
 
 
-def _build(spec: DataSpec, source: Callable[[], _Source], tell: Tell, aside: Path) -> Mapping[str, Any]:
+def _build(spec: DataSpec, source: Callable[[], _Source], key: str, tell: Tell, aside: Path) -> Mapping[str, Any]:
     opened = source()
-    listing, size = opened.listing, spec.side
-    require_space(aside, len(listing) * 3 * size * size)
+    listing, size, total = opened.listing, spec.side, len(opened.listing)
+    files = dict(images_file(name, len(split.labels), size) for name, split in listing.splits.items())
+    going = Going.on_in(aside, key, files)
+    if going.done:
+        tell(Note(f"{spec.root}: {going.done:,} of {total:,} images were decoded before; going on with the others"))
+    require_space(aside, (total - going.done) * 3 * size * size)
     with ExitStack() as stack:
         writers = {
-            name: stack.enter_context(ArrayWriter(aside, name, split.labels, size))
+            name: stack.enter_context(ArrayWriter(aside, name, split.labels, size, go_on=going.done > 0))
             for name, split in listing.splits.items()
         }
-        bad = decode_all(opened.jobs(), writers, size=size, total=len(listing), tell=tell)
-    facts = {
+        bad = decode_all(opened.jobs(), writers, size=size, total=total, tell=tell, going=going)
+    facts = _facts(spec, listing, bad)
+    _refuse_bad(spec, facts)
+    _refuse_emptied_classes(listing, bad)
+    stats = channel_stats(_without_bad("train", read_split(aside, "train"), facts))
+    going.over()
+    return {**facts, "mean": stats.mean, "std": stats.std}
+
+
+def _unkept(
+    spec: DataSpec,
+    root: Path,
+    listing: Listing,
+    identity: Sequence[Sequence[str | int]],
+    *,
+    tell: Tell,
+    why: str | None,
+) -> Decoded:
+    """The images as their files: looked at once, and decoded whenever they are asked for."""
+    key = array_key("unkept", str(root.resolve()), spec.side, identity)
+    facts = open_or_build(key, partial(_look_at_all, spec, root, listing, tell), tell).facts
+    _refuse_bad(spec, facts)
+    bases, rows = {}, iter(identity)
+    for name, split in listing.splits.items():
+        marks = [each[1:3] if len(each) == 4 else (-1, -1) for each in islice(rows, len(split.paths))]
+        pictures = Pictures(
+            root.absolute(), split.paths, np.array(marks, dtype=np.int64), spec.side, arrays_folder() / key
+        )
+        bases[name] = Split(pictures, split.labels, digest=facts["digests"][name])
+    return _decoded(spec, bases, facts, note=why)
+
+
+def _look_at_all(spec: DataSpec, root: Path, listing: Listing, tell: Tell, _aside: Path) -> Mapping[str, Any]:
+    """Decode every image once, for what is known of kept ones: which are bad, their digest, their mean."""
+    seen = {name: Census() for name in listing.splits}
+    bad = decode_all(_folder_jobs(root, listing), seen, size=spec.side, total=len(listing), tell=tell)
+    facts = _facts(spec, listing, bad)
+    _refuse_bad(spec, facts)
+    _refuse_emptied_classes(listing, bad)
+    found = {name: each.found() for name, each in seen.items()}
+    stats = {"mean": found["train"]["mean"], "std": found["train"]["std"]}
+    return {**facts, **stats, "digests": {name: each["digest"] for name, each in found.items()}}
+
+
+def _facts(spec: DataSpec, listing: Listing, bad: Mapping[str, Mapping[int, str]]) -> dict[str, Any]:
+    return {
         "classes": listing.classes,
         "root": spec.root,
         "files": {name: split.paths for name, split in listing.splits.items()},
         "bad": {name: sorted(rows.items()) for name, rows in bad.items()},
         "ignored": listing.ignored,
     }
-    _refuse_bad(spec, facts)
-    _refuse_emptied_classes(listing, bad)
-    stats = channel_stats(_without_bad("train", read_split(aside, "train"), facts))
-    return {**facts, "mean": stats.mean, "std": stats.std}
 
 
 def _refuse_bad(spec: DataSpec, facts: Mapping[str, Any]) -> None:
@@ -264,12 +335,12 @@ def _refuse_emptied_classes(listing: Listing, bad: Mapping[str, Mapping[int, str
             raise DataError(f"every image of {name}/{listing.classes[label]} is bad: nothing is left of this class")
 
 
-def _decoded(spec: DataSpec, bases: Mapping[str, Split], facts: Mapping[str, Any]) -> Decoded:
+def _decoded(spec: DataSpec, bases: Mapping[str, Split], facts: Mapping[str, Any], *, note: str | None) -> Decoded:
     splits = {name: _without_bad(name, base, facts) for name, base in bases.items()}
     stats: ChannelStats | None = ChannelStats(mean=tuple(facts["mean"]), std=tuple(facts["std"]))
-    note = None
     if "test" not in splits:
-        splits, note = _with_test_carved(spec, splits)
+        splits, carved = _with_test_carved(spec, splits)
+        note = f"{note}; {carved}" if note else carved
         stats = None  # those of the images that are left are others
     return Decoded(
         classes=tuple(facts["classes"]),
@@ -308,4 +379,8 @@ def _without_bad(name: str, base: Split, facts: Mapping[str, Any]) -> Split:
     """The split with its file names; rows of bad images stay in the base array and are passed over."""
     part = Split(base.images, base.labels, tuple(facts["files"][name]), digest=base.digest)
     bad = [row for row, _ in facts["bad"][name]]
-    return part.subset(np.setdiff1d(np.arange(len(part)), bad)) if bad else part
+    if not bad:
+        return part
+    good = part.subset(np.setdiff1d(np.arange(len(part)), bad))
+    # Of pictures the good ones alone were looked at; of an array all of its rows.
+    return replace(good, digest=base.digest) if isinstance(base.images, Pictures) else good

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from distill.data.pictures import Pictures, census
 from distill.team.watch import beat
 
 __all__ = [
@@ -37,14 +39,14 @@ class Split:
     there are.
 
     Shapes:
-        images: ``(M, 3, S, S)`` uint8.
+        images: ``(M, 3, S, S)`` uint8; or the pictures that would be this array, decoded whenever they are asked for.
         labels: ``(N,)`` int64, by position.
         files: ``N`` names by position (``train/cat/a.png``), or None where images have no files.
         index: ``(N,)`` int64 place in the base of every position; None is the identity, and then ``N == M``.
         digest: hex sha256 of all pixels by position, where somebody computed it already.
     """
 
-    images: np.ndarray
+    images: np.ndarray | Pictures
     labels: np.ndarray
     files: tuple[str, ...] | None = None
     index: np.ndarray | None = None
@@ -74,6 +76,8 @@ class Split:
             returns: ``(B, 3, S, S)`` uint8.
         """
         index = self.base_index(positions)
+        if isinstance(self.images, Pictures):
+            return self.images.take(index)
         return np.take(np.asarray(self.images), index, axis=0)
 
     def base_index(self, positions: np.ndarray | slice) -> np.ndarray:
@@ -91,7 +95,7 @@ class Split:
 
     def chunks(self) -> Iterator[np.ndarray]:
         """All images in order, a bounded number of bytes at a time: ``(B, 3, S, S)`` uint8 each."""
-        step = max(1, _CHUNK_BYTES // max(1, self.images[:1].nbytes))
+        step = max(1, _CHUNK_BYTES // (3 * self.image_size**2))
         for start in range(0, len(self), step):
             beat()
             yield self.take(slice(start, start + step))
@@ -121,6 +125,9 @@ class Decoded:
 
 def channel_stats(split: Split) -> ChannelStats:
     """Mean and (population) standard deviation of the split's pixels, from exact integer sums."""
+    if isinstance(split.images, Pictures):
+        found = _looked_at(split, split.images)
+        return ChannelStats(tuple(found["mean"]), tuple(found["std"]))
     total, squares, pixels = [0, 0, 0], [0, 0, 0], 0
     for chunk in split.chunks():
         values = chunk.astype(np.float64)  # whole numbers below 2**53 add up exactly, in any order
@@ -136,6 +143,8 @@ def pixel_digest(split: Split) -> str:
     """Hex sha256 of the split's pixels, image by image in order."""
     if split.digest is not None:
         return split.digest
+    if isinstance(split.images, Pictures):
+        return str(_looked_at(split, split.images)["digest"])
     digest = hashlib.sha256()
     for chunk in split.chunks():
         digest.update(chunk.data)
@@ -163,3 +172,8 @@ def spread(length: int, count: int) -> np.ndarray:
     ([0, 3, 6, 9], [0, 1])
     """
     return np.linspace(0, length - 1, min(count, length)).astype(np.int64)
+
+
+def _looked_at(split: Split, pictures: Pictures) -> Any:
+    """Digest, mean and standard deviation in one pass, the first time."""
+    return pictures.remembered("census", split.index, lambda: census(split.chunks()))

@@ -5,27 +5,38 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["in_background", "prefetch_chunks"]
+__all__ = ["Rows", "in_background", "prefetch_chunks"]
 
 Item = TypeVar("Item")
 
 _DEPTH = 2  # batches that wait; more would hide no more, and hold memory
 
 
-def prefetch_chunks(requests: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> Iterator[Tensor]:
-    """``images.index_select(0, index)`` of each request ``(images, index)``, on the device, in order.
+class Rows(Protocol):
+    """Images on the host, by row."""
+
+    shape: tuple[int, ...]
+    """Of one image."""
+
+    def rows(self, index: Tensor, out: Tensor | None = None) -> Tensor:
+        """The images at ``index``, in ``out`` where that is given."""
+        ...
+
+
+def prefetch_chunks(images: Rows, requests: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
+    """The images at each index, on the device, in order.
 
     The thread ends when the iterator is exhausted or closed; its errors are raised here.
     """
     if device.type == "cuda":
-        yield from _prefetch_cuda(requests, device)
+        yield from _prefetch_cuda(images, requests, device)
     else:
-        yield from in_background(images.index_select(0, index).to(device) for images, index in requests)
+        yield from in_background(images.rows(index).to(device) for index in requests)
 
 
 def in_background(items: Iterable[Item], *, depth: int = _DEPTH) -> Iterator[Item]:
@@ -72,14 +83,14 @@ def _put_unless(ready: queue.Queue[tuple[str, Any]], stop: threading.Event) -> C
     return put
 
 
-def _prefetch_cuda(requests: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> Iterator[Tensor]:
+def _prefetch_cuda(images: Rows, requests: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
     stream = torch.cuda.Stream(device)
 
     def copied() -> Iterator[tuple[Tensor, torch.cuda.Event]]:
-        for images, index in requests:
+        for index in requests:
             with torch.cuda.stream(stream):  # and its device, which is not this thread's by itself
-                pinned = torch.empty((len(index), *images.shape[1:]), dtype=images.dtype, pin_memory=True)
-                torch.index_select(images, 0, index, out=pinned)
+                pinned = torch.empty((len(index), *images.shape), dtype=torch.uint8, pin_memory=True)
+                images.rows(index, out=pinned)
                 chunk = pinned.to(device, non_blocking=True)
                 arrived = stream.record_event()
             yield chunk, arrived

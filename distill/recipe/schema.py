@@ -67,6 +67,9 @@ class DataSpec(Spec):
         0.5, description="of each batch, of data.unlabelled; the rest is labelled"
     )
     skip_bad: bool = Field(False, description="go on without unreadable images; they are counted in run.json")
+    decoded: Literal["auto", "kept", "per_batch"] = Field(
+        "auto", description="folder: kept on the disk, or decoded anew for every batch; auto: kept where there is room"
+    )
 
     @property
     def side(self) -> int:

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from distill.events import EpochDone
+from distill.events import EpochDone, StageProgress
 from distill.text import duration
 
-__all__ = ["epoch_line", "loss_parts", "loss_text"]
+__all__ = ["StagePace", "epoch_line", "loss_parts", "loss_text"]
+
+
+@dataclass(frozen=True)
+class StagePace:
+    """Where a stage was when it was first told of: one that goes on did not do in a moment what lay behind it."""
+
+    done: int
+    began: float
+
+    def seconds_left(self, event: StageProgress, now: float) -> float | None:
+        """About how long the rest takes at the pace so far; None where nothing is known of it."""
+        here = event.done - self.done
+        return (now - self.began) * (event.total - event.done) / here if here > 0 and event.total > 0 else None
 
 
 def loss_parts(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -90,11 +90,11 @@ def test_a_resumed_run_says_where_it_goes_on(screen) -> None:
     assert "from epoch 3" in buffer.getvalue()
 
 
-def _stages(screen, monkeypatch: pytest.MonkeyPatch, seconds_a_step: float) -> list[str]:
+def _stages(screen, monkeypatch: pytest.MonkeyPatch, seconds_a_step: float, *, first: int = 0) -> list[str]:
     """A thousand steps of a stage, twice, on a clock of their own."""
     buffer, printer, clock = screen(terminal=False), ProgressPrinter(), iter(range(10_000))
     monkeypatch.setattr(module.time, "monotonic", lambda: next(clock) * seconds_a_step)
-    for done in (*range(1001), *range(1001)):
+    for done in (*range(first, 1001), *range(first, 1001)):
         printer(StageProgress("decoding", done, 1000))
     return buffer.getvalue().splitlines()
 
@@ -104,8 +104,17 @@ def test_a_stage_that_is_soon_over_is_not_told(screen, monkeypatch: pytest.Monke
 
 
 def test_a_long_stage_is_told_after_two_seconds_then_now_and_then_and_at_its_end(screen, monkeypatch) -> None:
-    once = ["decoding  2%", "decoding  22%", "decoding  42%", "decoding  62%", "decoding  82%", "decoding  100%"]
-    assert _stages(screen, monkeypatch, 0.1) == once * 2
+    left = {2: "1m38s", 22: "1m18s", 42: "58.0s", 62: "38.0s", 82: "18.0s"}
+    once = [*(f"decoding  {share}%  {time} left" for share, time in left.items()), "decoding  100%"]
+    told = _stages(screen, monkeypatch, 0.1)
+    assert told[:6] == once
+    shares = [line.split("%")[0] for line in once]
+    assert [line.split("%")[0] for line in told[6:]] == shares  # its clock's last bits are others by then
+
+
+def test_what_was_done_before_does_not_make_the_rest_look_short(screen, monkeypatch) -> None:
+    """900 of 1,000 were behind it when it began: the other hundred take ten seconds, at a tenth each."""
+    assert _stages(screen, monkeypatch, 0.1, first=900)[:1] == ["decoding  92%  8.0s left"]
 
 
 @pytest.mark.parametrize("width", [40, 80, 160])

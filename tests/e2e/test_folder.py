@@ -155,3 +155,16 @@ def test_teacher_and_student_of_other_classes_are_refused(places, train, tmp_pat
     result = _invoke("student", "--recipe", "student.yaml", "--set", "data.root=more", "--threads", "1")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "classes" in result.stderr
+
+
+def test_kept_or_decoded_for_every_batch_they_train_to_the_same_bytes(places, train, tmp_path: Path) -> None:
+    made = train(places.folder)
+    recipe = Path("student.yaml").read_text().replace("val_fraction", "decoded: per_batch, val_fraction")
+    Path("unkept.yaml").write_text(recipe.replace("name: small", "name: unkept"))
+    done = _invoke("student", "--recipe", "unkept.yaml", "--threads", "1", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert "note: decoded images take 0.0 GB: decoded anew for every batch" in done.stderr
+    one, other = Path(made.student["run"]), Path(json.loads(done.stdout)["run"])
+    for name in ("metrics.jsonl", "checkpoints/last/model.safetensors"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+    assert _data(str(one))["fingerprint"] == _data(str(other))["fingerprint"]

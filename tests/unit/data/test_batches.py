@@ -180,7 +180,7 @@ def test_a_read_only_memory_map_is_used_in_place(tmp_path: Path, resident: bool)
     images = np.load(tmp_path / "images.npy", mmap_mode="r")
     data = Split(images, split().labels, index=split().index)
     loader = Loader(data, device="cpu", resident=resident)
-    assert loader._host.data_ptr() == images.__array_interface__["data"][0]
+    assert loader._host.tensor.data_ptr() == images.__array_interface__["data"][0]
     assert_same(batches(loader, planned(**MIXED)), batches(Loader(split(), device="cpu"), planned(**MIXED)))
 
 

@@ -1,0 +1,128 @@
+"""Images that stay in their files and are decoded whenever they are asked for: what no disk here can hold."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.data.decode import BadImageError, decode_image
+from distill.data.decode_pool import decoding_threads, read_picture
+from distill.errors import DataError, DistillError
+from distill.files import read_json, write_json
+
+__all__ = ["Census", "Pictures", "census"]
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """The images of a folder, as an array is asked: by row. Decoded by threads, nothing kept.
+
+    Attributes:
+        root: Below which ``paths`` lie.
+        marks: Size and time of each file when it was looked at: another file now is an error, not another image.
+        size: Side in pixels.
+        notes: A folder for what was found out about them, once.
+    """
+
+    root: Path
+    paths: tuple[str, ...]
+    marks: np.ndarray
+    size: int
+    notes: Path
+    dtype = np.dtype(np.uint8)
+    ndim = 4
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """As of the array that they would be."""
+        return len(self.paths), 3, self.size, self.size
+
+    def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """The images of these rows, in this order.
+
+        Shapes:
+            rows: ``(B,)`` integers, repeats allowed.
+            returns: ``(B, 3, S, S)`` uint8; ``out``, where it is given.
+
+        Raises:
+            DataError: A file is another one than it was, or can no longer be read.
+        """
+        images = np.empty((len(rows), *self.shape[1:]), np.uint8) if out is None else out
+
+        def decode(place: int) -> None:
+            images[place] = self._decoded(int(rows[place]))
+
+        for _ in self._pool.map(decode, range(len(rows))):
+            pass
+        return images
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(decoding_threads(), thread_name_prefix="decode")
+
+    def _decoded(self, row: int) -> np.ndarray:
+        path = self.root / self.paths[row]
+        try:
+            status = os.stat(path)
+            if (status.st_size, status.st_mtime_ns) != tuple(self.marks[row].tolist()):
+                raise BadImageError("it has changed since this command began")
+            return decode_image(read_picture(path), self.size)
+        except (OSError, BadImageError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise DataError(f"{path}: {reason}", hint="restore it, then go on with --resume") from error
+
+    def remembered(self, what: str, rows: np.ndarray | None, find_out: Callable[[], Mapping[str, Any]]) -> Any:
+        """What is known of some rows; found out once, because it takes to decode them all."""
+        place = hashlib.sha256(b"all" if rows is None else np.ascontiguousarray(rows).tobytes()).hexdigest()
+        path = self.notes / f"{what}-{place[:32]}.json"
+        try:
+            return read_json(path)
+        except DistillError:
+            found = find_out()
+        write_json(path, dict(found))
+        return found
+
+
+class Census:
+    """Looks at images one after another, and keeps none: their digest, and the sums of their channels."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._pixels = 0
+        self._sums = np.zeros(3, dtype=object)  # Python's own whole numbers: a million images are beyond 64 bits
+        self._squares = np.zeros(3, dtype=object)
+
+    def write(self, _row: int, block: np.ndarray) -> None:
+        """The next images: uint8 ``(k, 3, S, S)``."""
+        self._digest.update(np.ascontiguousarray(block).data)
+        values = block.astype(np.uint32)
+        self._pixels += values.shape[0] * values.shape[2] * values.shape[3]
+        self._sums += [int(each) for each in values.sum(axis=(0, 2, 3), dtype=np.uint64)]
+        self._squares += [int(each) for each in np.square(values).sum(axis=(0, 2, 3), dtype=np.uint64)]
+
+    def sync(self) -> None:
+        """Nothing is written."""
+
+    def found(self) -> dict[str, Any]:
+        """``digest``, ``mean`` and ``std`` of all of them, as of an array with these images."""
+        pairs = list(zip(self._sums, self._squares, strict=True))
+        count = max(self._pixels, 1)
+        mean = [round(total / (255 * count), 6) for total, _ in pairs]
+        std = [round(((count * squares - total * total) / count**2) ** 0.5 / 255, 6) for total, squares in pairs]
+        return {"digest": self._digest.hexdigest(), "mean": mean, "std": std}
+
+
+def census(blocks: Iterable[np.ndarray]) -> dict[str, Any]:
+    """What :class:`Census` finds out of these images."""
+    seen = Census()
+    for block in blocks:
+        seen.write(0, block)
+    return seen.found()
