@@ -78,9 +78,15 @@ class Images:
             found.append(Overlap(one=_CALIBRATION, other=_TRAINING, images=shared, within=True))
         return tuple(found)
 
-    def are_disjoint(self) -> bool:
-        """Whether what judged was never taught, and what was tested neither taught nor chosen by."""
-        return not any(each.images for each in self.overlaps() if not each.within)
+    def are_disjoint(self, *, all_known: bool) -> bool | None:
+        """Whether what judged was never taught, and what was tested neither taught nor chosen by; None: not shown.
+
+        Args:
+            all_known: Whether every step told which images it read.
+        """
+        if any(each.images for each in self.overlaps() if not each.within):
+            return False
+        return True if all_known else None
 
     def _load(self, run: RunFolder) -> Splits:
         spec, recorded = run.recipe().data, run.info.data or {}

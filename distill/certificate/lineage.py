@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,14 @@ from distill.results.certificate import Step
 from distill.runs import RunFolder, list_runs, open_run
 from distill.teaching.identity import read_identity
 
-__all__ = ["ancestors", "original", "source_of", "steps_of", "teacher_of"]
+__all__ = ["check_same_task", "is_all_known", "original", "source_of", "steps_of", "teacher_of"]
 
+NOT_HERE = "not known: it is not here as it was"
+NOT_SAID = "not known: the file does not say, or says others"
 _MOST = 20  # runs behind one another: links of a damaged folder may lead in circles
+_AGAINST = (
+    "--against names the run that a loss is measured against; paths of runs are as seen from where they were made"
+)
 _CPU = torch.device("cpu")
 
 
@@ -68,31 +74,39 @@ def teacher_of(run: RunFolder, runs_dir: Path) -> RunFolder | None:
     return None
 
 
-def ancestors(run: RunFolder, runs_dir: Path) -> list[RunFolder]:
-    """The runs whose weights this one began with, the oldest first; one that is not here ends them."""
+def _ancestors(run: RunFolder, runs_dir: Path) -> tuple[list[RunFolder], str | None]:
+    """The runs whose weights this one began with, the oldest first, and one before them that is named and not here."""
     found: list[RunFolder] = []
     at = run
     while (parent := _parent(at)) is not None and len(found) < _MOST:
         try:
             at = open_run(parent, runs_dir=runs_dir)
         except RunError:
-            break
+            return found[::-1], parent
         found.append(at)
-    return found[::-1]
+    return found[::-1], None
 
 
 def original(run: RunFolder, runs_dir: Path) -> RunFolder:
-    """The run that a cut, or rounded weights, set out from; of any other it is the run itself."""
+    """The run that a cut, or rounded weights, set out from; of any other it is the run itself.
+
+    Raises:
+        UsageError: It is not here.
+    """
     for _ in range(_MOST):
         parent = _parent(run)
         if parent is None:
             break
+        rounded = run.recipe().train.fake_quantize is not None
         try:
             before = open_run(parent, runs_dir=runs_dir)
-        except RunError:
+        except RunError as error:
+            if rounded or "pruned_from" in run.info.extra:
+                raise UsageError(
+                    f"{run.path}: {parent}, from which it was cut or rounded, is not here", hint=_AGAINST
+                ) from error
             break
-        is_smaller = any("pruned_from" in each.info.extra for each in (run, before))
-        if not is_smaller and run.recipe().train.fake_quantize is None:
+        if not rounded and not any("pruned_from" in each.info.extra for each in (run, before)):
             break
         run = before
     return run
@@ -107,18 +121,25 @@ def _parent(run: RunFolder) -> str | None:
 def steps_of(run: RunFolder, file: OnnxClassifier, images: Images, runs_dir: Path) -> tuple[Step, ...]:
     """What was done, in order: teachers, then the runs behind one another, then the file."""
     steps: dict[str, Step] = {}
-    for each in [*ancestors(run, runs_dir), run]:
-        teacher = teacher_of(each, runs_dir)
-        if teacher is not None:
-            for before in [*ancestors(teacher, runs_dir), teacher]:
-                steps.setdefault(str(before.path.resolve()), _trained(before, images, runs_dir))
-        elif (about := each.info.teacher) is not None:
-            steps.setdefault(f"teacher of {each.path}", _absent(about))
-        steps.setdefault(str(each.path.resolve()), _trained(each, images, runs_dir))
+    _add(steps, run, images, runs_dir)
     return (*steps.values(), _file_step(run, file, images))
 
 
-def _trained(run: RunFolder, images: Images, runs_dir: Path) -> Step:
+def _add(steps: dict[str, Step], run: RunFolder, images: Images, runs_dir: Path, depth: int = 0) -> None:
+    """Add a run and those behind it, each after its teacher."""
+    before, lost = _ancestors(run, runs_dir)
+    if lost is not None:
+        steps.setdefault(lost, Step(what="began it, elsewhere", subject=lost, reads={"taught": NOT_HERE}))
+    for each in [*before, run]:
+        if (about := each.info.teacher) is not None:
+            if (teacher := teacher_of(each, runs_dir)) is None or depth >= _MOST:
+                steps.setdefault(f"teacher of {each.path}", _absent(about))
+            else:
+                _add(steps, teacher, images, runs_dir, depth + 1)
+        steps.setdefault(str(each.path.resolve()), _trained(each, images))
+
+
+def _trained(run: RunFolder, images: Images) -> Step:
     info, parts = run.info, images.of_run(run)
     cut = "pruned_from" in info.extra
     training = parts["training"] if "unlabelled" not in parts else f"{parts['training']} and {parts['unlabelled']}"
@@ -162,7 +183,7 @@ def _absent(about: dict[str, Any]) -> Step:
     return Step(
         what="taught, elsewhere",
         subject=str(about.get("run") or about.get("onnx") or about.get("bank") or about.get("name")),
-        reads={"taught": "not known: it is not here as it was"},
+        reads={"taught": NOT_HERE},
         weights_sha256=about.get("sha256"),
         teacher=about.get("name"),
         bank=_bank(about),
@@ -176,8 +197,7 @@ def _file_step(run: RunFolder, file: OnnxClassifier, images: Images) -> Step:
         reads = {"compared its answers with the network's": judged}
     else:
         ranges = images.calibration(about.calibration_sha256, about.calibration_images)
-        unknown = f"{about.calibration_images} images" if about.calibration_images else "not recorded by that version"
-        reads = {"set the ranges": ranges or f"not known: {unknown}", "chose the scheme": judged}
+        reads = {"set the ranges": ranges or NOT_SAID, "chose the scheme": judged}
     verb = "export" if about.arithmetic == "fp32" else "quantize"
     return Step(
         what="exported" if about.arithmetic == "fp32" else "quantised",
@@ -186,6 +206,11 @@ def _file_step(run: RunFolder, file: OnnxClassifier, images: Images) -> Step:
         weights_sha256=about.weights_sha256,
         repeat=f"distill {verb} {shlex.quote(str(run.path))}",
     )
+
+
+def is_all_known(steps: Sequence[Step]) -> bool:
+    """Whether every step tells which images it read."""
+    return not any(part in (NOT_HERE, NOT_SAID) for step in steps for part in step.reads.values())
 
 
 def check_same_task(file: OnnxClassifier, run: RunFolder) -> None:

@@ -116,8 +116,8 @@ def _called(machine: Machine, threads: int, runtime: str) -> str:
 
 
 def _notes(certified: Certificate) -> tuple[str, ...]:
-    if certified.disjoint:
-        return ()
+    if certified.disjoint is None:
+        return ("of some steps to this file it is not known which images they read",)
     shared = [each for each in certified.overlaps if each.images and not each.within]
     return tuple(f"{each.images} image(s) of {each.one} are in {each.other} too" for each in shared)
 

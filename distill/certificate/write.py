@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distill.certificate.images import Images
-from distill.certificate.lineage import check_same_task, original, source_of, steps_of, teacher_of
+from distill.certificate.lineage import check_same_task, is_all_known, original, source_of, steps_of, teacher_of
 from distill.certificate.measure import Measured, accuracy_of, drop_against, here, measured_quantities, time_file
 from distill.certificate.promises import drop_holds, promises_of, verdict_of_drop
 from distill.certificate.sealed import place_for, write_certificate
@@ -118,7 +118,7 @@ def certify(
         promises=promises,
         parts=images.parts(),
         overlaps=images.overlaps(),
-        disjoint=images.are_disjoint(),
+        disjoint=images.are_disjoint(all_known=is_all_known(steps)),
         steps=steps,
         commands=(*commands, *_commands(file, options)),
         notes=tuple(notes),
@@ -141,7 +141,7 @@ _Reference = Literal["run", "teacher", "named"]
 
 def _references(source: RunFolder, against: Any, runs_dir: Path) -> dict[_Reference, RunFolder]:
     """What the file is held against: the run before cuts and rounding, its teacher, and the one that was named."""
-    begun = original(source, runs_dir)
+    begun = original(source, runs_dir) if against is None else source
     found: dict[_Reference, RunFolder] = {"run": begun}
     if (teacher := teacher_of(begun, runs_dir)) is not None:
         found["teacher"] = teacher

@@ -82,6 +82,8 @@ def _drop(drop: Drop) -> str:
 
 def _disjoint(certificate: Certificate) -> str:
     shared = [each for each in certificate.overlaps if each.images and not each.within]
+    if certificate.disjoint is None:
+        return "not shown: of some steps it is not known what they read"
     if not shared:
         return "no image that taught or set ranges judged; no image that did any of it is a test image"
     return "; ".join(f"{count(each.images)} of {each.one} are in {each.other}" for each in shared)

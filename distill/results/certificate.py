@@ -168,7 +168,7 @@ class Certificate(Tree):
     Attributes:
         latency: By batch size.
         disjoint: Whether no image that taught, chose or calibrated anything is a test image, and none that taught or
-            calibrated is one that judged.
+            calibrated is one that judged; None where some step's images are not known.
         commands: What makes the file and this certificate again.
         made: What else the maker of the file has to say.
     """
@@ -184,7 +184,7 @@ class Certificate(Tree):
     promises: tuple[Promise, ...]
     parts: tuple[Part, ...]
     overlaps: tuple[Overlap, ...]
-    disjoint: bool
+    disjoint: bool | None
     steps: tuple[Step, ...]
     commands: tuple[str, ...]
     notes: tuple[str, ...] = ()

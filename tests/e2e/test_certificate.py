@@ -127,7 +127,7 @@ def test_which_images_each_step_read(shipped: tuple[Path, Path, Path], certified
         ("training", "validation"), ("calibration", "validation"), ("training", "test"), ("validation", "test"),
         ("calibration", "test"), ("calibration", "training"),
     }  # fmt: skip
-    assert certificate.disjoint == (not any(n for pair, n in shared.items() if pair != ("calibration", "training")))
+    assert certificate.disjoint is (not any(n for pair, n in shared.items() if pair != ("calibration", "training")))
     teacher, student, file = certificate.steps
     assert [each.what for each in certificate.steps] == ["trained", "trained", "quantised"]
     assert student.reads == {"taught": "training", "chose the epoch": "validation"}
@@ -371,6 +371,27 @@ def test_the_run_of_a_chains_file_is_found_in_its_chain(shipped: tuple[Path, Pat
     (chain / "chain.json").write_text("{}")
     step = certify(file, seconds=SECONDS, options=options).certificate.steps[-2]
     assert Path(step.subject).resolve() == (chain / "trials" / "0.5000" / "001").resolve()
+
+
+@pytest.mark.parametrize(
+    ("changes", "subject"),
+    [
+        ({"teacher": {"run": "gone/001", "name": "gone", "sha256": "0" * 64}}, "gone/001"),
+        ({"init_from": "lost/7"}, "lost/7"),
+    ],
+)
+def test_a_step_whose_images_nobody_knows_is_told(
+    shipped: tuple[Path, Path, Path], tmp_path: Path, changes: dict[str, Any], subject: str
+) -> None:
+    run = tmp_path / "runs" / "student" / "001"
+    shutil.copytree(shipped[0], run, symlinks=True)
+    info = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(info | changes))
+    options = Options(runs_dir=tmp_path / "runs")
+    certificate = certify(shipped[2], seconds=SECONDS, out=tmp_path / "c.json", options=options).certificate
+    assert certificate.disjoint is None
+    (step,) = (each for each in certificate.steps if each.subject == subject)
+    assert step.reads["taught"].startswith("not known")
 
 
 def test_other_images_than_the_run_was_trained_on_are_refused(shipped: tuple[Path, Path, Path], tmp_path: Path) -> None:
