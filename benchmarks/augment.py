@@ -59,6 +59,7 @@ class Case:
     normalise: bool = False
     rotation: bool = False
     erase: bool = False
+    looks: Callable[[Any], Callable] | None = None
     mix: Callable[[], Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] | None = None
 
 
@@ -84,6 +85,13 @@ CASES = (
     ),
     Case("crop+flip+cutmix", CROP_FLIP | {"cutmix": {"alpha": 1.0}}, mix=lambda: v2.CutMix(num_classes=CLASSES)),
     Case("crop+flip+rotation", CROP_FLIP | {"rotation": 15.0}, rotation=True),
+    Case(
+        "crop+flip+jitter",
+        CROP_FLIP | {"jitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}},
+        looks=lambda v: v.ColorJitter(0.4, 0.4, 0.4, 0.1),
+    ),
+    Case("crop+flip+rand_augment", CROP_FLIP | {"rand_augment": {}}, looks=lambda v: v.RandAugment()),
+    Case("crop+flip+trivial_augment", CROP_FLIP | {"trivial_augment": {}}, looks=lambda v: v.TrivialAugmentWide()),
 )
 
 
@@ -133,6 +141,7 @@ def pil(case: Case, noise: Noise) -> Step:
     """torchvision's classic transforms, image by image, as its data sets apply them."""
     steps: list[Callable] = [v1.RandomCrop(SIZE, padding=4, padding_mode="reflect"), v1.RandomHorizontalFlip()]
     steps += [v1.RandomRotation(15, InterpolationMode.BILINEAR)] if case.rotation else []
+    steps += [case.looks(v1)] if case.looks else []
     steps += [v1.ToTensor()]
     steps += [v1.Normalize(MEAN, STD)] if case.normalise else []
     steps += [v1.RandomErasing(p=1.0, scale=(1 / 16, 1 / 16), ratio=(1, 1))] if case.erase else []
@@ -161,6 +170,7 @@ def v2_batch(case: Case, noise: Noise) -> Step:
 def _v2_transform(case: Case) -> Callable[[Tensor], Tensor]:
     steps: list[Callable] = [v2.RandomCrop(SIZE, padding=4, padding_mode="reflect"), v2.RandomHorizontalFlip()]
     steps += [v2.RandomRotation(15, InterpolationMode.BILINEAR)] if case.rotation else []
+    steps += [case.looks(v2)] if case.looks else []
     steps += [v2.ToDtype(torch.float32, scale=True)] if case.normalise or case.mix else []
     steps += [v2.Normalize(MEAN, STD)] if case.normalise else []
     steps += [v2.RandomErasing(p=1.0, scale=(1 / 16, 1 / 16), ratio=(1, 1))] if case.erase else []

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from distill.data.colour import blurred, grey, looked_up, moved, sharpened, toned, turned_hue
 from distill.data.geometry import TURN_BITS, Border, fold, gather_pixels, resample, rotate
+from distill.data.looks import look_columns
 from distill.data.views import WEIGHT_UNIT, View
 
 __all__ = ["APPLIED_VERSION", "DeviceView", "apply_part", "apply_view", "device_view", "images_needed"]
@@ -36,6 +38,7 @@ class DeviceView:
     padding: int
     border: Border
     erase_size: int
+    bare_is_mean: bool
     mix_weight: Tensor | None
 
     @property
@@ -74,6 +77,7 @@ def device_view(view: View, device: torch.device | str) -> DeviceView:
         padding=view.padding,
         border=view.border,
         erase_size=view.erase_size,
+        bare_is_mean=view.bare == "mean",
         mix_weight=weight,
     )
 
@@ -106,6 +110,7 @@ def apply_part(images: Tensor, at: Tensor, view: DeviceView, fill: Tensor) -> Te
     pixels = _cropped(images, at, view)
     if "cosine" in view:
         pixels = rotate(pixels, view["cosine"], view["sine"], border=view.border)
+    pixels = _looking(pixels, view, fill)
     if "erase_y" in view:
         pixels = _erased(pixels, view, fill)
     if view.mixes:
@@ -132,7 +137,33 @@ def _columns(view: View) -> dict[str, np.ndarray]:
         columns |= dict(zip(("top", "left", "bottom", "right"), view.box.T, strict=True))
     if view.mixup_share is not None:
         columns["mixup_share"] = np.rint(view.mixup_share / WEIGHT_UNIT).astype(np.int64)
-    return columns
+    return columns | look_columns(view)
+
+
+def _looking(pixels: Tensor, view: DeviceView, fill: Tensor) -> Tensor:
+    """RandAugment or TrivialAugment, then jitter, grey, blur."""
+    slot = 0
+    while f"table_{slot}" in view:
+        pixels = _operated(pixels, view, slot, fill if view.bare_is_mean else torch.zeros_like(fill))
+        slot += 1
+    for place in range(4):
+        if f"jitter_factor_{place}" in view:
+            pixels = toned(pixels, view[f"jitter_tone_{place}"], view[f"jitter_factor_{place}"])
+        if f"jitter_hue_{place}" in view:
+            pixels = turned_hue(pixels, view[f"jitter_hue_{place}"])
+    if "grayscale" in view:
+        pixels = _chosen(_bits(view["grayscale"] != 0)[:, None, None, None], grey(pixels).to(torch.uint8), pixels)
+    if "blur_0" in view:
+        pixels = blurred(pixels, [view[name] for name in view.names if name.startswith("blur_")])
+    return pixels
+
+
+def _operated(pixels: Tensor, view: DeviceView, slot: int, fill: Tensor) -> Tensor:
+    """One operation of each image's own: all kinds run, and an image is changed by its own alone."""
+    pixels = moved(pixels, tuple(view[f"{name}_{slot}"] for name in ("xx", "xy", "yx", "yy", "x0", "y0")), fill)
+    pixels = toned(pixels, view[f"tone_{slot}"], view[f"toned_{slot}"])
+    pixels = sharpened(pixels, view[f"sharpened_{slot}"])
+    return looked_up(pixels, view[f"table_{slot}"], view[f"level_{slot}"])
 
 
 def _cropped(images: Tensor, at: Tensor, view: DeviceView) -> Tensor:

@@ -11,7 +11,7 @@ import hashlib
 
 import numpy as np
 
-__all__ = ["integers", "permutation", "raw_bits", "uniform"]
+__all__ = ["integers", "permutation", "quantized", "raw_bits", "uniform"]
 
 
 def raw_bits(n: int, *key: int | str) -> np.ndarray:
@@ -38,3 +38,8 @@ def integers(n: int, high: int, *key: int | str) -> np.ndarray:
 def permutation(n: int, *key: int | str) -> np.ndarray:
     """A permutation of ``range(n)``: int64 ``(n,)``, the stable sort order of raw bits."""
     return np.argsort(raw_bits(n, *key), kind="stable")
+
+
+def quantized(values: np.ndarray, unit: float) -> np.ndarray:
+    """Rounds to multiples of ``unit``, a power of two, so that the last bit of a library's ``exp`` changes nothing."""
+    return np.rint(values / unit) * unit

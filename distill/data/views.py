@@ -17,8 +17,9 @@ from typing import Literal
 import numpy as np
 
 from distill.data import streams
+from distill.data.looks import draw_looks
 from distill.errors import RecipeError
-from distill.recipe.schema import AugmentSpec, MixSpec, ResizedCropSpec
+from distill.recipe.augmentation import AugmentSpec, MixSpec, ResizedCropSpec
 
 __all__ = [
     "CUTMIX",
@@ -42,11 +43,16 @@ _ANGLE_UNIT = 2**-8  # of rotations, in degrees
 _CROP_TRIES = 10  # of a resized crop, as in torchvision
 
 
+# Stored banks have checksums that are older than these: where they are off, they are not part of one.
+_LATER = ("bare", "blur_side", "operation", "strength", "jitter_order", "jitter", "grayscale", "blur")
+
+
 @dataclass(frozen=True, eq=False)
 class View:
     """What happens to each of ``n`` images; an array is None where that augmentation is off.
 
-    Order of operations: crop (``crop``, or ``dy`` and ``dx``), ``hflip``, ``vflip``, ``angle``, erasing, mixing.
+    Order of operations: crop (``crop``, or ``dy`` and ``dx``), ``hflip``, ``vflip``, ``angle``, ``operation``,
+    ``jitter``, ``grayscale``, ``blur``, erasing, mixing.
 
     Shapes:
         dy, dx: ``(n,)`` int64 in [0, 2 * padding], offsets into the padded image.
@@ -61,6 +67,7 @@ class View:
         mixup_share: ``(n,)`` float32 share of the image's own pixels under mixup, a multiple of ``WEIGHT_UNIT``;
             1 where mixup is not what happens.
         box: ``(n, 4)`` int64 top, left, bottom, right of the partner's box; empty where there is none.
+        operation, strength, jitter_order, jitter, grayscale, blur: :func:`distill.data.looks.draw_looks`.
     """
 
     n: int
@@ -81,6 +88,14 @@ class View:
     mix_weight: np.ndarray | None = None
     mixup_share: np.ndarray | None = None
     box: np.ndarray | None = None
+    bare: Literal["zero", "mean"] = "zero"
+    blur_side: int = 0
+    operation: np.ndarray | None = None
+    strength: np.ndarray | None = None
+    jitter_order: np.ndarray | None = None
+    jitter: np.ndarray | None = None
+    grayscale: np.ndarray | None = None
+    blur: np.ndarray | None = None
 
 
 def epoch_order(seed: int, epoch: int, n: int) -> np.ndarray:
@@ -109,7 +124,8 @@ def plan_view(augment: AugmentSpec, *, n: int, image_size: int, view: int) -> Vi
         choices["vflip"] = streams.uniform(n, *key, "vflip") < augment.vflip
     if augment.rotation:
         turn = (2 * streams.uniform(n, *key, "angle") - 1) * augment.rotation
-        choices["angle"] = _quantized(turn, _ANGLE_UNIT).astype(np.float32)
+        choices["angle"] = streams.quantized(turn, _ANGLE_UNIT).astype(np.float32)
+    choices |= draw_looks(augment, n, image_size, key)
     if augment.erase.size:
         choices |= _erasing(augment, n, image_size, key)
     if augment.mixup.alpha or augment.cutmix.alpha:
@@ -128,7 +144,7 @@ def views_of(augment: AugmentSpec, epochs: int) -> int:
     """How many distinct views ``epochs`` epochs show; for ``views: all``, how many entries the table has."""
     if augment.views == "all":
         return (2 * augment.crop_padding + 1) ** 2 * (2 if augment.hflip else 1)
-    if not _is_random(augment):
+    if not augment.is_random:
         return 1
     return epochs if augment.views is None else min(augment.views, epochs)
 
@@ -164,6 +180,8 @@ def view_checksum(view: View) -> str:
     digest = hashlib.sha256()
     for field in fields(view):
         value = getattr(view, field.name)
+        if field.name in _LATER and not isinstance(value, np.ndarray) and value == field.default:
+            continue
         if isinstance(value, np.ndarray):
             array = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<"))
             digest.update(f"{field.name}:{array.dtype.name}:{array.shape};".encode())
@@ -181,19 +199,11 @@ def _check(augment: AugmentSpec, image_size: int) -> None:
             f"augment.crop_padding: {augment.crop_padding} cannot be reflected in an image of {image_size} pixels",
             hint=f"use at most {image_size - 1}, or crop_fill: zero",
         )
-
-
-def _is_random(augment: AugmentSpec) -> bool:
-    return bool(
-        augment.crop_padding
-        or augment.resized_crop is not None
-        or augment.hflip
-        or augment.vflip
-        or augment.rotation
-        or augment.erase.size
-        or augment.mixup.alpha
-        or augment.cutmix.alpha
-    )
+    if augment.blur.probability and augment.blur.side(image_size) // 2 >= image_size:
+        raise RecipeError(
+            f"augment.blur.kernel: {augment.blur.kernel} is too wide for an image of {image_size} pixels",
+            hint=f"use at most {2 * image_size - 1}",
+        )
 
 
 def _view(augment: AugmentSpec, n: int, image_size: int, choices: dict[str, np.ndarray]) -> View:
@@ -203,6 +213,8 @@ def _view(augment: AugmentSpec, n: int, image_size: int, choices: dict[str, np.n
         padding=augment.crop_padding,
         border=augment.crop_fill,
         erase_size=augment.erase.size,
+        bare=automatic.fill if (automatic := augment.rand_augment or augment.trivial_augment) else "zero",
+        blur_side=augment.blur.side(image_size) if augment.blur.probability else 0,
         **choices,
     )
 
@@ -216,11 +228,6 @@ def _tabulated(augment: AugmentSpec, numbers: np.ndarray, image_size: int) -> Vi
     if augment.hflip:
         choices["hflip"] = numbers % flips == 1
     return _view(augment, len(numbers), image_size, choices)
-
-
-def _quantized(values: np.ndarray, unit: float) -> np.ndarray:
-    """Rounds to multiples of ``unit``, a power of two, so that the last bit of a library's ``exp`` changes nothing."""
-    return np.rint(values / unit) * unit
 
 
 def _resized_crop(spec: ResizedCropSpec, n: int, image_size: int, key: tuple[int | str, ...]) -> np.ndarray:

@@ -231,12 +231,26 @@ def _augmentation(augment: dict[str, Any]) -> str:
     words += [f"{name} {augment[name]:g}" for name in ("hflip", "vflip", "rotation") if augment.get(name)]
     if augment.get("hflip_alternates"):
         words.append("alternating")
+    words += _looks(augment)
     for name, key in (("erase", "size"), ("mixup", "alpha"), ("cutmix", "alpha")):
         if value := (augment.get(name) or {}).get(key):
             words.append(f"{name} {value:g}")
     if augment.get("tabulated"):
         words.append("all of them")
     return ", ".join(words) or "none"
+
+
+def _looks(augment: dict[str, Any]) -> list[str]:
+    words = []
+    if rand := augment.get("rand_augment"):
+        words.append(f"RandAugment {rand['operations']} at {rand['magnitude']} of {rand['bins'] - 1}")
+    words += ["TrivialAugment"] * bool(augment.get("trivial_augment"))
+    words += ["jitter"] * bool(augment.get("jitter"))
+    if share := augment.get("grayscale"):
+        words.append(f"grayscale {share:g}")
+    if blur := augment.get("blur"):
+        words.append(f"blur {blur['probability']:g}")
+    return words
 
 
 # Deleting

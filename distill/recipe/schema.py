@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from distill.recipe.base import Fraction, Monitor, NonNegative, Positive, PositiveInt, Spec
+from distill.recipe.augmentation import AugmentSpec, EraseSpec, MixSpec
+from distill.recipe.base import Monitor, NonNegative, Positive, PositiveInt, Spec
 from distill.recipe.model_specs import ModelSpec, PositiveRgb, Rgb
 from distill.recipe.objectives import (
     KINDS_WITHOUT_TEACHER,
@@ -78,72 +79,6 @@ class DataSpec(Spec):
             assert self.name != "folder", "data.image_size: auto was not settled"
             return NATIVE_SIDE
         return self.image_size
-
-
-class EraseSpec(Spec):
-    """Random erasing of one square (cutout, arXiv:1708.04552)."""
-
-    size: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="side of the square in pixels; 0: off")
-    probability: Fraction = 1.0
-
-
-class MixSpec(Spec):
-    """Mixup (arXiv:1710.09412) or CutMix (arXiv:1905.04899)."""
-
-    alpha: Annotated[float, Field(ge=0.0, le=100.0)] = Field(0.0, description="Beta(alpha, alpha); 0: off")
-    probability: Fraction = 1.0
-
-
-class ResizedCropSpec(Spec):
-    """Area and aspect ratio drawn for each image, again where the box leaves it: torchvision's RandomResizedCrop."""
-
-    scale: tuple[Annotated[float, Field(gt=0.0, le=1.0)], Annotated[float, Field(gt=0.0, le=1.0)]] = (0.08, 1.0)
-    ratio: tuple[Positive, Positive] = (0.75, 1.3333333333333333)
-
-
-class AugmentSpec(Spec):
-    """What happens to a training image. Every choice is planned; see docs on views."""
-
-    crop_padding: Annotated[int, Field(ge=0, le=64)] = 0
-    crop_fill: Literal["reflect", "zero"] = "reflect"
-    resized_crop: ResizedCropSpec | None = None
-    hflip: Fraction = 0.0
-    hflip_alternates: bool = Field(
-        False, description="hflip decides for an image once; from then on it turns with every view (arXiv:2404.00498)"
-    )
-    vflip: Fraction = 0.0
-    rotation: Annotated[float, Field(ge=0.0, le=180.0)] = Field(0.0, description="degrees, drawn from -r to r")
-    erase: EraseSpec = EraseSpec()
-    mixup: MixSpec = MixSpec()
-    cutmix: MixSpec = MixSpec()
-    views: PositiveInt | Literal["all"] | None = Field(
-        None,
-        description="distinct views; epoch e shows view e mod views. null: one an epoch. all: crop and flip tabulated",
-    )
-    view_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-
-    @model_validator(mode="after")
-    def _what_alternates_is_on(self) -> AugmentSpec:
-        if self.hflip_alternates and self.hflip == 0:
-            raise ValueError("hflip_alternates needs hflip: 0.5 begins with half of the images")
-        return self
-
-    @model_validator(mode="after")
-    def _all_views_need_crop_and_flip_alone(self) -> AugmentSpec:
-        others = {
-            "resized_crop": self.resized_crop is not None,
-            "vflip": self.vflip > 0,
-            "rotation": self.rotation > 0,
-            "erase": self.erase.size > 0,
-            "mixup": self.mixup.alpha > 0,
-            "cutmix": self.cutmix.alpha > 0,
-            f"hflip: {self.hflip:g}": self.hflip not in (0.0, 0.5),
-            "hflip_alternates": self.hflip_alternates,
-        }
-        if self.views == "all" and any(others.values()):
-            names = ", ".join(name for name, on in others.items() if on)
-            raise ValueError(f"views: all tabulates crops and flips (hflip 0 or 0.5) alone: turn off {names}")
-        return self
 
 
 ThreadsSpec = Literal["auto"] | Annotated[int, Field(ge=1, le=1024)]

@@ -100,6 +100,15 @@ def augmentation_key(augment: AugmentSpec) -> dict[str, Any]:
     spec = augment.model_dump(mode="json", exclude={"views", "view_seed"})
     if not augment.hflip_alternates:
         del spec["hflip_alternates"]  # banks are older than that setting
+    off = {
+        "rand_augment": augment.rand_augment is None,
+        "trivial_augment": augment.trivial_augment is None,
+        "jitter": not augment.jitter.is_on,
+        "grayscale": not augment.grayscale,
+        "blur": not augment.blur.probability,
+    }
+    for name in [name for name, is_off in off.items() if is_off]:
+        del spec[name]  # and older than these
     return spec | {"tabulated": augment.views == "all"}
 
 

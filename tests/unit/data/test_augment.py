@@ -170,6 +170,10 @@ def augmentations(draw: st.DrawFn) -> AugmentSpec:
             "vflip": draw(chance),
             "rotation": draw(st.sampled_from([0.0, 20.0, 180.0])),
             "erase": {"size": draw(st.sampled_from([0, 5])), "probability": draw(chance)},
+            **draw(st.sampled_from([{}, {"rand_augment": {}}, {"trivial_augment": {"fill": "mean"}}])),
+            "jitter": draw(st.sampled_from([{}, {"hue": 0.2}, {"contrast": 0.5, "hue": 0.1, "probability": 0.5}])),
+            "grayscale": draw(chance),
+            "blur": {"probability": draw(chance), "kernel": draw(st.sampled_from([None, 7]))},
             "mixup": draw(mix),
             "cutmix": draw(mix),
         }
