@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from distill.certificate import certify, verify_file, write_kit
     from distill.cli.progress import ProgressPrinter
     from distill.comparison import compare
+    from distill.data.own import offer_data
     from distill.errors import DistillError
     from distill.models.open import load_model
     from distill.pipeline import (
@@ -87,6 +88,7 @@ __all__ = [
     "load_model",
     "load_recipe",
     "model_card",
+    "offer_data",
     "open_run",
     "predict",
     "prune",
@@ -133,6 +135,7 @@ _HOMES = {  # name -> module, or module:name where it is called otherwise there
     "load_model": "distill.models.open",
     "load_recipe": "distill.recipe",
     "model_card": "distill.pipeline.card",
+    "offer_data": "distill.data.own",
     "open_run": "distill.runs",
     "predict": "distill.pipeline",
     "prune": "distill.pipeline",

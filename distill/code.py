@@ -21,12 +21,24 @@ from typing import Any
 from distill.errors import MissingError, UsageError
 from distill.files import sha256_file
 
-__all__ = ["allow_code", "call_code", "code_is_allowed", "code_sha256", "find_code", "offer_code", "reference_of"]
+__all__ = [
+    "allow_code",
+    "call_code",
+    "code_is_allowed",
+    "code_sha256",
+    "find_code",
+    "is_handed_over",
+    "offer_as",
+    "offer_code",
+    "reference_of",
+    "told",
+]
 
 # In the environment, so that the processes of a run have them too.
 _LEAVE = "DISTILL_ALLOW_CODE"
 _LEAVE_OF = "DISTILL_ALLOW_CODE_OF"  # references, a line each
 _MEND = "its own code is to be mended"
+_HANDED_OVER = "handed_over"
 _offered: dict[str, Any] = {}
 
 
@@ -49,6 +61,18 @@ def offer_code(thing: Any) -> str:
     given = os.environ.get(_LEAVE_OF, "").splitlines()
     os.environ[_LEAVE_OF] = "\n".join(dict.fromkeys([*given, reference]))
     return reference
+
+
+def offer_as(name: str, thing: Any) -> str:
+    """Hand over what no file makes again, as arrays; returns what names it in a recipe, to this process alone."""
+    reference = f"{_HANDED_OVER}:{name}"
+    _offered[reference] = thing
+    return reference
+
+
+def is_handed_over(reference: str) -> bool:
+    """Whether this names something that a process once had in memory, and no code."""
+    return reference.startswith(f"{_HANDED_OVER}:")
 
 
 def reference_of(thing: Any) -> str:
@@ -75,10 +99,15 @@ def find_code(reference: str, *, key: str) -> Any:
 
     Raises:
         UsageError: Nobody gave leave, or importing it raised.
-        MissingError: There is no such module, file, or name in it.
+        MissingError: There is no such module, file, or name in it; or it was in the memory of another process.
     """
     if reference in _offered:
         return _offered[reference]
+    if is_handed_over(reference):
+        raise MissingError(
+            f"{key}: {reference.partition(':')[2]} was handed over from Python, in a process that is gone",
+            hint="hand it over again, in Python: distill.offer_data(DATA); or name a function that makes it",
+        )
     home, _, name = reference.rpartition(":")
     if not code_is_allowed(reference):
         raise UsageError(
@@ -102,7 +131,7 @@ def call_code(thing: Callable[..., Any], reference: str, *, key: str, **argument
     try:
         return thing(**arguments)
     except Exception as error:
-        raise UsageError(f"{key}: {reference} raised {_told(error)}", hint=_MEND) from error
+        raise UsageError(f"{key}: {reference} raised {told(error)}", hint=_MEND) from error
 
 
 def code_sha256(reference: str, thing: Any) -> str | None:
@@ -139,7 +168,7 @@ def _loaded(home: str, key: str) -> ModuleType:
     except FileNotFoundError as error:
         raise MissingError(f"{key}: no file {home}", hint="paths start at the current folder") from error
     except Exception as error:
-        raise UsageError(f"{key}: importing {home} raised {_told(error)}", hint=_MEND) from error
+        raise UsageError(f"{key}: importing {home} raised {told(error)}", hint=_MEND) from error
 
 
 def _imported(name: str) -> ModuleType:
@@ -169,7 +198,7 @@ def _from_file(path: Path) -> ModuleType:
     return module
 
 
-def _told(error: Exception) -> str:
+def told(error: Exception) -> str:
     """Type, first line, and the innermost place outside the libraries."""
     text = (str(error).strip() or "without a word").splitlines()[0][:160]
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]

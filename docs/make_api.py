@@ -33,7 +33,7 @@ GROUPS = {
         "Options",
         "RunResult",
     ),
-    "Recipes": ("load_recipe", "dump_recipe", "Recipe"),
+    "Recipes": ("load_recipe", "dump_recipe", "Recipe", "offer_data"),
     "Measure": (
         "compare",
         "Comparison",

@@ -175,8 +175,10 @@ def _checked(name: str, changes: Iterable[str]) -> str:
     from distill.recipe import load_recipe
 
     recipe = load_recipe(name, list(changes))
-    if recipe.model.source == "python" and not code_is_allowed(recipe.model.name):
-        return f"{name}: ok; {recipe.model.name} was not run: that takes --allow-code"
+    own = [recipe.model.name] if recipe.model.source == "python" else []
+    own += [recipe.data.code] if recipe.data.code is not None else []
+    if kept := [each for each in own if not code_is_allowed(each)]:
+        return f"{name}: ok; {', '.join(kept)} was not run: that takes --allow-code"
     params = _params(recipe)
     counted = "parameters not counted: its data is not here" if params is None else f"{params:,} parameters"
     return f"{name}: ok, {counted}"

@@ -42,6 +42,7 @@ __all__ = [
     "peek_facts",
     "read_split",
     "require_space",
+    "write_labels",
 ]
 
 _VERSION = 2  # raise it whenever the same file would decode to other pixels
@@ -76,7 +77,7 @@ class ArrayWriter:
         self._row_bytes = 3 * image_size * image_size
         self._offset = len(header)
         with _explain_write_errors(folder):
-            np.save(folder / f"labels_{name}.npy", np.asarray(labels, dtype=np.int64))
+            write_labels(folder, name, labels)
             self._file = open(folder / f"images_{name}.npy", "rb+" if go_on else "wb")  # noqa: SIM115 - see __exit__
             self._file.write(header)
             self._file.truncate(self._offset + len(labels) * self._row_bytes)
@@ -113,6 +114,12 @@ def _header(count: int, image_size: int) -> bytes:
     shape = (count, 3, image_size, image_size)
     np.lib.format.write_array_header_1_0(content, {"descr": "|u1", "fortran_order": False, "shape": shape})
     return content.getvalue()
+
+
+def write_labels(folder: Path, name: str, labels: np.ndarray) -> None:
+    """Store the labels of a split under construction, in the place of those that it was begun with."""
+    with _explain_write_errors(folder):
+        np.save(folder / f"labels_{name}.npy", np.asarray(labels, dtype=np.int64))
 
 
 def cache_folder() -> Path:

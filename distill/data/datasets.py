@@ -10,6 +10,7 @@ from distill.data.cifar import load_cifar
 from distill.data.digits import load_digits
 from distill.data.folder import folder_classes, load_folder
 from distill.data.images import Decoded, Split, channel_stats, pixel_digest
+from distill.data.own import load_own, own_classes
 from distill.data.stratify import balanced_subset
 from distill.data.synthetic import SYNTHETIC_CLASSES, load_synthetic
 from distill.errors import UsageError
@@ -24,6 +25,7 @@ LOADERS: dict[str, Callable[[DataSpec, Tell], Decoded]] = {
     "digits": load_digits,
     "synthetic": load_synthetic,
     "folder": load_folder,
+    "python": load_own,
 }
 
 
@@ -97,11 +99,14 @@ def num_classes(spec: DataSpec) -> int:
     """How many classes the data set has, without decoding an image.
 
     Raises:
-        MissingError: A folder or archive is not there.
+        MissingError: A folder, an archive, or code is not there.
         DataError: It has another layout.
+        UsageError: Code may not run, or it raised.
     """
     fixed = {"cifar10": 10, "cifar100": 100, "digits": 10, "synthetic": SYNTHETIC_CLASSES}
-    return fixed[spec.name] if spec.name in fixed else len(folder_classes(spec))
+    if spec.name in fixed:
+        return fixed[spec.name]
+    return len(own_classes(spec) if spec.name == "python" else folder_classes(spec))
 
 
 def _limited(split: Split, limit: int | None, name: str, split_seed: int) -> Split:

@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from distill.data.layout import IMAGE_KINDS
 
-__all__ = ["BadImageError", "decode_image", "fit_rgb", "strict_pillow"]
+__all__ = ["BadImageError", "decode_image", "fit_rgb", "strict_pillow", "to_rgb"]
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 _ORIENTATION_TAG = 0x0112
@@ -61,7 +61,7 @@ def decode_image(content: bytes, size: int) -> np.ndarray:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             _refuse_unusable(image)
             image.load()
-            return fit_rgb(_to_rgb(_upright(image)), size)
+            return fit_rgb(to_rgb(_upright(image)), size)
     except UnidentifiedImageError:
         raise BadImageError(f"not a {IMAGE_KINDS} image") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
@@ -122,7 +122,12 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if transpose is None else image.transpose(transpose)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The picture in RGB: transparency dropped, 16 bits brought to 8.
+
+    Raises:
+        BadImageError: Its pixels are floats.
+    """
     if image.mode == "F":
         raise BadImageError("floating-point pixels: nothing says what is black and what is white")
     if image.mode.startswith("I"):  # 16-bit gray: Pillow's own conversion clips at 255

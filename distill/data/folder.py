@@ -29,6 +29,7 @@ from distill.data.array_cache import (
     read_split,
     require_space,
 )
+from distill.data.carved import with_test_carved
 from distill.data.decode import BadImageError
 from distill.data.decode_pool import Job, decode_all, read_picture
 from distill.data.going import Going
@@ -45,7 +46,6 @@ from distill.data.layout import (
 )
 from distill.data.pictures import Census, Pictures
 from distill.data.room import choose_place
-from distill.data.stratify import stratified_fraction
 from distill.errors import DataError, MissingError, UsageError
 from distill.events import Note, Tell, silent
 from distill.recipe.schema import DataSpec
@@ -339,7 +339,7 @@ def _decoded(spec: DataSpec, bases: Mapping[str, Split], facts: Mapping[str, Any
     splits = {name: _without_bad(name, base, facts) for name, base in bases.items()}
     stats: ChannelStats | None = ChannelStats(mean=tuple(facts["mean"]), std=tuple(facts["std"]))
     if "test" not in splits:
-        splits, carved = _with_test_carved(spec, splits)
+        splits, carved = with_test_carved(spec, splits)
         note = f"{note}; {carved}" if note else carved
         stats = None  # those of the images that are left are others
     return Decoded(
@@ -352,27 +352,6 @@ def _decoded(spec: DataSpec, bases: Mapping[str, Split], facts: Mapping[str, Any
         ignored=facts["ignored"],
         note=note,
     )
-
-
-def _with_test_carved(spec: DataSpec, splits: Mapping[str, Split]) -> tuple[dict[str, Split], str]:
-    """Set test images aside where the data brings none: the same ones for each recipe with this seed and fraction.
-
-    Raises:
-        DataError: No class has two images to spare one.
-    """
-    part = splits["train"]
-    test = stratified_fraction(part.labels, spec.test_fraction, "data", "test", spec.split_seed)
-    if len(test) == 0:
-        raise DataError(
-            f"{spec.root} has no test/ folder, and no class has an image to spare for testing",
-            hint="at least two images a class; or --set data.test_fraction=0.2",
-        )
-    train = np.setdiff1d(np.arange(len(part), dtype=np.int64), test, assume_unique=True)
-    note = (
-        f"{spec.root} has no test/: {len(test):,} of {len(part):,} images are set aside for testing "
-        f"(data.test_fraction {spec.test_fraction:g}, data.split_seed {spec.split_seed})"
-    )
-    return {**splits, "train": part.subset(train), "test": part.subset(test)}, note
 
 
 def _without_bad(name: str, base: Split, facts: Mapping[str, Any]) -> Split:

@@ -17,6 +17,8 @@ from distill.data.decode import BadImageError, decode_image, strict_pillow
 from distill.data.decode_pool import read_picture
 from distill.data.folder import list_folder
 from distill.data.layout import Listing
+from distill.data.own import own_data
+from distill.data.own_given import WANTED, pixels_of
 from distill.devices import usable_cores
 from distill.errors import DataError
 from distill.recipe.schema import DataSpec
@@ -34,7 +36,7 @@ class Survey:
     Attributes:
         classes: Names, sorted.
         counts: Pictures by split (``train``, ``val``, ``test``), of those that are there.
-        per_class: Training pictures of each class, in the order of ``classes``.
+        per_class: Training pictures of each class, in the order of ``classes``; of a folder alone.
         side: The median of the pictures' shorter sides in pixels, from a sample.
         sides: The smallest and the largest shorter side in that sample.
         decode_s: Seconds of one core to decode one picture, from a few of them.
@@ -74,6 +76,8 @@ def survey(spec: DataSpec) -> Survey:
         MissingError: ``spec.root`` does not exist.
         DataError: The layout is wrong, or no picture of the sample can be opened.
     """
+    if spec.name == "python":
+        return _of_own(spec)
     listing = list_folder(spec)
     sides, seconds = _measure(_sample(spec, listing))
     if not sides:
@@ -91,9 +95,37 @@ def survey(spec: DataSpec) -> Survey:
     )
 
 
+def _of_own(spec: DataSpec) -> Survey:
+    """What code of the user's own gives; its images are at hand, or its own code decodes them."""
+    given = own_data(spec)
+    train, sides, seconds = given.splits["train"], [], []
+    for at in _spread(len(train)):
+        started = time.perf_counter()
+        try:
+            sides.append(min(pixels_of(train.row(at)[0]).shape[:2]))
+        except Exception:  # a bad picture is told by whoever decodes all of them
+            continue
+        seconds.append(time.perf_counter() - started)
+    if not sides:
+        raise DataError(f"no image of a sample of {spec.code} can be used", hint=WANTED)
+    return Survey(
+        classes=given.classes,
+        counts={name: len(split) for name, split in given.splits.items()},
+        per_class=(),
+        side=round(statistics.median(sides)),
+        sides=(min(sides), max(sides)),
+        decode_s=statistics.median(seconds) * usable_cores(),  # one core does it
+    )
+
+
+def _spread(count: int) -> list[int]:
+    """Places of a sample, from the first to the last."""
+    return [int(at) for at in np.unique(np.linspace(0, count - 1, min(_SAMPLE, count)).astype(int))]
+
+
 def _sample(spec: DataSpec, listing: Listing) -> Iterator[bytes]:
     paths = listing.splits["train"].paths
-    chosen = [paths[at] for at in np.unique(np.linspace(0, len(paths) - 1, min(_SAMPLE, len(paths))).astype(int))]
+    chosen = [paths[at] for at in _spread(len(paths))]
     root = Path(spec.root).expanduser()
     if root.is_dir():
         for path in chosen:

@@ -275,8 +275,8 @@ def assess_classifier(model: Classifier, splits: Splits, spec: DataSpec, *, spli
     part = _part(splits, split, model.name)
     if tuple(splits.dataset.classes) != model.classes:
         raise DataError(
-            f"{spec.root}: the classes are not those that {model.place} was trained on",
-            hint="point data.root at the data set of that run",
+            f"{spec.place}: the classes are not those that {model.place} was trained on",
+            hint="point data.root at the data set of that run" if spec.code is None else None,
         )
     loader = Loader(part, device=model.device, fill=None)
     with fast_kernels(model.device):

@@ -83,6 +83,8 @@ def _seen(ours: DataSpec, splits: Splits, theirs: DataSpec, trained_on: str | No
     drawn = ours.model_copy(update=split)
     if splits.val is None or splits.dataset.val is not None or theirs.name != ours.name or drawn == ours:
         return 0
+    if (theirs.code, theirs.options) != (ours.code, ours.options):
+        return 0
     if theirs.name == "folder" and theirs.side != ours.side and _root(theirs) != _root(ours):
         return 0
     again = load_splits(drawn)

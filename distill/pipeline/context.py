@@ -16,9 +16,9 @@ from distill.devices import resolve_device
 from distill.errors import MissingError, UsageError
 from distill.events import Event, Note, Tell, default_listener
 from distill.models import check_network, params_of
-from distill.models.own import with_code_sha256
 from distill.pipeline.image_size import settle_image_size
 from distill.pipeline.objective import settle_reuse
+from distill.pipeline.own import stating_code
 from distill.pipeline.resolve import resolve_auto
 from distill.pipeline.threads import Crew
 from distill.recipe import Recipe, check_text
@@ -123,12 +123,12 @@ def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, spl
     if options.init_from is not None and resume is None:  # a name means another run tomorrow
         options = replace(options, init_from=str(open_run(options.init_from, runs_dir=options.runs_dir).path))
     recipe = settle_reuse(recipe, runs_dir=options.runs_dir)
-    recipe = _stating_code(recipe, options.tell, resume)
-    if recipe.data.name != "folder":  # a folder's classes are counted on disk; the others are known
+    recipe = stating_code(recipe, began=resume is not None, tell=options.tell)
+    if not recipe.data.is_found_out:  # a folder's classes are counted on disk; the others are known
         check_network(recipe, num_classes(recipe.data))
     device = resolve_device(options.device)
     _check_devices(recipe, device, options)
-    if recipe.data.name == "folder":
+    if recipe.data.is_found_out:
         check_network(recipe, num_classes(recipe.data))
     recipe = settle_image_size(recipe, runs_dir=options.runs_dir, tell=options.tell, splits=splits)
     if splits is None:
@@ -146,16 +146,6 @@ def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, spl
         resume=resume,
         choices=choices,
     )
-
-
-def _stating_code(recipe: Recipe, tell: Tell, resume: Path | None) -> Recipe:
-    """The recipe with the digest of its network's own code; a run that goes on keeps the one that it began with."""
-    model = with_code_sha256(recipe.model)
-    if model is recipe.model or resume is None:
-        return recipe.model_copy(update={"model": model})
-    if model != recipe.model:
-        tell(Note(f"model.name: the file of {model.name} has changed since this run began", "warning"))
-    return recipe
 
 
 def _crew(options: Options) -> Crew:

@@ -95,7 +95,7 @@ def _check(step: Recipe) -> None:
             f"recipe {step.name} learns from no teacher (role {step.role}, objective {step.objective.kind})",
             hint="a chain is of students: objective kd, and a teacher: section that the one before replaces",
         )
-    if step.data.name != "folder":  # a folder's classes are counted on disk, when its turn comes
+    if not step.data.is_found_out:  # a folder's classes are counted on disk, when its turn comes
         check_network(step, num_classes(step.data))
 
 

@@ -35,7 +35,7 @@ def settle_image_size(recipe: Recipe, *, runs_dir: Path, tell: Tell, splits: Spl
     data, takes = recipe.data, recipe.model.input_size
     if splits is not None:
         return _with(recipe, splits.train.image_size)
-    if data.name != "folder":
+    if not data.is_found_out:
         return _with(recipe, data.side)
     if data.image_size != "auto" and data.side >= takes:
         return recipe  # nothing is enlarged: there is nothing to say, and no need to look

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from distill.errors import DistillError, UsageError
 from distill.events import Note
 from distill.files import sha256_file
-from distill.models.own import with_network
 from distill.pipeline.context import Options, prepare
 from distill.pipeline.launch import launch
+from distill.pipeline.own import with_own
 from distill.pipeline.provenance import changes, differing
 from distill.pipeline.record import read_result
 from distill.pipeline.source import resolve_teacher
@@ -33,6 +33,7 @@ def finetune_teacher(
     recipe: Recipe | str | Path = "resnet152_cifar10",
     *,
     network: nn.Module | Callable[..., nn.Module] | None = None,
+    data: Any = None,
     options: Options | None = None,
 ) -> RunResult:
     """Fine-tune (or train from scratch) a network that will teach.
@@ -40,6 +41,8 @@ def finetune_teacher(
     Args:
         recipe: A recipe, a path, or a bundled name; its role is ``teacher`` or ``baseline``.
         network: One of your own in the place of the recipe's: ``make(num_classes=...)``, or a module, which is copied.
+        data: Images of your own in the place of the recipe's: ``{"train": (images, labels), "test": (images, labels),
+            "classes": [...]}``, a map-style Dataset in the place of a pair, or a function that gives such.
 
     Raises:
         DistillError: See :mod:`distill.errors` for the kinds and their exit codes.
@@ -49,7 +52,7 @@ def finetune_teacher(
         >>> teacher.status, teacher.epochs
         ('finished', 2)
     """
-    recipe = with_network(load_recipe(recipe), network)
+    recipe = with_own(load_recipe(recipe), network=network, data=data)
     if recipe.teacher is not None:
         raise UsageError(
             f"recipe {recipe.name} is a student's: it names a teacher",
@@ -63,6 +66,7 @@ def train_student(
     *,
     teacher: Any = None,
     network: nn.Module | Callable[..., nn.Module] | None = None,
+    data: Any = None,
     options: Options | None = None,
 ) -> RunResult:
     """Train a student against its teacher, or, with objective ``supervised``, without one.
@@ -71,6 +75,8 @@ def train_student(
         teacher: A run (its name, its folder, or what ``finetune_teacher`` returned) that replaces the recipe's
             ``teacher.run``.
         network: One of your own in the place of the recipe's: ``make(num_classes=...)``, or a module, which is copied.
+        data: Images of your own in the place of the recipe's: ``{"train": (images, labels), "test": (images, labels),
+            "classes": [...]}``, a map-style Dataset in the place of a pair, or a function that gives such.
 
     Example:
         >>> taught = train_student(load_recipe("quickstart_student", ["train.epochs=2"]), teacher="quickstart_teacher")
@@ -79,7 +85,8 @@ def train_student(
         'quickstart_scratch'
     """
     options = options or Options()
-    recipe = resolve_teacher(with_network(load_recipe(recipe), network), runs_dir=options.runs_dir, override=teacher)
+    recipe = with_own(load_recipe(recipe), network=network, data=data)
+    recipe = resolve_teacher(recipe, runs_dir=options.runs_dir, override=teacher)
     return _train(recipe, options)
 
 
@@ -142,11 +149,12 @@ def rerun(reference: Any, *, options: Options | None = None) -> RerunResult:
 def _changed(run: RunFolder, again: RunFolder) -> tuple[str, ...]:
     """What decides a run's bytes besides its recipe, where it is no longer the same."""
     before, now = run.info, again.info
-    code, code_now = (getattr(each.recipe().model, "code_sha256", None) for each in (run, again))
+    one, two = (each.recipe() for each in (run, again))
     pairs = {
         "device": (before.device, now.device),
         "threads": (before.threads, now.threads),
-        "its network's code": (code, code_now),
+        "its network's code": (getattr(one.model, "code_sha256", None), getattr(two.model, "code_sha256", None)),
+        "its data's code": (one.data.code_sha256, two.data.code_sha256),
         "initial weights": (before.extra.get("initial_sha256"), now.extra.get("initial_sha256")),
     }
     pairs |= {name: (before.versions.get(name), version) for name, version in now.versions.items()}

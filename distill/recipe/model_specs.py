@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from distill.recipe.base import Positive, PositiveInt, Spec
+from distill.recipe.own import OwnOptions, Reference
 
 __all__ = [
     "CNNModel",
@@ -191,32 +192,11 @@ class TinyModel(_Model):
     norm: bool = Field(True, description="false: no batch norm")
 
 
-class OwnOptions(Spec):
-    """Keyword arguments for a function of one's own: numbers, texts, flags, and lists of them."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """By name; a list is a list."""
-        return dict(self.__pydantic_extra__ or {})
-
-    @model_validator(mode="after")
-    def _plain_values(self) -> OwnOptions:
-        for name, value in self.values.items():
-            items = value if isinstance(value, list) else [value]
-            if not name.isidentifier() or not all(isinstance(each, bool | int | float | str | None) for each in items):
-                raise ValueError(f"{name} should be a number, a text, true, false, null, or a list of these")
-        return self
-
-
 class PythonModel(_Model):
     """A network of one's own: a function ``make(num_classes, **options)``. It runs with --allow-code alone."""
 
     source: Literal["python"]
-    name: Annotated[str, Field(pattern=r"^[^:\x00-\x1f]+:[^\W\d]\w*(\.[^\W\d]\w*)*$", max_length=512)] = Field(
-        description="MODULE:NAME, or FILE.py:NAME, from the current folder"
-    )
+    name: Reference = Field(description="MODULE:NAME, or FILE.py:NAME, from the current folder")
     options: OwnOptions = Field(OwnOptions(), description="further arguments of the function")
     weights: str = Field("none", description="none, or a .safetensors file; all but the classifier must fit")
     weights_prefix: str = Field("", description="what stands before each name in that file, as module.")

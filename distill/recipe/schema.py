@@ -18,6 +18,7 @@ from distill.recipe.objectives import (
     TaughtObjective,
 )
 from distill.recipe.optimization import SGD, Constant, OptimSpec, ScheduleSpec
+from distill.recipe.own import OwnOptions, Reference
 from distill.results.roles import RoleName
 
 __all__ = [
@@ -41,13 +42,18 @@ __all__ = [
 STUDENT_BUDGET = 5_000_000
 
 
-NATIVE_SIDE = 32  # of every data set but a folder
+NATIVE_SIDE = 32  # of every data set that comes by name
 
 
 class DataSpec(Spec):
     """Which images, at which size, and how validation is carved from training."""
 
-    name: Literal["cifar10", "cifar100", "digits", "folder", "synthetic"]
+    name: Literal["cifar10", "cifar100", "digits", "folder", "python", "synthetic"]
+    code: Reference | None = Field(
+        None, description="python: the function that gives the images: MODULE:NAME, or FILE.py:NAME"
+    )
+    options: OwnOptions = Field(OwnOptions(), description="python: arguments of that function")
+    code_sha256: str | None = Field(None, description="of the file that it is written in; a run states it")
     root: str = Field("data", description="the folder that holds it (folder: the data set itself, or its archive)")
     image_size: Annotated[int, Field(ge=8, le=1024)] | Literal["auto"] = Field(
         "auto", description="side in pixels at which images are kept; auto: the pictures', at most what the model takes"
@@ -57,7 +63,7 @@ class DataSpec(Spec):
     )
     split_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     test_fraction: Annotated[float, Field(gt=0.0, le=0.5)] = Field(
-        0.2, description="folder without test/: this share of each class is set aside for testing"
+        0.2, description="a folder or code without test images: this share of each class is set aside for testing"
     )
     limit: PositiveInt | None = Field(None, description="a fixed, class-balanced subset of the training images")
     test_limit: PositiveInt | None = Field(None, description="the same for the test images")
@@ -72,11 +78,29 @@ class DataSpec(Spec):
         "auto", description="folder: kept on the disk, or decoded anew for every batch; auto: kept where there is room"
     )
 
+    @model_validator(mode="after")
+    def _code_is_for_python(self) -> DataSpec:
+        if self.name == "python" and self.code is None:
+            raise ValueError("name: python needs code: MODULE:NAME, or FILE.py:NAME, of a function that gives images")
+        if self.name != "python" and (self.code is not None or self.options.values):
+            raise ValueError(f"code and options are for name: python, and name is {self.name}")
+        return self
+
+    @property
+    def is_found_out(self) -> bool:
+        """Whether classes, splits and sizes are known only by a look at the images themselves."""
+        return self.name in ("folder", "python")
+
+    @property
+    def place(self) -> str:
+        """Where it is, for messages."""
+        return self.code or self.root
+
     @property
     def side(self) -> int:
-        """``image_size`` in pixels. A folder's ``auto`` must have been settled: it depends on pictures and model."""
+        """``image_size`` in pixels. ``auto`` of what is found out must have been settled: by pictures and model."""
         if self.image_size == "auto":
-            assert self.name != "folder", "data.image_size: auto was not settled"
+            assert not self.is_found_out, "data.image_size: auto was not settled"
             return NATIVE_SIDE
         return self.image_size
 
@@ -255,9 +279,9 @@ class Recipe(Spec):
 
     @model_validator(mode="after")
     def _what_watches_validation_has_some(self) -> Recipe:
-        if self.train.early_stopping is not None and self.data.val_fraction == 0 and self.data.name != "folder":
+        if self.train.early_stopping is not None and self.data.val_fraction == 0 and not self.data.is_found_out:
             raise ValueError("train.early_stopping watches validation, and data.val_fraction is 0")
-        if self.schedule.kind == "plateau" and self.data.val_fraction == 0 and self.data.name != "folder":
+        if self.schedule.kind == "plateau" and self.data.val_fraction == 0 and not self.data.is_found_out:
             raise ValueError("schedule plateau watches validation, and data.val_fraction is 0")
         return self
 

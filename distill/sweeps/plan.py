@@ -178,7 +178,7 @@ def _relabelled(line: str, blamed: Sequence[Trial], trials: Sequence[Trial], opt
 
 def _check_validation(recipes: Sequence[Recipe]) -> None:
     """A folder may bring a validation split of its own, which is seen once it is loaded."""
-    if any(recipe.data.val_fraction == 0 and recipe.data.name != "folder" for recipe in recipes):
+    if any(recipe.data.val_fraction == 0 and not recipe.data.is_found_out for recipe in recipes):
         raise no_validation()
 
 
@@ -203,7 +203,7 @@ def check_networks(recipes: Sequence[Recipe]) -> None:
     for recipe in recipes:
         by_part = (recipe.optim.layer_decay, recipe.optim.backbone_lr_scale, recipe.train.freeze_backbone_epochs)
         what = (recipe.model.model_dump_json(), recipe.role, recipe.data.name, *by_part)
-        if what in seen or recipe.data.name == "folder":
+        if what in seen or recipe.data.is_found_out:
             continue
         seen.add(what)
         try:

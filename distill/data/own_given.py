@@ -1,0 +1,294 @@
+"""What images of the user's own may look like, and what is found in them: splits, labels, classes, pixels.
+
+Arrays with their labels, or a map-style Dataset of pairs; alone, or by the names of their splits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from distill.code import code_sha256, reference_of, told
+from distill.data.decode import BadImageError, to_rgb
+from distill.errors import DataError
+from distill.text import several
+
+__all__ = ["WANTED", "Given", "Images", "is_data", "pixels_of", "reason", "understand"]
+
+WANTED = (
+    "{'train': (images, labels), 'test': (images, labels), 'classes': [...]}: uint8 (N, H, W, 3), (N, 3, H, W) or "
+    "(N, H, W), and labels (N,); or a Dataset in the place of a pair; val, test and classes may be left out"
+)
+_SPLITS = ("train", "val", "test")
+_PROBES = 64  # images of a Dataset that tell whether it is the one that was decoded before
+_TWICE = 8  # of those, how many are asked for again: random transforms answer otherwise
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+
+class Images(Protocol):
+    """One split: images in any form, each with its label."""
+
+    def __len__(self) -> int: ...
+
+    def row(self, at: int) -> tuple[Any, Any]:
+        """Image and label."""
+        ...
+
+    def digest(self) -> str:
+        """Hex sha256 of what tells it from others."""
+        ...
+
+
+@dataclass(frozen=True)
+class Given:
+    """A data set that was understood.
+
+    Attributes:
+        splits: ``train``, and those of ``val`` and ``test`` that there are.
+        classes: Names in the order of their labels.
+        digest: Hex sha256 of all of it.
+    """
+
+    splits: Mapping[str, Images]
+    classes: tuple[str, ...]
+    digest: str
+
+    def label(self, value: Any) -> int:
+        """The number of a label, given as a number or a class's name.
+
+        Raises:
+            ValueError: It is neither.
+        """
+        if isinstance(value, str | np.str_):
+            if str(value) not in self.classes:
+                raise ValueError(f"label {str(value)!r} is no class: {several(list(self.classes), 8)}")
+            return self.classes.index(str(value))
+        try:
+            number = operator.index(value)
+        except TypeError:
+            raise ValueError(f"label {_shown(value)} is neither a whole number nor a class's name") from None
+        if not 0 <= number < len(self.classes):
+            raise ValueError(f"label {number} of {len(self.classes)} classes, which count from 0")
+        return number
+
+
+def is_data(thing: Any) -> bool:
+    """Whether this holds images itself; else it is a function that gives them."""
+    return not isinstance(thing, type) and hasattr(thing, "__getitem__") and hasattr(thing, "__len__")
+
+
+def understand(value: Any, where: str) -> Given:
+    """Find splits, labels and classes in what was given.
+
+    Args:
+        where: What gave it, for messages.
+
+    Raises:
+        DataError: It is none of what is understood.
+    """
+    if not isinstance(value, Mapping):
+        value = {"train": value}
+    known = (*_SPLITS, "classes", "version")
+    if unknown := [str(key) for key in value if key not in known]:
+        raise DataError(f"{where} gave {several(unknown, 5)} beside {', '.join(known)}", hint=WANTED)
+    splits = {name: _split(value[name], f"{where}, {name}") for name in _SPLITS if value.get(name) is not None}
+    if "train" not in splits:
+        raise DataError(f"{where} gave no training images", hint=WANTED)
+    for name, split in splits.items():
+        if len(split) == 0:
+            raise DataError(f"{where} gave no images for {name}")
+    classes = _classes(value.get("classes"), value["train"], splits, where)
+    digest = hashlib.sha256(f"{classes!r} {value.get('version')!r}".encode("utf-8", "surrogateescape"))
+    for name, split in splits.items():
+        digest.update(f" {name} {len(split)} {split.digest()}".encode())
+    return Given(splits, classes, digest.hexdigest())
+
+
+def _split(value: Any, where: str) -> Images:
+    if isinstance(value, tuple) and len(value) == 2 and not isinstance(value[0], tuple):
+        return _Pairs(_array(value[0], f"{where} images"), _labels(value[1], where), where)
+    if is_data(value) and not isinstance(value, np.ndarray | str | bytes):
+        return _Asked(value, where)
+    raise DataError(f"{where} is {type(value).__name__}", hint=WANTED)
+
+
+def _array(images: Any, where: str) -> Any:
+    """A NumPy array; a list of pictures, which may differ in size, stays one."""
+    if isinstance(images, list | tuple):
+        return images
+    found = np.asarray(images.detach().cpu() if hasattr(images, "detach") else images)
+    if found.ndim not in (3, 4) or found.dtype == object:
+        raise DataError(f"{where} are {found.dtype} of shape {found.shape}", hint=WANTED)
+    if hasattr(images, "detach") and found.ndim == 4 and found.shape[1] in (1, 3):  # torch's layout
+        found = found.transpose(0, 2, 3, 1)
+    return found
+
+
+def _labels(labels: Any, where: str) -> np.ndarray:
+    found = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)
+    if found.ndim != 1 or found.dtype.kind not in "iuUT":
+        raise DataError(f"{where} labels are {found.dtype} of shape {found.shape}: one number or name for each image")
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Images and labels in memory."""
+
+    images: Any
+    labels: np.ndarray
+    where: str
+
+    def __post_init__(self) -> None:
+        if len(self.images) != len(self.labels):
+            raise DataError(f"{self.where}: {len(self.images):,} images and {len(self.labels):,} labels")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def row(self, at: int) -> tuple[Any, Any]:
+        return self.images[at], self.labels[at]
+
+    def digest(self) -> str:
+        """Of every byte."""
+        digest = hashlib.sha256("\0".join(map(str, self.labels.tolist())).encode("utf-8", "surrogateescape"))
+        if isinstance(self.images, np.ndarray):
+            digest.update(f"{self.images.dtype} {self.images.shape} ".encode())
+            for start in range(0, len(self.images), 1024):
+                digest.update(np.ascontiguousarray(self.images[start : start + 1024]).data)
+        else:
+            for image in self.images:
+                digest.update(_bytes_of(image))
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """A map-style Dataset of images and labels."""
+
+    dataset: Any
+    where: str
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def row(self, at: int) -> tuple[Any, Any]:
+        item = self.dataset[at]
+        if not isinstance(item, tuple | list) or len(item) < 2:
+            raise BadImageError(f"it is {type(item).__name__}, no pair of image and label")
+        return item[0], item[1]
+
+    def digest(self) -> str:
+        """Of some images and of what it says of itself: asking for all of them is what a cache is there to avoid."""
+        kind = type(self.dataset)
+        said = _ADDRESS.sub("", repr(self.dataset))[:10_000]
+        digest = hashlib.sha256(f"{reference_of(kind)} {code_sha256(reference_of(kind), kind)} {said} ".encode())
+        targets = getattr(self.dataset, "targets", None)
+        if targets is not None and hasattr(targets, "__len__"):
+            digest.update(repr(np.asarray(targets).tolist()).encode())
+        for number, at in enumerate(np.unique(np.linspace(0, len(self) - 1, min(_PROBES, len(self))).astype(int))):
+            found = self._probe(int(at))
+            if number < _TWICE and found != self._probe(int(at)):
+                raise DataError(
+                    f"{self.where}: image {at} is another one each time it is asked for",
+                    hint="leave random transforms out of it: the recipe's augment does them, anew in every epoch",
+                )
+            digest.update(found)
+        return digest.hexdigest()
+
+    def _probe(self, at: int) -> bytes:
+        try:
+            image, label = self.row(at)
+            return _bytes_of(image) + repr(label).encode()
+        except Exception as error:  # told with all others when they are decoded
+            return f"{type(error).__name__}: {error}".encode()
+
+
+def _bytes_of(image: Any) -> bytes:
+    if isinstance(image, Image.Image):
+        return f"{image.mode} {image.size} ".encode() + image.tobytes()
+    array = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
+    return f"{array.dtype} {array.shape} ".encode() + array.tobytes()
+
+
+# Classes
+
+
+def _classes(stated: Any, train: Any, splits: Mapping[str, Images], where: str) -> tuple[str, ...]:
+    if stated is None:
+        stated = getattr(train, "classes", None)
+    if stated is None:
+        stated = _counted(splits, where)
+    classes = tuple(str(name) for name in stated)
+    if isinstance(stated, str) or len(classes) < 2 or len(set(classes)) < len(classes):
+        raise DataError(f"{where}: classes {several(list(classes), 8)}: at least two names, each once")
+    return classes
+
+
+def _counted(splits: Mapping[str, Images], where: str) -> Sequence[str]:
+    """From the labels of arrays: their names in order, or the numbers up to the largest."""
+    labels = [split.labels for split in splits.values() if isinstance(split, _Pairs)]
+    if len(labels) < len(splits):
+        raise DataError(f"{where} does not name its classes", hint="{'train': dataset, 'classes': ['cat', 'dog']}")
+    if labels[0].dtype.kind in "UT":
+        return sorted({str(name) for each in labels for name in each})
+    return [str(number) for number in range(max(int(each.max()) for each in labels) + 1)]
+
+
+# Pixels
+
+
+def pixels_of(image: Any) -> np.ndarray:
+    """An image as uint8 ``(H, W, 3)``.
+
+    Raises:
+        BadImageError: It is no image.
+    """
+    if isinstance(image, Image.Image):
+        return np.asarray(to_rgb(image))
+    torch_made = hasattr(image, "detach")
+    array = np.asarray(image.detach().cpu() if torch_made else image)
+    array = _as_bytes(_channels_last(array, first=torch_made))
+    return array if array.shape[2] == 3 else np.repeat(array, 3, axis=2)
+
+
+def _channels_last(array: np.ndarray, *, first: bool) -> np.ndarray:
+    if array.ndim == 2:
+        return array[:, :, None]
+    if array.ndim == 3:
+        places = (0, 2) if first else (2, 0)
+        for place in places:
+            if array.shape[place] in (1, 3):
+                return np.moveaxis(array, place, 2)
+    raise BadImageError(f"shape {array.shape} is no image: (H, W), (H, W, 3) or (3, H, W)")
+
+
+def _as_bytes(array: np.ndarray) -> np.ndarray:
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind in "iu" and array.size and array.min() >= 0 and array.max() <= 255:
+        return array.astype(np.uint8)
+    if array.dtype.kind == "f":
+        scaled = array.astype(np.float64) * 255
+        whole = np.rint(scaled)
+        if np.abs(scaled - whole).max(initial=0.0) < 1e-3 and whole.min(initial=0) >= 0 and whole.max(initial=0) <= 255:
+            return whole.astype(np.uint8)  # torchvision's ToTensor of bytes
+        raise BadImageError("float pixels that are not bytes over 255; leave normalising to the recipe")
+    raise BadImageError(f"{array.dtype} pixels: bytes are wanted, 0 to 255")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def reason(error: Exception) -> str:
+    """Why an image cannot be used, in a few words."""
+    return str(error) if isinstance(error, BadImageError | ValueError) else told(error)

@@ -1,0 +1,32 @@
+"""How a recipe names code of the user's own: a reference, and the arguments that it is called with."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, model_validator
+
+from distill.recipe.base import Spec
+
+__all__ = ["OwnOptions", "Reference"]
+
+Reference = Annotated[str, Field(pattern=r"^[^:\x00-\x1f]+:[^\W\d]\w*(\.[^\W\d]\w*)*$", max_length=512)]
+
+
+class OwnOptions(Spec):
+    """Keyword arguments for a function of one's own: numbers, texts, flags, and lists of them."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """By name; a list is a list."""
+        return dict(self.__pydantic_extra__ or {})
+
+    @model_validator(mode="after")
+    def _plain_values(self) -> OwnOptions:
+        for name, value in self.values.items():
+            items = value if isinstance(value, list) else [value]
+            if not name.isidentifier() or not all(isinstance(each, bool | int | float | str | None) for each in items):
+                raise ValueError(f"{name} should be a number, a text, true, false, null, or a list of these")
+        return self
