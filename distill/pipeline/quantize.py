@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["check_drop", "quantize"]
 
 _CALIBRATION_IMAGES = 512
+_JUDGED_MOST = 10_000  # of images that a run was trained on, where it has no others: more would tell little more
 
 
 @watching()
@@ -139,10 +140,12 @@ def check_drop(max_drop: float) -> None:
 
 
 def _judged(splits: Splits, tell: Callable[[Note], None]) -> Labelled:
-    part, name = (splits.train, "train") if splits.val is None else (splits.val, "val")
-    if splits.val is None:
-        tell(Note("this run has no validation images: files are judged on the images it was trained on", "warning"))
-    return Labelled(part.take(slice(None)), np.asarray(part.labels), name)
+    if splits.val is not None:
+        return Labelled(splits.val.take(slice(None)), np.asarray(splits.val.labels), "val")
+    tell(Note("this run has no validation images: files are judged on images it was trained on", "warning"))
+    part = splits.train
+    chosen = np.linspace(0, len(part) - 1, min(len(part), _JUDGED_MOST)).round().astype(np.int64)  # of every class
+    return Labelled(part.take(chosen), np.asarray(part.labels)[chosen], "train")
 
 
 def _checked(trained: Trained, judged: Labelled) -> tuple[onnx.ModelProto, np.ndarray]:

@@ -103,11 +103,15 @@ def test_calibration_reads_training_images_alone(
     assert not {image.tobytes() for image in judged.pixels} & (train | test)
 
 
-def test_without_validation_images_it_says_so(train: Callable[..., RunResult], tmp_path: Path) -> None:
+def test_without_validation_images_it_says_so_and_judges_by_some_of_the_others(
+    train: Callable[..., RunResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["distill.pipeline.quantize"], "_JUDGED_MOST", 40)
     run = train("data.val_fraction=0", "train.epochs=1", 'teacher.logits="live"')
     code, _, stderr = _cli("quantize", str(run.run), "--max-drop", "0.5", "--out", str(tmp_path / "a.onnx"))
     assert code == 0, stderr
-    assert "judged on the images it was trained on" in stderr
+    assert "judged on images it was trained on" in stderr
+    assert "points lost on 40 train images" in stderr
 
 
 def test_a_loss_is_measured_against_the_run_that_was_named(
