@@ -32,6 +32,7 @@ Verdict = Literal["better", "worse", "cannot tell"]
 _LEVEL = 0.95
 _DRAWS = 2_000  # of the bootstrap: its bounds vary by some hundredths of their width
 _CHUNK = 200  # draws at a time: 200 x 10,000 images are 16 MB
+_NO_SPREAD = 1e-12  # of accuracies: equal ones differ by rounding errors
 _MOST_SEEDS, _MOST_IMAGES = 1_000, 100_000_000  # beyond these "how many more" is no advice
 
 
@@ -194,6 +195,9 @@ def compare_seeds(
 ) -> PairedTest:
     """The difference of two groups of runs: paired by seed with Student's t, else by a bootstrap over images and seeds.
 
+    Of few images and seeds it happens that all seeds differ by as much. Student's t would take that for certainty; the
+    bootstrap, which draws images too, does not.
+
     Args:
         paired: Row ``i`` of both is the same seed: same split, same order, same views. The spread that seeds share
             then cancels.
@@ -213,6 +217,8 @@ def compare_seeds(
     if interval is None:
         raise ValueError("one seed has no spread: compare_images")
     spread = float(differences.std(ddof=1))
+    if spread < _NO_SPREAD and interval.estimate:
+        return _bootstrapped(ours, theirs, level, seed)
     p_value = float(_stats().ttest_1samp(differences, 0.0).pvalue) if spread else float(interval.estimate == 0)
     needed = _seeds_needed(interval, spread, level) if verdict_of(interval) == "cannot tell" else None
     return PairedTest(interval, p_value, "paired t", len(differences), needed)

@@ -116,6 +116,17 @@ def test_the_bootstrap_agrees_with_the_normal_approximation_where_that_holds() -
     assert test.difference == compare_seeds(ours, theirs, paired=False).difference  # the same draws each time
 
 
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_seeds_that_all_differ_by_as_much_are_no_certainty(seeds: int) -> None:
+    """One image of 144, for each seed: Student's t has no spread there, and its interval would have no width."""
+    theirs = np.tile(np.arange(144) >= 3, (seeds, 1))
+    ours = theirs.copy()
+    ours[:, 0] = True
+    test = compare_seeds(ours, theirs)
+    assert (test.verdict, test.method) == ("cannot tell", "bootstrap")
+    assert test.difference.low <= 0 < test.difference.high
+
+
 def test_equal_groups_of_seeds_are_no_difference() -> None:
     answers = _runs([0.8, 0.8], 100, 3)
     test = compare_seeds(answers, answers)
