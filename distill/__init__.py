@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from distill.report.catalogue import describe_model, list_models
     from distill.results.rows import Comparison, Row
     from distill.runs import list_runs, open_run
+    from distill.search import SearchReport, search
     from distill.sweeps import resume_sweep, sweep
 
     __version__: str
@@ -68,6 +69,7 @@ __all__ = [
     "Recipe",
     "Row",
     "RunResult",
+    "SearchReport",
     "__version__",
     "build_bank",
     "certify",
@@ -97,6 +99,7 @@ __all__ = [
     "rerun",
     "resume_run",
     "resume_sweep",
+    "search",
     "sweep",
     "train_generations",
     "train_student",
@@ -120,6 +123,7 @@ _HOMES = {  # name -> module, or module:name where it is called otherwise there
     "Recipe": "distill.recipe",
     "Row": "distill.results.rows",
     "RunResult": "distill.pipeline",
+    "SearchReport": "distill.results.search",
     "build_bank": "distill.pipeline",
     "clear_banks": "distill.pipeline",
     "describe_model": "distill.report.catalogue",
@@ -144,6 +148,7 @@ _HOMES = {  # name -> module, or module:name where it is called otherwise there
     "rerun": "distill.pipeline",
     "resume_run": "distill.pipeline",
     "resume_sweep": "distill.sweeps",
+    "search": "distill.search",
     "sweep": "distill.sweeps",
     "train_generations": "distill.pipeline",
     "train_student": "distill.pipeline",

@@ -32,6 +32,7 @@ from distill.cli import (
     recipe,
     report,
     runs,
+    search,
     student,
     sweep,
     teacher_finetune,
@@ -116,6 +117,7 @@ app.command("quickstart", epilog=quickstart.EXAMPLES, rich_help_panel=_TRAIN)(qu
 app.command("teacher-finetune", epilog=teacher_finetune.EXAMPLES, rich_help_panel=_TRAIN)(teacher_finetune.command)
 app.command("student", epilog=student.EXAMPLES, rich_help_panel=_TRAIN)(student.command)
 app.command("sweep", epilog=sweep.EXAMPLES, rich_help_panel=_TRAIN)(sweep.command)
+app.command("search", epilog=search.EXAMPLES, rich_help_panel=_TRAIN)(search.command)
 app.add_typer(cache.app, name="cache", rich_help_panel=_TRAIN)
 app.command("compare", epilog=compare.EXAMPLES, rich_help_panel=_MEASURE)(compare.command)
 app.command("evaluate", epilog=evaluate.EXAMPLES, rich_help_panel=_MEASURE)(evaluate.command)
@@ -137,8 +139,8 @@ app.command("doctor", epilog=doctor.EXAMPLES, rich_help_panel=_LOOK)(doctor.comm
 
 
 _NETWORKS = {  # commands that build the network of a recipe or of a run
-    "teacher-finetune", "student", "sweep", "compare", "evaluate", "predict", "report", "compress", "prune", "quantize",
-    "export", "certify", "models", "build", "verify", "check",
+    "teacher-finetune", "student", "sweep", "search", "compare", "evaluate", "predict", "report", "compress", "prune",
+    "quantize", "export", "certify", "models", "build", "verify", "check",
 }  # fmt: skip
 
 

@@ -120,6 +120,7 @@ def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, spl
     if resume is None:
         check_runs_dir(options.runs_dir)
         check_text(recipe)
+        recipe = recipe.model_copy(update={"search": None})  # a run is of one shape
     if options.init_from is not None and resume is None:  # a name means another run tomorrow
         options = replace(options, init_from=str(open_run(options.init_from, runs_dir=options.runs_dir).path))
     recipe = settle_reuse(recipe, runs_dir=options.runs_dir)

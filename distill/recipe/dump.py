@@ -56,10 +56,15 @@ def flat_settings(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _tree(value: Any) -> Any:
     if isinstance(value, Spec):
-        names = type(value).model_fields if isinstance(value, Recipe) else _ordered_fields(type(value))
+        names = _sections(value) if isinstance(value, Recipe) else _ordered_fields(type(value))
         more = {name: _tree(each) for name, each in (value.__pydantic_extra__ or {}).items()}
         return {name: _tree(getattr(value, name)) for name in names} | more
     return [_tree(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _sections(recipe: Recipe) -> list[str]:
+    """All of them, but ``search`` where there is none: no run has it, and keys are made of this text."""
+    return [name for name in type(recipe).model_fields if name != "search" or recipe.search is not None]
 
 
 def _ordered_fields(kind: type[Spec]) -> list[str]:

@@ -19,6 +19,7 @@ from distill.recipe.objectives import (
 )
 from distill.recipe.optimization import SGD, Constant, OptimSpec, ScheduleSpec
 from distill.recipe.own import OwnOptions, Reference
+from distill.recipe.search_space import SearchSpec
 from distill.results.roles import RoleName
 
 __all__ = [
@@ -222,6 +223,7 @@ class Recipe(Spec):
     optim: OptimSpec = SGD()
     schedule: ScheduleSpec = Constant()
     train: TrainSpec = TrainSpec()
+    search: SearchSpec | None = Field(None, description="what distill search may vary; no run keeps it")
 
     @model_validator(mode="after")
     def _teacher_and_objective_agree(self) -> Recipe:

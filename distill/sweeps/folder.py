@@ -84,7 +84,7 @@ class Definition:
         """What must agree for two sweeps to be one: the recipe, wherever its data lies, and what is searched."""
         recipe = self.base.recipe
         data = recipe.data.model_copy(update={"root": ""})
-        tree = recipe.model_copy(update={"data": data, "teacher": None}).model_dump(mode="json")
+        tree = recipe.model_copy(update={"data": data, "teacher": None, "search": None}).model_dump(mode="json")
         keys = ",".join(sorted(axis.key for axis in parse_grid(self.grid)))
         search = "; ".join(sorted(map(repr, parse_search(self.search))))
         return flat_settings(tree) | {"--grid": keys, "--search": search}
@@ -118,6 +118,11 @@ class SweepFolder:
         """The folder of the trials' runs."""
         return self.path / "trials"
 
+    @property
+    def subject(self) -> str:
+        """How messages call it."""
+        return f"the sweep {self.path}"
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the sweep for this process, and clear away what a killed one left half-written.
@@ -127,7 +132,7 @@ class SweepFolder:
         """
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        with Lock(self.path / "lock.json", subject=f"the sweep {self.path}"):
+        with Lock(self.path / "lock.json", subject=self.subject):
             remove_partials(self.path)
             yield
 

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from distill.errors import RunError
 from distill.events import Note
 from distill.recipe import Recipe
 from distill.report.sweeps import TrialRow
 from distill.runs import RunFolder
 from distill.sweeps.folder import SweepFolder
+from distill.sweeps.kept import Kept
 from distill.sweeps.plan import Trial, trial_key
 from distill.sweeps.space import value_of
-from distill.sweeps.trainer import Trainer, TrialFailedError, Watch, refuse_mixture
+from distill.sweeps.trainer import Trainer, TrialFailedError
 from distill.text import duration, percent
 
 __all__ = ["finished_text", "row_of_run", "run_grid", "values_of"]
@@ -47,38 +47,22 @@ class _Grid:
     def __init__(
         self, folder: SweepFolder, trainer: Trainer, trials: Sequence[Trial], recipes: Sequence[Recipe]
     ) -> None:
-        self.folder, self.trainer = folder, trainer
+        self.kept, self.trainer = Kept(folder, trainer), trainer
         self.trials, self.recipes = trials, recipes
         self.keys = [trial_key(recipe) for recipe in recipes]
-        self.ledger = folder.ledger()
-
-    def run_of(self, key: str) -> RunFolder | None:
-        """The run that a trial has, if its folder is still there and holds something."""
-        entry = self.ledger.get(key)
-        if entry is None:
-            return None
-        run = self.folder.run_of(entry["run"], self.trainer.options.runs_dir)
-        return run if run.path.is_dir() and not run.never_began() else None
 
     def row(self, number: int) -> TrialRow:
         """A trial as it stands."""
-        trial, entry = self.trials[number], self.ledger.get(self.keys[number], {})
-        run = self.run_of(self.keys[number])
+        trial, key = self.trials[number], self.keys[number]
+        run, failure = self.kept.run_of(key), self.kept.failure(key)
         if run is None:
             return TrialRow(number, values_of(trial), "waiting", seed=trial.seed)
         row = row_of_run(number, values_of(trial), run, seed=trial.seed)
-        return row if "failed" not in entry else _as_failed(row, entry["failed"])
+        return row if failure is None else _as_failed(row, failure)
 
     def is_over(self, number: int) -> bool:
         """Whether there is nothing left to do: it is finished, or it failed as it would again."""
-        key = self.keys[number]
-        run = self.run_of(key)
-        if run is None:
-            return False
-        try:
-            return run.status == "finished" or "failed" in self.ledger[key]
-        except RunError as error:
-            raise RunError(error.message, hint=f"remove {run.path}, and the trial is trained anew") from error
+        return self.kept.is_over(self.keys[number])
 
     def refuse_mixture(self) -> None:
         """Refuse to rank trials on some images, or of some teacher, against trials on others.
@@ -87,30 +71,15 @@ class _Grid:
             RunError: A trial stood on something that has changed since.
         """
         for number, recipe in enumerate(self.recipes):
-            run = self.run_of(self.keys[number])
-            if run is not None:
-                what = f"{self.folder.path}: trial {number}, {run.path},"
-                refuse_mixture(what, self.trainer.changes_since(run.info, recipe))
+            self.kept.refuse_mixture(self.keys[number], recipe, f"trial {number}")
 
     def train(self, number: int) -> None:
         """One trial, from where it stands."""
-        key, run = self.keys[number], self.run_of(self.keys[number])
-        watch = Watch(started=lambda folder, _epoch: self._enter(number, folder))
+        about = {"trial": number, "params": values_of(self.trials[number])}
         try:
-            if run is None:
-                self.trainer.train(self.recipes[number], watch)
-            else:
-                self.trainer.go_on(run, watch)
+            self.kept.train(self.keys[number], self.recipes[number], about)
         except TrialFailedError as error:
-            self.ledger.setdefault(key, {})["failed"] = error.message
-            self.folder.write_ledger(self.ledger)
             self.trainer.options.tell(Note(f"trial {number} failed: {error.message}", "warning"))
-
-    def _enter(self, number: int, run: RunFolder) -> None:
-        trial = self.trials[number]
-        run.write_info(sweep={"name": self.folder.path.name, "trial": number, "params": values_of(trial)})
-        self.ledger[self.keys[number]] = {"run": self.folder.entry_of(run)}
-        self.folder.write_ledger(self.ledger)
 
 
 def _as_failed(row: TrialRow, error: str) -> TrialRow:
@@ -122,7 +91,7 @@ def run_grid(
 ) -> list[TrialRow]:
     """Train what is not finished yet, in order, and return all trials."""
     grid, tell = _Grid(folder, trainer, trials, recipes), trainer.options.tell
-    folder.remove_orphans({entry["run"] for entry in grid.ledger.values() if "run" in entry})
+    grid.kept.clear_orphans()
     left = [number for number in range(len(trials)) if not grid.is_over(number)]
     grid.refuse_mixture()
     if len(left) < len(trials):

@@ -90,7 +90,7 @@ class Base:
 
 def trial_key(recipe: Recipe) -> str:
     """What makes a trial this one, wherever the data lies."""
-    anywhere = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": ""})})
+    anywhere = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": ""}), "search": None})
     return hashlib.sha256(dump_recipe(anywhere).encode()).hexdigest()[:24]
 
 

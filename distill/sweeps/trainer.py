@@ -48,10 +48,12 @@ class Watch:
     Attributes:
         started: Told the run folder and how many epochs are behind it, when training begins.
         hopeless: Asked after each epoch.
+        pause_at: After so many epochs training stops, saved, to be gone on with; None: it goes to its end.
     """
 
     started: Callable[[RunFolder, int], None]
     hopeless: Hopeless | None = None
+    pause_at: int | None = None
 
 
 class _Listener:
@@ -69,10 +71,12 @@ class _Listener:
         if isinstance(event, RunStarted):
             self.epochs = event.epochs
             self.watch.started(RunFolder(Path(event.run)), event.epoch)
-        elif isinstance(event, EpochDone) and self.watch.hopeless is not None:
+        elif isinstance(event, EpochDone) and event.epoch < self.epochs:
             top1 = event.metrics["val_top1"]
-            if self.watch.hopeless(event.epoch, top1) and event.epoch < self.epochs:
+            if self.watch.hopeless is not None and self.watch.hopeless(event.epoch, top1):
                 self.verdict = f"pruned after epoch {event.epoch} of {self.epochs}: val_top1 {top1:.4f}"
+            elif self.watch.pause_at is not None and event.epoch >= self.watch.pause_at:
+                self.verdict = f"paused after epoch {event.epoch} of {self.epochs}"
 
 
 @dataclass

@@ -28,6 +28,10 @@ SURFACE = {
         "--recipe -r --set -s --teacher -t --grid --search --trials --seeds --prune --no-prune --storage --device "
         "--threads --runs --name --resume --json --quiet -q"
     ),
+    "search": (
+        "--recipe -r --set -s --teacher -t --budget --runtime --threads --measure --max-drop --prove --against "
+        "--evaluations --hours --seeds --name --device --runs --json --quiet -q"
+    ),
     "cache": "",
     "cache build": "--device --devices --json --out --quiet -q --recipe -r --runs --set -s --teacher -t --threads --views",  # noqa: E501
     "cache info": "BANKS --json --runs",
@@ -84,8 +88,8 @@ SURFACE = {
 
 
 BUILDS_NETWORKS = (  # so that they may be asked to run a recipe's own code
-    "teacher-finetune", "student", "sweep", "cache build", "cache verify", "compare", "evaluate", "compress", "prune",
-    "quantize", "export", "predict", "report", "recipe check", "models", "certify",
+    "teacher-finetune", "student", "sweep", "search", "cache build", "cache verify", "compare", "evaluate", "compress",
+    "prune", "quantize", "export", "predict", "report", "recipe check", "models", "certify",
     "verify",
 )  # fmt: skip
 

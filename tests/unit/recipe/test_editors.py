@@ -34,7 +34,7 @@ def test_a_recipe_fits_the_schema_in_both_readers(name: str) -> None:
     assert _problems(_read(text)) == []
     resolved = _read(dump_recipe(load_recipe(name)))
     assert _problems(resolved) == []
-    assert resolved == load_recipe(name).model_dump(mode="json")
+    assert resolved == load_recipe(name).model_dump(mode="json", exclude={"search"})
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -1,0 +1,144 @@
+"""``distill search``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from distill.cli import options
+from distill.cli.output import Output
+from distill.cli.progress import ProgressPrinter
+from distill.errors import GateMissedError, UsageError
+
+__all__ = ["EXAMPLES", "command"]
+
+EXAMPLES = options.examples(
+    "distill search --recipe mine.yaml --budget 'latency_b1_ms <= 2' --budget 'size_mb <= 1' --max-drop 0.01",
+    "distill search --recipe mine.yaml --budget 'latency_b1_ms <= 1' --runtime onnxruntime-int8 --hours 8",
+    "distill search --recipe mine.yaml --budget 'latency_b1_ms <= 20' --measure 'ssh board ./time.sh {file}'",
+)
+
+_BUDGET, _EFFORT = "Budget", "Effort"
+
+
+def command(
+    *,
+    recipe: options.RecipeOption = None,
+    changes: options.SetOption = None,
+    teacher: options.TeacherOption = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--budget",
+            metavar="EXPR",
+            help="The most it may cost: params, gmacs, size_mb, latency_b1_ms or latency_b32_ms, <=, a number. "
+            "Repeatable.",
+            rich_help_panel=_BUDGET,
+        ),
+    ] = None,
+    runtime: Annotated[
+        Literal["torch", "onnxruntime", "onnxruntime-int8"],
+        typer.Option("--runtime", help="What the file runs on: what is timed and weighed.", rich_help_panel=_BUDGET),
+    ] = "onnxruntime",
+    threads: options.TimingThreadsOption = 1,
+    measure: Annotated[
+        str | None,
+        typer.Option(
+            "--measure",
+            metavar="CMD",
+            help="Time files elsewhere: a command that takes an ONNX file at {file} and prints JSON, "
+            'as {"latency_b1_ms": 1.9}.',
+            show_default="this machine",
+            rich_help_panel=_BUDGET,
+        ),
+    ] = None,
+    max_drop: options.MaxDropOption = 0.01,
+    prove: options.ProveOption = False,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="RUN",
+            help="The run that --max-drop is against.",
+            show_default="the teacher",
+            rich_help_panel="Accuracy",
+            autocompletion=options.complete_runs,
+        ),
+    ] = None,
+    evaluations: Annotated[
+        int,
+        typer.Option(
+            "--evaluations",
+            min=4,
+            metavar="N",
+            help="Shapes that are trained, most of them for a ninth of the schedule.",
+            rich_help_panel=_EFFORT,
+        ),
+    ] = 18,
+    hours: Annotated[
+        float | None,
+        typer.Option(
+            "--hours",
+            metavar="H",
+            help="Train fewer where these would take longer, by the time of the first epochs.",
+            rich_help_panel=_EFFORT,
+        ),
+    ] = None,
+    seeds: Annotated[
+        int,
+        typer.Option("--seeds", min=1, metavar="N", help="Of each finalist.", rich_help_panel=_EFFORT),
+    ] = 3,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="Of the search's folder, searches/NAME beside the runs folder.",
+            show_default="the recipe's",
+            rich_help_panel="Run folders",
+        ),
+    ] = None,
+    device: options.DeviceOption = None,
+    runs: options.RunsOption = Path("runs"),
+    json: options.JsonOption = False,
+    quiet: options.QuietOption = False,
+) -> None:
+    """Find the shape of a network that is best within a budget, and write it as a file that is.
+
+    Every candidate is exported untrained and timed before anything is trained: what is over budget never is. Candidates
+    learn from the recipe's own bank. Uniform width at the same cost and random search with the same epochs are trained
+    too, and shown. The same command again goes on where a search was stopped. Exits with 3 where nothing fits, or the
+    best that fits loses more than --max-drop on validation images.
+    """
+    if recipe is None:
+        raise UsageError("no recipe", hint="distill search --recipe R --budget 'latency_b1_ms <= 2'")
+    from distill.pipeline import Options
+    from distill.report.search import search_table
+    from distill.search import search
+
+    output = Output(json=json, quiet=quiet)
+    with ProgressPrinter(quiet=quiet) as printer:
+        settings = Options(runs_dir=runs, device=device, command=options.typed(), on_event=printer)
+        report = search(
+            recipe,
+            budgets=budget or [],
+            overrides=changes or [],
+            teacher=teacher,
+            max_drop=max_drop,
+            prove=prove,
+            against=against,
+            runtime=runtime,
+            threads=threads,
+            measure=measure,
+            evaluations=evaluations,
+            hours=hours,
+            seeds=seeds,
+            name=name,
+            options=settings,
+        )
+    output.show(report, lambda width: search_table(report, width))
+    if report.missed is not None:
+        would = " and ".join(f"--budget '{key} <= {value:g}'" for key, value in (report.nearest or {}).items())
+        raise GateMissedError(report.missed, hint=f"about {would} would do" if would else "allow more: --max-drop")

@@ -1,0 +1,123 @@
+"""What a search by budget comes to: finalists, everything that was tried, the verdict, and what a budget costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["Finalist", "PricePoint", "SearchReport", "Tried"]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One shape that was trained, as far as it got.
+
+    Attributes:
+        origin: ``uniform``, ``scaled``, ``sample``, ``local`` or ``random``.
+        costs: params, gmacs, size_mb, and the latencies that were measured.
+        share: Of the budget that it fills most.
+        epochs: That it was trained; ``val_top1`` and ``kl`` are from there. None: training failed.
+    """
+
+    origin: str
+    shape: str
+    params: Mapping[str, Any]
+    costs: Mapping[str, float | None]
+    share: float
+    epochs: int
+    val_top1: float | None
+    kl: float | None
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A shape that was trained to its end with several seeds.
+
+    Attributes:
+        kinds: What it stands for: ``search``, ``uniform``, ``random``.
+        params: The recipe's keys that make it.
+        val_top1, test_top1: Means over the seeds.
+        runs: One for each seed.
+        chosen: Whether the file is of it.
+    """
+
+    kinds: tuple[str, ...]
+    shape: str
+    params: Mapping[str, Any]
+    costs: Mapping[str, float | None]
+    share: float
+    seeds: int
+    val_top1: float
+    val_top1_std: float | None
+    test_top1: float
+    test_top1_std: float | None
+    runs: tuple[str, ...]
+    chosen: bool = False
+
+
+@dataclass(frozen=True)
+class PricePoint:
+    """What a budget buys: the recipe's own proportions at one size.
+
+    Attributes:
+        value: Of ``SearchReport.priced``.
+        val_top1: None where it was not trained: what is over budget never is.
+        gain_per_unit: Points more for each unit more, from the point before.
+    """
+
+    shape: str
+    value: float
+    val_top1: float | None
+    gain_per_unit: float | None = None
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """All a search came to.
+
+    Attributes:
+        machine: What milliseconds were measured on.
+        noise: How far apart two timings of one network were there, as a share.
+        reference: What the loss is measured against.
+        drop: Of the file's validation top-1, with interval and verdict; None where there is no file.
+        drop_words: The same in a sentence.
+        helped: Whether the search's best is better than the uniform shape beyond the seeds' interval.
+        advice: What to make of it, in sentences.
+        missed: Why the command ends with 3; None where it does not.
+        nearest: The nearest budgets that would hold, where they are known.
+        priced: The quantity of ``prices``.
+    """
+
+    name: str
+    folder: str
+    recipe: str
+    budgets: Mapping[str, float]
+    runtime: str
+    threads: int
+    machine: str
+    noise: float | None
+    max_drop: float
+    prove: bool
+    reference: str
+    evaluations: int
+    search_epochs: int = 0
+    random_epochs: int = 0
+    finalists: tuple[Finalist, ...] = ()
+    tried: tuple[Tried, ...] = ()
+    drop: Mapping[str, Any] | None = None
+    drop_words: str | None = None
+    helped: bool | None = None
+    advice: tuple[str, ...] = ()
+    missed: str | None = None
+    nearest: Mapping[str, float] | None = None
+    priced: str | None = None
+    prices: tuple[PricePoint, ...] = ()
+    file: str | None = None
+    best_recipe: str | None = None
+    certificate: str | None = None
+    plot: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that ``distill search --json`` prints."""
+        return asdict(self)

@@ -1,0 +1,8 @@
+"""Budget first: shapes that fit are measured before they are trained, and a file that is proven comes out."""
+
+from __future__ import annotations
+
+from distill.results.search import SearchReport
+from distill.search.verbs import search
+
+__all__ = ["SearchReport", "search"]

@@ -1,0 +1,79 @@
+"""As wide as a budget allows: bisected on what is predicted, confirmed on what was measured. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from distill.search.costs import LATENCIES, Budgets, Costs, filled
+from distill.search.space import Profile, Shape, Space
+
+__all__ = ["FULL", "Fitted", "Prices", "fill"]
+
+FULL = 0.85
+"""A shape that uses so much of its budget is wide enough."""
+_CONFIRMATIONS = 4
+_HALVINGS = 24  # of the scale: finer than any multiple
+_SAFE = 0.97  # what a confirmation that failed aims at next: timings are noisy
+
+
+class Prices(Protocol):
+    """Whoever knows what shapes cost."""
+
+    def predicted(self, shape: Shape) -> Costs:
+        """About, at once."""
+        ...
+
+    def confirmed(self, shape: Shape) -> Costs:
+        """As measured on the exported file; kept, so that asking again costs nothing."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A shape, what it costs, and the largest share of a budget that it uses."""
+
+    shape: Shape
+    costs: Costs
+    share: float
+
+
+def fill(profile: Profile, space: Space, prices: Prices, budgets: Budgets) -> Fitted | None:
+    """The widest shape of a profile that was measured to fit; None where none does.
+
+    Widths are searched on predictions. Each confirmation corrects them: what was predicted 10% too fast is predicted
+    10% slower from then on.
+    """
+    factors = {quantity: 1.0 for quantity in budgets if quantity in (*LATENCIES, "size_mb")}
+    tried: dict[Shape, Fitted] = {}
+    goal = 1.0
+    for _ in range(_CONFIRMATIONS):
+        shape = _widest(profile, space, prices, budgets, factors=factors, goal=goal)
+        if shape in tried:
+            break
+        costs = prices.confirmed(shape)
+        tried[shape] = Fitted(shape, costs, filled(costs, budgets))
+        if FULL <= tried[shape].share <= 1.0:
+            break
+        guess = prices.predicted(shape)
+        factors = {quantity: costs.of(quantity) / guess.of(quantity) for quantity in factors}
+        goal = _SAFE if tried[shape].share > 1.0 else 1.0
+    fitting = [each for each in tried.values() if each.share <= 1.0]
+    return max(fitting, key=lambda each: each.share, default=None)
+
+
+def _widest(
+    profile: Profile, space: Space, prices: Prices, budgets: Budgets, *, factors: dict[str, float], goal: float
+) -> Shape:
+    """The widest shape that is predicted to use at most ``goal`` of its budget; the narrowest where none is."""
+
+    def holds(scale: float) -> bool:
+        return filled(prices.predicted(space.at(profile, scale)).times(factors), budgets) <= goal
+
+    low, high = 0.0, space.largest_scale / min(profile.ratios)
+    if holds(high):
+        return space.at(profile, high)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return space.at(profile, low)

@@ -1,0 +1,220 @@
+"""The end of a search: seeds of the best beside both baselines, which of them to take, its file, and the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from distill.errors import GateMissedError
+from distill.evaluation.spread import mean_std
+from distill.evaluation.statistics import DropVerdict, PairedTest, compare_images, compare_seeds, judge_drop
+from distill.evaluation.test_set import assess_file
+from distill.models.onnx_open import open_onnx
+from distill.pipeline.context import Options
+from distill.pipeline.export import export
+from distill.pipeline.quantize import quantize
+from distill.results.search import Finalist, Tried
+from distill.runs import RunFolder
+from distill.search.bench import Runtime
+from distill.search.explore import Candidate, Explored
+from distill.search.reference import Reference
+from distill.search.space import Shape
+from distill.search.trials import Trials
+
+__all__ = ["Final", "Shipped", "advice", "choose", "finalist_rows", "finals", "ship", "tried_rows"]
+
+_INT8_DROP = 0.003  # of top-1 that rounding alone may cost: the rest of what may be lost is the shape's
+
+
+@dataclass(frozen=True)
+class Final:
+    """A shape with its seeds.
+
+    Attributes:
+        kinds: What it stands for: ``search``, ``uniform``, ``random``.
+        runs: One for each seed, the recipe's own first.
+        right: ``(seeds, N)`` bool, of validation images.
+    """
+
+    kinds: tuple[str, ...]
+    candidate: Candidate
+    runs: tuple[RunFolder, ...]
+    right: np.ndarray
+
+    @property
+    def top1(self) -> float:
+        """Mean validation top-1."""
+        return float(self.right.mean())
+
+
+def finals(explored: Explored, trials: Trials, seeds: int) -> list[Final]:
+    """The search's best, the uniform shape, and the best of the random ones, each with all of its seeds."""
+    kinds: dict[Shape, list[str]] = {}
+    by_shape: dict[Shape, Candidate] = {}
+    named = [("search", each) for each in explored.best] + [("uniform", explored.uniform)]
+    named += [("random", each) for each in explored.randoms[:1]]
+    for kind, each in named:
+        by_shape.setdefault(each.shape, each)
+        kinds.setdefault(each.shape, []).append(kind)
+    found = [_final(tuple(kinds[shape]), each, trials, seeds) for shape, each in by_shape.items()]
+    return [each for each in found if each is not None]
+
+
+def _final(kinds: tuple[str, ...], candidate: Candidate, trials: Trials, seeds: int) -> Final | None:
+    """None where no seed of it can be trained."""
+    recipe = trials.recipe_of(candidate.shape)
+    runs = list[RunFolder]()
+    for number in range(seeds):
+        seed = recipe.train.seed + number if number else None
+        if trials.score(candidate.shape, recipe.train.epochs, seed) is not None:
+            run = trials.run_of(candidate.shape, seed)
+            assert run is not None, "it was scored"
+            runs.append(run)
+    if not runs:
+        return None
+    return Final(kinds, candidate, tuple(runs), np.stack([trials.right(run) for run in runs]))
+
+
+def difference(ours: Final, theirs: Final) -> PairedTest:
+    """By seed; of one seed each, by image."""
+    count = min(len(ours.runs), len(theirs.runs))
+    if count < 2:
+        return compare_images(ours.right[0], theirs.right[0])
+    return compare_seeds(ours.right[:count], theirs.right[:count])
+
+
+def _named(found: Sequence[Final], kind: str) -> Final | None:
+    named = [each for each in found if kind in each.kinds]
+    return max(named, key=lambda each: each.top1, default=None)
+
+
+def choose(found: Sequence[Final]) -> tuple[Final, bool]:
+    """What to take, and whether the search helped: whether its best is better than the uniform shape beyond chance."""
+    best, uniform = _named(found, "search"), _named(found, "uniform")
+    if best is None or uniform is None:
+        taken = best or uniform or found[0]
+        return taken, best is not None
+    if best is uniform or difference(best, uniform).verdict != "better":
+        return uniform, False
+    return best, True
+
+
+def advice(found: Sequence[Final]) -> tuple[str, ...]:
+    """The search's best against both baselines, in sentences."""
+    best = _named(found, "search")
+    if best is None:
+        return ("no candidate of the search could be trained to its end",)
+    lines = []
+    for kind, what in (("uniform", "uniform width at the same cost"), ("random", "random search with the same epochs")):
+        other = _named(found, kind)
+        if other is None:
+            lines.append(f"there is no shape of {what} to compare with")
+        elif other is best:
+            lines.append(f"the best shape is that of {what}")
+        else:
+            lines.append(_against(best, other, what))
+    taken, helped = choose(found)
+    if not helped and "uniform" in taken.kinds:
+        lines.append("search did not help: take the uniform one")
+    return tuple(lines)
+
+
+def _against(best: Final, other: Final, what: str) -> str:
+    test = difference(best, other)
+    points = 100 * test.difference.estimate
+    bounds = f"[{100 * test.difference.low:+.2f}, {100 * test.difference.high:+.2f}]"
+    unit = "image" if test.method == "mcnemar" else "seed"
+    words = {"better": "better", "worse": "worse", "cannot tell": "no difference that can be told"}[test.verdict]
+    return f"against {what}: {points:+.2f} points {bounds}, paired by {unit}, n = {test.n}: {words}"
+
+
+# Rows
+
+
+def tried_rows(explored: Explored, trials: Trials) -> tuple[Tried, ...]:
+    """Everything that was trained, the furthest and best first."""
+    every = [*explored.candidates, *explored.randoms]
+    rows = [_tried(each, trials) for each in every]
+    return tuple(sorted(rows, key=lambda row: (-row.epochs, -(row.val_top1 or 0.0))))
+
+
+def _tried(candidate: Candidate, trials: Trials) -> Tried:
+    score = candidate.scores.get(candidate.epochs)
+    return Tried(
+        origin=candidate.origin,
+        shape=str(candidate.shape),
+        params=trials.params_of(candidate.shape),
+        costs=candidate.fitted.costs.to_json(),
+        share=candidate.fitted.share,
+        epochs=candidate.epochs,
+        val_top1=None if score is None else score.val_top1,
+        kl=None if score is None else score.kl,
+    )
+
+
+def finalist_rows(found: Sequence[Final], taken: Final, trials: Trials) -> tuple[Finalist, ...]:
+    """The finalists, the best by validation first. Here, and only here, a search reads the test set."""
+    rows = [_finalist(each, each is taken, trials) for each in found]
+    return tuple(sorted(rows, key=lambda row: -row.val_top1))
+
+
+def _finalist(final: Final, chosen: bool, trials: Trials) -> Finalist:
+    val = mean_std([float(row.mean()) for row in final.right])
+    test = mean_std([float(trials.right(run, "test").mean()) for run in final.runs])
+    shape, fitted = final.candidate.shape, final.candidate.fitted
+    return Finalist(
+        kinds=final.kinds,
+        shape=str(shape),
+        params=trials.params_of(shape),
+        costs=fitted.costs.to_json(),
+        share=fitted.share,
+        seeds=len(final.runs),
+        val_top1=val[0],
+        val_top1_std=val[1],
+        test_top1=test[0],
+        test_top1_std=test[1],
+        runs=tuple(str(run.path) for run in final.runs),
+        chosen=chosen,
+    )
+
+
+# The file
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """What ships, and what it lost on validation images; no file where int8 lost too much."""
+
+    file: Path | None
+    drop: DropVerdict | None
+    why: str | None = None
+
+
+def ship(
+    final: Final, into: Path, reference: Reference, *, runtime: Runtime, max_drop: float, options: Options
+) -> Shipped:
+    """Write ``best.onnx`` of the run with the recipe's own seed, and judge it.
+
+    The luckiest of the seeds would flatter itself on the images that choose it.
+    """
+    run, path = final.runs[0], into / "best.onnx"
+    options = replace(options, into=into / "rounded")
+    if runtime == "onnxruntime-int8":
+        try:
+            quantize(run.path, max_drop=min(_INT8_DROP, max_drop), out=path, overwrite=True, options=options)
+        except GateMissedError as missed:
+            return Shipped(None, None, missed.message)
+    else:
+        export(run.path, out=path, overwrite=True, options=options)
+    found = assess_file(open_onnx(path), split="val")
+    right = np.asarray(found.logits.argmax(axis=1) == found.labels)
+    return Shipped(path, judge_drop(right, reference.right, allowed=max_drop))
+
+
+def drop_json(verdict: DropVerdict) -> dict[str, object]:
+    """As result.json has it."""
+    told = {"reference_top1": verdict.reference, "images": verdict.n, "allowed": verdict.allowed}
+    return asdict(verdict.drop) | told | {"verdict": verdict.word, "needed_images": verdict.needed}

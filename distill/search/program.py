@@ -1,0 +1,225 @@
+"""From a definition to a report: how many evaluations, the search, the finals, the file, its certificate."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from distill.certificate import certify
+from distill.devices.onboard import cpu_model
+from distill.errors import DistillError
+from distill.events import Note
+from distill.files import write_atomically, write_json
+from distill.pipeline.context import Options
+from distill.recipe import dump_recipe
+from distill.report.verdict import drop_sentence
+from distill.results.search import SearchReport
+from distill.search.bench import Runtime
+from distill.search.explore import Explored, explore
+from distill.search.fill import fill
+from distill.search.finals import Final, Shipped, advice, choose, drop_json, finalist_rows, finals, ship, tried_rows
+from distill.search.folder import Definition, SearchFolder
+from distill.search.prices import cheapest, extrapolated, price_curve, priced_quantity
+from distill.search.propose import uniform
+from distill.search.reference import Reference
+from distill.search.rungs import LEAST, Plan, plan_of
+from distill.search.trials import Trials
+from distill.text import duration, plain
+
+__all__ = ["Program"]
+
+
+@dataclass
+class Program:
+    """One search, from its folder as it stands to its end."""
+
+    definition: Definition
+    folder: SearchFolder
+    trials: Trials
+    reference: Reference
+    options: Options
+
+    def run(self) -> SearchReport:
+        """All of it; what is done already costs nothing."""
+        self.trials.kept.clear_orphans()
+        plan = self._plan()
+        self.trials.epochs = plan.total_epochs
+        explored = explore(self.trials.space, self.trials, self.trials, self.limits, plan, tell=self._say)
+        report = self._begun(plan)
+        if explored is None:
+            return self._kept(self._nothing_fits(report))
+        return self._kept(self._finished(report, explored, plan))
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The budgets, and the recipe's own on parameters."""
+        budgets = dict(self.definition.budgets)
+        most = self.trials.base.recipe.max_params
+        if most is not None:
+            budgets["params"] = min(budgets.get("params", float(most)), float(most))
+        return budgets
+
+    def _say(self, text: str) -> None:
+        self.options.tell(Note(f"candidate {text}"))
+
+    # How much
+
+    def _plan(self) -> Plan:
+        asked = self.definition
+        epochs = asked.base.recipe.train.epochs
+        plan = plan_of(asked.evaluations, epochs=epochs, seeds=asked.seeds)
+        if asked.hours is None:
+            return plan
+        told = {"hours": asked.hours, "evaluations": asked.evaluations, "seeds": asked.seeds}
+        count = self.folder.decided(told)
+        if count is None:
+            count = self._affordable(plan, told)
+        return plan_of(count, epochs=epochs, seeds=asked.seeds)
+
+    def _affordable(self, plan: Plan, told: Mapping[str, Any]) -> int:
+        """How many evaluations the hours allow, by how long the first epochs of the uniform shape take."""
+        asked, space = self.definition, self.trials.space
+        first = next((each for p in uniform(space) if (each := fill(p, space, self.trials, self.limits))), None)
+        if first is None:
+            return asked.evaluations  # nothing fits: nothing will be trained
+        self.trials.score(first.shape, plan.rungs[0])
+        mean = self.trials.seconds_per_epoch() or 0.0
+        count = asked.evaluations
+
+        def seconds(count: int) -> float:
+            return mean * plan_of(count, epochs=plan.epochs, seeds=asked.seeds).total_epochs
+
+        assert asked.hours is not None
+        while count > LEAST and seconds(count) > 3600 * asked.hours:
+            count -= 1
+        if seconds(count) > 3600 * asked.hours:
+            text = f"--hours {asked.hours:g}: the least search takes about {duration(seconds(count))}, and is made"
+            self.options.tell(Note(text, "warning"))
+        elif count < asked.evaluations:
+            self.options.tell(Note(f"{count} evaluations of {asked.evaluations} fit into {asked.hours:g} h"))
+        self.folder.decide(told, count, mean)
+        return count
+
+    # What came of it
+
+    def _begun(self, plan: Plan) -> SearchReport:
+        asked = self.definition
+        return SearchReport(
+            name=self.folder.path.name,
+            folder=str(self.folder.path),
+            recipe=asked.base.recipe.name,
+            budgets=asked.budgets,
+            runtime=asked.runtime,
+            threads=asked.threads,
+            machine=cpu_model() if asked.measure is None else asked.measure,
+            noise=self.trials.bench.noise,
+            max_drop=asked.max_drop,
+            prove=asked.prove,
+            reference=self.reference.name,
+            evaluations=plan.first + plan.local,
+        )
+
+    def _nothing_fits(self, report: SearchReport) -> SearchReport:
+        nearest, prices = cheapest(self.trials.space, self.trials, self.limits)
+        would = " and ".join(f"{name} <= {value:g}" for name, value in nearest.items())
+        least = self.trials.space.smallest
+        missed = f"no shape fits: the smallest, {least}, needs {would}" if nearest else "no shape that fits was found"
+        return replace(
+            report, missed=missed, nearest=nearest, priced=priced_quantity(self.definition.budgets), prices=prices
+        )
+
+    def _finished(self, report: SearchReport, explored: Explored, plan: Plan) -> SearchReport:
+        found = finals(explored, self.trials, plan.seeds)
+        report = replace(
+            report,
+            tried=tried_rows(explored, self.trials),
+            search_epochs=explored.search_epochs,
+            random_epochs=explored.random_epochs,
+        )
+        if not found:
+            return replace(report, missed="no shape could be trained to its end")
+        taken, helped = choose(found)
+        asked = self.definition
+        shipped = ship(
+            taken,
+            self.folder.path,
+            self.reference,
+            runtime=cast(Runtime, asked.runtime),
+            max_drop=asked.max_drop,
+            options=replace(self.options, threads=None, device=self.options.device),
+        )
+        report = replace(
+            report,
+            finalists=finalist_rows(found, taken, self.trials),
+            helped=helped,
+            advice=advice(found),
+            best_recipe=str(self._write_recipe(taken)),
+        )
+        report = self._judged(report, shipped)
+        if shipped.file is not None:
+            report = replace(report, certificate=self._certified(shipped.file, taken))
+        return report
+
+    def _judged(self, report: SearchReport, shipped: Shipped) -> SearchReport:
+        if shipped.drop is None:
+            return self._priced(replace(report, missed=shipped.why), report.max_drop)
+        words = drop_sentence(shipped.drop)
+        report = replace(report, file=str(shipped.file), drop=drop_json(shipped.drop), drop_words=words)
+        if shipped.drop.passes(prove=report.prove):
+            return report
+        lost = shipped.drop.drop.high if report.prove else shipped.drop.drop.estimate
+        missed = f"the best file within the budget {words}, against {report.reference}"
+        return self._priced(replace(report, missed=missed), lost - report.max_drop)
+
+    def _priced(self, report: SearchReport, missing: float) -> SearchReport:
+        """Why it was not enough, and what more of the budget would buy."""
+        epochs = self.definition.base.recipe.train.epochs
+        points = price_curve(self.trials.space, self.trials, self.limits, epochs)
+        quantity, value = priced_quantity(self.definition.budgets), extrapolated(points, missing)
+        nearest = None if value is None else {quantity: float(f"{value:.3g}")}
+        return replace(report, priced=quantity, prices=points, nearest=nearest)
+
+    def _write_recipe(self, taken: Final) -> Path:
+        path = self.folder.path / "best.yaml"
+        recipe = self.trials.recipe_of(taken.candidate.shape)
+        budgets = ", ".join(f"{name} <= {limit:g}" for name, limit in self.definition.budgets.items())
+        lines = [f"Found by distill search within {budgets}: {taken.candidate.shape}."]
+        lines += [f"Found by: {shlex.join(self.options.command)}"] if self.options.command else []
+        lines += [f"Run:    distill student --recipe {shlex.quote(str(path))}"]
+        write_atomically(path, "".join(f"# {plain(line)}\n" for line in lines) + dump_recipe(recipe))
+        return path
+
+    def _certified(self, file: Path, taken: Final) -> str | None:
+        """What is proven of the file, beside it; None where that cannot be had, which is told."""
+        asked = self.definition
+        here = asked.measure is None and asked.runtime != "torch"
+        budgets = {name: limit for name, limit in asked.budgets.items() if here or "latency" not in name}
+        try:
+            made = certify(
+                file,
+                run=str(taken.runs[0].path),
+                against=None if self.reference.run is None else str(self.reference.run),
+                max_drop=None if self.reference.run is None else asked.max_drop,
+                prove=asked.prove,
+                budgets=budgets,
+                out=self.folder.path / "certificate.json",
+                overwrite=True,
+                require=False,
+                made={"search": self.folder.path.name, "budgets": asked.budgets, "seeds": len(taken.runs)},
+                options=replace(self.options, threads=asked.threads),
+            )
+        except DistillError as error:  # the search is done, and its file there
+            self.options.tell(Note(f"no certificate: {error.message}", "warning"))
+            return None
+        return str(made.path)
+
+    def _kept(self, report: SearchReport) -> SearchReport:
+        from distill.report.search_plots import plot_search  # matplotlib, at the end alone
+
+        plot = plot_search(report, self.folder.path / "front.svg")
+        report = replace(report, plot=None if plot is None else str(plot))
+        write_json(self.folder.path / "result.json", report.to_json())
+        return report

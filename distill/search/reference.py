@@ -1,0 +1,92 @@
+"""What a search measures against, on the validation images: the teacher, or a run that is named. Asked once, kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from distill.data.splits import Splits
+from distill.errors import UsageError
+from distill.evaluation.test_set import assess_classifier, split_content
+from distill.events import Note, Tell
+from distill.files import json_sha256, write_with
+from distill.models.trained import load_trained
+from distill.pipeline.source import find_teacher
+from distill.recipe import Recipe
+from distill.runs import open_run
+
+__all__ = ["Reference", "reference_of", "teacher_answers"]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a loss is measured against.
+
+    Attributes:
+        right: Which validation images it answers right, ``(N,)`` bool.
+        run: Its folder; None of a file.
+    """
+
+    name: str
+    right: np.ndarray
+    run: Path | None
+
+
+def teacher_answers(
+    recipe: Recipe, splits: Splits, *, kept: Path, runs_dir: Path, device: torch.device, tell: Tell
+) -> tuple[str, np.ndarray, Path | None] | None:
+    """The teacher's name, its logits on the validation images ``(N, C)``, and its run; None where none can be asked.
+
+    Raises:
+        UsageError: It knows other classes.
+    """
+    teacher = find_teacher(recipe, runs_dir=runs_dir, device=device, classes=tuple(splits.dataset.classes))
+    if teacher is None:
+        return None
+    teacher.require_classes(tuple(splits.dataset.classes))
+    who = json_sha256([teacher.identity.weights, teacher.identity.architecture, split_content(splits, "val")])
+    path = kept / f"teacher_val-{who[:16]}.npy"
+    run = None if teacher.run is None else teacher.run.path
+    if path.is_file():
+        return teacher.name, np.load(path, allow_pickle=False), run
+    tell(Note(f"asking {teacher.place} about {len(splits.val or ())} validation images"))
+    logits = assess_classifier(teacher.trained, splits, recipe.data, split="val").logits
+    write_with(path, lambda aside: _save(aside, logits))
+    return teacher.name, logits, run
+
+
+def _save(path: Path, logits: np.ndarray) -> None:
+    with open(path, "wb") as file:
+        np.save(file, logits.astype(np.float32), allow_pickle=False)
+
+
+def reference_of(
+    against: str | None,
+    teacher: tuple[str, np.ndarray, Path | None] | None,
+    recipe: Recipe,
+    splits: Splits,
+    *,
+    runs_dir: Path,
+    device: torch.device,
+) -> Reference:
+    """What ``--max-drop`` is against.
+
+    Raises:
+        UsageError: There is neither a run that was named nor a teacher that can be asked.
+    """
+    assert splits.val is not None, "checked before"
+    labels = np.asarray(splits.val.labels)
+    if against is not None:
+        run = open_run(against, runs_dir=runs_dir)
+        logits = assess_classifier(load_trained(run, device=device), splits, recipe.data, split="val").logits
+        return Reference(run.name, np.asarray(logits.argmax(axis=1) == labels), run.path)
+    if teacher is None:
+        raise UsageError(
+            f"recipe {recipe.name} has no teacher that can be asked: what is the loss measured against?",
+            hint="name a run of the same data: --against RUN",
+        )
+    name, logits, path = teacher
+    return Reference(name, np.asarray(logits.argmax(axis=1) == labels), path)

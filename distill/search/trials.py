@@ -1,0 +1,157 @@
+"""Shapes as recipes: what they cost, and what they are worth after so many epochs; both are asked once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from distill.evaluation.test_set import DataSets, assess
+from distill.events import Note, Tell
+from distill.recipe import Recipe
+from distill.runs import RunFolder
+from distill.search.bench import Bench
+from distill.search.costs import Costs
+from distill.search.rungs import Score
+from distill.search.space import Shape, Space
+from distill.sweeps.grid import values_of
+from distill.sweeps.kept import Kept
+from distill.sweeps.plan import Base, trial_key
+from distill.sweeps.trainer import TrialFailedError
+from distill.text import duration
+
+__all__ = ["Trials", "closeness"]
+
+
+@dataclass
+class Trials:
+    """Everything a search asks of a shape.
+
+    Attributes:
+        teacher: Its logits on the validation images, ``(N, C)``; None where it cannot be asked.
+        temperature: Of the divergence from it.
+        epochs: About how many all of the search trains, for the time that is left; 0: not known.
+    """
+
+    base: Base
+    space: Space
+    bench: Bench
+    kept: Kept
+    device: torch.device
+    tell: Tell
+    teacher: np.ndarray | None
+    temperature: float
+    epochs: int = 0
+    _recipes: dict[tuple[Shape, int | None], Recipe] = field(default_factory=dict)
+    _guesses: dict[Shape, Costs] = field(default_factory=dict)
+    _checked: set[str] = field(default_factory=set)
+    _data: DataSets = field(default_factory=DataSets)
+
+    def recipe_of(self, shape: Shape, seed: int | None = None) -> Recipe:
+        """The recipe that is this shape."""
+        if (shape, seed) not in self._recipes:
+            self._recipes[shape, seed] = self.base.recipe_of(self.space.trial(shape, seed))
+        return self._recipes[shape, seed]
+
+    def params_of(self, shape: Shape) -> dict[str, Any]:
+        """The recipe's keys that make a shape, and their values."""
+        return values_of(self.space.trial(shape))
+
+    # Prices
+
+    def predicted(self, shape: Shape) -> Costs:
+        """About, at once."""
+        if shape not in self._guesses:
+            self._guesses[shape] = self.bench.predicted(self.recipe_of(shape))
+        return self._guesses[shape]
+
+    def confirmed(self, shape: Shape) -> Costs:
+        """As measured on its export, untrained."""
+        return self.bench.confirmed(self.recipe_of(shape))
+
+    # Worth
+
+    def run_of(self, shape: Shape, seed: int | None = None) -> RunFolder | None:
+        """The run of a shape, where there is one."""
+        return self.kept.run_of(trial_key(self.recipe_of(shape, seed)))
+
+    def score(self, shape: Shape, epochs: int, seed: int | None = None) -> Score | None:
+        """After the first ``epochs``, as it was found then: a run that went on since is not asked again."""
+        recipe = self.recipe_of(shape, seed)
+        key = trial_key(recipe)
+        if self.kept.failure(key) is not None:
+            return None
+        known = self.kept.ledger.get(key, {}).get("scores", {})
+        if str(epochs) in known and self.kept.run_of(key) is not None:
+            self._check(key, recipe, shape)
+            return Score(**known[str(epochs)])
+        self._check(key, recipe, shape)
+        self._say_what_is_left()
+        try:
+            about = {"trial": str(shape), "params": self.params_of(shape)}
+            self.kept.train(key, recipe, about, until=None if epochs >= recipe.train.epochs else epochs)
+        except TrialFailedError as error:
+            self.tell(Note(f"{shape}: failed: {error.message}", "warning"))
+            return None
+        run = self.kept.run_of(key)
+        assert run is not None, "it was trained"
+        score = self._judged(run, epochs)
+        known = self.kept.ledger.get(key, {}).get("scores", {})
+        self.kept.keep(key, scores=known | {str(epochs): asdict(score)})
+        return score
+
+    def _check(self, key: str, recipe: Recipe, shape: Shape) -> None:
+        if key not in self._checked:
+            self._checked.add(key)
+            self.kept.refuse_mixture(key, recipe, str(shape))
+
+    def _judged(self, run: RunFolder, epochs: int) -> Score:
+        top1 = max(line["val_top1"] for line in run.metrics()[:epochs])
+        if self.teacher is None:
+            return Score(float(top1), None)
+        answers = self.answers(run)
+        return Score(float(top1), closeness(answers, self.teacher, self.temperature))
+
+    def answers(self, run: RunFolder, split: str = "val") -> np.ndarray:
+        """Logits of a run's best checkpoint, ``(N, C)``."""
+        return assess(run, split=split, device=self.device, data=self._data).logits
+
+    def right(self, run: RunFolder, split: str = "val") -> np.ndarray:
+        """Which images its best checkpoint answers right, ``(N,)`` bool."""
+        found = assess(run, split=split, device=self.device, data=self._data)
+        return np.asarray(found.logits.argmax(axis=1) == found.labels)
+
+    # Time
+
+    def seconds_per_epoch(self) -> float | None:
+        """Mean of all that was trained here; None before the first epoch."""
+        lines = [line for run in self._runs() for line in run.timing()]
+        spent = [line["seconds"] for line in lines]
+        return sum(spent) / len(spent) if spent else None
+
+    def _runs(self) -> list[RunFolder]:
+        found = (self.kept.run_of(key) for key in self.kept.ledger)
+        return [run for run in found if run is not None]
+
+    def _say_what_is_left(self) -> None:
+        mean = self.seconds_per_epoch()
+        if mean is None or not self.epochs:
+            return
+        done = sum(len(run.timing()) for run in self._runs())
+        left = duration(mean * max(self.epochs - done, 1))
+        self.tell(Note(f"{done} of about {self.epochs} epochs are trained; about {left} left"))
+
+
+def closeness(answers: np.ndarray, teacher: np.ndarray, temperature: float) -> float:
+    """Mean KL divergence of answers from a teacher's, softened, times the square of the temperature.
+
+    Shapes:
+        answers, teacher: ``(N, C)`` logits of the same images.
+    """
+    ours, theirs = (F.log_softmax(torch.from_numpy(each).double() / temperature, dim=1) for each in (answers, teacher))
+    value = F.kl_div(ours, theirs, reduction="batchmean", log_target=True).item() * temperature**2
+    return value if math.isfinite(value) else math.inf

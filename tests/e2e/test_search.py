@@ -1,0 +1,265 @@
+"""Searches by budget through the real verb, on synthetic images: measured, trained, chosen, exported, proven."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from distill.errors import InterruptedRunError, RunError, UsageError
+from distill.events import EpochDone, Event, Note, RunStarted
+from distill.models.onnx_open import open_onnx
+from distill.pipeline import Options, RunResult, train_student
+from distill.recipe import Recipe, load_recipe
+from distill.results.search import SearchReport
+from distill.runs import RunFolder
+from distill.search import search
+
+MODEL = (
+    "model={source: students, name: resnet, blocks: [1, 1], channels: [8, 16], strides: [1, 2]}",
+    "search={depth: [[1, 2], [1, 2]], width: {min: 4, max: 32, multiple: 4}}",
+    "data.image_size=16",
+    "model.input_size=16",
+    "augment.view_seed=30",
+)
+BUDGET = {"params": 9000.0}
+ASKED: dict[str, Any] = {"budgets": BUDGET, "evaluations": 5, "seeds": 2, "max_drop": 0.9}
+
+
+@pytest.fixture
+def searched(
+    student_recipe: Callable[..., Recipe], teacher_run: RunResult, tmp_path: Path
+) -> Callable[..., SearchReport]:
+    """``searched(...)`` searches for the tiny student's best shape."""
+
+    def run(listener: Any = None, *, overrides: tuple[str, ...] = (), **asked: Any) -> SearchReport:
+        options = Options(runs_dir=tmp_path / "runs", on_event=listener, command=("distill", "search", "..."))
+        teacher = asked.pop("teacher", str(teacher_run.run))
+        return search(student_recipe(*MODEL, *overrides), teacher=teacher, options=options, **(ASKED | asked))
+
+    return run
+
+
+class Listener:
+    """Counts epochs and runs; presses Ctrl-C, or kills, at an event."""
+
+    def __init__(self, *, kill_at: int | None = None, error: type[BaseException] = KeyboardInterrupt) -> None:
+        self.epochs: list[tuple[str, int]] = []
+        self.started: list[tuple[str, int]] = []
+        self.notes: list[str] = []
+        self.events = 0
+        self.kill_at, self.error = kill_at, error
+        self.run = ""
+
+    def __call__(self, event: Event) -> None:
+        self.events += 1
+        if isinstance(event, RunStarted):
+            self.run = event.run
+            self.started.append((event.run, event.epoch))
+        if isinstance(event, EpochDone):
+            self.epochs.append((self.run, event.epoch))
+        if isinstance(event, Note):
+            self.notes.append(event.message)
+        if self.events == self.kill_at:
+            raise self.error
+
+
+def test_a_search_ends_in_a_file_within_its_budget(searched: Callable[..., SearchReport], tmp_path: Path) -> None:
+    listener = Listener()
+    report = searched(listener)
+    folder = tmp_path / "searches" / "tiny_student"
+    assert report.folder == str(folder)
+    assert report.missed is None
+    assert len(set(listener.epochs)) == len(listener.epochs), "an epoch was trained twice"
+
+    kinds = [kind for row in report.finalists for kind in row.kinds]
+    assert kinds.count("uniform") == 1
+    assert kinds.count("random") == 1
+    assert "search" in kinds
+    assert all(row.seeds == 2 and len(row.runs) == 2 for row in report.finalists)
+    assert all(row.costs["params"] <= 9000 for row in (*report.finalists, *report.tried))
+    (taken,) = (row for row in report.finalists if row.chosen)
+    assert report.helped or "uniform" in taken.kinds
+    assert ("search did not help: take the uniform one" in report.advice) is not report.helped
+
+    file = open_onnx(folder / "best.onnx")
+    assert report.file == str(file.path)
+    assert file.about.params == taken.costs["params"]
+    assert load_recipe(folder / "best.yaml").model.channels == tuple(taken.params["model.channels"])
+    run = RunFolder(Path(taken.runs[0]))
+    assert np.isclose(run.result()["val_top1"], report.finalists[0].val_top1, atol=1.0)
+    assert b"<svg" in Path(report.plot or "").read_bytes()
+    certificate = json.loads((folder / "certificate.json").read_text())
+    assert certificate["file"]["sha256"] == file.sha256
+    assert json.loads((folder / "result.json").read_text())["drop"] == report.drop
+    assert not (folder / "lock.json").exists()
+
+
+def test_a_rung_is_a_prefix_of_the_run_that_was_never_stopped(
+    searched: Callable[..., SearchReport], teacher_run: RunResult, tmp_path: Path
+) -> None:
+    listener = Listener()
+    report = searched(listener, seeds=1)
+    again = [run for run, epoch in listener.started if epoch > 0]
+    assert again, "no run went on from a rung"
+    paused = RunFolder(Path(again[0]))
+    recipe = RunFolder(paused.path).recipe()
+    assert recipe.search is None
+    alone = train_student(recipe, options=Options(runs_dir=tmp_path / "alone", threads=recipe.train.thread_count))
+    assert (paused.path / "metrics.jsonl").read_bytes() == (alone.run / "metrics.jsonl").read_bytes()
+    unfinished = [row for row in report.tried if row.epochs < 3]
+    assert unfinished, "everything was trained to its end"
+
+
+def test_killed_anywhere_it_ends_in_the_same_result(searched: Callable[..., SearchReport], tmp_path: Path) -> None:
+    class Killed(BaseException):
+        """As kill -9 would: nothing is caught, nothing saved."""
+
+    whole = searched(name="whole", evaluations=4)
+    chance = np.random.default_rng(30)
+    for kill_at in [*chance.integers(1, 300, 4), 3, 40]:
+        for error in (Killed,):
+            try:
+                searched(Listener(kill_at=int(kill_at), error=error), name="cut", evaluations=4)
+            except Killed:
+                continue
+    again = searched(name="cut", evaluations=4)
+
+    def bare(report: SearchReport) -> str:
+        tree = report.to_json() | {"name": "", "certificate": ""}
+        text = json.dumps(tree).replace(str(tmp_path / "searches" / report.name), "")
+        rows = json.loads(text)
+        for row in rows["finalists"]:
+            row.pop("runs")  # their numbers are those of the order in which folders were made
+        return json.dumps(rows)
+
+    assert bare(again) == bare(whole)
+
+
+def test_ctrl_c_says_how_to_go_on(searched: Callable[..., SearchReport]) -> None:
+    with pytest.raises(InterruptedRunError) as error:
+        searched(Listener(kill_at=60))
+    assert error.value.exit_code == 130
+    assert error.value.hint == "go on with it: distill search ..."
+
+
+def test_a_finished_search_costs_nothing_and_may_be_judged_anew(searched: Callable[..., SearchReport]) -> None:
+    first = searched(seeds=1, evaluations=4)
+    listener = Listener()
+    again = searched(listener, seeds=1, evaluations=4, max_drop=0.5)
+    assert listener.epochs == []
+    assert [row.val_top1 for row in again.finalists] == [row.val_top1 for row in first.finalists]
+    with pytest.raises(UsageError, match="holds another search: other budgets"):
+        searched(seeds=1, evaluations=4, budgets={"params": 8000})
+
+
+def test_nothing_that_fits_is_an_answer(searched: Callable[..., SearchReport]) -> None:
+    listener = Listener()
+    report = searched(listener, budgets={"params": 50, "size_mb": 9.0})
+    assert listener.epochs == []
+    assert report.missed is not None
+    assert report.nearest is not None
+    (key, value), *others = report.nearest.items()
+    assert key == "params"
+    assert others == []
+    assert 50 < report.prices[0].value <= value, "the nearest budget would hold the smallest shape"
+    assert report.finalists == ()
+    wider = searched(name="wider", seeds=1, evaluations=4, budgets={"params": value, "size_mb": 9.0})
+    assert wider.missed is None
+
+
+def test_a_loss_that_is_too_large_shows_what_more_would_buy(searched: Callable[..., SearchReport]) -> None:
+    report = searched(seeds=1, evaluations=4, max_drop=0.0, prove=True)
+    assert report.missed is not None
+    assert "against tiny_teacher" in report.missed
+    assert report.drop is not None
+    assert report.drop["verdict"] in ("not shown", "refuted")
+    assert report.priced == "params"
+    values = [point.value for point in report.prices]
+    assert values == sorted(values)
+    assert all(value <= 9000 for value in values)
+    for before, point in zip(report.prices, report.prices[1:], strict=False):
+        gain = 100 * (point.val_top1 - before.val_top1) / (point.value - before.value)
+        assert point.gain_per_unit == pytest.approx(gain)
+
+
+def _measuring(tmp_path: Path, formula: str) -> str:
+    script = tmp_path / "measure.py"
+    log = tmp_path / "measured.txt"
+    script.write_text(
+        "import json, os, sys\n"
+        f"size = os.path.getsize(sys.argv[1]) / 1e6\nopen({str(log)!r}, 'a').write('x')\n"
+        f"print(json.dumps({{'latency_b1_ms': {formula}}}))\n"
+    )
+    return f"{sys.executable} {script} {{file}}"
+
+
+def test_a_command_may_measure_and_what_it_said_is_kept(searched: Callable[..., SearchReport], tmp_path: Path) -> None:
+    asked = {"budgets": {"latency_b1_ms": 30.0}, "measure": _measuring(tmp_path, "500 * size"), "seeds": 1}
+    report = searched(evaluations=4, **asked)
+    assert report.machine == asked["measure"]
+    assert report.noise == 0.0
+    log = tmp_path / "measured.txt"
+    count = len(log.read_text())
+    for row in report.tried:
+        assert row.costs["latency_b1_ms"] <= 30.0
+        assert row.costs["latency_b1_ms"] == pytest.approx(500 * row.costs["size_mb"], rel=0.02)
+    assert max(row.share for row in report.tried) >= 0.85
+    searched(evaluations=4, name="again", **asked)
+    assert len(log.read_text()) == count, "a shape was measured twice on one machine"
+
+
+@pytest.mark.parametrize("formula", ["-1.0", "'fast'"])
+def test_a_command_that_lies_ends_the_search_before_anything_is_trained(
+    searched: Callable[..., SearchReport], tmp_path: Path, formula: str
+) -> None:
+    listener = Listener()
+    with pytest.raises(RunError, match="no time above 0"):
+        searched(listener, budgets={"latency_b1_ms": 1.0}, measure=_measuring(tmp_path, formula))
+    assert listener.epochs == []
+
+
+def test_latency_is_measured_here_and_int8_ships(searched: Callable[..., SearchReport]) -> None:
+    report = searched(
+        budgets={"latency_b1_ms": 1000.0, "params": 3000.0}, runtime="onnxruntime-int8", seeds=1, evaluations=4
+    )
+    assert report.noise is not None
+    if report.file is None:
+        assert "no int8 file" in (report.missed or "")
+    else:
+        assert open_onnx(report.file).about.arithmetic == "int8"
+    assert all(row.costs["latency_b1_ms"] > 0 for row in report.tried)
+
+
+def test_what_cannot_be_searched_is_told_before_anything_begins(
+    searched: Callable[..., SearchReport], tmp_path: Path
+) -> None:
+    for asked, said in (
+        ({"budgets": {"latency": 1.0}}, "a quantity, <=, and a number"),
+        ({"budgets": {"params": -1}}, "no number above 0"),
+        ({"budgets": {}}, "no budget"),
+        ({"evaluations": 3}, "evaluations should be a whole number, 4 or more"),
+        ({"runtime": "tvm"}, "--runtime tvm is none"),
+        ({"measure": "time.sh"}, "has no {file}"),
+        ({"hours": 0.0}, "is no time"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            searched(**asked)
+    with pytest.raises(UsageError, match="has no teacher that can be asked"):
+        searched(overrides=("objective.kind=supervised",), teacher=None)
+    with pytest.raises(UsageError, match="val_fraction is 0"):
+        searched(overrides=("data.val_fraction=0",))
+    assert not list(tmp_path.glob("searches/*/trials/*"))
+
+
+def test_hours_are_kept_to_once_decided(searched: Callable[..., SearchReport]) -> None:
+    listener = Listener()
+    report = searched(listener, hours=1e-6, seeds=1, evaluations=12)
+    assert report.evaluations == 4
+    assert any("the least search takes about" in note for note in listener.notes)
+    assert searched(hours=1e-6, seeds=1, evaluations=12).evaluations == 4
