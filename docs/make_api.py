@@ -58,6 +58,7 @@ GROUPS = {
     ),
     "Banks": ("build_bank", "list_banks", "verify_banks", "clear_banks"),
     "Sweeps": ("sweep", "resume_sweep"),
+    "Budget first": ("search", "SearchReport"),
     "Runs and models": ("list_runs", "open_run", "list_models", "describe_model"),
     "Progress and errors": ("ProgressPrinter", "DistillError"),
 }
