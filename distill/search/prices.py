@@ -27,15 +27,17 @@ def priced_quantity(budgets: Budgets) -> str:
 def cheapest(space: Space, trials: Trials, budgets: Budgets) -> tuple[dict[str, float], tuple[PricePoint, ...]]:
     """Of a space in which nothing fits: budgets that the smallest shape meets, and what the recipe's own costs."""
     least = trials.confirmed(space.smallest)
-    nearest = {name: _rounded_up(least.of(name)) for name, limit in budgets.items() if least.of(name) > limit}
+    nearest = {name: _rounded_up(name, least.of(name)) for name, limit in budgets.items() if least.of(name) > limit}
     quantity = priced_quantity(budgets)
     shapes: dict[Shape, Costs] = {space.smallest: least}
     shapes.setdefault(space.settled(space.own), trials.confirmed(space.settled(space.own)))
     return nearest, tuple(PricePoint(str(shape), costs.of(quantity), None) for shape, costs in shapes.items())
 
 
-def _rounded_up(value: float) -> float:
-    """To three digits, so that what is printed can be typed."""
+def _rounded_up(name: str, value: float) -> float:
+    """To three digits, so that what is printed can be typed; a count stays as it is."""
+    if name == "params":
+        return value
     digits = 10.0 ** (np.floor(np.log10(value)) - 2)
     return float(f"{np.ceil(value / digits) * digits:.6g}")
 

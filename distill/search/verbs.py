@@ -85,6 +85,11 @@ def search(
         RecipeError, UsageError: Something that cannot be searched; nothing was trained.
         RunError: The measuring command failed.
         InterruptedRunError: Stopped; the same call goes on with it.
+
+    Example:
+        >>> found = search("quickstart_student", budgets={"params": 1000})
+        >>> found.missed, found.nearest
+        ('no shape fits: the smallest, 1 blocks, 8 channels, needs params <= 1506', {'params': 1506.0})
     """
     options = options or Options()
     check_runs_dir(options.runs_dir)

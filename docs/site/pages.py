@@ -32,6 +32,7 @@ GUIDES_FIRST = (
     "docs/page.md",
     "docs/compress.md",
     "docs/certificate.md",
+    "docs/search.md",
     "docs/own.md",
 )
 SECTIONS = ("Start here", "Guides", "Reference", "Results", "About")

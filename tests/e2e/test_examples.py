@@ -13,7 +13,14 @@ import distill
 from docs.site import markdown
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
-WITHOUT = {"Comparison", "Recipe", "Row", "RunResult", "__version__"}  # what others return, in whose examples they are
+WITHOUT = {
+    "Comparison",
+    "Recipe",
+    "Row",
+    "RunResult",
+    "SearchReport",
+    "__version__",
+}  # what others return, in whose examples they are
 
 
 def examples() -> str:

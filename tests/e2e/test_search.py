@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,14 @@ def searched(
         return search(student_recipe(*MODEL, *overrides), teacher=teacher, options=options, **(ASKED | asked))
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def _timed_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate's timing takes seconds that prove nothing here."""
+    from distill.search import program
+
+    monkeypatch.setattr(program, "certify", partial(program.certify, seconds=0.1))
 
 
 class Listener:

@@ -28,7 +28,7 @@ WRITTEN = {  # by people: what is made from the code is true of it
 }
 OTHERS = {"git", "pip", "pipx", "uv", ".", "cd", "export", "scp", "ssh", "curl"}
 KEYS = {key.path for key in describe_schema()}
-SECTIONS = {"data", "augment", "model", "teacher", "objective", "optim", "schedule", "train"}
+SECTIONS = {"data", "augment", "model", "teacher", "objective", "optim", "schedule", "train", "search"}
 
 
 def _typed() -> Iterator[tuple[str, str]]:
