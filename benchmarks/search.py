@@ -33,8 +33,8 @@ from distill.pipeline import Options
 from distill.recipe import Recipe, parse_recipe
 from distill.report.search import search_table
 from distill.results.search import SearchReport
-from distill.search import search
-from distill.search.bench import Bench, Target
+from distill.searches import search
+from distill.searches.bench import Bench, Target
 
 RECIPE = """
 schema_version: 1

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from distill.report.catalogue import describe_model, list_models
     from distill.results.rows import Comparison, Row
     from distill.runs import list_runs, open_run
-    from distill.search import SearchReport, search
+    from distill.searches import SearchReport, search
     from distill.sweeps import resume_sweep, sweep
 
     __version__: str
@@ -148,7 +148,7 @@ _HOMES = {  # name -> module, or module:name where it is called otherwise there
     "rerun": "distill.pipeline",
     "resume_run": "distill.pipeline",
     "resume_sweep": "distill.sweeps",
-    "search": "distill.search",
+    "search": "distill.searches",
     "sweep": "distill.sweeps",
     "train_generations": "distill.pipeline",
     "train_student": "distill.pipeline",

@@ -116,7 +116,7 @@ def command(
         raise UsageError("no recipe", hint="distill search --recipe R --budget 'latency_b1_ms <= 2'")
     from distill.pipeline import Options
     from distill.report.search import search_table
-    from distill.search import search
+    from distill.searches import search
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:

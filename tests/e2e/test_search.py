@@ -19,7 +19,7 @@ from distill.pipeline import Options, RunResult, train_student
 from distill.recipe import Recipe, load_recipe
 from distill.results.search import SearchReport
 from distill.runs import RunFolder
-from distill.search import search
+from distill.searches import search
 
 MODEL = (
     "model={source: students, name: resnet, blocks: [1, 1], channels: [8, 16], strides: [1, 2]}",
@@ -49,7 +49,7 @@ def searched(
 @pytest.fixture(autouse=True)
 def _timed_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
     """A certificate's timing takes seconds that prove nothing here."""
-    from distill.search import program
+    from distill.searches import program
 
     monkeypatch.setattr(program, "certify", partial(program.certify, seconds=0.1))
 

@@ -14,10 +14,10 @@ from distill.evaluation.test_set import DataSets, assess
 from distill.events import Note, Tell
 from distill.recipe import Recipe
 from distill.runs import RunFolder
-from distill.search.bench import Bench
-from distill.search.costs import Costs
-from distill.search.rungs import Score
-from distill.search.space import Shape, Space
+from distill.searches.bench import Bench
+from distill.searches.costs import Costs
+from distill.searches.rungs import Score
+from distill.searches.space import Shape, Space
 from distill.sweeps.grid import values_of
 from distill.sweeps.kept import Kept
 from distill.sweeps.plan import Base, trial_key

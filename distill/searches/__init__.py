@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from distill.results.search import SearchReport
-from distill.search.verbs import search
+from distill.searches.verbs import search
 
 __all__ = ["SearchReport", "search"]

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from distill.results.search import PricePoint
-from distill.search.costs import LATENCIES, Budgets, Costs
-from distill.search.fill import fill
-from distill.search.propose import uniform
-from distill.search.space import Shape, Space
-from distill.search.trials import Trials
+from distill.searches.costs import LATENCIES, Budgets, Costs
+from distill.searches.fill import fill
+from distill.searches.propose import uniform
+from distill.searches.space import Shape, Space
+from distill.searches.trials import Trials
 
 __all__ = ["cheapest", "extrapolated", "price_curve", "priced_quantity"]
 

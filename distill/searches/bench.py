@@ -30,9 +30,9 @@ from distill.models.onnx_open import on_bytes, session
 from distill.models.onnx_write import to_onnx, write_onnx
 from distill.recipe import Recipe, dump_recipe
 from distill.results.figures import Latency
-from distill.search.costs import LATENCIES, Costs
-from distill.search.elsewhere import measure_elsewhere
-from distill.search.layers import Layer, layers_of, time_layer
+from distill.searches.costs import LATENCIES, Costs
+from distill.searches.elsewhere import measure_elsewhere
+from distill.searches.layers import Layer, layers_of, time_layer
 
 if TYPE_CHECKING:
     import onnx

@@ -17,16 +17,16 @@ from distill.pipeline.context import Options
 from distill.recipe import dump_recipe
 from distill.report.verdict import drop_sentence
 from distill.results.search import SearchReport
-from distill.search.bench import Runtime
-from distill.search.explore import Explored, explore
-from distill.search.fill import fill
-from distill.search.finals import Final, Shipped, advice, choose, drop_json, finalist_rows, finals, ship, tried_rows
-from distill.search.folder import Definition, SearchFolder
-from distill.search.prices import cheapest, extrapolated, price_curve, priced_quantity
-from distill.search.propose import uniform
-from distill.search.reference import Reference
-from distill.search.rungs import LEAST, Plan, plan_of
-from distill.search.trials import Trials
+from distill.searches.bench import Runtime
+from distill.searches.explore import Explored, explore
+from distill.searches.fill import fill
+from distill.searches.finals import Final, Shipped, advice, choose, drop_json, finalist_rows, finals, ship, tried_rows
+from distill.searches.folder import Definition, SearchFolder
+from distill.searches.prices import cheapest, extrapolated, price_curve, priced_quantity
+from distill.searches.propose import uniform
+from distill.searches.reference import Reference
+from distill.searches.rungs import LEAST, Plan, plan_of
+from distill.searches.trials import Trials
 from distill.text import duration, plain
 
 __all__ = ["Program"]

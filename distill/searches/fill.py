@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from distill.search.costs import LATENCIES, Budgets, Costs, filled
-from distill.search.space import Profile, Shape, Space
+from distill.searches.costs import LATENCIES, Budgets, Costs, filled
+from distill.searches.space import Profile, Shape, Space
 
 __all__ = ["FULL", "Fitted", "Prices", "fill"]
 

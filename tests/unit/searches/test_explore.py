@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import pytest
 
 from distill.recipe import Recipe, parse_recipe
-from distill.search.costs import Costs, filled, fits
-from distill.search.explore import Explored, explore
-from distill.search.fill import fill
-from distill.search.propose import random_profiles, sampled
-from distill.search.rungs import Score, plan_of, ranked
-from distill.search.space import Profile, Shape, Space, space_of
+from distill.searches.costs import Costs, filled, fits
+from distill.searches.explore import Explored, explore
+from distill.searches.fill import fill
+from distill.searches.propose import random_profiles, sampled
+from distill.searches.rungs import Score, plan_of, ranked
+from distill.searches.space import Profile, Shape, Space, space_of
 
 RECIPE = """
 schema_version: 1

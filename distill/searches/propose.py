@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from distill.search.space import Profile, Shape, Space
+from distill.searches.space import Profile, Shape, Space
 
 __all__ = ["random_profiles", "sampled", "scalings", "uniform"]
 

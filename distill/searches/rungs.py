@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from distill.search.space import Shape
+from distill.searches.space import Shape
 
 __all__ = ["FINALISTS", "LEAST", "Judge", "Plan", "Score", "plan_of", "ranked"]
 

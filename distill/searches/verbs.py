@@ -20,15 +20,15 @@ from distill.recipe import Recipe, load_recipe
 from distill.references import count_of, listed, run_of
 from distill.results.search import SearchReport
 from distill.runs import check_runs_dir
-from distill.search.bench import Bench, Runtime, Target
-from distill.search.costs import LATENCIES
-from distill.search.elsewhere import check_command
-from distill.search.folder import Definition, SearchFolder, searches_dir
-from distill.search.program import Program
-from distill.search.reference import reference_of, teacher_answers
-from distill.search.rungs import LEAST
-from distill.search.space import Space, space_of
-from distill.search.trials import Trials
+from distill.searches.bench import Bench, Runtime, Target
+from distill.searches.costs import LATENCIES
+from distill.searches.elsewhere import check_command
+from distill.searches.folder import Definition, SearchFolder, searches_dir
+from distill.searches.program import Program
+from distill.searches.reference import reference_of, teacher_answers
+from distill.searches.rungs import LEAST
+from distill.searches.space import Space, space_of
+from distill.searches.trials import Trials
 from distill.sweeps.kept import Kept
 from distill.sweeps.trainer import Trainer
 from distill.team.watch import watching

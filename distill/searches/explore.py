@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from distill.search.costs import Budgets
-from distill.search.fill import Fitted, Prices, fill
-from distill.search.propose import random_profiles, sampled, scalings, uniform
-from distill.search.rungs import FINALISTS, Judge, Plan, Score, ranked
-from distill.search.space import Profile, Shape, Space
+from distill.searches.costs import Budgets
+from distill.searches.fill import Fitted, Prices, fill
+from distill.searches.propose import random_profiles, sampled, scalings, uniform
+from distill.searches.rungs import FINALISTS, Judge, Plan, Score, ranked
+from distill.searches.space import Profile, Shape, Space
 
 __all__ = ["Candidate", "Explored", "Origin", "explore"]
 

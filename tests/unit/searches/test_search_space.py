@@ -7,7 +7,7 @@ import pytest
 from distill.errors import RecipeError, UsageError
 from distill.models import build_model
 from distill.recipe import Recipe, load_recipe, parse_recipe
-from distill.search.space import Profile, Shape, space_of
+from distill.searches.space import Profile, Shape, space_of
 from distill.sweeps.plan import Base
 
 HEAD = """

@@ -18,11 +18,11 @@ from distill.pipeline.export import export
 from distill.pipeline.quantize import quantize
 from distill.results.search import Finalist, Tried
 from distill.runs import RunFolder
-from distill.search.bench import Runtime
-from distill.search.explore import Candidate, Explored
-from distill.search.reference import Reference
-from distill.search.space import Shape
-from distill.search.trials import Trials
+from distill.searches.bench import Runtime
+from distill.searches.explore import Candidate, Explored
+from distill.searches.reference import Reference
+from distill.searches.space import Shape
+from distill.searches.trials import Trials
 
 __all__ = ["Final", "Shipped", "advice", "choose", "finalist_rows", "finals", "ship", "tried_rows"]
 
