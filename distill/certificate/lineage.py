@@ -50,10 +50,16 @@ def source_of(file: OnnxClassifier, named: Any, runs_dir: Path) -> RunFolder:
     return found
 
 
+def _chain_of(file: Path) -> Path | None:
+    """The folder of the chain that a file lies in."""
+    folder = Path(os.path.normpath(file.parent / ".."))
+    is_there = file.resolve().parent.name == "exports" and (folder / "chain.json").is_file()
+    return folder if is_there else None
+
+
 def _of_chain(file: Path) -> list[RunFolder]:
     """The runs of the chain that a file lies in."""
-    folder = Path(os.path.normpath(file.parent / ".."))
-    if file.resolve().parent.name != "exports" or not (folder / "chain.json").is_file():
+    if (folder := _chain_of(file)) is None:
         return []
     return [run for part in ("trials", "rounded") for run in list_runs(folder / part) if run.status == "finished"]
 
@@ -118,11 +124,23 @@ def _parent(run: RunFolder) -> str | None:
     return parent if isinstance(parent, str) else None
 
 
-def steps_of(run: RunFolder, file: OnnxClassifier, images: Images, runs_dir: Path) -> tuple[Step, ...]:
-    """What was done, in order: teachers, then the runs behind one another, then the file."""
+def steps_of(
+    run: RunFolder, file: OnnxClassifier, images: Images, runs_dir: Path, *, chosen: Sequence[str] = ()
+) -> tuple[Step, ...]:
+    """What was done, in order: teachers, then the runs behind one another, then the file.
+
+    Args:
+        chosen: Folders of what chose this run among others, on validation images; a chain is known by its file's place.
+    """
     steps: dict[str, Step] = {}
     _add(steps, run, images, runs_dir)
-    return (*steps.values(), _file_step(run, file, images))
+    chain = _chain_of(file.path)
+    judged = images.of_run(run).get("validation", "training")
+    choices = [
+        Step(what="chosen among others", subject=each, reads={"chose this network": judged})
+        for each in (*chosen, *([] if chain is None else [str(chain)]))
+    ]
+    return (*steps.values(), *choices, _file_step(run, file, images))
 
 
 def _add(steps: dict[str, Step], run: RunFolder, images: Images, runs_dir: Path, depth: int = 0) -> None:

@@ -59,6 +59,7 @@ def certify(
     overwrite: bool = False,
     require: bool = True,
     commands: Sequence[str] = (),
+    chosen: Sequence[str] = (),
     made: Mapping[str, Any] | None = None,
     options: Options | None = None,
 ) -> Certified:
@@ -79,6 +80,7 @@ def certify(
         overwrite: Replace something else that is there; a certificate is replaced always.
         require: Write none where something that is promised does not hold. False writes what was found.
         commands: What makes the file again; None typed: as the run's folder tells it.
+        chosen: What chose its run among others, on validation images, as the folder of a search.
         made: What else is to be said of how the file was made, to be kept as it is.
 
     Raises:
@@ -101,7 +103,7 @@ def certify(
     for each in references.values():
         check_same_task(file, each)
     images = Images(source, options.tell)
-    steps = steps_of(source, file, images, options.runs_dir)
+    steps = steps_of(source, file, images, options.runs_dir, chosen=chosen)
     latency = time_file(file.path, threads=threads, seconds=seconds / 3, tell=options.tell)
     promises = promises_of(budgets or {}, measured_quantities(file, latency))
     measured, drops, notes = _answers(file, references, max_drop, prove, options)

@@ -369,8 +369,9 @@ def test_the_run_of_a_chains_file_is_found_in_its_chain(shipped: tuple[Path, Pat
     with pytest.raises(UsageError, match="is not below"):
         certify(file, seconds=SECONDS, options=options)
     (chain / "chain.json").write_text("{}")
-    step = certify(file, seconds=SECONDS, options=options).certificate.steps[-2]
+    *_, step, choice, _ = certify(file, seconds=SECONDS, options=options).certificate.steps
     assert Path(step.subject).resolve() == (chain / "trials" / "0.5000" / "001").resolve()
+    assert (choice.subject, choice.reads) == (str(chain), {"chose this network": "validation"})
 
 
 @pytest.mark.parametrize(
