@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from distill.errors import MissingError, UsageError
-from distill.files import sha256_file
+from distill.files import relative, sha256_file
 
 __all__ = [
     "allow_code",
@@ -81,7 +81,7 @@ def reference_of(thing: Any) -> str:
     home = named.__module__
     if home == "__main__":
         file = getattr(sys.modules["__main__"], "__file__", None)
-        home = "__main__" if file is None else os.path.relpath(file)
+        home = "__main__" if file is None else relative(file)
     name = named.__qualname__.replace("<", "_").replace(">", "_")  # of what is local, or has no name
     return f"{home}:{name}"
 

@@ -26,6 +26,7 @@ __all__ = [
     "read_json",
     "read_text",
     "regular",
+    "relative",
     "remove_partials",
     "sha256_file",
     "sync_file",
@@ -139,6 +140,14 @@ def regular(path: Path) -> Path:
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return path
+
+
+def relative(path: str | os.PathLike[str], start: str | os.PathLike[str] = os.curdir) -> str:
+    """The way from a folder to a path; the whole path where there is none, as between two drives of Windows."""
+    try:
+        return os.path.relpath(path, start)
+    except ValueError:
+        return os.path.abspath(path)
 
 
 def read_text(path: Path, *, error: type[DistillError] = RunError, hint: str | None = None) -> str:

@@ -63,7 +63,7 @@ class _Group(TyperGroup):
             raise _ended(stop_error(stopped)) from None
         except (typer.Exit, typer.Abort):  # RuntimeErrors too
             raise
-        except (OSError, MemoryError, RuntimeError) as error:
+        except (OSError, MemoryError, RuntimeError, TypeError) as error:
             if (error_lines := _told(error)) is None:
                 raise
             raise _ended(error_lines) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +32,7 @@ from distill.evaluation.latency import measure_latency
 from distill.evaluation.statistics import DropVerdict, judge_drop
 from distill.evaluation.test_set import assess
 from distill.events import Note, StageProgress
-from distill.files import sha256_file
+from distill.files import relative, sha256_file
 from distill.models.onnx_open import open_onnx
 from distill.pipeline.context import Options
 from distill.pipeline.export import export
@@ -198,7 +197,7 @@ class _Chain:
         assert figures.gmacs is not None
         candidate = Candidate(
             ratio=ratio,
-            run=os.path.relpath(run.path, self.folder.path),
+            run=relative(run.path, self.folder.path),
             params=figures.params,
             gmacs=figures.gmacs,
             drop=drop,
@@ -233,7 +232,7 @@ class _Chain:
             overwrite=True,
             options=replace(self.options, into=self.folder.rounded(candidate.ratio)),
         )
-        trained = None if made.trained is None else os.path.relpath(made.trained, self.folder.path)
+        trained = None if made.trained is None else relative(made.trained, self.folder.path)
         sha256 = sha256_file(made.file)
         shipped = Shipped(made.file.name, sha256, made.scheme, made.size_mb, made.latency_b1_ms, trained)
         return replace(candidate, drop=made.kept.drop, shipped=shipped)

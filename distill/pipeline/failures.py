@@ -43,6 +43,8 @@ _DEVICE_GONE = re.compile(
     r"|no CUDA-capable device|Found no NVIDIA driver|device is lost|unspecified launch failure",
     re.IGNORECASE,
 )
+_NOT_ON_MPS = re.compile(r"'MPS' backend|\bMPS (device|framework|backend)\b|not .*supported on MPS|\bMPS:")
+_OPERATOR = re.compile(r"'(aten::[\w.]+)'")
 _PEER_GONE = re.compile(
     r"gloo/transport/|ncclRemoteError|remote process exited|communicator was aborted", re.IGNORECASE
 )
@@ -91,6 +93,8 @@ def explain(error: BaseException) -> DistillError | None:
         return _explain_system(error)
     if isinstance(error, RuntimeError):
         return _explain_device(error)
+    if isinstance(error, TypeError) and _NOT_ON_MPS.search(str(error)):  # how float64 is refused there
+        return _not_on_mps(error)
     return None
 
 
@@ -121,12 +125,22 @@ def _explain_device(error: RuntimeError) -> DistillError | None:
         return _MemoryError(_short(line) if "out of memory" in line else f"out of memory: {_short(line)}", hint=_LESS)
     if _DEVICE_GONE.search(str(error)):
         return MissingError(f"the device failed: {_short(line)}", hint="distill doctor; or --device cpu")
+    if _NOT_ON_MPS.search(str(error)):
+        return _not_on_mps(error)
     if _PEER_GONE.search(str(error)):
         return PeerLostError(
             "another process of this run is gone: the connection to it broke",
             hint="was it killed, or its machine out of memory? the last checkpoint is intact: go on with --resume",
         )
     return None
+
+
+def _not_on_mps(error: BaseException) -> DistillError:
+    """What Apple's GPU, or PyTorch for it, cannot do."""
+    operator = _OPERATOR.search(str(error))
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    what = f"it has no {operator[1]}" if operator else re.split(r"(?<=[a-z])\. |\.$", line)[0]
+    return MissingError(f"mps cannot run this: {what}", hint="--device cpu")
 
 
 def _short(line: str) -> str:

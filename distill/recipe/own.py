@@ -10,7 +10,9 @@ from distill.recipe.base import Spec
 
 __all__ = ["OwnOptions", "Reference"]
 
-Reference = Annotated[str, Field(pattern=r"^[^:\x00-\x1f]+:[^\W\d]\w*(\.[^\W\d]\w*)*$", max_length=512)]
+# MODULE:NAME or FILE.py:NAME; the file may lie on a drive of Windows.
+_PATTERN = r"^([A-Za-z]:[\\/])?[^:\x00-\x1f]+:[^\W\d]\w*(\.[^\W\d]\w*)*$"
+Reference = Annotated[str, Field(pattern=_PATTERN, max_length=512)]
 
 
 class OwnOptions(Spec):

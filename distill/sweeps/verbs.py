@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distill.errors import InterruptedRunError, RunError, Terminated, TerminatedRunError, UsageError
+from distill.files import relative
 from distill.pipeline.context import Options
 from distill.recipe import Recipe, load_recipe
 from distill.references import count_of, listed, run_of
@@ -132,7 +133,7 @@ def _carry_out(definition: Definition, folder: SweepFolder, options: Options) ->
     trainer = Trainer(options, folder.trials, definition.teacher, dict(definition.teachers))
     check_networks(recipes)
     _check_shared(definition, trainer, recipes)
-    definition = replace(definition, teachers=trainer.teachers, runs=os.path.relpath(options.runs_dir, folder.path))
+    definition = replace(definition, teachers=trainer.teachers, runs=relative(options.runs_dir, folder.path))
     with _hinting(folder), folder.lock():
         folder.write_definition(definition)
         if definition.search:

@@ -230,6 +230,50 @@ def test_bugs_keep_their_traceback(error: Exception) -> None:
     assert explain(KeyboardInterrupt()) is None
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            NotImplementedError(
+                "The operator 'aten::_linalg_solve_ex.result' is not currently implemented for the MPS device. If"
+            ),
+            "it has no aten::_linalg_solve_ex.result",
+        ),
+        (
+            NotImplementedError(
+                "Could not run 'aten::empty.memory_format' with arguments from the 'MPS' backend. This"
+            ),
+            "it has no aten::empty.memory_format",
+        ),
+        (
+            TypeError(
+                "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64. Please"
+            ),
+            "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64",
+        ),
+        (
+            RuntimeError("Adaptive pool MPS: output sizes must be divisible by input sizes."),
+            "Adaptive pool MPS: output sizes must be divisible by input sizes",
+        ),
+    ],
+)
+def test_what_a_macs_gpu_refuses_is_one_line(error: Exception, told: str) -> None:
+    explained = explain(error)
+    assert isinstance(explained, MissingError)
+    assert explained.message.startswith(f"mps cannot run this: {told}")
+    assert "\n" not in explained.message
+    assert explained.hint == "--device cpu"
+
+
+def test_other_refusals_keep_their_traceback_and_memory_its_line() -> None:
+    assert explain(TypeError("'NoneType' object is not subscriptable")) is None
+    assert explain(NotImplementedError("forward")) is None
+    out = explain(RuntimeError("MPS backend out of memory (MPS allocated: 9.00 GB, max allowed: 9.07 GB). Tried to"))
+    assert out is not None
+    assert "out of memory" in out.message
+    assert "batch" in (out.hint or "")
+
+
 def test_a_cpu_out_of_memory_is_recognised_by_what_torch_really_says() -> None:
     said = r"^out of memory: DefaultCPUAllocator: .*tried to allocate [0-9]+ bytes$"
     with pytest.raises(RunError, match=said) as caught, explained():

@@ -45,6 +45,9 @@ def _typed() -> Iterator[tuple[str, str]]:
             line = re.sub(r"\\\n|\n", " ", entry.fields.get(field, ""))
             for each in re.findall(r"\bdistill .*?(?=$|\s\(|, or:|\)|\bagain with|; )", line):
                 yield f"recipes/{entry.name}.yaml", each
+    for file in sorted((ROOT / ".github" / "workflows").glob("*.yml")):
+        for job, told in YAML(typ="safe").load(file.read_text(encoding="utf-8"))["jobs"].items():
+            yield from ((f"{file.name}: {job}", step["run"]) for step in told["steps"] if "run" in step)
     for name, command in commands.commands().items():
         yield from ((f"help of {name}", line.strip()) for line in (command.epilog or "").splitlines()[1:])
 
@@ -73,12 +76,17 @@ def understand(words: list[str]) -> None:
     """Fail where the line's program, or what it is given, is not there."""
     while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
         words = words[1:]
+    words = [word.rpartition("/bin/")[2] if place == 0 else word for place, word in enumerate(words)]
     if not words or words[0] in OTHERS:
         return
     if words[0] in ("torchrun", "python") and "-m" in words:
         module, *rest = words[words.index("-m") + 1 :]
         if module == "distill":
             parsed(rest)
+        elif module == "pytest":
+            assert all((ROOT / word).exists() for word in rest if word.startswith("tests"))
+        elif module in ("pip", "venv", "build"):
+            return
         else:
             _module(module, rest)
     elif words[0] == "make":

@@ -38,6 +38,25 @@ def test_the_workflow_calls_what_there_is() -> None:
     assert all((ROOT / path).exists() for command in commands for path in re.findall(r"\btests/\w+", command))
 
 
+@pytest.mark.parametrize("file", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda file: file.name)
+def test_a_workflow_is_one_that_could_run(file: Path) -> None:
+    """What a checker of workflows would say: jobs and steps are whole, and what they refer to is there."""
+    tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert tree[True]  # what YAML 1.1 makes of "on"
+    for job in tree["jobs"].values():
+        assert set(job) <= {"runs-on", "timeout-minutes", "strategy", "steps", "needs", "if", "env", "permissions"}
+        assert set(job.get("needs", [])) <= set(tree["jobs"])
+        matrix = job.get("strategy", {}).get("matrix", {})
+        assert set(re.findall(r"\$\{\{ matrix\.(\w+) \}\}", yaml.safe_dump(job))) == set(matrix)
+        for step in job["steps"]:
+            assert ("uses" in step) != ("run" in step)
+            assert set(step) <= {"uses", "run", "with", "env", "name", "if", "shell", "working-directory"}
+            assert re.fullmatch(r"[\w-]+/[\w-]+@v\d+", step.get("uses", "a/b@v1")), "an action without its version"
+        pythons = [step["with"]["python-version"] for step in job["steps"] if "python-version" in step.get("with", {})]
+        assert pythons
+        assert all(isinstance(each, str) for each in [*pythons, *matrix.get("python", [])]), "3.10 is a number, 3.1"
+
+
 def test_the_checks_before_a_commit_are_those_of_lint() -> None:
     (repo,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     ours = {re.sub(r" --force-exclude", "", hook["entry"]).removeprefix("python -m ") for hook in repo["hooks"]}
