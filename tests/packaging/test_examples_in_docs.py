@@ -27,7 +27,7 @@ WRITTEN = {  # by people: what is made from the code is true of it
     if not name.startswith(("docs/commands", "docs/catalogue", "docs/keys", "docs/api.md"))
 }
 OTHERS = {"git", "pip", "pipx", "uv", ".", "cd", "export", "scp", "ssh", "curl"}
-KEYS = {key.path for key in describe_schema()}
+KEYS = {key.path for key in describe_schema()} | {"data.fingerprint"}  # that one is of run.json
 SECTIONS = {"data", "augment", "model", "teacher", "objective", "optim", "schedule", "train", "search"}
 
 
@@ -104,6 +104,8 @@ def understand(words: list[str]) -> None:
 def parsed(words: list[str]) -> None:
     """Read as the command line reads it; a bundled recipe takes what ``--set`` says."""
     command: Any = get_command(app)
+    if words == ["--version"]:
+        return
     if "[" in "".join(words):
         words = [word for word in words if word[0] != "[" and word[-1] != "]"]
     while hasattr(command, "commands"):
