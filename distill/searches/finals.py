@@ -186,10 +186,15 @@ def _finalist(final: Final, chosen: bool, trials: Trials) -> Finalist:
 
 @dataclass(frozen=True)
 class Shipped:
-    """What ships, and what it lost on validation images; no file where int8 lost too much."""
+    """What ships, and what it lost on validation images; no file where int8 lost too much.
+
+    Attributes:
+        run: The run whose weights the file has: trained on with rounded weights, where that was needed.
+    """
 
     file: Path | None
     drop: DropVerdict | None
+    run: Path | None = None
     why: str | None = None
 
 
@@ -204,14 +209,15 @@ def ship(
     options = replace(options, into=into / "rounded")
     if runtime == "onnxruntime-int8":
         try:
-            quantize(run.path, max_drop=min(_INT8_DROP, max_drop), out=path, overwrite=True, options=options)
+            made = quantize(run.path, max_drop=min(_INT8_DROP, max_drop), out=path, overwrite=True, options=options)
         except GateMissedError as missed:
-            return Shipped(None, None, missed.message)
+            return Shipped(None, None, why=missed.message)
+        source = made.trained or run.path
     else:
-        export(run.path, out=path, overwrite=True, options=options)
+        source = export(run.path, out=path, overwrite=True, options=options).run
     found = assess_file(open_onnx(path), split="val")
     right = np.asarray(found.logits.argmax(axis=1) == found.labels)
-    return Shipped(path, judge_drop(right, reference.right, allowed=max_drop))
+    return Shipped(path, judge_drop(right, reference.right, allowed=max_drop), source)
 
 
 def drop_json(verdict: DropVerdict) -> dict[str, object]:

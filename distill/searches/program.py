@@ -160,7 +160,7 @@ class Program:
         )
         report = self._judged(report, shipped)
         if shipped.file is not None:
-            report = replace(report, certificate=self._certified(shipped.file, taken))
+            report = replace(report, certificate=self._certified(shipped.file, shipped.run, taken))
         return report
 
     def _judged(self, report: SearchReport, shipped: Shipped) -> SearchReport:
@@ -192,7 +192,7 @@ class Program:
         write_atomically(path, "".join(f"# {plain(line)}\n" for line in lines) + dump_recipe(recipe))
         return path
 
-    def _certified(self, file: Path, taken: Final) -> str | None:
+    def _certified(self, file: Path, run: Path | None, taken: Final) -> str | None:
         """What is proven of the file, beside it; None where that cannot be had, which is told."""
         asked = self.definition
         here = asked.measure is None and asked.runtime != "torch"
@@ -200,7 +200,7 @@ class Program:
         try:
             made = certify(
                 file,
-                run=str(taken.runs[0].path),
+                run=run,
                 against=None if self.reference.run is None else str(self.reference.run),
                 max_drop=None if self.reference.run is None else asked.max_drop,
                 prove=asked.prove,
@@ -208,6 +208,7 @@ class Program:
                 out=self.folder.path / "certificate.json",
                 overwrite=True,
                 require=False,
+                chosen=[str(self.folder.path)],
                 made={"search": self.folder.path.name, "budgets": asked.budgets, "seeds": len(taken.runs)},
                 options=replace(self.options, threads=asked.threads),
             )
