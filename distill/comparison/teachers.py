@@ -18,7 +18,8 @@ from distill.recipe import parse_recipe
 from distill.recipe.schema import DataSpec
 from distill.results.rows import Row
 from distill.runs import open_run
-from distill.teaching.bank import Bank, TeacherRecord
+from distill.teaching.bank import Bank
+from distill.teaching.bank_info import TeacherRecord
 from distill.teaching.identity import Identity, read_identity
 
 __all__ = ["Reference", "bank_rows", "find_teachers", "of_run"]

@@ -26,8 +26,9 @@ from distill.pipeline.context import Options
 from distill.recipe.schema import AugmentSpec, DataSpec
 from distill.results.rows import BankRow
 from distill.runs import RunFolder, open_run
-from distill.teaching.bank import Bank, chunk_bounds
+from distill.teaching.bank import Bank
 from distill.teaching.bank_files import chunk_name
+from distill.teaching.bank_info import chunk_bounds
 from distill.teaching.build import planned_view
 from distill.teaching.identity import read_identity
 from distill.teaching.live import WithPooled

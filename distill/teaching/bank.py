@@ -6,120 +6,25 @@ Its files are in :mod:`distill.teaching.bank_files`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from distill.errors import DistillError, MissingError, RunError, UsageError
 from distill.events import StageProgress, Tell, silent
 from distill.files import json_sha256, regular, remove_partials, sha256_file, write_json, write_with, writing
-from distill.results.figures import Figures
 from distill.runs import Lock, owner_is_dead
-from distill.teaching.bank_files import INFO, LOCK, TEST_LOGITS, VIEWS, chunk_name, is_answers, view_of
-from distill.teaching.identity import Identity
+from distill.teaching.bank_files import INFO, LOCK, TEST_LOGITS, VIEWS, chunk_name, claims, is_answers, view_of
+from distill.teaching.bank_info import BankInfo, TeacherRecord, chunk_bounds, completed
 from distill.teaching.key import BankKey
 
-__all__ = ["Bank", "BankInfo", "chunk_bounds"]
+__all__ = ["Bank"]
 
-_CHUNK_BYTES = 15_000_000
 _FORMAT = 2
 _PATIENCE_S = 24 * 3600.0
-
-
-@dataclass(frozen=True)
-class TeacherRecord:
-    """What is known of a bank's teacher where only the bank is.
-
-    Attributes:
-        recipe: As YAML text.
-        dataset: What it was trained on, by the recipe's name for it.
-        trained_on: Fingerprint of its training images; None where its run did not say.
-    """
-
-    name: str
-    recipe: str
-    dataset: str
-    figures: Figures
-    trained_on: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """For ``bank.json``."""
-        about = {"name": self.name, "recipe": self.recipe, "dataset": self.dataset, "trained_on": self.trained_on}
-        return about | self.figures.to_json()
-
-    @classmethod
-    def from_json(cls, tree: Mapping[str, Any]) -> TeacherRecord:
-        """What :meth:`to_json` gave.
-
-        Raises:
-            KeyError, TypeError, ValueError: It is damaged.
-        """
-        texts = {name: tree[name] for name in ("name", "recipe", "dataset")}
-        if not all(isinstance(text, str) for text in texts.values()):
-            raise ValueError("its teacher makes no sense")
-        trained_on = tree.get("trained_on")
-        if not (trained_on is None or isinstance(trained_on, str)):
-            raise ValueError("its teacher makes no sense")
-        return cls(**texts, figures=Figures.from_json(tree), trained_on=trained_on)
-
-
-@dataclass(frozen=True)
-class BankInfo:
-    """What ``bank.json`` says.
-
-    Attributes:
-        images: N, how many training images each view holds.
-        runtime: What computed the answers: ``name``, ``version``, ``device_type``. Whoever adds views asks through the
-            same ``name``; whoever reads needs none.
-        views: How many views are complete, counted from 0.
-        teacher: None until it was measured.
-        checksums: sha256 of each file, by its path inside the bank.
-        plans: Checksum of each view's plan.
-        data: The recipe's ``data:`` section: where the images were found. Not part of the key.
-        features: How many pooled features stand beside each image's logits, behind them.
-    """
-
-    key: BankKey
-    images: int
-    runtime: dict[str, str]
-    views: int = 0
-    teacher: TeacherRecord | None = None
-    checksums: dict[str, str] = field(default_factory=dict)
-    plans: tuple[str, ...] = ()
-    data: dict[str, Any] = field(default_factory=dict)
-    features: int = 0
-
-    @property
-    def width(self) -> int:
-        """Numbers of one image in one view."""
-        return len(self.classes) + self.features
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The teacher's classes, in the order of its logits."""
-        return self.identity.classes
-
-    @property
-    def identity(self) -> Identity:
-        """Who answered."""
-        assert self.key.teacher is not None, "a bank has a teacher"
-        return self.key.teacher
-
-    @property
-    def view_bytes(self) -> int:
-        """Bytes of one view."""
-        return self.images * self.width * np.dtype(self.key.dtype).itemsize
-
-
-def chunk_bounds(info: BankInfo) -> list[tuple[int, int]]:
-    """Where a view is cut so that no file is over 15 MB: ``[(first image, end), ...]``."""
-    row_bytes = max(info.view_bytes // max(info.images, 1), 1)
-    step = max((_CHUNK_BYTES - 256) // row_bytes, 1)  # 256: the .npy header
-    return [(start, min(start + step, info.images)) for start in range(0, info.images, step)]
 
 
 class Bank:
@@ -196,7 +101,8 @@ class Bank:
             raise ValueError("its features make no sense")
         if not all(isinstance(part, dict) for part in (info.data, info.runtime)):
             raise ValueError("its data or runtime make no sense")
-        if not all(is_answers(name) and isinstance(checksum, str) for name, checksum in info.checksums.items()):
+        named = [*info.checksums.items(), *info.begun.items()]
+        if not all(is_answers(name) and isinstance(checksum, str) for name, checksum in named):
             raise ValueError("it names files that no bank has")
 
     def _check_files(self) -> None:
@@ -243,10 +149,15 @@ class Bank:
         Raises:
             RunError: A file of it does not have the bytes that were written; each is read whole the first time.
         """
-        parts = [self._verified(number, part) for part in range(len(chunk_bounds(self.info)))]
+        parts = [self.part(number, part) for part in range(len(chunk_bounds(self.info)))]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _verified(self, number: int, part: int) -> np.ndarray:
+    def part(self, number: int, part: int) -> np.ndarray:
+        """One file as :meth:`chunk`, its bytes compared with those that were written, the first time.
+
+        Raises:
+            RunError: They are others.
+        """
         self._verify(chunk_name(number, part))
         return self.chunk(number, part)
 
@@ -320,8 +231,12 @@ class Bank:
     def writing(self) -> Iterator[None]:
         """Hold the bank for this process; while another one builds it, wait."""
         with self._held(_PATIENCE_S):
-            self.info = Bank.read(self.path).info  # the other one's views count
+            self.renew()  # the other one's views count
             yield
+
+    def renew(self) -> None:
+        """Look again what is in it: other processes may be writing."""
+        self.info = Bank.read(self.path).info
 
     @contextmanager
     def _held(self, wait_s: float) -> Iterator[None]:
@@ -331,27 +246,36 @@ class Bank:
             yield
 
     def clear_dead(self) -> None:
-        """Remove the lock of a process that died building it, and what that left half-written."""
+        """Remove the locks of processes that died building it, and what those left half-written."""
         if owner_is_dead(self.path / LOCK):
             with suppress(DistillError), self._held(0.0):
                 pass
+        for claim in claims(self.path):
+            if owner_is_dead(claim):
+                with suppress(DistillError), Lock(claim, subject=str(claim)):
+                    pass
 
-    def append_view(self, logits: np.ndarray, plan: str) -> None:
-        """Store the next view, ``(N, C + D)``: files first, then the line in ``bank.json`` that makes them count."""
-        number = self.info.views
-        assert logits.shape == (self.info.images, self.info.width)
-        checksums = dict(self.info.checksums)
-        for part, (start, end) in enumerate(chunk_bounds(self.info)):
-            name = chunk_name(number, part)
-            checksums[name] = self._save(name, logits[start:end].astype(self.info.key.dtype))
-        self.info = replace(self.info, views=number + 1, checksums=checksums, plans=(*self.info.plans, plan))
-        self._write_info()
+    def put(self, number: int, part: int, answers: np.ndarray, plan: str) -> None:
+        """Store a part of a view, ``(images, C + D)``: the file first, then the line in ``bank.json`` that counts it.
+
+        With the last part of the first view that is not complete it is, and those behind it that only waited for it.
+        """
+        name, (start, end) = chunk_name(number, part), chunk_bounds(self.info)[part]
+        assert answers.shape == (end - start, self.info.width)
+        with self.writing():
+            if number < self.info.views or name in self.info.begun:  # another process took it over, and was faster
+                return
+            checksum = self._save(name, answers.astype(self.info.key.dtype))
+            begun, plans = {**self.info.begun, name: checksum}, {**self.info.begun_plans, str(number): plan}
+            self.info = completed(replace(self.info, begun=begun, begun_plans=plans))
+            self._write_info()
 
     def set_teacher(self, teacher: TeacherRecord, test_logits: np.ndarray) -> None:
         """Store what ``compare`` wants to know of the teacher."""
-        checksum = self._save(TEST_LOGITS, test_logits.astype(np.float32))
-        self.info = replace(self.info, teacher=teacher, checksums={**self.info.checksums, TEST_LOGITS: checksum})
-        self._write_info()
+        with self.writing():
+            checksum = self._save(TEST_LOGITS, test_logits.astype(np.float32))
+            self.info = replace(self.info, teacher=teacher, checksums={**self.info.checksums, TEST_LOGITS: checksum})
+            self._write_info()
 
     def drop(self, damaged: Sequence[str]) -> None:
         """Forget damaged files, and the views from the first of them on, so that the next build makes them again."""
@@ -365,7 +289,8 @@ class Bank:
         """Forget views from ``first`` on, so that they are built again."""
         numbers = {name: view_of(name) for name in self.info.checksums}
         keep = {n: c for n, c in self.info.checksums.items() if (number := numbers[n]) is None or number < first}
-        self.info = replace(self.info, views=first, checksums=keep, plans=self.info.plans[:first])
+        plans = self.info.plans[:first]
+        self.info = replace(self.info, views=first, checksums=keep, plans=plans, begun={}, begun_plans={})
         self._write_info()
 
     def _save(self, name: str, array: np.ndarray) -> str:
@@ -376,6 +301,9 @@ class Bank:
     def _write_info(self) -> None:
         teacher = self.info.teacher
         document = asdict(self.info) | {"teacher": {} if teacher is None else teacher.to_json()}
+        for name in ("begun", "begun_plans"):  # a bank whose views are complete says nothing of others
+            if not document[name]:
+                del document[name]
         write_json(self.path / INFO, {"format": _FORMAT} | document | {"sha256": json_sha256(document)})
 
 

@@ -5,6 +5,7 @@
 <bank>/views/00000-000.npy ...      view 0, images 0 and on: (images, classes + features), at most 15 MB each
 <bank>/test_logits.npy              the teacher on the test set, float32
 <bank>/lock.json                    while somebody writes
+<bank>/views/00000-000.npy.lock     while somebody asks about what will be in that file
 ```
 """
 
@@ -25,6 +26,8 @@ __all__ = [
     "VIEWS",
     "bank_bytes",
     "chunk_name",
+    "claim_name",
+    "claims",
     "is_answers",
     "is_plain_file",
     "sorted_out",
@@ -34,6 +37,7 @@ __all__ = [
 INFO, LOCK, TEST_LOGITS, VIEWS = "bank.json", "lock.json", "test_logits.npy", "views"
 
 _CHUNK = re.compile(rf"{VIEWS}/([0-9]{{5,}})-[0-9]{{3,}}\.npy")
+_CLAIM = ".lock"
 _PARTIAL = re.compile(rf"({VIEWS}/)?\.[^/]+\.[0-9a-f]{{12}}{re.escape(PARTIAL_SUFFIX)}")
 
 
@@ -52,6 +56,22 @@ def view_of(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def claim_name(name: str) -> str:
+    """The lock of whoever makes a file, by its path inside the bank."""
+    return f"{VIEWS}/{name.rpartition('/')[2]}{_CLAIM}"
+
+
+def claims(folder: Path) -> list[Path]:
+    """The locks of those who make files of a bank, living or dead."""
+    found = sorted((folder / VIEWS).glob(f"*{_CLAIM}"))
+    return [path for path in found if _is_claim(path.name) and is_plain_file(path)]
+
+
+def _is_claim(name: str) -> bool:
+    made = name.removesuffix(_CLAIM)
+    return name.endswith(_CLAIM) and (made == TEST_LOGITS or view_of(f"{VIEWS}/{made}") is not None)
+
+
 def is_answers(name: str) -> bool:
     """Whether a file of this name holds answers of the teacher: what ``bank.json`` keeps checksums of."""
     return name == TEST_LOGITS or view_of(name) is not None
@@ -60,7 +80,7 @@ def is_answers(name: str) -> bool:
 def sorted_out(folder: Path) -> tuple[list[Path], list[Path]]:
     """The files in a bank's folder that distill made, and everything else, folders named once; links are not followed.
 
-    The lock is neither: whoever writes or deletes holds it.
+    Locks are neither: whoever writes or deletes holds them.
 
     Raises:
         OSError: The folder cannot be listed.
@@ -69,7 +89,7 @@ def sorted_out(folder: Path) -> tuple[list[Path], list[Path]]:
     left: list[Path] = []
     for path in _entries(folder):
         name = path.relative_to(folder).as_posix()
-        if name != LOCK:
+        if name != LOCK and not (path.parent != folder and _is_claim(path.name)):
             is_ours = name == INFO or is_answers(name) or _PARTIAL.fullmatch(name)
             (ours if is_ours and is_plain_file(path) else left).append(path)
     return ours, left

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -30,9 +30,12 @@ from distill.models.trained import Trained
 from distill.recipe import Recipe, dump_recipe
 from distill.recipe.schema import AugmentSpec
 from distill.runs import RunFolder
-from distill.teaching.bank import Bank, BankInfo, TeacherRecord
+from distill.teaching.bank import Bank
+from distill.teaching.bank_files import TEST_LOGITS
+from distill.teaching.bank_info import BankInfo, TeacherRecord
 from distill.teaching.key import BankKey
 from distill.teaching.live import compile_teacher
+from distill.teaching.pieces import Piece, Pieces, claimed
 from distill.teaching.rounding import check_features, check_logits, largest_of, round_answers
 from distill.teaching.runtime import TORCH, Asked
 from distill.team.shares import ALONE, Team, share
@@ -42,6 +45,7 @@ __all__ = ["BuildCost", "estimate", "fill_bank", "new_bank", "planned_view", "po
 _GPU_ASK_BATCH = 512
 _TOGETHER = 16
 _STAGE = "asking the teacher"
+_PATIENCE_S = 24 * 3600.0
 
 
 def planned_view(augment: AugmentSpec, *, n: int, image_size: int, number: int) -> View:
@@ -94,24 +98,37 @@ def fill_bank(
 ) -> Iterator[Event]:
     """Store ``views`` views, going on where an earlier build stopped, and the teacher's figures on the test set.
 
-    Several processes call this alike and share the images of each view; the first one writes, and tells all.
+    Several processes of one team call this alike and share the images of each file; the first one writes, and tells
+    all. Teams that know nothing of each other share the files of one bank: each takes those that nobody is at.
 
     Args:
         bank: What is written to; None in every process but the first.
         asked: The teacher as the recipe's runtime asks it; None: torch.
 
     Raises:
-        RunError: Another process is building this bank, or an answer is not finite in its dtype.
+        RunError: An answer is not finite in its dtype.
         UsageError: It was begun through another runtime.
     """
     if bank:
+        bank.renew()
         _check_runtime(bank, recipe.asking_runtime)
-    with bank.writing() if bank else nullcontext():
-        if bank and not has_figures(bank, splits):
+    yield from _measure(bank, teacher, splits, recipe, wait_s=0.0)
+    yield from _fill(bank, teacher, splits, recipe, views=views, team=team, asked=asked or teacher)
+    yield from _measure(bank, teacher, splits, recipe, wait_s=_PATIENCE_S)  # where another process was at it
+
+
+def _measure(
+    bank: Bank | None, teacher: Trained | OnnxTeacher, splits: Splits, recipe: Recipe, *, wait_s: float
+) -> Iterator[Event]:
+    """Store the teacher's figures, unless they are there, or another process is at them after ``wait_s``."""
+    if bank is None or has_figures(bank, splits):
+        return
+    with claimed(bank, TEST_LOGITS, wait_s=wait_s) as ours:
+        bank.renew()
+        if ours and not has_figures(bank, splits):
             yield Note(f"measuring the teacher on the test set for the bank {bank.path}")
             with using_threads(recipe.asking_threads):
                 bank.set_teacher(*_described(teacher, splits, recipe))
-        yield from _fill(bank, teacher, splits, recipe, views=views, team=team, asked=asked or teacher)
 
 
 def has_figures(bank: Bank, splits: Splits) -> bool:
@@ -144,21 +161,40 @@ def _fill(
     count, dtype = len(splits.train), recipe.logits_dtype
     threads = recipe.asking_threads
     width = len(teacher.classes) + pooled_features(recipe, teacher.recipe if isinstance(teacher, Trained) else None)
-    start, end = share(team, count)
-    numbers = range(team.broadcast(bank.info.views if bank else 0), views)
+    first = team.broadcast(bank.info.views if bank else 0)
     if isinstance(teacher, Trained):
-        compile_teacher(teacher, recipe.train, batches=len(numbers) * -(-(end - start) // _GPU_ASK_BATCH))
-    for done_views, number in enumerate(numbers):
-        view = planned_view(recipe.augment, n=count, image_size=recipe.data.side, number=number)
-        answers = torch.empty((end - start, width), dtype=getattr(torch, dtype))
-        done = 0
-        for logits in _answers(loader, teacher, view, dtype, np.arange(start, end), threads=threads, asked=asked):
-            answers[done : done + len(logits)] = logits
-            done += len(logits)
-            yield StageProgress(_STAGE, done_views * count + min(done * team.world, count), len(numbers) * count)
-        gathered = team.gather(answers, count)
-        if bank:
-            bank.append_view(gathered.numpy(), view_checksum(view))
+        compile_teacher(teacher, recipe.train, batches=(views - first) * -(-count // (team.world * _GPU_ASK_BATCH)))
+    pieces, shown = (Pieces(bank, views) if bank else None), None
+    try:
+        while True:
+            piece: Piece | None = None
+            for found in pieces.take() if pieces else ():
+                if isinstance(found, Note):
+                    yield found
+                elif isinstance(found, Piece):
+                    piece = found
+            piece = team.broadcast(piece)
+            if piece is None:
+                return
+            if shown is None or shown[0] != piece.number:
+                drawn = planned_view(recipe.augment, n=count, image_size=recipe.data.side, number=piece.number)
+                shown = piece.number, drawn
+            view = shown[1]
+            rows = piece.end - piece.start
+            start, end = (piece.start + at for at in share(team, rows))
+            answers = torch.empty((end - start, width), dtype=getattr(torch, dtype))
+            done = 0
+            for logits in _answers(loader, teacher, view, dtype, np.arange(start, end), threads=threads, asked=asked):
+                answers[done : done + len(logits)] = logits
+                done += len(logits)
+                yield StageProgress(_STAGE, piece.behind + min(done * team.world, rows), (views - first) * count)
+            gathered = team.gather(answers, rows)
+            if bank and pieces:
+                bank.put(piece.number, piece.part, gathered.numpy(), view_checksum(view))
+                pieces.let_go()
+    finally:
+        if pieces:
+            pieces.let_go()
 
 
 def _answers(

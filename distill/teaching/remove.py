@@ -10,7 +10,7 @@ from pathlib import Path
 from distill.errors import RunError
 from distill.files import writing
 from distill.runs import Lock
-from distill.teaching.bank_files import INFO, LOCK, VIEWS, is_plain_file, sorted_out
+from distill.teaching.bank_files import INFO, LOCK, VIEWS, claims, is_plain_file, sorted_out
 
 __all__ = ["Removal", "is_bank", "remove_bank"]
 
@@ -51,6 +51,9 @@ def remove_bank(folder: Path) -> Removal:
     if not is_bank(folder):
         raise RunError(f"{folder} is not a bank of distill's; nothing in it was deleted")
     with Lock(folder / LOCK, subject=str(folder)), writing(folder):
+        for claim in claims(folder):
+            with Lock(claim, subject=str(folder)):  # a dead one's goes, a living one refuses
+                pass
         ours, left = sorted_out(folder)
         size = 0
         # bank.json goes last: a deletion that is cut short leaves a damaged bank, which can be deleted again.

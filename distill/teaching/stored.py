@@ -11,10 +11,12 @@ from torch import Tensor
 from distill.data.batches import Batch, OnHost, fits_on
 from distill.models.taps import POOLED
 from distill.objectives import Answer
-from distill.teaching.bank import Bank, chunk_bounds
+from distill.teaching.bank import Bank
+from distill.teaching.bank_info import chunk_bounds
 
 __all__ = ["EnsembleTeacher", "StoredTeacher"]
 
+_MOST_FILES = 512  # each costs a handle
 _RESIDENT_BYTES = {"cpu": 2 << 30, "cuda": 8 << 30, "mps": 1 << 30}  # a bank up to this lies where the student learns
 
 
@@ -26,9 +28,8 @@ class StoredTeacher:
         self._device = device
         self._images = bank.info.images
         self._resident: Tensor | None = None
-        self._mapped: dict[int, np.ndarray] = {}
-        # A view of one file is mapped, and costs a handle; one of several is read into memory.
-        self._most_views = 512 if len(chunk_bounds(bank.info)) == 1 else 2
+        self._mapped: dict[tuple[int, int], np.ndarray] = {}
+        self._rows = chunk_bounds(bank.info)[0][1]  # of a file
         size_bytes = views * bank.info.view_bytes
         if size_bytes <= _RESIDENT_BYTES.get(device.type, 0) and fits_on(device, size_bytes):
             stacked = np.concatenate([bank.view(number) for number in range(views)])
@@ -52,15 +53,21 @@ class StoredTeacher:
         logits = found.numpy()
         for number in np.unique(images.views):
             here = images.views == number
-            logits[here] = self._view(int(number))[images.index[here]]
+            index = images.index[here]
+            parts, answers = index // self._rows, np.empty((len(index), found.shape[1]), np.float32)
+            for part in np.unique(parts):
+                at = parts == part
+                answers[at] = self._file(int(number), int(part))[index[at] - part * self._rows]
+            logits[here] = answers
         return found.to(self._device, non_blocking=True)
 
-    def _view(self, number: int) -> np.ndarray:
-        if number not in self._mapped:
-            if len(self._mapped) >= self._most_views:
+    def _file(self, number: int, part: int) -> np.ndarray:
+        """A part of a view, mapped: of a large bank no more is in memory than the system has room for."""
+        if (number, part) not in self._mapped:
+            if len(self._mapped) >= _MOST_FILES:
                 self._mapped.clear()
-            self._mapped[number] = self.bank.view(number)
-        return self._mapped[number]
+            self._mapped[number, part] = self.bank.part(number, part)
+        return self._mapped[number, part]
 
 
 class EnsembleTeacher:

@@ -21,7 +21,8 @@ from distill.models.trained import load_trained
 from distill.pipeline import Options, RunResult, train_student
 from distill.recipe import load_recipe
 from distill.runs import RunFolder, lock
-from distill.teaching.bank import Bank, BankInfo, chunk_bounds
+from distill.teaching.bank import Bank
+from distill.teaching.bank_info import BankInfo, chunk_bounds
 from distill.teaching.build import fill_bank, new_bank
 from distill.teaching.identity import Identity, identity_of
 from distill.teaching.key import BankKey, bank_key
@@ -189,7 +190,7 @@ def test_no_file_of_a_large_bank_is_over_15_mb() -> None:
 
 def test_a_flipped_bit_is_found_and_a_cut_file_is_refused(tmp_path: Path) -> None:
     bank = _small_bank(tmp_path / "bank")
-    bank.append_view(np.ones((6, 10), dtype=np.float16), "plan")
+    bank.put(0, 0, np.ones((6, 10), dtype=np.float16), "plan")
     file = bank.path / "views" / "00000-000.npy"
     assert bank.damaged_files() == []
     content = bytearray(file.read_bytes())
@@ -269,7 +270,7 @@ def test_views_that_are_drawn_otherwise_now_are_refused(train, student_recipe, t
 def test_a_view_in_several_files_teaches_the_same(train, student_recipe, tmp_path: Path, monkeypatch) -> None:
     """Views larger than one file, and a bank that is too large to lie in memory whole."""
     plain = train("teacher.logits=bank", "augment.view_seed=14")
-    monkeypatch.setattr("distill.teaching.bank._CHUNK_BYTES", 256 + 20 * 50)
+    monkeypatch.setattr("distill.teaching.bank_info._CHUNK_BYTES", 256 + 20 * 50)
     monkeypatch.setattr("distill.teaching.stored._RESIDENT_BYTES", {"cpu": 0})
     shutil.rmtree(_bank_of(plain.run))
     cut = train("teacher.logits=bank", "augment.view_seed=14")

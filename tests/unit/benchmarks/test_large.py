@@ -49,7 +49,7 @@ def test_rows_are_measured_once_and_the_files_are_removed(tmp_path: Path, monkey
     rows = json.loads((tmp_path / "out" / "large.json").read_text())["rows"]
     assert [row["stage"] for row in rows] == list(large.STAGES)
     told = capsys.readouterr().out
-    assert "| 40 | decode | 2.0 | 20 | 7 | 8 |" in told
+    assert "| 40 | decode | 2.0 | 1.0 | 40 | 7 | 8 |" in told
     assert "| 40 | 2.00 (1.00 to 3.00, n = 3) | 0.50 (0.50 to 0.50, n = 3) |" in told
 
 
