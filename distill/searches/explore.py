@@ -15,7 +15,7 @@ from distill.searches.propose import random_profiles, sampled, scalings, uniform
 from distill.searches.rungs import FINALISTS, Judge, Plan, Score, ranked
 from distill.searches.space import Profile, Shape, Space
 
-__all__ = ["Candidate", "Explored", "Origin", "explore"]
+__all__ = ["Candidate", "Explored", "Origin", "explore", "widest_uniform"]
 
 Origin = Literal["uniform", "scaled", "sample", "local", "random"]
 
@@ -80,7 +80,7 @@ class _Explorer:
         for profile in profiles:
             if found >= count or misses >= _PATIENCE:
                 return
-            fitted = fill(profile, self.space, self.prices, self.budgets)
+            fitted = widest(profile, self.space, self.prices, self.budgets)
             if fitted is None or fitted.shape in self.seen:
                 misses += 1
                 continue
@@ -149,6 +149,18 @@ def explore(
     base = whole or first[0]
     explorer.trained([base], last)
     return Explored(base, candidates, tuple(best), tuple(randoms), spent, sum(each.epochs for each in randoms))
+
+
+def widest(profile: Profile, space: Space, prices: Prices, budgets: Budgets) -> Fitted | None:
+    """As wide as the budget allows; of the recipe's own proportions its own size is measured first."""
+    own = space.own
+    is_own = profile == Profile.of(own) and space.settled(own) == own
+    return fill(profile, space, prices, budgets, start=own if is_own else None)
+
+
+def widest_uniform(space: Space, prices: Prices, budgets: Budgets) -> Fitted | None:
+    """The recipe's own proportions within budgets, shallower where they must be."""
+    return next((each for profile in uniform(space) if (each := widest(profile, space, prices, budgets))), None)
 
 
 def _at_random(explorer: _Explorer, count: int) -> list[Candidate]:

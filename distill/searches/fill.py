@@ -12,8 +12,9 @@ __all__ = ["FULL", "Fitted", "Prices", "fill"]
 
 FULL = 0.85
 """A shape that uses so much of its budget is wide enough."""
-_CONFIRMATIONS = 4
+_CONFIRMATIONS = 5
 _HALVINGS = 24  # of the scale: finer than any multiple
+_STEPS = 400  # of the scale, where what lies between two shapes is looked for
 _SAFE = 0.97  # what a confirmation that failed aims at next: timings are noisy
 
 
@@ -38,18 +39,24 @@ class Fitted:
     share: float
 
 
-def fill(profile: Profile, space: Space, prices: Prices, budgets: Budgets) -> Fitted | None:
+def fill(
+    profile: Profile, space: Space, prices: Prices, budgets: Budgets, *, start: Shape | None = None
+) -> Fitted | None:
     """The widest shape of a profile that was measured to fit; None where none does.
 
     Widths are searched on predictions. Each confirmation corrects them: what was predicted 10% too fast is predicted
-    10% slower from then on.
+    10% slower from then on. What was measured to fit, and not to, is never left again.
+
+    Args:
+        start: Measured first.
     """
     factors = {quantity: 1.0 for quantity in budgets if quantity in (*LATENCIES, "size_mb")}
     tried: dict[Shape, Fitted] = {}
-    goal = 1.0
+    wanted, goal = start, 1.0
     for _ in range(_CONFIRMATIONS):
-        shape = _widest(profile, space, prices, budgets, factors=factors, goal=goal)
-        if shape in tried:
+        wanted = wanted or _widest(profile, space, prices, budgets, factors=factors, goal=goal)
+        shape = _within(wanted, profile, space, tried)
+        if shape is None:
             break
         costs = prices.confirmed(shape)
         tried[shape] = Fitted(shape, costs, filled(costs, budgets))
@@ -57,9 +64,30 @@ def fill(profile: Profile, space: Space, prices: Prices, budgets: Budgets) -> Fi
             break
         guess = prices.predicted(shape)
         factors = {quantity: costs.of(quantity) / guess.of(quantity) for quantity in factors}
-        goal = _SAFE if tried[shape].share > 1.0 else 1.0
+        wanted, goal = None, _SAFE if tried[shape].share > 1.0 else 1.0
     fitting = [each for each in tried.values() if each.share <= 1.0]
     return max(fitting, key=lambda each: each.share, default=None)
+
+
+def _within(shape: Shape, profile: Profile, space: Space, tried: dict[Shape, Fitted]) -> Shape | None:
+    """The shape, or where it says nothing new, one between the widest that fits and the narrowest that does not."""
+    wide = {each: sum(each.widths) for each in tried}
+    low = max((wide[each] for each, fitted in tried.items() if fitted.share <= 1.0), default=0)
+    high = min((wide[each] for each, fitted in tried.items() if fitted.share > 1.0), default=float("inf"))
+    if low < sum(shape.widths) < high and shape not in tried:
+        return shape
+    if not tried or (high == float("inf")):
+        return shape if not tried else None
+    between = {each for each in _all(profile, space) if low < sum(each.widths) < high} - set(tried)
+    return min(between, key=lambda each: (abs(sum(each.widths) - (low + high) / 2), each.widths), default=None)
+
+
+def _all(profile: Profile, space: Space) -> list[Shape]:
+    """Every shape that a profile has at some scale."""
+    most = space.largest_scale / min(profile.ratios)
+    least = space.narrowest / (2 * max(profile.ratios))
+    steps = (least * (most / least) ** (number / _STEPS) for number in range(_STEPS + 1))
+    return list(dict.fromkeys(space.at(profile, scale) for scale in steps))
 
 
 def _widest(

@@ -9,8 +9,7 @@ import numpy as np
 
 from distill.results.search import PricePoint
 from distill.searches.costs import LATENCIES, Budgets, Costs
-from distill.searches.fill import fill
-from distill.searches.propose import uniform
+from distill.searches.explore import widest_uniform
 from distill.searches.space import Shape, Space
 from distill.searches.trials import Trials
 
@@ -47,7 +46,7 @@ def price_curve(space: Space, trials: Trials, budgets: Budgets, epochs: int) -> 
     quantity, points = priced_quantity(budgets), dict[Shape, PricePoint]()
     for share in _SHARES:
         part = {name: limit * share for name, limit in budgets.items()}
-        fitted = next((each for profile in uniform(space) if (each := fill(profile, space, trials, part))), None)
+        fitted = widest_uniform(space, trials, part)
         if fitted is None or fitted.shape in points:
             continue
         score = trials.score(fitted.shape, epochs)

@@ -18,12 +18,10 @@ from distill.recipe import dump_recipe
 from distill.report.verdict import drop_sentence
 from distill.results.search import SearchReport
 from distill.searches.bench import Runtime
-from distill.searches.explore import Explored, explore
-from distill.searches.fill import fill
+from distill.searches.explore import Explored, explore, widest_uniform
 from distill.searches.finals import Final, Shipped, advice, choose, drop_json, finalist_rows, finals, ship, tried_rows
 from distill.searches.folder import Definition, SearchFolder
 from distill.searches.prices import cheapest, extrapolated, price_curve, priced_quantity
-from distill.searches.propose import uniform
 from distill.searches.reference import Reference
 from distill.searches.rungs import LEAST, Plan, plan_of
 from distill.searches.trials import Trials
@@ -81,8 +79,8 @@ class Program:
 
     def _affordable(self, plan: Plan, told: Mapping[str, Any]) -> int:
         """How many evaluations the hours allow, by how long the first epochs of the uniform shape take."""
-        asked, space = self.definition, self.trials.space
-        first = next((each for p in uniform(space) if (each := fill(p, space, self.trials, self.limits))), None)
+        asked = self.definition
+        first = widest_uniform(self.trials.space, self.trials, self.limits)
         if first is None:
             return asked.evaluations  # nothing fits: nothing will be trained
         self.trials.score(first.shape, plan.rungs[0])

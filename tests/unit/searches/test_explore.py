@@ -168,7 +168,32 @@ def test_widths_fill_the_budget_whatever_predictions_are_worth(lies: float) -> N
     assert fitted is not None
     assert 0.85 <= fitted.share <= 1.0
     assert fitted.share == filled(fitted.costs, {"latency_b1_ms": 3.0}) == fitted.costs.latency_b1_ms / 3.0
-    assert len(analytic.measured) <= 4
+    assert len(analytic.measured) <= 5
+
+
+def test_between_what_fits_and_what_does_not_nothing_is_left_out() -> None:
+    """Coarse widths and timings that lie: the shape between the two is measured, too."""
+
+    @dataclass
+    class Lying(Analytic):
+        def predicted(self, shape: Shape) -> Costs:
+            return self.costs(shape).times({"latency_b1_ms": 3.0 if sum(shape.widths) > 90 else 0.4})
+
+    space, budgets = space_of(recipe()), {"latency_b1_ms": 2.9}
+    profile = Profile((2, 2), (16.0, 32.0))
+    fitted = fill(profile, space, Lying(likes), budgets)
+    shapes = {space.at(profile, scale / 50) for scale in range(1, 200)}
+    best = max((each for each in shapes if fits(Lying(likes).costs(each), budgets)), key=lambda each: sum(each.widths))
+    assert fitted is not None
+    assert fitted.shape == best
+
+
+def test_a_recipe_that_fits_as_it_is_is_the_uniform_shape() -> None:
+    analytic = Analytic(likes, lies=0.7)
+    own = space_of(recipe()).own
+    explored = searched(analytic, latency_b1_ms=1.05 * (analytic.costs(own).latency_b1_ms or 0.0))
+    assert explored is not None
+    assert explored.uniform.shape == own == analytic.measured[0]
 
 
 def test_a_profile_that_does_not_fit_at_its_narrowest_is_none() -> None:
