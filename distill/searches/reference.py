@@ -18,7 +18,7 @@ from distill.pipeline.source import find_teacher
 from distill.recipe import Recipe
 from distill.runs import open_run
 
-__all__ = ["Reference", "reference_of", "teacher_answers"]
+__all__ = ["Reference", "reference_of", "require_reference", "teacher_answers"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,27 @@ def _save(path: Path, logits: np.ndarray) -> None:
         np.save(file, logits.astype(np.float32), allow_pickle=False)
 
 
+def require_reference(
+    against: str | None, recipe: Recipe, classes: tuple[str, ...], *, runs_dir: Path, device: torch.device
+) -> None:
+    """Refuse a search without anything to measure a loss against, before a folder is there.
+
+    Raises:
+        UsageError, RunError: As :func:`reference_of`.
+    """
+    if against is not None:
+        open_run(against, runs_dir=runs_dir)
+    elif find_teacher(recipe, runs_dir=runs_dir, device=device, classes=classes) is None:
+        raise _nothing_to_ask(recipe)
+
+
+def _nothing_to_ask(recipe: Recipe) -> UsageError:
+    return UsageError(
+        f"recipe {recipe.name} has no teacher that can be asked: what is the loss measured against?",
+        hint="name a run of the same data: --against RUN",
+    )
+
+
 def reference_of(
     against: str | None,
     teacher: tuple[str, np.ndarray, Path | None] | None,
@@ -84,9 +105,6 @@ def reference_of(
         logits = assess_classifier(load_trained(run, device=device), splits, recipe.data, split="val").logits
         return Reference(run.name, np.asarray(logits.argmax(axis=1) == labels), run.path)
     if teacher is None:
-        raise UsageError(
-            f"recipe {recipe.name} has no teacher that can be asked: what is the loss measured against?",
-            hint="name a run of the same data: --against RUN",
-        )
+        raise _nothing_to_ask(recipe)
     name, logits, path = teacher
     return Reference(name, np.asarray(logits.argmax(axis=1) == labels), path)

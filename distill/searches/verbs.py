@@ -25,7 +25,7 @@ from distill.searches.costs import LATENCIES
 from distill.searches.elsewhere import check_command
 from distill.searches.folder import Definition, SearchFolder, searches_dir
 from distill.searches.program import Program
-from distill.searches.reference import reference_of, teacher_answers
+from distill.searches.reference import reference_of, require_reference, teacher_answers
 from distill.searches.rungs import LEAST
 from distill.searches.space import Space, space_of
 from distill.searches.trials import Trials
@@ -119,7 +119,9 @@ def search(
     )
     trainer = Trainer(options, folder.trials, definition.teacher, dict(definition.teachers))
     base = trainer.resolved(definition.base.recipe)
-    trainer.splits(base)  # what cannot be loaded is told before a folder is there
+    classes = tuple(trainer.splits(base).dataset.classes)  # what cannot be had is told before a folder is there
+    device = resolve_device(options.device)
+    require_reference(definition.against, base, classes, runs_dir=options.runs_dir, device=device)
     with _hinting(folder, options), folder.lock():
         folder.claim(replace(definition, teachers=trainer.teachers))
         return _program(definition, folder, trainer, space, base).run()

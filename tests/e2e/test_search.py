@@ -263,7 +263,9 @@ def test_what_cannot_be_searched_is_told_before_anything_begins(
         searched(overrides=("objective.kind=supervised",), teacher=None)
     with pytest.raises(UsageError, match="val_fraction is 0"):
         searched(overrides=("data.val_fraction=0",))
-    assert not list(tmp_path.glob("searches/*/trials/*"))
+    with pytest.raises(RunError, match="nobody"):
+        searched(against="nobody")
+    assert not list(tmp_path.glob("searches/*"))  # else the right call is another search than the wrong one
 
 
 def test_hours_are_kept_to_once_decided(searched: Callable[..., SearchReport]) -> None:
