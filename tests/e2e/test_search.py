@@ -78,6 +78,7 @@ class Listener:
             raise self.error
 
 
+@pytest.mark.slow
 def test_a_search_ends_in_a_file_within_its_budget(searched: Callable[..., SearchReport], tmp_path: Path) -> None:
     listener = Listener()
     report = searched(listener)
@@ -125,6 +126,7 @@ def test_a_rung_is_a_prefix_of_the_run_that_was_never_stopped(
     assert unfinished, "everything was trained to its end"
 
 
+@pytest.mark.slow
 def test_killed_anywhere_it_ends_in_the_same_result(searched: Callable[..., SearchReport], tmp_path: Path) -> None:
     class Killed(BaseException):
         """As kill -9 would: nothing is caught, nothing saved."""
@@ -208,6 +210,7 @@ def _measuring(tmp_path: Path, formula: str) -> str:
     return f"{sys.executable} {script} {{file}}"
 
 
+@pytest.mark.slow
 def test_a_command_may_measure_and_what_it_said_is_kept(searched: Callable[..., SearchReport], tmp_path: Path) -> None:
     asked = {"budgets": {"latency_b1_ms": 30.0}, "measure": _measuring(tmp_path, "500 * size"), "seeds": 1}
     report = searched(evaluations=4, **asked)
@@ -233,6 +236,7 @@ def test_a_command_that_lies_ends_the_search_before_anything_is_trained(
     assert listener.epochs == []
 
 
+@pytest.mark.slow
 def test_latency_is_measured_here_and_int8_ships(searched: Callable[..., SearchReport]) -> None:
     report = searched(
         budgets={"latency_b1_ms": 1000.0, "params": 3000.0}, runtime="onnxruntime-int8", seeds=1, evaluations=4
