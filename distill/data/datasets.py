@@ -10,9 +10,11 @@ from distill.data.cifar import load_cifar
 from distill.data.digits import load_digits
 from distill.data.folder import folder_classes, load_folder
 from distill.data.images import Decoded, Split, channel_stats, pixel_digest
+from distill.data.named import NAMED_CLASSES, load_named
 from distill.data.own import load_own, own_classes
 from distill.data.stratify import balanced_subset
 from distill.data.synthetic import SYNTHETIC_CLASSES, load_synthetic
+from distill.data.tiny_imagenet import load_tiny_imagenet, tiny_imagenet_classes
 from distill.errors import UsageError
 from distill.events import Tell, silent
 from distill.recipe.schema import DataSpec
@@ -26,6 +28,8 @@ LOADERS: dict[str, Callable[[DataSpec, Tell], Decoded]] = {
     "synthetic": load_synthetic,
     "folder": load_folder,
     "python": load_own,
+    **dict.fromkeys(NAMED_CLASSES, load_named),
+    "tiny_imagenet": load_tiny_imagenet,
 }
 
 
@@ -72,7 +76,7 @@ def load_dataset(spec: DataSpec, *, tell: Tell = silent) -> Dataset:
         DataError: The data was found but cannot be used; all bad images are listed at once.
         UsageError: Only pictures in a folder can be decoded for every batch.
     """
-    if spec.decoded == "per_batch" and spec.name != "folder":
+    if spec.decoded == "per_batch" and spec.name not in ("folder", "tiny_imagenet"):
         raise UsageError(
             f"data.decoded: per_batch is for pictures in a folder, and data.name is {spec.name}",
             hint="leave it out: such images are kept in memory",
@@ -103,10 +107,11 @@ def num_classes(spec: DataSpec) -> int:
         DataError: It has another layout.
         UsageError: Code may not run, or it raised.
     """
-    fixed = {"cifar10": 10, "cifar100": 100, "digits": 10, "synthetic": SYNTHETIC_CLASSES}
+    fixed = {"cifar10": 10, "cifar100": 100, "digits": 10, "synthetic": SYNTHETIC_CLASSES} | NAMED_CLASSES
     if spec.name in fixed:
         return fixed[spec.name]
-    return len(own_classes(spec) if spec.name == "python" else folder_classes(spec))
+    find = {"python": own_classes, "tiny_imagenet": tiny_imagenet_classes}.get(spec.name, folder_classes)
+    return len(find(spec))
 
 
 def _limited(split: Split, limit: int | None, name: str, split_seed: int) -> Split:

@@ -48,6 +48,7 @@ from distill.data.pictures import Census, Pictures
 from distill.data.room import choose_place
 from distill.errors import DataError, MissingError, UsageError
 from distill.events import Note, Tell, silent
+from distill.files import json_sha256
 from distill.recipe.schema import DataSpec
 from distill.text import plain
 
@@ -64,11 +65,14 @@ class _Source:
     jobs: Callable[[], Iterator[Job]]
 
 
-def load_folder(spec: DataSpec, tell: Tell = silent) -> Decoded:
+def load_folder(spec: DataSpec, tell: Tell = silent, *, listing: Listing | None = None) -> Decoded:
     """Decode the folder or archive ``spec.root``, or open what was decoded before.
 
     Only files directly in a class folder count: PNG, JPEG, WebP, BMP, GIF or TIFF by name, decoded by content. Hidden
     files are passed over, other files and deeper folders are passed over and counted.
+
+    Args:
+        listing: What to decode of a folder that has another layout.
 
     Raises:
         MissingError: ``spec.root`` does not exist, or decoded images cannot be kept.
@@ -78,8 +82,8 @@ def load_folder(spec: DataSpec, tell: Tell = silent) -> Decoded:
     place = array_key("going", str(root.resolve()), spec.side)  # one at most of a data set at one size
     why = None
     if root.is_dir():
-        listing = _checked(_find(root), root)
-        identity = _identity(root, listing)
+        given, listing = listing, listing or _checked(_find(root), root)
+        identity = _identity(root, listing) + ([] if given is None else [[_digest(given)]])
         key = array_key("folder", str(root.resolve()), spec.side, identity)
         choice = choose_place(
             spec, len(listing) * 3 * spec.side**2, arrays_folder(), there=kept_bytes(key) or begun_bytes(place)
@@ -212,6 +216,11 @@ def _identity(root: Path, listing: Listing) -> list[list[str | int]]:
             except OSError as error:  # a dangling link; reading it will say so
                 identity.append([path, str(error.strerror)])
     return identity
+
+
+def _digest(listing: Listing) -> str:
+    """Hex sha256 of what a layout of its own says of its files: classes and labels."""
+    return json_sha256([listing.classes, {name: split.labels.tolist() for name, split in listing.splits.items()}])
 
 
 def _archive_key(root: Path, spec: DataSpec) -> str:

@@ -19,6 +19,7 @@ import torch
 from distill.data.batches import Loader
 from distill.data.cifar_files import official_set
 from distill.data.images import Split, pixel_digest
+from distill.data.named import NAMED_CLASSES, is_here
 from distill.data.splits import Splits, load_splits
 from distill.devices import fast_kernels
 from distill.errors import DataError, DistillError, MissingError, UsageError
@@ -140,6 +141,8 @@ class DataSets:
 
 
 def _is_here(spec: DataSpec) -> bool:
+    if spec.name in NAMED_CLASSES:
+        return is_here(spec)
     if spec.name not in ("cifar10", "cifar100"):
         return True  # made, or never downloaded
     return os.path.isdir(Path(spec.root).expanduser() / official_set(spec.name).folder)

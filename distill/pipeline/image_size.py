@@ -22,8 +22,9 @@ _LEAST, _MOST = 8, 1024  # as the schema's
 def settle_image_size(recipe: Recipe, *, runs_dir: Path, tell: Tell, splits: Splits | None = None) -> Recipe:
     """The recipe with ``data.image_size`` as a number, and what that means told.
 
-    ``auto`` is 32 for the data sets that come by name. For pictures it is the teacher's size where there is a teacher
-    (a stored answer fits the image it was given for), else the pictures' own, at most what the model takes.
+    ``auto`` is the images' own side for the data sets that come by name. For pictures it is the teacher's size where
+    there is a teacher (a stored answer fits the image it was given for), else the pictures' own, at most what the
+    model takes.
 
     Args:
         splits: The data, where it is loaded already: its size is the answer.

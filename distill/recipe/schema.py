@@ -43,13 +43,36 @@ __all__ = [
 STUDENT_BUDGET = 5_000_000
 
 
-NATIVE_SIDE = 32  # of every data set that comes by name
+# Of every data set that comes by name.
+NATIVE_SIDES = {
+    "cifar10": 32,
+    "cifar100": 32,
+    "digits": 32,
+    "fashion_mnist": 28,
+    "mnist": 28,
+    "stl10": 96,
+    "svhn": 32,
+    "synthetic": 32,
+    "tiny_imagenet": 64,
+}
 
 
 class DataSpec(Spec):
     """Which images, at which size, and how validation is carved from training."""
 
-    name: Literal["cifar10", "cifar100", "digits", "folder", "python", "synthetic"]
+    name: Literal[
+        "cifar10",
+        "cifar100",
+        "digits",
+        "fashion_mnist",
+        "folder",
+        "mnist",
+        "python",
+        "stl10",
+        "svhn",
+        "synthetic",
+        "tiny_imagenet",
+    ]
     code: Reference | None = Field(
         None, description="python: the function that gives the images: MODULE:NAME, or FILE.py:NAME"
     )
@@ -101,8 +124,8 @@ class DataSpec(Spec):
     def side(self) -> int:
         """``image_size`` in pixels. ``auto`` of what is found out must have been settled: by pictures and model."""
         if self.image_size == "auto":
-            assert not self.is_found_out, "data.image_size: auto was not settled"
-            return NATIVE_SIDE
+            assert self.name != "folder", "data.image_size: auto was not settled"
+            return NATIVE_SIDES[self.name]
         return self.image_size
 
 
