@@ -198,6 +198,15 @@ InitFromOption = Annotated[
         autocompletion=complete_runs,
     ),
 ]
+TrackOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track",
+        metavar="NAME",
+        help="Tell tensorboard, wandb or mlflow too. Repeatable; one that fails is warned of, and the run goes on.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
 DryRunOption = Annotated[
     bool,
     typer.Option(

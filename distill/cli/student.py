@@ -59,6 +59,7 @@ def command(
             autocompletion=options.complete_recipes,
         ),
     ] = None,
+    track: options.TrackOption = None,
     dry_run: options.DryRunOption = False,
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
@@ -83,6 +84,7 @@ def command(
         json=json,
         quiet=quiet,
         teacher=teacher,
+        track=tuple(track or ()),
     )
     if generations > 1 or then:
         train_chain(request, then or [], generations)

@@ -34,6 +34,7 @@ def command(
     resume: options.ResumeOption = None,
     rerun: options.RerunOption = None,
     init_from: options.InitFromOption = None,
+    track: options.TrackOption = None,
     dry_run: options.DryRunOption = False,
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
@@ -46,7 +47,19 @@ def command(
     changed = options.overrides(changes, seed)
     named = recipe or (None if resume or rerun else DEFAULT_RECIPE)
     request = Request(
-        named, changed, runs, device, devices, threads, resume, rerun, init_from, dry_run, json=json, quiet=quiet
+        named,
+        changed,
+        runs,
+        device,
+        devices,
+        threads,
+        resume,
+        rerun,
+        init_from,
+        dry_run,
+        json=json,
+        quiet=quiet,
+        track=tuple(track or ()),
     )
     train(request, _start, roles=("teacher",))
 

@@ -36,6 +36,7 @@ class Request:
     json: bool
     quiet: bool
     teacher: str | None = None
+    track: tuple[str, ...] = ()
 
     def options(self, printer: ProgressPrinter) -> Options:
         """The same for the library."""
@@ -48,6 +49,7 @@ class Request:
             threads=self.threads,
             init_from=self.init_from,
             command=typed(),
+            track=self.track,
             on_event=printer,
         )
 

@@ -26,6 +26,7 @@ from distill.references import count_of, folder_of, run_of
 from distill.runs import check_runs_dir, open_run
 from distill.team.ranks import local_process_count, process_count, process_rank, under_torchrun
 from distill.team.watch import beat, watching
+from distill.tracking import check_trackers
 
 __all__ = ["Context", "Options", "prepare"]
 
@@ -42,6 +43,7 @@ class Options:
         threads: CPU threads of each process, whatever the recipe says; None leaves them to it.
         init_from: A run whose weights the network starts from, where names and shapes agree.
         command: What the user typed, kept in ``run.json``.
+        track: ``tensorboard``, ``wandb``, ``mlflow``: who is told too. A run that goes on tells whom it told before.
         on_event: Called with everything the run has to tell; must be picklable for several devices. None: silent,
             but in a notebook, where progress is printed (``distill.ProgressPrinter()`` prints it anywhere).
 
@@ -60,6 +62,7 @@ class Options:
     threads: int | None = None
     init_from: str | None = None
     command: tuple[str, ...] = ()
+    track: tuple[str, ...] = ()
     on_event: Tell | None = None
 
     def __post_init__(self) -> None:
@@ -73,6 +76,7 @@ class Options:
         settle("device", None if self.device is None else str(self.device))
         settle("devices", count_of(self.devices, "devices"))
         settle("threads", None if self.threads is None else count_of(self.threads, "threads"))
+        settle("track", check_trackers(self.track))
         settle("init_from", None if self.init_from is None else run_of(self.init_from))
 
     def tell(self, event: Event) -> None:

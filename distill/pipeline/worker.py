@@ -33,6 +33,7 @@ from distill.teaching.teacher_file import Teacher
 from distill.team.shares import Team, Together
 from distill.team.stop import watch_signals
 from distill.team.watch import Watch, watching
+from distill.tracking import Tracking, known_trackers, tracking
 from distill.train.loop import fit
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def _train(fabric: Fabric, team: Team, context: Context, watch: Watch) -> RunRes
         assert isinstance(teacher.trained, Trained), "the schema asks for a run"
         copy_classifier(module, teacher.trained.module)
     with ExitStack() as stack:
-        run = None
+        run, tracked = None, None
         if team.leads:
             for note in introduce(recipe, teacher):
                 context.options.tell(note)
@@ -75,6 +76,8 @@ def _train(fabric: Fabric, team: Team, context: Context, watch: Watch) -> RunRes
             initial = None if goes_on(context) else state_sha256(module.state_dict())
             run = stack.enter_context(recorded(context, splits, teacher=about, initial=initial))
             watch.log = run.log
+            trackers = context.options.track or (known_trackers(run.path) if context.resume else ())
+            tracked = stack.enter_context(tracking(run, trackers, context.options.tell))
             if initial is not None:
                 caution(run, cautions(recipe, splits, teacher, initial=initial), context.options.tell)
         path = Path(team.broadcast(str(run.path) if run else ""))
@@ -84,7 +87,19 @@ def _train(fabric: Fabric, team: Team, context: Context, watch: Watch) -> RunRes
             if context.resume:
                 refuse_changes(run, data=about_data(splits), teacher=source.about)
             run.write_info(teacher=source.about)
-        _fit(fabric, context, splits, source, objective, team=team, module=module, run=run, path=path, watch=watch)
+        _fit(
+            fabric,
+            context,
+            splits,
+            source,
+            objective,
+            team=team,
+            module=module,
+            run=run,
+            path=path,
+            watch=watch,
+            tracked=tracked,
+        )
         if run is not None:
             finish(run, context)
     result = team.broadcast(read_result(run) if run is not None else None)  # other machines may not see the folder
@@ -121,6 +136,7 @@ def _fit(
     run: RunFolder | None,
     path: Path,
     watch: Watch,
+    tracked: Tracking | None,
 ) -> None:
     last = last_checkpoint(path / "checkpoints") if run is not None and context.resume else None
     last = team.broadcast(last)
@@ -139,6 +155,8 @@ def _fit(
                 if run is not None:
                     record(run, event)
                     context.options.tell(event)
+                    if tracked is not None:
+                        tracked(event)
     except DivergedError:
         if source is not None:
             source.check_answers()  # was it the student?

@@ -37,13 +37,19 @@ _CLASS_MARKS = (("Precision", "<", TRAIN_COLOR), ("Recall", ">", VAL_COLOR), ("F
 
 
 def plot_run(
-    metrics: Metrics, folder: Path, *, name: str = "", rates: tuple[float, Sequence[float]] | None = None
+    metrics: Metrics,
+    folder: Path,
+    *,
+    name: str = "",
+    rates: tuple[float, Sequence[float]] | None = None,
+    kind: str = "svg",
 ) -> list[Path]:
     """Draw ``loss.svg``, ``top1.svg`` and ``lr.svg`` over epochs, from lines of metrics.jsonl.
 
     Args:
         name: Of the run, beside each title.
         rates: Steps an epoch, and the learning rate of every step: ``lr.svg`` then shows steps.
+        kind: In place of ``svg``: ``png`` or ``pdf``.
 
     Returns:
         The files, in that order; what has no numbers has no file.
@@ -65,7 +71,7 @@ def plot_run(
                     axes.set_xlim(0, 2)
                     axes.set_xticks([int(metrics[0]["epoch"])])
                 _name_run(axes, name)
-                files.append(save(figure, folder / f"{file}.svg"))
+                files.append(save(figure, folder / f"{file}.{kind}"))
     return files
 
 

@@ -29,6 +29,7 @@ GUIDES_FIRST = (
     "docs/banks.md",
     "docs/evaluate.md",
     "docs/statistics.md",
+    "docs/tracking.md",
     "docs/page.md",
     "docs/compress.md",
     "docs/certificate.md",

@@ -91,7 +91,8 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
 # Training
 
 
-def test_a_student(cli, library: Library) -> None:
+def test_a_student(cli, library: Library, monkeypatch) -> None:
+    monkeypatch.setattr("distill.tracking.tracked._is_installed", lambda _: True)
     result = cli(
         "student",
         "--recipe",
@@ -110,6 +111,10 @@ def test_a_student(cli, library: Library) -> None:
         "cpu",
         "--init-from",
         "old",
+        "--track",
+        "tensorboard",
+        "--track",
+        "mlflow",
     )
     assert result.exit_code == 0
     name, (recipe,), asked = library.last
@@ -118,6 +123,7 @@ def test_a_student(cli, library: Library) -> None:
     options = asked["options"]
     assert (options.runs_dir, options.device, options.devices, options.threads) == (Path("elsewhere"), "cpu", 1, 2)
     assert options.init_from == "old"
+    assert options.track == ("tensorboard", "mlflow")
     assert options.command[0] == "distill"
     assert "runs/r18_small/003" in result.stdout
     assert "93.45 %" in result.stdout

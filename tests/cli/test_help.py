@@ -15,7 +15,7 @@ from distill.cli import app, options
 
 ROOT = Path(__file__).parents[2]
 _TRAIN = (
-    "--recipe -r --set -s --seed --device --devices --threads --runs --resume --rerun --init-from --dry-run "
+    "--recipe -r --set -s --seed --device --devices --threads --runs --resume --rerun --init-from --track --dry-run "
     "--json --quiet -q"
 )
 

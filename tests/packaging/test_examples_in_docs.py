@@ -26,7 +26,7 @@ WRITTEN = {  # by people: what is made from the code is true of it
     for name, text in pages.pages().items()
     if not name.startswith(("docs/commands", "docs/catalogue", "docs/keys", "docs/api.md"))
 }
-OTHERS = {"git", "pip", "pipx", "uv", ".", "cd", "export", "scp", "ssh", "curl"}
+OTHERS = {"git", "pip", "pipx", "uv", ".", "cd", "export", "scp", "ssh", "curl", "tensorboard", "wandb"}
 KEYS = {key.path for key in describe_schema()} | {"data.fingerprint"}  # that one is of run.json
 SECTIONS = {"data", "augment", "model", "teacher", "objective", "optim", "schedule", "train", "search"}
 

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "distill"
 ORDER = (
     "errors", "references", "text", "events", "results", "files", "code", "team", "recipe", "runs", "devices",
     "fingerprint", "data", "models", "objectives", "evaluation", "train", "teaching", "compression", "report",
-    "comparison", "pipeline", "certificate", "sweeps", "searches", "cli",
+    "tracking", "comparison", "pipeline", "certificate", "sweeps", "searches", "cli",
 )  # fmt: skip
 LEAVES = ("teachers", "students")
 TORCH_FREE = ("errors", "references", "text", "events", "results", "files", "code", "team", "recipe", "runs", "cli")
