@@ -76,6 +76,8 @@ def understand(words: list[str]) -> None:
     """Fail where the line's program, or what it is given, is not there."""
     while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
         words = words[1:]
+    if words[:2] == ["nice", "-n"]:
+        words = words[3:]
     words = [word.rpartition("/bin/")[2] if place == 0 else word for place, word in enumerate(words)]
     if not words or words[0] in OTHERS:
         return
