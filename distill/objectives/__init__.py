@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from distill.errors import RecipeError
 from distill.objectives.at import AT
 from distill.objectives.class_weights import settle_class_weights
 from distill.objectives.combined import Combined
@@ -18,6 +19,7 @@ from distill.objectives.kd import KD, kd_loss
 from distill.objectives.logits import standardize_logits
 from distill.objectives.mse import MSE, mse_loss
 from distill.objectives.objective import Answer, Asks, LossParts, Objective, Setting, Term
+from distill.objectives.own import OwnLoss
 from distill.objectives.pkt import PKT
 from distill.objectives.reviewkd import ReviewKD
 from distill.objectives.rkd import RKD
@@ -61,6 +63,8 @@ OBJECTIVES: dict[str, Callable[..., Term]] = {
     "crd": CRD,
     "reviewkd": ReviewKD,
     "simkd": SimKD,
+    "python": OwnLoss,
+    "python_labels": OwnLoss,
 }
 
 
@@ -82,6 +86,8 @@ def build_objective(
         return Combined(label_smoothing=label_smoothing, class_weights=class_weights)
     setting = setting or Setting()
     terms = {each.kind: (each, _term(each, setting)) for each in spec.terms}
+    if unlabelled and any(isinstance(term, OwnLoss) and term.asks_labels for _, term in terms.values()):
+        raise RecipeError("objective python asks for every image's label: data.unlabelled has none")
     return Combined(
         terms,
         ce_weight=spec.ce_weight,

@@ -65,9 +65,10 @@ class Combined(nn.Module):
         )
         loss, parts = self._ce_weight * ce, {"ce": ce.detach()}
         for term, weights in self._active:
-            if teacher is None:
+            if teacher is None and term.asks:
                 raise ValueError(f"objective {', '.join(self._specs)} needs a teacher's answer, got None")
-            for name, part in term.losses(student, teacher, batch).items():
+            told = Answer(student.logits.detach()) if teacher is None else teacher  # a term that asks none sees none
+            for name, part in term.losses(student, told, batch).items():
                 loss = loss + weights[name] * part
                 parts[name] = part.detach()
         return LossParts(loss=loss, parts=parts)

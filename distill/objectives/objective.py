@@ -91,6 +91,8 @@ class Setting:
         labels: ``(N,)`` int64, of the training images by their index.
         seed: Of what it draws: initial weights, negatives.
         devices: How many processes train.
+        classes: How many the data has; 0: not known.
+        mixes: Images are mixed with partners (mixup, CutMix).
     """
 
     student: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -98,6 +100,8 @@ class Setting:
     labels: Tensor | None = None
     seed: int = 0
     devices: int = 1
+    classes: int = 0
+    mixes: bool = False
 
 
 class Term(nn.Module):

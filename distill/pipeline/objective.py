@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,7 +15,6 @@ from distill.objectives import Objective, Setting, build_objective, settle_class
 from distill.pipeline.provenance import named_banks
 from distill.recipe import Recipe
 from distill.recipe.model_specs import ModelSpec
-from distill.recipe.objectives import FeatureTerm, SupervisedObjective
 from distill.runs import open_run
 from distill.teaching.bank import Bank
 from distill.teaching.teacher_file import Teacher
@@ -80,14 +80,15 @@ def _require_place(spec: ModelSpec) -> None:
 
 def _setting(recipe: Recipe, splits: Splits, teacher: Teacher | None, devices: int) -> Setting:
     seed, spec = derive_seed(recipe.train.seed, "objective"), recipe.objective
-    if isinstance(spec, SupervisedObjective) or not any(isinstance(term, FeatureTerm) for term in spec.terms):
-        return Setting(seed=seed, devices=devices)
-    return Setting(
+    mixes = recipe.augment.mixup.alpha > 0 or recipe.augment.cutmix.alpha > 0
+    setting = Setting(seed=seed, devices=devices, classes=len(splits.dataset.classes), mixes=mixes)
+    if not any(term.asks_features for term in spec.terms):
+        return setting
+    return replace(
+        setting,
         student=stage_shapes(recipe.model, len(splits.dataset.classes)),
         teacher=_teachers(recipe, teacher),
         labels=torch.from_numpy(splits.train.labels.copy()).long(),
-        seed=seed,
-        devices=devices,
     )
 
 

@@ -34,6 +34,7 @@ def finetune_teacher(
     *,
     network: nn.Module | Callable[..., nn.Module] | None = None,
     data: Any = None,
+    objective: Callable[..., Any] | None = None,
     options: Options | None = None,
 ) -> RunResult:
     """Fine-tune (or train from scratch) a network that will teach.
@@ -43,6 +44,7 @@ def finetune_teacher(
         network: One of your own in the place of the recipe's: ``make(num_classes=...)``, or a module, which is copied.
         data: Images of your own in the place of the recipe's: ``{"train": (images, labels), "test": (images, labels),
             "classes": [...]}``, a map-style Dataset in the place of a pair, or a function that gives such.
+        objective: A loss of your own in the place of the recipe's main term: ``loss(student, labels)``, or a class.
 
     Raises:
         DistillError: See :mod:`distill.errors` for the kinds and their exit codes.
@@ -52,7 +54,7 @@ def finetune_teacher(
         >>> teacher.status, teacher.epochs
         ('finished', 2)
     """
-    recipe = with_own(load_recipe(recipe), network=network, data=data)
+    recipe = with_own(load_recipe(recipe), network=network, data=data, objective=objective)
     if recipe.teacher is not None:
         raise UsageError(
             f"recipe {recipe.name} is a student's: it names a teacher",
@@ -67,6 +69,7 @@ def train_student(
     teacher: Any = None,
     network: nn.Module | Callable[..., nn.Module] | None = None,
     data: Any = None,
+    objective: Callable[..., Any] | None = None,
     options: Options | None = None,
 ) -> RunResult:
     """Train a student against its teacher, or, with objective ``supervised``, without one.
@@ -77,6 +80,7 @@ def train_student(
         network: One of your own in the place of the recipe's: ``make(num_classes=...)``, or a module, which is copied.
         data: Images of your own in the place of the recipe's: ``{"train": (images, labels), "test": (images, labels),
             "classes": [...]}``, a map-style Dataset in the place of a pair, or a function that gives such.
+        objective: A loss of your own in the place of the recipe's term: ``loss(student, teacher, labels)``, or a class.
 
     Example:
         >>> taught = train_student(load_recipe("quickstart_student", ["train.epochs=2"]), teacher="quickstart_teacher")
@@ -85,7 +89,7 @@ def train_student(
         'quickstart_scratch'
     """
     options = options or Options()
-    recipe = with_own(load_recipe(recipe), network=network, data=data)
+    recipe = with_own(load_recipe(recipe), network=network, data=data, objective=objective)
     recipe = resolve_teacher(recipe, runs_dir=options.runs_dir, override=teacher)
     return _train(recipe, options)
 
@@ -154,6 +158,7 @@ def _changed(run: RunFolder, again: RunFolder) -> tuple[str, ...]:
         "device": (before.device, now.device),
         "threads": (before.threads, now.threads),
         "its network's code": (getattr(one.model, "code_sha256", None), getattr(two.model, "code_sha256", None)),
+        "its loss's code": (getattr(one.objective, "code_sha256", None), getattr(two.objective, "code_sha256", None)),
         "its data's code": (one.data.code_sha256, two.data.code_sha256),
         "initial weights": (before.extra.get("initial_sha256"), now.extra.get("initial_sha256")),
     }

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, model_validator
 
-from distill.recipe.base import Spec
+from distill.recipe.base import NonNegative, Spec
 
-__all__ = ["OwnOptions", "Reference"]
+__all__ = ["OwnLoss", "OwnOptions", "Reference"]
 
 # MODULE:NAME or FILE.py:NAME; the file may lie on a drive of Windows.
 _PATTERN = r"^([A-Za-z]:[\\/])?[^:\x00-\x1f]+:[^\W\d]\w*(\.[^\W\d]\w*)*$"
@@ -32,3 +32,12 @@ class OwnOptions(Spec):
             if not name.isidentifier() or not all(isinstance(each, bool | int | float | str | None) for each in items):
                 raise ValueError(f"{name} should be a number, a text, true, false, null, or a list of these")
         return self
+
+
+class OwnLoss(Spec):
+    """A loss of one's own. It runs with --allow-code alone."""
+
+    name: Reference = Field(description="MODULE:NAME, or FILE.py:NAME, of a function, or a class of module")
+    options: OwnOptions = Field(OwnOptions(), description="further arguments of the function, or the class's")
+    own_weight: NonNegative = 1.0
+    code_sha256: str | None = Field(None, description="of the file that it is written in; a run states it")

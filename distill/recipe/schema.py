@@ -11,7 +11,6 @@ from distill.recipe.base import Monitor, NonNegative, Positive, PositiveInt, Spe
 from distill.recipe.model_specs import ModelSpec, PositiveRgb, Rgb
 from distill.recipe.objectives import (
     KINDS_WITHOUT_TEACHER,
-    FeatureTerm,
     KDObjective,
     ObjectiveSpec,
     SupervisedObjective,
@@ -261,15 +260,15 @@ class Recipe(Spec):
 
     @model_validator(mode="after")
     def _features_can_be_had(self) -> Recipe:
-        if self.teacher is None or isinstance(self.objective, SupervisedObjective):
+        if self.teacher is None:
             return self
-        asking = [term.kind for term in self.objective.terms if isinstance(term, FeatureTerm)]
+        asking = [term.kind for term in self.objective.terms if term.asks_features]
         if self.teacher.onnx is not None and (asking or self.teacher.features == "pooled"):
             raise ValueError(
                 f"{asking[0] if asking else 'teacher.features'} asks for features: a file has logits alone"
             )
         live = self.teacher.run is not None and self.teacher.logits != "bank"
-        maps = [term.kind for term in self.objective.terms if isinstance(term, FeatureTerm) and term.needs_maps]
+        maps = [term.kind for term in self.objective.terms if term.needs_maps]
         if maps and not live:
             raise ValueError(f"objective {', '.join(maps)} asks a live teacher: a bank has no maps of its stages")
         if asking and not live and not self.stored_features:
@@ -294,7 +293,7 @@ class Recipe(Spec):
     def _what_has_no_label_can_be_taught(self) -> Recipe:
         if self.data.unlabelled is None:
             return self
-        if isinstance(self.objective, SupervisedObjective):
+        if not self.objective.asks_teacher:
             raise ValueError(f"data.unlabelled is taught by a teacher: objective {self.objective.kind} asks none")
         if asking := [term.kind for term in self.objective.terms if term.kind in ("dkd", "crd")]:
             raise ValueError(f"objective {asking[0]} asks for every image's label: data.unlabelled has none")
@@ -329,8 +328,7 @@ class Recipe(Spec):
         assert self.teacher is not None
         if self.teacher.features != "auto":
             return self.teacher.features == "pooled"
-        terms = () if isinstance(self.objective, SupervisedObjective) else self.objective.terms
-        asking = [term for term in terms if isinstance(term, FeatureTerm)]
+        asking = [term for term in self.objective.terms if term.asks_features]
         return bool(asking) and not any(term.needs_maps for term in asking)
 
     @property

@@ -1,0 +1,129 @@
+"""A loss of the user's own: it is given what it names among its arguments, and is tried before a run begins."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from distill.code import call_code, find_code
+from distill.data.batches import Batch
+from distill.errors import UsageError
+from distill.objectives.objective import Answer, Asks, Setting, Term
+from distill.objectives.pairs import StagePairs
+from distill.recipe.objectives import FeatureTerm, OwnLabelsObjective, OwnTerm
+
+__all__ = ["GIVEN", "LOSS_KEY", "OwnLoss"]
+
+LOSS_KEY = "objective.name"
+GIVEN = ("student", "teacher", "labels", "student_features", "teacher_features")
+_WANTED = f"loss({', '.join(GIVEN)}, **options), of which it takes what it names, gives () or one for each image (B,)"
+_TRIED = 4  # images
+
+
+class OwnLoss(Term):
+    """``own_weight`` * a function of one's own; a class is made once, and what it holds as a module is trained."""
+
+    def __init__(self, spec: OwnTerm | OwnLabelsObjective, setting: Setting) -> None:
+        super().__init__()
+        self.weights = {"own": spec.own_weight}
+        self._name, self._mixes = spec.name, setting.mixes
+        features = spec.features if isinstance(spec, OwnTerm) else ()
+        self.asks = Asks(logits=spec.asks_teacher)
+        if features:
+            self.asks |= StagePairs(FeatureTerm(kind=spec.kind, features=features), setting).asks
+        found = find_code(spec.name, key=LOSS_KEY)
+        if isinstance(found, type):
+            found, self._options = call_code(found, spec.name, key=LOSS_KEY, **spec.options.values), {}
+        else:
+            self._options = spec.options.values
+        if not callable(found):
+            raise UsageError(f"{LOSS_KEY}: {spec.name} is {type(found).__name__}", hint=_WANTED)
+        self._loss: Callable[..., Any] = copy.deepcopy(found) if isinstance(found, nn.Module) else found
+        self._named = _named(self._loss)
+        self._refuse_unasked(spec)
+        if setting.classes:
+            self._try(setting)
+
+    @property
+    def asks_labels(self) -> bool:
+        """Whether it looks at labels."""
+        return "labels" in self._named
+
+    def losses(self, student: Answer, teacher: Answer, batch: Batch) -> dict[str, Tensor]:
+        with torch.autocast(student.logits.device.type, enabled=False):
+            return {"own": self._given(self._loss, student, teacher if self.asks else None, batch).mean()}
+
+    def _given(self, loss: Callable[..., Any], student: Answer, teacher: Answer | None, batch: Batch) -> Tensor:
+        own = self._called(loss, student, teacher, batch.labels)
+        if batch.mix is None or not self.asks_labels:
+            return own
+        partner = self._called(loss, student, teacher, batch.mix.partner_labels)
+        weight = batch.mix.weight.float()
+        return weight * own + (1.0 - weight) * partner
+
+    def _called(self, loss: Callable[..., Any], student: Answer, teacher: Answer | None, labels: Tensor) -> Tensor:
+        known: dict[str, Any] = {
+            "student": student.logits.float(),
+            "labels": labels,
+            "student_features": {name: each.float() for name, each in student.features.items()},
+        }
+        if teacher is not None:
+            known["teacher"] = teacher.logits.detach().float()
+            known["teacher_features"] = {name: each.detach().float() for name, each in teacher.features.items()}
+        given = {name: known[name] for name in self._named}
+        found = call_code(loss, self._name, key=LOSS_KEY, **given, **self._options)
+        if not isinstance(found, Tensor) or found.shape not in ((), (len(labels),)):
+            shape = f" of shape {tuple(found.shape)}" if isinstance(found, Tensor) else ""
+            raise UsageError(f"{LOSS_KEY}: {self._name} gave {type(found).__name__}{shape}", hint=_WANTED)
+        return found.float()
+
+    def _refuse_unasked(self, spec: OwnTerm | OwnLabelsObjective) -> None:
+        for name in self._named:
+            if name.startswith("teacher") and not spec.asks_teacher:
+                raise UsageError(
+                    f"{LOSS_KEY}: {self._name} takes {name}, and objective {spec.kind} asks no teacher",
+                    hint="objective.kind: python, and a teacher: section",
+                )
+            if name.endswith("features") and not self.asks.features:
+                raise UsageError(
+                    f"{LOSS_KEY}: {self._name} takes {name}, and objective.features names no stage",
+                    hint="--set objective.features=[pooled]; distill models NAME lists the stages",
+                )
+
+    def _try(self, setting: Setting) -> None:
+        """One batch of random answers: what cannot be learned from is told before a run's folder is there."""
+        student = _by_chance(setting.classes, setting.student, self.asks.own_features, learns=True)
+        teacher = _by_chance(setting.classes, setting.teacher, self.asks.features, learns=False)
+        labels = torch.randint(setting.classes, (_TRIED,))
+        loss = copy.deepcopy(self._loss) if isinstance(self._loss, nn.Module) else self._loss
+        found = self._called(loss, student, teacher if self.asks else None, labels)
+        if not found.requires_grad:
+            raise UsageError(
+                f"{LOSS_KEY}: {self._name} does not depend on the student: nothing can be learned from it",
+                hint="work it out of student (or student_features) with torch, without detach() or item()",
+            )
+        if self._mixes and self.asks_labels and found.shape == ():
+            raise UsageError(
+                f"{LOSS_KEY}: {self._name} gives one number, and augment mixes images whose labels count by shares",
+                hint="let it give one for each image, (B,); or turn off augment.mixup and augment.cutmix",
+            )
+
+
+def _named(loss: Callable[..., Any]) -> tuple[str, ...]:
+    """Which of what can be given it takes by name; of a callable without a signature, what most take."""
+    try:
+        parameters = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss).parameters
+    except (TypeError, ValueError):
+        return ("student", "teacher", "labels")
+    return tuple(name for name in GIVEN if name in parameters)
+
+
+def _by_chance(classes: int, shapes: Mapping[str, tuple[int, ...]], names: tuple[str, ...], *, learns: bool) -> Answer:
+    """A network's answers to a few images."""
+    logits = torch.randn(_TRIED, classes, requires_grad=learns)
+    return Answer(logits, {name: torch.randn(_TRIED, *shapes[name], requires_grad=learns) for name in names})

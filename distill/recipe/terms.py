@@ -1,0 +1,225 @@
+"""How a recipe names the ways of learning from a teacher: what each one is weighed by, and what it asks for."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from distill.recipe.base import NonNegative, Positive, PositiveInt, Spec
+from distill.recipe.own import OwnLoss
+
+__all__ = [
+    "ATTerm",
+    "CRDTerm",
+    "DISTTerm",
+    "DKDTerm",
+    "FeatureTerm",
+    "FitNetTerm",
+    "KDTerm",
+    "MSETerm",
+    "OwnTerm",
+    "PKTTerm",
+    "RKDTerm",
+    "ReviewKDTerm",
+    "SPTerm",
+    "SimKDTerm",
+    "TermSpec",
+    "VIDTerm",
+]
+
+
+class TermSpec(Spec):
+    """What is learned from a teacher in one way; its weights are named ``*_weight``."""
+
+    asks_teacher: ClassVar[bool] = True
+    kind: str
+    ramp_epochs: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        0, description="its weights grow linearly, and are whole in the epoch of this number; 0: from the start"
+    )
+    until_epoch: PositiveInt | None = Field(None, description="the last epoch that it takes part in; null: to the end")
+
+    @property
+    def asks_features(self) -> bool:
+        """Whether it asks for more than logits."""
+        return False
+
+    @property
+    def needs_maps(self) -> bool:
+        """Whether it asks the teacher for more than ``pooled``: a bank has no maps."""
+        return False
+
+
+class _Standardized(TermSpec):
+    standardize: bool = Field(False, description="z-score the logits of both first (arXiv:2403.01427)")
+
+
+class KDTerm(_Standardized):
+    """kd_weight * T^2 * KL(teacher || student) (arXiv:1503.02531)."""
+
+    kind: Literal["kd"]
+    kd_weight: NonNegative = 0.9
+    temperature: Positive = 4.0
+
+
+class DKDTerm(_Standardized):
+    """T^2 * (tckd_weight * KL of the target class + nckd_weight * KL among the others) (arXiv:2203.08679)."""
+
+    kind: Literal["dkd"]
+    tckd_weight: NonNegative = 1.0
+    nckd_weight: NonNegative = 8.0
+    temperature: Positive = 4.0
+    ramp_epochs: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        20, description="its weights grow linearly, and are whole in the epoch of this number; 0: from the start"
+    )
+
+
+class DISTTerm(_Standardized):
+    """T^2 * (inter_weight * (1 - r of each image) + intra_weight * (1 - r of each class)) (arXiv:2205.10536)."""
+
+    kind: Literal["dist"]
+    inter_weight: NonNegative = 2.0
+    intra_weight: NonNegative = 2.0
+    temperature: Positive = 1.0
+
+
+class MSETerm(_Standardized):
+    """mse_weight * mean square of the difference of logits (arXiv:1312.6184)."""
+
+    kind: Literal["mse"]
+    mse_weight: NonNegative = 1.0
+
+
+StageName = Annotated[str, Field(pattern=r"^(stem|stage[1-9][0-9]?|pooled)$")]
+
+
+class FeatureTerm(TermSpec):
+    """What is learned from a teacher's features; ``auto`` names the stages that its paper takes."""
+
+    features: Annotated[tuple[StageName, ...], Field(min_length=1)] | Literal["auto"] = Field(
+        "auto", description="stages of the student: stem, stage1 ... or pooled (distill models NAME lists them)"
+    )
+    teacher_features: Annotated[tuple[StageName, ...], Field(min_length=1)] | None = Field(
+        None, description="the teacher's stages in their places; null: those of the same names"
+    )
+    auto_stages: ClassVar[Literal["all", "middle", "last", "pooled"]] = "all"
+
+    @model_validator(mode="after")
+    def _stages_are_pairs(self) -> FeatureTerm:
+        if self.features == "auto":
+            if self.teacher_features is not None:
+                raise ValueError("teacher_features needs features: which stage of the student each one is for")
+            return self
+        if len(set(self.features)) < len(self.features):
+            raise ValueError("features: each stage once")
+        if self.teacher_features is not None and len(self.teacher_features) != len(self.features):
+            raise ValueError(f"teacher_features has {len(self.teacher_features)} stages, features {len(self.features)}")
+        return self
+
+    @property
+    def asks_features(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def needs_maps(self) -> bool:
+        """Whether it asks the teacher for more than ``pooled``: a bank has no maps."""
+        if self.features == "auto":
+            return self.auto_stages != "pooled"
+        return any(name != "pooled" for name in self.teacher_features or self.features)
+
+
+class ATTerm(FeatureTerm):
+    """at_weight * mean square of the difference of attention maps, summed over stages (arXiv:1612.03928)."""
+
+    kind: Literal["at"]
+    at_weight: NonNegative = 1000.0
+
+
+class SPTerm(FeatureTerm):
+    """sp_weight * mean square of the difference of similarities between the images of a batch (arXiv:1907.09682)."""
+
+    auto_stages: ClassVar[Literal["all", "middle", "last", "pooled"]] = "last"
+    kind: Literal["sp"]
+    sp_weight: NonNegative = 3000.0
+
+
+class RKDTerm(FeatureTerm):
+    """distance_weight * distances between images + angle_weight * angles among three (arXiv:1904.05068)."""
+
+    auto_stages: ClassVar[Literal["all", "middle", "last", "pooled"]] = "pooled"
+    kind: Literal["rkd"]
+    distance_weight: NonNegative = 25.0
+    angle_weight: NonNegative = 50.0
+
+
+class PKTTerm(FeatureTerm):
+    """pkt_weight * divergence of the probabilities that images are neighbours (arXiv:1803.10837)."""
+
+    auto_stages: ClassVar[Literal["all", "middle", "last", "pooled"]] = "pooled"
+    kind: Literal["pkt"]
+    pkt_weight: NonNegative = 30000.0
+
+
+class FitNetTerm(FeatureTerm):
+    """fitnet_weight * mean square of regressor(student) - teacher, of features (arXiv:1412.6550)."""
+
+    auto_stages: ClassVar[Literal["all", "middle", "last", "pooled"]] = "middle"
+    kind: Literal["fitnet"]
+    fitnet_weight: NonNegative = 100.0
+
+
+class VIDTerm(FeatureTerm):
+    """vid_weight * how little the student's features tell of the teacher's, summed over stages (arXiv:1904.05835)."""
+
+    kind: Literal["vid"]
+    vid_weight: NonNegative = 1.0
+
+
+class CRDTerm(FeatureTerm):
+    """crd_weight * telling an image from others by the other network's memory of them (arXiv:1910.10699)."""
+
+    auto_stages: ClassVar[Literal["all", "middle", "last", "pooled"]] = "pooled"
+    kind: Literal["crd"]
+    crd_weight: NonNegative = 0.8
+    dimensions: Annotated[int, Field(ge=1, le=8192)] = Field(128, description="of an embedding")
+    negatives: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        16384, description="images of other classes that each one is compared with"
+    )
+    temperature: Positive = 0.07
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.5, description="share of a memory that is kept")
+
+
+class ReviewKDTerm(FeatureTerm):
+    """reviewkd_weight * differences at several sizes, later stages fused into earlier ones (arXiv:2104.09044)."""
+
+    kind: Literal["reviewkd"]
+    reviewkd_weight: NonNegative = 1.0
+    ramp_epochs: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        20, description="its weights grow linearly, and are whole in the epoch of this number; 0: from the start"
+    )
+
+
+class SimKDTerm(FeatureTerm):
+    """simkd_weight * mean square of the difference of projected features (arXiv:2203.14001)."""
+
+    auto_stages: ClassVar[Literal["all", "middle", "last", "pooled"]] = "last"
+    kind: Literal["simkd"]
+    simkd_weight: NonNegative = 1.0
+
+
+class OwnTerm(OwnLoss, TermSpec):
+    """own_weight * a function of one's own: of both networks' logits, of labels, of features."""
+
+    kind: Literal["python"]
+    features: tuple[StageName, ...] = Field((), description="stages that it is given; the teacher's by these names too")
+
+    @property
+    def asks_features(self) -> bool:
+        """Where it names some."""
+        return bool(self.features)
+
+    @property
+    def needs_maps(self) -> bool:
+        """Whether it asks the teacher for more than ``pooled``: a bank has no maps."""
+        return any(name != "pooled" for name in self.features)
