@@ -1,6 +1,7 @@
 """Code of the user's own that a recipe names: it runs with leave alone, or where Python handed the object over.
 
 ``package.module:NAME`` is imported as Python would from the current folder; ``FILE.py:NAME`` is read from the file.
+A name alone is what an installed package offers through its entry points: installing it was the leave.
 This is the only place that turns a recipe's text into code.
 """
 
@@ -14,6 +15,8 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,12 +25,14 @@ from distill.errors import MissingError, UsageError
 from distill.files import relative, sha256_file
 
 __all__ = [
+    "Offered",
     "allow_code",
     "call_code",
     "code_is_allowed",
     "code_sha256",
     "find_code",
     "is_handed_over",
+    "list_offered",
     "offer_as",
     "offer_code",
     "reference_of",
@@ -39,7 +44,35 @@ _LEAVE = "DISTILL_ALLOW_CODE"
 _LEAVE_OF = "DISTILL_ALLOW_CODE_OF"  # references, a line each
 _MEND = "its own code is to be mended"
 _HANDED_OVER = "handed_over"
+_GROUPS = {  # entry points that a key of a recipe looks into
+    "model.name": ("distill.students", "distill.teachers"),
+    "objective.name": ("distill.objectives",),
+    "data.code": ("distill.data",),
+}
 _offered: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Offered:
+    """What an installed package offers to recipes, under a name.
+
+    Attributes:
+        role: ``student``, ``teacher``, ``objective`` or ``data``.
+        origin: The package and its version.
+    """
+
+    name: str
+    role: str
+    origin: str
+
+
+def list_offered() -> tuple[Offered, ...]:
+    """What installed packages offer; none of it is imported."""
+    found = []
+    for group in dict.fromkeys(group for groups in _GROUPS.values() for group in groups):
+        role = group.removeprefix("distill.").removesuffix("s")
+        found += [Offered(each.name, role, _origin(each)) for each in entry_points(group=group)]
+    return tuple(sorted(set(found), key=lambda each: (each.role, each.name, each.origin)))
 
 
 def allow_code() -> None:
@@ -48,8 +81,10 @@ def allow_code() -> None:
 
 
 def code_is_allowed(reference: str) -> bool:
-    """Whether a recipe may run this code."""
-    return os.environ.get(_LEAVE) == "1" or reference in os.environ.get(_LEAVE_OF, "").splitlines()
+    """Whether a recipe may run this code; what an installed package offers needs no leave."""
+    return (
+        ":" not in reference or os.environ.get(_LEAVE) == "1" or reference in os.environ.get(_LEAVE_OF, "").splitlines()
+    )
 
 
 def offer_code(thing: Any) -> str:
@@ -108,6 +143,8 @@ def find_code(reference: str, *, key: str) -> Any:
             f"{key}: {reference.partition(':')[2]} was handed over from Python, in a process that is gone",
             hint="hand it over again, in Python: distill.offer_data(DATA); or name a function that makes it",
         )
+    if ":" not in reference:
+        return _from_package(reference, key)
     home, _, name = reference.rpartition(":")
     if not code_is_allowed(reference):
         raise UsageError(
@@ -120,6 +157,33 @@ def find_code(reference: str, *, key: str) -> Any:
             raise MissingError(f"{key}: {_place(home)} has no {name}", hint="MODULE:NAME, or FILE.py:NAME")
         found = getattr(found, part)
     return found
+
+
+def _from_package(name: str, key: str) -> Any:
+    groups = _GROUPS[key]
+    found = {each.value: each for group in groups for each in entry_points(group=group) if each.name == name}
+    if not found:
+        raise MissingError(
+            f"{key}: no installed package offers {name} ({', '.join(groups)})",
+            hint="distill models lists what is offered; code of your own is MODULE:NAME, or FILE.py:NAME",
+        )
+    if len(found) > 1:
+        raise UsageError(
+            f"{key}: several packages offer {name}: {', '.join(map(_origin, found.values()))}",
+            hint=f"say which one, with --allow-code: {' or '.join(found)}",
+        )
+    (entry,) = found.values()
+    try:
+        return entry.load()
+    except Exception as error:
+        raise MissingError(
+            f"{key}: {name} of {_origin(entry)} cannot be imported: {told(error)}",
+            hint="repair that package, or ask who made it; distill itself is fine",
+        ) from error
+
+
+def _origin(entry: EntryPoint) -> str:
+    return "a package without a name" if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"
 
 
 def call_code(thing: Callable[..., Any], reference: str, *, key: str, **arguments: Any) -> Any:

@@ -16,6 +16,7 @@ __all__ = ["EXAMPLES", "command"]
 EXAMPLES = options.examples(
     "distill export r18_small",
     "distill export runs/r18_small/003 --to torch --out r18_small.pt2",
+    "distill export lite0_cifar10 --to timm --out lite0_timm",
 )
 
 
@@ -31,16 +32,20 @@ def command(
         ),
     ],
     to: Annotated[
-        Literal["onnx", "torch"],
-        typer.Option("--to", help="ONNX for any runtime, or a torch.export program (.pt2).", rich_help_panel="Output"),
+        Literal["onnx", "torch", "timm"],
+        typer.Option(
+            "--to",
+            help="ONNX for any runtime; a torch.export program (.pt2); or, of timm's networks, a folder for timm.",
+            rich_help_panel="Output",
+        ),
     ] = "onnx",
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
             metavar="FILE",
-            help="The file to write.",
-            show_default="exports/<recipe>.onnx or .pt2",
+            help="The file to write, or the folder for timm.",
+            show_default="exports/<recipe>.onnx, .pt2, or <recipe>_timm/",
             rich_help_panel="Output",
         ),
     ] = None,
@@ -54,7 +59,8 @@ def command(
     """Write a run's network as one file that takes images as bytes and needs no PyTorch.
 
     Scaling, normalisation and resizing are inside, batch norm is folded, and the file says its classes. It appears only
-    if it answers 512 validation images as the network does.
+    if it answers 512 validation images as the network does. A folder for timm (config.json, model.safetensors) is asked
+    through timm itself, and takes what timm's own transforms give.
     """
     from distill.pipeline import Options, export
     from distill.report.deployment import exported_table

@@ -28,15 +28,20 @@ def command(
     changes: options.SetOption = None,
     json: options.JsonOption = False,
 ) -> None:
-    """List networks with their exact parameters and GMACs, or show one layer by layer."""
+    """List networks with their exact parameters and GMACs, or show one layer by layer.
+
+    What installed packages offer to recipes through entry points (distill.students, distill.teachers,
+    distill.objectives, distill.data) stands below, with its origin.
+    """
     from distill.report.tables import layers_table, models_table
 
     output = Output(json=json)
     if name is None:
+        from distill.code import list_offered
         from distill.report.catalogue import list_models
 
-        models = list_models()
-        output.show(models, lambda width: models_table(models, width))
+        models, offered = list_models(), list_offered()
+        output.show((*models, *offered), lambda width: models_table(models, width, offered))
     else:
         from distill.recipe import load_recipe
         from distill.report.catalogue import describe_model

@@ -14,7 +14,7 @@ from distill.results.rows import Comparison
 
 __all__ = ["Compressed", "Exported", "Format", "Pruned", "Quantized"]
 
-Format = Literal["onnx", "torch"]
+Format = Literal["onnx", "torch", "timm"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Exported:
     Attributes:
         file: Where it is.
         run: The run it was made from.
-        opset: Of ONNX; None for ``torch``.
+        opset: Of ONNX; None for others.
         temperature: What its logits are divided by, in the file; None where they are the network's.
     """
 

@@ -14,6 +14,7 @@ from distill.data.stratify import stratified_fraction
 from distill.data.unlabelled import Unlabelled, with_unlabelled
 from distill.events import Tell, silent
 from distill.recipe.schema import DataSpec
+from distill.text import several
 
 __all__ = ["Splits", "TrainVal", "load_splits", "split_train_val"]
 
@@ -111,12 +112,21 @@ def load_splits(spec: DataSpec, tell: Tell = silent, *, unlabelled: bool = False
     return Splits(dataset, train, val, dataset.test, fingerprint, index, note, own_val, more)
 
 
+def _without_validation(dataset: Dataset, val: Split | None) -> list[str]:
+    """Classes that are trained on and not judged by: a carved split leaves a class its only image."""
+    if val is None:
+        return []
+    return [dataset.classes[at] for at in np.setdiff1d(dataset.train.labels, val.labels)]
+
+
 def _note(spec: DataSpec, dataset: Dataset, val: Split | None) -> str | None:
     notes = [dataset.note] if dataset.note else []
     if dataset.val is not None and spec.val_fraction > 0:
         notes.append(f"validation is the data set's own val/; data.val_fraction {spec.val_fraction:g} is ignored")
     if val is None and spec.val_fraction > 0:
         notes.append("no class has two training images to spare one for validation; there is no validation split")
+    if none := _without_validation(dataset, val):
+        notes.append(f"validation has no image of {several(none, 8)}: each has too few to spare one")
     if dataset.skipped:
         notes.append(f"skipped {dataset.skipped:,} unreadable image{'s' if dataset.skipped > 1 else ''}")
     if dataset.ignored:

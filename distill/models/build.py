@@ -7,9 +7,11 @@ import functools
 import torch
 from torch import nn
 
+from distill.code import find_code
 from distill.models.mistakes import as_user_errors
 from distill.models.own import build_own
 from distill.models.reuse import reuse_head
+from distill.models.timm_folder import settle_timm
 from distill.models.weights import load_weights, without_weights
 from distill.models.widths import set_widths
 from distill.recipe.model_specs import ModelSpec, PythonModel, TimmModel
@@ -32,6 +34,7 @@ def build_model(spec: ModelSpec, *, num_classes: int, seed: int = 0) -> nn.Modul
         MissingError: Pretrained weights, or the file, are not there and cannot be fetched.
         DataError: A weights file that is damaged or belongs to another network.
     """
+    spec = settle_timm(spec)
     weights = spec.weights if isinstance(spec, TimmModel) else "none"  # a network of one's own loads its weights itself
     with torch.random.fork_rng(devices=[]):
         # not torch.manual_seed: that would seed every accelerator's generator as well
@@ -82,9 +85,9 @@ def outline(spec: ModelSpec, num_classes: int) -> nn.Module:
     Raises:
         UsageError: No such network, or options that do not go together.
     """
-    if isinstance(spec, PythonModel):  # not kept: in a notebook its code changes
-        with torch.random.fork_rng(devices=[]):  # built first: strangers' code need not know the meta device
-            return _build(without_weights(spec), num_classes, pretrained=False).eval().to("meta")
+    spec = settle_timm(spec)
+    if isinstance(spec, PythonModel):
+        return _own_outline(spec.model_copy(update={"weights": "none"}), num_classes)
     shapes_alone = {"normalize": "auto", "max_params": None}
     return _outline(without_weights(spec).model_copy(update=shapes_alone), num_classes)
 
@@ -93,3 +96,20 @@ def outline(spec: ModelSpec, num_classes: int) -> nn.Module:
 def _outline(spec: ModelSpec, num_classes: int) -> nn.Module:
     with torch.device("meta"):
         return _build(spec, num_classes, pretrained=False).eval()
+
+
+_own_outlines: dict[tuple[str, int], tuple[object, nn.Module]] = {}
+
+
+def _own_outline(spec: PythonModel, num_classes: int) -> nn.Module:
+    """Kept with the object that made it: in a notebook another one takes its name. A module's layers may change."""
+    maker = find_code(spec.name, key="model.name")
+    key = (spec.model_dump_json(exclude={"normalize", "max_params"}), num_classes)
+    if key in _own_outlines and _own_outlines[key][0] is maker:
+        return _own_outlines[key][1]
+    with torch.random.fork_rng(devices=[]):  # built first: strangers' code need not know the meta device
+        module = _build(spec, num_classes, pretrained=False).eval().to("meta")
+    if not isinstance(maker, nn.Module):
+        _own_outlines.clear()  # a command looks at one, or at two
+        _own_outlines[key] = (maker, module)
+    return module

@@ -28,6 +28,7 @@ from distill.models.onnx_open import session
 from distill.models.onnx_write import INPUT, OPSET, OUTPUT, export_program, to_onnx, write_onnx
 from distill.models.trained import Trained, load_trained
 from distill.pipeline.context import Options
+from distill.pipeline.export_timm import require_timm, timm_target, write_timm
 from distill.recipe import dump_recipe
 from distill.runs import open_run
 from distill.team.watch import beating, watching
@@ -55,8 +56,9 @@ def export(
     does: no class changes but for ties, logits within 1e-4 of the largest.
 
     Args:
-        to: ``onnx``, or ``torch`` for a ``torch.export`` program (``.pt2``).
-        out: The file; None: ``exports/<recipe>.onnx`` or ``.pt2``.
+        to: ``onnx``, or ``torch`` for a ``torch.export`` program (``.pt2``); ``timm`` for a folder that timm opens, of
+            a network that is timm's.
+        out: The file; None: ``exports/<recipe>.onnx`` or ``.pt2``, or the folder ``exports/<recipe>_timm``.
         calibrated: Divide the logits, in the file, by the temperature fitted on the run's validation images; it
             is fitted where none is stored.
         overwrite: Replace a file that is there.
@@ -74,24 +76,34 @@ def export(
     if options.threads is not None:
         set_threads(options.threads)
     run = open_run(reference, runs_dir=options.runs_dir)
-    path = target_file(out, run.recipe().name, _SUFFIX[to], overwrite=overwrite)
+    name = run.recipe().name
+    path = (
+        timm_target(out, name, overwrite=overwrite)
+        if to == "timm"
+        else target_file(out, name, _SUFFIX[to], overwrite=overwrite)
+    )
     trained = load_trained(run, device=torch.device("cpu"), precision="fp32")
+    if to == "timm":
+        require_timm(trained, calibrated=calibrated)
     temperature = None
     if calibrated:
         temperature = temperature_of(query_of(run, device=trained.device), tell=options.tell).value
     pixels, split = parity_images(load_splits(trained.recipe.data, options.tell))
     options.tell(Note(f"exporting {run.path}"))
-    answer, write = (_as_onnx if to == "onnx" else _as_program)(trained, temperature)
     expected = _in_batches(lambda batch: trained(batch).numpy(), pixels) / np.float32(temperature or 1.0)
-    parity = check_parity(expected, answer(pixels), split=split)
-    parity.require(str(path))
-    write(path)
+    if to == "timm":
+        parity = write_timm(trained, path, pixels, expected, split=split)
+    else:
+        answer, write = (_as_onnx if to == "onnx" else _as_program)(trained, temperature)
+        parity = check_parity(expected, answer(pixels), split=split)
+        parity.require(str(path))
+        write(path)
     return Exported(
         file=path,
         run=run.path,
         format=to,
         runtime="onnxruntime fp32" if to == "onnx" else "torch fp32",
-        size_mb=path.stat().st_size / 1e6,
+        size_mb=sum(each.stat().st_size for each in (path.iterdir() if path.is_dir() else [path])) / 1e6,
         opset=OPSET if to == "onnx" else None,
         parity=parity,
         temperature=temperature,

@@ -70,7 +70,10 @@ class TimmModel(_Model):
     """Any classifier of timm, by timm's name."""
 
     source: Literal["timm"]
-    name: str = Field(min_length=1, description="as timm.list_models() says it, with or without a pretrained tag")
+    name: str = Field(
+        min_length=1,
+        description="as timm.list_models() says it, with or without a tag; hf-hub:OWNER/NAME; local-dir:FOLDER",
+    )
     stem: Literal["cifar", "imagenet"] = Field(
         "imagenet", description="cifar (ResNets): one 3x3 stride-1 convolution, no max-pool"
     )
@@ -196,7 +199,9 @@ class PythonModel(_Model):
     """A network of one's own: a function ``make(num_classes, **options)``. It runs with --allow-code alone."""
 
     source: Literal["python"]
-    name: Reference = Field(description="MODULE:NAME, or FILE.py:NAME, from the current folder")
+    name: Reference = Field(
+        description="MODULE:NAME, or FILE.py:NAME, from the current folder; or a name that an installed package offers"
+    )
     options: OwnOptions = Field(OwnOptions(), description="further arguments of the function")
     weights: str = Field("none", description="none, or a .safetensors file; all but the classifier must fit")
     weights_prefix: str = Field("", description="what stands before each name in that file, as module.")

@@ -10,9 +10,9 @@ from distill.recipe.base import NonNegative, Spec
 
 __all__ = ["OwnLoss", "OwnOptions", "Reference"]
 
-# MODULE:NAME or FILE.py:NAME; the file may lie on a drive of Windows.
-_PATTERN = r"^([A-Za-z]:[\\/])?[^:\x00-\x1f]+:[^\W\d]\w*(\.[^\W\d]\w*)*$"
-Reference = Annotated[str, Field(pattern=_PATTERN, max_length=512)]
+# MODULE:NAME or FILE.py:NAME; the file may lie on a drive of Windows. Or a name that an installed package offers.
+_CODE = r"([A-Za-z]:[\\/])?[^:\x00-\x1f]+:[^\W\d]\w*(\.[^\W\d]\w*)*"
+Reference = Annotated[str, Field(pattern=rf"^({_CODE}|[A-Za-z0-9][A-Za-z0-9_.-]*)$", max_length=512)]
 
 
 class OwnOptions(Spec):
@@ -37,7 +37,7 @@ class OwnOptions(Spec):
 class OwnLoss(Spec):
     """A loss of one's own. It runs with --allow-code alone."""
 
-    name: Reference = Field(description="MODULE:NAME, or FILE.py:NAME, of a function, or a class of module")
+    name: Reference = Field(description="MODULE:NAME, FILE.py:NAME, or a package's name for it: a function, or a class")
     options: OwnOptions = Field(OwnOptions(), description="further arguments of the function, or the class's")
     own_weight: NonNegative = 1.0
     code_sha256: str | None = Field(None, description="of the file that it is written in; a run states it")

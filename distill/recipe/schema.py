@@ -73,7 +73,8 @@ class DataSpec(Spec):
         "tiny_imagenet",
     ]
     code: Reference | None = Field(
-        None, description="python: the function that gives the images: MODULE:NAME, or FILE.py:NAME"
+        None,
+        description="python: what gives the images: MODULE:NAME, FILE.py:NAME, or a package's name for it",
     )
     options: OwnOptions = Field(OwnOptions(), description="python: arguments of that function")
     code_sha256: str | None = Field(None, description="of the file that it is written in; a run states it")

@@ -25,9 +25,11 @@ def exported_table(made: Exported) -> RenderableType:
     """What was written and how it was checked."""
     parity = made.parity
     takes = "images, uint8 (N, 3, S, S)" + (f"; ONNX opset {made.opset}" if made.opset else "; torch.export program")
+    if made.format == "timm":
+        takes = f'what timm\'s own transforms give: timm.create_model("local-dir:{made.file}", pretrained=True)'
     same = f"{count(parity.images)} {parity.split} images: every class the same"
     pairs = [
-        ("file", str(made.file)),
+        ("folder" if made.format == "timm" else "file", str(made.file)),
         ("from", str(made.run)),
         ("takes", takes),
         ("calibrated", "" if made.temperature is None else f"logits divided by {made.temperature:.4g}"),

@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from distill.code import Offered
 from distill.report.layout import Column, fitted, key_values, stacked, table_width
 from distill.results.roles import look_of
 from distill.results.rows import (
@@ -271,8 +272,8 @@ def _shape(shape: Sequence[int]) -> str:
     return "x".join(str(size) for size in shape)
 
 
-def models_table(models: Sequence[ModelRow], width: int) -> RenderableType:
-    """Networks by name."""
+def models_table(models: Sequence[ModelRow], width: int, offered: Sequence[Offered] = ()) -> RenderableType:
+    """Networks by name; below them what installed packages offer."""
     columns = [
         Column("name", [row.name for row in models], words=True, style="bold"),
         Column("role", [row.role for row in models], words=True),
@@ -282,7 +283,8 @@ def models_table(models: Sequence[ModelRow], width: int) -> RenderableType:
         Column("input", [f"{row.input_size}x{row.input_size}" for row in models]),
         Column("classes", [count(row.num_classes) for row in models]),
     ]
-    return fitted(columns, width, row_styles=[look_of(row.role).style for row in models])
+    table = fitted(columns, width, row_styles=[look_of(row.role).style for row in models])
+    return Group(table, *[f"{plain(each.name)}: {each.role}, of {plain(each.origin)}" for each in offered])
 
 
 def layers_table(summary: ModelSummary, width: int) -> RenderableType:

@@ -255,6 +255,7 @@ class ModelRow:
     gmacs: float | None
     input_size: int
     num_classes: int
+    origin: str = "distill"
 
 
 @dataclass(frozen=True)

@@ -225,7 +225,9 @@ def test_what_is_wrong_is_one_line(name: str, exit_code: int, told: str, here: P
     assert not (here / "runs").exists()
 
 
-@pytest.mark.parametrize("data", ["{name: python}", "{name: digits, code: 'mine:make'}", "{name: python, code: mine}"])
+@pytest.mark.parametrize(
+    "data", ["{name: python}", "{name: digits, code: 'mine:make'}", "{name: python, code: 'mine:'}"]
+)
 def test_a_recipe_that_does_not_fit_is_refused_when_it_is_read(data: str, here: Path) -> None:
     (here / "own.yaml").write_text(RECIPE.replace(RECIPE.splitlines()[4], f"data: {data}"))
     exit_code, _, stderr = _distill("recipe", "check", "own.yaml")

@@ -88,3 +88,13 @@ def test_skipped_and_ignored_files_are_told(tmp_path):
         splits.note
         == "skipped 1 unreadable image; ignored 1 file or folder not named like a PNG, JPEG, WebP, BMP, GIF or TIFF"
     )
+
+
+def test_a_class_with_one_image_keeps_it_and_that_is_told(tmp_path):
+    root = write_folder(tmp_path / "data", per_class=6)
+    for i in range(1, 6):
+        (tmp_path / "data" / "train" / "dog" / f"{i}.png").unlink()
+    splits = load_splits(DataSpec(name="folder", root=root, image_size=8, val_fraction=0.3))
+    assert np.bincount(splits.train.labels).tolist() == [4, 1]
+    assert "validation has no image of dog" in str(splits.note)
+    assert "validation has no image" not in str(load_splits(DataSpec(name="synthetic", image_size=8)).note)

@@ -1,0 +1,80 @@
+"""A finished run's network as a folder that timm itself opens: ``config.json`` and ``model.safetensors``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from distill.compression.parity import Parity, check_parity
+from distill.data.aside import folder_aside
+from distill.errors import UsageError
+from distill.models.timm_folder import open_timm_folder, write_timm_folder
+from distill.models.trained import Trained
+from distill.recipe.model_specs import TimmModel
+
+__all__ = ["require_timm", "timm_target", "write_timm"]
+
+
+def require_timm(trained: Trained, *, calibrated: bool = False) -> None:
+    """Refuse a network that timm cannot build again, and what a folder of weights cannot say.
+
+    Raises:
+        UsageError: Says what is not timm's about it.
+    """
+    spec = trained.recipe.model
+    if not isinstance(spec, TimmModel):
+        raise UsageError(
+            f"{trained.recipe.name} is no network of timm's (source: {spec.source})",
+            hint="--to onnx writes any network",
+        )
+    if calibrated:
+        raise UsageError("--calibrated: timm's folder has no place for a temperature", hint="--to onnx has one")
+    changed = {
+        "stem: cifar": spec.stem == "cifar",
+        "head: conv": spec.head == "conv",
+        "cut channels": bool(spec.widths),
+        "a teacher's classifier": spec.reuse is not None,
+    }
+    if told := [name for name, is_so in changed.items() if is_so]:
+        raise UsageError(
+            f"{trained.recipe.name} is not as timm builds it: {', '.join(told)}", hint="--to onnx writes any network"
+        )
+
+
+def timm_target(out: str | Path | None, name: str, *, overwrite: bool) -> Path:
+    """Where the folder goes.
+
+    Raises:
+        UsageError: Something else is there.
+    """
+    path = Path("exports") / f"{name}_timm" if out is None else Path(out)
+    if not path.exists():
+        return path
+    if not path.is_dir() or not (overwrite or not any(path.iterdir())):
+        raise UsageError(f"{path} is there", hint="another name with --out, or --overwrite")
+    if any(path.iterdir()) and not (path / "config.json").is_file():
+        raise UsageError(f"{path} holds something else than a network of timm's", hint="another name with --out")
+    return path
+
+
+def write_timm(trained: Trained, folder: Path, pixels: np.ndarray, expected: np.ndarray, *, split: str) -> Parity:
+    """Write the folder aside, let timm open it and answer, and put it in its place.
+
+    Shapes:
+        pixels: ``(N, 3, S, S)`` uint8; expected: ``(N, C)``, the network's answers.
+
+    Raises:
+        RunError: It does not answer as the network: none was written.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder_aside(folder.absolute()) as aside:
+        write_timm_folder(trained.module, aside, normalize=trained.normalize, classes=trained.classes)
+        parity = check_parity(expected, open_timm_folder(aside, trained.normalize, pixels), split=split)
+        parity.require(str(folder))
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.rename(aside, folder)
+    return parity
