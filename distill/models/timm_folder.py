@@ -123,7 +123,7 @@ def write_timm_folder(module: nn.Module, folder: Path, *, normalize: Normalize, 
         "crop_pct": 1.0,
     }  # fmt: skip
     save_for_hf(
-        module,
+        module.to(memory_format=torch.contiguous_format),  # safetensors keeps no other
         str(folder),
         model_config={"label_names": list(classes)},
         safe_serialization=True,

@@ -102,13 +102,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         sys.modules.pop(name, None)
 
 
-def _student(teacher: RunResult, objective: str, **changes: str) -> str:
+def _student(taught_by: RunResult, objective: str, **changes: str) -> str:
     lines = {
         "name": "own",
         "role": "student",
         "data": "{name: synthetic, limit: 150, test_limit: 60}",
         "model": "{source: students, name: tiny}",
-        "teacher": f"{{run: '{teacher.run}'}}",
+        "teacher": f"{{run: '{taught_by.run}'}}",
         "objective": objective,
         "train": "{epochs: 2, batch_size: 40}",
     }
