@@ -384,7 +384,16 @@ def test_an_image_that_does_not_fit_is_told_before_a_folder_exists(cli, tmp_path
 def test_models_one_by_one(cli) -> None:
     document = json.loads(cli("models", "r18_small", "--json").stdout)
     assert document["model"]["params"] == 4_935_242
-    assert set(document["model"]) == {"name", "role", "source", "params", "gmacs", "input_size", "num_classes"}
+    assert set(document["model"]) == {
+        "name",
+        "role",
+        "source",
+        "params",
+        "gmacs",
+        "input_size",
+        "num_classes",
+        "origin",
+    }
     assert sum(layer["params"] for layer in document["layers"]) == 4_935_242
     assert "4,935,242 parameters" in cli("models", "r18_small").stdout
 

@@ -79,7 +79,7 @@ def test_a_student_within_budget_tells_its_size():
     [
         ({"source": "timm", "name": "resnet_15"}, "did you mean resnet152"),
         ({"source": "timm", "name": "resnet18.tv_in1kk"}, "resnet18.tv_in1k"),
-        ({"source": "timm", "name": "hf-hub:timm/resnet18"}, "timm has no model"),
+        ({"source": "timm", "name": "hub:timm/resnet18"}, "timm has no model"),
         ({"source": "timm", "name": "vit_tiny_patch16_224", "stem": "cifar"}, "stem: cifar is for timm's ResNets"),
         ({"source": "timm", "name": "vgg11", "head": "conv"}, "head: conv is for timm's ResNets"),
         ({"source": "timm", "name": "resnet18", "patch_size": 4}, "patch_size"),
