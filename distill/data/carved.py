@@ -21,11 +21,12 @@ def with_test_carved(spec: DataSpec, splits: Mapping[str, Split]) -> tuple[dict[
         DataError: No class has two images to spare one.
     """
     part = splits["train"]
-    what = f"{spec.place} has no test images" if spec.code else f"{spec.place} has no test/"
+    folder = spec.name == "folder"
+    what = f"{spec.place} has no test/" if folder else f"{spec.place} has no test images"
     test = stratified_fraction(part.labels, spec.test_fraction, "data", "test", spec.split_seed)
     if len(test) == 0:
         raise DataError(
-            f"{what}{'' if spec.code else ' folder'}, and no class has an image to spare for testing",
+            f"{what}{' folder' if folder else ''}, and no class has an image to spare for testing",
             hint="at least two images a class; or --set data.test_fraction=0.2",
         )
     train = np.setdiff1d(np.arange(len(part), dtype=np.int64), test, assume_unique=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from distill.data.cifar import load_cifar
 from distill.data.digits import load_digits
 from distill.data.folder import folder_classes, load_folder
+from distill.data.hugging_face import hugging_face_data, load_hugging_face
 from distill.data.images import Decoded, Split, channel_stats, pixel_digest
 from distill.data.named import NAMED_CLASSES, load_named
 from distill.data.own import load_own, own_classes
@@ -28,6 +29,7 @@ LOADERS: dict[str, Callable[[DataSpec, Tell], Decoded]] = {
     "synthetic": load_synthetic,
     "folder": load_folder,
     "python": load_own,
+    "hf": load_hugging_face,
     **dict.fromkeys(NAMED_CLASSES, load_named),
     "tiny_imagenet": load_tiny_imagenet,
 }
@@ -110,6 +112,8 @@ def num_classes(spec: DataSpec) -> int:
     fixed = {"cifar10": 10, "cifar100": 100, "digits": 10, "synthetic": SYNTHETIC_CLASSES} | NAMED_CLASSES
     if spec.name in fixed:
         return fixed[spec.name]
+    if spec.name == "hf":
+        return len(hugging_face_data(spec).classes)
     find = {"python": own_classes, "tiny_imagenet": tiny_imagenet_classes}.get(spec.name, folder_classes)
     return len(find(spec))
 

@@ -28,7 +28,7 @@ from distill.events import StageProgress, Tell, silent
 from distill.recipe.schema import DataSpec
 from distill.text import plain, several
 
-__all__ = ["load_own", "offer_data", "own_classes", "own_data"]
+__all__ = ["load_given", "load_own", "offer_data", "own_classes", "own_data"]
 
 _KEY = "data.code"
 _BLOCK = 256  # images that are written at once
@@ -52,7 +52,18 @@ def load_own(spec: DataSpec, tell: Tell = silent) -> Decoded:
             raise
         entry = open_or_build(_key(_handed_digest(spec.code), spec), partial(_raise, gone), tell)
     else:
-        entry = open_or_build(_key(given.digest[:_DIGITS], spec), partial(_build, spec, given, tell), tell)
+        return load_given(spec, given, tell)
+    _refuse_bad(spec, entry.facts)
+    return _decoded(spec, entry.splits, entry.facts)
+
+
+def load_given(spec: DataSpec, given: Given, tell: Tell = silent) -> Decoded:
+    """What was given, decoded, or what was decoded of the same before.
+
+    Raises:
+        DataError: Bad images, which are listed.
+    """
+    entry = open_or_build(_key(given.digest[:_DIGITS], spec), partial(_build, spec, given, tell), tell)
     _refuse_bad(spec, entry.facts)
     return _decoded(spec, entry.splits, entry.facts)
 
@@ -179,9 +190,9 @@ def _refuse_bad(spec: DataSpec, facts: Mapping[str, Any]) -> None:
     if not bad or (spec.skip_bad and len(bad) < total):
         return
     raise DataError(
-        f"{len(bad):,} of {total:,} images of {spec.code} cannot be used: "
+        f"{len(bad):,} of {total:,} images of {spec.place} cannot be used: "
         f"{several([plain(each) for each in bad], _MOST_SHOWN)}",
-        hint="mend the code; or go on without them: --set data.skip_bad=true",
+        hint="mend them, or the code that gives them; or go on without: --set data.skip_bad=true",
     )
 
 
@@ -189,7 +200,7 @@ def _decoded(spec: DataSpec, bases: Mapping[str, Split], facts: Mapping[str, Any
     splits = {name: _without_bad(name, base, facts) for name, base in bases.items()}
     for name, part in splits.items():
         if len(part) == 0:
-            raise DataError(f"every image of {spec.code}, {name}, is bad: nothing is left of it")
+            raise DataError(f"every image of {spec.place}, {name}, is bad: nothing is left of it")
     stats: ChannelStats | None = ChannelStats(mean=tuple(facts["mean"]), std=tuple(facts["std"]))
     notes = []
     if "test" not in splits:

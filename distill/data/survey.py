@@ -16,9 +16,10 @@ from distill.data.archive import read_archive
 from distill.data.decode import BadImageError, decode_image, strict_pillow
 from distill.data.decode_pool import read_picture
 from distill.data.folder import list_folder
+from distill.data.hugging_face import hugging_face_data
 from distill.data.layout import Listing
 from distill.data.own import own_data
-from distill.data.own_given import WANTED, pixels_of
+from distill.data.own_given import WANTED, Given, pixels_of
 from distill.devices import usable_cores
 from distill.errors import DataError
 from distill.recipe.schema import DataSpec
@@ -76,8 +77,8 @@ def survey(spec: DataSpec) -> Survey:
         MissingError: ``spec.root`` does not exist.
         DataError: The layout is wrong, or no picture of the sample can be opened.
     """
-    if spec.name == "python":
-        return _of_own(spec)
+    if spec.name in ("python", "hf"):
+        return _of_given(hugging_face_data(spec) if spec.name == "hf" else own_data(spec), spec)
     listing = list_folder(spec)
     sides, seconds = _measure(_sample(spec, listing))
     if not sides:
@@ -95,9 +96,8 @@ def survey(spec: DataSpec) -> Survey:
     )
 
 
-def _of_own(spec: DataSpec) -> Survey:
-    """What code of the user's own gives; its images are at hand, or its own code decodes them."""
-    given = own_data(spec)
+def _of_given(given: Given, spec: DataSpec) -> Survey:
+    """What somebody else's code gives; its images are at hand, or that code decodes them."""
     train, sides, seconds = given.splits["train"], [], []
     for at in _spread(len(train)):
         started = time.perf_counter()
@@ -107,7 +107,7 @@ def _of_own(spec: DataSpec) -> Survey:
             continue
         seconds.append(time.perf_counter() - started)
     if not sides:
-        raise DataError(f"no image of a sample of {spec.code} can be used", hint=WANTED)
+        raise DataError(f"no image of a sample of {spec.place} can be used", hint=WANTED)
     return Survey(
         classes=given.classes,
         counts={name: len(split) for name, split in given.splits.items()},

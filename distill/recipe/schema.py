@@ -65,6 +65,7 @@ class DataSpec(Spec):
         "digits",
         "fashion_mnist",
         "folder",
+        "hf",
         "mnist",
         "python",
         "stl10",
@@ -76,7 +77,7 @@ class DataSpec(Spec):
         None,
         description="python: what gives the images: MODULE:NAME, FILE.py:NAME, or a package's name for it",
     )
-    options: OwnOptions = Field(OwnOptions(), description="python: arguments of that function")
+    options: OwnOptions = Field(OwnOptions(), description="python: arguments of that function; hf: path and others")
     code_sha256: str | None = Field(None, description="of the file that it is written in; a run states it")
     root: str = Field("data", description="the folder that holds it (folder: the data set itself, or its archive)")
     image_size: Annotated[int, Field(ge=8, le=1024)] | Literal["auto"] = Field(
@@ -106,19 +107,21 @@ class DataSpec(Spec):
     def _code_is_for_python(self) -> DataSpec:
         if self.name == "python" and self.code is None:
             raise ValueError("name: python needs code: MODULE:NAME, or FILE.py:NAME, of a function that gives images")
-        if self.name != "python" and (self.code is not None or self.options.values):
-            raise ValueError(f"code and options are for name: python, and name is {self.name}")
+        if self.name != "python" and self.code is not None:
+            raise ValueError(f"code is for name: python, and name is {self.name}")
+        if self.name not in ("python", "hf") and self.options.values:
+            raise ValueError(f"options are for name: python and hf, and name is {self.name}")
         return self
 
     @property
     def is_found_out(self) -> bool:
         """Whether classes, splits and sizes are known only by a look at the images themselves."""
-        return self.name in ("folder", "python")
+        return self.name in ("folder", "python", "hf")
 
     @property
     def place(self) -> str:
         """Where it is, for messages."""
-        return self.code or self.root
+        return self.code or str(self.options.values.get("path", self.root))
 
     @property
     def side(self) -> int:

@@ -54,13 +54,13 @@ CORE = _names(PROJECT["dependencies"])
 
 def test_the_package_imports_what_it_declares_and_no_more() -> None:
     assert (
-        _imported("distill", "teachers", "students") - EXTRAS["sweep"] - EXTRAS["prune"] - WHERE_IT_IS
+        _imported("distill", "teachers", "students") - EXTRAS["sweep"] - EXTRAS["prune"] - EXTRAS["hf"] - WHERE_IT_IS
         == CORE - NEEDED_BY_TORCH
     )
 
 
 def test_the_extras_are_imported() -> None:
-    assert EXTRAS["sweep"] | EXTRAS["prune"] <= _imported("distill")
+    assert EXTRAS["sweep"] | EXTRAS["prune"] | EXTRAS["hf"] <= _imported("distill")
 
 
 def test_the_tests_import_what_they_declare() -> None:
