@@ -32,7 +32,7 @@ def dump_recipe(recipe: Recipe | str | os.PathLike[str]) -> str:
     A section that fits on one line is written in braces; a longer one has a line for each key.
 
     Example:
-        >>> print(dump_recipe(load_recipe("r18_small")).splitlines()[1])
+        >>> print(dump_recipe("r18_small").splitlines()[1])
         name: r18_small
     """
     if not isinstance(recipe, Recipe):

@@ -109,7 +109,8 @@ def in_memory(where: torch.device) -> StoredTeacher:
     """A bank of two views that is too large for the device."""
     logits = np.random.default_rng(5).normal(size=(2, N, CLASSES)).astype(np.float16)
     info = SimpleNamespace(images=N, width=CLASSES, view_bytes=logits[0].nbytes, features=0, classes=range(CLASSES))
-    bank = cast("Bank", SimpleNamespace(info=info, view=lambda number: logits[number]))
+    files = {"view": lambda number: logits[number], "part": lambda number, _: logits[number]}  # one file a view
+    bank = cast("Bank", SimpleNamespace(info=info, **files))
     return StoredTeacher(bank, device=where, views=2)
 
 
