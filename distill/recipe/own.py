@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from distill.recipe.base import NonNegative, Spec
 
@@ -12,7 +12,19 @@ __all__ = ["OwnLoss", "OwnOptions", "Reference"]
 
 # MODULE:NAME or FILE.py:NAME; the file may lie on a drive of Windows. Or a name that an installed package offers.
 _CODE = r"([A-Za-z]:[\\/])?[^:\x00-\x1f]+:[^\W\d]\w*(\.[^\W\d]\w*)*"
-Reference = Annotated[str, Field(pattern=rf"^({_CODE}|[A-Za-z0-9][A-Za-z0-9_.-]*)$", max_length=512)]
+
+
+def _more_than_a_file(reference: str) -> str:
+    if ":" not in reference and reference.endswith(".py"):
+        raise ValueError(f"{reference} is a file, and not what in it: {reference}:NAME")
+    return reference
+
+
+Reference = Annotated[
+    str,
+    Field(pattern=rf"^({_CODE}|[A-Za-z0-9][A-Za-z0-9_.-]*)$", max_length=512),
+    AfterValidator(_more_than_a_file),
+]
 
 
 class OwnOptions(Spec):

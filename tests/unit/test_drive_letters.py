@@ -64,7 +64,7 @@ def test_code_is_named_by_such_a_path(name: str) -> None:
     assert thing
 
 
-@pytest.mark.parametrize("name", ["C:\\nets:mine.py:make", "CD:\\mine.py:make", ":make", "mine.py:1st"])
+@pytest.mark.parametrize("name", ["C:\\nets:mine.py:make", "CD:\\mine.py:make", "mine.py", ":make", "mine.py:1st"])
 def test_what_names_no_code_is_still_refused(name: str) -> None:
     with pytest.raises(DistillError):
         parse_recipe(OWN.replace("NAME", name), source="r.yaml")
