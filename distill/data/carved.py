@@ -3,18 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from distill.data.images import Split
+from distill.data.images import ChannelStats, Decoded, Split
 from distill.data.stratify import stratified_fraction
 from distill.errors import DataError
 from distill.recipe.schema import DataSpec
 
-__all__ = ["with_test_carved"]
+__all__ = ["decoded_set"]
 
 
-def with_test_carved(spec: DataSpec, splits: Mapping[str, Split]) -> tuple[dict[str, Split], str]:
+def decoded_set(spec: DataSpec, splits: Mapping[str, Split], facts: Mapping[str, Any], *, note: str | None) -> Decoded:
+    """A data set of what was decoded, with test images set aside where it brings none.
+
+    Args:
+        facts: ``classes``; ``mean`` and ``std`` of all training images; ``bad`` images by split, which are not among
+            ``splits``; ``ignored``, where entries were.
+        note: What was decided about it already.
+
+    Raises:
+        DataError: No class has two images to spare one.
+    """
+    stats: ChannelStats | None = ChannelStats(mean=tuple(facts["mean"]), std=tuple(facts["std"]))
+    if "test" not in splits:
+        splits, carved = _with_test_carved(spec, splits)
+        note = f"{note}; {carved}" if note else carved
+        stats = None  # those of the images that are left are others
+    return Decoded(
+        classes=tuple(facts["classes"]),
+        train=splits["train"],
+        test=splits["test"],
+        val=splits.get("val"),
+        stats=stats,
+        skipped=sum(len(rows) for rows in facts["bad"].values()),
+        ignored=facts.get("ignored", 0),
+        note=note,
+    )
+
+
+def _with_test_carved(spec: DataSpec, splits: Mapping[str, Split]) -> tuple[dict[str, Split], str]:
     """Set test images aside where the data brings none: the same ones for each recipe with this seed and fraction.
 
     Raises:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from distill.data.cifar import load_cifar
 from distill.data.digits import load_digits
 from distill.data.folder import folder_classes, load_folder
-from distill.data.hugging_face import hugging_face_data, load_hugging_face
+from distill.data.hugging_face import hugging_face_classes, load_hugging_face
 from distill.data.images import Decoded, Split, channel_stats, pixel_digest
 from distill.data.named import NAMED_CLASSES, load_named
 from distill.data.own import load_own, own_classes
@@ -33,6 +33,7 @@ LOADERS: dict[str, Callable[[DataSpec, Tell], Decoded]] = {
     **dict.fromkeys(NAMED_CLASSES, load_named),
     "tiny_imagenet": load_tiny_imagenet,
 }
+_COUNTED = {"python": own_classes, "hf": hugging_face_classes, "tiny_imagenet": tiny_imagenet_classes}
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,9 +113,7 @@ def num_classes(spec: DataSpec) -> int:
     fixed = {"cifar10": 10, "cifar100": 100, "digits": 10, "synthetic": SYNTHETIC_CLASSES} | NAMED_CLASSES
     if spec.name in fixed:
         return fixed[spec.name]
-    if spec.name == "hf":
-        return len(hugging_face_data(spec).classes)
-    find = {"python": own_classes, "tiny_imagenet": tiny_imagenet_classes}.get(spec.name, folder_classes)
+    find = _COUNTED.get(spec.name, folder_classes)
     return len(find(spec))
 
 

@@ -29,11 +29,11 @@ from distill.data.array_cache import (
     read_split,
     require_space,
 )
-from distill.data.carved import with_test_carved
+from distill.data.carved import decoded_set
 from distill.data.decode import BadImageError
 from distill.data.decode_pool import Job, decode_all, read_picture
 from distill.data.going import Going
-from distill.data.images import ChannelStats, Decoded, Split, channel_stats
+from distill.data.images import Decoded, Split, channel_stats
 from distill.data.layout import (
     EXPECTED_LAYOUT,
     IMAGE_SUFFIXES,
@@ -346,21 +346,7 @@ def _refuse_emptied_classes(listing: Listing, bad: Mapping[str, Mapping[int, str
 
 def _decoded(spec: DataSpec, bases: Mapping[str, Split], facts: Mapping[str, Any], *, note: str | None) -> Decoded:
     splits = {name: _without_bad(name, base, facts) for name, base in bases.items()}
-    stats: ChannelStats | None = ChannelStats(mean=tuple(facts["mean"]), std=tuple(facts["std"]))
-    if "test" not in splits:
-        splits, carved = with_test_carved(spec, splits)
-        note = f"{note}; {carved}" if note else carved
-        stats = None  # those of the images that are left are others
-    return Decoded(
-        classes=tuple(facts["classes"]),
-        train=splits["train"],
-        test=splits["test"],
-        val=splits.get("val"),
-        stats=stats,
-        skipped=sum(len(rows) for rows in facts["bad"].values()),
-        ignored=facts["ignored"],
-        note=note,
-    )
+    return decoded_set(spec, splits, facts, note=note)
 
 
 def _without_bad(name: str, base: Split, facts: Mapping[str, Any]) -> Split:

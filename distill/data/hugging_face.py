@@ -14,7 +14,7 @@ from distill.events import Tell, silent
 from distill.recipe.schema import DataSpec
 from distill.text import several
 
-__all__ = ["hugging_face_data", "load_hugging_face"]
+__all__ = ["hugging_face_classes", "hugging_face_data", "load_hugging_face"]
 
 _OURS = ("image", "label", "train", "val", "test")
 _ASKED = ("path", "name", "data_dir", "data_files", "revision")
@@ -30,6 +30,15 @@ def load_hugging_face(spec: DataSpec, tell: Tell = silent) -> Decoded:
         DataError: It holds no images and labels; bad images are listed.
     """
     return load_given(spec, hugging_face_data(spec), tell)
+
+
+def hugging_face_classes(spec: DataSpec) -> tuple[str, ...]:
+    """Names of the classes; nothing is decoded.
+
+    Raises:
+        MissingError, UsageError, DataError: As :func:`load_hugging_face`.
+    """
+    return hugging_face_data(spec).classes
 
 
 def hugging_face_data(spec: DataSpec) -> Given:
@@ -101,7 +110,7 @@ class _Rows:
 
     def __init__(self, rows: Any, image: str, label: str, classes: tuple[str, ...]) -> None:
         self.classes = classes
-        self.targets = rows[label] if not hasattr(rows[label], "to_pylist") else rows[label].to_pylist()
+        self.targets = list(rows[label])
         self._rows, self._image = rows, image
 
     def __len__(self) -> int:
@@ -123,8 +132,7 @@ def _rows(split: Any, options: Mapping[str, Any], where: str) -> _Rows:
         names = sorted({each for each in split.unique(label) if each is not None})
         if not all(isinstance(each, str) for each in names):
             names = [str(number) for number in range(max((int(each) for each in names), default=0) + 1)]
-    rows = split if image == label else split.select_columns([image, label])
-    return _Rows(rows, image, label, tuple(names))
+    return _Rows(split.select_columns([image, label]), image, label, tuple(names))
 
 
 def _column(ours: str, kind: str, options: Mapping[str, Any], kinds: Mapping[str, str], where: str) -> str:

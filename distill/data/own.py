@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from distill.data.array_cache import (
     require_space,
     write_labels,
 )
-from distill.data.carved import with_test_carved
+from distill.data.carved import decoded_set
 from distill.data.decode import fit_rgb, strict_pillow
-from distill.data.images import ChannelStats, Decoded, Split, channel_stats
+from distill.data.images import Decoded, Split, channel_stats
 from distill.data.own_given import WANTED, Given, Images, is_data, pixels_of, reason, understand
 from distill.errors import DataError, MissingError
 from distill.events import StageProgress, Tell, silent
@@ -201,23 +202,12 @@ def _decoded(spec: DataSpec, bases: Mapping[str, Split], facts: Mapping[str, Any
     for name, part in splits.items():
         if len(part) == 0:
             raise DataError(f"every image of {spec.place}, {name}, is bad: nothing is left of it")
-    stats: ChannelStats | None = ChannelStats(mean=tuple(facts["mean"]), std=tuple(facts["std"]))
-    notes = []
-    if "test" not in splits:
-        splits, carved = with_test_carved(spec, splits)
-        stats = None  # those of the images that are left are others
-        notes.append(carved)
-    if absent := np.setdiff1d(np.arange(len(facts["classes"])), splits["train"].labels).tolist():
-        notes.append(f"no training image of {several([facts['classes'][at] for at in absent], 8)}")
-    return Decoded(
-        classes=tuple(facts["classes"]),
-        train=splits["train"],
-        test=splits["test"],
-        val=splits.get("val"),
-        stats=stats,
-        skipped=sum(len(rows) for rows in facts["bad"].values()),
-        note="; ".join(notes) or None,
-    )
+    found = decoded_set(spec, splits, facts, note=None)
+    absent = np.setdiff1d(np.arange(len(found.classes)), found.train.labels)
+    if not len(absent):
+        return found
+    without = f"no training image of {several([found.classes[at] for at in absent], 8)}"
+    return replace(found, note=f"{found.note}; {without}" if found.note else without)
 
 
 def _without_bad(name: str, base: Split, facts: Mapping[str, Any]) -> Split:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,9 +23,6 @@ from distill.devices import resolve_device
 from distill.errors import (
     DistillError,
     GateMissedError,
-    InterruptedRunError,
-    Terminated,
-    TerminatedRunError,
     UsageError,
 )
 from distill.evaluation.latency import measure_latency
@@ -43,6 +40,7 @@ from distill.report.verdict import drop_words
 from distill.results.rows import Comparison
 from distill.runs import RunFolder, begun_runs, open_run
 from distill.teaching.identity import read_identity
+from distill.team.stop import stopping_saves
 from distill.team.watch import watching
 from distill.text import duration
 
@@ -106,22 +104,10 @@ def compress(
     folder = ChainFolder.beside(options.runs_dir, name or run.recipe().name)
     if trials:
         require_torch_pruning()
-    with _hinting(folder), folder.lock():
+    with stopping_saves(folder.path, hint="go on with it: give the same command again"), folder.lock():
         folder.claim(definition)
         chain = _Chain(run, folder, definition, max_drop=max_drop, prove=prove, trials=trials, options=options)
         return chain.finished(chain.searched(), goal)
-
-
-@contextmanager
-def _hinting(folder: ChainFolder) -> Iterator[None]:
-    """A chain that is stopped says how to go on with all of it, not with the one run it was at."""
-    said, hint = f"{folder.path} and its runs are saved", "go on with it: give the same command again"
-    try:
-        yield
-    except (Terminated, TerminatedRunError):
-        raise TerminatedRunError(f"terminated; {said}", hint=hint) from None
-    except (KeyboardInterrupt, InterruptedRunError):
-        raise InterruptedRunError(f"interrupted; {said}", hint=hint) from None
 
 
 @dataclass

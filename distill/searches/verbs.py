@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from distill.certificate.promises import budgets_of
 from distill.devices import resolve_device
-from distill.errors import InterruptedRunError, Terminated, TerminatedRunError, UsageError
+from distill.errors import UsageError
 from distill.pipeline.context import Options
 from distill.pipeline.quantize import check_drop
 from distill.recipe import Recipe, load_recipe
@@ -31,6 +30,7 @@ from distill.searches.space import Space, space_of
 from distill.searches.trials import Trials
 from distill.sweeps.kept import Kept
 from distill.sweeps.trainer import Trainer
+from distill.team.stop import stopping_saves
 from distill.team.watch import watching
 
 __all__ = ["search"]
@@ -122,7 +122,8 @@ def search(
     classes = tuple(trainer.splits(base).dataset.classes)  # what cannot be had is told before a folder is there
     device = resolve_device(options.device)
     require_reference(definition.against, base, classes, runs_dir=options.runs_dir, device=device)
-    with _hinting(folder, options), folder.lock():
+    again = shlex.join(options.command) if options.command else "the same call again"
+    with stopping_saves(folder.path, hint=f"go on with it: {again}"), folder.lock():
         folder.claim(replace(definition, teachers=trainer.teachers))
         return _program(definition, folder, trainer, space, base).run()
 
@@ -189,17 +190,3 @@ def _temperature(recipe: Recipe) -> float:
     """Of the recipe's own loss, where it has one: closeness is meant as students learn it."""
     value = getattr(recipe.objective, "temperature", 1.0)
     return float(value) if isinstance(value, int | float) else 1.0
-
-
-@contextmanager
-def _hinting(folder: SearchFolder, options: Options) -> Iterator[None]:
-    """A search that is stopped says how to go on with all of it, not with the one run it was at."""
-    said = f"{folder.path} and its runs are saved"
-    again = shlex.join(options.command) if options.command else "the same call again"
-    hint = f"go on with it: {again}"
-    try:
-        yield
-    except (Terminated, TerminatedRunError):
-        raise TerminatedRunError(f"terminated; {said}", hint=hint) from None
-    except (KeyboardInterrupt, InterruptedRunError):
-        raise InterruptedRunError(f"interrupted; {said}", hint=hint) from None

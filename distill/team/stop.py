@@ -12,7 +12,7 @@ from distill.errors import DistillError, InterruptedRunError, Terminated, Termin
 from distill.team.guard import calm_down
 from distill.team.signals import HANG_UP, drop_terminal, heeded, same_press_s
 
-__all__ = ["StopRequest", "watch_signals"]
+__all__ = ["StopRequest", "stopping_saves", "watch_signals"]
 
 
 class StopRequest:
@@ -29,6 +29,23 @@ class StopRequest:
         if self.signal == signal.SIGINT:
             return InterruptedRunError(f"interrupted; {run} is saved", hint=hint)
         return TerminatedRunError(f"terminated; {run} is saved", hint=hint)
+
+
+@contextmanager
+def stopping_saves(folder: object, *, hint: str) -> Iterator[None]:
+    """Work of many runs that is stopped within says how to go on with all of it, not with the one run it was at.
+
+    Args:
+        folder: Where all of it is kept.
+        hint: How to go on.
+    """
+    said = f"{folder} and its runs are saved"
+    try:
+        yield
+    except (Terminated, TerminatedRunError):
+        raise TerminatedRunError(f"terminated; {said}", hint=hint) from None
+    except (KeyboardInterrupt, InterruptedRunError):
+        raise InterruptedRunError(f"interrupted; {said}", hint=hint) from None
 
 
 @contextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from distill import code
 from distill.pipeline import Options, RunResult, finetune_teacher, train_student
 from distill.recipe import Recipe, parse_recipe
 
@@ -33,6 +35,18 @@ objective: {kind: kd, ce_weight: 0.5, kd_weight: 0.5, temperature: 2.0}
 optim: {name: sgd, lr: 0.05}
 train: {epochs: 3, batch_size: 40}
 """
+
+
+@pytest.fixture
+def no_leave(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As in a process that gave code of the user's own no leave and was handed none; what it imports is forgotten."""
+    for name in ("DISTILL_ALLOW_CODE", "DISTILL_ALLOW_CODE_OF"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(code, "_offered", {})
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield
+    for name in ("mine", "distill_own_mine"):
+        sys.modules.pop(name, None)
 
 
 def recipe(text: str, *overrides: str) -> Recipe:

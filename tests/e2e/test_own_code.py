@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -70,19 +70,13 @@ NUMBER = 3
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_leave: None) -> Path:
     """A working folder with mine.py, of a process that gave no leave."""
     folder = tmp_path / "work"
     folder.mkdir()
     (folder / "mine.py").write_text(MINE)
     monkeypatch.chdir(folder)
-    for name in ("DISTILL_ALLOW_CODE", "DISTILL_ALLOW_CODE_OF"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(code, "_offered", {})
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    yield folder
-    for name in ("mine", "distill_own_mine"):
-        sys.modules.pop(name, None)
+    return folder
 
 
 def _student(teacher: str, name: str = "mine:make", **changes: str) -> str:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +97,7 @@ train: {epochs: 2, batch_size: 16}
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_leave: None) -> Path:
     """A working folder with mine.py and a recipe, of a process that gave no leave, with a cache of its own."""
     folder = tmp_path / "work"
     folder.mkdir()
@@ -106,13 +105,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (folder / "own.yaml").write_text(RECIPE)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("DISTILL_CACHE", str(tmp_path / "cache"))
-    for name in ("DISTILL_ALLOW_CODE", "DISTILL_ALLOW_CODE_OF"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(code, "_offered", {})
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    yield folder
-    for name in ("mine", "distill_own_mine"):
-        sys.modules.pop(name, None)
+    return folder
 
 
 def _distill(*arguments: object) -> tuple[int, str, str]:

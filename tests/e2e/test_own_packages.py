@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from distill import code
 from distill.cli import app
 from distill.runs import RunFolder
 
@@ -61,7 +60,7 @@ train: {epochs: 1, batch_size: 16}
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_leave: None) -> Iterator[Path]:
     """A folder of installed packages on Python's path: a module, and the dist-info that pip writes."""
     site = tmp_path / "site"
     (info := site / "plugged_nets-1.2.dist-info").mkdir(parents=True)
@@ -73,9 +72,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (work := tmp_path / "work").mkdir()
     (work / "plugged.yaml").write_text(RECIPE)
     monkeypatch.chdir(work)
-    for name in ("DISTILL_ALLOW_CODE", "DISTILL_ALLOW_CODE_OF"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(code, "_offered", {})
     yield work
     for name in ("plugged_nets", "plugged_broken"):
         sys.modules.pop(name, None)
