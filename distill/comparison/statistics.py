@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,9 @@ import numpy as np
 from distill.comparison.entries import Tested
 from distill.errors import UsageError
 from distill.evaluation.statistics import (
+    Answers,
     PairedTest,
-    compare_images,
-    compare_seeds,
+    compare_runs,
     front,
     mean_interval,
     share_interval,
@@ -22,14 +22,6 @@ from distill.results.rows import Difference, Row
 from distill.text import several
 
 __all__ = ["difference_of", "with_statistics"]
-
-
-@dataclass(frozen=True)
-class _Answers:
-    """Of the runs of a row: ``right`` is ``(S, N)`` bool, whether run s answered image i right."""
-
-    seeds: tuple[int, ...]
-    right: np.ndarray
 
 
 def with_statistics(
@@ -51,12 +43,12 @@ def with_statistics(
     return rows if chosen is None else [_against(row, chosen, answers, notes) for row in rows]
 
 
-def _answers(group: Sequence[Tested]) -> _Answers:
+def _answers(group: Sequence[Tested]) -> Answers:
     right = [each.assessment.logits.argmax(1) == each.assessment.labels for each in group]
-    return _Answers(tuple(each.recipe.train.seed for each in group), np.stack(right))
+    return Answers(tuple(each.recipe.train.seed for each in group), np.stack(right))
 
 
-def _with_interval(row: Row, answers: _Answers | None) -> Row:
+def _with_interval(row: Row, answers: Answers | None) -> Row:
     """Wilson's of one run's images; of several runs Student's of their mean."""
     if answers is None:
         if row.test_top1 is None or not row.test_images:
@@ -106,7 +98,7 @@ def _meant(baseline: str, rows: Sequence[Row]) -> Row:
     )
 
 
-def _against(row: Row, baseline: Row, answers: Mapping[str, _Answers], notes: list[str]) -> Row:
+def _against(row: Row, baseline: Row, answers: Mapping[str, Answers], notes: list[str]) -> Row:
     if row.run == baseline.run:
         return replace(row, baseline=baseline.run)
     pair = _pair(row, baseline, answers)
@@ -114,7 +106,7 @@ def _against(row: Row, baseline: Row, answers: Mapping[str, _Answers], notes: li
         notes.append(f"{row.name} is not held against {baseline.name}: {pair}")
         return row
     ours, theirs = pair
-    test = _tested(ours, theirs)
+    test = compare_runs(ours, theirs)
     notes += _limits(row, baseline, (len(ours.seeds), len(theirs.seeds)), test)
     return replace(
         row,
@@ -130,7 +122,7 @@ def _against(row: Row, baseline: Row, answers: Mapping[str, _Answers], notes: li
     )
 
 
-def _pair(row: Row, other: Row, answers: Mapping[str, _Answers]) -> tuple[_Answers, _Answers] | str:
+def _pair(row: Row, other: Row, answers: Mapping[str, Answers]) -> tuple[Answers, Answers] | str:
     """Both rows' answers to the same images, or why there are none."""
     ours, theirs = answers.get(row.run), answers.get(other.run)
     if ours is None or theirs is None:
@@ -146,14 +138,14 @@ def difference_of(tested: Mapping[str, Sequence[Tested]]) -> Callable[[Row, Row]
     Args:
         tested: As there.
     """
-    answers: dict[str, _Answers] = {}
+    answers: dict[str, Answers] = {}
 
     def difference(row: Row, other: Row) -> Difference | None:
         answers.update((run, _answers(group)) for run, group in tested.items() if run not in answers)
         pair = _pair(row, other, answers)
         if isinstance(pair, str):
             return None
-        test = _tested(*pair)
+        test = compare_runs(*pair)
         return Difference(test.difference.estimate, test.difference.low, test.difference.high, test.method)
 
     return difference
@@ -169,14 +161,3 @@ def _limits(row: Row, baseline: Row, runs: tuple[int, int], test: PairedTest) ->
     if test.method == "paired t" and test.n < max(runs):
         return [f"{row.name} against {baseline.name}: over the {test.n} seeds that both have"]
     return []
-
-
-def _tested(ours: _Answers, theirs: _Answers) -> PairedTest:
-    """By seed where two or more are shared, by image for one run each, else by drawing images and seeds."""
-    if len(ours.seeds) == len(theirs.seeds) == 1:
-        return compare_images(ours.right[0], theirs.right[0])
-    shared = [seed for seed in ours.seeds if seed in theirs.seeds]
-    if len(shared) >= 2:
-        mine, other = ([each.seeds.index(seed) for seed in shared] for each in (ours, theirs))
-        return compare_seeds(ours.right[mine], theirs.right[other])
-    return compare_seeds(ours.right, theirs.right, paired=False)

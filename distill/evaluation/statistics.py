@@ -13,11 +13,13 @@ from typing import Any, Literal
 import numpy as np
 
 __all__ = [
+    "Answers",
     "DropVerdict",
     "Interval",
     "PairedTest",
     "Verdict",
     "compare_images",
+    "compare_runs",
     "compare_seeds",
     "compare_values",
     "front",
@@ -188,6 +190,25 @@ def compare_values(ours: np.ndarray, theirs: np.ndarray, *, level: float = _LEVE
 
 
 # Several seeds against several
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Of runs that differ by their seed alone: ``right`` is ``(S, N)`` bool, whether run s answered image i right."""
+
+    seeds: tuple[int, ...]
+    right: np.ndarray
+
+
+def compare_runs(ours: Answers, theirs: Answers) -> PairedTest:
+    """By seed where two or more are shared, by image for one run each, else by drawing images and seeds."""
+    if len(ours.seeds) == len(theirs.seeds) == 1:
+        return compare_images(ours.right[0], theirs.right[0])
+    shared = [seed for seed in ours.seeds if seed in theirs.seeds]
+    if len(shared) >= 2:
+        mine, other = ([each.seeds.index(seed) for seed in shared] for each in (ours, theirs))
+        return compare_seeds(ours.right[mine], theirs.right[other])
+    return compare_seeds(ours.right, theirs.right, paired=False)
 
 
 def compare_seeds(

@@ -10,8 +10,9 @@ import numpy as np
 
 from distill.errors import GateMissedError
 from distill.evaluation.spread import mean_std
-from distill.evaluation.statistics import DropVerdict, PairedTest, compare_images, compare_seeds, judge_drop
+from distill.evaluation.statistics import Answers, DropVerdict, PairedTest, compare_runs, judge_drop
 from distill.evaluation.test_set import assess_file
+from distill.events import Note
 from distill.models.onnx_open import open_onnx
 from distill.pipeline.context import Options
 from distill.pipeline.export import export
@@ -35,13 +36,15 @@ class Final:
 
     Attributes:
         kinds: What it stands for: ``search``, ``uniform``, ``random``.
-        runs: One for each seed, the recipe's own first.
+        runs: One for each seed that could be trained.
+        seeds: Of those runs, in rising order, counted from the recipe's own, which is 0.
         right: ``(seeds, N)`` bool, of validation images.
     """
 
     kinds: tuple[str, ...]
     candidate: Candidate
     runs: tuple[RunFolder, ...]
+    seeds: tuple[int, ...]
     right: np.ndarray
 
     @property
@@ -66,24 +69,23 @@ def finals(explored: Explored, trials: Trials, seeds: int) -> list[Final]:
 def _final(kinds: tuple[str, ...], candidate: Candidate, trials: Trials, seeds: int) -> Final | None:
     """None where no seed of it can be trained."""
     recipe = trials.recipe_of(candidate.shape)
-    runs = list[RunFolder]()
+    runs = dict[int, RunFolder]()
     for number in range(seeds):
         seed = recipe.train.seed + number if number else None
         if trials.score(candidate.shape, recipe.train.epochs, seed) is not None:
             run = trials.run_of(candidate.shape, seed)
             assert run is not None, "it was scored"
-            runs.append(run)
+            runs[number] = run
     if not runs:
         return None
-    return Final(kinds, candidate, tuple(runs), np.stack([trials.right(run) for run in runs]))
+    return Final(
+        kinds, candidate, tuple(runs.values()), tuple(runs), np.stack([trials.right(run) for run in runs.values()])
+    )
 
 
 def difference(ours: Final, theirs: Final) -> PairedTest:
-    """By seed; of one seed each, by image."""
-    count = min(len(ours.runs), len(theirs.runs))
-    if count < 2:
-        return compare_images(ours.right[0], theirs.right[0])
-    return compare_seeds(ours.right[:count], theirs.right[:count])
+    """By the seeds that both have; of one run each, by image."""
+    return compare_runs(Answers(ours.seeds, ours.right), Answers(theirs.seeds, theirs.right))
 
 
 def _named(found: Sequence[Final], kind: str) -> Final | None:
@@ -126,9 +128,9 @@ def _against(best: Final, other: Final, what: str) -> str:
     test = difference(best, other)
     points = 100 * test.difference.estimate
     bounds = f"[{100 * test.difference.low:+.2f}, {100 * test.difference.high:+.2f}]"
-    unit = "image" if test.method == "mcnemar" else "seed"
+    by = {"mcnemar": "paired by image", "paired t": "paired by seed", "bootstrap": "bootstrap over images and seeds"}
     words = {"better": "better", "worse": "worse", "cannot tell": "no difference that can be told"}[test.verdict]
-    return f"against {what}: {points:+.2f} points {bounds}, paired by {unit}, n = {test.n}: {words}"
+    return f"against {what}: {points:+.2f} points {bounds}, {by[test.method]}, n = {test.n}: {words}"
 
 
 # Rows
@@ -203,9 +205,12 @@ def ship(
 ) -> Shipped:
     """Write ``best.onnx`` of the run with the recipe's own seed, and judge it.
 
-    The luckiest of the seeds would flatter itself on the images that choose it.
+    The luckiest of the seeds would flatter itself on the images that choose it. Where the recipe's own could not be
+    trained, it is the next seed's, which is told.
     """
     run, path = final.runs[0], into / "best.onnx"
+    if final.seeds[0] != 0:
+        options.tell(Note(f"the recipe's own seed could not be trained: {path} is of {run.path}", "warning"))
     options = replace(options, into=into / "rounded")
     if runtime == "onnxruntime-int8":
         try:

@@ -25,7 +25,9 @@ def _without_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finals, "assess_file", lambda path, split: answers)
 
 
-def _shipped(monkeypatch: pytest.MonkeyPatch, runtime: Any, quantized: Any = None) -> finals.Shipped:
+def _shipped(
+    monkeypatch: pytest.MonkeyPatch, runtime: Any, quantized: Any = None, seed: int = 0, tell: Any = None
+) -> finals.Shipped:
     def quantize(*_: Any, **__: Any) -> Any:
         if isinstance(quantized, Exception):
             raise quantized
@@ -33,9 +35,11 @@ def _shipped(monkeypatch: pytest.MonkeyPatch, runtime: Any, quantized: Any = Non
 
     monkeypatch.setattr(finals, "quantize", quantize)
     monkeypatch.setattr(finals, "export", lambda run, **_: SimpleNamespace(run=run))
-    final = finals.Final(("search",), None, (SimpleNamespace(path=RUN),), np.ones((1, 8), dtype=bool))  # type: ignore[arg-type]
+    final = finals.Final(("search",), None, (SimpleNamespace(path=RUN),), (seed,), np.ones((1, 8), dtype=bool))  # type: ignore[arg-type]
     reference = Reference("teacher", np.ones(8, dtype=bool), None)
-    return finals.ship(final, Path("searches/s"), reference, runtime=runtime, max_drop=0.01, options=Options())
+    return finals.ship(
+        final, Path("searches/s"), reference, runtime=runtime, max_drop=0.01, options=Options(on_event=tell)
+    )
 
 
 def test_it_is_the_one_that_was_trained_on_with_rounded_weights(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,3 +59,13 @@ def test_else_it_is_the_finalists_own(monkeypatch: pytest.MonkeyPatch, runtime: 
 def test_where_int8_loses_too_much_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     made = _shipped(monkeypatch, "onnxruntime-int8", GateMissedError("no int8 file"))
     assert (made.file, made.run, made.why) == (None, None, "no int8 file")
+
+
+def test_a_file_of_another_seed_than_the_recipes_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    assert _shipped(monkeypatch, "onnxruntime", tell=told.append).run == RUN
+    assert not told
+    assert _shipped(monkeypatch, "onnxruntime", seed=1, tell=told.append).run == RUN
+    (note,) = told
+    path = Path("searches/s/best.onnx")
+    assert (note.level, note.message) == ("warning", f"the recipe's own seed could not be trained: {path} is of {RUN}")

@@ -1,0 +1,77 @@
+"""Finalists of which a seed could not be trained: those that are left are paired by seed, never by their place."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from distill.searches.explore import Explored
+from distill.searches.finals import Final, advice, choose, difference, finals
+
+N = 1000
+# Right answers by seed, (uniform, search): seeds vary by far more than the two shapes do.
+RIGHT = {0: (500, 520), 1: (700, 719), 2: (900, 921)}
+
+
+class Trained:
+    """Runs of two shapes, named (shape, seed); some seeds cannot be trained."""
+
+    def __init__(self, *failed: tuple[str, int]) -> None:
+        self.failed = failed
+
+    def recipe_of(self, shape: str) -> Any:
+        return SimpleNamespace(train=SimpleNamespace(seed=7, epochs=3))
+
+    def score(self, shape: str, epochs: int, seed: int | None) -> object | None:
+        return None if self.run_of(shape, seed) in self.failed else object()
+
+    def run_of(self, shape: str, seed: int | None) -> tuple[str, int]:
+        return shape, 0 if seed is None else seed - 7
+
+    def right(self, run: tuple[str, int]) -> np.ndarray:
+        return np.arange(N) < RIGHT[run[1]][run[0] == "search"]
+
+
+def _finals(*failed: tuple[str, int], seeds: int = 3) -> list[Final]:
+    best, uniform = (SimpleNamespace(shape=each) for each in ("search", "uniform"))
+    explored: Any = SimpleNamespace(best=[best], uniform=uniform, randoms=[])
+    trials: Any = Trained(*failed)
+    return finals(Explored(**vars(explored), candidates=(), search_epochs=0, random_epochs=0), trials, seeds)
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_seed_that_failed_leaves_the_others_paired(lost: int) -> None:
+    ours, theirs = found = _finals(("search", lost))
+    both = [seed for seed in RIGHT if seed != lost]
+    assert (ours.seeds, theirs.seeds) == (tuple(both), (0, 1, 2))
+    uniform, search = (np.array([RIGHT[seed][which] for seed in both]) / N for which in (0, 1))
+    expected = stats.ttest_rel(search, uniform)
+    test = difference(ours, theirs)
+    assert (test.method, test.n) == ("paired t", 2)
+    assert test.difference.estimate == pytest.approx((search - uniform).mean())
+    assert test.p_value == pytest.approx(expected.pvalue)
+    assert choose(found) == (ours, True)
+    assert "paired by seed, n = 2: better" in advice(found)[0]
+
+
+def test_without_two_seeds_in_common_nothing_is_paired() -> None:
+    ours, theirs = found = _finals(("search", 0), ("uniform", 2))
+    assert (ours.seeds, theirs.seeds) == ((1, 2), (0, 1))
+    assert difference(ours, theirs).method == "bootstrap"
+    assert "bootstrap over images and seeds, n = 2" in advice(found)[0]
+
+
+def test_one_seed_against_several_is_not_taken_for_the_first_of_them() -> None:
+    ours, theirs = _finals(("search", 0), ("search", 1))
+    test = difference(ours, theirs)
+    assert (test.method, test.n) == ("bootstrap", 1)
+    assert test.difference.estimate == pytest.approx((921 - (500 + 700 + 900) / 3) / N)
+
+
+def test_a_shape_of_which_no_seed_was_trained_is_no_finalist() -> None:
+    (left,) = _finals(("search", 0), ("search", 1), seeds=2)
+    assert left.kinds == ("uniform",)
