@@ -143,18 +143,29 @@ def steps_of(
     return (*steps.values(), *choices, _file_step(run, file, images))
 
 
-def _add(steps: dict[str, Step], run: RunFolder, images: Images, runs_dir: Path, depth: int = 0) -> None:
-    """Add a run and those behind it, each after its teacher."""
+def _add(steps: dict[str, Step], run: RunFolder, images: Images, runs_dir: Path, taught: tuple[str, ...] = ()) -> None:
+    """Add a run and those behind it, each once and after its teacher.
+
+    Args:
+        taught: Runs whose teacher is being added. One that comes up again would have taught itself: the links of a
+            damaged folder lead in circles, and who taught it is not known.
+    """
     before, lost = _ancestors(run, runs_dir)
     if lost is not None:
         steps.setdefault(lost, Step(what="began it, elsewhere", subject=lost, reads={"taught": NOT_HERE}))
     for each in [*before, run]:
+        key = str(each.path.resolve())
+        if key in steps:
+            continue
+        if key in taught:
+            steps.setdefault(f"teacher of {each.path}", _absent(each.info.teacher or {}))
+            continue
         if (about := each.info.teacher) is not None:
-            if (teacher := teacher_of(each, runs_dir)) is None or depth >= _MOST:
+            if (teacher := teacher_of(each, runs_dir)) is None or len(taught) >= _MOST:
                 steps.setdefault(f"teacher of {each.path}", _absent(about))
             else:
-                _add(steps, teacher, images, runs_dir, depth + 1)
-        steps.setdefault(str(each.path.resolve()), _trained(each, images))
+                _add(steps, teacher, images, runs_dir, (*taught, key))
+        steps[key] = _trained(each, images)
 
 
 def _trained(run: RunFolder, images: Images) -> Step:

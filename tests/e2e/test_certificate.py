@@ -16,13 +16,16 @@ import onnxruntime
 import pytest
 from typer.testing import CliRunner
 
-from distill.certificate import certify, verify_file
+from distill.certificate import certify, lineage, verify_file
+from distill.certificate.images import Images
 from distill.cli import app
 from distill.data.splits import load_splits
 from distill.errors import GateMissedError, RunError, UsageError
+from distill.events import silent
 from distill.files import json_sha256
+from distill.models.onnx_open import open_onnx
 from distill.pipeline import Options, RunResult, export, quantize, train_student
-from distill.results.certificate import Certificate
+from distill.results.certificate import Certificate, Step
 from distill.runs import RunFolder
 
 SECONDS = 0.05
@@ -393,6 +396,33 @@ def test_a_step_whose_images_nobody_knows_is_told(
     assert certificate.disjoint is None
     (step,) = (each for each in certificate.steps if each.subject == subject)
     assert step.reads["taught"].startswith("not known")
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_runs_that_name_each_other_are_read_once_each_and_not_believed(
+    shipped: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    """Each the other's teacher, and what the other began with: followed to its end, a circle has no end."""
+    runs = [tmp_path / "runs" / "student" / number for number in ("001", "002")]
+    for run, other in (runs, runs[::-1]):
+        shutil.copytree(shipped[0], run, symlinks=True)
+        info = json.loads((run / "run.json").read_text())
+        changes = {"teacher": {"run": str(other), "name": "student"}} | ({"init_from": str(other)} if begun else {})
+        (run / "run.json").write_text(json.dumps(info | changes))
+    read, trained = list[Path](), lineage._trained
+
+    def counted(run: RunFolder, images: Images) -> Step:
+        read.append(run.path)
+        assert len(read) <= len(runs), "read again"
+        return trained(run, images)
+
+    monkeypatch.setattr(lineage, "_trained", counted)
+    run = RunFolder(runs[0])
+    steps = lineage.steps_of(run, open_onnx(shipped[2]), Images(run, silent), tmp_path / "runs")
+    assert sorted(read) == runs
+    assert sorted(each.subject for each in steps if each.what == "trained") == [str(run) for run in runs]
+    assert [each.subject for each in steps if each.what == "taught, elsewhere"]
+    assert not lineage.is_all_known(steps)
 
 
 def test_other_images_than_the_run_was_trained_on_are_refused(shipped: tuple[Path, Path, Path], tmp_path: Path) -> None:
