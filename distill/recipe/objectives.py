@@ -87,6 +87,12 @@ def _weighs_something(weights: ClassWeights) -> ClassWeights:
     return weights
 
 
+def _refuse_endless_ramps(*terms: TermSpec) -> None:
+    for term in terms:
+        if term.until_epoch is not None and term.ramp_epochs > term.until_epoch:
+            raise ValueError(f"{term.kind}: ramp_epochs {term.ramp_epochs} goes beyond until_epoch")
+
+
 class SupervisedObjective(Spec):
     """Cross-entropy with the labels."""
 
@@ -121,9 +127,7 @@ class TaughtObjective(TermSpec):
         kinds = [self.kind, *(term.kind for term in self.add)]
         if twice := {kind for kind in kinds if kinds.count(kind) > 1}:
             raise ValueError(f"add: {', '.join(sorted(twice))} is there twice; each kind once")
-        for term in (self, *self.add):
-            if term.until_epoch is not None and term.ramp_epochs > term.until_epoch:
-                raise ValueError(f"{term.kind}: ramp_epochs {term.ramp_epochs} goes beyond until_epoch")
+        _refuse_endless_ramps(*self.terms)
         if self.class_weights is not None and self.ce_weight == 0:
             raise ValueError("class_weights weighs the cross-entropy, and ce_weight is 0")
         ends = [term.until_epoch for term in (self, *self.add)]
@@ -211,6 +215,7 @@ class OwnLabelsObjective(OwnLoss, TermSpec):
 
     @model_validator(mode="after")
     def _something_is_always_learned(self) -> OwnLabelsObjective:
+        _refuse_endless_ramps(self)
         if self.ce_weight == 0 and (self.class_weights is not None or self.until_epoch is not None):
             raise ValueError("class_weights and until_epoch need a cross-entropy: ce_weight is 0")
         return self

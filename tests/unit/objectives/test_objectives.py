@@ -36,6 +36,7 @@ from distill.recipe.objectives import (
     MSEObjective,
     MSETerm,
     ObjectiveSpec,
+    OwnLabelsObjective,
     SupervisedObjective,
 )
 
@@ -178,6 +179,8 @@ def test_terms_that_cannot_be_are_refused_by_the_schema():
         MSEObjective(kind="mse", until_epoch=3)
     with pytest.raises(ValueError, match="goes beyond until_epoch"):
         DKDObjective(kind="dkd", until_epoch=3)
+    with pytest.raises(ValueError, match="python_labels: ramp_epochs 5 goes beyond until_epoch"):
+        OwnLabelsObjective(kind="python_labels", name="mine:loss", ce_weight=1.0, ramp_epochs=5, until_epoch=3)
 
 
 @pytest.mark.parametrize(
