@@ -85,7 +85,7 @@ def _seen(ours: DataSpec, splits: Splits, theirs: DataSpec, trained_on: str | No
         return 0
     if (theirs.code, theirs.options) != (ours.code, ours.options):
         return 0
-    if theirs.name == "folder" and theirs.side != ours.side and _root(theirs) != _root(ours):
+    if theirs.is_found_out and theirs.side != ours.side and _place(theirs) != _place(ours):
         return 0
     again = load_splits(drawn)
     if theirs.side == ours.side and again.fingerprint != trained_on:
@@ -94,5 +94,5 @@ def _seen(ours: DataSpec, splits: Splits, theirs: DataSpec, trained_on: str | No
     return len(np.intersect1d(again.train.base_index(everything), splits.val.base_index(everything)))
 
 
-def _root(spec: DataSpec) -> Path:
-    return Path(spec.root).expanduser().resolve()
+def _place(spec: DataSpec) -> Path:
+    return Path(spec.place).expanduser().resolve()

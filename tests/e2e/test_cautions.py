@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from distill.comparison import compare
+from distill.data import datasets
+from distill.data.folder import folder_classes, load_folder
 from distill.data.splits import load_splits
 from distill.events import Event, Note
 from distill.pipeline import Options, build_bank, finetune_teacher, train_student
@@ -109,6 +114,35 @@ def test_of_a_teacher_with_the_same_split_nothing_is_told(teach, learn, told: li
 
 def test_images_kept_at_another_size_are_the_same_images(teach, learn, told: list[Event]) -> None:
     learn(teacher=teach("data.split_seed=5", "data.image_size=16"))
+    assert len(_warnings(told, "validation flatters")) == 1
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two data sets of pictures, ours and theirs; those of Hugging Face read as folders: its library may be absent."""
+    as_folder = {"hf": lambda spec, tell: load_folder(spec.model_copy(update={"name": "folder"}), tell)}
+    monkeypatch.setattr(datasets, "LOADERS", datasets.LOADERS | as_folder)
+    monkeypatch.setattr(datasets, "_COUNTED", {"hf": folder_classes})
+    random = np.random.default_rng(0)
+    for place, label in itertools.product(("ours", "theirs"), ("ant", "bee")):
+        (folder := tmp_path / "pictures" / place / label).mkdir(parents=True)
+        for number in range(20):
+            pixels = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number:02d}.png")
+    return tmp_path / "pictures"
+
+
+@pytest.mark.parametrize("name", ["folder", "hf"])
+def test_images_of_another_place_are_others_at_any_size(
+    name: str, places: Path, teach, learn, told: list[Event]
+) -> None:
+    def data(place: str, side: int, seed: int) -> str:
+        return f"data={{name: {name}, root: '{places / place}', image_size: {side}, split_seed: {seed}}}"
+
+    other, same = teach(data("theirs", 40, 5)), teach(data("ours", 40, 5), "name=same")
+    learn(data("ours", 32, 0), teacher=other)
+    assert _warnings(told, "validation flatters") == []
+    learn(data("ours", 32, 0), teacher=same)
     assert len(_warnings(told, "validation flatters")) == 1
 
 
