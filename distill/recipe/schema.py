@@ -127,7 +127,7 @@ class DataSpec(Spec):
     def side(self) -> int:
         """``image_size`` in pixels. ``auto`` of what is found out must have been settled: by pictures and model."""
         if self.image_size == "auto":
-            assert self.name != "folder", "data.image_size: auto was not settled"
+            assert not self.is_found_out, "data.image_size: auto was not settled"
             return NATIVE_SIDES[self.name]
         return self.image_size
 

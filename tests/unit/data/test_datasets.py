@@ -30,6 +30,16 @@ def test_shapes_types_and_classes(name):
     assert data.val is None
 
 
+@pytest.mark.parametrize("name", LOADERS)
+def test_a_side_that_is_not_settled_is_a_mistake_of_ours_and_that_of_a_name_is_known(name):
+    spec = DataSpec(name=name, code="mine:make" if name == "python" else None)
+    if spec.is_found_out:
+        with pytest.raises(AssertionError, match="was not settled"):
+            _ = spec.side
+    else:
+        assert spec.side in (28, 32, 64, 96)
+
+
 def test_every_name_of_the_schema_has_a_loader():
     assert set(LOADERS) == set(DataSpec.model_fields["name"].annotation.__args__)
 
