@@ -37,7 +37,7 @@ __all__ = [
     "begun_bytes",
     "cache_folder",
     "images_file",
-    "kept_bytes",
+    "is_kept",
     "open_or_build",
     "peek_facts",
     "read_split",
@@ -179,20 +179,15 @@ def peek_facts(key: str) -> Mapping[str, Any] | None:
         return None
 
 
-def kept_bytes(key: str) -> int:
-    """What an entry takes on the disk; 0 where there is none."""
-    return _taken(arrays_folder() / key) if (arrays_folder() / key / "meta.json").is_file() else 0
+def is_kept(key: str) -> bool:
+    """Whether there is a finished entry, sound or not: it takes no more room, however little the disk says it takes."""
+    return (arrays_folder() / key / "meta.json").is_file()
 
 
 def begun_bytes(place: str) -> int:
-    """What a stopped build of this place takes on the disk."""
-    return _taken(going_folder(arrays_folder(), place))
-
-
-def _taken(folder: Path) -> int:
-    """Bytes on the disk: a file that was only made as long as it will be takes none."""
+    """What a stopped build of this place takes on the disk: a file that was only made as long as it will be is none."""
     with contextlib.suppress(OSError):
-        each = [path.stat() for path in folder.iterdir()]
+        each = [path.stat() for path in going_folder(arrays_folder(), place).iterdir()]
         return sum(status.st_blocks * 512 if hasattr(status, "st_blocks") else status.st_size for status in each)
     return 0
 

@@ -23,7 +23,7 @@ from distill.data.array_cache import (
     arrays_folder,
     begun_bytes,
     images_file,
-    kept_bytes,
+    is_kept,
     open_or_build,
     peek_facts,
     read_split,
@@ -85,9 +85,9 @@ def load_folder(spec: DataSpec, tell: Tell = silent, *, listing: Listing | None 
         given, listing = listing, listing or _checked(_find(root), root)
         identity = _identity(root, listing) + ([] if given is None else [[_digest(given)]])
         key = array_key("folder", str(root.resolve()), spec.side, identity)
-        choice = choose_place(
-            spec, len(listing) * 3 * spec.side**2, arrays_folder(), there=kept_bytes(key) or begun_bytes(place)
-        )
+        needed = len(listing) * 3 * spec.side**2
+        there = needed if is_kept(key) else begun_bytes(place)
+        choice = choose_place(spec, needed, arrays_folder(), there=there)
         if not choice.kept:
             return _unkept(spec, root, listing, identity, tell=tell, why=choice.why)
         source, why = partial(_Source, listing, partial(_folder_jobs, root, listing)), choice.why
