@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from distill.data.images import Decoded
 from distill.data.own import load_given
-from distill.data.own_given import Given, understand
+from distill.data.own_given import Given, once, understand
 from distill.errors import DataError, MissingError, UsageError
 from distill.events import Tell, silent
 from distill.recipe.schema import DataSpec
@@ -59,6 +60,10 @@ def hugging_face_data(spec: DataSpec) -> Given:
             f"data.name: hf: there is no {place}",
             hint="name a folder: --set data.root=FOLDER; or a set of the hub: --set data.options.path=NAME",
         )
+    return once(spec, partial(_understood, place, options))
+
+
+def _understood(place: str, options: Mapping[str, Any]) -> Given:
     opened = _open(place, options)
     parts = opened if isinstance(opened, Mapping) else {"train": opened}
     names = {ours: _split(ours, options, parts, place) for ours in _SPLITS}

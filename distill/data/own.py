@@ -23,7 +23,7 @@ from distill.data.array_cache import (
 from distill.data.carved import decoded_set
 from distill.data.decode import fit_rgb, strict_pillow
 from distill.data.images import Decoded, Split, channel_stats
-from distill.data.own_given import WANTED, Given, Images, is_data, pixels_of, reason, understand
+from distill.data.own_given import WANTED, Given, Images, is_data, once, pixels_of, reason, understand
 from distill.errors import DataError, MissingError
 from distill.events import StageProgress, Tell, silent
 from distill.recipe.schema import DataSpec
@@ -76,12 +76,16 @@ def own_data(spec: DataSpec) -> Given:
         UsageError, MissingError, DataError: As :func:`load_own`.
     """
     assert spec.code is not None, "the schema asks for it"
-    thing = find_code(spec.code, key=_KEY)
+    return once(spec, partial(_asked_for, spec, spec.code))
+
+
+def _asked_for(spec: DataSpec, code: str) -> Given:
+    thing = find_code(code, key=_KEY)
     if not is_data(thing):
         if not callable(thing):
-            raise DataError(f"{_KEY}: {spec.code} is {type(thing).__name__}", hint=WANTED)
-        thing = call_code(thing, spec.code, key=_KEY, **spec.options.values)
-    return understand(thing, spec.code)
+            raise DataError(f"{_KEY}: {code} is {type(thing).__name__}", hint=WANTED)
+        thing = call_code(thing, code, key=_KEY, **spec.options.values)
+    return understand(thing, code)
 
 
 def own_classes(spec: DataSpec) -> tuple[str, ...]:

@@ -8,8 +8,11 @@ from __future__ import annotations
 import hashlib
 import operator
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,10 +20,12 @@ from PIL import Image
 
 from distill.code import code_sha256, reference_of, told
 from distill.data.decode import BadImageError, to_rgb
+from distill.data.images import spread
 from distill.errors import DataError
+from distill.recipe.schema import DataSpec
 from distill.text import several
 
-__all__ = ["WANTED", "Given", "Images", "is_data", "pixels_of", "reason", "understand"]
+__all__ = ["WANTED", "Given", "Images", "asking_once", "is_data", "once", "pixels_of", "reason", "understand"]
 
 WANTED = (
     "{'train': (images, labels), 'test': (images, labels), 'classes': [...]}: uint8 (N, H, W, 3), (N, 3, H, W) or "
@@ -41,6 +46,13 @@ class Images(Protocol):
         """Image and label."""
         ...
 
+    def check(self) -> None:
+        """Refuse rows that are others each time they are asked for.
+
+        Raises:
+            DataError: There is one.
+        """
+
     def digest(self) -> str:
         """Hex sha256 of what tells it from others."""
         ...
@@ -53,12 +65,20 @@ class Given:
     Attributes:
         splits: ``train``, and those of ``val`` and ``test`` that there are.
         classes: Names in the order of their labels.
-        digest: Hex sha256 of all of it.
+        version: What it says of itself, if anything: another one is another data set.
     """
 
     splits: Mapping[str, Images]
     classes: tuple[str, ...]
-    digest: str
+    version: Any = None
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex sha256 of all of it."""
+        digest = hashlib.sha256(f"{self.classes!r} {self.version!r}".encode("utf-8", "surrogateescape"))
+        for name, split in self.splits.items():
+            digest.update(f" {name} {len(split)} {split.digest()}".encode())
+        return digest.hexdigest()
 
     def label(self, value: Any) -> int:
         """The number of a label, given as a number or a class's name.
@@ -105,10 +125,33 @@ def understand(value: Any, where: str) -> Given:
         if len(split) == 0:
             raise DataError(f"{where} gave no images for {name}")
     classes = _classes(value.get("classes"), value["train"], splits, where)
-    digest = hashlib.sha256(f"{classes!r} {value.get('version')!r}".encode("utf-8", "surrogateescape"))
-    for name, split in splits.items():
-        digest.update(f" {name} {len(split)} {split.digest()}".encode())
-    return Given(splits, classes, digest.hexdigest())
+    for split in splits.values():
+        split.check()
+    return Given(splits, classes, value.get("version"))
+
+
+_made: ContextVar[dict[str, Given] | None] = ContextVar("made", default=None)
+
+
+@contextmanager
+def asking_once() -> Iterator[None]:
+    """Within it, what a recipe names is made once: that may take minutes. The next time it may be something else."""
+    token = _made.set({})
+    try:
+        yield
+    finally:
+        _made.reset(token)
+
+
+def once(spec: DataSpec, make: Callable[[], Given]) -> Given:
+    """What ``make`` gives for these data; within :func:`asking_once`, what it gave before."""
+    made = _made.get()
+    if made is None:
+        return make()
+    key = spec.model_dump_json(include={"name", "code", "root", "options"})
+    if key not in made:
+        made[key] = make()
+    return made[key]
 
 
 def _split(value: Any, where: str) -> Images:
@@ -156,6 +199,9 @@ class _Pairs:
     def row(self, at: int) -> tuple[Any, Any]:
         return self.images[at], self.labels[at]
 
+    def check(self) -> None:
+        """Nothing: arrays do not change."""
+
     def digest(self) -> str:
         """Of every byte."""
         digest = hashlib.sha256("\0".join(map(str, self.labels.tolist())).encode("utf-8", "surrogateescape"))
@@ -185,6 +231,15 @@ class _Asked:
             raise BadImageError(f"it is {type(item).__name__}, no pair of image and label")
         return item[0], item[1]
 
+    def check(self) -> None:
+        """Random transforms answer otherwise each time."""
+        for at in self._probes()[:_TWICE]:
+            if self._probe(at) != self._probe(at):
+                raise DataError(
+                    f"{self.where}: image {at} is another one each time it is asked for",
+                    hint="leave random transforms out of it: the recipe's augment does them, anew in every epoch",
+                )
+
     def digest(self) -> str:
         """Of some images and of what it says of itself: asking for all of them is what a cache is there to avoid."""
         kind = type(self.dataset)
@@ -193,15 +248,12 @@ class _Asked:
         targets = getattr(self.dataset, "targets", None)
         if targets is not None and hasattr(targets, "__len__"):
             digest.update(repr(np.asarray(targets).tolist()).encode())
-        for number, at in enumerate(np.unique(np.linspace(0, len(self) - 1, min(_PROBES, len(self))).astype(int))):
-            found = self._probe(int(at))
-            if number < _TWICE and found != self._probe(int(at)):
-                raise DataError(
-                    f"{self.where}: image {at} is another one each time it is asked for",
-                    hint="leave random transforms out of it: the recipe's augment does them, anew in every epoch",
-                )
-            digest.update(found)
+        for at in self._probes():
+            digest.update(self._probe(at))
         return digest.hexdigest()
+
+    def _probes(self) -> list[int]:
+        return [int(at) for at in spread(len(self), _PROBES)]
 
     def _probe(self, at: int) -> bytes:
         try:

@@ -11,6 +11,7 @@ import torch
 
 from distill.data.datasets import num_classes
 from distill.data.mixture import mixture_of
+from distill.data.own_given import asking_once
 from distill.data.splits import Splits, load_splits
 from distill.devices import resolve_device
 from distill.errors import MissingError, UsageError
@@ -109,6 +110,7 @@ class Context:
 
 
 @watching()
+@asking_once()
 def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, splits: Splits | None = None) -> Context:
     """Check the budget, then find the device, then load the data, then resolve every ``auto``.
 

@@ -19,11 +19,14 @@ from typer.testing import CliRunner
 
 from distill import code, compare, evaluate, offer_data
 from distill.cli import app
+from distill.data import own_given
 from distill.data.array_cache import arrays_folder
-from distill.data.datasets import load_dataset
+from distill.data.datasets import load_dataset, num_classes
 from distill.data.own_given import pixels_of
 from distill.errors import DataError, MissingError
 from distill.pipeline import Options, RunResult, finetune_teacher, resume_run, train_student
+from distill.pipeline.context import prepare
+from distill.pipeline.own import with_own
 from distill.recipe import Recipe, load_recipe
 from distill.recipe.own import OwnOptions
 from distill.recipe.schema import DataSpec
@@ -331,6 +334,39 @@ def test_auto_keeps_the_pictures_own_size(here: Path) -> None:
         options=Options(runs_dir=here / "runs", threads=1),
     )
     assert RunFolder(made.run).recipe().data.image_size == 20
+
+
+def test_a_function_runs_once_for_all_that_a_run_asks_before_it_begins_and_anew_for_the_next(here: Path) -> None:
+    given, calls, images = [_images(side=20), _images(60, side=20)], [], []
+
+    def make() -> tuple[np.ndarray, np.ndarray]:
+        calls.append(None)
+        return given[0]
+
+    recipe = with_own(_baseline("data.image_size=auto", "model.input_size=32"), data=make)
+    for count in (1, 2):
+        images.append(prepare(recipe, Options(runs_dir=here / "runs", threads=1)).splits)
+        assert len(calls) == count
+        given.reverse()  # what it gives is no part of it
+    assert [len(each.train) + len(each.val) + len(each.test) for each in images] == [45, 60]
+
+
+def test_the_bytes_of_arrays_are_hashed_where_somebody_asks_and_once(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed, digest = [], own_given._Pairs.digest
+    monkeypatch.setattr(own_given._Pairs, "digest", lambda pairs: hashed.append(pairs.where) or digest(pairs))
+
+    def make() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        return {"train": _images(), "test": _images(21)}
+
+    reference = offer_data(make)
+    with own_given.asking_once():
+        assert num_classes(_spec(reference)) == 3
+        assert hashed == []
+        for _ in range(2):
+            load_dataset(_spec(reference))
+    assert hashed == [f"{reference}, train", f"{reference}, test"]
 
 
 def test_rows_of_other_shapes(here: Path) -> None:
