@@ -11,7 +11,7 @@ import numpy as np
 from distill.compression.parity import Parity, check_parity
 from distill.data.aside import folder_aside
 from distill.errors import UsageError
-from distill.models.timm_folder import open_timm_folder, write_timm_folder
+from distill.models.timm_folder import CONFIG, WEIGHTS, open_timm_folder, write_timm_folder
 from distill.models.trained import Trained
 from distill.recipe.model_specs import TimmModel
 
@@ -55,9 +55,19 @@ def timm_target(out: str | Path | None, name: str, *, overwrite: bool) -> Path:
         return path
     if not path.is_dir() or not (overwrite or not any(path.iterdir())):
         raise UsageError(f"{path} is there", hint="another name with --out, or --overwrite")
-    if any(path.iterdir()) and not (path / "config.json").is_file():
-        raise UsageError(f"{path} holds something else than a network of timm's", hint="another name with --out")
+    _refuse_others_files(path)
     return path
+
+
+def _refuse_others_files(folder: Path) -> None:
+    """Refuse to replace a folder that holds more than an export: nobody else has what would go with it."""
+    entries = sorted(folder.iterdir())
+    foreign = [each.name for each in entries if each.name not in (CONFIG, WEIGHTS) or not each.is_file()]
+    if foreign or (entries and not (folder / CONFIG).is_file()):
+        what = f": {', '.join(foreign[:3])}{', ...' if foreign[3:] else ''}" if foreign else ""
+        raise UsageError(
+            f"{folder} holds something else than a network of timm's{what}", hint="another name with --out"
+        )
 
 
 def write_timm(trained: Trained, folder: Path, pixels: np.ndarray, expected: np.ndarray, *, split: str) -> Parity:
@@ -68,13 +78,28 @@ def write_timm(trained: Trained, folder: Path, pixels: np.ndarray, expected: np.
 
     Raises:
         RunError: It does not answer as the network: none was written.
+        UsageError: Something was put into the folder meanwhile that is no export's; it is as it was.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder_aside(folder.absolute()) as aside:
+    place = folder.resolve()  # where a link stands for it, the link stays
+    with folder_aside(place) as aside:
         write_timm_folder(trained.module, aside, normalize=trained.normalize, classes=trained.classes)
         parity = check_parity(expected, open_timm_folder(aside, trained.normalize, pixels), split=split)
         parity.require(str(folder))
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.rename(aside, folder)
+        _put(aside, place)
     return parity
+
+
+def _put(aside: Path, place: Path) -> None:
+    """Rename a whole folder into its place; what was there goes once the new one is there, and not before."""
+    if not place.exists():
+        os.rename(aside, place)
+        return
+    _refuse_others_files(place)
+    replaced = aside.with_suffix(".replaced")
+    os.rename(place, replaced)
+    try:
+        os.rename(aside, place)
+    except BaseException:
+        os.rename(replaced, place)
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
