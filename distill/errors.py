@@ -22,6 +22,7 @@ __all__ = [
     "TerminatedRunError",
     "UsageError",
     "stop_error",
+    "was_stopped",
 ]
 
 
@@ -120,3 +121,8 @@ def stop_error(stopped: KeyboardInterrupt) -> DistillError:
     if isinstance(stopped, Terminated):
         return TerminatedRunError(str(stopped) or "terminated")
     return InterruptedRunError("interrupted")
+
+
+def was_stopped(error: BaseException) -> bool:
+    """Whether something was ended on purpose, by a user, a machine, or a search that saw enough, and did not fail."""
+    return isinstance(error, KeyboardInterrupt | InterruptedRunError | TerminatedRunError)

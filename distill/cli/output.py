@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from distill.errors import DistillError, InterruptedRunError, TerminatedRunError
+from distill.errors import DistillError, was_stopped
 from distill.files import write_atomically
 from distill.team.ranks import process_rank
 from distill.text import plain, plain_lines
@@ -78,7 +78,7 @@ def open_console(*, stderr: bool = False) -> Console:
 
 def show_error(error: DistillError) -> None:
     """Print the error's lines and its hint to stderr, aligned."""
-    stopped = isinstance(error, InterruptedRunError | TerminatedRunError)
+    stopped = was_stopped(error)
     label, style = ("stopped", "bold yellow") if stopped else ("error", "bold red")
     if process_rank() != 0:  # torchrun's first process says what all know; what only this one met must be said too
         if stopped:

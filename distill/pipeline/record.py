@@ -10,7 +10,7 @@ from typing import Any
 from distill.data.batches import steps_per_epoch
 from distill.data.splits import Splits
 from distill.devices import describe_device, library_versions, threads
-from distill.errors import DistillError, InterruptedRunError, TerminatedRunError, stop_error
+from distill.errors import DistillError, stop_error, was_stopped
 from distill.evaluation.cost import spec_cost
 from distill.events import CheckpointSaved, EpochDone, Event, Note, RunStarted, Tell
 from distill.files import write_json
@@ -83,13 +83,13 @@ def _write_start(run: RunFolder, context: Context, splits: Splits, initial: str 
 
 
 def _write_end(run: RunFolder, error: BaseException) -> None:
-    stopped = isinstance(error, KeyboardInterrupt | InterruptedRunError | TerminatedRunError)
     explanation = stop_error(error) if isinstance(error, KeyboardInterrupt) else explain(error)
+    status = "interrupted" if was_stopped(error) else "failed"
     code = explanation.exit_code if explanation else 1
     message = explanation.message if explanation else f"{type(error).__name__}: {error}"
     run.log(f"ended: {message}")
     with suppress(DistillError):  # the disk that failed the run fails its last words too; the error is on its way
-        run.write_info(status="interrupted" if stopped else "failed", finished=utc_now(), exit_code=code, error=message)
+        run.write_info(status=status, finished=utc_now(), exit_code=code, error=message)
 
 
 def caution(run: RunFolder, lines: Sequence[str], tell: Tell) -> None:

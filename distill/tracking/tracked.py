@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from distill.errors import DistillError, MissingError, UsageError
+from distill.errors import DistillError, MissingError, UsageError, was_stopped
 from distill.events import EpochDone, Event, Note, RunStarted, Tell
 from distill.files import read_json, write_json
 from distill.recipe import dump_recipe
@@ -69,8 +69,7 @@ def tracking(run: RunFolder, names: Sequence[str], tell: Tell) -> Iterator[Track
     try:
         yield tracked
     except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", 1) in (130, 143)
-        tracked.end("interrupted" if stopped else "failed")
+        tracked.end("interrupted" if was_stopped(error) else "failed")
         raise
     tracked.end("finished")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from distill.errors import MissingError, UsageError
+from distill.errors import InterruptedRunError, MissingError, RunError, TerminatedRunError, UsageError
 from distill.events import EpochDone, Event, Note, RunStarted
 from distill.recipe import load_recipe
 from distill.runs import RunFolder, create_run
@@ -113,6 +113,12 @@ def test_a_module_that_cannot_be_imported_is_one_line(tmp_path: Path, monkeypatc
     assert all("import of" in line and "\n" not in line for line in warned)
 
 
+class SawEnough(InterruptedRunError):
+    """As a search ends a trial: on purpose, and with another exit code than a signal's."""
+
+    exit_code = 0
+
+
 def test_what_an_interrupted_run_was_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     endings: list[Ending] = []
     monkeypatch.setattr(Told, "end", lambda self, ending: endings.append(ending))
@@ -125,10 +131,11 @@ def test_what_an_interrupted_run_was_is_told(tmp_path: Path, monkeypatch: pytest
             follow(RunStarted(str(run.path), "tiny", "cpu", 2, 1, 1, 1, 1, 1))
             raise error
 
-    for error in (KeyboardInterrupt(), OSError("disk")):
+    stopped = (KeyboardInterrupt(), InterruptedRunError("i"), TerminatedRunError("t"), SawEnough("others are better"))
+    for error in (*stopped, OSError("disk"), RunError("it diverged")):
         with pytest.raises(type(error)):
             end_with(error)
-    assert [ending.status for ending in endings] == ["interrupted", "failed"]
+    assert [ending.status for ending in endings] == ["interrupted"] * 4 + ["failed"] * 2
 
 
 def test_names_that_cannot_be_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
