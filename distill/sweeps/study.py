@@ -111,19 +111,20 @@ class Search:
     def _train_one(self) -> None:
         optuna = require_optuna()
         trial = self.study.ask()
-        pruned, failed = optuna.trial.TrialState.PRUNED, optuna.trial.TrialState.FAIL
-        with beating(trial) as taken:
-            try:
-                self._tell(trial, self._objective(trial))
-            except optuna.TrialPruned:
-                self._tell(trial, state=pruned)
-            except (TrialFailedError, _WithdrawnError):
-                self._tell(trial, state=failed)
-            except optuna.exceptions.UpdateFinishedTrialError:
-                taken.set()
-            except BaseException:  # stopped: it is tried again
-                self._tell(trial, state=failed)
-                raise
+        states, value = optuna.trial.TrialState, None
+        state = states.FAIL  # also where it is stopped: it is tried again
+        try:
+            with beating(trial) as taken:
+                try:
+                    value, state = self._objective(trial), None
+                except optuna.TrialPruned:
+                    state = states.PRUNED
+                except (TrialFailedError, _WithdrawnError):
+                    pass
+                except optuna.exceptions.UpdateFinishedTrialError:
+                    taken.set()
+        finally:  # when no beat is under way: one that met its own ending would take it for another worker's
+            self._tell(trial, value, state=state)
         if taken.is_set():
             what = f"trial {trial.number}: nothing was heard of it for too long, and another worker has taken it over"
             self.trainer.options.tell(Note(what, "warning"))
@@ -230,11 +231,13 @@ class Search:
         while True:
             trials = self._all()
             self.others.look(trials)
-            for trial in self.others.dead(trials):
-                self.trainer.options.tell(Note(f"trial {trial.number}: its worker has died; it is tried again"))
-                self._fail(trial)
-            trials = self._all()
-            if self._count_over() + len(self.others.at_work(trials)) < self.trials:
+            if dead := self.others.dead(trials):
+                for trial in dead:
+                    self.trainer.options.tell(Note(f"trial {trial.number}: its worker has died; it is tried again"))
+                    self._fail(trial)
+                trials = self._all()
+            # of one and the same look: a trial that ends between two would be over and at work
+            if sum(map(_is_over, trials)) + len(self.others.at_work(trials)) < self.trials:
                 return True
             if not (unknown := self.others.unknown(trials)):
                 return False
@@ -246,9 +249,7 @@ class Search:
 
     def _fail(self, trial: Any) -> None:
         """End a trial that nobody is at, unless somebody has."""
-        optuna = require_optuna()
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-            self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
+        self._tell(trial.number, state=require_optuna().trial.TrialState.FAIL)
 
     def _fail_lost(self) -> None:
         """This folder is locked, so none of its trials can be at work: one that says so was killed."""
