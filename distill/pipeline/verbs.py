@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from distill.pipeline.record import read_result
 from distill.pipeline.source import resolve_teacher
 from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe, load_recipe
+from distill.recipe.own import OwnLoss
 from distill.results.runs import RunResult
 from distill.runs import RunFolder, open_run
 from distill.runs.checkpoints import MODEL_FILE, best_checkpoint
@@ -158,12 +159,18 @@ def _changed(run: RunFolder, again: RunFolder) -> tuple[str, ...]:
         "device": (before.device, now.device),
         "threads": (before.threads, now.threads),
         "its network's code": (getattr(one.model, "code_sha256", None), getattr(two.model, "code_sha256", None)),
-        "its loss's code": (getattr(one.objective, "code_sha256", None), getattr(two.objective, "code_sha256", None)),
+        "its loss's code": (_loss_code(one), _loss_code(two)),
         "its data's code": (one.data.code_sha256, two.data.code_sha256),
         "initial weights": (before.extra.get("initial_sha256"), now.extra.get("initial_sha256")),
     }
     pairs |= {name: (before.versions.get(name), version) for name, version in now.versions.items()}
     return (*changes(before, data=now.data or {}, teacher=now.teacher), *differing(pairs))
+
+
+def _loss_code(recipe: Recipe) -> str | None:
+    """Of a loss of one's own, the main term or one that is added: there is one at most, as each kind is there once."""
+    terms: Sequence[object] = recipe.objective.terms
+    return next((term.code_sha256 for term in terms if isinstance(term, OwnLoss)), None)
 
 
 def _as_before(run: RunFolder, options: Options) -> Options:

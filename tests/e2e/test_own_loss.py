@@ -23,7 +23,7 @@ from distill.data.batches import Batch, Mix
 from distill.errors import UsageError
 from distill.objectives import Setting, build_objective
 from distill.objectives.objective import Answer
-from distill.pipeline import Options, RunResult, resume_run, train_student
+from distill.pipeline import Options, RunResult, rerun, resume_run, train_student
 from distill.recipe import Recipe
 from distill.recipe.objectives import KDObjective, OwnLabelsObjective, OwnObjective
 from distill.runs import RunFolder
@@ -199,6 +199,25 @@ def test_what_it_learns_itself_is_trained_saved_and_never_shipped(here: Path, te
     metrics = [json.loads(line)["train_own"] for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     assert metrics[-1] < metrics[0]
     assert resume_run(whole, options=options).val_top1 == whole.val_top1
+
+
+@pytest.mark.parametrize(
+    "objective",
+    ['{kind: python, name: "mine:kd"}', '{kind: kd, add: [{kind: python, name: "mine:kd"}]}'],
+    ids=["main", "added"],
+)
+def test_a_run_that_is_repeated_says_when_its_loss_has_changed(
+    objective: str, here: Path, teacher_run: RunResult
+) -> None:
+    code.allow_code()
+    options = Options(runs_dir=here / "runs", threads=1)
+    recipe = _student(teacher_run, objective, train="{epochs: 1, batch_size: 40}")
+    made = train_student(recipe, options=options)
+    (here / "mine.py").write_text(MINE + "\n# changed\n")
+    repeated = rerun(made, options=options)
+    assert repeated.differences == ()
+    before, now = (hashlib.sha256(text.encode()).hexdigest()[:12] for text in (MINE, MINE + "\n# changed\n"))
+    assert repeated.changed == (f"its loss's code (was {before}, is {now})",)
 
 
 @pytest.mark.parametrize(
