@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["Beginning", "Ending", "Tracker", "flat", "table"]
+__all__ = ["Beginning", "Ending", "Tracker", "table"]
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,6 @@ class Tracker(Protocol):
     def end(self, ending: Ending) -> None:
         """Tell the rest, and see to it that all has arrived."""
         ...
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested mapping by dotted keys; lists stay whole."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
 
 
 def table(result: Mapping[str, Any]) -> str:

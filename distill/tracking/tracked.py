@@ -19,10 +19,10 @@ from typing import Any
 from distill.errors import DistillError, MissingError, UsageError, was_stopped
 from distill.events import EpochDone, Event, Note, RunStarted, Tell
 from distill.files import read_json, write_json
-from distill.recipe import dump_recipe
+from distill.recipe import dump_recipe, flat_settings
 from distill.runs import RunFolder
 from distill.tracking.mlflow import Mlflow
-from distill.tracking.story import Beginning, Ending, Tracker, flat
+from distill.tracking.story import Beginning, Ending, Tracker
 from distill.tracking.tensorboard import TensorBoard
 from distill.tracking.wandb import Wandb
 
@@ -93,13 +93,16 @@ class Tracking:
             self._warn()
 
     def _start(self, event: RunStarted) -> None:
+        if not self._all:
+            return
         recipe = self._run.recipe()
+        text, settings = dump_recipe(recipe), flat_settings(recipe.model_dump(mode="json"))
         for each in self._all:
             beginning = Beginning(
                 name=f"{self._run.name}/{self._run.path.name}",
                 folder=self._run.path,
-                recipe=dump_recipe(recipe),
-                settings=flat(recipe.model_dump(mode="json")),
+                recipe=text,
+                settings=settings,
                 epoch=event.epoch,
                 id=each.known_id(),
             )

@@ -153,7 +153,10 @@ def test_the_result_is_a_table() -> None:
     assert lines == ["| | |", "|---|---|", "| params | 10 |", "| val_top1 | 0.5 |"]
 
 
-def test_a_run_without_trackers_starts_no_thread(tmp_path: Path) -> None:
+def test_a_run_without_trackers_starts_no_thread_and_reads_no_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(RunFolder, "recipe")
     before = threading.active_count()
     run, warned = played(tmp_path)
     assert (threading.active_count(), warned) == (before, [])
