@@ -35,7 +35,7 @@ from distill.teaching.bank_files import TEST_LOGITS
 from distill.teaching.bank_info import BankInfo, TeacherRecord
 from distill.teaching.key import BankKey
 from distill.teaching.live import compile_teacher
-from distill.teaching.pieces import Piece, Pieces, claimed
+from distill.teaching.pieces import Pieces, claimed
 from distill.teaching.rounding import check_features, check_logits, largest_of, round_answers
 from distill.teaching.runtime import TORCH, Asked
 from distill.team.shares import ALONE, Team, share
@@ -167,13 +167,7 @@ def _fill(
     pieces, shown = (Pieces(bank, views) if bank else None), None
     try:
         while True:
-            piece: Piece | None = None
-            for found in pieces.take() if pieces else ():
-                if isinstance(found, Note):
-                    yield found
-                elif isinstance(found, Piece):
-                    piece = found
-            piece = team.broadcast(piece)
+            piece = team.broadcast((yield from pieces.take()) if pieces else None)
             if piece is None:
                 return
             if shown is None or shown[0] != piece.number:

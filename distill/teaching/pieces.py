@@ -8,13 +8,13 @@ command.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from distill.errors import RunError
 from distill.events import Note
-from distill.runs import Lock
+from distill.runs import Lock, lock_owner
 from distill.teaching.bank import Bank
 from distill.teaching.bank_files import chunk_name, claim_name
 from distill.teaching.bank_info import chunk_bounds
@@ -45,52 +45,46 @@ class Pieces:
         self._first = bank.info.views
         self._claim: Lock | None = None
 
-    def take(self) -> Iterator[Note | Piece | None]:
-        """The next piece that nobody is at, None when all are there; before it, that others are waited for."""
+    def take(self) -> Generator[Note, None, Piece | None]:
+        """The next piece that nobody is at, None when all are there; it tells where others are waited for."""
         told = False
-        while True:
-            self._bank.renew()
-            missing = self._missing()
-            if not missing:
-                yield None
-                return
+        while missing := self._missing():
             if (piece := self._claimed(missing)) is not None:
-                yield piece
-                return
+                return piece
             if not told:
                 yield Note(f"{self._bank.path}: other processes are at the last {len(missing)} file(s); waiting")
                 told = True
             beat()
             time.sleep(_LOOK_S)
+        return None
 
     def _missing(self) -> list[tuple[int, int]]:
+        """What is not stored, by whomever, as of now."""
+        self._bank.renew()
         info = self._bank.info
         parts = range(len(chunk_bounds(info)))
         places = [(number, part) for number in range(info.views, self._views) for part in parts]
         return [(number, part) for number, part in places if chunk_name(number, part) not in info.begun]
 
     def _claimed(self, missing: list[tuple[int, int]]) -> Piece | None:
-        for number, part in missing:
-            lock = _try(self._bank, chunk_name(number, part))
-            if lock is None:
+        for place in missing:
+            name = chunk_name(*place)
+            if lock_owner(self._bank.path / claim_name(name)) is not None:
+                continue  # a look is free, and a try waits for a moment
+            self._claim = _try(self._bank, name)
+            if self._claim is None:
                 continue
-            self._bank.renew()
-            if (number, part) not in self._missing():  # finished between the look and the claim
-                lock.release()
-                continue
-            self._claim = lock
-            start, end = chunk_bounds(self._bank.info)[part]
-            return Piece(number, part, start, end, self._behind())
+            left = self._missing()
+            if place in left:
+                return self._piece(place, left)
+            self.let_go()  # finished between the look and the claim
         return None
 
-    def _behind(self) -> int:
+    def _piece(self, place: tuple[int, int], missing: list[tuple[int, int]]) -> Piece:
         info, bounds = self._bank.info, chunk_bounds(self._bank.info)
-        begun = [bounds[part] for part in range(len(bounds)) for _ in self._begun_of(part)]
-        return (info.views - self._first) * info.images + sum(end - start for start, end in begun)
-
-    def _begun_of(self, part: int) -> list[int]:
-        names = self._bank.info.begun
-        return [number for number in range(self._bank.info.views, self._views) if chunk_name(number, part) in names]
+        number, part = place
+        ahead = sum(end - start for start, end in (bounds[each] for _, each in missing))
+        return Piece(number, part, *bounds[part], behind=(self._views - self._first) * info.images - ahead)
 
     def let_go(self) -> None:
         """Give the piece back, stored or not."""

@@ -26,6 +26,7 @@ from distill.teaching.bank import Bank
 from distill.teaching.build import fill_bank, new_bank
 from distill.teaching.identity import identity_of
 from distill.teaching.key import bank_key
+from distill.teaching.pieces import Piece, Pieces
 from distill.teaching.remove import remove_bank
 
 HERE = Path(__file__).parent
@@ -140,6 +141,32 @@ def test_who_waits_for_others_says_so(taught: Recipe, teacher_run: RunResult, tm
             theirs.release()
     assert told == [f"{bank.path}: other processes are at the last 1 file(s); waiting"]
     assert Bank.read(bank.path).info.views == 1
+
+
+def test_what_others_are_at_is_passed_by_without_a_try(
+    taught: Recipe, teacher_run: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A try at a lock that is held waits half a second; with many builders each would wait for all the others."""
+    teacher, splits = load_trained(RunFolder(teacher_run.run), device=torch.device("cpu")), load_splits(taught.data)
+    bank = new_bank(tmp_path / "bank", bank_key(taught, splits, identity_of(teacher)), splits, taught, teacher.device)
+    tried: list[str] = []
+    acquire = Lock.acquire
+
+    def tells(lock: Lock) -> None:
+        tried.append(lock.path.name)
+        acquire(lock)
+
+    with Lock(bank.path / "views" / "00000-000.npy.lock", subject="theirs"):
+        monkeypatch.setattr(Lock, "acquire", tells)
+        bank.put(0, 1, np.ones((50, 10), np.float16), "plan 0")
+        pieces, tried[:] = Pieces(bank, VIEWS), []
+        for piece in (Piece(0, 2, 100, 135, behind=50), Piece(1, 0, 0, 50, behind=50 + 35)):
+            with pytest.raises(StopIteration) as taken:
+                next(pieces.take())
+            assert taken.value.value == piece
+            bank.put(piece.number, piece.part, np.ones((piece.end - piece.start, 10), np.float16), "plan")
+            pieces.let_go()
+    assert [name for name in tried if name.startswith("0000")] == ["00000-002.npy.lock", "00001-000.npy.lock"]
 
 
 def test_a_view_counts_when_all_before_it_do(tmp_path: Path, taught: Recipe, teacher_run: RunResult) -> None:
