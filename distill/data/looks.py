@@ -30,9 +30,8 @@ def draw_looks(augment: AugmentSpec, n: int, image_size: int, key: tuple[int | s
         blur: ``(n,)`` float32 width of the blur in pixels; 0: none.
     """
     choices: dict[str, np.ndarray] = {}
-    automatic = augment.rand_augment or augment.trivial_augment
-    if automatic is not None:
-        choices |= draw_operations(automatic, n, image_size, key)
+    if augment.automatic is not None:
+        choices |= draw_operations(augment.automatic, n, image_size, key)
     if augment.jitter.is_on:
         choices |= _jitter(augment.jitter, n, key)
     if augment.grayscale:

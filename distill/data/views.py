@@ -213,7 +213,7 @@ def _view(augment: AugmentSpec, n: int, image_size: int, choices: dict[str, np.n
         padding=augment.crop_padding,
         border=augment.crop_fill,
         erase_size=augment.erase.size,
-        bare=automatic.fill if (automatic := augment.rand_augment or augment.trivial_augment) else "zero",
+        bare="zero" if augment.automatic is None else augment.automatic.fill,
         blur_side=augment.blur.side(image_size) if augment.blur.probability else 0,
         **choices,
     )

@@ -145,28 +145,17 @@ class AugmentSpec(Spec):
         return self
 
     @property
-    def is_random(self) -> bool:
-        """Whether two views of an image may differ."""
-        return bool(
-            self.crop_padding
-            or self.resized_crop is not None
-            or self.hflip
-            or self.vflip
-            or self.rotation
-            or self.rand_augment is not None
-            or self.trivial_augment is not None
-            or self.jitter.is_on
-            or self.grayscale
-            or self.blur.probability
-            or self.erase.size
-            or self.mixup.alpha
-            or self.cutmix.alpha
-        )
+    def automatic(self) -> RandAugmentSpec | TrivialAugmentSpec | None:
+        """The automatic augmentation, of which there is one at most."""
+        return self.rand_augment or self.trivial_augment
 
-    @model_validator(mode="after")
-    def _all_views_need_crop_and_flip_alone(self) -> AugmentSpec:
-        others = {
+    @property
+    def turned_on(self) -> dict[str, bool]:
+        """Every augmentation by its key, and whether it changes any image; the other keys say how, or how often."""
+        return {
+            "crop_padding": self.crop_padding > 0,
             "resized_crop": self.resized_crop is not None,
+            "hflip": self.hflip > 0,
             "vflip": self.vflip > 0,
             "rotation": self.rotation > 0,
             "rand_augment": self.rand_augment is not None,
@@ -177,10 +166,24 @@ class AugmentSpec(Spec):
             "erase": self.erase.size > 0,
             "mixup": self.mixup.alpha > 0,
             "cutmix": self.cutmix.alpha > 0,
-            f"hflip: {self.hflip:g}": self.hflip not in (0.0, 0.5),
-            "hflip_alternates": self.hflip_alternates,
         }
-        if self.views == "all" and any(others.values()):
-            names = ", ".join(name for name, on in others.items() if on)
-            raise ValueError(f"views: all tabulates crops and flips (hflip 0 or 0.5) alone: turn off {names}")
+
+    @property
+    def is_random(self) -> bool:
+        """Whether two views of an image may differ."""
+        return any(self.turned_on.values())
+
+    @model_validator(mode="after")
+    def _all_views_need_crop_and_flip_alone(self) -> AugmentSpec:
+        if self.views != "all":
+            return self
+        others = [name for name, on in self.turned_on.items() if on and name not in ("crop_padding", "hflip")]
+        if self.hflip not in (0.0, 0.5):
+            others.append(f"hflip: {self.hflip:g}")
+        if self.hflip_alternates:
+            others.append("hflip_alternates")
+        if others:
+            raise ValueError(
+                f"views: all tabulates crops and flips (hflip 0 or 0.5) alone: turn off {', '.join(others)}"
+            )
         return self

@@ -15,6 +15,7 @@ from distill.text import brief
 
 __all__ = ["BankKey", "augmentation_key", "bank_key"]
 
+_LATER = ("rand_augment", "trivial_augment", "jitter", "grayscale", "blur")  # banks are older than these
 _TEACHERS_OWN = ("teacher",)  # a student far from the teacher cannot know it
 
 
@@ -100,15 +101,9 @@ def augmentation_key(augment: AugmentSpec) -> dict[str, Any]:
     spec = augment.model_dump(mode="json", exclude={"views", "view_seed"})
     if not augment.hflip_alternates:
         del spec["hflip_alternates"]  # banks are older than that setting
-    off = {
-        "rand_augment": augment.rand_augment is None,
-        "trivial_augment": augment.trivial_augment is None,
-        "jitter": not augment.jitter.is_on,
-        "grayscale": not augment.grayscale,
-        "blur": not augment.blur.probability,
-    }
-    for name in [name for name, is_off in off.items() if is_off]:
-        del spec[name]  # and older than these
+    for name in _LATER:
+        if not augment.turned_on[name]:
+            del spec[name]
     return spec | {"tabulated": augment.views == "all"}
 
 
