@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from distill.data.images import ChannelStats, Decoded, Split
+from distill.data.channels import ChannelStats
+from distill.data.images import Decoded, Split
 from distill.data.stratify import stratified_fraction
 from distill.errors import DataError
 from distill.recipe.schema import DataSpec

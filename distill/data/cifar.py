@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from distill.data.array_cache import ArrayWriter, array_key, open_or_build
+from distill.data.channels import ChannelStats
 from distill.data.cifar_files import Official, official_files, official_set
 from distill.data.decode import fit_rgb
-from distill.data.images import ChannelStats, Decoded, Split, channel_stats
+from distill.data.images import Decoded, Split, channel_stats
 from distill.errors import DataError
 from distill.events import StageProgress, Tell, silent
 from distill.files import regular

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from distill.data.channels import ChannelStats, ChannelSums
 from distill.data.pictures import Pictures, census
 from distill.team.watch import beat
 
 __all__ = [
     "UNLABELLED",
-    "ChannelStats",
     "Decoded",
     "Split",
     "channel_stats",
@@ -101,14 +101,6 @@ class Split:
             yield self.take(slice(start, start + step))
 
 
-@dataclass(frozen=True)
-class ChannelStats:
-    """Mean and standard deviation of each channel of pixels in 0..1, to 6 decimals."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
 @dataclass(frozen=True, eq=False)
 class Decoded:
     """What a loader hands over: a whole data set, before any subset is drawn from it."""
@@ -128,15 +120,10 @@ def channel_stats(split: Split) -> ChannelStats:
     if isinstance(split.images, Pictures):
         found = _looked_at(split, split.images)
         return ChannelStats(tuple(found["mean"]), tuple(found["std"]))
-    total, squares, pixels = [0, 0, 0], [0, 0, 0], 0
+    sums = ChannelSums()
     for chunk in split.chunks():
-        values = chunk.astype(np.float64)  # whole numbers below 2**53 add up exactly, in any order
-        pixels += values.shape[0] * values.shape[2] * values.shape[3]
-        total = [a + int(b) for a, b in zip(total, values.sum(axis=(0, 2, 3)), strict=True)]
-        squares = [a + int(b) for a, b in zip(squares, np.square(values, out=values).sum(axis=(0, 2, 3)), strict=True)]
-    mean = [round(s / (255 * pixels), 6) for s in total]
-    std = [round(((pixels * q - s * s) / pixels**2) ** 0.5 / 255, 6) for s, q in zip(total, squares, strict=True)]
-    return ChannelStats(mean=(mean[0], mean[1], mean[2]), std=(std[0], std[1], std[2]))
+        sums.add(chunk)
+    return sums.stats()
 
 
 def pixel_digest(split: Split) -> str:

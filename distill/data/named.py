@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from distill.data.array_cache import ArrayWriter, array_key, open_or_build, read_split
+from distill.data.channels import ChannelStats
 from distill.data.decode import fit_rgb
-from distill.data.images import ChannelStats, Decoded, channel_stats
+from distill.data.images import Decoded, channel_stats
 from distill.errors import DataError, MissingError
 from distill.events import StageProgress, Tell, silent
 from distill.recipe.schema import DataSpec

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from distill.data.channels import ChannelSums
 from distill.data.decode import BadImageError, decode_image
 from distill.data.decode_pool import decoding_threads, read_picture
 from distill.errors import DataError, DistillError
@@ -96,28 +97,20 @@ class Census:
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
-        self._pixels = 0
-        self._sums = np.zeros(3, dtype=object)  # Python's own whole numbers: a million images are beyond 64 bits
-        self._squares = np.zeros(3, dtype=object)
+        self._sums = ChannelSums()
 
     def write(self, _row: int, block: np.ndarray) -> None:
         """The next images: uint8 ``(k, 3, S, S)``."""
         self._digest.update(np.ascontiguousarray(block).data)
-        values = block.astype(np.uint32)
-        self._pixels += values.shape[0] * values.shape[2] * values.shape[3]
-        self._sums += [int(each) for each in values.sum(axis=(0, 2, 3), dtype=np.uint64)]
-        self._squares += [int(each) for each in np.square(values).sum(axis=(0, 2, 3), dtype=np.uint64)]
+        self._sums.add(block)
 
     def sync(self) -> None:
         """Nothing is written."""
 
     def found(self) -> dict[str, Any]:
         """``digest``, ``mean`` and ``std`` of all of them, as of an array with these images."""
-        pairs = list(zip(self._sums, self._squares, strict=True))
-        count = max(self._pixels, 1)
-        mean = [round(total / (255 * count), 6) for total, _ in pairs]
-        std = [round(((count * squares - total * total) / count**2) ** 0.5 / 255, 6) for total, squares in pairs]
-        return {"digest": self._digest.hexdigest(), "mean": mean, "std": std}
+        stats = self._sums.stats()
+        return {"digest": self._digest.hexdigest(), "mean": list(stats.mean), "std": list(stats.std)}
 
 
 def census(blocks: Iterable[np.ndarray]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from distill.data.decode import BadImageError, decode_image, strict_pillow
 from distill.data.decode_pool import read_picture
 from distill.data.folder import list_folder
 from distill.data.hugging_face import hugging_face_data
+from distill.data.images import spread
 from distill.data.layout import Listing
 from distill.data.own import own_data
 from distill.data.own_given import WANTED, Given, pixels_of
@@ -99,7 +100,7 @@ def survey(spec: DataSpec) -> Survey:
 def _of_given(given: Given, spec: DataSpec) -> Survey:
     """What somebody else's code gives; its images are at hand, or that code decodes them."""
     train, sides, seconds = given.splits["train"], [], []
-    for at in _spread(len(train)):
+    for at in spread(len(train), _SAMPLE).tolist():
         started = time.perf_counter()
         try:
             sides.append(min(pixels_of(train.row(at)[0]).shape[:2]))
@@ -118,14 +119,9 @@ def _of_given(given: Given, spec: DataSpec) -> Survey:
     )
 
 
-def _spread(count: int) -> list[int]:
-    """Places of a sample, from the first to the last."""
-    return [int(at) for at in np.unique(np.linspace(0, count - 1, min(_SAMPLE, count)).astype(int))]
-
-
 def _sample(spec: DataSpec, listing: Listing) -> Iterator[bytes]:
     paths = listing.splits["train"].paths
-    chosen = [paths[at] for at in _spread(len(paths))]
+    chosen = [paths[at] for at in spread(len(paths), _SAMPLE)]
     root = Path(spec.root).expanduser()
     if root.is_dir():
         for path in chosen:
