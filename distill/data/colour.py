@@ -13,9 +13,16 @@ from torch import Tensor
 from distill.data.geometry import TURN_BITS, fold
 
 __all__ = [
+    "AUTO_CONTRAST",
     "BLUR_BITS",
+    "BRIGHTNESS",
+    "CONTRAST",
+    "EQUALIZE",
     "FACTOR_BITS",
     "HUE_BITS",
+    "POSTERIZE",
+    "SATURATION",
+    "SOLARIZE",
     "blurred",
     "grey",
     "looked_up",
@@ -28,10 +35,10 @@ __all__ = [
 FACTOR_BITS = 12  # of factors that multiply pixels; with 8 of a pixel and 8 of a mean they fit in 32
 HUE_BITS = 12  # of a sixth of the circle of hues
 BLUR_BITS = 11  # of a kernel's weights: both passes and a pixel fit in 32 without rounding between
+BRIGHTNESS, CONTRAST, SATURATION = range(3)  # kinds of toned()
+POSTERIZE, SOLARIZE, AUTO_CONTRAST, EQUALIZE = range(1, 5)  # and of looked_up(), where 0 is nothing
 _ONE = 1 << FACTOR_BITS
 _TARGET_BITS = 8
-_CONTRAST, _SATURATION = 1, 2  # what toned() does where it is not brightness
-_POSTERIZE, _SOLARIZE, _AUTO_CONTRAST, _EQUALIZE = 1, 2, 3, 4
 _LEVELS = 256
 
 
@@ -46,7 +53,7 @@ def toned(pixels: Tensor, kind: Tensor, factor: Tensor) -> Tensor:
 
     Shapes:
         pixels: ``(B, 3, S, S)`` uint8.
-        kind: ``(B,)``: 0 brightness, 1 contrast, 2 saturation.
+        kind: ``(B,)``: ``BRIGHTNESS``, ``CONTRAST``, ``SATURATION``.
         factor: ``(B,)`` in units of ``2**-FACTOR_BITS``; 1 changes nothing.
         returns: ``(B, 3, S, S)`` uint8.
     """
@@ -55,7 +62,7 @@ def toned(pixels: Tensor, kind: Tensor, factor: Tensor) -> Tensor:
     total = shades.sum(dim=(1, 2, 3), keepdim=True, dtype=torch.int64)
     mean = (((total << _TARGET_BITS) + area // 2) // area).int()
     kind, factor = _wide(kind), _wide(factor)
-    target = (mean * (kind == _CONTRAST)) + (shades << _TARGET_BITS) * (kind == _SATURATION)
+    target = (mean * (kind == CONTRAST)) + (shades << _TARGET_BITS) * (kind == SATURATION)
     values = pixels.int() * (factor << _TARGET_BITS) + (_ONE - factor) * target
     return _levels(values >> (FACTOR_BITS + _TARGET_BITS))
 
@@ -113,7 +120,7 @@ def looked_up(pixels: Tensor, kind: Tensor, level: Tensor) -> Tensor:
 
     Shapes:
         pixels: ``(B, 3, S, S)`` uint8; returns the same.
-        kind: ``(B,)``: 0 nothing, 1 posterize, 2 solarize, 3 auto contrast, 4 equalize.
+        kind: ``(B,)``: 0 nothing, ``POSTERIZE``, ``SOLARIZE``, ``AUTO_CONTRAST``, ``EQUALIZE``.
         level: ``(B,)``: bits that are kept, or the level from which on values are inverted.
     """
     batch, channels, size, _ = pixels.shape
@@ -121,10 +128,10 @@ def looked_up(pixels: Tensor, kind: Tensor, level: Tensor) -> Tensor:
     kind, level = kind[:, None, None], level[:, None, None]
     levels = torch.arange(_LEVELS, device=pixels.device)
     cut = 8 - level.clamp(0, 8)
-    table = torch.where(kind == _POSTERIZE, (levels >> cut) << cut, levels)
-    table = torch.where((kind == _SOLARIZE) & (levels >= level), 255 - levels, table)
-    table = torch.where(kind == _AUTO_CONTRAST, _stretching(flat, levels), table)
-    table = torch.where(kind == _EQUALIZE, _equalizing(flat, levels), table)
+    table = torch.where(kind == POSTERIZE, (levels >> cut) << cut, levels)
+    table = torch.where((kind == SOLARIZE) & (levels >= level), 255 - levels, table)
+    table = torch.where(kind == AUTO_CONTRAST, _stretching(flat, levels), table)
+    table = torch.where(kind == EQUALIZE, _equalizing(flat, levels), table)
     return table.to(torch.uint8).gather(2, flat).view_as(pixels)
 
 

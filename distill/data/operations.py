@@ -9,6 +9,16 @@ from __future__ import annotations
 import numpy as np
 
 from distill.data import streams
+from distill.data.colour import (
+    AUTO_CONTRAST,
+    BRIGHTNESS,
+    CONTRAST,
+    EQUALIZE,
+    FACTOR_BITS,
+    POSTERIZE,
+    SATURATION,
+    SOLARIZE,
+)
 from distill.data.geometry import TURN_BITS
 from distill.recipe.augmentation import RandAugmentSpec, TrivialAugmentSpec
 
@@ -31,9 +41,9 @@ OPERATIONS = (
     "equalize",
 )
 _SIGNED = frozenset(OPERATIONS[1:10])
-_TONES = {"brightness": 0, "contrast": 1, "color": 2}  # what colour.toned() knows them as
-_TABLES = {"posterize": 1, "solarize": 2, "auto_contrast": 3, "equalize": 4}  # and colour.looked_up()
-_FACTOR_UNIT = 2.0**-12
+_TONES = {"brightness": BRIGHTNESS, "contrast": CONTRAST, "color": SATURATION}
+_TABLES = {"posterize": POSTERIZE, "solarize": SOLARIZE, "auto_contrast": AUTO_CONTRAST, "equalize": EQUALIZE}
+_FACTOR_UNIT = 2.0**-FACTOR_BITS
 _FINE_UNIT = 2.0**-8  # of degrees, and of levels
 
 
