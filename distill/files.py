@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from distill.errors import DistillError, RunError
+from distill.text import first_line
 
 __all__ = [
     "PARTIAL_SUFFIX",
@@ -178,7 +179,7 @@ def read_json(path: Path, *, error: type[DistillError] = RunError, hint: str | N
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as cause:
-        raise error(f"{path}: damaged: not JSON ({_first_line(cause)})", hint=hint) from cause
+        raise error(f"{path}: damaged: not JSON ({first_line(cause)})", hint=hint) from cause
     if not isinstance(value, dict):
         raise error(f"{path}: damaged: a JSON object was expected", hint=hint)
     return value
@@ -186,10 +187,6 @@ def read_json(path: Path, *, error: type[DistillError] = RunError, hint: str | N
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def link_atomically(link: Path, target: str) -> None:

@@ -15,6 +15,7 @@ __all__ = [
     "csv_text",
     "cut",
     "duration",
+    "first_line",
     "fixed",
     "percent",
     "plain",
@@ -87,6 +88,15 @@ def brief(value: object) -> str:
     """
     text = str(value)
     return text[:12] if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
+
+
+def first_line(error: BaseException) -> str:
+    r"""What an error says, in one line; its type where it says nothing.
+
+    >>> first_line(ValueError("no such name\nat 0x1")), first_line(KeyboardInterrupt())
+    ('no such name', 'KeyboardInterrupt')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def fixed(value: float | None, digits: int) -> str:

@@ -13,7 +13,7 @@ from distill.data.own_given import Given, once, understand
 from distill.errors import DataError, MissingError, UsageError
 from distill.events import Tell, silent
 from distill.recipe.schema import DataSpec
-from distill.text import several
+from distill.text import first_line, several
 
 __all__ = ["hugging_face_classes", "hugging_face_data", "load_hugging_face"]
 
@@ -89,11 +89,11 @@ def _open(place: str, options: Mapping[str, Any]) -> Any:
         return datasets.load_dataset(str(folder) if folder.exists() else place, **asked)
     except (ConnectionError, FileNotFoundError) as error:
         raise MissingError(
-            f"data.name: hf: {place} is neither a folder here nor to be had from the hub: {_line(error)}",
+            f"data.name: hf: {place} is neither a folder here nor to be had from the hub: {first_line(error)[:300]}",
             hint="name a folder that save_to_disk wrote, or one of pictures or tables: --set data.root=FOLDER",
         ) from error
     except Exception as error:  # readers of a dozen formats, which raise anything where a file is damaged
-        raise DataError(f"data.name: hf: {place} cannot be read: {_line(error)}") from error
+        raise DataError(f"data.name: hf: {place} cannot be read: {first_line(error)[:300]}") from error
     finally:
         datasets.enable_progress_bars()
 
@@ -150,8 +150,3 @@ def _column(ours: str, kind: str, options: Mapping[str, Any], kinds: Mapping[str
     columns = several([f"{name} ({each})" for name, each in kinds.items()], 8)
     what = f"no column {asked!r}" if asked is not None else f"{len(fitting) or 'no'} columns that may be the {ours}"
     raise DataError(f"{where} has {what}: {columns}", hint=f"name it: --set data.options.{ours}=COLUMN")
-
-
-def _line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]

@@ -19,6 +19,7 @@ from distill.data.images import Decoded, channel_stats
 from distill.errors import DataError, MissingError
 from distill.events import StageProgress, Tell, silent
 from distill.recipe.schema import DataSpec
+from distill.text import first_line
 
 __all__ = ["NAMED_CLASSES", "is_here", "load_named"]
 
@@ -94,7 +95,7 @@ def _download(spec: DataSpec, source: _Source, root: Path) -> None:
             _open(source, root, download=True, **arguments)
     except (OSError, RuntimeError, ValueError, AssertionError) as error:
         raise MissingError(
-            f"{spec.name} is not whole in {root}, and torchvision could not download it: {_line(error)}", hint=hint
+            f"{spec.name} is not whole in {root}, and torchvision could not download it: {first_line(error)}", hint=hint
         ) from error
     if not is_here(spec):
         raise MissingError(f"{spec.name} is not whole in {root}, though torchvision downloaded it", hint=hint)
@@ -117,7 +118,7 @@ def _build(spec: DataSpec, source: _Source, root: Path, tell: Tell, aside: Path)
             labels = np.asarray(opened.targets if hasattr(opened, "targets") else opened.labels).astype(np.int64)
         except Exception as error:  # parsers of four formats, which raise anything where a file is damaged
             raise DataError(
-                f"{spec.name} in {root} is damaged: torchvision's {source.kind} cannot read it: {_line(error)}",
+                f"{spec.name} in {root} is damaged: torchvision's {source.kind} cannot read it: {first_line(error)}",
                 hint=f"remove {', '.join(source.files)}; the next run downloads them again",
             ) from error
         classes = classes or [str(each) for each in getattr(opened, "classes", range(10))]
@@ -138,8 +139,3 @@ def _fitted(pixels: np.ndarray, side: int) -> np.ndarray:
     if pixels.shape[2:] == (side, side):
         return pixels
     return np.stack([fit_rgb(np.ascontiguousarray(image.transpose(1, 2, 0)), side) for image in pixels])
-
-
-def _line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]

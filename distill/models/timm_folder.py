@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,10 @@ import torch
 from torch import nn
 
 from distill.errors import DataError, MissingError, UsageError
+from distill.files import read_json
 from distill.models.normalize import Normalize
 from distill.recipe.model_specs import ModelSpec, NormalizeSpec, TimmModel
+from distill.text import first_line
 
 __all__ = ["CONFIG", "WEIGHTS", "open_timm_folder", "settle_timm", "write_timm_folder"]
 
@@ -68,7 +69,7 @@ def _usual_arguments(architecture: str) -> dict[str, Any]:
         with torch.device("meta"), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / CONFIG
             save_config_for_hf(timm.create_model(architecture), str(path))
-            return dict(json.loads(path.read_text(encoding="utf-8")).get("model_args") or {})
+            return dict(read_json(path).get("model_args") or {})
     except RuntimeError as error:
         raise UsageError(f"model.name: timm has no model {architecture!r}") from error
 
@@ -76,14 +77,14 @@ def _usual_arguments(architecture: str) -> dict[str, Any]:
 def _config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+        config = read_json(path, error=DataError)
+    except DataError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
         raise MissingError(
             f"model.name: {folder} has no {CONFIG}", hint=f"a folder of timm's holds {CONFIG} and {WEIGHTS}"
         ) from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
-    if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
+    if not isinstance(config.get("architecture"), str):
         raise DataError(f"{path} names no architecture: it is none of timm's")
     if not (folder / WEIGHTS).is_file():
         raise MissingError(
@@ -101,9 +102,8 @@ def _fetched(name: str) -> Path:
     try:
         paths = [hf_hub_download(repository, each, revision=revision or None) for each in (CONFIG, WEIGHTS)]
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise MissingError(
-            f"model.name: {name} could not be fetched ({reason})",
+            f"model.name: {name} could not be fetched ({first_line(error)})",
             hint=f"download it elsewhere and name the folder: model.name={_LOCAL}FOLDER ({CONFIG}, {WEIGHTS})",
         ) from error
     return Path(paths[0]).parent

@@ -121,9 +121,15 @@ def test_what_is_missing_is_one_line(folder: Path, tmp_path: Path, monkeypatch: 
     config = json.loads((folder / "config.json").read_text())
     (odd / "config.json").write_text(json.dumps(config | {"model_args": {"act_layer": "gelu"}}))
     (odd / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    (damaged := tmp_path / "damaged").mkdir()
+    (damaged / "config.json").write_text('{"architecture":\n\n')
+    (none := tmp_path / "none").mkdir()
+    (none / "config.json").write_text('{"architecture": 3}')
     for name, exit_code, told in (
         ("hf-hub:timm/resnet10t.c3_in1k", 4, "hf-hub:timm/resnet10t.c3_in1k could not be fetched"),
         (f"local-dir:{empty}", 4, "has no config.json"),
+        (f"local-dir:{damaged}", 1, f"error: {damaged / 'config.json'}: damaged: not JSON (Expecting value: line 3"),
+        (f"local-dir:{none}", 1, "names no architecture"),
         (f"local-dir:{odd}", 2, "is built with act_layer, which a recipe does not have"),
     ):
         changes = ("--set", f"model.name='{name}'", "--set", "model.weights=pretrained")
