@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -105,19 +105,23 @@ class Bench:
         bytes_each = 1 if self.target.runtime == "onnxruntime-int8" else 4
         times = {name: 0.0 for name in self.target.latencies}
         if times:
-            for layer in layers_of(outline(recipe.model, classes), recipe.model.input_size):
-                alone = self._of_layer(layer)
+            layers = layers_of(outline(recipe.model, classes), recipe.model.input_size)
+            self._time_new(layers)
+            for layer in layers:
+                alone = self._layers[str(layer)]
                 times = {name: spent + alone[str(LATENCIES[name])] for name, spent in times.items()}
         return Costs(cost.params, cost.macs / 1e9, cost.params * bytes_each / 1e6, **times)
 
-    def _of_layer(self, layer: Layer) -> dict[str, float]:
-        known = self._layers
-        if str(layer) not in known:
-            sizes = [LATENCIES[name] for name in self.target.latencies]
-            threads = self.target.threads if self.target.command is None else 1
-            known[str(layer)] = time_layer(layer, sizes, runtime=self.target.runtime, threads=threads)
-            write_json(self._layers_file, known)
-        return known[str(layer)]
+    def _time_new(self, layers: Sequence[Layer]) -> None:
+        """Time those that never were, and keep what they take."""
+        new = {str(layer): layer for layer in layers if str(layer) not in self._layers}
+        if not new:
+            return
+        sizes = [LATENCIES[name] for name in self.target.latencies]
+        threads = self.target.threads if self.target.command is None else 1
+        for name, layer in new.items():
+            self._layers[name] = time_layer(layer, sizes, runtime=self.target.runtime, threads=threads)
+        write_json(self._layers_file, self._layers)
 
     @property
     def _layers_file(self) -> Path:
