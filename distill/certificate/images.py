@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from distill.data.images import Split, digest_of_all, image_digests, spread
@@ -11,7 +13,7 @@ from distill.events import Tell
 from distill.results.certificate import Overlap, Part
 from distill.runs import RunFolder
 
-__all__ = ["Images"]
+__all__ = ["Images", "are_disjoint"]
 
 _TRAINING, _UNLABELLED, _VALIDATION, _TEST, _CALIBRATION = (
     "training", "unlabelled", "validation", "test", "calibration",
@@ -78,16 +80,6 @@ class Images:
             found.append(Overlap(one=_CALIBRATION, other=_TRAINING, images=shared, within=True))
         return tuple(found)
 
-    def are_disjoint(self, *, all_known: bool) -> bool | None:
-        """Whether what judged was never taught, and what was tested neither taught nor chosen by; None: not shown.
-
-        Args:
-            all_known: Whether every step told which images it read.
-        """
-        if any(each.images for each in self.overlaps() if not each.within):
-            return False
-        return True if all_known else None
-
     def _load(self, run: RunFolder) -> Splits:
         spec, recorded = run.recipe().data, run.info.data or {}
         splits = load_splits(spec, self._tell, unlabelled=True)
@@ -113,6 +105,18 @@ class Images:
                 names[kind] = kind + suffix
                 self._digests[kind + suffix] = image_digests(split.chunks())
         return names
+
+
+def are_disjoint(overlaps: Sequence[Overlap], *, all_known: bool) -> bool | None:
+    """Whether what judged was never taught, and what was tested neither taught nor chosen by; None: not shown.
+
+    Args:
+        overlaps: Of :meth:`Images.overlaps`.
+        all_known: Whether every step told which images it read.
+    """
+    if any(each.images for each in overlaps if not each.within):
+        return False
+    return True if all_known else None
 
 
 def _holds_nothing_of(name: str, judge: str) -> bool:

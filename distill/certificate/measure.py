@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -39,17 +38,18 @@ def here() -> Machine:
     return Machine(**tree | {"instruction_set": tuple(tree["instruction_set"])})
 
 
-def time_file(path: Path, *, threads: int, seconds: float, tell: Tell) -> dict[str, Timing]:
+def time_file(file: OnnxClassifier, *, threads: int, seconds: float, tell: Tell) -> dict[str, Timing]:
     """Latency from bytes to logits, of the file, of the same file opened once more, and of a fixed graph, in turn.
 
     The first two are the same thing: what they differ by is what this machine adds, now, to any comparison of two.
 
     Args:
+        file: Open on as many ``threads``.
         seconds: For each of the three.
     """
-    files = {name: open_onnx(path, threads=threads) for name in ("file", "again")}
-    sides = {name: file.image_size for name, file in files.items()} | {"pace": PACE_SIDE}
-    sessions = {name: file.run for name, file in files.items()}
+    files = {"file": file, "again": open_onnx(file.path, threads=threads)}
+    sides = {name: each.image_size for name, each in files.items()} | {"pace": PACE_SIDE}
+    sessions = {name: each.run for name, each in files.items()}
     sessions["pace"] = session(pace_graph(), threads=threads, place="the fixed graph")
     with using_threads(threads):
         timings = measure_latency(

@@ -75,7 +75,7 @@ def verify_file(
     lines = [Held("file, sha256", certified.file.sha256[:12], file.sha256[:12], "holds")]
     timed: dict[str, Timing] = {}
     if latency:
-        timed = time_file(path, threads=threads, seconds=seconds / 3, tell=options.tell)
+        timed = time_file(file, threads=threads, seconds=seconds / 3, tell=options.tell)
     lines += _latency_lines(certified, timed, slack, same)
     lines += _budget_lines(certified, measured_quantities(file, timed))
     lines += _answer_lines(certified, file, options)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from distill.certificate.images import Images
+from distill.certificate.images import Images, are_disjoint
 from distill.certificate.lineage import check_same_task, is_all_known, original, source_of, steps_of, teacher_of
 from distill.certificate.measure import Measured, accuracy_of, drop_against, here, measured_quantities, time_file
 from distill.certificate.promises import drop_holds, promises_of, verdict_of_drop
@@ -104,11 +104,12 @@ def certify(
         check_same_task(file, each)
     images = Images(source, options.tell)
     steps = steps_of(source, file, images, options.runs_dir, chosen=chosen)
-    latency = time_file(file.path, threads=threads, seconds=seconds / 3, tell=options.tell)
+    latency = time_file(file, threads=threads, seconds=seconds / 3, tell=options.tell)
     promises = promises_of(budgets or {}, measured_quantities(file, latency))
     measured, drops, notes = _answers(file, references, max_drop, prove, options)
     if require:
         _require(file, promises, drops)
+    overlaps = images.overlaps()
     certificate = Certificate(
         file=_facts(file),
         machine=here(),
@@ -119,8 +120,8 @@ def certify(
         drops=drops,
         promises=promises,
         parts=images.parts(),
-        overlaps=images.overlaps(),
-        disjoint=images.are_disjoint(all_known=is_all_known(steps)),
+        overlaps=overlaps,
+        disjoint=are_disjoint(overlaps, all_known=is_all_known(steps)),
         steps=steps,
         commands=(*commands, *_commands(file, options)),
         notes=tuple(notes),

@@ -86,10 +86,9 @@ class Trials:
         if self.kept.failure(key) is not None:
             return None
         known = self.kept.ledger.get(key, {}).get("scores", {})
-        if str(epochs) in known and self.kept.run_of(key) is not None:
-            self._check(key, recipe, shape)
-            return Score(**known[str(epochs)])
         self._check(key, recipe, shape)
+        if str(epochs) in known and self.kept.run_of(key) is not None:
+            return Score(**known[str(epochs)])
         self._say_what_is_left()
         try:
             about = {"trial": str(shape), "params": self.params_of(shape)}
@@ -129,20 +128,20 @@ class Trials:
 
     def seconds_per_epoch(self) -> float | None:
         """Mean of all that was trained here; None before the first epoch."""
-        lines = [line for run in self._runs() for line in run.timing()]
-        spent = [line["seconds"] for line in lines]
+        spent = self._spent()
         return sum(spent) / len(spent) if spent else None
 
-    def _runs(self) -> list[RunFolder]:
-        found = (self.kept.run_of(key) for key in self.kept.ledger)
-        return [run for run in found if run is not None]
+    def _spent(self) -> list[float]:
+        """Seconds of every epoch that was trained here."""
+        runs = [run for key in self.kept.ledger if (run := self.kept.run_of(key)) is not None]
+        return [line["seconds"] for run in runs for line in run.timing()]
 
     def _say_what_is_left(self) -> None:
-        mean = self.seconds_per_epoch()
-        if mean is None or not self.epochs:
+        spent = self._spent()
+        if not spent or not self.epochs:
             return
-        done = sum(len(run.timing()) for run in self._runs())
-        left = duration(mean * max(self.epochs - done, 1))
+        done = len(spent)
+        left = duration(sum(spent) / done * max(self.epochs - done, 1))
         self.tell(Note(f"{done} of about {self.epochs} epochs are trained; about {left} left"))
 
 
