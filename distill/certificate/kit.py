@@ -21,6 +21,7 @@ from distill.models.onnx_open import OnnxClassifier, open_onnx
 from distill.pipeline.context import Options
 from distill.recipe import parse_recipe
 from distill.references import run_of
+from distill.results.device import Packed
 from distill.team.watch import watching
 
 __all__ = ["Kit", "write_kit"]
@@ -81,7 +82,7 @@ def write_kit(
     write_atomically(folder / IMAGES, packed.getvalue())
     write_atomically(folder / _SCRIPT, Path(distill.devices.onboard.__file__).read_bytes())
     write_atomically(folder / _READ_ME, _read_me(file, len(at)))
-    write_json(folder / MANIFEST, _manifest(file, folder, recipe.data.name, len(test)))
+    write_json(folder / MANIFEST, _manifest(file, folder, recipe.data.name, len(test)).model_dump(mode="json"))
     size = sum(each.stat().st_size for each in folder.iterdir() if each.is_file())
     return Kit(folder, file.path, len(at), size / 1e6)
 
@@ -94,24 +95,24 @@ def _check_folder(folder: Path, *, overwrite: bool) -> None:
     raise UsageError(f"{folder} is there", hint="another folder, or --overwrite where it holds a kit")
 
 
-def _manifest(file: OnnxClassifier, folder: Path, dataset: str, test_images: int) -> dict[str, Any]:
+def _manifest(file: OnnxClassifier, folder: Path, dataset: str, test_images: int) -> Packed:
     about = file.about
-    return {
-        "kit": 1,
-        "file": file.path.name,
-        "sha256": file.sha256,
-        "images_sha256": sha256_file(folder / IMAGES),
-        "runtime": file.runtime,
-        "role": about.role,
-        "recipe": about.name,
-        "dataset": dataset,
-        "test_images": test_images,
-        "classes": list(about.classes),
-        "params": about.params,
-        "gmacs": about.gmacs,
-        "size_mb": file.size_bytes / 1e6,
-        "version": about.version,
-    }
+    return Packed(
+        kit=1,
+        file=file.path.name,
+        sha256=file.sha256,
+        images_sha256=sha256_file(folder / IMAGES),
+        runtime=file.runtime,
+        role=about.role,
+        recipe=about.name,
+        dataset=dataset,
+        test_images=test_images,
+        classes=about.classes,
+        params=about.params,
+        gmacs=about.gmacs,
+        size_mb=file.size_bytes / 1e6,
+        version=about.version,
+    )
 
 
 def _read_me(file: OnnxClassifier, images: int) -> str:

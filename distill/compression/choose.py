@@ -59,12 +59,7 @@ class Attempt:
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in the document of ``distill quantize --json``."""
-        verdict = {"verdict": self.drop.word} | {"needed_images": self.drop.needed}
-        drop = asdict(self.drop.drop) | {"reference_top1": self.drop.reference, "images": self.drop.n} | verdict
-        return {"scheme": self.scheme, "drop": drop, "latency_b1_ms": self.latency_b1_ms} | {
-            "kept": self.kept,
-            "trained": self.trained,
-        }
+        return asdict(self) | {"drop": self.drop.to_json()}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -240,7 +240,7 @@ def compare_seeds(
     spread = float(differences.std(ddof=1))
     if spread < _NO_SPREAD and interval.estimate:
         return _bootstrapped(ours, theirs, level, seed)
-    p_value = float(_stats().ttest_1samp(differences, 0.0).pvalue) if spread else float(interval.estimate == 0)
+    p_value = float(_stats().ttest_1samp(differences, 0.0).pvalue) if spread else 1.0
     needed = _seeds_needed(interval, spread, level) if verdict_of(interval) == "cannot tell" else None
     return PairedTest(interval, p_value, "paired t", len(differences), needed)
 
@@ -311,6 +311,11 @@ class DropVerdict:
     def passes(self, *, prove: bool = False) -> bool:
         """Whether the estimate is allowed; with ``prove``, whether the upper bound is."""
         return (self.drop.high if prove else self.drop.estimate) <= self.allowed
+
+    def to_json(self) -> dict[str, Any]:
+        """As documents have it, all but ``allowed``: some say that once for many."""
+        told = {"reference_top1": self.reference, "images": self.n, "verdict": self.word, "needed_images": self.needed}
+        return asdict(self.drop) | told
 
 
 def judge_drop(ours: np.ndarray, reference: np.ndarray, *, allowed: float, level: float = _LEVEL) -> DropVerdict:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from distill.compression.prune import Criterion, Cut, criteria, find_cut, require_torch_pruning, smallest
 from distill.compression.results import Pruned
+from distill.data.images import spread
 from distill.data.splits import Splits, load_splits
 from distill.devices import set_threads
 from distill.errors import UsageError
@@ -172,7 +173,7 @@ def _network(trained: Trained) -> nn.Module:
 def _gather_gradients(network: nn.Module, trained: Trained, splits: Splits) -> None:
     """Of the cross-entropy on training images, spread over all of them."""
     part = splits.labelled
-    chosen = np.linspace(0, len(part) - 1, min(_TAYLOR_IMAGES, len(part))).astype(np.int64)
+    chosen = spread(len(part), _TAYLOR_IMAGES)
     pixels, labels = torch.from_numpy(part.take(chosen)), torch.from_numpy(np.asarray(part.labels)[chosen])
     for images, targets in zip(pixels.split(_TAYLOR_BATCH), labels.split(_TAYLOR_BATCH), strict=True):
         loss = F.cross_entropy(network(trained.normalize(images)), targets, reduction="sum")

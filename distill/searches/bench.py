@@ -9,12 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 import distill
 from distill.compression.quantize import SCHEMES, quantize_model
+from distill.data.images import spread
 from distill.data.splits import Splits
 from distill.devices import library_versions, using_threads
 from distill.devices.onboard import machine
@@ -201,8 +201,7 @@ class Bench:
         if self.target.runtime != "onnxruntime-int8":
             return {"": plain}
         images = self.splits.train
-        spread = np.linspace(0, len(images) - 1, min(_CALIBRATION, len(images))).astype(np.int64)
-        pixels = images.take(spread)
+        pixels = images.take(spread(len(images), _CALIBRATION))
         schemes = SCHEMES if self.target.command is None else SCHEMES[:1]
         return {str(scheme): quantize_model(plain, pixels, scheme) for scheme in schemes}
 

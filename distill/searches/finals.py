@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -223,9 +223,3 @@ def ship(
     found = assess_file(open_onnx(path), split="val")
     right = np.asarray(found.logits.argmax(axis=1) == found.labels)
     return Shipped(path, judge_drop(right, reference.right, allowed=max_drop), source)
-
-
-def drop_json(verdict: DropVerdict) -> dict[str, object]:
-    """As result.json has it."""
-    told = {"reference_top1": verdict.reference, "images": verdict.n, "allowed": verdict.allowed}
-    return asdict(verdict.drop) | told | {"verdict": verdict.word, "needed_images": verdict.needed}

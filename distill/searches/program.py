@@ -19,7 +19,7 @@ from distill.report.verdict import drop_sentence
 from distill.results.search import SearchReport
 from distill.searches.bench import Runtime
 from distill.searches.explore import Explored, explore, widest_uniform
-from distill.searches.finals import Final, Shipped, advice, choose, drop_json, finalist_rows, finals, ship, tried_rows
+from distill.searches.finals import Final, Shipped, advice, choose, finalist_rows, finals, ship, tried_rows
 from distill.searches.folder import Definition, SearchFolder
 from distill.searches.prices import cheapest, extrapolated, price_curve, priced_quantity
 from distill.searches.reference import Reference
@@ -147,7 +147,7 @@ class Program:
             self.reference,
             runtime=cast(Runtime, asked.runtime),
             max_drop=asked.max_drop,
-            options=replace(self.options, threads=None, device=self.options.device),
+            options=replace(self.options, threads=None),
         )
         report = replace(
             report,
@@ -165,7 +165,12 @@ class Program:
         if shipped.drop is None:
             return self._priced(replace(report, missed=shipped.why), report.max_drop)
         words = drop_sentence(shipped.drop)
-        report = replace(report, file=str(shipped.file), drop=drop_json(shipped.drop), drop_words=words)
+        report = replace(
+            report,
+            file=str(shipped.file),
+            drop=shipped.drop.to_json() | {"allowed": shipped.drop.allowed},
+            drop_words=words,
+        )
         if shipped.drop.passes(prove=report.prove):
             return report
         lost = shipped.drop.drop.high if report.prove else shipped.drop.drop.estimate
