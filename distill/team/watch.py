@@ -125,7 +125,8 @@ class Watch:
         text = "".join(letter if letter.isprintable() else "?" for letter in text)
         process = f" in process {self.rank}" if self.rank else ""
         with suppress(OSError, ValueError, AttributeError):  # closed, or gone
-            print(f"{level}{process}: {text}", file=sys.stderr, flush=True)
+            sys.stderr.write(f"{level}{process}: {text}\n")  # in one piece: several processes write there at once
+            sys.stderr.flush()
         if self.log is not None:
             self.log(f"{level}: {text}")
 

@@ -30,19 +30,19 @@ def asleep(seconds):
 
 
 @pytest.fixture
-def stuck(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
-    """``stuck(code)`` starts a process and comes back when that is stuck; afterwards none is left."""
+def stuck(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """``stuck(code, **variables)`` starts a process and comes back when that is stuck; afterwards none is left."""
     if os.name == "nt" or sys.platform == "darwin":
         pytest.skip("glibc's mutex")
     started: list[subprocess.Popen[str]] = []
 
-    def start(code: str) -> subprocess.Popen[str]:
+    def start(code: str, *, stderr: int = subprocess.PIPE, **variables: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-c", _STUCK + code],
             cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
         )
         started.append(process)

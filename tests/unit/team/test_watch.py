@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
@@ -55,6 +56,19 @@ asleep(4)
 """
     said = stuck(OURS + code).communicate()[1]
     assert re.findall(r"Timeout .*", said) == ["Timeout (0:00:01.500000)!"]
+
+
+def test_a_line_reaches_stderr_in_one_piece_though_nothing_buffers_it(stuck) -> None:
+    """As under PYTHONUNBUFFERED, where each write is a system call: another process's line may come in between."""
+    if sys.platform != "linux":
+        pytest.skip("a pipe that keeps writes apart")
+    ours, theirs = os.pipe2(os.O_DIRECT)
+    process = stuck(f"{OURS}with watching(silence_s=0.5):\n    deaf()\n", stderr=theirs, PYTHONUNBUFFERED="1")
+    os.close(theirs)
+    first = os.read(ours, 1 << 16)
+    process.send_signal(signal.SIGKILL)
+    os.close(ours)
+    assert re.fullmatch(rb"warning: nothing has moved for .* deaf\n", first)
 
 
 # What a look sees
