@@ -98,6 +98,8 @@ def _ending(report: SearchReport) -> list[tuple[str, str]]:
         trained = f"{report.search_epochs} epochs by the search, {report.random_epochs} by random search"
         pairs.append(("trained", f"{trained}, and the finalists' other seeds"))
     pairs += [("search" if place == 0 else "", line) for place, line in enumerate(report.advice)]
+    if report.cut:
+        pairs.append(("cut", report.cut))
     if report.drop_words:
         pairs.append(("val", f"against {report.reference}, the file {report.drop_words}"))
     if report.missed:

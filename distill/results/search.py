@@ -84,6 +84,7 @@ class SearchReport:
         drop_words: The same in a sentence.
         helped: Whether the search's best is better than the uniform shape beyond the seeds' interval.
         advice: What to make of it, in sentences.
+        cut: Why channels of the chosen shape were cut; None where they were not.
         missed: Why the command ends with 3; None where it does not.
         nearest: The nearest budgets that would hold, where they are known.
         priced: The quantity of ``prices``.
@@ -109,6 +110,7 @@ class SearchReport:
     drop_words: str | None = None
     helped: bool | None = None
     advice: tuple[str, ...] = ()
+    cut: str | None = None
     missed: str | None = None
     nearest: Mapping[str, float] | None = None
     priced: str | None = None

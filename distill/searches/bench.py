@@ -21,7 +21,7 @@ from distill.devices.onboard import machine
 from distill.errors import RunError
 from distill.evaluation.cost import spec_cost
 from distill.evaluation.latency import measure_latency
-from distill.files import json_sha256, read_json, write_json
+from distill.files import json_sha256, read_json, sha256_file, write_json
 from distill.fingerprint import architecture_sha256
 from distill.models import build_model, build_normalize, outline
 from distill.models.deployed import Deployed
@@ -42,6 +42,7 @@ __all__ = ["Bench", "Runtime", "Target"]
 Runtime = Literal["torch", "onnxruntime", "onnxruntime-int8"]
 
 _ROUNDS, _SECONDS, _CALIBRATION = 300, 1.5, 32
+_RECIPE = 4096  # characters: a run's recipe, which its file carries, says more than the one it was made from
 _Forward = Callable[[Tensor], Any]
 
 
@@ -143,10 +144,37 @@ class Bench:
             RunError: It cannot be measured.
             UsageError: The network cannot be exported.
         """
-        found = self._read(recipe)
+        found = _costs(self._file(recipe))
         if found is None:
             found = self._measured(recipe)
             write_json(self._file(recipe), {"costs": found.to_json(), "model": recipe.model.model_dump(mode="json")})
+        return found
+
+    def of_file(self, path: Path, recipe: Recipe) -> Costs | None:
+        """What a trained network's file costs, timed as candidates are; kept by its content.
+
+        Args:
+            recipe: Whose network the file holds.
+
+        Returns:
+            None where no budget asks for what only a file has.
+
+        Raises:
+            RunError: It cannot be measured.
+        """
+        if not self.target.exports or self.target.runtime == "torch":
+            return None
+        kept = self._folder / f"file-{json_sha256([sha256_file(path), self._reference_key])[:24]}.json"
+        found = _costs(kept)
+        if found is None:
+            cost = spec_cost(recipe.model, len(self.splits.dataset.classes))
+            times = dict[str, float]()
+            if self.target.command:
+                times = self._beside(path)
+            elif self.target.latencies:
+                times = self._times({"": self._running(path.read_bytes(), str(path))})
+            found = Costs(cost.params, cost.macs / 1e9, path.stat().st_size / 1e6, **times)
+            write_json(kept, {"costs": found.to_json(), "model": recipe.model.model_dump(mode="json")})
         return found
 
     @cached_property
@@ -166,12 +194,6 @@ class Bench:
     def _reference_key(self) -> str:
         told = [architecture_sha256(self.reference.model), len(self.splits.dataset.classes), self._side]
         return json_sha256([*told, self._wanted])[:24]
-
-    def _read(self, recipe: Recipe) -> Costs | None:
-        try:
-            return Costs.from_json(_read_or(self._file(recipe), {})["costs"])
-        except (KeyError, TypeError):  # absent, or damaged: it is measured again
-            return None
 
     def _measured(self, recipe: Recipe) -> Costs:
         cost = spec_cost(recipe.model, len(self.splits.dataset.classes))
@@ -210,8 +232,8 @@ class Bench:
         cost = spec_cost(recipe.model, len(data.classes))
         return FileAbout(
             name=recipe.name, role=recipe.role, classes=tuple(data.classes), image_size=self._side,
-            weights_sha256="0" * 64, recipe=dump_recipe(recipe), params=cost.params, gmacs=cost.macs / 1e9,
-            version=distill.__version__,
+            weights_sha256="0" * 64, recipe=dump_recipe(recipe).ljust(_RECIPE), version=distill.__version__,
+            params=cost.params, gmacs=cost.macs / 1e9,
         )  # fmt: skip
 
     # Times
@@ -264,27 +286,34 @@ class Bench:
     def _onnx(self, graphs: Mapping[str, onnx.ModelProto], recipe: Recipe) -> dict[str, float]:
         if not self.target.latencies:
             return {}
-        return self._times({name: self._running(graph, recipe.name) for name, graph in graphs.items()})
+        return self._times(
+            {name: self._running(graph.SerializeToString(), recipe.name) for name, graph in graphs.items()}
+        )
 
-    def _running(self, graph: onnx.ModelProto, place: str) -> _Forward:
-        return on_bytes(session(graph.SerializeToString(), threads=self.target.threads, place=place), self._side)
+    def _running(self, graph: bytes, place: str) -> _Forward:
+        return on_bytes(session(graph, threads=self.target.threads, place=place), self._side)
 
     @cached_property
     def _reference_forward(self) -> _Forward:
         if self.target.runtime == "torch":
             return next(iter(self._torch(self.reference).values()))
-        return self._running(next(iter(self._graphs(self.reference).values())), self.reference.name)
+        graph = next(iter(self._graphs(self.reference).values()))
+        return self._running(graph.SerializeToString(), self.reference.name)
 
     # Elsewhere
 
     def _elsewhere(self, graphs: Mapping[str, onnx.ModelProto]) -> dict[str, float]:
-        if not self.target.latencies:
-            return {}
         with tempfile.TemporaryDirectory(prefix="distill-") as folder:
             path = Path(folder) / "candidate.onnx"
             write_onnx(next(iter(graphs.values())), path)
-            base = self._base["times"]
-            before, found, after = (self._command(each) for each in (self._reference_file, path, self._reference_file))
+            return self._beside(path)
+
+    def _beside(self, path: Path) -> dict[str, float]:
+        """A file's times, between two timings of the reference."""
+        if not self.target.latencies:
+            return {}
+        base = self._base["times"]
+        before, found, after = (self._command(each) for each in (self._reference_file, path, self._reference_file))
         beside = {name: (before[name] + after[name]) / 2 for name in found}
         return {name: base[name] * found[name] / beside[name] for name in found}
 
@@ -302,6 +331,13 @@ class Bench:
 
 def _by_name(cells: Mapping[int, Latency], names: tuple[str, ...]) -> dict[str, float]:
     return {name: cells[LATENCIES[name]].median_ms for name in names}
+
+
+def _costs(path: Path) -> Costs | None:
+    try:
+        return Costs.from_json(_read_or(path, {})["costs"])
+    except (KeyError, TypeError):  # absent, or damaged: it is measured again
+        return None
 
 
 def _read_or(path: Path, default: dict[str, Any]) -> dict[str, Any]:

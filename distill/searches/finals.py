@@ -1,33 +1,21 @@
-"""The end of a search: seeds of the best beside both baselines, which of them to take, its file, and the gate."""
+"""The end of a search: seeds of the best beside both baselines, and which of them to take."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
-from distill.errors import GateMissedError
 from distill.evaluation.spread import mean_std
-from distill.evaluation.statistics import Answers, DropVerdict, PairedTest, compare_runs, judge_drop
-from distill.evaluation.test_set import assess_file
-from distill.events import Note
-from distill.models.onnx_open import open_onnx
-from distill.pipeline.context import Options
-from distill.pipeline.export import export
-from distill.pipeline.quantize import quantize
+from distill.evaluation.statistics import Answers, PairedTest, compare_runs
 from distill.results.search import Finalist, Tried
 from distill.runs import RunFolder
-from distill.searches.bench import Runtime
 from distill.searches.explore import Candidate, Explored
-from distill.searches.reference import Reference
 from distill.searches.space import Shape
 from distill.searches.trials import Trials
 
-__all__ = ["Final", "Shipped", "advice", "choose", "finalist_rows", "finals", "ship", "tried_rows"]
-
-_INT8_DROP = 0.003  # of top-1 that rounding alone may cost: the rest of what may be lost is the shape's
+__all__ = ["Final", "advice", "choose", "finalist_rows", "finals", "tried_rows"]
 
 
 @dataclass(frozen=True)
@@ -181,45 +169,3 @@ def _finalist(final: Final, chosen: bool, trials: Trials) -> Finalist:
         runs=tuple(str(run.path) for run in final.runs),
         chosen=chosen,
     )
-
-
-# The file
-
-
-@dataclass(frozen=True)
-class Shipped:
-    """What ships, and what it lost on validation images; no file where int8 lost too much.
-
-    Attributes:
-        run: The run whose weights the file has: trained on with rounded weights, where that was needed.
-    """
-
-    file: Path | None
-    drop: DropVerdict | None
-    run: Path | None = None
-    why: str | None = None
-
-
-def ship(
-    final: Final, into: Path, reference: Reference, *, runtime: Runtime, max_drop: float, options: Options
-) -> Shipped:
-    """Write ``best.onnx`` of the run with the recipe's own seed, and judge it.
-
-    The luckiest of the seeds would flatter itself on the images that choose it. Where the recipe's own could not be
-    trained, it is the next seed's, which is told.
-    """
-    run, path = final.runs[0], into / "best.onnx"
-    if final.seeds[0] != 0:
-        options.tell(Note(f"the recipe's own seed could not be trained: {path} is of {run.path}", "warning"))
-    options = replace(options, into=into / "rounded")
-    if runtime == "onnxruntime-int8":
-        try:
-            made = quantize(run.path, max_drop=min(_INT8_DROP, max_drop), out=path, overwrite=True, options=options)
-        except GateMissedError as missed:
-            return Shipped(None, None, why=missed.message)
-        source = made.trained or run.path
-    else:
-        source = export(run.path, out=path, overwrite=True, options=options).run
-    found = assess_file(open_onnx(path), split="val")
-    right = np.asarray(found.logits.argmax(axis=1) == found.labels)
-    return Shipped(path, judge_drop(right, reference.right, allowed=max_drop), source)

@@ -19,11 +19,12 @@ from distill.report.verdict import drop_sentence
 from distill.results.search import SearchReport
 from distill.searches.bench import Runtime
 from distill.searches.explore import Explored, explore, widest_uniform
-from distill.searches.finals import Final, Shipped, advice, choose, finalist_rows, finals, ship, tried_rows
+from distill.searches.finals import Final, advice, choose, finalist_rows, finals, tried_rows
 from distill.searches.folder import Definition, SearchFolder
 from distill.searches.prices import cheapest, extrapolated, price_curve, priced_quantity
 from distill.searches.reference import Reference
 from distill.searches.rungs import LEAST, Plan, plan_of
+from distill.searches.ship import Shipped, Shipping, ship
 from distill.searches.trials import Trials
 from distill.text import duration, plain
 
@@ -141,20 +142,25 @@ class Program:
             return replace(report, missed="no shape could be trained to its end")
         taken, helped = choose(found)
         asked = self.definition
-        shipped = ship(
-            taken,
-            self.folder.path,
-            self.reference,
+        bench = self.trials.bench
+        shipping = Shipping(
+            into=self.folder.path,
             runtime=cast(Runtime, asked.runtime),
+            budgets=self.limits,
+            measured=bench.of_file,
+            noise=bench.noise or 0.0,
+            multiple=self.trials.space.multiple,
             max_drop=asked.max_drop,
             options=replace(self.options, threads=None),
         )
+        shipped = ship(taken, self.reference, shipping)
         report = replace(
             report,
             finalists=finalist_rows(found, taken, self.trials),
             helped=helped,
             advice=advice(found),
-            best_recipe=str(self._write_recipe(taken)),
+            best_recipe=str(self._write_recipe(taken, shipped)),
+            cut=shipped.cut.why if shipped.cut else None,
         )
         report = self._judged(report, shipped)
         if shipped.file is not None:
@@ -172,9 +178,10 @@ class Program:
             drop_words=words,
         )
         if shipped.drop.passes(prove=report.prove):
-            return report
+            return replace(report, missed=shipped.over)
         lost = shipped.drop.drop.high if report.prove else shipped.drop.drop.estimate
         missed = f"the best file within the budget {words}, against {report.reference}"
+        missed += f"; {shipped.over}" if shipped.over else ""
         return self._priced(replace(report, missed=missed), lost - report.max_drop)
 
     def _priced(self, report: SearchReport, missing: float) -> SearchReport:
@@ -185,9 +192,9 @@ class Program:
         nearest = None if value is None else {quantity: float(f"{value:.3g}")}
         return replace(report, priced=quantity, prices=points, nearest=nearest)
 
-    def _write_recipe(self, taken: Final) -> Path:
+    def _write_recipe(self, taken: Final, shipped: Shipped) -> Path:
         path = self.folder.path / "best.yaml"
-        recipe = self.trials.recipe_of(taken.candidate.shape)
+        recipe = shipped.cut.run.recipe() if shipped.cut else self.trials.recipe_of(taken.candidate.shape)
         budgets = ", ".join(f"{name} <= {limit:g}" for name, limit in self.definition.budgets.items())
         lines = [f"Found by distill search within {budgets}: {taken.candidate.shape}."]
         lines += [f"Found by: {shlex.join(self.options.command)}"] if self.options.command else []

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from distill.data.splits import load_splits
 from distill.errors import InterruptedRunError, RunError, UsageError
+from distill.evaluation.cost import spec_cost
 from distill.events import EpochDone, Event, Note, RunStarted
 from distill.models.onnx_open import open_onnx
 from distill.pipeline import Options, RunResult, train_student
@@ -20,6 +22,10 @@ from distill.recipe import Recipe, load_recipe
 from distill.results.search import SearchReport
 from distill.runs import RunFolder
 from distill.searches import search
+from distill.searches.bench import Bench, Target
+from distill.searches.finals import Final
+from distill.searches.reference import Reference
+from distill.searches.ship import Shipping, ship
 
 MODEL = (
     "model={source: students, name: resnet, blocks: [1, 1], channels: [8, 16], strides: [1, 2]}",
@@ -224,6 +230,45 @@ def test_a_command_may_measure_and_what_it_said_is_kept(searched: Callable[..., 
     assert max(row.share for row in report.tried) >= 0.85
     searched(evaluations=4, name="again", **asked)
     assert len(log.read_text()) == count, "a shape was measured twice on one machine"
+
+
+@pytest.mark.slow
+def test_a_trained_file_that_is_over_its_budget_is_cut_and_trained_on(
+    student_recipe: Callable[..., Recipe], teacher_run: RunResult, tmp_path: Path
+) -> None:
+    """What times files here says that trained ones take a quarter longer than the candidates did."""
+    options = Options(runs_dir=tmp_path / "runs")
+    recipe = student_recipe(*MODEL, "train.epochs=1").model_copy(update={"search": None})
+    run = RunFolder(train_student(recipe, teacher=str(teacher_run.run), options=options).run)
+    formula = "500 * size * (1.25 if sys.argv[1].endswith('best.onnx') else 1)"
+    target = Target("onnxruntime", 1, _measuring(tmp_path, formula), ("latency_b1_ms",))
+    bench = Bench(recipe, load_splits(recipe.data), target, tmp_path / "timings")
+    allowed = bench.confirmed(recipe).of("latency_b1_ms")
+    final = Final(("uniform",), None, (run,), (0,), np.ones((1, 15), dtype=bool))  # type: ignore[arg-type]
+    shipping = Shipping(
+        into=tmp_path / "search",
+        runtime="onnxruntime",
+        budgets={"latency_b1_ms": allowed},
+        measured=bench.of_file,
+        noise=bench.noise or 0.0,
+        multiple=4,
+        max_drop=0.9,
+        options=options,
+    )
+    shipping.into.mkdir()
+    reference = Reference("teacher", np.ones(15, dtype=bool), None)
+    made = ship(final, reference, shipping)
+    assert made.over is None
+    assert made.cut is not None
+    assert made.cut.why.startswith("trained, its file took 1")
+    assert made.cut.run.path.parent.parent == tmp_path / "search" / "cut"
+    assert (made.cut.run.status, made.cut.run.result()["epochs"]) == ("finished", 1)
+    file = open_onnx(made.file or "")
+    assert 500 * 1.25 * file.path.stat().st_size / 1e6 <= allowed * 1.03
+    assert file.about.params == spec_cost(made.cut.run.recipe().model, 10).params < bench.confirmed(recipe).params
+    count = len((tmp_path / "measured.txt").read_text())
+    assert ship(final, reference, shipping).cut == made.cut
+    assert len((tmp_path / "measured.txt").read_text()) == count
 
 
 @pytest.mark.parametrize("formula", ["-1.0", "'fast'"])

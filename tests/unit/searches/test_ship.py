@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distill.errors import GateMissedError
+from distill.errors import GateMissedError, UsageError
 from distill.pipeline import Options
-from distill.searches import finals
+from distill.recipe import Recipe
+from distill.searches import ship as module
+from distill.searches.costs import Costs
+from distill.searches.finals import Final
 from distill.searches.reference import Reference
+from distill.searches.ship import Shipped, Shipping, ship
 
 RUN = Path("searches/s/trials/001")
 LABELS = np.arange(8) % 2
@@ -21,25 +25,41 @@ LABELS = np.arange(8) % 2
 @pytest.fixture(autouse=True)
 def _without_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = SimpleNamespace(logits=np.eye(2)[LABELS], labels=LABELS)
-    monkeypatch.setattr(finals, "open_onnx", lambda path: path)
-    monkeypatch.setattr(finals, "assess_file", lambda path, split: answers)
+    monkeypatch.setattr(module, "open_onnx", lambda path: path)
+    monkeypatch.setattr(module, "assess_file", lambda path, split: answers)
 
 
 def _shipped(
-    monkeypatch: pytest.MonkeyPatch, runtime: Any, quantized: Any = None, seed: int = 0, tell: Any = None
-) -> finals.Shipped:
+    monkeypatch: pytest.MonkeyPatch,
+    runtime: Any,
+    quantized: Any = None,
+    *,
+    seed: int = 0,
+    tell: Any = None,
+    into: Path = Path("searches/s"),
+    measured: Any = lambda path, recipe: None,
+    budgets: dict[str, float] | None = None,
+) -> Shipped:
     def quantize(*_: Any, **__: Any) -> Any:
         if isinstance(quantized, Exception):
             raise quantized
         return quantized
 
-    monkeypatch.setattr(finals, "quantize", quantize)
-    monkeypatch.setattr(finals, "export", lambda run, **_: SimpleNamespace(run=run))
-    final = finals.Final(("search",), None, (SimpleNamespace(path=RUN),), (seed,), np.ones((1, 8), dtype=bool))  # type: ignore[arg-type]
-    reference = Reference("teacher", np.ones(8, dtype=bool), None)
-    return finals.ship(
-        final, Path("searches/s"), reference, runtime=runtime, max_drop=0.01, options=Options(on_event=tell)
+    monkeypatch.setattr(module, "quantize", quantize)
+    monkeypatch.setattr(module, "export", lambda run, **_: SimpleNamespace(run=run))
+    run = SimpleNamespace(path=RUN, recipe=lambda: "own", figures=lambda: SimpleNamespace(params=1000))
+    final = Final(("search",), None, (run,), (seed,), np.ones((1, 8), dtype=bool))  # type: ignore[arg-type]
+    shipping = Shipping(
+        into=into,
+        runtime=runtime,
+        budgets=budgets or {},
+        measured=measured,
+        noise=0.01,
+        multiple=4,
+        max_drop=0.01,
+        options=Options(on_event=tell),
     )
+    return ship(final, Reference("teacher", np.ones(8, dtype=bool), None), shipping)
 
 
 def test_it_is_the_one_that_was_trained_on_with_rounded_weights(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,3 +89,107 @@ def test_a_file_of_another_seed_than_the_recipes_says_so(monkeypatch: pytest.Mon
     (note,) = told
     path = Path("searches/s/best.onnx")
     assert (note.level, note.message) == ("warning", f"the recipe's own seed could not be trained: {path} is of {RUN}")
+
+
+# Over its budget
+
+
+@pytest.fixture
+def cuts(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What was asked of the pruner, which is a stand-in: its runs' recipes are their numbers."""
+    asked: list[dict[str, Any]] = []
+
+    class Run:
+        def __init__(self, path: Path) -> None:
+            self.path = path
+
+        def recipe(self) -> str:
+            return self.path.name
+
+    def prune(run: Path, *, options: Options, **goal: Any) -> Any:
+        asked.append({"run": run, "into": options.into} | goal)
+        return SimpleNamespace(run=Path(f"cut-{len(asked)}"))
+
+    monkeypatch.setattr(module, "prune", prune)
+    monkeypatch.setattr(module, "RunFolder", Run)
+    return asked
+
+
+def _costs(**values: float) -> Costs:
+    return Costs(**({"params": 1000, "gmacs": 0.1, "size_mb": 0.5} | values))  # type: ignore[arg-type]
+
+
+def test_a_file_that_takes_longer_than_it_may_is_cut_until_it_does_not(
+    monkeypatch: pytest.MonkeyPatch, cuts: list[dict[str, Any]]
+) -> None:
+    takes = {"own": 2.5, "cut-1": 2.1, "cut-2": 1.9}
+
+    def measured(path: Path, recipe: Recipe) -> Costs:
+        return _costs(latency_b1_ms=takes[str(recipe)])
+
+    told: list[Any] = []
+    budgets = {"latency_b1_ms": 2.0, "params": 5000.0}
+    made = _shipped(monkeypatch, "onnxruntime", budgets=budgets, measured=measured, tell=told.append)
+    first = 0.97 / 1.25
+    shares = [first, first * 0.97 / 1.05]
+    assert [each["macs"] for each in cuts] == pytest.approx(shares, abs=1e-4)
+    assert all((each["run"], each["params"], each["multiple"]) == (RUN, None, 4) for each in cuts)
+    assert cuts[0]["into"] == Path("searches/s/cut/macs0.7760")
+    assert (made.run, made.over) == (Path("cut-2"), None)
+    assert made.cut is not None
+    said = "trained, its file took 125.0% of latency_b1_ms: cut to 77.6% of its multiply-accumulates and trained on"
+    assert said in told[0].message
+
+
+def test_a_file_that_is_too_large_loses_parameters(monkeypatch: pytest.MonkeyPatch, cuts: list[dict[str, Any]]) -> None:
+    sizes = {"own": 0.5001, "cut-1": 0.48}
+    made = _shipped(
+        monkeypatch,
+        "onnxruntime",
+        budgets={"size_mb": 0.5, "latency_b1_ms": 2.0},
+        measured=lambda path, recipe: _costs(size_mb=sizes[str(recipe)], latency_b1_ms=2.05),  # within the noise
+    )
+    assert [(each["macs"], each["params"]) for each in cuts] == [(None, 970)]
+    assert made.over is None
+
+
+def test_what_cannot_be_cut_ships_and_says_what_it_is_over(
+    monkeypatch: pytest.MonkeyPatch, cuts: list[dict[str, Any]]
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise UsageError("out of reach")
+
+    monkeypatch.setattr(module, "prune", refuse)
+    told: list[Any] = []
+    made = _shipped(
+        monkeypatch,
+        "onnxruntime",
+        budgets={"latency_b1_ms": 1.0},
+        measured=lambda path, recipe: _costs(latency_b1_ms=1.5),
+        tell=told.append,
+    )
+    assert (made.file, made.run, made.cut) == (Path("searches/s/best.onnx"), RUN, None)
+    assert made.over == "the trained file takes 150.0% of the budget of latency_b1_ms"
+    assert told[0].message.endswith("cannot be cut: out of reach")
+
+
+def test_it_is_cut_three_times_at_most(monkeypatch: pytest.MonkeyPatch, cuts: list[dict[str, Any]]) -> None:
+    made = _shipped(
+        monkeypatch,
+        "onnxruntime",
+        budgets={"latency_b1_ms": 1.0},
+        measured=lambda path, recipe: _costs(latency_b1_ms=1.5),
+    )
+    assert len(cuts) == 3
+    assert made.run == Path("cut-3")
+    assert made.over is not None
+
+
+def test_a_file_of_an_earlier_goal_does_not_stay_where_none_was_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("best.onnx", "certificate.json"):
+        (tmp_path / name).write_text("earlier")
+    made = _shipped(monkeypatch, "onnxruntime-int8", GateMissedError("no int8 file"), into=tmp_path)
+    assert made.file is None
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,183 @@
+"""The file of a search: written of the shape that was taken, measured again, cut where it is over a budget, judged.
+
+A shape is timed untrained. What ships is trained, perhaps rounded by another scheme: where that takes more than a
+budget allows, channels are cut until it does not, and what is left is trained on from the same bank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from distill.errors import DistillError, GateMissedError
+from distill.evaluation.statistics import DropVerdict, judge_drop
+from distill.evaluation.test_set import assess_file
+from distill.events import Note
+from distill.models.onnx_open import open_onnx
+from distill.pipeline.context import Options
+from distill.pipeline.export import export
+from distill.pipeline.prune import prune
+from distill.pipeline.quantize import quantize
+from distill.pipeline.verbs import resume_run
+from distill.recipe import Recipe
+from distill.runs import RunFolder, begun_runs
+from distill.searches.bench import Runtime
+from distill.searches.costs import LATENCIES, Budgets, Costs
+from distill.searches.finals import Final
+from distill.searches.reference import Reference
+from distill.text import percent
+
+__all__ = ["Cut", "Shipped", "Shipping", "ship"]
+
+_INT8_DROP = 0.003  # of top-1 that rounding alone may cost: the rest of what may be lost is the shape's
+_NOISE = 0.03  # by which a latency may be over its budget: as much as two timings of one network differ by
+_CUTS = 3
+_SAFE = 0.97  # what a cut aims at: timings are noisy, and widths come in multiples
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A run with fewer channels, and why there is one, in a sentence."""
+
+    run: RunFolder
+    why: str
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """What ships, and what it lost on validation images; no file where int8 lost too much.
+
+    Attributes:
+        run: The run whose weights the file has: cut, or trained on with rounded weights, where that was needed.
+        cut: How it was brought within the budgets; None: it was.
+        over: Which budget it is over all the same, in a sentence.
+    """
+
+    file: Path | None
+    drop: DropVerdict | None
+    run: Path | None = None
+    why: str | None = None
+    cut: Cut | None = None
+    over: str | None = None
+
+
+@dataclass(frozen=True)
+class Shipping:
+    """What a file has to keep to.
+
+    Attributes:
+        into: The folder of ``best.onnx``.
+        measured: What a file of a recipe's network costs, in each quantity that a file can change.
+        noise: How far apart two timings of one network were, as a share.
+        multiple: Of the widths that a cut leaves.
+    """
+
+    into: Path
+    runtime: Runtime
+    budgets: Budgets
+    measured: Callable[[Path, Recipe], Costs | None]
+    noise: float
+    multiple: int
+    max_drop: float
+    options: Options
+
+    @property
+    def file(self) -> Path:
+        """What ships."""
+        return self.into / "best.onnx"
+
+    def excess(self, recipe: Recipe) -> tuple[str, float] | None:
+        """The budget that the file is furthest over, and how many times it takes that; None where all hold."""
+        costs = self.measured(self.file, recipe)
+        if costs is None:
+            return None
+        used = {name: costs.of(name) / limit for name, limit in self.budgets.items()}
+        over = {name: share for name, share in used.items() if share > 1.0 + self._slack(name)}
+        name = max(over, key=lambda each: over[each], default=None)
+        return None if name is None else (name, over[name])
+
+    def _slack(self, quantity: str) -> float:
+        return max(self.noise, _NOISE) if quantity in LATENCIES else 0.0
+
+
+def ship(final: Final, reference: Reference, shipping: Shipping) -> Shipped:
+    """Write ``best.onnx`` of the run with the recipe's own seed, bring it within the budgets, and judge it.
+
+    The luckiest of the seeds would flatter itself on the images that choose it. Where the recipe's own could not be
+    trained, it is the next seed's, which is told.
+    """
+    run, path, tell = final.runs[0], shipping.file, shipping.options.tell
+    if final.seeds[0] != 0:
+        tell(Note(f"the recipe's own seed could not be trained: {path} is of {run.path}", "warning"))
+    share, cut = 1.0, None
+    for number in range(_CUTS + 1):
+        source = run if cut is None else cut.run
+        try:
+            written = _written(source, shipping)
+        except GateMissedError as missed:
+            _clear(shipping)
+            return Shipped(None, None, why=missed.message, cut=cut)
+        over = shipping.excess(source.recipe())
+        if over is None or number == _CUTS:
+            break
+        quantity, times = over
+        share *= _SAFE / times
+        try:
+            smaller = _cut(run, quantity, share, shipping)
+        except DistillError as error:  # the file is there, and judged as it is
+            tell(Note(f"{path} cannot be cut: {error.message}", "warning"))
+            break
+        took = f"trained, its file took {percent(times, 1)}% of {quantity}"
+        cut = Cut(smaller, f"{took}: cut to {percent(share, 1)}% of its {_measure(quantity)} and trained on")
+        tell(Note(f"{path}: {cut.why}"))
+    found = assess_file(open_onnx(path), split="val")
+    right = np.asarray(found.logits.argmax(axis=1) == found.labels)
+    drop = judge_drop(right, reference.right, allowed=shipping.max_drop)
+    words = None if over is None else f"the trained file takes {percent(over[1], 1)}% of the budget of {over[0]}"
+    return Shipped(path, drop, written, cut=cut, over=words)
+
+
+def _written(run: RunFolder, shipping: Shipping) -> Path:
+    """The run whose weights the file has."""
+    options = replace(shipping.options, into=shipping.into / "rounded")
+    if shipping.runtime != "onnxruntime-int8":
+        return export(run.path, out=shipping.file, overwrite=True, options=options).run
+    most = min(_INT8_DROP, shipping.max_drop)
+    made = quantize(run.path, max_drop=most, out=shipping.file, overwrite=True, options=options)
+    return made.trained or run.path
+
+
+def _cut(run: RunFolder, quantity: str, share: float, shipping: Shipping) -> RunFolder:
+    """A run with fewer channels, trained to its end; gone on with where it was stopped."""
+    by_params = _measure(quantity) == "parameters"
+    into = shipping.into / "cut" / f"{'params' if by_params else 'macs'}{share:.4f}"
+    options = replace(shipping.options, into=into)
+    if begun := begun_runs(into):
+        return RunFolder(resume_run(begun[-1].path, options=options).run)
+    params = run.figures().params
+    assert params is not None
+    made = prune(
+        run.path,
+        macs=None if by_params else round(share, 4),
+        params=round(share * params) if by_params else None,
+        multiple=shipping.multiple,
+        options=options,
+    )
+    assert made.run is not None, "it was trained on"
+    return RunFolder(made.run)
+
+
+def _measure(quantity: str) -> str:
+    """What is cut to bring a quantity down."""
+    return "parameters" if quantity in ("params", "size_mb") else "multiply-accumulates"
+
+
+def _clear(shipping: Shipping) -> None:
+    """A file that an earlier call left is not what this one found."""
+    for path in (shipping.file, shipping.into / "certificate.json"):
+        if path.exists():
+            path.unlink()
+            shipping.options.tell(Note(f"removed {path}: another search's goal had made it"))
