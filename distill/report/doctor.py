@@ -35,7 +35,7 @@ _INSTALLED = (
 )
 _CIFAR = {"cifar10": ("cifar-10-batches-py", "cifar-10-python.tar.gz"), "cifar100": ("cifar-100-python",) * 2}
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+).*extra\s*==\s*['\"]([A-Za-z0-9._-]+)['\"]")
-_NOT_FEATURES = ("all", "test", "bench", "dev")
+_NOT_FEATURES = ("all", "test", "bench", "dev", "docs")
 
 
 def examine(*, data_root: Path, runs_dir: Path) -> list[Check]:

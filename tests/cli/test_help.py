@@ -90,7 +90,7 @@ SURFACE = {
 BUILDS_NETWORKS = (  # so that they may be asked to run a recipe's own code
     "teacher-finetune", "student", "sweep", "search", "cache build", "cache verify", "compare", "evaluate", "compress",
     "prune", "quantize", "export", "predict", "report", "recipe check", "models", "certify",
-    "verify",
+    "verify", "card", "doctor",
 )  # fmt: skip
 
 
