@@ -63,6 +63,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, default=10_000, help="training images, a fifth of them for validation")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--views", type=int, default=10, help="of each image that the bank answers")
+    parser.add_argument("--precision", default="auto", help="of training, the same for every shape unless it is auto")
     parser.add_argument("--evaluations", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--max-drop", type=float, default=0.1)
@@ -76,6 +77,7 @@ def recipe(asked: argparse.Namespace) -> Recipe:
         f"data.limit={asked.limit}",
         f"train.epochs={asked.epochs}",
         f"augment.views={min(asked.views, asked.epochs)}",
+        f"train.precision={asked.precision}",
     ]
     return parse_recipe(RECIPE, source="benchmarks/search.py", overrides=changes)
 
