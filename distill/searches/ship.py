@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.errors import DistillError, GateMissedError
+from distill.errors import DivergedError, GateMissedError, MissingError, UsageError
 from distill.evaluation.statistics import DropVerdict, judge_drop
 from distill.evaluation.test_set import assess_file
 from distill.events import Note
@@ -127,10 +127,10 @@ def ship(final: Final, reference: Reference, shipping: Shipping) -> Shipped:
         share *= _SAFE / times
         try:
             smaller = _cut(run, quantity, share, shipping)
-        except DistillError as error:  # the file is there, and judged as it is
+        except (UsageError, MissingError, DivergedError) as error:  # the file is there, and judged as it is
             tell(Note(f"{path} cannot be cut: {error.message}", "warning"))
             break
-        took = f"trained, its file took {percent(times, 1)}% of {quantity}"
+        took = f"trained, its file took {percent(times, 1)}% of the budget of {quantity}"
         cut = Cut(smaller, f"{took}: cut to {percent(share, 1)}% of its {_measure(quantity)} and trained on")
         tell(Note(f"{path}: {cut.why}"))
     found = assess_file(open_onnx(path), split="val")

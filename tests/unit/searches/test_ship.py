@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distill.errors import GateMissedError, UsageError
+from distill.errors import DistillError, GateMissedError, InterruptedRunError, RunError, UsageError
 from distill.pipeline import Options
 from distill.recipe import Recipe
 from distill.searches import ship as module
@@ -137,8 +137,8 @@ def test_a_file_that_takes_longer_than_it_may_is_cut_until_it_does_not(
     assert cuts[0]["into"] == Path("searches/s/cut/macs0.7760")
     assert (made.run, made.over) == (Path("cut-2"), None)
     assert made.cut is not None
-    said = "trained, its file took 125.0% of latency_b1_ms: cut to 77.6% of its multiply-accumulates and trained on"
-    assert said in told[0].message
+    said = "trained, its file took 125.0% of the budget of latency_b1_ms: cut to 77.6% of its multiply-accumulates"
+    assert f"{said} and trained on" in told[0].message
 
 
 def test_a_file_that_is_too_large_loses_parameters(monkeypatch: pytest.MonkeyPatch, cuts: list[dict[str, Any]]) -> None:
@@ -171,6 +171,23 @@ def test_what_cannot_be_cut_ships_and_says_what_it_is_over(
     assert (made.file, made.run, made.cut) == (Path("searches/s/best.onnx"), RUN, None)
     assert made.over == "the trained file takes 150.0% of the budget of latency_b1_ms"
     assert told[0].message.endswith("cannot be cut: out of reach")
+
+
+@pytest.mark.parametrize("stop", [InterruptedRunError("stopped"), RunError("no space left")])
+def test_what_stops_the_training_of_a_cut_stops_the_search(
+    monkeypatch: pytest.MonkeyPatch, cuts: list[dict[str, Any]], stop: DistillError
+) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
+        raise stop
+
+    monkeypatch.setattr(module, "prune", stopped)
+    with pytest.raises(type(stop)):
+        _shipped(
+            monkeypatch,
+            "onnxruntime",
+            budgets={"latency_b1_ms": 1.0},
+            measured=lambda path, recipe: _costs(latency_b1_ms=1.5),
+        )
 
 
 def test_it_is_cut_three_times_at_most(monkeypatch: pytest.MonkeyPatch, cuts: list[dict[str, Any]]) -> None:
