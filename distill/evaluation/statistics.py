@@ -65,8 +65,9 @@ class PairedTest:
     Attributes:
         difference: Ours minus theirs, with its interval.
         p_value: Two-sided, of no difference; None where the interval alone was made (bootstrap).
-        method: ``mcnemar`` (one run each), ``paired t`` (by seed) or ``bootstrap`` (over images and seeds).
-        n: Images for ``mcnemar``, seeds otherwise.
+        method: ``mcnemar`` (one run each), ``paired t`` (by seed), ``welch t`` (seeds of their own) or ``bootstrap``
+            (over images and seeds).
+        n: Images for ``mcnemar``, seeds otherwise: of the group that has fewer.
         needed: About how many (images or seeds) would tell a difference of this size; None where it is told already, or
             where there is none to tell.
     """
@@ -201,7 +202,7 @@ class Answers:
 
 
 def compare_runs(ours: Answers, theirs: Answers) -> PairedTest:
-    """By seed where two or more are shared, by image for one run each, else by drawing images and seeds."""
+    """By image for one run each, by seed where two or more are shared, else by the seeds that each has of its own."""
     if len(ours.seeds) == len(theirs.seeds) == 1:
         return compare_images(ours.right[0], theirs.right[0])
     shared = [seed for seed in ours.seeds if seed in theirs.seeds]
@@ -214,10 +215,11 @@ def compare_runs(ours: Answers, theirs: Answers) -> PairedTest:
 def compare_seeds(
     ours: np.ndarray, theirs: np.ndarray, *, paired: bool = True, level: float = _LEVEL, seed: int = 0
 ) -> PairedTest:
-    """The difference of two groups of runs: paired by seed with Student's t, else by a bootstrap over images and seeds.
+    """The difference of two groups of runs: Student's t of the pairs of one seed, else Welch's (Biometrika 34, 1947).
 
-    Of few images and seeds it happens that all seeds differ by as much. Student's t would take that for certainty; the
-    bootstrap, which draws images too, does not.
+    Of few images and seeds it happens that all seeds differ by as much. Student's t would take that for certainty; a
+    bootstrap over images and seeds does not, and is made then. It is made as well where one group is a single run: the
+    difference is then that run's, whose spread over seeds nobody knows.
 
     Args:
         paired: Row ``i`` of both is the same seed: same split, same order, same views. The spread that seeds share
@@ -231,7 +233,7 @@ def compare_seeds(
         ValueError: The shapes do not fit each other, or a group has fewer than two runs while ``paired``.
     """
     if not paired:
-        return _bootstrapped(ours, theirs, level, seed)
+        return _unpaired(ours, theirs, level, seed)
     _check_pair(ours, theirs, dimensions=2)
     differences = ours.mean(axis=1) - theirs.mean(axis=1)
     interval = mean_interval(differences.tolist(), level=level)
@@ -245,20 +247,36 @@ def compare_seeds(
     return PairedTest(interval, p_value, "paired t", len(differences), needed)
 
 
-def _seeds_needed(interval: Interval, spread: float, level: float) -> int | None:
-    """The smallest n whose interval of this spread would leave zero out."""
+def _unpaired(ours: np.ndarray, theirs: np.ndarray, level: float, seed: int) -> PairedTest:
+    if ours.ndim != 2 or theirs.ndim != 2 or ours.shape[1] != theirs.shape[1] or 0 in (*ours.shape, *theirs.shape):
+        raise ValueError(f"answers of shapes {ours.shape} and {theirs.shape} cannot be compared")
+    n = min(len(ours), len(theirs))
+    means = [each.mean(axis=1) for each in (ours, theirs)]
+    spread = 0.0 if n < 2 else math.hypot(*(each.std(ddof=1) for each in means))
+    if spread < _NO_SPREAD:
+        return _bootstrapped(ours, theirs, level, seed)
+    shares = [float(each.var(ddof=1)) / len(each) for each in means]
+    freedom = sum(shares) ** 2 / sum(share**2 / (len(each) - 1) for share, each in zip(shares, means, strict=True))
+    error, t = math.sqrt(sum(shares)), _stats().t
+    estimate = float(means[0].mean() - means[1].mean())
+    half = float(t.ppf((1 + level) / 2, freedom)) * error
+    interval = Interval(estimate, estimate - half, estimate + half)
+    needed = _seeds_needed(interval, spread, level, groups=2) if verdict_of(interval) == "cannot tell" else None
+    return PairedTest(interval, float(2 * t.sf(abs(estimate) / error, freedom)), "welch t", n, needed)
+
+
+def _seeds_needed(interval: Interval, spread: float, level: float, *, groups: int = 1) -> int | None:
+    """The smallest n, of each group, whose interval of this spread would leave zero out."""
     if interval.estimate == 0:
         return None
     for n in range(2, _MOST_SEEDS + 1):
-        if _t(n, level) * spread / math.sqrt(n) < abs(interval.estimate):
+        if _t(groups * (n - 1) + 1, level) * spread / math.sqrt(n) < abs(interval.estimate):
             return n
     return None
 
 
 def _bootstrapped(ours: np.ndarray, theirs: np.ndarray, level: float, seed: int) -> PairedTest:
     """Percentile bootstrap: the same images are drawn for both groups, seeds for each of its own."""
-    if ours.ndim != 2 or theirs.ndim != 2 or ours.shape[1] != theirs.shape[1] or 0 in (*ours.shape, *theirs.shape):
-        raise ValueError(f"answers of shapes {ours.shape} and {theirs.shape} cannot be compared")
     generator, n = np.random.default_rng(seed), ours.shape[1]
     draws = np.empty(_DRAWS)
     for start in range(0, _DRAWS, _CHUNK):

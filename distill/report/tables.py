@@ -210,6 +210,7 @@ def _statistics_lines(rows: Sequence[Row]) -> list[str]:
     ways = {
         "mcnemar": "McNemar's exact test on the same images",
         "paired t": "paired by seed, Student's t",
+        "welch t": "Welch's t over seeds",
         "bootstrap": "bootstrap over images and seeds",
     }
     if methods:

@@ -72,7 +72,7 @@ def _final(kinds: tuple[str, ...], candidate: Candidate, trials: Trials, seeds: 
 
 
 def difference(ours: Final, theirs: Final) -> PairedTest:
-    """By the seeds that both have; of one run each, by image."""
+    """By the seeds that both have, else by those that each has; of one run each, by image."""
     return compare_runs(Answers(ours.seeds, ours.right), Answers(theirs.seeds, theirs.right))
 
 
@@ -116,7 +116,12 @@ def _against(best: Final, other: Final, what: str) -> str:
     test = difference(best, other)
     points = 100 * test.difference.estimate
     bounds = f"[{100 * test.difference.low:+.2f}, {100 * test.difference.high:+.2f}]"
-    by = {"mcnemar": "paired by image", "paired t": "paired by seed", "bootstrap": "bootstrap over images and seeds"}
+    by = {
+        "mcnemar": "paired by image",
+        "paired t": "paired by seed",
+        "welch t": "Welch's t over seeds",
+        "bootstrap": "bootstrap over images and seeds",
+    }
     words = {"better": "better", "worse": "worse", "cannot tell": "no difference that can be told"}[test.verdict]
     return f"against {what}: {points:+.2f} points {bounds}, {by[test.method]}, n = {test.n}: {words}"
 

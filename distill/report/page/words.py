@@ -11,6 +11,7 @@ __all__ = ["accuracy", "against", "evidence", "kept", "lead", "method", "shipped
 _METHODS = {
     "mcnemar": "McNemar's exact test on the same images",
     "paired t": "paired by seed, Student's t",
+    "welch t": "Welch's t over seeds",
     "bootstrap": "bootstrap over images and seeds",
 }
 

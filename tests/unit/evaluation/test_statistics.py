@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from distill.evaluation.statistics import (
     Interval,
@@ -114,6 +115,47 @@ def test_the_bootstrap_agrees_with_the_normal_approximation_where_that_holds() -
     each = ours[0].astype(float) - theirs[0]
     assert test.difference.half_width == pytest.approx(1.96 * each.std() / math.sqrt(4_000), rel=0.08)
     assert test.difference == compare_seeds(ours, theirs, paired=False).difference  # the same draws each time
+
+
+def test_seeds_of_their_own_are_held_against_each_other_by_welchs_t() -> None:
+    ours = np.stack([np.arange(1000) < k for k in (900, 920, 910)])
+    theirs = np.stack([np.arange(1000) < k for k in (800, 850, 810, 860)])
+    test = compare_seeds(ours, theirs, paired=False)
+    expected = stats.ttest_ind([0.90, 0.92, 0.91], [0.80, 0.85, 0.81, 0.86], equal_var=False)
+    bounds = expected.confidence_interval()
+    assert (test.method, test.n, test.verdict) == ("welch t", 3, "better")
+    assert test.difference.estimate == pytest.approx(0.08)
+    assert (test.difference.low, test.difference.high) == pytest.approx((bounds.low, bounds.high))
+    assert test.p_value == pytest.approx(expected.pvalue)
+
+
+def test_a_group_without_spread_has_the_others() -> None:
+    """Student's t of two values, 12.706 with one degree of freedom, about a third that has no spread."""
+    ours = np.stack([np.arange(1000) < k for k in (900, 910)])
+    theirs = np.stack([np.arange(1000) < k for k in (850, 850)])
+    test = compare_seeds(ours, theirs, paired=False)
+    assert test.difference.half_width == pytest.approx(12.7062 * 0.005, rel=1e-4)
+    assert (test.method, test.verdict) == ("welch t", "cannot tell")
+
+
+@pytest.mark.parametrize("runs", [(2, 2), (2, 4), (3, 3)])
+def test_the_luck_of_few_seeds_is_seldom_called_better(runs: tuple[int, int]) -> None:
+    """Runs of one recipe, seeds of their own, differing by two points: at most one verdict in twenty is wrong."""
+    generator, told, trials = np.random.default_rng(0), 0, 2_000
+    for _ in range(trials):
+        ours, theirs = (np.arange(1000) < (800 + 20 * generator.standard_normal((count, 1))).round() for count in runs)
+        told += compare_seeds(ours, theirs, paired=False).verdict != "cannot tell"
+    assert told / trials < 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
+
+
+def test_how_many_seeds_of_each_would_tell() -> None:
+    ours, theirs = (np.stack([np.arange(1000) < k for k in each]) for each in ((810, 830), (800, 815)))
+    test = compare_seeds(ours, theirs, paired=False)
+    assert test.verdict == "cannot tell"
+    spread = math.hypot(np.std([0.81, 0.83], ddof=1), np.std([0.80, 0.815], ddof=1))
+    table = {7: 2.1788, 8: 2.1448, 9: 2.1199}  # t of 2 (n - 1), printed
+    assert test.needed in table
+    assert table[test.needed] * spread / math.sqrt(test.needed) < test.difference.estimate
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
