@@ -109,8 +109,8 @@ def command(
 
     Every candidate is exported untrained and timed before anything is trained: what is over budget never is. Candidates
     learn from the recipe's own bank. Uniform width at the same cost and random search with the same epochs are trained
-    too, and shown. The same command again goes on where a search was stopped. Exits with 3 where nothing fits, or the
-    best that fits loses more than --max-drop on validation images.
+    too, and shown. The same command again goes on where a search was stopped. Exits with 3 where nothing fits, the
+    best that fits loses more than --max-drop on validation images, or its file is over the budget and cannot be cut.
     """
     if recipe is None:
         raise UsageError("no recipe", hint="distill search --recipe R --budget 'latency_b1_ms <= 2'")

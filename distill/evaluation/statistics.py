@@ -120,7 +120,7 @@ def mean_interval(values: Sequence[float], *, level: float = _LEVEL) -> Interval
     return Interval(mean, mean - half, mean + half)
 
 
-def _t(n: int, level: float) -> float:
+def _t(n: float, level: float) -> float:
     return float(_stats().t.ppf((1 + level) / 2, n - 1))
 
 
@@ -261,11 +261,15 @@ def _unpaired(ours: np.ndarray, theirs: np.ndarray, level: float, seed: int) -> 
     estimate = float(means[0].mean() - means[1].mean())
     half = float(t.ppf((1 + level) / 2, freedom)) * error
     interval = Interval(estimate, estimate - half, estimate + half)
-    needed = _seeds_needed(interval, spread, level, groups=2) if verdict_of(interval) == "cannot tell" else None
+    needed = None
+    if verdict_of(interval) == "cannot tell":
+        variances = [share * len(each) for share, each in zip(shares, means, strict=True)]
+        groups = sum(variances) ** 2 / sum(each**2 for each in variances)  # as many as their spreads are worth: 1 to 2
+        needed = _advice(_seeds_needed(interval, spread, level, groups=groups), n, _MOST_SEEDS)
     return PairedTest(interval, float(2 * t.sf(abs(estimate) / error, freedom)), "welch t", n, needed)
 
 
-def _seeds_needed(interval: Interval, spread: float, level: float, *, groups: int = 1) -> int | None:
+def _seeds_needed(interval: Interval, spread: float, level: float, *, groups: float = 1) -> int | None:
     """The smallest n, of each group, whose interval of this spread would leave zero out."""
     if interval.estimate == 0:
         return None

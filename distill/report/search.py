@@ -106,7 +106,7 @@ def _ending(report: SearchReport) -> list[tuple[str, str]]:
         pairs.append(("missed", report.missed))
     if report.nearest:
         nearest = " and ".join(f"{name} <= {value:g}" for name, value in report.nearest.items())
-        how = ": by the last slope, not measured" if report.finalists else ""
+        how = ": by the last slope, not measured" if report.finalists and report.prices else ""
         pairs.append(("would do", f"about {nearest}{how}" if how else nearest))
     files = {"file": report.file, "recipe": report.best_recipe, "certificate": report.certificate}
     pairs += [(name, place) for name, place in (files | {"picture": report.plot}).items() if place]

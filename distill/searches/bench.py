@@ -157,7 +157,7 @@ class Bench:
             recipe: Whose network the file holds.
 
         Returns:
-            None where no budget asks for what only a file has.
+            None where no budget asks for what only a file has, and for PyTorch, which runs no file.
 
         Raises:
             RunError: It cannot be measured.

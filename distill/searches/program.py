@@ -24,9 +24,9 @@ from distill.searches.folder import Definition, SearchFolder
 from distill.searches.prices import cheapest, extrapolated, price_curve, priced_quantity
 from distill.searches.reference import Reference
 from distill.searches.rungs import LEAST, Plan, plan_of
-from distill.searches.ship import Shipped, Shipping, ship
+from distill.searches.ship import Excess, Shipped, Shipping, ship
 from distill.searches.trials import Trials
-from distill.text import duration, plain
+from distill.text import duration, percent, plain
 
 __all__ = ["Program"]
 
@@ -177,12 +177,18 @@ class Program:
             drop=shipped.drop.to_json() | {"allowed": shipped.drop.allowed},
             drop_words=words,
         )
+        over = shipped.over
+        excess = "" if over is None else f"the file takes {percent(over.times, 1)}% of the budget of {over.quantity}"
         if shipped.drop.passes(prove=report.prove):
-            return replace(report, missed=shipped.over)
+            return report if over is None else replace(report, missed=excess, nearest=self._enough(over))
         lost = shipped.drop.drop.high if report.prove else shipped.drop.drop.estimate
         missed = f"the best file within the budget {words}, against {report.reference}"
-        missed += f"; {shipped.over}" if shipped.over else ""
+        missed += f"; {excess}" if excess else ""
         return self._priced(replace(report, missed=missed), lost - report.max_drop)
+
+    def _enough(self, over: Excess) -> dict[str, float]:
+        """The budget that would have held."""
+        return {over.quantity: float(f"{self.limits[over.quantity] * over.times:.4g}")}
 
     def _priced(self, report: SearchReport, missing: float) -> SearchReport:
         """Why it was not enough, and what more of the budget would buy."""
@@ -194,9 +200,13 @@ class Program:
 
     def _write_recipe(self, taken: Final, shipped: Shipped) -> Path:
         path = self.folder.path / "best.yaml"
-        recipe = shipped.cut.run.recipe() if shipped.cut else self.trials.recipe_of(taken.candidate.shape)
+        recipe = self.trials.recipe_of(taken.candidate.shape)
         budgets = ", ".join(f"{name} <= {limit:g}" for name, limit in self.definition.budgets.items())
         lines = [f"Found by distill search within {budgets}: {taken.candidate.shape}."]
+        if shipped.cut is not None:
+            cut = shipped.cut.run.recipe()
+            recipe = recipe.model_copy(update={"name": cut.name, "model": cut.model})
+            lines.append(f"Then {shipped.cut.why}: {shipped.cut.run.path} began with what was left of its weights.")
         lines += [f"Found by: {shlex.join(self.options.command)}"] if self.options.command else []
         lines += [f"Run:    distill student --recipe {shlex.quote(str(path))}"]
         write_atomically(path, "".join(f"# {plain(line)}\n" for line in lines) + dump_recipe(recipe))

@@ -6,8 +6,10 @@ budget allows, channels are cut until it does not, and what is left is trained o
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from distill.errors import DivergedError, GateMissedError, MissingError, UsageEr
 from distill.evaluation.statistics import DropVerdict, judge_drop
 from distill.evaluation.test_set import assess_file
 from distill.events import Note
+from distill.files import read_json, write_json
 from distill.models.onnx_open import open_onnx
 from distill.pipeline.context import Options
 from distill.pipeline.export import export
@@ -30,7 +33,7 @@ from distill.searches.finals import Final
 from distill.searches.reference import Reference
 from distill.text import percent
 
-__all__ = ["Cut", "Shipped", "Shipping", "ship"]
+__all__ = ["Cut", "Excess", "Shipped", "Shipping", "ship"]
 
 _INT8_DROP = 0.003  # of top-1 that rounding alone may cost: the rest of what may be lost is the shape's
 _NOISE = 0.03  # by which a latency may be over its budget: as much as two timings of one network differ by
@@ -47,13 +50,21 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Excess:
+    """The budget that a file is furthest over, and how many times it takes that."""
+
+    quantity: str
+    times: float
+
+
+@dataclass(frozen=True)
 class Shipped:
     """What ships, and what it lost on validation images; no file where int8 lost too much.
 
     Attributes:
         run: The run whose weights the file has: cut, or trained on with rounded weights, where that was needed.
         cut: How it was brought within the budgets; None: it was.
-        over: Which budget it is over all the same, in a sentence.
+        over: Which budget it is over all the same.
     """
 
     file: Path | None
@@ -61,7 +72,7 @@ class Shipped:
     run: Path | None = None
     why: str | None = None
     cut: Cut | None = None
-    over: str | None = None
+    over: Excess | None = None
 
 
 @dataclass(frozen=True)
@@ -89,15 +100,15 @@ class Shipping:
         """What ships."""
         return self.into / "best.onnx"
 
-    def excess(self, recipe: Recipe) -> tuple[str, float] | None:
-        """The budget that the file is furthest over, and how many times it takes that; None where all hold."""
+    def excess(self, recipe: Recipe) -> Excess | None:
+        """How the file is over a budget; None where all hold."""
         costs = self.measured(self.file, recipe)
         if costs is None:
             return None
         used = {name: costs.of(name) / limit for name, limit in self.budgets.items()}
         over = {name: share for name, share in used.items() if share > 1.0 + self._slack(name)}
         name = max(over, key=lambda each: over[each], default=None)
-        return None if name is None else (name, over[name])
+        return None if name is None else Excess(name, over[name])
 
     def _slack(self, quantity: str) -> float:
         return max(self.noise, _NOISE) if quantity in LATENCIES else 0.0
@@ -112,32 +123,69 @@ def ship(final: Final, reference: Reference, shipping: Shipping) -> Shipped:
     run, path, tell = final.runs[0], shipping.file, shipping.options.tell
     if final.seeds[0] != 0:
         tell(Note(f"the recipe's own seed could not be trained: {path} is of {run.path}", "warning"))
-    share, cut = 1.0, None
-    for number in range(_CUTS + 1):
-        source = run if cut is None else cut.run
+    held, made, cuts = _Held(shipping.into / "held.json", run.path.name), list[Path](), list[tuple[RunFolder, Excess]]()
+    over: Excess | None
+    while True:
+        source = cuts[-1][0] if cuts else run
         try:
-            written = _written(source, shipping)
+            made.append(_written(source, shipping))
         except GateMissedError as missed:
-            _clear(shipping)
-            return Shipped(None, None, why=missed.message, cut=cut)
-        over = shipping.excess(source.recipe())
-        if over is None or number == _CUTS:
+            if not made:
+                _clear(shipping)
+                return Shipped(None, None, why=missed.message)
+            tell(Note(f"{source.path}: {missed.message}; {path} stays what it was", "warning"))
+            over = cuts.pop()[1]
             break
-        quantity, times = over
-        share *= _SAFE / times
+        over = held.decided(len(cuts), partial(shipping.excess, source.recipe()))
+        if over is None or len(cuts) == _CUTS:
+            break
         try:
-            smaller = _cut(run, quantity, share, shipping)
+            cuts.append((_cut(run, [*(each for _, each in cuts), over], shipping), over))
         except (UsageError, MissingError, DivergedError) as error:  # the file is there, and judged as it is
-            tell(Note(f"{path} cannot be cut: {error.message}", "warning"))
+            hint = f" ({error.hint})" if error.hint else ""
+            tell(Note(f"{path} cannot be cut: {error.message}{hint}", "warning"))
             break
-        took = f"trained, its file took {percent(times, 1)}% of the budget of {quantity}"
-        cut = Cut(smaller, f"{took}: cut to {percent(share, 1)}% of its {_measure(quantity)} and trained on")
-        tell(Note(f"{path}: {cut.why}"))
+        tell(Note(f"{path}: {_why([each for _, each in cuts])}"))
     found = assess_file(open_onnx(path), split="val")
     right = np.asarray(found.logits.argmax(axis=1) == found.labels)
     drop = judge_drop(right, reference.right, allowed=shipping.max_drop)
-    words = None if over is None else f"the trained file takes {percent(over[1], 1)}% of the budget of {over[0]}"
-    return Shipped(path, drop, written, cut=cut, over=words)
+    cut = Cut(cuts[-1][0], _why([each for _, each in cuts])) if cuts else None
+    return Shipped(path, drop, made[-1], cut=cut, over=over)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What was found of a run's file and of its cuts, in turn, each decided once: a timing repeated is another number.
+
+    A search that goes on then takes the cuts that are there, and one that has ended stays as it was.
+    """
+
+    path: Path
+    run: str
+
+    def decided(self, number: int, measure: Callable[[], Excess | None]) -> Excess | None:
+        """Of the file after so many cuts."""
+        kept = read_json(self.path) if self.path.is_file() else {}
+        found = kept.get(self.run, [])[: number + 1]
+        if len(found) <= number:
+            over = measure()
+            found.append(None if over is None else asdict(over))
+            write_json(self.path, kept | {self.run: found})
+        return None if found[number] is None else Excess(**found[number])
+
+
+def _share(excesses: Sequence[Excess]) -> float:
+    """Of the shape's own cost that may stay."""
+    return math.prod(_SAFE / each.times for each in excesses)
+
+
+def _why(excesses: Sequence[Excess]) -> str:
+    words = []
+    for number, each in enumerate(excesses, 1):
+        took = "that" if number > 1 else "trained, its file"
+        took += f" took {percent(each.times, 1)}% of the budget of {each.quantity}"
+        words.append(f"{took}: cut to {percent(_share(excesses[:number]), 1)}% of its {_measure(each.quantity)}")
+    return "; ".join(words) + ", and trained on"
 
 
 def _written(run: RunFolder, shipping: Shipping) -> Path:
@@ -150,10 +198,10 @@ def _written(run: RunFolder, shipping: Shipping) -> Path:
     return made.trained or run.path
 
 
-def _cut(run: RunFolder, quantity: str, share: float, shipping: Shipping) -> RunFolder:
+def _cut(run: RunFolder, excesses: Sequence[Excess], shipping: Shipping) -> RunFolder:
     """A run with fewer channels, trained to its end; gone on with where it was stopped."""
-    by_params = _measure(quantity) == "parameters"
-    into = shipping.into / "cut" / f"{'params' if by_params else 'macs'}{share:.4f}"
+    by_params, share = _measure(excesses[-1].quantity) == "parameters", _share(excesses)
+    into = shipping.into / "cut" / f"{run.path.name}-{len(excesses)}"
     options = replace(shipping.options, into=into)
     if begun := begun_runs(into):
         return RunFolder(resume_run(begun[-1].path, options=options).run)
@@ -180,4 +228,4 @@ def _clear(shipping: Shipping) -> None:
     for path in (shipping.file, shipping.into / "certificate.json"):
         if path.exists():
             path.unlink()
-            shipping.options.tell(Note(f"removed {path}: another search's goal had made it"))
+            shipping.options.tell(Note(f"removed {path}: it was made for another goal"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,14 +17,16 @@ from distill.searches import ship as module
 from distill.searches.costs import Costs
 from distill.searches.finals import Final
 from distill.searches.reference import Reference
-from distill.searches.ship import Shipped, Shipping, ship
+from distill.searches.ship import Excess, Shipped, Shipping, ship
 
 RUN = Path("searches/s/trials/001")
 LABELS = np.arange(8) % 2
 
 
 @pytest.fixture(autouse=True)
-def _without_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+def _without_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "searches" / "s").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
     answers = SimpleNamespace(logits=np.eye(2)[LABELS], labels=LABELS)
     monkeypatch.setattr(module, "open_onnx", lambda path: path)
     monkeypatch.setattr(module, "assess_file", lambda path, split: answers)
@@ -36,21 +39,23 @@ def _shipped(
     *,
     seed: int = 0,
     tell: Any = None,
-    into: Path = Path("searches/s"),
     measured: Any = lambda path, recipe: None,
     budgets: dict[str, float] | None = None,
 ) -> Shipped:
+    results = iter(quantized) if isinstance(quantized, list) else itertools.repeat(quantized)
+
     def quantize(*_: Any, **__: Any) -> Any:
-        if isinstance(quantized, Exception):
-            raise quantized
-        return quantized
+        result = next(results)
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     monkeypatch.setattr(module, "quantize", quantize)
     monkeypatch.setattr(module, "export", lambda run, **_: SimpleNamespace(run=run))
     run = SimpleNamespace(path=RUN, recipe=lambda: "own", figures=lambda: SimpleNamespace(params=1000))
     final = Final(("search",), None, (run,), (seed,), np.ones((1, 8), dtype=bool))  # type: ignore[arg-type]
     shipping = Shipping(
-        into=into,
+        into=Path("searches/s"),
         runtime=runtime,
         budgets=budgets or {},
         measured=measured,
@@ -134,11 +139,52 @@ def test_a_file_that_takes_longer_than_it_may_is_cut_until_it_does_not(
     shares = [first, first * 0.97 / 1.05]
     assert [each["macs"] for each in cuts] == pytest.approx(shares, abs=1e-4)
     assert all((each["run"], each["params"], each["multiple"]) == (RUN, None, 4) for each in cuts)
-    assert cuts[0]["into"] == Path("searches/s/cut/macs0.7760")
+    assert [each["into"] for each in cuts] == [Path("searches/s/cut/001-1"), Path("searches/s/cut/001-2")]
     assert (made.run, made.over) == (Path("cut-2"), None)
     assert made.cut is not None
     said = "trained, its file took 125.0% of the budget of latency_b1_ms: cut to 77.6% of its multiply-accumulates"
-    assert f"{said} and trained on" in told[0].message
+    assert f"{said}, and trained on" in told[0].message
+    more = "that took 105.0% of the budget of latency_b1_ms: cut to 71.7% of its multiply-accumulates, and trained on"
+    assert made.cut.why == f"{said}; {more}"
+
+    takes.update({"own": 2.6, "cut-1": 1.0, "cut-3": 9.0, "cut-4": 9.0})  # timed again, all would be other numbers
+    again = _shipped(monkeypatch, "onnxruntime", budgets=budgets, measured=measured)
+    assert again.cut is not None
+    assert (again.cut.why, again.over) == (made.cut.why, None)
+    assert [each["macs"] for each in cuts[2:]] == [each["macs"] for each in cuts[:2]]
+
+
+def test_a_cut_that_is_there_is_gone_on_with(monkeypatch: pytest.MonkeyPatch, cuts: list[dict[str, Any]]) -> None:
+    there = {Path("searches/s/cut/001-1"): [SimpleNamespace(path=Path("begun"))]}
+    monkeypatch.setattr(module, "begun_runs", lambda into: there.get(into, []))
+    monkeypatch.setattr(module, "resume_run", lambda run, options: SimpleNamespace(run=Path(f"{run}-and-ended")))
+    takes = {"own": 1.2, "begun-and-ended": 0.9}
+    made = _shipped(
+        monkeypatch,
+        "onnxruntime",
+        budgets={"latency_b1_ms": 1.0},
+        measured=lambda path, recipe: _costs(latency_b1_ms=takes[str(recipe)]),
+    )
+    assert (made.run, cuts) == (Path("begun-and-ended"), [])
+
+
+def test_a_cut_that_int8_ruins_leaves_the_file_that_was_there(
+    monkeypatch: pytest.MonkeyPatch, cuts: list[dict[str, Any]]
+) -> None:
+    told: list[Any] = []
+    quantized = [SimpleNamespace(trained=None), GateMissedError("loses too much")]
+    made = _shipped(
+        monkeypatch,
+        "onnxruntime-int8",
+        quantized,
+        budgets={"latency_b1_ms": 1.0},
+        measured=lambda path, recipe: _costs(latency_b1_ms=1.5),
+        tell=told.append,
+    )
+    assert (made.file, made.run, made.cut) == (Path("searches/s/best.onnx"), RUN, None)
+    assert made.over == Excess("latency_b1_ms", 1.5)
+    assert len(cuts) == 1
+    assert told[-1].message == f"cut-1: loses too much; {Path('searches/s/best.onnx')} stays what it was"
 
 
 def test_a_file_that_is_too_large_loses_parameters(monkeypatch: pytest.MonkeyPatch, cuts: list[dict[str, Any]]) -> None:
@@ -157,7 +203,7 @@ def test_what_cannot_be_cut_ships_and_says_what_it_is_over(
     monkeypatch: pytest.MonkeyPatch, cuts: list[dict[str, Any]]
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
-        raise UsageError("out of reach")
+        raise UsageError("out of reach", hint="ask for less")
 
     monkeypatch.setattr(module, "prune", refuse)
     told: list[Any] = []
@@ -169,8 +215,8 @@ def test_what_cannot_be_cut_ships_and_says_what_it_is_over(
         tell=told.append,
     )
     assert (made.file, made.run, made.cut) == (Path("searches/s/best.onnx"), RUN, None)
-    assert made.over == "the trained file takes 150.0% of the budget of latency_b1_ms"
-    assert told[0].message.endswith("cannot be cut: out of reach")
+    assert made.over == Excess("latency_b1_ms", 1.5)
+    assert told[0].message.endswith("cannot be cut: out of reach (ask for less)")
 
 
 @pytest.mark.parametrize("stop", [InterruptedRunError("stopped"), RunError("no space left")])
@@ -205,8 +251,9 @@ def test_it_is_cut_three_times_at_most(monkeypatch: pytest.MonkeyPatch, cuts: li
 def test_a_file_of_an_earlier_goal_does_not_stay_where_none_was_found(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    into = tmp_path / "searches" / "s"
     for name in ("best.onnx", "certificate.json"):
-        (tmp_path / name).write_text("earlier")
-    made = _shipped(monkeypatch, "onnxruntime-int8", GateMissedError("no int8 file"), into=tmp_path)
+        (into / name).write_text("earlier")
+    made = _shipped(monkeypatch, "onnxruntime-int8", GateMissedError("no int8 file"))
     assert made.file is None
-    assert list(tmp_path.iterdir()) == []
+    assert list(into.iterdir()) == []
