@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from distill.data.images import Split, digest_of_all, image_digests, spread
 from distill.data.splits import Splits, load_splits
-from distill.errors import RunError
+from distill.errors import DataError, DistillError, MissingError, RunError
 from distill.events import Tell
+from distill.recipe.schema import DataSpec
 from distill.results.certificate import Overlap, Part
 from distill.runs import RunFolder
 
@@ -36,6 +38,7 @@ class Images:
         self._known: dict[tuple[str, str], dict[str, str]] = {}
         self._tell = tell
         self._side: int | None = None
+        self._main = main.recipe().data
         self.splits = self._load(main)
         self._side = self.splits.train.image_size
         self.of_run(main)
@@ -81,8 +84,23 @@ class Images:
         return tuple(found)
 
     def _load(self, run: RunFolder) -> Splits:
-        spec, recorded = run.recipe().data, run.info.data or {}
-        splits = load_splits(spec, self._tell, unlabelled=True)
+        """What a run was trained on; where its own folder of data is gone, or is another's, in that of the main run."""
+        own, found = run.recipe().data, list[DistillError]()
+        for root in self._roots(own):
+            try:
+                return self._loaded(run, own.model_copy(update={"root": root}))
+            except (RunError, MissingError, DataError) as error:
+                found.append(error)
+        raise found[0]
+
+    def _roots(self, own: DataSpec) -> list[str]:
+        if own.name != self._main.name or own.root == self._main.root:
+            return [own.root]
+        roots = [own.root, self._main.root]
+        return roots if Path(own.root).exists() else roots[::-1]  # else it would be downloaded there
+
+    def _loaded(self, run: RunFolder, spec: DataSpec) -> Splits:
+        recorded, splits = run.info.data or {}, load_splits(spec, self._tell, unlabelled=True)
         here = {"fingerprint": splits.fingerprint, "val_fingerprint": splits.val_fingerprint}
         if any(recorded.get(key) not in (None, value) for key, value in here.items()):
             raise RunError(

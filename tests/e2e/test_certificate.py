@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,14 +18,16 @@ import pytest
 from typer.testing import CliRunner
 
 from distill.certificate import certify, lineage, verify_file
+from distill.certificate import images as images_module
 from distill.certificate.images import Images
 from distill.cli import app
-from distill.data.splits import load_splits
-from distill.errors import GateMissedError, RunError, UsageError
+from distill.data.splits import Splits, load_splits
+from distill.errors import GateMissedError, MissingError, RunError, UsageError
 from distill.events import silent
 from distill.files import json_sha256
 from distill.models.onnx_open import open_onnx
 from distill.pipeline import Options, RunResult, export, quantize, train_student
+from distill.recipe.schema import DataSpec
 from distill.results.certificate import Certificate, Step
 from distill.runs import RunFolder
 
@@ -423,6 +426,43 @@ def test_runs_that_name_each_other_are_read_once_each_and_not_believed(
     assert sorted(each.subject for each in steps if each.what == "trained") == [str(run) for run in runs]
     assert [each.subject for each in steps if each.what == "taught, elsewhere"]
     assert not lineage.is_all_known(steps)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_teachers_images_are_looked_for_where_the_students_are(
+    shipped: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: bool
+) -> None:
+    """As of one that was trained in another folder, by a recipe that says ``root: data``."""
+    run = tmp_path / "student" / "001"
+    shutil.copytree(shipped[0], run, symlinks=True)
+    teacher = tmp_path / "teacher" / "001"
+    shutil.copytree(shipped[0], teacher, symlinks=True)
+    info = json.loads((teacher / "run.json").read_text())
+    info["data"]["fingerprint"] = None  # so that it is looked at, as another's images are
+    (teacher / "run.json").write_text(json.dumps(info))
+    for folder, root in ((run, tmp_path / "here"), (teacher, tmp_path / "gone")):
+        recipe = folder / "recipe.yaml"
+        recipe.write_text(re.sub(r"(?m)^  root: .*$", f"  root: {root}", recipe.read_text()))
+    asked, load = list[str](), images_module.load_splits
+
+    def found(spec: DataSpec, *args: Any, **named: Any) -> Splits:
+        asked.append(Path(spec.root).name)
+        if not Path(spec.root).exists():
+            raise MissingError(f"synthetic is not in {spec.root}, and it cannot be downloaded")
+        return load(spec, *args, **named)
+
+    monkeypatch.setattr(images_module, "load_splits", found)
+    (tmp_path / ("moved" if moved else "here")).mkdir()
+    if moved:
+        with pytest.raises(MissingError, match=r"is not in .*here"):
+            Images(RunFolder(run), silent)
+        return
+    read = Images(RunFolder(run), silent)
+    parts = read.of_run(RunFolder(teacher))
+    assert parts["training"] == f"training of {teacher}"
+    assert "gone" not in asked
+    shared = {each.other: each.images for each in read.overlaps() if each.one == parts["training"]}
+    assert shared == {"validation": 0, "test": 0}
 
 
 def test_other_images_than_the_run_was_trained_on_are_refused(shipped: tuple[Path, Path, Path], tmp_path: Path) -> None:
