@@ -12,13 +12,14 @@ import torch
 
 from distill.devices import using_threads
 from distill.devices.onboard import machine
-from distill.errors import DataError, DistillError, RunError
+from distill.errors import DataError, DistillError, MissingError, RunError
 from distill.evaluation.latency import measure_latency
 from distill.evaluation.pace import PACE_SIDE, pace_graph
 from distill.evaluation.statistics import judge_drop, share_interval
-from distill.evaluation.test_set import Assessment, DataSets, assess, assess_file
+from distill.evaluation.test_set import Assessment, DataSets, assess, assess_classifier, assess_file, query_of
 from distill.events import Note, Tell
 from distill.models.onnx_open import OnnxClassifier, on_bytes, open_onnx, session
+from distill.models.trained import load_trained
 from distill.recipe import parse_recipe
 from distill.results.certificate import Accuracy, Drop, Machine, Timing
 from distill.results.figures import Latency
@@ -173,11 +174,9 @@ def drop_against(
     """What a file loses against a run on the split it was measured on, or why that cannot be said."""
     split = measured.accuracy.split
     try:
-        theirs = assess(run, split=split, device=device, data=data)
+        theirs = _asked(measured, run, device, data)
     except DistillError as error:
         return f"not held against {run.path} on {split} images: {error.message}"
-    if not _same_images(measured, theirs, run, data):
-        return f"not held against {run.path} on {split} images: it was asked about others"
     verdict = judge_drop(measured.right, _right(theirs), allowed=0.0 if allowed is None else allowed)
     return Drop(
         reference=reference,
@@ -196,6 +195,24 @@ def drop_against(
         needed=None if allowed is None else verdict.needed,
         right=_bits(_right(theirs)),
     )
+
+
+def _asked(measured: Measured, run: RunFolder, device: torch.device, data: DataSets) -> Assessment:
+    """What a run answers about a file's images: as it is kept where these are its own split, else asked now.
+
+    A teacher may have been trained on another split of the same data, or lie beside no data at all.
+    """
+    split = measured.accuracy.split
+    try:
+        theirs = assess(run, split=split, device=device, data=data)
+        if _same_images(measured, theirs, run, data):
+            return theirs
+    except (MissingError, DataError):  # its own are not here, or it has none
+        pass
+    if run.recipe().data.image_size != measured.file.image_size:
+        raise DataError("it was asked about others")
+    spec = query_of(measured.file).spec
+    return assess_classifier(load_trained(run, device=device), data.load(spec), spec, split=split)
 
 
 def _same_images(measured: Measured, theirs: Assessment, run: RunFolder, data: DataSets) -> bool:

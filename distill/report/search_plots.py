@@ -38,7 +38,9 @@ def plot_search(report: SearchReport, path: Path) -> Path | None:
         handles = {
             text: handle for axes in panels for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)
         }
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+        figure.legend(
+            handles.values(), handles.keys(), loc="outside lower center", ncols=min(3, 1 + len(report.budgets))
+        )
         return save(figure, path)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from distill.certificate import certify, lineage, verify_file
@@ -26,6 +27,7 @@ from distill.errors import GateMissedError, MissingError, RunError, UsageError
 from distill.events import silent
 from distill.files import json_sha256
 from distill.models.onnx_open import open_onnx
+from distill.models.trained import load_trained
 from distill.pipeline import Options, RunResult, export, quantize, train_student
 from distill.recipe.schema import DataSpec
 from distill.results.certificate import Certificate, Step
@@ -426,6 +428,37 @@ def test_runs_that_name_each_other_are_read_once_each_and_not_believed(
     assert sorted(each.subject for each in steps if each.what == "trained") == [str(run) for run in runs]
     assert [each.subject for each in steps if each.what == "taught, elsewhere"]
     assert not lineage.is_all_known(steps)
+
+
+@pytest.mark.parametrize("split_seed", [0, 7])
+def test_a_teacher_of_another_split_is_asked_about_the_files_images(
+    shipped: tuple[Path, Path, Path], teacher_run: RunResult, tmp_path: Path, split_seed: int
+) -> None:
+    teacher = tmp_path / "runs" / "teacher" / "001"
+    shutil.copytree(teacher_run.run, teacher, symlinks=True)
+    recipe = (teacher / "recipe.yaml").read_text()
+    (teacher / "recipe.yaml").write_text(re.sub(r"split_seed: \d+", f"split_seed: {split_seed}", recipe))
+    shutil.rmtree(teacher / "evaluation", ignore_errors=True)
+    options = Options(runs_dir=tmp_path / "runs")
+    made = certify(
+        shipped[1],
+        run=shipped[0],
+        against=teacher,
+        max_drop=0.99,
+        seconds=SECONDS,
+        out=tmp_path / "c.json",
+        options=options,
+    ).certificate
+    (drop,) = (each for each in made.drops if each.reference == "named" and each.split == "val")
+    splits = load_splits(RunFolder(shipped[0]).recipe().data)
+    assert splits.val is not None
+    pixels, labels = np.concatenate(list(splits.val.chunks())), np.asarray(splits.val.labels)
+    theirs = (
+        load_trained(RunFolder(teacher), device=torch.device("cpu")).logits(torch.from_numpy(pixels)).argmax(1).numpy()
+    )
+    ours = _answers(shipped[1], pixels)
+    assert drop.estimate == pytest.approx((theirs == labels).mean() - (ours == labels).mean())
+    assert drop.images == len(labels)
 
 
 @pytest.mark.parametrize("moved", [False, True])

@@ -85,7 +85,8 @@ def _only_layer(module: nn.Module, images: tuple[int, ...]) -> Layer:
 
     (one,) = layers_of(nn.Sequential(Before(), module.to("meta")), 4)
     module.to_empty(device="cpu")
-    nn.init.normal_(module.weight)
+    for parameter in module.parameters():  # none is left as the memory was
+        nn.init.normal_(parameter)
     return one.layer
 
 
