@@ -250,23 +250,23 @@ def compare_seeds(
 def _unpaired(ours: np.ndarray, theirs: np.ndarray, level: float, seed: int) -> PairedTest:
     if ours.ndim != 2 or theirs.ndim != 2 or ours.shape[1] != theirs.shape[1] or 0 in (*ours.shape, *theirs.shape):
         raise ValueError(f"answers of shapes {ours.shape} and {theirs.shape} cannot be compared")
-    n = min(len(ours), len(theirs))
-    means = [each.mean(axis=1) for each in (ours, theirs)]
-    spread = 0.0 if n < 2 else math.hypot(*(each.std(ddof=1) for each in means))
+    runs = len(ours), len(theirs)
+    means = ours.mean(axis=1), theirs.mean(axis=1)
+    variances = [0.0 if min(runs) < 2 else float(each.var(ddof=1)) for each in means]
+    spread = math.sqrt(sum(variances))
     if spread < _NO_SPREAD:
         return _bootstrapped(ours, theirs, level, seed)
-    shares = [float(each.var(ddof=1)) / len(each) for each in means]
-    freedom = sum(shares) ** 2 / sum(share**2 / (len(each) - 1) for share, each in zip(shares, means, strict=True))
+    shares = [variance / count for variance, count in zip(variances, runs, strict=True)]
+    freedom = sum(shares) ** 2 / sum(share**2 / (count - 1) for share, count in zip(shares, runs, strict=True))
     error, t = math.sqrt(sum(shares)), _stats().t
     estimate = float(means[0].mean() - means[1].mean())
     half = float(t.ppf((1 + level) / 2, freedom)) * error
     interval = Interval(estimate, estimate - half, estimate + half)
     needed = None
     if verdict_of(interval) == "cannot tell":
-        variances = [share * len(each) for share, each in zip(shares, means, strict=True)]
         groups = sum(variances) ** 2 / sum(each**2 for each in variances)  # as many as their spreads are worth: 1 to 2
-        needed = _advice(_seeds_needed(interval, spread, level, groups=groups), n, _MOST_SEEDS)
-    return PairedTest(interval, float(2 * t.sf(abs(estimate) / error, freedom)), "welch t", n, needed)
+        needed = _advice(_seeds_needed(interval, spread, level, groups=groups), min(runs), _MOST_SEEDS)
+    return PairedTest(interval, float(2 * t.sf(abs(estimate) / error, freedom)), "welch t", min(runs), needed)
 
 
 def _seeds_needed(interval: Interval, spread: float, level: float, *, groups: float = 1) -> int | None:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from distill.code import Offered
 from distill.report.layout import Column, fitted, key_values, stacked, table_width
+from distill.report.verdict import METHODS
 from distill.results.roles import look_of
 from distill.results.rows import (
     ROW_FIELDS,
@@ -207,14 +208,8 @@ def _statistics_lines(rows: Sequence[Row]) -> list[str]:
         several = "; over seeds Student's t" if any(row.seeds > 1 for row in rows) else ""
         lines.append(f"95% interval: Wilson's, of the test images{several}")
     methods = dict.fromkeys(row.baseline_method for row in rows if row.baseline_method)
-    ways = {
-        "mcnemar": "McNemar's exact test on the same images",
-        "paired t": "paired by seed, Student's t",
-        "welch t": "Welch's t over seeds",
-        "bootstrap": "bootstrap over images and seeds",
-    }
     if methods:
-        lines.append(f"against the baseline: {'; '.join(ways[each] for each in methods)}")
+        lines.append(f"against the baseline: {'; '.join(METHODS[each] for each in methods)}")
     if any(row.on_front for row in rows):
         lines.append("on the front: no other row is as accurate and faster for one image, or as fast and more accurate")
     for row in rows:

@@ -9,7 +9,15 @@ from distill.text import count, percent
 if TYPE_CHECKING:
     from distill.evaluation.statistics import DropVerdict
 
-__all__ = ["drop_sentence", "drop_words"]
+__all__ = ["METHODS", "drop_sentence", "drop_words"]
+
+METHODS = {
+    "mcnemar": "McNemar's exact test on the same images",
+    "paired t": "paired by seed, Student's t",
+    "welch t": "Welch's t over seeds",
+    "bootstrap": "bootstrap over images and seeds",
+}
+"""How a row was held against its baseline, by the name of the test."""
 
 
 def drop_words(verdict: DropVerdict) -> str:

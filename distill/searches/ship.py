@@ -145,11 +145,11 @@ def ship(final: Final, reference: Reference, shipping: Shipping) -> Shipped:
             hint = f" ({error.hint})" if error.hint else ""
             tell(Note(f"{path} cannot be cut: {error.message}{hint}", "warning"))
             break
-        tell(Note(f"{path}: {_why([each for _, each in cuts])}"))
+        tell(Note(f"{path}: {_why(cuts)}"))
     found = assess_file(open_onnx(path), split="val")
     right = np.asarray(found.logits.argmax(axis=1) == found.labels)
     drop = judge_drop(right, reference.right, allowed=shipping.max_drop)
-    cut = Cut(cuts[-1][0], _why([each for _, each in cuts])) if cuts else None
+    cut = Cut(cuts[-1][0], _why(cuts)) if cuts else None
     return Shipped(path, drop, made[-1], cut=cut, over=over)
 
 
@@ -179,8 +179,8 @@ def _share(excesses: Sequence[Excess]) -> float:
     return math.prod(_SAFE / each.times for each in excesses)
 
 
-def _why(excesses: Sequence[Excess]) -> str:
-    words = []
+def _why(cuts: Sequence[tuple[RunFolder, Excess]]) -> str:
+    words, excesses = list[str](), [each for _, each in cuts]
     for number, each in enumerate(excesses, 1):
         took = "that" if number > 1 else "trained, its file"
         took += f" took {percent(each.times, 1)}% of the budget of {each.quantity}"

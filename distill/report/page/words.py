@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from distill.report.page.content import Sentence
+from distill.report.verdict import METHODS
 from distill.results.rows import Row
 from distill.text import count, fixed, percent, several
 
 __all__ = ["accuracy", "against", "evidence", "kept", "lead", "method", "shipped", "signed"]
-
-_METHODS = {
-    "mcnemar": "McNemar's exact test on the same images",
-    "paired t": "paired by seed, Student's t",
-    "welch t": "Welch's t over seeds",
-    "bootstrap": "bootstrap over images and seeds",
-}
 
 
 def signed(share: float, digits: int = 2) -> str:
@@ -28,7 +22,7 @@ def signed(share: float, digits: int = 2) -> str:
 def method(row: Row) -> str:
     """How a row was held against its baseline, and on how much."""
     unit = "images" if row.baseline_method == "mcnemar" else "seeds"
-    how = _METHODS.get(row.baseline_method or "", "")
+    how = METHODS.get(row.baseline_method or "", "")
     n = f"n = {count(row.baseline_n)} {unit if row.baseline_n != 1 else unit[:-1]}" if row.baseline_n else ""
     p = f"p = {row.baseline_p:.2g}" if row.baseline_p is not None else ""
     return "; ".join(each for each in (how, n, p) if each)
