@@ -153,7 +153,7 @@ def difference_of(tested: Mapping[str, Sequence[Tested]]) -> Callable[[Row, Row]
 
 def _limits(row: Row, baseline: Row, runs: tuple[int, int], test: PairedTest) -> list[str]:
     """What the interval of a difference leaves out."""
-    if test.method == "bootstrap" and min(runs) == 1:
+    if test.method == "t and images":
         single = row.name if runs[0] == 1 else baseline.name
         return [
             f"{row.name} against {baseline.name}: {single} is one run, whose spread over seeds is not in the interval"

@@ -15,6 +15,7 @@ METHODS = {
     "mcnemar": "McNemar's exact test on the same images",
     "paired t": "paired by seed, Student's t",
     "welch t": "Welch's t over seeds",
+    "t and images": "Student's t over seeds, with the images' own chance",
     "bootstrap": "bootstrap over images and seeds",
 }
 """How a row was held against its baseline, by the name of the test."""

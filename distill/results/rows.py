@@ -55,9 +55,9 @@ class Row:
             more accurate; None where it was not timed.
         baseline: The run whose row this one is held against, of equal ``run`` for that row itself.
         baseline_difference: Test top-1 minus the baseline's, in ``baseline_low`` to ``baseline_high`` with 95%.
-        baseline_p: Two-sided, of no difference; None for ``bootstrap``.
+        baseline_p: Two-sided, of no difference; None for the last two methods.
         baseline_method: ``mcnemar`` (one run each, by image), ``paired t`` (by seed), ``welch t`` (seeds of their own),
-            or ``bootstrap``.
+            ``t and images`` (one run against several) or ``bootstrap``.
         baseline_n: Images for ``mcnemar``, else seeds; ``baseline_needed`` is about how many would tell.
         baseline_verdict: ``better``, ``worse``, or ``cannot tell``.
         measured_on: Another machine, which measured it by a kit; None: this one. ``run`` is what it wrote.
@@ -130,7 +130,7 @@ class Row:
 class Difference:
     """Test top-1 of one row minus that of another on the same images, from ``low`` to ``high`` with 95%.
 
-    ``method`` is ``mcnemar``, ``paired t``, ``welch t`` or ``bootstrap``, as for a baseline.
+    ``method`` is one of those for a baseline.
     """
 
     estimate: float

@@ -120,6 +120,7 @@ def _against(best: Final, other: Final, what: str) -> str:
         "mcnemar": "paired by image",
         "paired t": "paired by seed",
         "welch t": "Welch's t over seeds",
+        "t and images": "Student's t over seeds, with the images' own chance",
         "bootstrap": "bootstrap over images and seeds",
     }
     words = {"better": "better", "worse": "worse", "cannot tell": "no difference that can be told"}[test.verdict]

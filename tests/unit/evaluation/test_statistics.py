@@ -149,6 +149,28 @@ def test_the_luck_of_few_seeds_is_seldom_called_better(runs: tuple[int, int]) ->
     assert told / trials < 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
 
 
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_one_run_against_the_luck_of_few_seeds_is_seldom_called_better(seeds: int) -> None:
+    """A run as good as the mean of all seeds, which differ by two points: at most one verdict in twenty is wrong."""
+    generator, told, trials = np.random.default_rng(0), 0, 1_000
+    single = np.arange(1000) < 800
+    for _ in range(trials):
+        theirs = np.arange(1000) < (800 + 20 * generator.standard_normal((seeds, 1))).round()
+        told += compare_seeds(single[None], theirs, paired=False).verdict != "cannot tell"
+    assert told / trials < 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
+
+
+def test_one_run_against_several_has_the_chance_of_images_and_of_seeds() -> None:
+    ours, theirs = _runs([0.9], 500, 1), _runs([0.8, 0.82, 0.78], 500, 2)
+    test, other = (compare_seeds(*each, paired=False) for each in ((ours, theirs), (theirs, ours)))
+    images = stats.norm.interval(0.95, scale=stats.sem(ours[0] - theirs.mean(axis=0)))[1]
+    seeds = stats.t.interval(0.95, 2, scale=stats.sem(theirs.mean(axis=1)))[1]
+    assert (test.method, test.p_value, test.n) == ("t and images", None, 1)
+    assert test.difference.estimate == pytest.approx(ours.mean() - theirs.mean())
+    assert test.difference.half_width == pytest.approx(math.sqrt(images**2 + seeds**2))
+    assert (other.difference.low, other.difference.high) == pytest.approx((-test.difference.high, -test.difference.low))
+
+
 def test_how_many_seeds_of_each_would_tell() -> None:
     """Groups that vary alike, two points between two of their runs: t of 30 and 32 degrees of freedom, as printed."""
     ours, theirs = (np.stack([np.arange(1000) < k for k in each]) for each in ((810, 830), (800, 820)))
