@@ -36,6 +36,8 @@ _SIGNS = {
     "\N{MICRO SIGN}": "u",
     "\N{SUPERSCRIPT TWO}": "2",
     "\N{COPYRIGHT SIGN}": "(c)",
+    "\N{GREEK CAPITAL LETTER DELTA}": "D",
+    "\N{FULL BLOCK}": "#",
 }
 _LINES = dict.fromkeys("─━═╌╴╶", "-") | dict.fromkeys("│┃║", "|") | dict.fromkeys("┏┓┗┛┌┐└┘┡┩╇┼├┤┬┴╭╮╰╯", "+")
 _PLAINER = _SIGNS | _LINES

@@ -145,7 +145,8 @@ def test_json_is_one_document_and_nothing_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("encoding", "dash"), [("ascii", "-"), ("cp1252", "\N{EN DASH}"), ("utf-8", "\N{EN DASH}")])
 def test_an_output_that_is_not_utf_8_shows_signs_that_mean_the_same(encoding: str, dash: str, tmp_path: Path) -> None:
     code = "from distill.cli.output import PLAINER\nimport sys\nsys.stdout.reconfigure(errors=PLAINER)\n"
-    code += r"print('93.87 \N{PLUS-MINUS SIGN} 0.74 \N{MINUS SIGN}5 \N{EN DASH} \N{SNOWMAN} \u2502\u2500')"
+    code += r"print('93.87 \N{PLUS-MINUS SIGN} 0.74 \N{MINUS SIGN}5 \N{EN DASH} \N{SNOWMAN} \u2502\u2500 "
+    code += r"\u0394 teacher \u2588')"
     environment = _ENV | {"PYTHONIOENCODING": encoding}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, timeout=60, check=True
@@ -154,4 +155,5 @@ def test_an_output_that_is_not_utf_8_shows_signs_that_mean_the_same(encoding: st
     minus = "\N{MINUS SIGN}" if encoding == "utf-8" else "-"
     plus = "+-" if encoding == "ascii" else "\N{PLUS-MINUS SIGN}"
     snow, lines = ("\N{SNOWMAN}", "\u2502\u2500") if encoding == "utf-8" else ("\\u2603", "|-")
-    assert text.strip() == f"93.87 {plus} 0.74 {minus}5 {dash} {snow} {lines}"
+    head = "\u0394 teacher \u2588" if encoding == "utf-8" else "D teacher #"
+    assert text.strip() == f"93.87 {plus} 0.74 {minus}5 {dash} {snow} {lines} {head}"
