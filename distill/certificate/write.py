@@ -84,6 +84,7 @@ def certify(
         made: What else is to be said of how the file was made, to be kept as it is.
 
     Raises:
+        UsageError: ``prove`` without ``max_drop``, or a number that cannot be.
         GateMissedError: A promise does not hold: no certificate was written.
         RunError: The images are no longer those that the run was trained on.
         DistillError: The file, the run or the images are not here, or cannot be used.
@@ -94,7 +95,7 @@ def certify(
         'quickstart_student.certificate.json'
     """
     options = options or Options()
-    _check(max_drop, seconds)
+    _check(max_drop, prove, seconds)
     threads = options.threads or 1
     file = open_onnx(run_of(reference), threads=threads)
     path = place_for(file.path, out, overwrite=overwrite)
@@ -132,9 +133,11 @@ def certify(
     return Certified(path, file.path, certificate)
 
 
-def _check(max_drop: float | None, seconds: float) -> None:
+def _check(max_drop: float | None, prove: bool, seconds: float) -> None:
     if max_drop is not None:
         check_drop(max_drop)
+    elif prove:
+        raise UsageError("--prove without --max-drop promises nothing", hint="--max-drop 0.003 --prove")
     if not 0 < seconds < 3600:
         raise UsageError(f"{seconds:g} seconds of timing", hint="some seconds do")
 

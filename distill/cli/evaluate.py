@@ -22,6 +22,7 @@ EXAMPLES = options.examples(
 )
 
 _MORE = "More to measure"
+_MANY = 2000  # images, for corruptions
 
 _Calibrated = Annotated[
     bool,
@@ -95,7 +96,7 @@ def command(
     ] = "none",
     calibrated: _Calibrated = False,
     corruptions: _Corruptions = False,
-    corruption_images: _Images = 2000,
+    corruption_images: _Images = _MANY,
     figure: _Figure = None,
     overwrite: _Overwrite = False,
     device: options.DeviceOption = None,
@@ -105,6 +106,8 @@ def command(
     quiet: options.QuietOption = False,
 ) -> None:
     """Measure runs: accuracy, precision, recall and F1 by class, confusion, calibration, corruptions."""
+    if corruption_images != _MANY and not corruptions:
+        raise UsageError("--corruption-images without --corruptions", hint="add --corruptions")
     several = len(runs_to_measure) > 1
     figure = _figure(figure, overwrite=overwrite, drawn=several and corruptions, default=plots)
     from distill.pipeline import Options, evaluate_runs

@@ -81,8 +81,7 @@ def command(
     """
     output = Output(json=json, quiet=quiet)
     if html is None:
-        if title is not None or baseline is not None:
-            raise UsageError("--title and --baseline are of a page", hint="distill report --html report.html")
+        _check_plain(title=title, baseline=baseline, no_latency=not latency, overwrite=overwrite, device=device)
         _redrawn(references or [], runs, output)
         return
     from distill.pipeline import Options
@@ -102,6 +101,12 @@ def command(
         output.json([file])
     else:
         output.text(str(file))
+
+
+def _check_plain(**given: object) -> None:
+    """Pictures that are drawn again measure nothing: what says how would be ignored."""
+    if extra := [f"--{name.replace('_', '-')}" for name, value in given.items() if value]:
+        raise UsageError(f"{', '.join(extra)}: of a page alone", hint="distill report --html report.html")
 
 
 def _redrawn(references: list[str], runs: Path, output: Output) -> None:

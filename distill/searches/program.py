@@ -223,7 +223,7 @@ class Program:
                 run=run,
                 against=None if self.reference.run is None else str(self.reference.run),
                 max_drop=None if self.reference.run is None else asked.max_drop,
-                prove=asked.prove,
+                prove=asked.prove and self.reference.run is not None,
                 budgets=budgets,
                 out=self.folder.path / "certificate.json",
                 overwrite=True,
