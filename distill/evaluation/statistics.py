@@ -67,7 +67,7 @@ class PairedTest:
         p_value: Two-sided, of no difference; None where the interval alone was made.
         method: ``mcnemar`` (one run each), ``paired t`` (by seed), ``welch t`` (seeds of their own), ``t and images``
             (one run against several) or ``bootstrap`` (over images and seeds).
-        n: Images for ``mcnemar``, seeds otherwise: of the group that has fewer.
+        n: Images for ``mcnemar``, seeds otherwise: of the group that has fewer; beside one run, of the several.
         needed: About how many (images or seeds) would tell a difference of this size; None where it is told already, or
             where there is none to tell.
     """
@@ -282,7 +282,7 @@ def _one_run(ours: np.ndarray, theirs: np.ndarray, level: float) -> PairedTest:
     of_seeds = _t(len(several), level) * float(several.std(ddof=1)) / math.sqrt(len(several))
     estimate, half = float(images.mean()), math.hypot(of_images, of_seeds)
     bounds = Interval(estimate, max(estimate - half, -1.0), min(estimate + half, 1.0))
-    return PairedTest(bounds, None, "t and images", 1, None)
+    return PairedTest(bounds, None, "t and images", len(several), None)
 
 
 def _seeds_needed(interval: Interval, spread: float, level: float, *, groups: float = 1) -> int | None:

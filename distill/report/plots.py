@@ -213,11 +213,12 @@ def plot_comparison(comparison: Comparison, path: Path) -> Path:
     panels = [(*size, "Accuracy and size")]
     if any(row.latency_b1_ms for row in rows):
         panels.append(("latency of one image, ms (median)", "latency_b1_ms", "Accuracy and speed"))
+    spread = ", ± standard deviation over seeds" if any(row.test_top1_std for row in rows) else ""
     with drawing():
         figure = Figure(figsize=(5.4 * len(panels), 4.2), layout="constrained")
         for axes, (name, column, title) in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
             _scatter(axes, rows, column)
-            label(axes, title, x=f"{name}, log scale", y="test top-1")
+            label(axes, title, x=f"{name}, log scale", y=f"test top-1{spread}")
         _role_legend(figure, rows)
         return save(figure, path)
 

@@ -81,7 +81,7 @@ _COLUMNS: tuple[tuple[str, str, str, bool, _Make], ...] = (
      "images, Student's t over seeds", False, _accuracy),
     ("Δ teacher", "points", "Test top-1 less the teacher's", False, _number("delta_top1", signed)),
     ("Δ baseline", "points", "Test top-1 less the baseline's; below, its 95% interval", False, _difference),
-    ("verdict", "", "Against the baseline, by a paired test on the same images", True, _verdict),
+    ("verdict", "", "Against the baseline, by a test on the same images", True, _verdict),
     ("parameters", "", "", False, _number("params", count)),
     ("size", "MB", "Of parameters and buffers in float32; of a file its bytes", False,
      _number("size_mb", lambda value: fixed(value, 3 if value < 1 else 2))),

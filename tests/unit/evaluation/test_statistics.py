@@ -165,7 +165,7 @@ def test_one_run_against_several_has_the_chance_of_images_and_of_seeds() -> None
     test, other = (compare_seeds(*each, paired=False) for each in ((ours, theirs), (theirs, ours)))
     images = stats.norm.interval(0.95, scale=stats.sem(ours[0] - theirs.mean(axis=0)))[1]
     seeds = stats.t.interval(0.95, 2, scale=stats.sem(theirs.mean(axis=1)))[1]
-    assert (test.method, test.p_value, test.n) == ("t and images", None, 1)
+    assert (test.method, test.p_value, test.n) == ("t and images", None, 3)
     assert test.difference.estimate == pytest.approx(ours.mean() - theirs.mean())
     assert test.difference.half_width == pytest.approx(math.sqrt(images**2 + seeds**2))
     assert (other.difference.low, other.difference.high) == pytest.approx((-test.difference.high, -test.difference.low))

@@ -112,6 +112,14 @@ def test_every_picture_says_in_words_what_it_shows(make_page) -> None:
     assert all(each["alt"] for each in reader.of("img"))
 
 
+def test_colours_of_errors_against_coverage_are_told_beside_them(make_page) -> None:
+    page = make_page()
+    part = render_page(page).split('<section id="calibration">')[1].split("</section>")[0]
+    (legend,) = re.findall(r'<ul class="legend">(.*?)</ul>', part, re.DOTALL)
+    assert [each.label for each in page.members if each.risk_coverage and each.label not in legend] == []
+    assert "Numbers of test images" in render_page(page)
+
+
 def test_text_in_pictures_is_text(make_page) -> None:
     svg = ET.fromstring(str(charts.cost(make_page().members, "params")))
     words = [each.text for each in svg.iter("text")]

@@ -84,6 +84,7 @@ def test_comparison(tmp_path: Path) -> None:
     text = _texts(plot_comparison(Comparison(rows, "cpu", 1), tmp_path / "c.svg"))
     assert "Accuracy and speed" in text
     assert "small" in text
+    assert "± standard deviation over seeds" in text
     assert "exported file" not in text
     shipped = (
         *rows,
@@ -96,6 +97,7 @@ def test_comparison(tmp_path: Path) -> None:
         )
     )
     assert "Accuracy and speed" not in without
+    assert "deviation" not in without
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=9), st.floats(0.01, 0.2))

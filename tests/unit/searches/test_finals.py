@@ -68,7 +68,7 @@ def test_without_two_seeds_in_common_nothing_is_paired() -> None:
 def test_one_seed_against_several_is_not_taken_for_the_first_of_them() -> None:
     ours, theirs = _finals(("search", 0), ("search", 1))
     test = difference(ours, theirs)
-    assert (test.method, test.n) == ("t and images", 1)
+    assert (test.method, test.n) == ("t and images", 3)
     assert test.difference.estimate == pytest.approx((921 - (500 + 700 + 900) / 3) / N)
 
 
