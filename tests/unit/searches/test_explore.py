@@ -11,7 +11,7 @@ import pytest
 from distill.recipe import Recipe, parse_recipe
 from distill.searches.costs import Costs, filled, fits
 from distill.searches.explore import Explored, explore
-from distill.searches.fill import fill
+from distill.searches.fill import FULL, fill
 from distill.searches.propose import random_profiles, sampled
 from distill.searches.rungs import Score, plan_of, ranked
 from distill.searches.space import Profile, Shape, Space, space_of
@@ -186,6 +186,25 @@ def test_between_what_fits_and_what_does_not_nothing_is_left_out() -> None:
     best = max((each for each in shapes if fits(Lying(likes).costs(each), budgets)), key=lambda each: sum(each.widths))
     assert fitted is not None
     assert fitted.shape == best
+
+
+@pytest.mark.parametrize("lies", [0.7, 1.0, 1.6])
+@pytest.mark.parametrize("ratios", [(1.0, 1.0), (1.0, 2.0), (2.0, 1.0)])
+def test_where_the_next_size_is_too_much_single_stages_fill_the_budget(
+    lies: float, ratios: tuple[float, float]
+) -> None:
+    space, shares = space_of(recipe()), []
+    for latency in (0.5, 0.6, 0.7, 0.8, 1.0, 1.5):
+        budgets, analytic = {"latency_b1_ms": latency}, Analytic(likes, lies=lies)
+        fitted = fill(Profile((2, 2), ratios), space, analytic, budgets)
+        assert fitted is not None
+        assert filled(analytic.costs(fitted.shape), budgets) == fitted.share <= 1.0
+        first, second = fitted.shape.widths
+        wider = (Shape((2, 2), (first + 8, second)), Shape((2, 2), (first, second + 8)))
+        assert fitted.share >= FULL or not any(fits(analytic.costs(each), budgets) for each in wider)
+        assert len(analytic.measured) <= 8
+        shares.append(fitted.share)
+    assert min(shares) > 0.83
 
 
 def test_a_recipe_that_fits_as_it_is_is_the_uniform_shape() -> None:
