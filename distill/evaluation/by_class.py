@@ -11,7 +11,7 @@ from distill.text import count, plain
 
 __all__ = ["FEW_IMAGES", "balanced_accuracy", "few_images_note", "macro_f1"]
 
-FEW_IMAGES = 20  # of fewer, Wilson's interval of a class's accuracy is up to 40 points wide
+FEW_IMAGES = 20  # of so many, Wilson's interval of a class's accuracy is up to 40 points wide; of fewer it is wider
 
 
 def balanced_accuracy(right: np.ndarray, images: np.ndarray) -> float:

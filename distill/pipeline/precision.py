@@ -43,7 +43,7 @@ def training_precision(recipe: Recipe, device: torch.device, *, classes: int) ->
 def bf16_pays(module: nn.Module, input_size: int) -> tuple[bool, str]:
     """Whether a training step is faster in bf16 on a CPU that has it natively, and why (docs/results/precision.md).
 
-    What was measured: 1.4 to 2.2 times as fast for networks of 4.5 million multiply-accumulates and more; slower for
+    What was measured: 1.4 to 2.0 times as fast for networks of 4.5 million multiply-accumulates and more; slower for
     depthwise convolutions; no gain for a network of less than a million.
     """
     deep = next((name for name, layer in module.named_modules() if isinstance(layer, nn.Conv3d)), None)
