@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -21,7 +22,7 @@ from distill.pipeline.provenance import about_bank, about_banks, about_run, name
 from distill.pipeline.runtime import choose_runtime
 from distill.recipe import Recipe, bundled_recipes
 from distill.references import run_of
-from distill.runs import RunFolder, open_run
+from distill.runs import RunFolder, list_runs, open_run
 from distill.teaching.bank import Bank
 from distill.teaching.bank_files import INFO
 from distill.teaching.build import BuildCost, estimate, fill_bank, has_figures, new_bank, planned_view, pooled_features
@@ -106,7 +107,7 @@ def resolve_teacher(recipe: Recipe, *, runs_dir: Path, override: Any) -> Recipe:
             named |= {"input": None, "classes": ()}  # they describe the file that the recipe names
         teacher = teacher.model_copy(update=named | {"bank": None, "banks": ()})
     if teacher.run is not None:
-        run = _open_teacher(teacher.run, runs_dir)
+        run = _open_teacher(teacher.run, runs_dir, typed=override is not None)
         teacher = teacher.model_copy(update={"run": str(run.path)})
     return recipe.model_copy(update={"teacher": teacher})
 
@@ -120,14 +121,19 @@ def taught_as_before(run: RunFolder, *, runs_dir: Path) -> Recipe:
     return resolve_teacher(recipe, runs_dir=runs_dir, override=known)
 
 
-def _open_teacher(reference: str, runs_dir: Path) -> RunFolder:
+def _open_teacher(reference: str, runs_dir: Path, *, typed: bool) -> RunFolder:
+    """The teacher's run. Where a recipe's teacher is not trained yet the hint says how: that is the usual reason."""
     try:
         return open_run(reference, runs_dir=runs_dir)
     except RunError as error:
-        if reference in bundled_recipes() and not (runs_dir / reference).exists():
-            hint = f"train it first: distill teacher-finetune --recipe {reference}; or name another: --teacher RUN"
-            raise RunError(f"the teacher {reference} has no run in {runs_dir}", hint=hint) from error
-        raise
+        file = Path(f"{reference}.yaml")  # as ``recipe new`` writes it, beside the student's
+        recipe = reference if reference in bundled_recipes() else shlex.quote(str(file)) if file.is_file() else None
+        unnamed = typed and recipe is None  # a typing mistake rather than a teacher to come
+        if unnamed or Path(reference).name != reference or (runs_dir / reference).exists():
+            raise
+        known = "" if recipe or not list_runs(runs_dir) else f" ({error.hint})"
+        hint = f"train it first: distill teacher-finetune --recipe {recipe or 'RECIPE'}; or name another: --teacher RUN"
+        raise RunError(f"the teacher {reference} has no run in {runs_dir}", hint=hint + known) from error
 
 
 def find_teacher(recipe: Recipe, *, runs_dir: Path, device: torch.device, classes: tuple[str, ...]) -> Teacher | None:
