@@ -43,7 +43,10 @@ class OwnLoss(Term):
             self._options = spec.options.values
         if not callable(found):
             raise UsageError(f"{LOSS_KEY}: {spec.name} is {type(found).__name__}", hint=_WANTED)
-        self._loss: Callable[..., Any] = copy.deepcopy(found) if isinstance(found, nn.Module) else found
+        held = _held(found)
+        self._loss: Callable[..., Any] = copy.deepcopy(found) if held else found
+        if not isinstance(self._loss, nn.Module):  # that is registered as it is
+            self.held = nn.ModuleList(_held(self._loss))
         self._named = _named(self._loss)
         self._refuse_unasked(spec)
         if setting.classes:
@@ -100,7 +103,7 @@ class OwnLoss(Term):
         student = _by_chance(setting.classes, setting.student, self.asks.own_features, learns=True)
         teacher = _by_chance(setting.classes, setting.teacher, self.asks.features, learns=False)
         labels = torch.randint(setting.classes, (_TRIED,))
-        loss = copy.deepcopy(self._loss) if isinstance(self._loss, nn.Module) else self._loss
+        loss = copy.deepcopy(self._loss) if _held(self._loss) else self._loss
         found = self._called(loss, student, teacher if self.asks else None, labels)
         if not found.requires_grad:
             raise UsageError(
@@ -112,6 +115,13 @@ class OwnLoss(Term):
                 f"{LOSS_KEY}: {self._name} gives one number, and augment mixes images whose labels count by shares",
                 hint="let it give one for each image, (B,); or turn off augment.mixup and augment.cutmix",
             )
+
+
+def _held(loss: Any) -> list[nn.Module]:
+    """The modules in a loss's attributes, which are trained with the network; of a module, itself."""
+    if isinstance(loss, nn.Module):
+        return [loss]
+    return [each for each in getattr(loss, "__dict__", {}).values() if isinstance(each, nn.Module)]
 
 
 def _named(loss: Callable[..., Any]) -> tuple[str, ...]:

@@ -33,8 +33,7 @@ class Taught:
         self._objective = objective
         self._source = source if objective.asks else None
         self.features = objective.asks.own_features
-        has_own = isinstance(objective, nn.Module) and bool(objective.state_dict())
-        self.own: nn.Module | None = objective if isinstance(objective, nn.Module) and has_own else None
+        self.own: nn.Module | None = objective if isinstance(objective, nn.Module) and _has_tensors(objective) else None
 
     def begin_epoch(self, epoch: int) -> None:
         """Weights may depend on how many epochs are done."""
@@ -43,3 +42,8 @@ class Taught:
     def __call__(self, student: Answer, batch: Batch) -> LossParts:
         """The loss of a batch."""
         return self._objective(student, None if self._source is None else self._source.answer(batch), batch)
+
+
+def _has_tensors(objective: nn.Module) -> bool:
+    """Whether it has anything to learn, to remember, or to bring to the run's device: buffers need not be saved."""
+    return bool(objective.state_dict()) or next(objective.buffers(), None) is not None

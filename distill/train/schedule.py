@@ -28,6 +28,8 @@ __all__ = ["Schedule", "build_schedule", "factor_at", "has_momentum", "rates_by_
 
 Factor = Callable[[float], float]
 
+_OF_ITS_LENGTH = ("total_steps", "_schedule_phases")  # of OneCycleLR's state: the run's as it is now
+
 
 class Schedule:
     """Learning rates of a run: ``step_done`` after every step, ``epoch_done`` after every validation."""
@@ -63,9 +65,16 @@ class Schedule:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.steps = state["steps"]
-        self._by_step.load_state_dict(state["by_step"])
+        self._by_step.load_state_dict({k: v for k, v in state["by_step"].items() if k not in _OF_ITS_LENGTH})
         if self._plateau is not None:
             self._plateau.load_state_dict(state["plateau"])
+
+    def go_to(self, steps: int) -> None:
+        """Stand behind so many steps, where a run that goes on counts them otherwise than the one that stopped."""
+        before, self.steps = self.steps, steps
+        if steps != before and (self._plateau is None or before <= self._warmup):  # later, a plateau has the say
+            self._by_step.last_epoch = steps - 1
+            self._by_step.step()
 
 
 def build_schedule(spec: ScheduleSpec, optimizer: Optimizer, *, epochs: int, steps_per_epoch: int) -> Schedule:
@@ -165,11 +174,14 @@ def has_momentum(optim: OptimSpec) -> bool:
 
 def _one_cycle(spec: OneCycle, optimizer: Optimizer, total: int) -> OneCycleLR:
     has_any = all("momentum" in group or "betas" in group for group in optimizer.param_groups)
+    rise = spec.warmup_fraction
+    if rise * (total + 1) == 1.0:  # torch divides by the steps behind the first, of which there are none
+        rise *= 1.0 - 1e-9
     return OneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],
         total_steps=total + 1,  # torch counts the rate after the last step too
-        pct_start=spec.warmup_fraction,
+        pct_start=rise,
         div_factor=spec.initial_divisor,
         final_div_factor=spec.final_divisor,
         cycle_momentum=spec.cycle_momentum and has_any,

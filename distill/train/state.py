@@ -93,8 +93,8 @@ def restore(
     """
     state = checkpoint.load_resume()
     try:
-        learner.load_state_dict(checkpoint.model_state, state)
         standing = Standing(**{key: state[key] for key in asdict(Standing())})
+        learner.load_state_dict(checkpoint.model_state, state, epoch=standing.epoch, step=standing.step)
         _restore_ranks(state["ranks"], tally, consensus=consensus, device=device)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, torch.OutOfMemoryError):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from distill.data.batches import Batch, Epoch, Picked
 from distill.devices import channels_last, compile_module, guard, uncompiled
+from distill.errors import UsageError
 from distill.models import Normalize, head_parameters, stages
 from distill.models.taps import Tapped
 from distill.objectives import Answer, LossParts
@@ -112,6 +113,13 @@ class Learner:
         module = self._placed(module)
         self.raw = module
         self.head = head_parameters(module)
+        self._learns = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+        if not (self._learns & self.head if self.train.freeze_backbone_epochs else self._learns):
+            raise UsageError(
+                "nothing is left to train: the network's own code keeps "
+                f"{'its classifier' if self._learns else 'all of it'} from learning",
+                hint="requires_grad of its parameters says what learns; see train.freeze_backbone_epochs, too",
+            )
         self.own = Own(criterion.own, self._team, device=fabric.device) if criterion.own is not None else None
         optimizer = build_optimizer(
             module,
@@ -174,13 +182,16 @@ class Learner:
         return forward
 
     def set_mode(self, epoch: int) -> None:
-        """Train mode; while the backbone is frozen, its batch norm keeps its statistics too."""
+        """Train mode; while the backbone is frozen, its batch norm keeps its statistics too.
+
+        What a network's own code keeps from learning (``requires_grad``) never learns.
+        """
         self._criterion.begin_epoch(epoch)
         frozen = epoch < self.train.freeze_backbone_epochs
         self._epoch_is_eager = frozen and 2 * self.train.freeze_backbone_epochs <= self.train.epochs
         self._model.train()
         for name, parameter in self.raw.named_parameters():
-            parameter.requires_grad_(not frozen or name in self.head)
+            parameter.requires_grad_(name in self._learns and (not frozen or name in self.head))
         if frozen:
             for name, module in self.raw.named_modules():
                 own = {f"{name}.{key}" for key, _ in module.named_parameters(recurse=False)}
@@ -241,8 +252,13 @@ class Learner:
             "scaler": self._fabric.strategy.precision.state_dict() or None,
         }
 
-    def load_state_dict(self, shipped: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Take up the shipped weights, and what :meth:`state_dict` kept beside them."""
+    def load_state_dict(self, shipped: dict[str, Tensor], state: dict[str, Any], *, epoch: int, step: int) -> None:
+        """Take up the shipped weights, and what :meth:`state_dict` kept beside them.
+
+        Args:
+            epoch: Whole epochs that are done, and ``step`` steps of the next: with another number of processes an epoch
+                may have another number of steps.
+        """
         self.shipped.load_state_dict(shipped)
         if self.ema is not None:
             self.raw.load_state_dict(state["raw"])
@@ -251,6 +267,7 @@ class Learner:
             self.own.module.load_state_dict(state["own"])
         self._optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        self.schedule.go_to(epoch * self._steps_per_epoch + step)
         if state["scaler"]:
             self._fabric.strategy.precision.load_state_dict(state["scaler"])
 

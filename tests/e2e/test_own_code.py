@@ -266,6 +266,20 @@ def test_from_python_the_object_is_the_leave(
         assert trained.module is not network
 
 
+def test_what_its_own_code_keeps_from_learning_never_learns(
+    here: Path, student_recipe: Callable[..., Recipe], teacher_run: RunResult
+) -> None:
+    options, network = Options(runs_dir=here / "runs", threads=1), Handed()
+    network.body.requires_grad_(False)
+    recipe = student_recipe("train.epochs=1")
+    made = train_student(recipe, teacher=teacher_run, network=network, options=options)
+    trained = load_trained(RunFolder(made.run), device=torch.device("cpu")).module
+    assert torch.equal(trained.body.weight, network.body.weight)
+    assert not torch.equal(trained.fc.weight, network.fc.weight)
+    with pytest.raises(UsageError, match="all of it"):
+        train_student(recipe, teacher=teacher_run, network=network.requires_grad_(False), options=options)
+
+
 def test_what_is_no_network_is_refused(student_recipe: Callable[..., Recipe], teacher_run: RunResult) -> None:
     with pytest.raises(UsageError, match="network: int"):
         train_student(student_recipe(), teacher=teacher_run, network=3)

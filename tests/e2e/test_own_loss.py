@@ -27,7 +27,7 @@ from distill.pipeline import Options, RunResult, rerun, resume_run, train_studen
 from distill.recipe import Recipe
 from distill.recipe.objectives import KDObjective, OwnLabelsObjective, OwnObjective
 from distill.runs import RunFolder
-from distill.runs.checkpoints import MODEL_FILE, best_checkpoint
+from distill.runs.checkpoints import MODEL_FILE, best_checkpoint, load_checkpoint
 
 MINE = """
 from pathlib import Path
@@ -60,6 +60,14 @@ class Hint(nn.Module):
 
     def forward(self, student_features, teacher_features):
         return (self.map(student_features["pooled"]) - teacher_features["pooled"]).square().mean(1)
+
+
+class Holds:
+    def __init__(self):
+        self.inner = Hint()
+
+    def __call__(self, student_features, teacher_features):
+        return self.inner(student_features, teacher_features)
 
 
 def fails(student):
@@ -186,8 +194,11 @@ def test_a_run_learns_from_it_and_goes_on_and_is_told_of(here: Path, teacher_run
     assert _distill("student", "--resume", run.path, "-q")[0] == 0
 
 
-def test_what_it_learns_itself_is_trained_saved_and_never_shipped(here: Path, teacher_run: RunResult) -> None:
-    objective = '{kind: python, name: "mine:Hint", features: [pooled]}'
+@pytest.mark.parametrize("name", ["Hint", "Holds"])
+def test_what_it_learns_itself_is_trained_saved_and_never_shipped(
+    name: str, here: Path, teacher_run: RunResult
+) -> None:
+    objective = f'{{kind: python, name: "mine:{name}", features: [pooled]}}'
     code.allow_code()
     options = Options(runs_dir=here / "runs", threads=1)
     whole = train_student(_student(teacher_run, objective), options=options)
@@ -198,6 +209,8 @@ def test_what_it_learns_itself_is_trained_saved_and_never_shipped(here: Path, te
     )
     metrics = [json.loads(line)["train_own"] for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     assert metrics[-1] < metrics[0]
+    own = load_checkpoint(best_checkpoint(run.checkpoints)).load_resume()["own"]
+    assert sum(each.numel() for each in own.values()) == 16 * 16 + 16
     assert resume_run(whole, options=options).val_top1 == whole.val_top1
 
 

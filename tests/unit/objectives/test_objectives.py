@@ -11,7 +11,9 @@ from typing import get_args
 import pytest
 import torch
 from timm.loss import LabelSmoothingCrossEntropy
+from torch import nn
 
+from distill.code import offer_code
 from distill.data.batches import Batch, Mix
 from distill.errors import RecipeError
 from distill.objectives import (
@@ -39,6 +41,7 @@ from distill.recipe.objectives import (
     OwnLabelsObjective,
     SupervisedObjective,
 )
+from distill.teaching.objective import Taught
 
 ROOT = Path(__file__).parents[3]
 ADDED = get_args(get_args(AddedTerm)[0])
@@ -223,3 +226,22 @@ def test_doctests():
     done = subprocess.run([*command, *places], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert re.search(r"[1-9][0-9]* passed", done.stdout), done.stdout
+
+
+class _Scaled(nn.Module):
+    """A loss with a constant that need not be saved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones(4), persistent=False)
+
+    def forward(self, student: torch.Tensor) -> torch.Tensor:
+        return (student * self.scale).square().mean()
+
+
+def test_what_a_loss_brings_unsaved_comes_to_the_runs_device_too() -> None:
+    spec = OwnLabelsObjective(kind="python_labels", name=offer_code(_Scaled))
+    taught = Taught(build_objective(spec, Setting(classes=4)))
+    assert taught.own is not None
+    assert [tuple(each.shape) for each in taught.own.buffers()] == [(4,)]
+    assert Taught(build_objective(SupervisedObjective())).own is None

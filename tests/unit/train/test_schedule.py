@@ -180,6 +180,46 @@ def test_a_restored_schedule_goes_on_with_the_same_rates(spec, cut: int) -> None
     assert rates(restored, again, 12) == rates(schedule, optimizer, 12)
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        OneCycle(kind="one_cycle"),
+        Cosine(kind="cosine", warmup_epochs=2),
+        MultiStep(kind="multistep", milestones=(7,)),
+        Triangular(kind="triangular"),
+        Plateau(kind="plateau", warmup_epochs=8),
+    ],
+    ids=lambda spec: spec.kind,
+)
+def test_a_run_that_goes_on_with_other_steps_an_epoch_has_the_rates_of_its_epochs(spec) -> None:
+    """Fewer processes keep a last batch that was too small for more of them."""
+    optimizer = _optimizer()
+    schedule = build_schedule(spec, optimizer, epochs=EPOCHS, steps_per_epoch=STEPS)
+    for _ in range(5 * STEPS):
+        optimizer.step()
+        schedule.step_done()
+    again = _optimizer()
+    restored = build_schedule(spec, again, epochs=EPOCHS, steps_per_epoch=STEPS + 1)
+    again.load_state_dict(optimizer.state_dict())
+    restored.load_state_dict(schedule.state_dict())
+    restored.go_to(5 * (STEPS + 1))
+    rates = []
+    for _ in range(7 * (STEPS + 1)):
+        again.step()
+        restored.step_done()
+        rates.append(restored.last_lr)
+    whole = rates_by_step(spec, lr=LR, steps_per_epoch=STEPS + 1, epochs=EPOCHS, metrics=[{"val_loss": 1.0}] * EPOCHS)
+    assert rates == pytest.approx(whole[5 * (STEPS + 1) :])
+
+
+def test_one_cycle_whose_rise_is_its_first_step_begins_at_the_peak() -> None:
+    rates = rates_by_step(
+        OneCycle(kind="one_cycle", warmup_fraction=0.1), lr=LR, steps_per_epoch=9, epochs=1, metrics=[{}]
+    )
+    assert rates[0] == pytest.approx(LR)
+    assert sorted(rates, reverse=True) == rates
+
+
 def test_rates_by_step_are_those_a_run_learns_at() -> None:
     spec = OneCycle(kind="one_cycle")
     metrics = [{"train_loss": 1.0}] * EPOCHS
