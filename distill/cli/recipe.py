@@ -34,6 +34,8 @@ _Name = Annotated[
     ),
 ]
 
+_Overwrite = Annotated[bool, typer.Option("--overwrite", "--force", help="Replace a file that is there.")]
+
 
 @app.command("list", epilog=options.examples("distill recipe list", "distill recipe list --json"))
 def list_recipes(*, json: options.JsonOption = False) -> None:
@@ -100,15 +102,15 @@ def copy(
     *,
     name: _Name,
     target: Annotated[Path, typer.Argument(metavar="FILE", help="Where to: a file or a folder.", show_default=False)],
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    overwrite: _Overwrite = False,
 ) -> None:
     """Copy a recipe, comments and all, to change it; beside it the schema by which editors check it."""
     from distill.recipe import SCHEMA_FILE, schema_text
 
     source = _file(name)
     path = target / source.name if target.is_dir() else target
-    if path.exists() and not force:
-        raise UsageError(f"{path} exists", hint="name another file, or replace it with --force")
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists", hint="name another file, or replace it with --overwrite")
     output = Output()
     output.file(source.read_text(encoding="utf-8"), path)
     if not (beside := path.parent / SCHEMA_FILE).exists():  # the copy's first lines name it, for editors
@@ -132,14 +134,18 @@ def new(
         ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write them into.")] = Path(),
-    force: Annotated[bool, typer.Option("--force", help="Replace recipes that are there.")] = False,
+    overwrite: _Overwrite = False,
 ) -> None:
     """Look at a folder of pictures and write a teacher's and a student's recipe for it, with reasons."""
     from distill.pipeline.draft import draft_recipes, write_draft
     from distill.report.drafts import draft_table
 
-    draft = draft_recipes(data, name=name)
-    teacher, student = write_draft(draft, out, overwrite=force)
+    try:
+        draft = draft_recipes(data, name=name)
+    except DistillError as error:
+        error.hint = error.hint and error.hint.replace("--set data.root=", "--data ")  # no recipe yet that has keys
+        raise
+    teacher, student = write_draft(draft, out, overwrite=overwrite)
     output = Output()
     output.table(lambda _: draft_table(draft.survey))
     for path in (teacher, student):

@@ -70,7 +70,7 @@ def write_draft(draft: Draft, folder: Path, *, overwrite: bool = False) -> tuple
     paths = folder / f"{draft.name}_teacher.yaml", folder / f"{draft.name}_student.yaml"
     there = [str(path) for path in paths if path.exists()]
     if there and not overwrite:
-        raise UsageError(f"{' and '.join(there)}: there already", hint="another --name or --out, or --force")
+        raise UsageError(f"{' and '.join(there)}: there already", hint="another --name or --out, or --overwrite")
     for path, text in zip(paths, (draft.teacher, draft.student), strict=True):
         write_atomically(path, text)
     if not (folder / SCHEMA_FILE).exists():

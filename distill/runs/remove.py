@@ -25,7 +25,7 @@ class RunRow:
     Attributes:
         status: ``finished``, ``running``, ``interrupted`` or ``failed``.
         epochs: That are done, of ``of_epochs``; None where its files do not say.
-        val_top1: Of its best epoch so far, a fraction.
+        val_top1: Of the epoch that ships, a fraction; of a run that has not ended, the best so far.
         size_bytes: Of everything in its folder, banks among it.
         needed_by: Runs that learned from it, or began with its weights.
     """
@@ -106,7 +106,7 @@ def _row(run: RunFolder, needed_by: Sequence[str]) -> RunRow:
         of_epochs = run.recipe().train.epochs
     except DistillError:
         of_epochs = None
-    known = [line["val_top1"] for line in metrics if line.get("val_top1") is not None] or _stated(run)
+    known = _stated(run) or [line["val_top1"] for line in metrics if line.get("val_top1") is not None]
     return RunRow(
         run=str(run.path),
         role=info.role,
@@ -121,7 +121,7 @@ def _row(run: RunFolder, needed_by: Sequence[str]) -> RunRow:
 
 
 def _stated(run: RunFolder) -> list[float]:
-    """Of a run that was made and not trained: a cut one."""
+    """Of the epoch that ``train.monitor`` picked, which need not be the most accurate; empty before the run's end."""
     try:
         return [value for value in (run.result().get("val_top1"),) if value is not None]
     except DistillError:

@@ -34,7 +34,7 @@ from distill.train.schedule import has_momentum
 from distill.train.seeds import seed_generators
 from distill.train.state import Standing, restore, save
 from distill.train.step import Criterion, Learner
-from distill.train.tally import LOWER, Tally
+from distill.train.tally import Tally, calmer
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -254,7 +254,7 @@ class _Fit:
         if bad:
             raise DivergedError(
                 f"training diverged in epoch {metrics['epoch']}: {', '.join(bad)}; learning rate {metrics['lr']:g}",
-                hint=LOWER,
+                hint=calmer(int(metrics["epoch"]) - 1),
             )
 
     # What an epoch was worth

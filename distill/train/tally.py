@@ -12,14 +12,15 @@ from distill.data.images import UNLABELLED
 from distill.errors import DivergedError
 from distill.objectives import LossParts
 
-__all__ = ["LOWER", "Tally"]
-
-LOWER = (
-    "lower optim.lr, add schedule.warmup_epochs or train.clip_norm, or set train.precision=fp32; "
-    "the best checkpoint so far is kept"
-)
+__all__ = ["Tally", "calmer"]
 
 Gather = Callable[[list[float]], list[list[float]]]
+
+
+def calmer(epochs: int) -> str:
+    """What to do about a loss that is not finite, ``epochs`` being done: the first one leaves no checkpoint behind."""
+    kept = "; the best checkpoint so far is kept" if epochs else ""
+    return f"lower optim.lr, add schedule.warmup_epochs or train.clip_norm, or set train.precision=fp32{kept}"
 
 
 class Tally:
@@ -67,7 +68,7 @@ class Tally:
         parts = ", ".join(f"{name} {value:g}" for name, value in zip(self._names, values, strict=True))
         raise DivergedError(
             f"the loss is not finite at epoch {epoch + 1}, step {int(step) + 1}: {parts}; learning rate {lr:g}",
-            hint=LOWER,
+            hint=calmer(epoch),
         )
 
     def metrics(self) -> dict[str, float]:

@@ -328,7 +328,7 @@ def test_a_copy_does_not_overwrite(cli) -> None:
     Path("mine.yaml").write_text("precious")
     result = cli("recipe", "copy", "r18_small", "mine.yaml")
     assert (result.exit_code, Path("mine.yaml").read_text()) == (2, "precious")
-    assert cli("recipe", "copy", "r18_small", "mine.yaml", "--force").exit_code == 0
+    assert cli("recipe", "copy", "r18_small", "mine.yaml", "--overwrite").exit_code == 0
     assert cli("recipe", "copy", "r18_small", ".").exit_code == 0
     assert Path("r18_small.yaml").read_text() == Path("mine.yaml").read_text()
 

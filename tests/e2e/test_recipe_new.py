@@ -140,3 +140,11 @@ def test_a_folder_of_something_else(cli: Callable[..., Result], tmp_path: Path) 
     result = cli("recipe", "new", "--data", "broken")
     assert result.exit_code == 1
     assert "no picture of a sample of broken can be opened" in result.stderr
+
+
+def test_a_hint_names_an_option_that_this_command_has(cli: Callable[..., Result], tmp_path: Path) -> None:
+    _pictures(tmp_path / "photos/inner/train", {"cat": 3, "dog": 3})
+    for wrong, hint in (("nowhere", "name a folder or an archive: --data PATH"), ("photos", "--data photos/inner?")):
+        stderr = cli("recipe", "new", "--data", wrong).stderr
+        assert hint in stderr
+        assert "--set" not in stderr

@@ -50,6 +50,18 @@ def test_the_list(runs: Path) -> None:
     assert "needed by" in _cli("runs", "list", "--runs", str(runs))[1]
 
 
+def test_the_accuracy_is_of_the_epoch_that_ships(tmp_path: Path, teacher_recipe: Callable) -> None:
+    """Of a run that ``val_loss`` chose by, another epoch may have been more accurate; nothing holds its weights."""
+    options = Options(runs_dir=tmp_path / "runs", threads=1, device="cpu")
+    done = finetune_teacher(teacher_recipe("train.epochs=2", "train.monitor=val_loss"), options=options)
+    run = open_run(done, runs_dir=tmp_path / "runs")
+    shipped = run.result()["val_top1"]
+    lines = [line | {"val_top1": min(1.0, shipped + 0.25)} for line in run.metrics()]
+    (run.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    _, stdout, _ = _cli("runs", "list", "--runs", str(tmp_path / "runs"), "--json")
+    assert json.loads(stdout)[0]["val_top1"] == shipped < max(line["val_top1"] for line in run.metrics())
+
+
 def test_what_others_need_stays(runs: Path) -> None:
     before = sorted(runs.rglob("*"))
     code, _, stderr = _cli("runs", "remove", "tiny_teacher", "--yes", "--runs", str(runs))

@@ -36,8 +36,11 @@ def test_the_first_loss_that_is_not_finite_is_named(bad: float) -> None:
     labels = torch.zeros(2, dtype=torch.int64)
     for step, loss in enumerate([1.0, bad, 2.0, bad]):
         tally.add(_result(loss, 7.0), torch.zeros(2, 3), labels, step=step)
-    with pytest.raises(RunError, match=r"epoch 5, step 2: loss (nan|inf), ce 7; learning rate 0.1"):
+    with pytest.raises(RunError, match=r"epoch 5, step 2: loss (nan|inf), ce 7; learning rate 0.1") as caught:
         tally.check_finite(epoch=4, lr=0.1)
+    with pytest.raises(RunError, match=r"epoch 1, step 2") as at_once:
+        tally.check_finite(epoch=0, lr=0.1)
+    assert [("checkpoint" in str(each.value.hint)) for each in (caught, at_once)] == [True, False]  # none is there yet
 
 
 def test_a_restored_tally_goes_on() -> None:
