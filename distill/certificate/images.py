@@ -11,6 +11,7 @@ from distill.data.images import Split, digest_of_all, image_digests, spread
 from distill.data.splits import Splits, load_splits
 from distill.errors import DataError, DistillError, MissingError, RunError
 from distill.events import Tell
+from distill.pipeline.provenance import about_data
 from distill.recipe.schema import DataSpec
 from distill.results.certificate import Overlap, Part
 from distill.runs import RunFolder
@@ -20,6 +21,7 @@ __all__ = ["Images", "are_disjoint"]
 _TRAINING, _UNLABELLED, _VALIDATION, _TEST, _CALIBRATION = (
     "training", "unlabelled", "validation", "test", "calibration",
 )  # fmt: skip
+_FINGERPRINTS = ("fingerprint", "val_fingerprint", "unlabelled_fingerprint")  # labelled, set aside, unlabelled
 
 
 class Images:
@@ -35,7 +37,7 @@ class Images:
 
     def __init__(self, main: RunFolder, tell: Tell) -> None:
         self._digests: dict[str, list[bytes]] = {}
-        self._known: dict[tuple[str, str], dict[str, str]] = {}
+        self._known: dict[tuple[str, ...], dict[str, str]] = {}
         self._tell = tell
         self._side: int | None = None
         self._main = main.recipe().data
@@ -46,7 +48,7 @@ class Images:
     def of_run(self, run: RunFolder) -> dict[str, str]:
         """The names of the parts that a run trained on and validated on, by what they were to it."""
         recorded = run.info.data or {}
-        key = (str(recorded.get("fingerprint")), str(recorded.get("val_fingerprint")))
+        key = tuple(str(recorded.get(name)) for name in _FINGERPRINTS)
         if key not in self._known:
             first = not self._known
             splits = self.splits if first else self._load(run)
@@ -101,8 +103,8 @@ class Images:
 
     def _loaded(self, run: RunFolder, spec: DataSpec) -> Splits:
         recorded, splits = run.info.data or {}, load_splits(spec, self._tell, unlabelled=True)
-        here = {"fingerprint": splits.fingerprint, "val_fingerprint": splits.val_fingerprint}
-        if any(recorded.get(key) not in (None, value) for key, value in here.items()):
+        here = about_data(splits)
+        if any(recorded.get(name) not in (None, here.get(name)) for name in _FINGERPRINTS):
             raise RunError(
                 f"{run.path}: the images here are not those that it was trained on, so nothing shows which it read",
                 hint="restore the data of that run, or train it again",

@@ -14,10 +14,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from distill import Options, evaluate, finetune_teacher, resume_run, train_student
+from distill.certificate.images import Images
 from distill.errors import InterruptedRunError, RecipeError, RunError, UsageError
-from distill.events import StepDone
+from distill.events import StepDone, silent
 from distill.pipeline.verify import verify_banks
 from distill.recipe import parse_recipe
+from distill.runs import RunFolder
 from distill.teaching.bank import Bank
 
 RECIPE = """
@@ -181,3 +183,12 @@ def test_labels_alone_teach_none_of_them(runs, pictures):
     text = RECIPE.format(**EMPTY | fields)
     with pytest.raises(RecipeError, match="objective supervised asks none"):
         parse_recipe(text, source="test")
+
+
+def test_a_certificate_tells_runs_with_them_from_runs_without(runs, teacher, pictures):
+    """Both train on the same labelled images and validate on the same: only one of them read the others, too."""
+    plain, more = (student(runs, teacher, root, name="certified", logits="live") for root in (None, pictures))
+    assert "unlabelled" not in Images(RunFolder(more), silent).of_run(RunFolder(plain))
+    images = Images(RunFolder(plain), silent)
+    assert images.of_run(RunFolder(more))["unlabelled"] == f"unlabelled of {more}"
+    assert {each.one for each in images.overlaps() if each.other == "test"} >= {f"unlabelled of {more}"}
