@@ -23,7 +23,6 @@ __all__ = ["check_same_task", "is_all_known", "original", "source_of", "steps_of
 
 NOT_HERE = "not known: it is not here as it was"
 NOT_SAID = "not known: the file does not say, or says others"
-_MOST = 20  # runs behind one another: links of a damaged folder may lead in circles
 _AGAINST = (
     "--against names the run that a loss is measured against; paths of runs are as seen from where they were made"
 )
@@ -81,16 +80,20 @@ def teacher_of(run: RunFolder, runs_dir: Path) -> RunFolder | None:
 
 
 def _ancestors(run: RunFolder, runs_dir: Path) -> tuple[list[RunFolder], str | None]:
-    """The runs whose weights this one began with, the oldest first, and one before them that is named and not here."""
-    found: list[RunFolder] = []
-    at = run
-    while (parent := _parent(at)) is not None and len(found) < _MOST:
+    """The runs whose weights this one began with, the oldest first, and one before them that cannot be told.
+
+    That one is named and not here, or comes up again: links of a damaged folder may lead in circles.
+    """
+    found = [run]
+    while (parent := _parent(found[-1])) is not None:
         try:
-            at = open_run(parent, runs_dir=runs_dir)
+            before = open_run(parent, runs_dir=runs_dir)
         except RunError:
-            return found[::-1], parent
-        found.append(at)
-    return found[::-1], None
+            return found[:0:-1], parent
+        if any(before.path.resolve() == each.path.resolve() for each in found):
+            return found[:0:-1], parent
+        found.append(before)
+    return found[:0:-1], None
 
 
 def original(run: RunFolder, runs_dir: Path) -> RunFolder:
@@ -99,10 +102,9 @@ def original(run: RunFolder, runs_dir: Path) -> RunFolder:
     Raises:
         UsageError: It is not here.
     """
-    for _ in range(_MOST):
-        parent = _parent(run)
-        if parent is None:
-            break
+    seen = set[Path]()
+    while (parent := _parent(run)) is not None and run.path.resolve() not in seen:
+        seen.add(run.path.resolve())
         rounded = run.recipe().train.fake_quantize is not None
         try:
             before = open_run(parent, runs_dir=runs_dir)
@@ -152,7 +154,7 @@ def _add(steps: dict[str, Step], run: RunFolder, images: Images, runs_dir: Path,
     """
     before, lost = _ancestors(run, runs_dir)
     if lost is not None:
-        steps.setdefault(lost, Step(what="began it, elsewhere", subject=lost, reads={"taught": NOT_HERE}))
+        steps.setdefault(f"began {lost}", Step(what="began it, elsewhere", subject=lost, reads={"taught": NOT_HERE}))
     for each in [*before, run]:
         key = str(each.path.resolve())
         if key in steps:
@@ -161,7 +163,7 @@ def _add(steps: dict[str, Step], run: RunFolder, images: Images, runs_dir: Path,
             steps.setdefault(f"teacher of {each.path}", _absent(each.info.teacher or {}))
             continue
         if (about := each.info.teacher) is not None:
-            if (teacher := teacher_of(each, runs_dir)) is None or len(taught) >= _MOST:
+            if (teacher := teacher_of(each, runs_dir)) is None:
                 steps.setdefault(f"teacher of {each.path}", _absent(about))
             else:
                 _add(steps, teacher, images, runs_dir, (*taught, key))
