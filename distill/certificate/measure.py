@@ -203,25 +203,29 @@ def _asked(measured: Measured, run: RunFolder, device: torch.device, data: DataS
     A teacher may have been trained on another split of the same data, or lie beside no data at all.
     """
     split = measured.accuracy.split
-    try:
-        theirs = assess(run, split=split, device=device, data=data)
-        if _same_images(measured, theirs, run, data):
-            return theirs
-    except (MissingError, DataError):  # its own are not here, or it has none
-        pass
-    if run.recipe().data.image_size != measured.file.image_size:
+    same = _same_images(measured, run, data)
+    if same is not False:  # else it would be asked about all of its own images for nothing
+        try:
+            theirs = assess(run, split=split, device=device, data=data)
+            if same or theirs.content == measured.accuracy.content:
+                return theirs
+        except (MissingError, DataError):  # its own are not here, or it has none
+            pass
+    if run.recipe().data.side != measured.file.image_size:
         raise DataError("it was asked about others")
     spec = query_of(measured.file).spec
     return assess_classifier(load_trained(run, device=device), data.load(spec), spec, split=split)
 
 
-def _same_images(measured: Measured, theirs: Assessment, run: RunFolder, data: DataSets) -> bool:
-    """Whether both were asked about the same images, decoded at whatever size."""
-    ours = measured.accuracy
-    if theirs.content == ours.content:
-        return True
-    spec = run.recipe().data.model_copy(update={"image_size": measured.file.image_size})
+def _same_images(measured: Measured, run: RunFolder, data: DataSets) -> bool | None:
+    """Whether a run's own images are the file's, decoded at whatever size; None where they are not here."""
+    ours, spec = measured.accuracy, run.recipe().data
     try:
-        return data.content(spec, ours.split) == ours.content
+        if data.content(spec, ours.split) == ours.content:
+            return True
+        if spec.side == measured.file.image_size:
+            return False
+        resized = spec.model_copy(update={"image_size": measured.file.image_size})
+        return data.content(resized, ours.split) == ours.content
     except DistillError:
-        return False
+        return None

@@ -430,6 +430,24 @@ def test_runs_that_name_each_other_are_read_once_each_and_not_believed(
     assert not lineage.is_all_known(steps)
 
 
+@pytest.mark.parametrize("circle", [False, True])
+def test_however_many_runs_lie_behind_one_another_all_are_read(
+    shipped: tuple[Path, Path, Path], tmp_path: Path, circle: bool
+) -> None:
+    """The oldest of them began with one that is not here, or, damaged, with the youngest: that is said."""
+    runs = [tmp_path / "runs" / f"student{number}" / "001" for number in range(24)]
+    oldest = runs[0] if circle else tmp_path / "gone"
+    for run, parent in zip(runs, [*runs[1:], oldest], strict=True):
+        shutil.copytree(shipped[0], run, symlinks=True)
+        info = json.loads((run / "run.json").read_text())
+        (run / "run.json").write_text(json.dumps(info | {"teacher": None, "init_from": str(parent)}))
+    run = RunFolder(runs[0])
+    steps = lineage.steps_of(run, open_onnx(shipped[2]), Images(run, silent), tmp_path / "runs")
+    assert [each.subject for each in steps if each.what == "trained"] == [str(each) for each in runs[::-1]]
+    assert [each.subject for each in steps if each.what == "began it, elsewhere"] == [str(oldest)]
+    assert not lineage.is_all_known(steps)
+
+
 @pytest.mark.parametrize("split_seed", [0, 7])
 def test_a_teacher_of_another_split_is_asked_about_the_files_images(
     shipped: tuple[Path, Path, Path], teacher_run: RunResult, tmp_path: Path, split_seed: int
@@ -459,6 +477,8 @@ def test_a_teacher_of_another_split_is_asked_about_the_files_images(
     ours = _answers(shipped[1], pixels)
     assert drop.estimate == pytest.approx((theirs == labels).mean() - (ours == labels).mean())
     assert drop.images == len(labels)
+    own = list((teacher / "evaluation").glob("val*"))
+    assert bool(own) == (split_seed == 0), "asked about its own validation images for nothing"
 
 
 @pytest.mark.parametrize("moved", [False, True])
