@@ -123,7 +123,8 @@ def command(
     Validation accuracy decides, the test set has no say. Each trial is a run in sweeps/NAME/trials, which no name
     of a run means; finished ones are not repeated, and the best becomes the recipe sweeps/NAME/best.yaml.
     """
-    _check(recipe, resume, {"--set": changes, "--teacher": teacher, "--grid": grid, "--search": search, "--name": name})
+    given = {"--set": changes, "--teacher": teacher, "--grid": grid, "--search": search, "--name": name}
+    _check(recipe, resume, given | {"--seeds": seeds != 1, "--no-prune": not prune})
     from distill.pipeline import Options
     from distill.report.sweeps import sweep_table
     from distill.sweeps import resume_sweep, sweep

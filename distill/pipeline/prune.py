@@ -121,7 +121,7 @@ def prune(
     """
     options = options or Options()
     goal = _Goal(macs, params, latency_ms)
-    _check(criterion, multiple, epochs)
+    _check(criterion, multiple, epochs, train=train)
     require_torch_pruning()
     source = open_run(reference, runs_dir=options.runs_dir)
     if options.threads is not None:
@@ -156,13 +156,15 @@ def prune(
     return _trained_on(made, smaller, epochs, options) if train else made
 
 
-def _check(criterion: str, multiple: int, epochs: int | None) -> None:
+def _check(criterion: str, multiple: int, epochs: int | None, *, train: bool) -> None:
     if criterion not in criteria():
         raise UsageError(f"--criterion {criterion} is none", hint=f"one of {', '.join(criteria())}")
     if multiple < 1:
         raise UsageError(f"--multiple {multiple} is no width", hint="8 is a good one")
     if epochs is not None and epochs < 1:
         raise UsageError(f"--epochs {epochs} is too few", hint="--no-train stops after the cut")
+    if epochs is not None and not train:
+        raise UsageError("--epochs with --no-train: nothing is trained", hint="one of them")
 
 
 def _network(trained: Trained) -> nn.Module:

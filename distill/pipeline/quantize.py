@@ -80,6 +80,8 @@ def quantize(
         raise UsageError(f"{calibration_images} calibration images", hint="some hundreds do")
     if epochs is not None and epochs < 1:
         raise UsageError(f"--epochs {epochs} is too few", hint="--no-train gives up instead")
+    if epochs is not None and not train:
+        raise UsageError("--epochs with --no-train: nothing is trained", hint="one of them")
     threads = options.threads or 1
     run = open_run(reference, runs_dir=options.runs_dir)
     path = target_file(out, f"{run.recipe().name}_int8", ".onnx", overwrite=overwrite)
