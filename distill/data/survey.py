@@ -18,7 +18,7 @@ from distill.data.decode_pool import read_picture
 from distill.data.folder import list_folder
 from distill.data.hugging_face import hugging_face_data
 from distill.data.images import spread
-from distill.data.layout import Listing
+from distill.data.layout import IMAGE_KINDS, Listing
 from distill.data.own import own_data
 from distill.data.own_given import WANTED, Given, pixels_of
 from distill.devices import usable_cores
@@ -83,9 +83,7 @@ def survey(spec: DataSpec) -> Survey:
     listing = list_folder(spec)
     sides, seconds = _measure(_sample(spec, listing))
     if not sides:
-        raise DataError(
-            f"no picture of a sample of {spec.root} can be opened", hint="pictures are PNG, JPEG, WebP or BMP"
-        )
+        raise DataError(f"no picture of a sample of {spec.root} can be opened", hint=f"pictures are {IMAGE_KINDS}")
     train = listing.splits["train"]
     return Survey(
         classes=listing.classes,

@@ -88,13 +88,21 @@ def _listed(root: Path) -> tuple[list[str], int]:
     def refuse(error: OSError) -> None:
         raise DataError(f"cannot list {error.filename}: {error.strerror}") from error
 
-    for folder, below, files in os.walk(root, onerror=refuse):
-        below[:] = [name for name in below if not is_hidden(name)]
-        for name in files:
-            if name.lower().endswith(IMAGE_SUFFIXES) and not is_hidden(name):
-                paths.append(Path(folder, name).relative_to(root).as_posix())
-            else:
-                ignored += not is_hidden(name)
+    seen: set[str] = set()  # links are followed, as in data.root; a folder that several lead to is looked through once
+    waiting = [str(root)]
+    while waiting:
+        for folder, below, files in os.walk(waiting.pop(0), onerror=refuse):
+            if (place := os.path.realpath(folder)) in seen:
+                below.clear()
+                continue
+            seen.add(place)
+            below[:] = sorted(name for name in below if not is_hidden(name))
+            waiting += [path for name in below if os.path.islink(path := os.path.join(folder, name))]
+            for name in files:
+                if name.lower().endswith(IMAGE_SUFFIXES) and not is_hidden(name):
+                    paths.append(Path(folder, name).relative_to(root).as_posix())
+                else:
+                    ignored += not is_hidden(name)
     return sorted(paths), ignored
 
 

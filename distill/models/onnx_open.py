@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,32 +140,32 @@ def read_model(path: Path) -> onnx.ModelProto:
 def _refuse_outside(model: onnx.ModelProto, path: Path) -> None:
     import onnx
 
-    for tensor in _tensors(model.graph):
+    parts = [part for whole in (model.graph, *model.functions) for part in _parts(whole)]
+    for tensor in (tensor for part in parts for tensor in _tensors(part)):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise RunError(f"{path} refers to weights in another file ({tensor.name}); distill reads none but its own")
-    foreign = {node.domain for node in _nodes(model.graph)} - {*_DOMAINS, *(each.domain for each in model.functions)}
+    foreign = {node.domain for part in parts for node in part.node}
+    foreign -= {*_DOMAINS, *(each.domain for each in model.functions)}
     if foreign:
         raise RunError(f"{path} needs operations of {', '.join(sorted(foreign))}, which no library here has")
 
 
-def _nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """All nodes, those of nested graphs too."""
-    nodes = list(graph.node)
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                nodes += _nodes(inner) if inner.node else []
-    return nodes
+def _parts(part: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
+    """A graph or function, and all graphs nested in it."""
+    yield part
+    for attribute in (attribute for node in part.node for attribute in node.attribute):
+        for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            yield from _parts(inner)
 
 
-def _tensors(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
-    tensors = list(graph.initializer)
-    tensors += [tensor for sparse in graph.sparse_initializer for tensor in (sparse.values, sparse.indices)]
-    for node in _nodes(graph):
-        for attribute in node.attribute:
-            tensors += [attribute.t, *attribute.tensors]
-            tensors += [tensor for inner in (attribute.g, *attribute.graphs) for tensor in inner.initializer]
-    return tensors
+def _tensors(part: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.TensorProto]:
+    """The tensors of one, those of nested graphs not among them."""
+    sparse = list(getattr(part, "sparse_initializer", ()))  # functions have no initializers
+    yield from getattr(part, "initializer", ())
+    for attribute in (attribute for node in part.node for attribute in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
+    yield from (tensor for each in sparse for tensor in (each.values, each.indices))
 
 
 def session(model: bytes, *, threads: int, place: str) -> onnxruntime.InferenceSession:

@@ -30,7 +30,7 @@ from distill.team.consensus import Consensus
 from distill.team.shares import Together
 from distill.team.stop import StopRequest
 from distill.train.saver import Saver, saving, writes_behind
-from distill.train.schedule import has_momentum
+from distill.train.schedule import has_momentum, of_training
 from distill.train.seeds import seed_generators
 from distill.train.state import Standing, restore, save
 from distill.train.step import Criterion, Learner
@@ -157,6 +157,18 @@ class _Fit:
         if warmup > self.train.epochs:
             yield Note(
                 f"schedule.warmup_epochs {warmup:g} is longer than the run: shortened to {self.train.epochs}", "warning"
+            )
+        if self.job.val is None and self.train.early_stopping is not None:
+            yield Note(
+                "train.early_stopping watches validation, and there are no images to validate on: the run does not "
+                f"stop before epoch {self.train.epochs}",
+                "warning",
+            )
+        if self.job.val is None and schedule.kind == "plateau":
+            yield Note(
+                f"schedule plateau watches {schedule.monitor}, and there are no images to validate on: "
+                f"it watches {of_training(schedule.monitor)}",
+                "warning",
             )
         dropped = self.count - min(self.count, self.steps * self.train.batch_size)
         if dropped:

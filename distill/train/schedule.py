@@ -24,7 +24,7 @@ from distill.recipe.optimization import (
     WarmRestarts,
 )
 
-__all__ = ["Schedule", "build_schedule", "factor_at", "has_momentum", "rates_by_step", "warmup_steps"]
+__all__ = ["Schedule", "build_schedule", "factor_at", "has_momentum", "of_training", "rates_by_step", "warmup_steps"]
 
 Factor = Callable[[float], float]
 
@@ -55,8 +55,7 @@ class Schedule:
     def epoch_done(self, metrics: dict[str, float]) -> None:
         """Let a plateau schedule look at the epoch's metrics."""
         if self._plateau is not None and self.steps >= self._warmup:
-            of_training = "train_loss" if self._monitor == "val_loss" else "train_top1"
-            known = self._monitor if self._monitor in metrics else of_training  # a folder may bring no validation
+            known = self._monitor if self._monitor in metrics else of_training(self._monitor)
             self._plateau.step(metrics[known])
 
     def state_dict(self) -> dict[str, Any]:
@@ -165,6 +164,11 @@ def _warm_restarts(spec: WarmRestarts, *, min_lr: float, steps_per_epoch: int) -
         return _cosine(step / length, min_lr)
 
     return factor
+
+
+def of_training(monitor: str) -> str:
+    """What a plateau watches in the place of ``monitor`` where nothing is validated: a folder may bring too little."""
+    return "train_loss" if monitor == "val_loss" else "train_top1"
 
 
 def has_momentum(optim: OptimSpec) -> bool:

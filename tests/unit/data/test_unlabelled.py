@@ -51,6 +51,19 @@ def test_they_stand_behind_the_training_images_with_no_label(pictures):
     assert "1 other file(s) ignored" in more.note
 
 
+def test_links_to_folders_are_followed_once_and_circles_end(pictures, tmp_path):
+    root, pixels = pictures
+    store = tmp_path / "store"
+    (store / "far").mkdir(parents=True)
+    Image.fromarray(pixels["b.png"]).save(store / "far" / "d.png")
+    for link, target in (("linked", store), ("again", store), ("deep/up", root), ("twin", root / "deep")):
+        (root / link).symlink_to(target)
+    splits = load_splits(spec(root), unlabelled=True)
+    assert splits.unlabelled.count == 4
+    d, b = splits.train.take(slice(-4, -2))  # again/far/d.png, b.png, and those in deep
+    assert np.array_equal(d, b)
+
+
 def test_who_evaluates_needs_none_of_them(tmp_path):
     splits = load_splits(spec(tmp_path / "gone"))
     assert splits.unlabelled is None

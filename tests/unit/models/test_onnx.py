@@ -133,6 +133,22 @@ def test_weights_outside_the_file_are_refused_unread(exported: tuple[Path, nn.Mo
         open_onnx(_changed(exported[0], tmp_path, outside))
 
 
+@pytest.mark.parametrize("of", ["t", "sparse_tensor"])
+def test_nor_may_a_function_in_the_file_refer_to_others(
+    of: str, exported: tuple[Path, nn.Module], tmp_path: Path
+) -> None:
+    def outside(model: onnx.ModelProto) -> None:
+        attribute = onnx.AttributeProto(name="value")
+        tensor = attribute.t if of == "t" else attribute.sparse_tensor.values
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="secret.bin")
+        node = onnx.NodeProto(op_type="Constant", output=["y"], attribute=[attribute])
+        model.functions.add(domain="mine", name="F", output=["y"], node=[node])
+
+    with pytest.raises(RunError, match="refers to weights in another file"):
+        open_onnx(_changed(exported[0], tmp_path, outside))
+
+
 def test_operations_of_a_foreign_library_are_refused(exported: tuple[Path, nn.Module], tmp_path: Path) -> None:
     def foreign(model: onnx.ModelProto) -> None:
         model.graph.node[0].domain = "evil.example"
