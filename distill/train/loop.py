@@ -29,8 +29,8 @@ from distill.runs.checkpoints import Checkpoint
 from distill.team.consensus import Consensus
 from distill.team.shares import Together
 from distill.team.stop import StopRequest
+from distill.train.cautions import cautions
 from distill.train.saver import Saver, saving, writes_behind
-from distill.train.schedule import has_momentum, of_training
 from distill.train.seeds import seed_generators
 from distill.train.state import Standing, restore, save
 from distill.train.step import Criterion, Learner
@@ -143,7 +143,7 @@ class _Fit:
         )
 
     def _notes(self) -> Iterator[Event]:
-        schedule, accumulate = self.recipe.schedule, self.train.accumulate
+        accumulate = self.train.accumulate
         share = min(self.train.batch_size, self.count) // self.team.world
         if accumulate > (pieces := max(share // 2, 1)):
             yield Note(
@@ -151,25 +151,8 @@ class _Fit:
                 "as batch norm needs two images in each",
                 "warning",
             )
-        if schedule.kind == "one_cycle" and schedule.cycle_momentum and not has_momentum(self.recipe.optim):
-            yield Note(f"schedule.cycle_momentum: {self.recipe.optim.name} has no momentum to cycle", "warning")
-        warmup = getattr(schedule, "warmup_epochs", 0)
-        if warmup > self.train.epochs:
-            yield Note(
-                f"schedule.warmup_epochs {warmup:g} is longer than the run: shortened to {self.train.epochs}", "warning"
-            )
-        if self.job.val is None and self.train.early_stopping is not None:
-            yield Note(
-                "train.early_stopping watches validation, and there are no images to validate on: the run does not "
-                f"stop before epoch {self.train.epochs}",
-                "warning",
-            )
-        if self.job.val is None and schedule.kind == "plateau":
-            yield Note(
-                f"schedule plateau watches {schedule.monitor}, and there are no images to validate on: "
-                f"it watches {of_training(schedule.monitor)}",
-                "warning",
-            )
+        for caution in cautions(self.recipe, validates=self.job.val is not None):
+            yield Note(caution, "warning")
         dropped = self.count - min(self.count, self.steps * self.train.batch_size)
         if dropped:
             yield Note(

@@ -11,8 +11,9 @@ from distill.data.images import Split
 from distill.events import Note
 from distill.models import Normalize, build_model
 from distill.objectives import build_objective
-from distill.recipe import parse_recipe
+from distill.recipe import load_recipe, parse_recipe
 from distill.teaching.objective import Taught
+from distill.train.cautions import cautions
 from distill.train.loop import Job, fit
 
 RECIPE = """
@@ -58,3 +59,25 @@ def test_what_watches_validation_says_where_there_is_none(setting: str, told: st
     (message,) = warnings(setting, validates=False)
     assert told in message
     assert warnings(setting, validates=True) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("schedule={kind: multistep, milestones: [1, 2, 9]}", "the run ends at epoch 2, and never comes to 2, 9"),
+        ("schedule={kind: constant, warmup_epochs: 3}", "warmup_epochs 3 is longer than the run: shortened to 2"),
+        ("schedule={kind: multistep, milestones: [1]}", None),
+        ("schedule={kind: constant, warmup_epochs: 2}", None),
+    ],
+)
+def test_what_lies_behind_the_last_epoch_is_told(setting: str, told: str | None) -> None:
+    messages = warnings(setting, validates=True)
+    assert len(messages) == (told is not None)
+    assert all(told in message for message in messages)
+
+
+@pytest.mark.parametrize(("epochs", "told"), [(5, ["its weights end at 25% of what the recipe says"]), (20, [])])
+def test_an_objective_that_a_short_run_never_turns_up_whole_says_so(epochs: int, told: list[str]) -> None:
+    """DKD's weights grow over 20 epochs, unless its recipe says otherwise."""
+    recipe = load_recipe("quickstart_student", ["objective={kind: dkd, add: [{kind: mse}]}", f"train.epochs={epochs}"])
+    assert [line.partition(": ")[2].partition(": ")[2] for line in cautions(recipe, validates=True)] == told
