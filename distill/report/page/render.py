@@ -82,6 +82,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "count": count,
         "duration": duration,
+        "foldable": _foldable,
         "fixed": fixed,
         "percent": percent,
         "brief": brief,
@@ -98,6 +99,11 @@ def _shown(value: Any) -> Any:
     if value is None:
         return MISSING
     return plain_lines(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _foldable(name: str) -> Markup:
+    """A name that a narrow column breaks behind an underscore, and elsewhere only where that is not enough."""
+    return Markup("_<wbr>").join(plain_lines(name).split("_"))
 
 
 def _asset(name: str) -> str:

@@ -182,6 +182,11 @@ def test_spoilt_images_are_compared_where_they_are_the_same(make_page) -> None:
     assert trust.risk(tuple(replace(each, risk_coverage=None) for each in members)) is None
 
 
+def test_heads_of_narrow_columns_break_between_words(make_page) -> None:
+    html = render_page(make_page("{}_<taught>_twice"))
+    assert '<th scope="col" class="fold">big_<wbr>&lt;taught&gt;_<wbr>twice</th>' in html
+
+
 # Words
 
 
