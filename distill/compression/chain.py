@@ -143,3 +143,7 @@ class ChainFolder:
     def write_result(self, document: dict[str, Any]) -> None:
         """Write result.json."""
         write_json(self.path / "result.json", document)
+
+    def remove_result(self) -> None:
+        """What an earlier call came to no longer stands: a file that it names is gone."""
+        (self.path / "result.json").unlink(missing_ok=True)

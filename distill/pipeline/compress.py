@@ -20,11 +20,7 @@ from distill.compression.prune import Criterion, require_torch_pruning
 from distill.compression.results import Compressed
 from distill.compression.search import Goal, best_candidate, next_ratio
 from distill.devices import resolve_device
-from distill.errors import (
-    DistillError,
-    GateMissedError,
-    UsageError,
-)
+from distill.errors import DistillError, DivergedError, GateMissedError, UsageError
 from distill.evaluation.latency import measure_latency
 from distill.evaluation.statistics import DropVerdict, judge_drop
 from distill.evaluation.test_set import assess
@@ -130,7 +126,8 @@ class _Chain:
             try:
                 found.append(self._tried(ratio, None, announce))
                 verdicts[ratio] = found[-1].holds
-            except UsageError as refused:  # out of reach: a network keeps some channels whatever is asked
+            # out of reach: a network keeps some channels whatever is asked; or what was left could not be taught
+            except (UsageError, DivergedError) as refused:
                 self.options.tell(Note(f"{ratio:.0%}: {refused.message}", "warning"))
                 verdicts[ratio] = False
                 if refused.message in refusals:  # this network cannot be cut at all
@@ -158,12 +155,25 @@ class _Chain:
         announce()
         started = time.monotonic()
         run = run or self._cut(ratio)
-        candidate = self._judged(ratio, run)
+        try:
+            candidate = self._judged(ratio, run)
+        except GateMissedError:
+            self._discard(before)
+            self.folder.remove_result()
+            raise
+        if not candidate.holds:
+            self._discard(before)
         spent = time.monotonic() - started + (0.0 if before is None else before.seconds)
         candidate = replace(candidate, seconds=spent)
         self.folder.keep(candidate)
         self.options.tell(Note(f"{ratio:.0%}: {_outcome(candidate)}"))
         return candidate
+
+    def _discard(self, before: Candidate | None) -> None:
+        """A file that lost no more than an earlier call allowed is none of this one's."""
+        if before is not None and before.shipped is not None and self._file(before).is_file():
+            self._file(before).unlink()
+            self.options.tell(Note(f"removed {self._file(before)}: it was made for another goal"))
 
     def _is_judged(self, candidate: Candidate) -> bool:
         return (candidate.drop.allowed, candidate.prove) == (self.max_drop, self.prove)
@@ -224,9 +234,7 @@ class _Chain:
         return replace(candidate, drop=made.kept.drop, shipped=shipped)
 
     def _stem(self, candidate: Candidate) -> str:
-        """What a candidate's files are called: ``r18_small``, and cut to a half of it ``r18_small_to50``."""
-        name = self.run.recipe().name
-        return name if candidate.ratio == 1.0 else f"{name}_to{100 * candidate.ratio:.0f}"
+        return stem_of(self.run.recipe().name, candidate.ratio)
 
     def finished(self, candidates: Sequence[Candidate], goal: Goal) -> Compressed:
         """Choose, export in fp32 too, and measure everything that ships beside what it came from."""
@@ -312,6 +320,14 @@ class _Chain:
         if not isinstance(about, str) or not Path(about).is_dir():
             return []
         return [Path(about)] if RunFolder(Path(about)).status == "finished" else []
+
+
+def stem_of(name: str, ratio: float) -> str:
+    """What a candidate's files are called: ``r18_small``, and cut to a half of it ``r18_small_to50``.
+
+    Three digits tell any two shares that a search tries apart.
+    """
+    return name if ratio == 1.0 else f"{name}_to{100 * ratio:.3g}".replace(".", "_")
 
 
 def cut_run(run: Path, ratio: float, definition: Definition, options: Options) -> Path:

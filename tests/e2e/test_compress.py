@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner, Result
@@ -16,8 +17,9 @@ import distill
 import distill.pipeline
 from distill.cli import app
 from distill.compression.chain import Definition
+from distill.compression.search import next_ratio
 from distill.data.splits import load_splits
-from distill.errors import GateMissedError, InterruptedRunError, RunError, UsageError
+from distill.errors import DivergedError, GateMissedError, InterruptedRunError, RunError, UsageError
 from distill.evaluation.statistics import DropVerdict, Interval
 from distill.events import CheckpointSaved
 from distill.files import sha256_file
@@ -166,6 +168,73 @@ def test_what_may_be_lost_can_be_changed_without_training(copy: Path, cuts: list
     again = _compress(copy, trials=1, max_drop=0.8)
     assert {each.drop.allowed for each in again.candidates} == {0.8}
     assert cuts == [0.5]
+
+
+def _strict(monkeypatch: pytest.MonkeyPatch, most: float) -> None:
+    """No int8 file loses less than ``most``."""
+    quantize = MODULE.quantize
+
+    def missing(run: Path, *, max_drop: float, **more: object) -> object:
+        if max_drop < most:
+            raise GateMissedError("no int8 file is found to lose so little")
+        return quantize(run, max_drop=max_drop, **more)
+
+    monkeypatch.setattr(MODULE, "quantize", missing)
+
+
+def test_no_file_of_an_earlier_goal_stays_where_none_is_found(
+    copy: Path, cuts: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _compress(copy, trials=1).folder
+    assert len(list((folder / "exports").glob("*_int8.onnx"))) == 2
+    _strict(monkeypatch, 0.85)
+    with pytest.raises(GateMissedError):
+        _compress(copy, trials=1, max_drop=0.8)
+    assert not (folder / "exports" / "small_int8.onnx").exists()
+    assert not (folder / "result.json").exists()
+    made = _compress(copy, trials=1, max_drop=0.9)
+    assert made.candidates[0].holds
+    assert made.file.is_file()
+
+
+def test_a_candidates_file_goes_where_it_loses_more_than_is_allowed_now(
+    copy: Path, cuts: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _compress(copy, trials=1).folder
+
+    def drop(chain: object, run: RunFolder) -> DropVerdict:
+        lost = 0.0 if run.path.resolve() == copy.resolve() else 0.85
+        return DropVerdict(Interval(lost, lost - 0.1, lost + 0.1), 0.97, chain.max_drop, 15, None)
+
+    monkeypatch.setattr(MODULE._Chain, "_network_drop", drop)
+    made = _compress(copy, trials=1, max_drop=0.8)
+    assert [each.holds for each in made.candidates] == [True, False]
+    assert [each.name for each in (folder / "exports").glob("*_int8.onnx")] == ["small_int8.onnx"]
+
+
+def test_a_cut_that_cannot_be_taught_is_told_and_larger_ones_are_tried(
+    copy: Path, cuts: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrower = MODULE.cut_run
+
+    def diverging(run: Path, ratio: float, *rest: object) -> Path:
+        if ratio == 0.5:
+            raise DivergedError("epoch 1: the loss is not finite")
+        return narrower(run, ratio, *rest)
+
+    monkeypatch.setattr(MODULE, "cut_run", diverging)
+    told: list[str] = []
+    made = _compress(copy, on_event=lambda event: told.append(str(getattr(event, "message", ""))))
+    assert [each.ratio for each in made.candidates] == [1.0, 0.7071]
+    assert "50%: epoch 1: the loss is not finite" in told
+
+
+def test_two_candidates_never_have_one_file() -> None:
+    for enough in np.geomspace(0.03, 1.0, 300):
+        tried: dict[float, bool] = {}
+        while (ratio := next_ratio(tried, trials=12)) is not None:
+            tried[ratio] = ratio >= enough
+        assert len({MODULE.stem_of("small", each) for each in tried}) == len(tried), tried
 
 
 def test_other_cuts_are_another_chain(copy: Path, cuts: list[float], tmp_path: Path) -> None:
