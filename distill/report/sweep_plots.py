@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +62,14 @@ def plot_sweep(report: SweepReport, path: Path, *, log_keys: Sequence[str] = ())
 
 def _panel(rows: Sequence[TrialRow], key: str, *, log: bool, grid: bool) -> Callable[[Axes], None]:
     values = {id(row): row.seed if key == "seed" else row.params.get(key) for row in rows}
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values.values())
+    numbers = _are_numbers(values.values())
     if numbers and not grid:
         return lambda axes: _by_number(axes, rows, values, key, log=log)
     return lambda axes: _by_choice(axes, rows, values, key, sort=numbers)
+
+
+def _are_numbers(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
 def _history(axes: Axes, rows: Sequence[TrialRow]) -> None:
@@ -139,8 +143,7 @@ def _legend(figure: Figure, rows: Sequence[TrialRow], report: SweepReport) -> No
         handles.append(Line2D([], [], linestyle="", marker="x", color=_PRUNED_COLOR, label="pruned or unfinished"))
     if report.kind == "search":
         handles.append(Line2D([], [], color=VAL_COLOR, label="best so far"))
-    if report.kind == "grid" or any(
-        not isinstance(value, int | float) for row in rows for value in row.params.values()
-    ):
+    keys = {key for row in rows for key in row.params}
+    if report.kind == "grid" or not all(_are_numbers(row.params.get(key) for row in rows) for key in keys):
         handles.append(Line2D([], [], linestyle="", marker="_", markersize=12, mew=2, color=VAL_COLOR, label="mean"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))

@@ -97,3 +97,13 @@ def test_without_an_accuracy_there_is_no_picture(tmp_path: Path) -> None:
     failed = TrialRow(0, {"a": 1}, "failed", error="x")
     assert plot_sweep(SweepReport("x", "grid", "s", (failed,)), tmp_path / "a.svg") is None
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("values", "has_means"), [((True, False), True), ((0.1, 0.2), False)])
+def test_means_of_choices_are_in_the_legend(values: tuple[object, ...], has_means: bool, tmp_path: Path) -> None:
+    rows = tuple(
+        TrialRow(n, {"optim.x": value}, "finished", None, 0.5 + n / 10, 2, 1.0) for n, value in enumerate(values)
+    )
+    picture = plot_sweep(SweepReport("x", "search", "s", rows), tmp_path / "a.svg")
+    assert picture is not None
+    assert ("<!-- mean -->" in picture.read_text()) == has_means
