@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import nn
 
 from teachers.conv_head import ConvHead
 
-__all__ = ["head_parameters", "stages"]
+__all__ = ["head_parameters", "stage_of", "stages"]
 
 
 def head_parameters(module: nn.Module) -> set[str]:
@@ -29,13 +29,26 @@ def head_parameters(module: nn.Module) -> set[str]:
 def stages(module: nn.Module) -> list[tuple[str, ...]]:
     """The parameters in order of depth: stem, stages, and the classifier last.
 
-    Each stage is a tuple for ``str.startswith``: ``name.startswith(stage)`` tells whether a parameter or buffer, by its
-    name, is in it. Every parameter is in exactly one.
+    Each stage is a tuple of modules' names, with a dot behind them, and of parameters' own: :func:`stage_of` tells
+    which one a parameter is in. Every parameter is in exactly one.
     """
     head = head_parameters(module)
     depth = {name: d for name, d in _depths(module).items() if name not in head}
     groups = [[name for name, d in depth.items() if d == level] for level in sorted(set(depth.values()))]
     return [tuple(_prefixes(module, set(group))) for group in [*groups, sorted(head)] if group]
+
+
+def stage_of(name: str, stages: Sequence[tuple[str, ...]]) -> int:
+    """Which of :func:`stages` a parameter is in, by its name.
+
+    >>> stage_of("cls_mix.weight", [("cls",), ("cls_mix.",)])
+    1
+    """
+    return next(
+        at
+        for at, stage in enumerate(stages)
+        if name in stage or name.startswith(tuple(place for place in stage if place.endswith(".")))
+    )
 
 
 def _depths(module: nn.Module) -> dict[str, int]:

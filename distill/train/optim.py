@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from distill.models.depth import stage_of
 from distill.recipe.optimization import Lookahead, OptimSpec
 
 __all__ = ["OPTIMIZERS", "build_optimizer", "parameter_groups", "set_lookahead", "settle"]
@@ -45,7 +46,7 @@ def build_optimizer(
 
     Args:
         head: Names of the classifier's parameters: they learn at ``spec.lr``.
-        stages: Name prefixes of each stage in depth order, the classifier last, for ``spec.layer_decay``; without one
+        stages: The parameters of each stage in depth order, the classifier last, for ``spec.layer_decay``; without one
             (1.0) they are not read.
         fused: Allow torch's one-kernel step on CUDA. It takes the gradient scaler's factor out by itself, so
             gradients that are scaled cannot be clipped before it.
@@ -113,7 +114,7 @@ def parameter_groups(
         if name not in head_names:
             scale = spec.backbone_lr_scale
             if spec.layer_decay != 1.0:
-                scale *= spec.layer_decay ** _stages_above(name, stages)
+                scale *= spec.layer_decay ** (len(stages) - 1 - stage_of(name, stages))
         own = next((group.lr_scale for group in spec.groups if group.of in kinds[name]), 1.0)
         decay = spec.weight_decay if parameter.ndim > 1 or spec.decay_norm_and_bias else 0.0
         lr = spec.lr * scale * own
@@ -136,8 +137,3 @@ def _kinds(module: nn.Module) -> dict[str, set[str]]:
             if name in kinds:  # a shared parameter has one name here
                 kinds[name] |= {kind for kind, fits in found.items() if fits}
     return kinds
-
-
-def _stages_above(name: str, stages: Sequence[tuple[str, ...]]) -> int:
-    depth = next(depth for depth, prefixes in enumerate(stages) if name.startswith(prefixes))
-    return len(stages) - 1 - depth

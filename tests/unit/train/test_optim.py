@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from distill.models import head_parameters, stages
 from distill.recipe.optimization import (
     SGD,
     Adadelta,
@@ -137,3 +138,20 @@ def test_lookaheads_alpha_moves_with_the_cube_of_progress() -> None:
         assert [group["lookahead_alpha"] for group in optimizer.param_groups] == [pytest.approx(alpha)]
     set_lookahead(optimizer, Lookahead(alpha=0.5), 1.0)
     assert optimizer.param_groups[0]["lookahead_alpha"] == pytest.approx(0.2)  # constant alphas are left alone
+
+
+class _Alike(nn.Module):
+    """A parameter whose name another layer's begins with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cls = nn.Parameter(torch.zeros(3))
+        self.body, self.cls_mix, self.fc = nn.Linear(3, 4), nn.Linear(4, 5), nn.Linear(5, 2)
+
+
+def test_a_layer_learns_at_the_rate_of_its_own_depth_whatever_its_name_begins_with() -> None:
+    module = _Alike()
+    groups = parameter_groups(module, SGD(lr=0.8, layer_decay=0.5), head=head_parameters(module), stages=stages(module))
+    rates = {id(each): group["lr"] for group in groups for each in group["params"]}
+    found = [rates[id(each)] for each in (module.cls, module.body.bias, module.cls_mix.bias, module.fc.bias)]
+    assert found == [0.1, 0.2, 0.4, 0.8]
