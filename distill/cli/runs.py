@@ -21,11 +21,14 @@ app = typer.Typer(no_args_is_help=True, help="See what runs there are, and remov
 def list_(*, runs: options.RunsOption = Path("runs"), json: options.JsonOption = False) -> None:
     """Show every run: how it ended, how far it came, how large it is, and what stands on it."""
     from distill.report.runs import runs_table
+    from distill.runs.find import list_damaged
     from distill.runs.remove import describe_runs
 
     rows = describe_runs(runs)
     output = Output(json=json)
     output.show([row.to_json() for row in rows] if json else rows, lambda width: runs_table(rows, width))
+    for _, error in list_damaged(runs):
+        output.note(f"left out: {error.message}")
 
 
 @app.command("remove", epilog=options.examples("distill runs remove tiny_student/002", "distill runs remove old --yes"))

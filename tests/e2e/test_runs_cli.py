@@ -48,6 +48,11 @@ def test_the_list(runs: Path) -> None:
     metrics = open_run("tiny_student/002", runs_dir=runs).metrics()
     assert rows["tiny_student/002"]["val_top1"] == metrics[-1]["val_top1"]
     assert "needed by" in _cli("runs", "list", "--runs", str(runs))[1]
+    damaged = runs / "tiny_student/002/run.json"
+    damaged.write_text("{")
+    code, stdout, stderr = _cli("runs", "list", "--runs", str(runs), "--json")
+    assert (code, len(json.loads(stdout))) == (0, 2)
+    assert f"left out: {damaged}: damaged" in stderr.replace("\n", "")
 
 
 def test_the_accuracy_is_of_the_epoch_that_ships(tmp_path: Path, teacher_recipe: Callable) -> None:
