@@ -85,7 +85,7 @@ def grouped(entries: Sequence[Entry], notes: list[str]) -> dict[str, list[Entry]
 def _by_seed(group: Sequence[Entry], notes: list[str]) -> list[Entry]:
     """A seed that was run twice is one draw of chance, not two."""
     kept: dict[int, Entry] = {}
-    for entry in sorted(group, key=lambda entry: entry.run.path.name):
+    for entry in sorted(group, key=lambda entry: (len(entry.run.path.name), entry.run.path.name)):  # 999, then 1000
         seed = entry.recipe.train.seed
         if (older := kept.pop(seed, None)) is not None:
             notes.append(f"left out: {older.run.path}: {entry.run.path} has the same seed, {seed}, and counts")

@@ -217,6 +217,8 @@ class Program:
         asked = self.definition
         here = asked.measure is None and asked.runtime != "torch"
         budgets = {name: limit for name, limit in asked.budgets.items() if here or "latency" not in name}
+        place = self.folder.path / "certificate.json"
+        place.unlink(missing_ok=True)  # an earlier call's, which may have shipped another file for another goal
         try:
             made = certify(
                 file,
@@ -225,7 +227,7 @@ class Program:
                 max_drop=None if self.reference.run is None else asked.max_drop,
                 prove=asked.prove and self.reference.run is not None,
                 budgets=budgets,
-                out=self.folder.path / "certificate.json",
+                out=place,
                 overwrite=True,
                 require=False,
                 chosen=[str(self.folder.path)],

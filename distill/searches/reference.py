@@ -50,12 +50,20 @@ def teacher_answers(
     who = json_sha256([teacher.identity.weights, teacher.identity.architecture, split_content(splits, "val")])
     path = kept / f"teacher_val-{who[:16]}.npy"
     run = None if teacher.run is None else teacher.run.path
-    if path.is_file():
-        return teacher.name, np.load(path, allow_pickle=False), run
+    if (kept_logits := _kept(path)) is not None:
+        return teacher.name, kept_logits, run
     tell(Note(f"asking {teacher.place} about {len(splits.val or ())} validation images"))
     logits = assess_classifier(teacher.trained, splits, recipe.data, split="val").logits
     write_with(path, lambda aside: _save(aside, logits))
     return teacher.name, logits, run
+
+
+def _kept(path: Path) -> np.ndarray | None:
+    """What was stored; None where it is absent, or damaged: then the teacher is asked again."""
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (OSError, ValueError, EOFError):
+        return None
 
 
 def _save(path: Path, logits: np.ndarray) -> None:
