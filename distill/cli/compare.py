@@ -118,10 +118,7 @@ def command(
     from distill.report.gates import check_gates, parse_gate
 
     options.one_document(json=json, csv=csv)
-    if plot is not None:
-        from distill.report.figure import check_suffix
-
-        check_suffix(plot)
+    _check_pictures(svg, plot)
     gates = [parse_gate(text) for text in require or []]  # a typing mistake is told before minutes of measuring
     from distill.comparison import compare
     from distill.comparison.devices import is_device_report
@@ -145,6 +142,15 @@ def command(
         )
     _show(comparison, output, csv=csv, svg=svg, plot=plot)
     check_gates(gates, comparison, tell=output.note)
+
+
+def _check_pictures(svg: Path | None, plot: Path | None) -> None:
+    """Refuse names that cannot be, before minutes of measuring."""
+    for path, only in ((svg, "svg"), (plot, None)):
+        if path is not None:
+            from distill.report.figure import check_suffix
+
+            check_suffix(path, only=only)
 
 
 def _show(comparison: Comparison, output: Output, *, csv: str | None, svg: Path | None, plot: Path | None) -> None:

@@ -81,13 +81,17 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def check_suffix(path: Path) -> None:
+def check_suffix(path: Path, *, only: str | None = None) -> None:
     """Refuse a name that no picture can have.
+
+    Args:
+        only: The one format that this picture comes in; None: any.
 
     Raises:
         UsageError: It ends in no format of pictures, or is a folder's.
     """
-    _kind(path)
+    if _kind(path) != (only or _kind(path)):
+        raise UsageError(f"{path}: this picture is an .{only}", hint=f"for example {path.with_suffix(f'.{only}')}")
     if path.is_dir():
         raise UsageError(f"{path} is a folder", hint=f"name a file: {path / 'picture.png'}")
 

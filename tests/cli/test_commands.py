@@ -474,8 +474,16 @@ def test_report_of_nobody(cli) -> None:
     assert cli("report", "nobody").exit_code == 1
 
 
-def test_a_picture_that_cannot_be_is_refused_before_anything_is_measured(cli, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("option", "name", "said"),
+    [
+        ("--plot", "x.txt", "pictures are .svg, .png or .pdf"),
+        ("--svg", "best.onnx", "pictures are .svg, .png or .pdf"),
+        ("--svg", "x.png", "x.png: this picture is an .svg"),
+    ],
+)
+def test_a_picture_that_cannot_be_is_refused_before_anything_is_measured(cli, monkeypatch, option, name, said) -> None:
     monkeypatch.setattr(distill.comparison, "compare", lambda *_, **__: pytest.fail("measured"))
-    result = cli("compare", "--plot", "x.txt")
+    result = cli("compare", option, name)
     assert result.exit_code == 2
-    assert "pictures are .svg, .png or .pdf" in result.stderr
+    assert said in result.stderr
