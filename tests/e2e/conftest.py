@@ -41,7 +41,8 @@ train: {epochs: 3, batch_size: 40}
 def no_leave(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As in a process that gave code of the user's own no leave and was handed none; what it imports is forgotten."""
     for name in ("DISTILL_ALLOW_CODE", "DISTILL_ALLOW_CODE_OF"):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # to delete what is not there would put nothing back afterwards
+        monkeypatch.delenv(name)
     monkeypatch.setattr(code, "_offered", {})
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield

@@ -342,7 +342,7 @@ def test_every_mistake_of_a_recipe_is_told_at_once(cli: Run) -> None:
 
 
 def test_a_missing_teacher(cli: Run, tmp_path: Path) -> None:
-    _fails(cli("student", "--recipe", "student.yaml", "--runs", str(tmp_path)), 1, "'big'")
+    _fails(cli("student", "--recipe", "student.yaml", "--runs", str(tmp_path)), 1, "the teacher big has no run")
     _fails(cli("student", "--recipe", "student.yaml", "--teacher", "bigg"), 1, "'bigg'")
     assert not any(tmp_path.iterdir())
 
