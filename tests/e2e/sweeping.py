@@ -1,7 +1,7 @@
 """Run as a script: one worker of a search that several share (see test_sweeping.py).
 
-The arguments are this worker's folder, the study's storage, how many trials, and how many of its own this worker begins
-before it stands still for ever; 0: it never does. Signs of life are given and missed within seconds.
+The arguments are this worker's folder, the study's storage, how many trials, and in which of its own this worker stands
+still until its folder has a file "go"; 0: in none. Signs of life are given and missed within seconds.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Worker:
             self.begun += 1
         if isinstance(event, EpochDone) and self.begun == self.stands_at:
             (self.folder / "stands").touch()
-            time.sleep(3600)
+            while not (self.folder / "go").exists():
+                time.sleep(0.02)
 
 
 def main(folder: Path, storage: str, trials: int, stands_at: int) -> None:

@@ -133,10 +133,12 @@ def _wait(until: Callable[[], bool], process: subprocess.Popen) -> None:
 
 def test_a_worker_is_killed_and_no_trial_is_lost_or_done_twice(start, read, storage: str, tmp_path: Path) -> None:
     one = start(tmp_path / "one", storage, 5, stands_at=2)
-    two = start(tmp_path / "two", storage, 5)
+    two = start(tmp_path / "two", storage, 5, stands_at=1)  # so that neither has done all while the other starts
     _wait((tmp_path / "one" / "stands").exists, one)
+    _wait((tmp_path / "two" / "stands").exists, two)
     one.kill()
     one.wait()
+    (tmp_path / "two" / "go").touch()
     out, err = two.communicate(timeout=280)
     assert two.returncode == 0, err
     assert out.strip() == "5"
