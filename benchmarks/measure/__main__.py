@@ -24,8 +24,9 @@ from benchmarks.measure.document import Results, names, read_results, write_resu
 from benchmarks.measure.left import seconds_left
 from benchmarks.measure.plan import Item, arms, items
 from benchmarks.measure.work import FailedError, Place, cpu_kind, find_run, measure, recipe_digest
-from distill.recipe import bundled_recipes
+from distill.recipe import bundled_recipes, load_recipe
 from distill.runs import git_state
+from distill.runs.released import copy_released, released_networks
 from distill.text import duration
 
 ROOT = Path(__file__).parents[2]
@@ -116,7 +117,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     only = None if options.only is None else set(options.only.split(","))
     chosen = [item for item in items() if item.recipe in bundled_recipes() and (only is None or item.recipe in only)]
-    place = Place(options.runs.absolute(), options.threads, _weights(options.weights))
+    runs = options.runs.absolute()
+    settings = _weights(options.weights)
+    for recipe, setting in ({} if options.list else _trained_teachers(runs, {item.recipe for item in chosen})).items():
+        settings[recipe] = (*settings.get(recipe, ()), setting)
+    place = Place(runs, options.threads, settings)
     state = git_state(Path.cwd())
     if state is not None and state["dirty"] and not options.list:
         parser.error(
@@ -139,6 +144,19 @@ def _weights(folder: Path | None) -> dict[str, tuple[str, ...]]:
         file = files.get(recipe.partition("_")[0])
         if file is not None and file.is_file():
             found[recipe] = (f"model.weights={file}",)
+    return found
+
+
+def _trained_teachers(runs: Path, chosen: set[str]) -> dict[str, str]:
+    """What students have whose teacher comes trained: that one, not a run that the queue makes of its recipe."""
+    apart, found = runs / "trained", {}
+    for recipe in sorted(chosen):
+        teacher = load_recipe(recipe).teacher
+        if teacher is not None and teacher.run in released_networks():
+            path = apart / teacher.run / "001"
+            if not path.exists():
+                copy_released(teacher.run, apart)
+            found[recipe] = f"teacher.run={path}"
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 from benchmarks.measure.plan import GAINS, Item
@@ -51,26 +52,30 @@ def render(results: Results) -> str:
     for item in sorted(results):
         groups.setdefault(item.recipe, []).append(results[item])
     ordered = sorted(groups.items(), key=lambda pair: (pair[1][0]["dataset"], -_mean(pair[1])))
-    lines += [_row(name, records) for name, records in ordered]
+    marks = dict(zip(sorted({_machine(record) for record in results.values()}), ascii_uppercase, strict=False))
+    lines += [_row(name, records, marks) for name, records in ordered]
     gains = [line for taught, alone in GAINS if (line := _gain(results, taught, alone)) is not None]
     if gains:
         lines += ["", "What being taught gives, paired by seed:", "", *gains]
-    machines = sorted({_machine(record) for record in results.values()})
+    hardware = "; ".join(f"{mark}: {machine}" for machine, mark in marks.items())
     commits = sorted({(record["git"] or {}).get("commit", "unknown")[:10] for record in results.values()})
-    lines += ["", f"Hardware: {'; '.join(machines)}. Commits: {', '.join(commits)}."]
+    lines += ["", f"Hardware: {hardware}. Commits: {', '.join(commits)}."]
     return "\n".join(lines) + "\n"
 
 
-_ROW_NAMES = "| recipe | data | n | test top-1 | parameters | GMACs | epochs, precision | CPU-minutes, threads |"
+_ROW_NAMES = (
+    "| recipe | data | n | test top-1 | parameters | GMACs | epochs, precision | CPU-minutes, threads, hardware |"
+)
 
 
-def _row(name: str, records: list[dict[str, Any]]) -> str:
+def _row(name: str, records: list[dict[str, Any]], marks: dict[str, str]) -> str:
     first = records[0]
     spent = sorted(record["cpu_s"] for record in records if record["cpu_s"] is not None)
     minutes = f"{spent[len(spent) // 2] / 60:.0f}" if spent else "not known"
+    on = "".join(sorted({marks[_machine(record)] for record in records}))
     cells = [f"`{name}`", first["dataset"], str(len(records)), _accuracy([record["test_top1"] for record in records])]
     cells += [f"{first['params']:,}", f"{first['gmacs']:.3f} at {first['input_size']}"]
-    cells += [f"{first['epochs']}, {first['precision']}", f"{minutes}, {first['threads']}"]
+    cells += [f"{first['epochs']}, {first['precision']}", f"{minutes}, {first['threads']}, {on}"]
     return f"| {' | '.join(cells)} |"
 
 

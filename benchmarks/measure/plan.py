@@ -32,6 +32,7 @@ class Item:
 
 
 STAGES = (
+    Stage(("fast_small_cifar10", "fast_small_cifar10_kd"), seeds=5),
     Stage(("lite0_cifar10",)),
     Stage(("fast_cifar10", "fast_cifar10_kd"), seeds=5),
     Stage(("lite0_cifar100",)),
@@ -47,7 +48,11 @@ STAGES = (
     Stage(("resnet20_cifar10",)),
     Stage(("grouped_resnet_cifar100",)),
 )
-GAINS = (("fast_cifar10_kd", "fast_cifar10"), ("fast_cifar100_kd", "fast_cifar100"))  # taught, from labels alone
+GAINS = (  # taught, from labels alone
+    ("fast_small_cifar10_kd", "fast_small_cifar10"),
+    ("fast_cifar10_kd", "fast_cifar10"),
+    ("fast_cifar100_kd", "fast_cifar100"),
+)
 
 
 def items(stages: tuple[Stage, ...] = STAGES) -> Iterator[Item]:

@@ -86,6 +86,16 @@ def test_arms_of_a_seed_are_on_one_kind_of_cpu(tmp_path: Path, monkeypatch: pyte
     assert queue.obstacle(_place(tmp_path), a, {b: _record(b)}, CPU) is None
 
 
+def test_students_of_a_network_that_comes_trained_all_have_that_one(tmp_path: Path) -> None:
+    create_run(tmp_path, "fast_cifar10")  # a run of its recipe, by the queue
+    found = queue._trained_teachers(tmp_path, {"fast_small_cifar10_kd", "fast_small_cifar10", "r18_small"})
+    folder = tmp_path / "trained" / "fast_cifar10" / "001"
+    assert found == {"fast_small_cifar10_kd": f"teacher.run={folder}"}
+    assert (folder / "NOTICE.md").is_file()
+    assert queue._trained_teachers(tmp_path, {"fast_small_cifar10_kd"}) == found
+    assert [path.name for path in (tmp_path / "trained" / "fast_cifar10").iterdir()] == ["001"]
+
+
 def test_a_failed_run_does_not_end_the_queue_and_a_stopped_one_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,12 +140,16 @@ def test_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     results = {Item(n, s): _record(Item(n, s), top1) for n, values in tops.items() for s, top1 in enumerate(values)}
     page = document.render(results).splitlines()
     # by hand: standard deviation 1, half width t(2) 4.3027 / sqrt(3) = 2.484
-    row = "| `a` | cifar10 | 3 | 91.00 ± 1.00 (88.52 to 93.48) | 1,000 | 0.500 at 32 | 2, fp32 | 2, 1 |"
+    row = "| `a` | cifar10 | 3 | 91.00 ± 1.00 (88.52 to 93.48) | 1,000 | 0.500 at 32 | 2, fp32 | 2, 1, A |"
     assert row in page
     # differences 1, 2, 1: mean 1.333, deviation 0.5774, half width 1.434
     assert "- `b` over `a`: +1.33 points (95% interval -0.10 to +2.77), n = 3; the interval holds zero" in page
     assert page.index(row) > next(at for at, line in enumerate(page) if line.startswith("| `b`"))
-    assert page[-1] == "Hardware: a CPU (AVX2, bf16 emulated). Commits: abcdef0123."
+    assert page[-1] == "Hardware: A: a CPU (AVX2, bf16 emulated). Commits: abcdef0123."
+    elsewhere = {Item("b", seed): _record(Item("b", seed), cpu=OTHER) for seed in (3, 4)}
+    page = document.render(results | elsewhere).splitlines()
+    assert page[-1].startswith("Hardware: A: a CPU (AVX2, bf16 emulated); B: a CPU (AVX2, bf16 native). ")
+    assert [line.rpartition(", ")[2] for line in page if line.startswith(("| `a`", "| `b`"))] == ["AB |", "A |"]
 
 
 def test_a_recipe_that_was_changed_is_measured_anew_and_its_old_run_is_not_taken(tmp_path: Path) -> None:
