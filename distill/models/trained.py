@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from types import MethodType
@@ -176,13 +177,24 @@ def _classify_in_full(module: nn.Module) -> None:
 
 
 def _outside_autocast(head: nn.Module, features: Tensor) -> Tensor:
-    with torch.autocast(features.device.type, enabled=False):
+    # the meta device, on which layers are counted, has no autocast to leave
+    with nullcontext() if features.is_meta else torch.autocast(features.device.type, enabled=False):
         logits: Tensor = type(head).forward(head, features.float())
     return logits
 
 
-def asked_precision(recipe: Recipe, device: torch.device) -> PrecisionName:
-    """The precision a trained network answers in: what it was trained in, where the device has that; else its own."""
+def asked_precision(recipe: Recipe, device: torch.device, wanted: str = "auto") -> PrecisionName:
+    """The precision a trained network answers in.
+
+    Args:
+        recipe: Its own.
+        wanted: ``auto``: on a GPU what it was trained in, where the device has that; on a CPU fp32.
+
+    Raises:
+        UsageError: fp16 on a CPU.
+    """
+    if wanted != "auto":
+        return resolve_precision(wanted, device).name
     recorded = recipe.train.precision if device.type == "cuda" else "auto"
     resolved = resolve_precision(recorded, device)
     return resolved.name if resolved.warning is None else resolve_precision("auto", device).name

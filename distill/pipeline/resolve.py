@@ -8,7 +8,7 @@ import torch
 
 from distill.data.splits import Splits
 from distill.data.views import views_of
-from distill.devices import UnsafeLayer, unsafe_layers, why_not_compile
+from distill.devices import UnsafeLayer, resolve_precision, unsafe_layers, why_not_compile
 from distill.errors import MissingError, UsageError
 from distill.events import Note, Tell
 from distill.models import build_normalize, outline, resolved_model
@@ -35,6 +35,8 @@ def resolve_auto(
         asking = asking_threads(teacher, device, classes=classes, crew=crew)
         teacher = _copy(teacher, threads=asking.count)
         choices |= _choice("teacher.threads", asking)
+        if (warning := resolve_precision(teacher.precision, device).warning) is not None:
+            tell(Note(f"teacher.{warning}", "warning"))
     normalize = build_normalize(recipe.model, mean=splits.dataset.mean, std=splits.dataset.std)
     augment = recipe.augment
     if augment.views is None:

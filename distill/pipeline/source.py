@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from distill.data.batches import steps_per_epoch
 from distill.data.mixture import mixture_of
@@ -21,6 +22,7 @@ from distill.objectives import Asks
 from distill.pipeline.provenance import about_bank, about_banks, about_run, named_banks
 from distill.pipeline.runtime import choose_runtime
 from distill.recipe import Recipe, bundled_recipes
+from distill.recipe.schema import TeacherSpec
 from distill.references import run_of
 from distill.runs import RunFolder, list_runs, open_run
 from distill.teaching.bank import Bank
@@ -88,7 +90,7 @@ def resolve_teacher(recipe: Recipe, *, runs_dir: Path, override: Any) -> Recipe:
     """The recipe with its teacher as a run folder's path (a bank's stays as it is).
 
     Raises:
-        UsageError: The recipe has no teacher to override.
+        UsageError: The recipe has no teacher to override, or says of it what does not go with the new one.
         RunError: There is no such finished run.
     """
     override = None if override is None else run_of(override)
@@ -105,11 +107,19 @@ def resolve_teacher(recipe: Recipe, *, runs_dir: Path, override: Any) -> Recipe:
         named = {"onnx": override, "run": None} if file else {"run": override, "onnx": None}
         if teacher.onnx is None or not file:
             named |= {"input": None, "classes": ()}  # they describe the file that the recipe names
-        teacher = teacher.model_copy(update=named | {"bank": None, "banks": ()})
+        teacher = _validated(teacher.model_copy(update=named | {"bank": None, "banks": ()}), override)
     if teacher.run is not None:
         run = _open_teacher(teacher.run, runs_dir, typed=override is not None)
         teacher = teacher.model_copy(update={"run": str(run.path)})
     return recipe.model_copy(update={"teacher": teacher})
+
+
+def _validated(teacher: TeacherSpec, override: str) -> TeacherSpec:
+    try:
+        return TeacherSpec.model_validate(teacher.model_dump(exclude_unset=True))
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UsageError(f"--teacher {override}: the recipe's teacher.{reason}") from error
 
 
 def taught_as_before(run: RunFolder, *, runs_dir: Path) -> Recipe:
@@ -150,7 +160,8 @@ def find_teacher(recipe: Recipe, *, runs_dir: Path, device: torch.device, classe
         return TeacherFile(recipe.teacher, classes)
     if recipe.teacher is None or recipe.teacher.run is None:
         return None
-    return TeacherRun(open_run(recipe.teacher.run, runs_dir=runs_dir), device=device)
+    run = open_run(recipe.teacher.run, runs_dir=runs_dir)
+    return TeacherRun(run, device=device, precision=recipe.teacher.precision)
 
 
 def choose_logits(recipe: Recipe, splits: Splits, teacher: Teacher | None, asks: Asks) -> tuple[Recipe, dict[str, Any]]:

@@ -174,6 +174,9 @@ class TeacherSpec(Spec):
     runtime: Literal["auto", "torch", "onnxruntime"] = Field(
         "auto", description="what it is asked through; auto: on a CPU ONNX Runtime, where it is asked enough to gain"
     )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="of its forward pass; auto: on a GPU what it was trained in, on a CPU fp32"
+    )
     threads: ThreadsSpec = Field("auto", description="CPU threads while it is asked; auto: by the work of its layers")
 
     @property
@@ -191,6 +194,12 @@ class TeacherSpec(Spec):
             raise ValueError("input and classes describe an ONNX file: name it, onnx: FILE")
         if self.onnx is not None and self.runtime == "torch":
             raise ValueError("runtime: torch cannot ask an ONNX file")
+        if self.precision != "auto" and self.run is None:
+            raise ValueError(
+                "precision is for a teacher's run: a file is asked in fp32, a bank says what it was made in"
+            )
+        if self.precision in ("bf16", "fp16") and self.runtime == "onnxruntime":
+            raise ValueError(f"runtime: onnxruntime asks in fp32, not in {self.precision}")
         return self
 
 

@@ -86,17 +86,18 @@ def identity_of(trained: Trained) -> Identity:
     return _identity(trained.recipe, trained.classes, trained.sha256, trained.normalize, trained.precision)
 
 
-def read_identity(run: RunFolder, *, device: torch.device) -> Identity:
-    """Of a run that would be asked on ``device``.
+def read_identity(run: RunFolder, *, device: torch.device, precision: str = "auto") -> Identity:
+    """Of a run that would be asked on ``device``, in ``precision`` (``auto``: as :func:`asked_precision` has it).
 
     The weights are as the folder states them, all else is as recipe.yaml and run.json say today: that is what would be
     built. Where nothing is stated (an older version's run), the weights are read, and the statement is written.
 
     Raises:
         RunError: The run has no whole checkpoint, or its recipe is damaged.
+        UsageError: The device has no such precision.
     """
     statement = read_statement(run) or write_identity(run)
-    return _of_folder(run, statement.identity.weights, asked_precision(run.recipe(), device))
+    return _of_folder(run, statement.identity.weights, asked_precision(run.recipe(), device, precision))
 
 
 def _of_folder(run: RunFolder, weights: str, precision: str) -> Identity:

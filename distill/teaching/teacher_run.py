@@ -13,7 +13,7 @@ from distill.devices import using_threads
 from distill.errors import RunError, UsageError
 from distill.fingerprint import state_sha256
 from distill.models.ask import CPU_ASK_BATCH, ask
-from distill.models.trained import Trained, load_trained
+from distill.models.trained import Trained, asked_precision, load_trained
 from distill.runs import RunFolder
 from distill.teaching.identity import Identity, identity_of, read_identity, read_statement, write_identity
 from distill.teaching.key import BankKey
@@ -29,10 +29,12 @@ class TeacherRun:
     Args:
         run: Finished.
         device: Where it would be asked.
+        precision: In which its forward pass runs: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
     """
 
-    def __init__(self, run: RunFolder, *, device: torch.device) -> None:
+    def __init__(self, run: RunFolder, *, device: torch.device, precision: str = "auto") -> None:
         self.run = run
+        self.precision = precision
         self.name = run.recipe().name
         self.device = device
         self._asked: dict[tuple[str, int | None], Asked] = {}
@@ -53,8 +55,9 @@ class TeacherRun:
 
         Raises:
             RunError: The run has no whole checkpoint, or its recipe is damaged.
+            UsageError: The device has no such precision.
         """
-        return read_identity(self.run, device=self.device)
+        return read_identity(self.run, device=self.device, precision=self.precision)
 
     @cached_property
     def trained(self) -> Trained:
@@ -63,7 +66,9 @@ class TeacherRun:
         Raises:
             RunError: It is damaged, or not the one that its folder states.
         """
-        trained = load_trained(self.run, device=self.device)
+        trained = load_trained(
+            self.run, device=self.device, precision=asked_precision(self.run.recipe(), self.device, self.precision)
+        )
         if identity_of(trained) != self.identity:
             raise RunError(
                 f"{self.run} states another network in identity.json than it holds",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from distill.models.ask import ask
 from distill.models.onnx_network import OnnxNetwork
 from distill.models.trained import load_trained
 from distill.pipeline import runtime as rule
+from distill.pipeline.source import resolve_teacher
 from distill.recipe import dump_recipe
 from distill.runs import RunFolder
 from distill.teaching.bank import Bank
@@ -87,3 +89,37 @@ def test_features_are_torchs_alone(train) -> None:
     run = RunFolder(train(objective, "train.epochs=1").run)
     assert run.recipe().teacher.runtime == "torch"
     assert run.info.choices["teacher.runtime_why"] == "features are asked"
+
+
+# In another precision
+
+
+def test_a_teacher_answers_in_the_precision_that_is_named_from_a_bank_as_live(train) -> None:
+    seed = "augment.view_seed=34"
+    live = train("teacher.precision=bf16", seed, "teacher.logits=live")
+    bank = train("teacher.precision=bf16", seed, "teacher.logits=bank")
+    full = train(seed, "teacher.logits=bank")
+    assert _weights(live.run) == _weights(bank.run) != _weights(full.run)
+    assert RunFolder(bank.run).recipe().teacher.runtime == "torch"
+    assert "answers in bf16" in RunFolder(bank.run).info.choices["teacher.runtime_why"]
+    rounded, exact = _bank(bank.run), _bank(full.run)
+    assert (rounded.info.identity.precision, exact.info.identity.precision) == ("bf16", "fp32")
+    assert rounded.path != exact.path
+    run = RunFolder(Path(RunFolder(bank.run).info.teacher["run"]))
+    network, splits = load_trained(run, device=CPU, precision="fp32"), load_splits(run.recipe().data)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        pixels = network.normalize(torch.from_numpy(splits.test.take(slice(0, 60))))
+        expected = network.module(pixels).float()
+    stored = torch.from_numpy(np.load(rounded.path / "test_logits.npy")).float()
+    torch.testing.assert_close(stored, expected, rtol=0.02, atol=0.02)
+    assert not torch.equal(stored, torch.from_numpy(np.load(exact.path / "test_logits.npy")).float())
+
+
+def test_a_precision_that_cannot_be(train, student_recipe, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="onnxruntime asks in fp32, not in bf16"):
+        train(*THROUGH_ONNX, "teacher.precision=bf16")
+    with pytest.raises(UsageError, match="precision fp16 needs a GPU"):
+        train("teacher.precision=fp16")
+    file = tmp_path / "theirs.onnx"
+    with pytest.raises(UsageError, match=r"theirs\.onnx: the recipe's teacher\.precision is for a teacher's run"):
+        resolve_teacher(student_recipe("teacher.precision=bf16"), runs_dir=tmp_path, override=str(file))
