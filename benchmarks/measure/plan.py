@@ -33,6 +33,7 @@ class Item:
 
 STAGES = (
     Stage(("fast_small_cifar10", "fast_small_cifar10_kd"), seeds=5),
+    Stage(("fast_small_cifar100", "fast_small_cifar100_kd"), seeds=3),
     Stage(("lite0_cifar10",)),
     Stage(("fast_cifar10", "fast_cifar10_kd"), seeds=5),
     Stage(("lite0_cifar100",)),
@@ -50,6 +51,7 @@ STAGES = (
 )
 GAINS = (  # taught, from labels alone
     ("fast_small_cifar10_kd", "fast_small_cifar10"),
+    ("fast_small_cifar100_kd", "fast_small_cifar100"),
     ("fast_cifar10_kd", "fast_cifar10"),
     ("fast_cifar100_kd", "fast_cifar100"),
 )

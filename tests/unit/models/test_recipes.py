@@ -18,6 +18,8 @@ COUNTS = {
     "fast_cifar100_kd": 1_994_392,
     "fast_cifar10_kd": 1_971_352,
     "fast_small_cifar10": 146_136,
+    "fast_small_cifar100": 151_896,
+    "fast_small_cifar100_kd": 151_896,
     "fast_small_cifar10_kd": 146_136,
     "grouped_resnet_cifar100": 4_035_364,
     "lenet_cifar10": 62_006,
