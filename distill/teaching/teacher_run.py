@@ -38,6 +38,7 @@ class TeacherRun:
         self.name = run.recipe().name
         self.device = device
         self._asked: dict[tuple[str, int | None], Asked] = {}
+        self._as_loaded: str | None = None
 
     @property
     def place(self) -> str:
@@ -74,6 +75,7 @@ class TeacherRun:
                 f"{self.run} states another network in identity.json than it holds",
                 hint=f"remove {self.run.path / 'identity.json'}: it is made again",
             )
+        self._as_loaded = state_sha256(trained.module.state_dict())  # not its file's: that may be in half precision
         return trained
 
     def asked(self, runtime: str, *, threads: int | None) -> Asked:
@@ -144,5 +146,5 @@ class TeacherRun:
         Raises:
             RunError: They did: the student did not learn from the teacher it names.
         """
-        if "trained" in self.__dict__ and state_sha256(self.trained.module.state_dict()) != self.identity.weights:
+        if self._as_loaded is not None and state_sha256(self.trained.module.state_dict()) != self._as_loaded:
             raise RunError(f"the teacher {self.run} changed during training; this is a bug of distill")

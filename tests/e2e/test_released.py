@@ -16,6 +16,8 @@ from benchmarks.release import release
 from distill.cli import main
 from distill.errors import RunError
 from distill.models.trained import load_trained
+from distill.pipeline import Options, train_student
+from distill.recipe import Recipe
 from distill.runs import open_run, released
 from distill.runs.released import released_networks
 
@@ -54,6 +56,14 @@ def test_it_is_half_as_large_and_says_what_it_is(made: Path, tmp_path: Path) -> 
     assert str(tmp_path.parent.parent) not in text  # the teacher's run is in another folder of tests
     result = json.loads((folder / "result.json").read_text())
     assert f"{result['test_top1']:.2%}" in (folder / "NOTICE.md").read_text()
+
+
+@pytest.mark.parametrize("logits", ["live", "bank"])
+def test_it_teaches(logits: str, made: Path, student_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    options = Options(runs_dir=tmp_path / "empty", threads=1)
+    recipe = student_recipe("train.epochs=1", f"teacher.logits={logits}")
+    assert train_student(recipe, teacher="tiny_student", options=options).status == "finished"
+    assert (tmp_path / "empty" / "tiny_student" / "001" / "NOTICE.md").is_file()
 
 
 def test_a_run_of_ones_own_goes_first(made: Path, tmp_path: Path) -> None:
