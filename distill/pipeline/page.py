@@ -288,11 +288,13 @@ def _is_cut_from(row: Row, student: Row, draft: _Draft) -> bool:
 
 
 def _ancestors(entry: Entry) -> list[Path]:
-    """The runs that a cut network came from, as far as their folders say."""
+    """The runs that a cut network came from, as far as their folders say; damaged ones may lead in circles."""
     found: list[Path] = []
     extra: Mapping[str, Any] = entry.info.extra
-    while (parent := extra.get("pruned_from") or extra.get("init_from")) is not None and len(found) < 20:
+    while (parent := extra.get("pruned_from") or extra.get("init_from")) is not None:
         path = Path(str(parent)).resolve()
+        if path in found:
+            break
         found.append(path)
         try:
             extra = read_json(path / "run.json")
