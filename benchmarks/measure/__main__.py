@@ -25,8 +25,8 @@ from benchmarks.measure.left import seconds_left
 from benchmarks.measure.plan import Item, arms, items
 from benchmarks.measure.work import FailedError, Place, cpu_kind, find_run, measure, recipe_digest
 from distill.recipe import bundled_recipes, load_recipe
-from distill.runs import git_state
-from distill.runs.released import copy_released, released_networks
+from distill.runs import git_state, open_run
+from distill.runs.released import released_networks
 from distill.text import duration
 
 ROOT = Path(__file__).parents[2]
@@ -118,9 +118,8 @@ def main(arguments: list[str] | None = None) -> int:
     only = None if options.only is None else set(options.only.split(","))
     chosen = [item for item in items() if item.recipe in bundled_recipes() and (only is None or item.recipe in only)]
     runs = options.runs.absolute()
-    settings = _weights(options.weights)
-    for recipe, setting in ({} if options.list else _trained_teachers(runs, {item.recipe for item in chosen})).items():
-        settings[recipe] = (*settings.get(recipe, ()), setting)
+    taught = {} if options.list else _trained_teachers(runs, {item.recipe for item in chosen})
+    settings = _weights(options.weights) | {recipe: (setting,) for recipe, setting in taught.items()}
     place = Place(runs, options.threads, settings)
     state = git_state(Path.cwd())
     if state is not None and state["dirty"] and not options.list:
@@ -153,10 +152,7 @@ def _trained_teachers(runs: Path, chosen: set[str]) -> dict[str, str]:
     for recipe in sorted(chosen):
         teacher = load_recipe(recipe).teacher
         if teacher is not None and teacher.run in released_networks():
-            path = apart / teacher.run / "001"
-            if not path.exists():
-                copy_released(teacher.run, apart)
-            found[recipe] = f"teacher.run={path}"
+            found[recipe] = f"teacher.run={open_run(teacher.run, runs_dir=apart).path}"
     return found
 
 

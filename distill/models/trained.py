@@ -130,8 +130,11 @@ def shipped_checkpoint(run: RunFolder) -> Checkpoint:
     return load_checkpoint(best_checkpoint(run.checkpoints))
 
 
-def load_trained(run: RunFolder, *, device: torch.device, precision: PrecisionName | None = None) -> Trained:
+def load_trained(run: RunFolder, *, device: torch.device, precision: str = "auto") -> Trained:
     """Load the best checkpoint of a run (the last one where nothing was validated).
+
+    Args:
+        precision: Which it answers in; see :func:`asked_precision`.
 
     Raises:
         RunError: The folder has no whole checkpoint, or it does not fit the recipe beside it.
@@ -150,7 +153,7 @@ def load_trained(run: RunFolder, *, device: torch.device, precision: PrecisionNa
             hint=f"was {run.path / 'recipe.yaml'} edited? ({str(error).splitlines()[-1].strip()})",
         ) from error
     module.eval().requires_grad_(False)
-    answered = precision or asked_precision(recipe, device)
+    answered = asked_precision(recipe, device, precision)
     if answered != "fp32":
         _classify_in_full(module)
     normalize = build_normalize(spec, mean=(0.0,) * 3, std=(1.0,) * 3)

@@ -13,7 +13,7 @@ from distill.devices import using_threads
 from distill.errors import RunError, UsageError
 from distill.fingerprint import state_sha256
 from distill.models.ask import CPU_ASK_BATCH, ask
-from distill.models.trained import Trained, asked_precision, load_trained
+from distill.models.trained import Trained, load_trained
 from distill.runs import RunFolder
 from distill.teaching.identity import Identity, identity_of, read_identity, read_statement, write_identity
 from distill.teaching.key import BankKey
@@ -67,9 +67,7 @@ class TeacherRun:
         Raises:
             RunError: It is damaged, or not the one that its folder states.
         """
-        trained = load_trained(
-            self.run, device=self.device, precision=asked_precision(self.run.recipe(), self.device, self.precision)
-        )
+        trained = load_trained(self.run, device=self.device, precision=self.precision)
         if identity_of(trained) != self.identity:
             raise RunError(
                 f"{self.run} states another network in identity.json than it holds",
