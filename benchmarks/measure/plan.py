@@ -33,7 +33,7 @@ class Item:
 
 STAGES = (
     Stage(("fast_small_cifar10", "fast_small_cifar10_kd"), seeds=5),
-    Stage(("fast_small_cifar100", "fast_small_cifar100_kd"), seeds=3),
+    Stage(("fast_small_cifar100", "fast_small_cifar100_kd"), seeds=5),
     Stage(("lite0_cifar10",)),
     Stage(("fast_cifar10", "fast_cifar10_kd"), seeds=5),
     Stage(("lite0_cifar100",)),
