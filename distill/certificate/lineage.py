@@ -17,6 +17,7 @@ from distill.errors import DistillError, RunError, UsageError
 from distill.models.onnx_open import OnnxClassifier
 from distill.results.certificate import Step
 from distill.runs import RunFolder, list_runs, open_run
+from distill.runs.origin import ancestors, cut_from, parent_of
 from distill.teaching.identity import read_identity
 
 __all__ = ["check_same_task", "is_all_known", "original", "source_of", "steps_of", "teacher_of"]
@@ -79,23 +80,6 @@ def teacher_of(run: RunFolder, runs_dir: Path) -> RunFolder | None:
     return None
 
 
-def _ancestors(run: RunFolder, runs_dir: Path) -> tuple[list[RunFolder], str | None]:
-    """The runs whose weights this one began with, the oldest first, and one before them that cannot be told.
-
-    That one is named and not here, or comes up again: links of a damaged folder may lead in circles.
-    """
-    found = [run]
-    while (parent := _parent(found[-1])) is not None:
-        try:
-            before = open_run(parent, runs_dir=runs_dir)
-        except RunError:
-            return found[:0:-1], parent
-        if any(before.path.resolve() == each.path.resolve() for each in found):
-            return found[:0:-1], parent
-        found.append(before)
-    return found[:0:-1], None
-
-
 def original(run: RunFolder, runs_dir: Path) -> RunFolder:
     """The run that a cut, or rounded weights, set out from; of any other it is the run itself.
 
@@ -103,27 +87,21 @@ def original(run: RunFolder, runs_dir: Path) -> RunFolder:
         UsageError: It is not here.
     """
     seen = set[Path]()
-    while (parent := _parent(run)) is not None and run.path.resolve() not in seen:
+    while (parent := parent_of(run.info)) is not None and run.path.resolve() not in seen:
         seen.add(run.path.resolve())
         rounded = run.recipe().train.fake_quantize is not None
         try:
             before = open_run(parent, runs_dir=runs_dir)
         except RunError as error:
-            if rounded or "pruned_from" in run.info.extra:
+            if rounded or cut_from(run.info):
                 raise UsageError(
                     f"{run.path}: {parent}, from which it was cut or rounded, is not here", hint=_AGAINST
                 ) from error
             break
-        if not rounded and not any("pruned_from" in each.info.extra for each in (run, before)):
+        if not rounded and not any(cut_from(each.info) for each in (run, before)):
             break
         run = before
     return run
-
-
-def _parent(run: RunFolder) -> str | None:
-    extra = run.info.extra
-    parent = extra.get("pruned_from") or extra.get("init_from")
-    return parent if isinstance(parent, str) else None
 
 
 def steps_of(
@@ -152,7 +130,7 @@ def _add(steps: dict[str, Step], run: RunFolder, images: Images, runs_dir: Path,
         taught: Runs whose teacher is being added. One that comes up again would have taught itself: the links of a
             damaged folder lead in circles, and who taught it is not known.
     """
-    before, lost = _ancestors(run, runs_dir)
+    before, lost = ancestors(run, runs_dir)
     if lost is not None:
         steps.setdefault(f"began {lost}", Step(what="began it, elsewhere", subject=lost, reads={"taught": NOT_HERE}))
     for each in [*before, run]:
@@ -172,7 +150,7 @@ def _add(steps: dict[str, Step], run: RunFolder, images: Images, runs_dir: Path,
 
 def _trained(run: RunFolder, images: Images) -> Step:
     info, parts = run.info, images.of_run(run)
-    cut = "pruned_from" in info.extra
+    cut = cut_from(info) is not None
     training = parts["training"] if "unlabelled" not in parts else f"{parts['training']} and {parts['unlabelled']}"
     reads = {"ranked channels, where that was by taylor": training} if cut else {"taught": training}
     if not cut and "validation" in parts:

@@ -24,6 +24,7 @@ from distill.results.roles import ROLES
 from distill.results.rows import Row
 from distill.runs import RunFolder
 from distill.runs.journal import is_number
+from distill.runs.origin import cut_from
 from distill.teaching.identity import read_identity
 
 __all__ = ["differences", "evaluation_folder", "members", "repeating", "settings_of"]
@@ -184,7 +185,7 @@ def _of_run(entry: Entry) -> Provenance:
 def repeating(run: RunFolder) -> str | None:
     """The command that repeats a run; None for one that was cut and not trained."""
     info = run.info
-    if "pruned_from" in info.extra:
+    if cut_from(info) is not None:
         return None
     verb = "teacher-finetune" if info.role == "teacher" else "student"
     return f"distill {verb} --rerun {shlex.quote(str(run.path))}"

@@ -25,6 +25,7 @@ from distill.report.page.render import GENERATOR, render_page
 from distill.report.page.words import accuracy, against, evidence, lead, shipped
 from distill.results.rows import Comparison, Row
 from distill.runs.lock import utc_now
+from distill.runs.origin import ancestors
 from distill.team.watch import watching
 
 __all__ = ["check_page_name", "gather_page", "write_page"]
@@ -112,6 +113,7 @@ class _Draft:
 
     rows: list[Row]
     tested: _Tested
+    runs_dir: Path
     missing: dict[str, str] = field(default_factory=dict)
 
 
@@ -125,7 +127,7 @@ def gather_page(examined: Examined, *, title: str | None, command: str, runs_dir
     teacher = next((row for row in rows if student is not None and row.run == student.teacher), None)
     shown = members(rows, tested)
     labels = {member.row.run: member.label for member in shown}
-    draft = _Draft(rows, tested)
+    draft = _Draft(rows, tested, runs_dir)
     pair = _pair(draft, teacher, student, labels)
     name = None if student is None else labels[student.run]
     baseline = None if student is None else labels.get(student.baseline or "")
@@ -145,7 +147,7 @@ def gather_page(examined: Examined, *, title: str | None, command: str, runs_dir
         pair=pair,
         hardest=() if student is None else _hardest(draft, teacher if pair else None, student),
         steps=steps,
-        chains=_chains(draft, runs_dir),
+        chains=_chains(draft),
         differences=differences(shown),
         missing=draft.missing,
     )
@@ -284,30 +286,14 @@ def _is_cut_from(row: Row, student: Row, draft: _Draft) -> bool:
     own = {each.run.path.resolve() for each in draft.tested[student.run] if isinstance(each, Entry)}
     info = draft.tested[row.run][-1]
     assert isinstance(info, Entry)
-    return any(place in own for place in _ancestors(info))
+    return any(each.path.resolve() in own for each in ancestors(info.run, draft.runs_dir)[0])
 
 
-def _ancestors(entry: Entry) -> list[Path]:
-    """The runs that a cut network came from, as far as their folders say; damaged ones may lead in circles."""
-    found: list[Path] = []
-    extra: Mapping[str, Any] = entry.info.extra
-    while (parent := extra.get("pruned_from") or extra.get("init_from")) is not None:
-        path = Path(str(parent)).resolve()
-        if path in found:
-            break
-        found.append(path)
-        try:
-            extra = read_json(path / "run.json")
-        except RunError:
-            break
-    return found
-
-
-def _chains(draft: _Draft, runs_dir: Path) -> tuple[Chain, ...]:
+def _chains(draft: _Draft) -> tuple[Chain, ...]:
     """The chains beside the folder of runs that began with a run of this page."""
     runs = {each.run.path.resolve() for group in draft.tested.values() for each in group if isinstance(each, Entry)}
     found = []
-    for path in sorted((runs_dir.parent / "compressed").glob("*/result.json")):
+    for path in sorted((draft.runs_dir.parent / "compressed").glob("*/result.json")):
         with suppress(RunError, KeyError, TypeError, ValueError, AttributeError):  # a damaged chain is not told
             chain = _chain(path)
             if Path(chain.run).resolve() in runs:

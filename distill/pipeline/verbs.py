@@ -23,6 +23,7 @@ from distill.recipe.own import OwnLoss
 from distill.results.runs import RunResult
 from distill.runs import RunFolder, open_run
 from distill.runs.checkpoints import MODEL_FILE, best_checkpoint
+from distill.runs.origin import cut_from
 
 if TYPE_CHECKING:
     from torch import nn
@@ -139,7 +140,7 @@ def rerun(reference: Any, *, options: Options | None = None) -> RerunResult:
     """
     options = options or Options()
     run = open_run(reference, runs_dir=options.runs_dir)
-    if (source := run.info.extra.get("pruned_from")) is not None:
+    if (source := cut_from(run.info)) is not None:
         raise UsageError(f"{run.path} was cut and not trained", hint=f"cut again: distill prune {source}")
     result = _train(run.recipe(), _as_before(run, options))
     again = RunFolder(result.run)

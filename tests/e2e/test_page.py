@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from distill.cli import app
 from distill.comparison import Examined, examine
 from distill.data.splits import load_splits
 from distill.pipeline import Options, RunResult, quantize, train_student
-from distill.pipeline.page import _ancestors, gather_page
+from distill.pipeline.page import gather_page
 from distill.report.page.content import Page
 from distill.runs import RunFolder
 
@@ -199,15 +198,6 @@ def test_a_chain_of_these_runs_is_told(examined: Examined, runs: Path) -> None:
 
         shutil.rmtree(runs.parent / "compressed")
     assert [Path(chain.folder).name for chain in chains] == ["mine"]
-
-
-def test_a_network_that_was_cut_many_times_is_known_by_its_first_run(tmp_path: Path) -> None:
-    folders = [tmp_path / f"{number:03d}" for number in range(40)]
-    for folder, before in zip(folders, [folders[3], *folders], strict=False):  # the first of them leads in a circle
-        folder.mkdir()
-        (folder / "run.json").write_text(json.dumps({"pruned_from": str(before)}))
-    last = SimpleNamespace(info=SimpleNamespace(extra={"pruned_from": str(folders[-1])}))
-    assert _ancestors(last) == folders[::-1]
 
 
 def test_python_has_it(runs: Path, tmp_path: Path) -> None:
