@@ -54,6 +54,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="the second table: the peers have the memory layout and bf16, and distill's precision is auto, too",
     )
+    parser.add_argument(
+        "--asked-in",
+        choices=("fp32", "bf16"),
+        default=defaults.asked_in,
+        help="what distill's teacher answers in on a CPU (default: %(default)s, whose answers are exact)",
+    )
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", help=f"some of: {'; '.join(NAMES)}")
     parser.add_argument("--out", type=Path, help="folder for peers-PAIR.json and .svg (default: none is written)")
     return parser.parse_args(arguments)
@@ -76,6 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         name = f"peers-{setting.pair}" + ("-every-switch" if setting.peers_bf16 else "")
+        name += "-asked-in-bf16" if setting.asked_in == "bf16" else ""
         (out / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
         draw_comparison(document, out / f"{name}.svg")
     if as_json:

@@ -22,7 +22,7 @@ from distill.evaluation.test_set import split_content
 from distill.events import EpochDone, Event
 from distill.fingerprint import state_sha256
 from distill.models import Normalize
-from distill.models.trained import Trained
+from distill.models.trained import Trained, classify_in_full
 from distill.pipeline.build import build_job, build_network
 from distill.pipeline.context import Context, Options
 from distill.pipeline.resolve import resolve_auto
@@ -79,6 +79,9 @@ class Ours:
 
     def _trained(self) -> Trained:
         module = self.setting.build_teacher()
+        precision = self.setting.asked_in if self.device.type == "cpu" else self.recipe.train.precision
+        if precision != "fp32":
+            classify_in_full(module)
         return Trained(
             run=RunFolder(Path("teacher")),
             recipe=self.setting.teacher_recipe,
@@ -87,7 +90,7 @@ class Ours:
             classes=self.splits.dataset.classes,
             sha256=state_sha256(module.state_dict()),
             device=self.device,
-            precision="fp32" if self.device.type == "cpu" else self.recipe.train.precision,
+            precision=precision,
         )
 
     def fill_bank(self, folder: Path) -> Iterator[Event]:

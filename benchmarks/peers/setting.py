@@ -43,7 +43,8 @@ class Setting:
         peers_channels_last: Give the peers' networks and batches the layout that distill's ``auto`` picks.
         peers_bf16: Run the peers' networks in bf16, as a careful user would where the CPU has it, and let distill's
             ``auto`` choose; without it all train in fp32.
-        runtime: What distill's teacher is asked through; without an accelerator ``auto`` takes ONNX Runtime.
+        runtime: What distill's teacher is asked through; None: on a CPU, ONNX Runtime where it is asked in fp32.
+        asked_in: What distill's teacher answers in on a CPU; the peers' answers in bf16 with ``peers_bf16``.
     """
 
     pair: str = "resnet56-resnet20"
@@ -56,11 +57,12 @@ class Setting:
     peers_channels_last: bool = False
     peers_bf16: bool = False
     runtime: Literal["torch", "onnxruntime"] | None = None
+    asked_in: Literal["fp32", "bf16"] = "fp32"
 
     @property
     def asked_through(self) -> Literal["torch", "onnxruntime"]:
         """``runtime``, or what it comes to on this device."""
-        return self.runtime or ("onnxruntime" if self.device == "cpu" else "torch")
+        return self.runtime or ("onnxruntime" if self.device == "cpu" and self.asked_in == "fp32" else "torch")
 
     @property
     def recipe(self) -> Recipe:
@@ -73,6 +75,7 @@ class Setting:
                 "augment.views=1",
                 "teacher.logits_dtype=float16",
                 f"teacher.runtime={self.asked_through}",
+                *([f"teacher.precision={self.asked_in}"] if self.device == "cpu" else []),
                 *([] if self.peers_bf16 or self.device != "cpu" else ["train.precision=fp32"]),
                 f"objective.ce_weight={CE_WEIGHT}",
                 f"objective.kd_weight={1 - CE_WEIGHT}",

@@ -21,7 +21,7 @@ from distill.runs import RunFolder
 from distill.runs.checkpoints import Checkpoint, best_checkpoint, load_checkpoint
 from distill.team.watch import beat
 
-__all__ = ["Trained", "asked_precision", "load_trained", "shipped_checkpoint"]
+__all__ = ["Trained", "asked_precision", "classify_in_full", "load_trained", "shipped_checkpoint"]
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def load_trained(run: RunFolder, *, device: torch.device, precision: str = "auto
     module.eval().requires_grad_(False)
     answered = asked_precision(recipe, device, precision)
     if answered != "fp32":
-        _classify_in_full(module)
+        classify_in_full(module)
     normalize = build_normalize(spec, mean=(0.0,) * 3, std=(1.0,) * 3)
     return Trained(
         run=run,
@@ -169,7 +169,7 @@ def load_trained(run: RunFolder, *, device: torch.device, precision: str = "auto
     )
 
 
-def _classify_in_full(module: nn.Module) -> None:
+def classify_in_full(module: nn.Module) -> None:
     """Have the classifier answer in float32 whatever the rest runs in: of two close logits in bf16 many are equal.
 
     It is a thousandth of the work.

@@ -23,6 +23,7 @@ from benchmarks.peers.setting import CE_WEIGHT, PAIRS, TEMPERATURE, Setting, ref
 from benchmarks.peers.turns import NAMES, Entry, take_turns
 from distill.devices import Precision
 from distill.models import params_of
+from distill.teaching.bank import Bank
 from students import STUDENTS
 from teachers import TEACHERS
 
@@ -170,12 +171,17 @@ def test_a_peer_minimises_that_loss_and_trains_the_student_alone() -> None:
     assert not any(torch.equal(a, b) for a, b in zip(student.parameters(), copies[0].parameters(), strict=True))
 
 
-def test_our_own_contestants_train_alike_and_leave_the_teacher_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("asked_in", "runtime"), [("fp32", "onnxruntime"), ("bf16", "torch")])
+def test_our_own_contestants_train_alike_and_leave_the_teacher_alone(
+    tmp_path: Path, asked_in: str, runtime: str
+) -> None:
     """Through the library's own pieces, so that a change of theirs shows here; live and bank are the same bytes."""
-    setting = Setting(images=8, batch=4, rounds=1)
+    setting = Setting(images=8, batch=4, rounds=1, asked_in=asked_in)
+    assert setting.recipe.asking_runtime == runtime
     live, bank = Ours(setting, logits="live"), Ours(setting, logits="bank")
     for _ in bank.fill_bank(tmp_path / "bank"):
         pass
+    assert Bank.open(tmp_path / "bank").info.key.teacher.precision == asked_in
     losses = list(live.epochs())
     assert len(losses) == 2
     assert np.isfinite(losses).all()
