@@ -8,7 +8,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-from benchmarks.measure.plan import GAINS, Item
+from benchmarks.measure.plan import GAINS, Gain, Item
 from distill.evaluation.statistics import Interval, mean_interval
 from distill.files import write_atomically, write_json
 
@@ -54,7 +54,7 @@ def render(results: Results) -> str:
     ordered = sorted(groups.items(), key=lambda pair: (pair[1][0]["dataset"], -_mean(pair[1])))
     marks = dict(zip(sorted({_machine(record) for record in results.values()}), ascii_uppercase, strict=False))
     lines += [_row(name, records, marks) for name, records in ordered]
-    gains = [line for taught, alone in GAINS if (line := _gain(results, taught, alone)) is not None]
+    gains = [line for gain in GAINS if (line := _gain(results, gain)) is not None]
     if gains:
         lines += ["", "What being taught gives, paired by seed:", "", *gains]
     hardware = "; ".join(f"{mark}: {machine}" for machine, mark in marks.items())
@@ -92,14 +92,27 @@ def _accuracy(values: list[float]) -> str:
     return f"{100 * mean:.2f} ± {100 * std:.2f} ({100 * interval.low:.2f} to {100 * interval.high:.2f})"
 
 
-def _gain(results: Results, taught: str, alone: str) -> str | None:
+def _gain(results: Results, gain: Gain) -> str | None:
     """A line with the paired difference; None before two seeds have both."""
-    seeds = [item.seed for item in sorted(results) if item.recipe == taught and Item(alone, item.seed) in results]
-    pairs = [results[Item(taught, seed)]["test_top1"] - results[Item(alone, seed)]["test_top1"] for seed in seeds]
-    interval = mean_interval(pairs)
+    taught = [item for item in sorted(results) if item.recipe == gain.taught]
+    pairs = [(item, Item(gain.alone, item.seed)) for item in taught if Item(gain.alone, item.seed) in results]
+    differences = [results[one]["test_top1"] - results[other]["test_top1"] for one, other in pairs]
+    interval = mean_interval(differences)
     if interval is None:
         return None
-    return f"- `{taught}` over `{alone}`: {_points(interval)}, n = {len(pairs)}; {_verdict(interval)}"
+    line = f"- `{gain.taught}` over `{gain.alone}`: {_points(interval)}, n = {len(pairs)}; {_verdict(interval)}"
+    return line + (_second_look(differences, gain.looked_after) if gain.looked_after is not None else "")
+
+
+def _second_look(differences: list[float], first: int) -> str:
+    """What the first look showed, and the interval that allows for two (Bonferroni); empty where there was one."""
+    before, widened = mean_interval(differences[:first]), mean_interval(differences, level=0.975)
+    if before is None or widened is None or len(differences) <= first:
+        return ""
+    return (
+        f". It was looked at after {first} seeds, too: {_points(before)}; the interval that allows for two looks "
+        f"(97.5%) is {100 * widened.low:+.2f} to {100 * widened.high:+.2f}"
+    )
 
 
 def _points(interval: Interval) -> str:

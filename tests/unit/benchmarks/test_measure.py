@@ -10,7 +10,7 @@ import pytest
 from benchmarks.measure import __main__ as queue
 from benchmarks.measure import document
 from benchmarks.measure.left import seconds_left
-from benchmarks.measure.plan import STAGES, Item, Stage, items
+from benchmarks.measure.plan import STAGES, Gain, Item, Stage, items
 from benchmarks.measure.work import FailedError, Place, find_run, measure, recipe_digest
 from distill.recipe import bundled_recipes
 from distill.runs import create_run
@@ -135,7 +135,7 @@ def test_time_left_from_the_own_runs_or_by_the_work() -> None:
 
 
 def test_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(document, "GAINS", (("b", "a"),))
+    monkeypatch.setattr(document, "GAINS", (Gain("b", "a"),))
     tops = {"a": (0.90, 0.91, 0.92), "b": (0.91, 0.93, 0.93)}
     results = {Item(n, s): _record(Item(n, s), top1) for n, values in tops.items() for s, top1 in enumerate(values)}
     page = document.render(results).splitlines()
@@ -150,6 +150,22 @@ def test_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     page = document.render(results | elsewhere).splitlines()
     assert page[-1].startswith("Hardware: A: a CPU (AVX2, bf16 emulated); B: a CPU (AVX2, bf16 native). ")
     assert [line.rpartition(", ")[2] for line in page if line.startswith(("| `a`", "| `b`"))] == ["AB |", "A |"]
+
+
+def test_seeds_that_were_asked_for_after_a_look_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document, "GAINS", (Gain("b", "a", looked_after=2),))
+    tops = {"a": (0.90, 0.91, 0.92), "b": (0.91, 0.93, 0.93)}
+    results = {Item(n, s): _record(Item(n, s), top1) for n, values in tops.items() for s, top1 in enumerate(values)}
+    (line,) = (line for line in document.render(results).splitlines() if line.startswith("- `b`"))
+    # the first two differences, 1 and 2: deviation 0.7071, half width t(1) 12.7062 / sqrt(2) = 6.353 from 1.5;
+    # all three at 97.5%: t(2) 6.2053, half width 2.069
+    assert line == (
+        "- `b` over `a`: +1.33 points (95% interval -0.10 to +2.77), n = 3; the interval holds zero. It was looked at "
+        "after 2 seeds, too: +1.50 points (95% interval -4.85 to +7.85); the interval that allows for two looks "
+        "(97.5%) is -0.74 to +3.40"
+    )
+    results = {item: record for item, record in results.items() if item.seed < 2}
+    assert "looked at" not in document.render(results)
 
 
 def test_a_recipe_that_was_changed_is_measured_anew_and_its_old_run_is_not_taken(tmp_path: Path) -> None:
