@@ -94,8 +94,8 @@ def _why_missing(device: torch.device) -> str:
     return "not on this machine"
 
 
-def resolve_precision(name: str, device: torch.device) -> Precision:
-    """The precision for ``train.precision`` on ``device``, with a warning where that is a slow choice.
+def resolve_precision(name: str, device: torch.device, *, key: str = "train.precision") -> Precision:
+    """The precision for a recipe's ``key`` on ``device``, with a warning where that is a slow choice.
 
     ``auto`` is bf16 on CUDA devices with bf16 arithmetic, fp16 on older ones, fp32 elsewhere.
 
@@ -108,11 +108,11 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
         return Precision("bf16" if _has_native_bf16(device) else "fp16")
     known = next((each for each in _FABRIC_PRECISION if each == name), None)
     if known is None:
-        raise UsageError(f"precision {name!r} is unknown", hint="use auto, fp32, bf16 or fp16")
+        raise UsageError(f"{key} {name!r} is unknown", hint="use auto, fp32, bf16 or fp16")
     if name == "fp16" and device.type == "cpu":
-        raise UsageError("precision fp16 needs a GPU; a CPU trains in fp32 or bf16", hint="use precision: auto")
+        raise UsageError(f"{key} fp16 needs a GPU; a CPU computes in fp32 or bf16", hint=f"use {key}: auto")
     if name == "bf16" and not _has_native_bf16(device):
-        return Precision("bf16", _emulation_warning(device))
+        return Precision("bf16", _emulation_warning(device, key))
     return Precision(known)
 
 
@@ -125,11 +125,9 @@ def _has_native_bf16(device: torch.device) -> bool:
     return True
 
 
-def _emulation_warning(device: torch.device) -> str:
+def _emulation_warning(device: torch.device, key: str) -> str:
     slower = " (20 to 60 times slower than fp32)" if device.type == "cpu" else ""
-    return (
-        f"precision bf16: {describe_device(device)} has no bf16 arithmetic and emulates it{slower}; use precision: auto"
-    )
+    return f"{key} bf16: {describe_device(device)} has no bf16 arithmetic and emulates it{slower}; use {key}: auto"
 
 
 def fabric_precision(name: PrecisionName) -> FabricPrecision:

@@ -197,7 +197,7 @@ def asked_precision(recipe: Recipe, device: torch.device, wanted: str = "auto") 
         UsageError: fp16 on a CPU.
     """
     if wanted != "auto":
-        return resolve_precision(wanted, device).name
+        return resolve_precision(wanted, device, key="teacher.precision").name
     recorded = recipe.train.precision if device.type == "cuda" else "auto"
     resolved = resolve_precision(recorded, device)
     return resolved.name if resolved.warning is None else resolve_precision("auto", device).name

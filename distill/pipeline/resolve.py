@@ -35,8 +35,8 @@ def resolve_auto(
         asking = asking_threads(teacher, device, classes=classes, crew=crew)
         teacher = _copy(teacher, threads=asking.count)
         choices |= _choice("teacher.threads", asking)
-        if (warning := resolve_precision(teacher.precision, device).warning) is not None:
-            tell(Note(f"teacher.{warning}", "warning"))
+        if (warning := resolve_precision(teacher.precision, device, key="teacher.precision").warning) is not None:
+            tell(Note(warning, "warning"))
     normalize = build_normalize(recipe.model, mean=splits.dataset.mean, std=splits.dataset.std)
     augment = recipe.augment
     if augment.views is None:
