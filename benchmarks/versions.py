@@ -106,11 +106,11 @@ def render(ends: Iterable[End], allowed: dict[str, str], *, tests: Sequence[str]
     ]
     rows.append(["tests", "", *map(_said, ends)])
     lines = ["# Versions: the oldest and the newest that are allowed", ""]
-    lines += ["Each column is one fresh environment: every dependency that pyproject.toml names at that end of what it"]
+    lines += ["Each column is one fresh environment: every dependency that distill, its tests and its sweeps name in"]
     lines += [
-        "allows, and what they need in turn as new as it goes with that. In each, these tests that are not marked slow"
+        "pyproject.toml at that end of what it allows, and what they need in turn as new as it goes with that. In"
     ]
-    lines += [f"ran once: {', '.join(f'`{each}`' for each in tests)}.", ""]
+    lines += [f"each, these tests that are not marked slow ran once: {', '.join(f'`{each}`' for each in tests)}.", ""]
     lines += [" | ".join(["| dependency", "bound", *heads]) + " |", "|---" * (2 + len(ends)) + "|"]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     for end in ends:

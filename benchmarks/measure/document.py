@@ -39,7 +39,8 @@ _HEAD = """# Measured on real CIFAR
 
 Official files, the recipes as they ship; the test set was read once for each run, without test-time augmentation.
 Accuracies are test top-1 in percent: mean ± standard deviation over n seeds (95% interval of the mean, Student's t).
-CPU-minutes are those of training, of all processes of a run, the median over seeds. Made by
+CPU-minutes are those of training, of all processes of a run, the median over seeds: a bank, which the first taught
+seed of a recipe builds, is in that seed's alone. Made by
 `python -m benchmarks.measure`; every run, with its commit, is in [cifar.json](cifar.json). What the queue has not
 reached is not here.
 """

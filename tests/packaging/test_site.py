@@ -101,7 +101,8 @@ def test_the_catalogue_shows_figures_where_there_are_some() -> None:
         match[1]: match[0] for match in re.finditer(r"^\| \[`(\w+)`\].*$", FOUND["docs/catalogue.md"], re.MULTILINE)
     }
     assert sorted(lines) == RECIPES
-    assert "64.66% (one seed; [baselines](results/baselines.md))" in lines["lenet_cifar10"]
+    assert "64.79% (n = 1; 5 CPU-minutes of one thread" in lines["lenet_cifar10"]
+    assert "[cifar](results/cifar.md))" in lines["lenet_cifar10"]
     assert "| - | - |" in lines["resnet152_cifar10"]
 
 

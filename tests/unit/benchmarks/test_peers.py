@@ -72,6 +72,19 @@ def test_a_bank_is_repaid_by_what_each_epoch_saves() -> None:
     assert bank["ratio_to_best_peer_when_every_epoch_builds_its_view"] == pytest.approx(5.0 / 3.0)
 
 
+def test_the_best_peer_is_the_one_that_distill_is_least_ahead_of_round_by_round() -> None:
+    """One with a quick round and a slow one has the higher median rate (30.6 against 29.2) and is no better."""
+    entries = [
+        _entry("distill", [1.0, 1.0], bank=Cost(1.5, 3.0)),
+        _entry("torchdistill", [2.0, 9.0]),
+        _entry("timm.task", [3.0, 4.0]),
+    ]
+    document = build_document(SETTING, entries, {})
+    assert document["best_peer"] == "timm.task"
+    assert document["ratio_to_best_peer"] == pytest.approx(3.5)
+    assert document["bank"]["ratio_to_best_peer_when_every_epoch_builds_its_view"] == pytest.approx(3.5 / 2.5)
+
+
 def test_without_peers_there_is_no_best_one() -> None:
     document = build_document(SETTING, _entries()[:2], {})
     assert document["best_peer"] is None
