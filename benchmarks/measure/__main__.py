@@ -8,6 +8,8 @@ a run that is half done is resumed, one that is done is skipped, and so is one t
 holds (but for a teacher whose students are still to come: its weights are needed). A recipe that was changed since is
 not done. After each run ``cifar.json`` and ``cifar.md`` in ``--out`` are written anew, and the time left is estimated.
 
+Several queues may share a folder of runs where each is given others: ``--only fast_cifar10-1`` is one run.
+
 A run in bf16 is not gone on with on a CPU that emulates it, and the arms of one seed are not spread over two kinds of
 CPU: such runs are passed over, and told.
 """
@@ -112,11 +114,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results", help="folder for cifar.json, cifar.md")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of a run (default: 1)")
     parser.add_argument("--weights", type=Path, help="folder of benchmarks.pretrained (default: timm's hub)")
-    parser.add_argument("--only", help="recipes by name, comma-separated (default: all)")
+    parser.add_argument("--only", help="recipes, or runs as RECIPE-SEED, comma-separated (default: all)")
     parser.add_argument("--list", action="store_true", help="say what is left, and make nothing")
     options = parser.parse_args(arguments)
-    only = None if options.only is None else set(options.only.split(","))
-    chosen = [item for item in items() if item.recipe in bundled_recipes() and (only is None or item.recipe in only)]
+    planned = [item for item in items() if item.recipe in bundled_recipes()]
+    only = set(options.only.split(",")) if options.only else {item.recipe for item in planned}
+    if unknown := only - {name for item in planned for name in (item.recipe, str(item))}:
+        parser.error(f"--only: the plan has no {', '.join(sorted(unknown))}")
+    chosen = [item for item in planned if only & {item.recipe, str(item)}]
     runs = options.runs.absolute()
     taught = {} if options.list else _trained_teachers(runs, {item.recipe for item in chosen})
     settings = _weights(options.weights) | {recipe: (setting,) for recipe, setting in taught.items()}

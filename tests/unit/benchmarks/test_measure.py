@@ -152,6 +152,21 @@ def test_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [line.rpartition(", ")[2] for line in page if line.startswith(("| `a`", "| `b`"))] == ["AB |", "A |"]
 
 
+def test_recipes_and_single_runs_are_chosen_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(queue, "ROOT", tmp_path)  # nothing is done
+    where = ["--runs", str(tmp_path), "--out", str(tmp_path), "--list"]
+    queue.main([*where, "--only", "fast_cifar10_kd-3,fast_cifar100_kd"])
+    left = capsys.readouterr().out.split()
+    assert "fast_cifar10_kd-3" in left
+    assert not {"fast_cifar10_kd-0", "lenet_cifar10-0"} & {*left}
+    assert [each for each in left if each.startswith("fast_cifar100_kd")] == [f"fast_cifar100_kd-{s}" for s in range(3)]
+    with pytest.raises(SystemExit):
+        queue.main([*where, "--only", "fast_cifar10_kd-9,nobody"])
+    assert "the plan has no fast_cifar10_kd-9, nobody" in capsys.readouterr().err
+
+
 def test_seeds_that_were_asked_for_after_a_look_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(document, "GAINS", (Gain("b", "a", looked_after=2),))
     tops = {"a": (0.90, 0.91, 0.92), "b": (0.91, 0.93, 0.93)}
