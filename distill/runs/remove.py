@@ -14,6 +14,7 @@ from distill.errors import DistillError, RunError, UsageError
 from distill.files import writing
 from distill.runs.find import list_runs
 from distill.runs.folder import RunFolder
+from distill.runs.origin import parent_of
 
 __all__ = ["RunRow", "describe_runs", "remove_runs"]
 
@@ -133,7 +134,7 @@ def _needed(runs: Iterable[RunFolder]) -> dict[Path, list[str]]:
     needed: dict[Path, list[str]] = {}
     for run in runs:
         info = run.info
-        for name in dict.fromkeys(((info.teacher or {}).get("run"), info.extra.get("init_from"))):
+        for name in dict.fromkeys(((info.teacher or {}).get("run"), parent_of(info))):
             if isinstance(name, str) and _place(Path(name)) != _place(run.path):
                 needed.setdefault(_place(Path(name)), []).append(str(run.path))
     return needed
