@@ -21,7 +21,7 @@ from distill.runs import RunFolder
 
 __all__ = ["FailedError", "Place", "cpu_kind", "find_run", "measure", "recipe_digest"]
 
-_ELSEWHERE = ("teacher.run", "model.weights", "data.root")  # where things lie, not what they are
+_ELSEWHERE = ("teacher.run", "teacher.banks", "model.weights", "data.root")  # where things lie, not what they are
 
 _COST = ("params", "gmacs", "size_mb", "epochs", "seconds", "images_per_s")
 _TEST = ("top1", "top5", "nll", "ece")

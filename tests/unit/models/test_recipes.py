@@ -93,9 +93,10 @@ def test_size_header_and_budget(name):
 def test_students_name_a_teacher_that_is_a_recipe_or_comes_trained(name):
     recipe = load_recipe(name)
     if recipe.role == "student":
-        teacher = load_recipe(recipe.teacher.run)
-        assert teacher.role == "teacher" or teacher.name in released_networks()
-        assert teacher.data.name == recipe.data.name
+        banks = [Path(bank.path).name.rpartition("-")[0] for bank in recipe.teacher.banks]  # named by recipe and seed
+        for teacher in map(load_recipe, banks or [recipe.teacher.run]):
+            assert teacher.role == "teacher" or teacher.name in released_networks()
+            assert teacher.data.name == recipe.data.name
 
 
 def test_quickstart_students_differ_in_their_loss_alone():
