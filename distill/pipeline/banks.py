@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill.data.splits import load_splits
+from distill.data.splits import Splits, load_splits
 from distill.data.views import views_of
 from distill.devices import deterministic_kernels
 from distill.errors import DistillError, RunError, UsageError
@@ -39,6 +39,7 @@ def build_bank(
     teacher: str | None = None,
     views: int | None = None,
     path: Path | None = None,
+    splits: Splits | None = None,
     options: Options | None = None,
 ) -> BankRow:
     """Store a teacher's logits for the views that a student's recipe shows; go on with what is there.
@@ -47,6 +48,7 @@ def build_bank(
         teacher: A run that replaces the recipe's ``teacher.run``.
         views: How many; by default as many as the recipe shows.
         path: The bank's folder; by default one in the teacher's run.
+        splits: The recipe's data where it is loaded already.
 
     Raises:
         UsageError: The recipe asks no teacher or names only a bank; ``path`` holds something else.
@@ -64,7 +66,7 @@ def build_bank(
     count = _how_many(recipe, views, options)
     if path is not None and not (path / INFO).exists() and path.exists() and _is_taken(path):
         raise UsageError(f"{path} is there and is no bank", hint="name an empty folder, or one that is not there yet")
-    built = launch(partial(_build, views=count, path=path), prepare(recipe, options))
+    built = launch(partial(_build, views=count, path=path), prepare(recipe, options, splits=splits))
     return describe_bank(built)
 
 
@@ -75,8 +77,10 @@ def _require_run(recipe: Recipe) -> None:
             hint="name a student's recipe: distill recipe list",
         )
     if recipe.teacher.run is None and recipe.teacher.onnx is None:
+        several = [bank.run for bank in recipe.teacher.banks if bank.run is not None]
+        names = f"names {len(several)} teachers" if several else "reads a bank and names no teacher to ask"
         raise UsageError(
-            f"recipe {recipe.name} reads a bank and names no teacher to ask", hint="name one: --teacher RUN"
+            f"recipe {recipe.name} {names}", hint=f"name one: --teacher {several[0] if several else 'RUN'}"
         )
 
 

@@ -15,6 +15,7 @@ from distill.evaluation.cost import spec_cost
 from distill.events import Note, StepDone
 from distill.pipeline.build import build_job, build_network
 from distill.pipeline.context import Context, Options, prepare
+from distill.pipeline.ensemble import first_member
 from distill.pipeline.failures import on_this_machine
 from distill.pipeline.launch import launch
 from distill.pipeline.objective import find_objective
@@ -41,6 +42,9 @@ def dry_run(recipe: Recipe | str | Path, *, teacher: Any = None, options: Option
     """
     options = options or Options()
     recipe = resolve_teacher(load_recipe(recipe), runs_dir=options.runs_dir, override=teacher)
+    if (alone := first_member(recipe)) is not recipe:
+        options.tell(Note("of several teachers a dry run asks the first one, live"))
+        recipe = alone
     return launch(_worker, prepare(recipe, replace(options, devices=1)))
 
 

@@ -8,6 +8,7 @@ from distill.data.splits import Splits
 from distill.data.survey import Survey, survey
 from distill.errors import RunError
 from distill.events import Note, Tell
+from distill.pipeline.provenance import named_banks
 from distill.recipe import Recipe
 from distill.recipe.schema import DataSpec
 from distill.runs import open_run
@@ -66,9 +67,9 @@ def _teachers_size(recipe: Recipe, runs_dir: Path) -> int | None:
     if teacher.run is not None:
         spec: DataSpec = open_run(teacher.run, runs_dir=runs_dir).recipe().data
         return spec.side
-    path = teacher.bank or teacher.banks[0].path
+    path, _ = named_banks(teacher)[0]
     try:
-        return Bank.open(Path(path)).info.key.image_size
+        return Bank.open(path).info.key.image_size
     except RunError:  # told by whoever reads it
         return None
 

@@ -80,10 +80,11 @@ def about_banks(banks: Sequence[tuple[Bank, float]], views: int) -> dict[str, An
 
 
 def named_banks(teacher: TeacherSpec) -> list[tuple[Path, float]]:
-    """The banks that a recipe names, and their weights."""
+    """The banks that a recipe names, and their weights; one named by a run was built, and is named by its path here."""
     if teacher.bank is not None:
         return [(Path(teacher.bank), 1.0)]
-    return [(Path(entry.path), entry.weight) for entry in teacher.banks]
+    assert all(entry.path is not None for entry in teacher.banks), "pipeline/ensemble.py settles them"
+    return [(Path(entry.path), entry.weight) for entry in teacher.banks if entry.path is not None]
 
 
 def foreseen(recipe: Recipe, splits: Splits, teacher: Teacher | None) -> dict[str, Any] | None:

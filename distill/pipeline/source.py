@@ -22,7 +22,7 @@ from distill.objectives import Asks
 from distill.pipeline.provenance import about_bank, about_banks, about_run, named_banks
 from distill.pipeline.runtime import choose_runtime
 from distill.recipe import Recipe, bundled_recipes
-from distill.recipe.schema import TeacherSpec
+from distill.recipe.schema import BankSpec, TeacherSpec
 from distill.references import run_of
 from distill.runs import RunFolder, list_runs, open_run
 from distill.teaching.bank import Bank
@@ -87,7 +87,7 @@ class Source:
 
 
 def resolve_teacher(recipe: Recipe, *, runs_dir: Path, override: Any) -> Recipe:
-    """The recipe with its teacher as a run folder's path (a bank's stays as it is).
+    """The recipe with its teacher, or each of its teachers, as a run folder's path (a bank's stays as it is).
 
     Raises:
         UsageError: The recipe has no teacher to override, or says of it what does not go with the new one.
@@ -111,7 +111,14 @@ def resolve_teacher(recipe: Recipe, *, runs_dir: Path, override: Any) -> Recipe:
     if teacher.run is not None:
         run = _open_teacher(teacher.run, runs_dir, typed=override is not None)
         teacher = teacher.model_copy(update={"run": str(run.path)})
-    return recipe.model_copy(update={"teacher": teacher})
+    banks = tuple(_with_run(bank, runs_dir) for bank in teacher.banks)
+    return recipe.model_copy(update={"teacher": teacher.model_copy(update={"banks": banks})})
+
+
+def _with_run(bank: BankSpec, runs_dir: Path) -> BankSpec:
+    if bank.run is None:
+        return bank
+    return bank.model_copy(update={"run": str(_open_teacher(bank.run, runs_dir, typed=False).path)})
 
 
 def _validated(teacher: TeacherSpec, override: str) -> TeacherSpec:

@@ -12,6 +12,7 @@ from distill.errors import DistillError, UsageError
 from distill.events import Note
 from distill.files import sha256_file
 from distill.pipeline.context import Options, prepare
+from distill.pipeline.ensemble import with_banks
 from distill.pipeline.launch import launch
 from distill.pipeline.own import with_own
 from distill.pipeline.provenance import changes, differing
@@ -93,7 +94,7 @@ def train_student(
     options = options or Options()
     recipe = with_own(load_recipe(recipe), network=network, data=data, objective=objective)
     recipe = resolve_teacher(recipe, runs_dir=options.runs_dir, override=teacher)
-    return _train(recipe, options)
+    return _train(with_banks(recipe, options), options)
 
 
 def resume_run(reference: Any, *, options: Options | None = None) -> RunResult:

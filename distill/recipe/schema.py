@@ -138,8 +138,15 @@ ThreadsSpec = Literal["auto"] | Annotated[int, Field(ge=1, le=1024)]
 class BankSpec(Spec):
     """One bank of stored teacher logits, and its weight in an ensemble."""
 
-    path: str
+    path: str | None = Field(None, description="the bank's folder")
+    run: str | None = Field(None, description="its teacher's run, or a name: the bank lies there, and is built first")
     weight: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _one_place(self) -> BankSpec:
+        if (self.path is None) == (self.run is None):
+            raise ValueError("a bank is named by its path, or by its teacher's run: name exactly one")
+        return self
 
 
 class OnnxInput(Spec):
@@ -194,7 +201,7 @@ class TeacherSpec(Spec):
             raise ValueError("input and classes describe an ONNX file: name it, onnx: FILE")
         if self.onnx is not None and self.runtime == "torch":
             raise ValueError("runtime: torch cannot ask an ONNX file")
-        if self.precision != "auto" and self.run is None:
+        if self.precision != "auto" and self.run is None and all(bank.run is None for bank in self.banks):
             raise ValueError(
                 "precision is for a teacher's run: a file is asked in fp32, a bank says what it was made in"
             )

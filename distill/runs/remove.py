@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -133,11 +133,19 @@ def _needed(runs: Iterable[RunFolder]) -> dict[Path, list[str]]:
     """The places of runs, and which others stand on each."""
     needed: dict[Path, list[str]] = {}
     for run in runs:
-        info = run.info
-        for name in dict.fromkeys(((info.teacher or {}).get("run"), parent_of(info))):
+        info, taught = run.info, run.info.teacher or {}
+        for name in dict.fromkeys((taught.get("run"), *_homes_of_banks(taught), parent_of(info))):
             if isinstance(name, str) and _place(Path(name)) != _place(run.path):
                 needed.setdefault(_place(Path(name)), []).append(str(run.path))
     return needed
+
+
+def _homes_of_banks(taught: dict[str, Any]) -> Iterator[str]:
+    """The runs of several teachers, in whose folders the banks lie that a student reads."""
+    banks = taught.get("banks")
+    for bank in banks if isinstance(banks, list) else ():
+        if isinstance(bank, dict) and isinstance(path := bank.get("path"), str):
+            yield str(Path(path).parent.parent)
 
 
 def _place(path: Path) -> Path:

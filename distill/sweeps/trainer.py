@@ -12,6 +12,7 @@ from distill.data.splits import Splits, load_splits
 from distill.errors import DivergedError, InterruptedRunError, RunError
 from distill.events import EpochDone, Event, Note, RunStarted, Tell
 from distill.pipeline.context import Options, prepare
+from distill.pipeline.ensemble import first_member, with_banks
 from distill.pipeline.image_size import settle_image_size
 from distill.pipeline.launch import launch
 from distill.pipeline.provenance import about_data, about_run, changes, foreseen
@@ -102,17 +103,22 @@ class Trainer:
             RunError: There is no such finished run.
         """
         teacher = recipe.teacher
-        teacher_run = None if teacher is None else self.teacher or teacher.run
-        if teacher is None or teacher_run is None:
+        if teacher is None:
             return recipe
-        if teacher_run not in self.teachers:
-            run = open_run(teacher_run, runs_dir=self.options.runs_dir)
-            self.teachers[teacher_run] = portable(run.path, self.options.runs_dir)
-        path = open_run(self.options.runs_dir / self.teachers[teacher_run], runs_dir=self.options.runs_dir).path
-        named = teacher.model_copy(
-            update={"run": str(path), "onnx": None, "input": None, "classes": (), "bank": None, "banks": ()}
+        if (one := self.teacher or teacher.run) is not None:
+            alone = {"run": self._folder(one), "onnx": None, "input": None, "classes": (), "bank": None, "banks": ()}
+            return recipe.model_copy(update={"teacher": teacher.model_copy(update=alone)})
+        banks = tuple(
+            bank if bank.run is None else bank.model_copy(update={"run": self._folder(bank.run)})
+            for bank in teacher.banks
         )
-        return recipe.model_copy(update={"teacher": named})
+        return recipe.model_copy(update={"teacher": teacher.model_copy(update={"banks": banks})})
+
+    def _folder(self, reference: str) -> str:
+        runs_dir = self.options.runs_dir
+        if reference not in self.teachers:
+            self.teachers[reference] = portable(open_run(reference, runs_dir=runs_dir).path, runs_dir)
+        return str(open_run(runs_dir / self.teachers[reference], runs_dir=runs_dir).path)
 
     def splits(self, recipe: Recipe) -> Splits:
         """The recipe's data, loaded once for all trials that share it.
@@ -123,7 +129,7 @@ class Trainer:
         key = recipe.data.model_dump_json()
         if key in self._splits:
             return self._splits[key]
-        recipe = settle_image_size(recipe, runs_dir=self.options.runs_dir, tell=self.options.tell)
+        recipe = settle_image_size(first_member(recipe), runs_dir=self.options.runs_dir, tell=self.options.tell)
         splits = load_splits(recipe.data, self.options.tell, unlabelled=True)
         if splits.note:
             self.options.tell(Note(splits.note))
@@ -134,7 +140,8 @@ class Trainer:
 
     def changes_since(self, before: RunInfo, recipe: Recipe) -> list[str]:
         """What a trial stood on, images and teacher, that is another now: such trials are not to be ranked together."""
-        recipe, splits = self.resolved(recipe), self.splits(recipe)
+        splits = self.splits(recipe)
+        recipe = with_banks(self.resolved(recipe), self.options, splits=splits)
         about = None
         if (
             teacher := find_teacher(
@@ -158,7 +165,9 @@ class Trainer:
         """
         options = replace(self.options, into=self.into, on_event=_Listener(self.options.tell, watch))
         resolved = self.resolved(recipe)
-        return _guarded(lambda: launch(train_worker, prepare(resolved, options, splits=self.splits(resolved))))
+        splits = self.splits(resolved)
+        resolved = with_banks(resolved, self.options, splits=splits)
+        return _guarded(lambda: launch(train_worker, prepare(resolved, options, splits=splits)))
 
     def go_on(self, run: RunFolder, watch: Watch) -> RunResult:
         """The rest of a run that was stopped, or the result of one that was not.

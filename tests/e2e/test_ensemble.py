@@ -1,0 +1,146 @@
+"""Several teachers that are named by their runs: ``teacher: {banks: [{run: A}, {run: B}]}``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from distill.errors import RecipeError, RunError, UsageError
+from distill.events import Event, Note
+from distill.pipeline import Options, build_bank, dry_run, finetune_teacher, train_generations, train_student
+from distill.recipe import Recipe
+from distill.runs import RunFolder, open_run
+from distill.runs.remove import remove_runs
+from distill.sweeps import sweep
+from distill.teaching.bank import Bank
+
+
+@dataclass
+class House:
+    """A folder of runs with two teachers in it."""
+
+    runs: Path
+    student: Callable[..., Recipe]
+    told: list[Event]
+
+    @property
+    def options(self) -> Options:
+        return Options(runs_dir=self.runs, threads=1, on_event=self.told.append)
+
+    def taught_by(self, *members: str, more: str = "", changes: tuple[str, ...] = ()) -> Recipe:
+        return self.student(f"teacher={{banks: [{', '.join(members)}]{more}}}", *changes)
+
+    def banks(self) -> list[Path]:
+        return sorted(self.runs.glob("tiny_teacher/[0-9]*/banks/*"))
+
+
+@pytest.fixture
+def house(tmp_path: Path, teacher_recipe: Callable[..., Recipe], student_recipe: Callable[..., Recipe]) -> House:
+    house = House(tmp_path / "runs", student_recipe, [])
+    for seed in (0, 1):
+        finetune_teacher(teacher_recipe("train.epochs=1", f"train.seed={seed}"), options=house.options)
+    house.told.clear()
+    return house
+
+
+def _weights(run: Path) -> bytes:
+    return (run / "checkpoints" / "last" / "model.safetensors").read_bytes()
+
+
+def test_it_learns_what_it_learns_from_their_banks_named_by_path(house: House) -> None:
+    named = house.taught_by("{run: tiny_teacher/001}", "{run: tiny_teacher, weight: 3}")
+    by_run = train_student(named, options=house.options)
+    assert [path.parts[-3] for path in house.banks()] == ["001", "002"]
+    one, two = house.banks()
+    again = house.taught_by(f"{{path: '{one}'}}", f"{{path: '{two}', weight: 3}}")
+    by_path = train_student(again, options=house.options)
+    assert _weights(by_run.run) == _weights(by_path.run)
+    alone = train_student(house.taught_by(f"{{path: '{one}'}}"), options=house.options)
+    assert _weights(by_run.run) != _weights(alone.run)  # the other one had a say
+
+
+def test_the_run_keeps_the_banks_and_goes_on_whatever_a_name_means_then(house: House) -> None:
+    result = train_student(house.taught_by("{run: tiny_teacher}", "{run: tiny_teacher/001}"), options=house.options)
+    run = RunFolder(result.run)
+    teacher = run.recipe().teacher
+    one, two = map(str, house.banks())
+    assert [(bank.path, bank.run) for bank in teacher.banks] == [(two, None), (one, None)]
+    assert [each["path"] for each in run.info.teacher["banks"]] == [two, one]
+    assert run.info.teacher["name"] == "tiny_teacher + tiny_teacher"
+
+
+def test_what_the_student_says_of_asking_holds_for_each(house: House) -> None:
+    recipe = house.taught_by(
+        "{run: tiny_teacher/001}", "{run: tiny_teacher/002}", more=", precision: bf16, logits_dtype: float32"
+    )
+    result = train_student(recipe, options=house.options)
+    for path in house.banks():
+        info = Bank.read(path).info
+        assert (info.identity.precision, info.key.dtype) == ("bf16", "float32")
+    assert RunFolder(result.run).recipe().teacher.precision == "auto"
+
+
+def test_a_dry_run_asks_the_first_and_builds_nothing(house: House) -> None:
+    report = dry_run(house.taught_by("{run: tiny_teacher/002}", "{run: tiny_teacher/001}"), options=house.options)
+    assert Path(report.teacher) == (house.runs / "tiny_teacher" / "002").absolute()
+    assert house.banks() == []
+    assert any(isinstance(event, Note) and "the first one, live" in event.message for event in house.told)
+
+
+def test_a_sweep_builds_each_bank_once(house: House) -> None:
+    recipe = house.taught_by("{run: tiny_teacher/001}", "{run: tiny_teacher/002}", changes=("train.epochs=1",))
+    report = sweep(recipe, grid=["objective.temperature=1,2"], options=house.options)
+    assert [trial.status for trial in report.trials] == ["finished", "finished"]
+    assert len(house.banks()) == 2
+    building = [event for event in house.told if isinstance(event, Note) and event.message.startswith("building")]
+    assert len(building) == 2
+    assert sweep(recipe, grid=["objective.temperature=1,2"], options=house.options) == report  # nothing is trained
+
+
+def test_generations_begin_with_an_ensemble(house: House) -> None:
+    recipe = house.taught_by("{run: tiny_teacher/001}", "{run: tiny_teacher/002}", changes=("train.epochs=1",))
+    first, second = train_generations([recipe], generations=2, options=house.options).runs
+    assert len(RunFolder(first.run).info.teacher["banks"]) == 2
+    assert RunFolder(second.run).info.teacher["run"] == str(first.run)
+
+
+def test_a_teacher_whose_bank_is_read_stays(house: House) -> None:
+    student = train_student(
+        house.taught_by("{run: tiny_teacher/001}", "{run: tiny_teacher/002}"), options=house.options
+    )
+    for number in ("001", "002"):
+        teacher = open_run(f"tiny_teacher/{number}", runs_dir=house.runs)
+        with pytest.raises(UsageError, match=f"is needed by {student.run}"):
+            remove_runs([teacher], runs_dir=house.runs)
+        assert teacher.path.is_dir()
+
+
+def test_a_bank_is_built_for_one_of_them_at_a_time(house: House) -> None:
+    recipe = house.taught_by("{run: tiny_teacher/001}", "{run: tiny_teacher/002}")
+    with pytest.raises(UsageError, match="names 2 teachers") as caught:
+        build_bank(recipe, options=house.options)
+    assert caught.value.hint.endswith(f"--teacher {house.runs.absolute() / 'tiny_teacher' / '001'}")
+    built = build_bank(recipe, teacher="tiny_teacher/002", options=house.options)
+    assert house.banks() == [Path(built.path)]
+
+
+def test_a_teacher_that_is_not_there_is_told_before_anything_is_built(house: House) -> None:
+    with pytest.raises(RunError, match="tiny_teacher/009"):
+        train_student(house.taught_by("{run: tiny_teacher}", "{run: tiny_teacher/009}"), options=house.options)
+    assert house.banks() == []
+
+
+@pytest.mark.parametrize(
+    ("member", "more", "reason"),
+    [
+        ("{}", "", "exactly one"),
+        ("{run: a, path: b}", "", "exactly one"),
+        ("{path: b}", ", precision: bf16", "precision is for a teacher's run"),
+    ],
+)
+def test_a_member_that_makes_no_sense_is_refused(student_recipe, member: str, more: str, reason: str) -> None:
+    with pytest.raises(RecipeError, match=reason):
+        student_recipe(f"teacher={{banks: [{member}]{more}}}")
