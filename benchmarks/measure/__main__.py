@@ -37,10 +37,16 @@ _CLASSES, _TRAIN_IMAGES = {"cifar10": 10, "cifar100": 100}, 50_000
 
 
 def pending(place: Place, results: Results, chosen: list[Item]) -> list[Item]:
-    """The runs that are still to be made, in order."""
+    """The runs that are still to be made, in order; those of several teachers come first."""
     open_ones = [item for item in chosen if not _is_done(place, item, results)]
     needed = {recipe.teacher.run for item in open_ones if (recipe := place.recipe(item)).teacher is not None}
-    return [item for item in chosen if item in open_ones or (item.recipe in needed and not _is_here(place, item))]
+    members = {member for item in open_ones for member in place.missing(item)}
+    first = [item for item in chosen if item in members]
+    rest = (item for item in chosen if item not in members)
+    return [
+        *first,
+        *(item for item in rest if item in open_ones or (item.recipe in needed and not _is_here(place, item))),
+    ]
 
 
 def _is_done(place: Place, item: Item, results: Results) -> bool:
@@ -56,7 +62,9 @@ def _is_here(place: Place, item: Item) -> bool:
 
 
 def obstacle(place: Place, item: Item, results: Results, kind: dict[str, Any]) -> str | None:
-    """Why a run must not be made on this CPU; None where it may."""
+    """Why a run must not be made on this CPU, or not yet; None where it may."""
+    if missing := place.missing(item):
+        return f"its teachers are made first: {names(missing)}"
     run = find_run(place, item)
     if run is not None and run.status != "finished" and run.recipe().train.precision == "bf16" and not kind["bf16"]:
         return "it began in bf16, which this CPU emulates"

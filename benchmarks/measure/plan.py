@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["GAINS", "STAGES", "Gain", "Item", "Stage", "arms", "items"]
+__all__ = ["GAINS", "STAGES", "TEACHERS", "Gain", "Item", "Stage", "arms", "items"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,9 @@ GAINS = (
     Gain("fast_cifar10_kd", "fast_cifar10"),
     Gain("fast_cifar100_kd", "fast_cifar100"),
 )
+
+# Students of several: of the first member the queue takes the network that comes trained.
+TEACHERS = {"fast_cifar10_kd": tuple(Item("fast_cifar10", seed) for seed in range(3))}
 
 
 def items(stages: tuple[Stage, ...] = STAGES) -> Iterator[Item]:

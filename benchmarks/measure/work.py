@@ -13,16 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure.plan import Item
+from benchmarks.measure.plan import TEACHERS, Item
 from distill.files import json_sha256, write_json
 from distill.recipe import Recipe, load_recipe
 from distill.recipe.dump import flat_settings
-from distill.runs import RunFolder
+from distill.runs import RunFolder, open_run
 
 __all__ = ["FailedError", "Place", "cpu_kind", "find_run", "measure", "recipe_digest"]
 
 _ELSEWHERE = ("teacher.run", "teacher.banks", "model.weights", "data.root")  # where things lie, not what they are
 
+_BANKS = "teacher.banks="
 _COST = ("params", "gmacs", "size_mb", "epochs", "seconds", "images_per_s")
 _TEST = ("top1", "top5", "nll", "ece")
 
@@ -50,7 +51,28 @@ class Place:
 
     def changes(self, item: Item) -> list[str]:
         """What ``item`` changes in its recipe."""
-        return [f"train.seed={item.seed}", *self.settings.get(item.recipe, ())]
+        return [f"train.seed={item.seed}", *self.settings.get(item.recipe, ()), *self._taught_by(item)]
+
+    def _taught_by(self, item: Item) -> list[str]:
+        """Several teachers as the runs that they are here; none before all are there: see :meth:`missing`."""
+        if item.recipe not in TEACHERS or self.missing(item):
+            return []
+        first, *others = TEACHERS[item.recipe]
+        trained = open_run(first.recipe, runs_dir=self.runs / "trained")
+        runs = [trained, *(run for other in others if (run := find_run(self, other)) is not None)]
+        return [f"{_BANKS}[{', '.join(f'{{run: {str(run.path)!r}}}' for run in runs)}]"]
+
+    def missing(self, item: Item) -> list[Item]:
+        """Of several teachers those that are still to be trained."""
+        _, *others = TEACHERS.get(item.recipe, (None,))
+        runs = {other: find_run(self, other) for other in others}
+        return [other for other, run in runs.items() if run is None or run.status != "finished"]
+
+    def told(self, item: Item) -> list[str]:
+        """What ``item`` changes, for a record: files by their names, teachers by recipe and seed."""
+        members = ", ".join(map(str, TEACHERS.get(item.recipe, ())))
+        changes = (f"{_BANKS}{members}" if change.startswith(_BANKS) else change for change in self.changes(item))
+        return [change.rpartition("/")[2] if "/" in change else change for change in changes]
 
     def recipe(self, item: Item) -> Recipe:
         """The recipe of that run."""
@@ -169,7 +191,7 @@ def _record(run: RunFolder, found: dict[str, Any], item: Item, kind: dict[str, A
         "precision": recipe.train.precision,
         "threads": info.threads,
         "cpu_s": _cpu_seconds(place, item),
-        "settings": [change.rpartition("/")[2] if "/" in change else change for change in place.changes(item)],
+        "settings": place.told(item),
         "git": info.git,
         "cpu": kind,
         "versions": dict(info.versions),

@@ -58,6 +58,26 @@ def test_what_is_done_is_skipped_but_a_missing_teacher_is_made_again(
     assert queue.pending(place, done | {student: _done(place, student)}, chosen) == []
 
 
+def test_several_teachers_are_made_first_and_are_those_of_their_seeds(tmp_path: Path) -> None:
+    place, student = _place(tmp_path), Item("fast_cifar10_kd", 0)
+    members = [Item("fast_cifar10", seed) for seed in (1, 2)]  # the first one comes trained
+    chosen = [Item("fast_cifar10", 0), student, *members]
+    done = {item: _done(place, item) for item in (chosen[0], *members)}
+    assert queue.pending(place, done, chosen) == [*members, student]  # their results are known, their weights nowhere
+    assert queue.obstacle(place, student, {}, CPU) == "its teachers are made first: fast_cifar10-1, fast_cifar10-2"
+    made = []
+    for seed in (2, 1):
+        run = create_run(tmp_path, "fast_cifar10")
+        run.write_info(status="finished", seeds={"train": seed})
+        run.write_recipe(place.recipe(Item("fast_cifar10", seed)))
+        made.append(str(run.path))
+    assert queue.pending(place, done, chosen) == [student]
+    assert queue.obstacle(place, student, {}, CPU) is None
+    trained = str(tmp_path / "trained" / "fast_cifar10" / "001")
+    assert [bank.run for bank in place.recipe(student).teacher.banks] == [trained, *reversed(made)]  # type: ignore[union-attr]
+    assert place.told(student) == ["train.seed=0", "teacher.banks=fast_cifar10-0, fast_cifar10-1, fast_cifar10-2"]
+
+
 def test_a_run_is_found_by_its_seed_and_the_newest_counts(tmp_path: Path) -> None:
     place, made = _place(tmp_path), []
     for seed in (0, 1, 0):

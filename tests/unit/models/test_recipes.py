@@ -93,8 +93,8 @@ def test_size_header_and_budget(name):
 def test_students_name_a_teacher_that_is_a_recipe_or_comes_trained(name):
     recipe = load_recipe(name)
     if recipe.role == "student":
-        banks = [Path(bank.path).name.rpartition("-")[0] for bank in recipe.teacher.banks]  # named by recipe and seed
-        for teacher in map(load_recipe, banks or [recipe.teacher.run]):
+        runs = [recipe.teacher.run] if recipe.teacher.run else [bank.run for bank in recipe.teacher.banks]
+        for teacher in (load_recipe(run.partition("/")[0]) for run in runs):
             assert teacher.role == "teacher" or teacher.name in released_networks()
             assert teacher.data.name == recipe.data.name
 
