@@ -27,7 +27,7 @@ from distill.models import build_model, build_normalize
 from distill.models.trained import load_trained
 from distill.pipeline import train_student
 from distill.pipeline.context import Context, prepare
-from distill.pipeline.source import resolve_teacher
+from distill.pipeline.teacher import resolve_teacher
 from distill.runs import RunFolder
 from distill.train.optim import build_optimizer
 

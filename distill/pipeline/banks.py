@@ -15,7 +15,8 @@ from distill.errors import DistillError, RunError, UsageError
 from distill.events import Note
 from distill.pipeline.context import Context, Options, prepare
 from distill.pipeline.launch import launch
-from distill.pipeline.source import choose_how, ensure_bank, find_teacher, resolve_teacher
+from distill.pipeline.source import choose_how, ensure_bank, find_teacher
+from distill.pipeline.teacher import resolve_teacher
 from distill.recipe import Recipe, load_recipe
 from distill.results.figures import Figures
 from distill.results.rows import BankRow

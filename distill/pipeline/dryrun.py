@@ -19,7 +19,8 @@ from distill.pipeline.ensemble import first_member
 from distill.pipeline.failures import on_this_machine
 from distill.pipeline.launch import launch
 from distill.pipeline.objective import find_objective
-from distill.pipeline.source import Source, choose_logits, find_teacher, open_live, resolve_teacher
+from distill.pipeline.source import Source, choose_logits, find_teacher, open_live
+from distill.pipeline.teacher import resolve_teacher
 from distill.recipe import Recipe, load_recipe
 from distill.results.rows import DryRun
 from distill.team.watch import watching

@@ -14,7 +14,7 @@ from distill.events import Event, Note, RunStarted, Tell
 from distill.files import json_sha256, read_json, write_json, writing
 from distill.models import check_network
 from distill.pipeline.context import Options
-from distill.pipeline.source import resolve_teacher
+from distill.pipeline.teacher import resolve_teacher
 from distill.pipeline.verbs import resume_run, train_student
 from distill.recipe import Recipe, dump_recipe, load_recipe
 from distill.references import count_of

@@ -30,7 +30,8 @@ from distill.pipeline.context import Options, prepare
 from distill.pipeline.launch import launch
 from distill.pipeline.provenance import foreseen
 from distill.pipeline.record import recorded
-from distill.pipeline.source import find_teacher, taught_as_before
+from distill.pipeline.source import find_teacher
+from distill.pipeline.teacher import taught_as_before
 from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe, dump_recipe, parse_recipe
 from distill.recipe.model_specs import ModelSpec

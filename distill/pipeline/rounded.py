@@ -12,7 +12,7 @@ from distill.models import resolved_model, without_weights
 from distill.models.trained import Trained
 from distill.pipeline.context import Options, prepare
 from distill.pipeline.launch import launch
-from distill.pipeline.source import taught_as_before
+from distill.pipeline.teacher import taught_as_before
 from distill.pipeline.verbs import resume_run
 from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe, dump_recipe, parse_recipe

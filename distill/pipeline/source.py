@@ -1,8 +1,7 @@
-"""Which teacher a student learns from, and whether it is asked live or read from a bank."""
+"""A teacher that is ready to be asked, live or from a bank, and which of the two it is."""
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from distill.data.batches import steps_per_epoch
 from distill.data.mixture import mixture_of
@@ -21,10 +19,8 @@ from distill.events import Note, Tell
 from distill.objectives import Asks
 from distill.pipeline.provenance import about_bank, about_banks, about_run, named_banks
 from distill.pipeline.runtime import choose_runtime
-from distill.recipe import Recipe, bundled_recipes
-from distill.recipe.schema import BankSpec, TeacherSpec
-from distill.references import run_of
-from distill.runs import RunFolder, list_runs, open_run
+from distill.recipe import Recipe
+from distill.runs import open_run
 from distill.teaching.bank import Bank
 from distill.teaching.bank_files import INFO
 from distill.teaching.build import BuildCost, estimate, fill_bank, has_figures, new_bank, planned_view, pooled_features
@@ -47,8 +43,6 @@ __all__ = [
     "find_teacher",
     "open_live",
     "open_source",
-    "resolve_teacher",
-    "taught_as_before",
 ]
 
 _AUTO_DISK_SHARE = 0.25  # auto never fills more of the free disk than this with a bank
@@ -84,73 +78,6 @@ class Source:
         """
         if self.run is not None:
             self.run.check_unchanged()
-
-
-def resolve_teacher(recipe: Recipe, *, runs_dir: Path, override: Any) -> Recipe:
-    """The recipe with its teacher, or each of its teachers, as a run folder's path (a bank's stays as it is).
-
-    Raises:
-        UsageError: The recipe has no teacher to override, or says of it what does not go with the new one.
-        RunError: There is no such finished run.
-    """
-    override = None if override is None else run_of(override)
-    if recipe.teacher is None:
-        if override is not None:
-            raise UsageError(
-                f"--teacher {override}: recipe {recipe.name} asks no teacher (objective {recipe.objective.kind})",
-                hint="drop --teacher, or use a recipe with objective kd",
-            )
-        return recipe
-    teacher = recipe.teacher
-    if override is not None:
-        file = override.lower().endswith(".onnx")
-        named = {"onnx": override, "run": None} if file else {"run": override, "onnx": None}
-        if teacher.onnx is None or not file:
-            named |= {"input": None, "classes": ()}  # they describe the file that the recipe names
-        teacher = _validated(teacher.model_copy(update=named | {"bank": None, "banks": ()}), override)
-    if teacher.run is not None:
-        run = _open_teacher(teacher.run, runs_dir, typed=override is not None)
-        teacher = teacher.model_copy(update={"run": str(run.path)})
-    banks = tuple(_with_run(bank, runs_dir) for bank in teacher.banks)
-    return recipe.model_copy(update={"teacher": teacher.model_copy(update={"banks": banks})})
-
-
-def _with_run(bank: BankSpec, runs_dir: Path) -> BankSpec:
-    if bank.run is None:
-        return bank
-    return bank.model_copy(update={"run": str(_open_teacher(bank.run, runs_dir, typed=False).path)})
-
-
-def _validated(teacher: TeacherSpec, override: str) -> TeacherSpec:
-    try:
-        return TeacherSpec.model_validate(teacher.model_dump(exclude_unset=True))
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise UsageError(f"--teacher {override}: the recipe's teacher.{reason}") from error
-
-
-def taught_as_before(run: RunFolder, *, runs_dir: Path) -> Recipe:
-    """A run's recipe with the teacher it had, wherever a name points today."""
-    recipe = run.recipe()
-    if recipe.teacher is None or recipe.teacher.run is None:
-        return recipe
-    known = (run.info.teacher or {}).get("run")
-    return resolve_teacher(recipe, runs_dir=runs_dir, override=known)
-
-
-def _open_teacher(reference: str, runs_dir: Path, *, typed: bool) -> RunFolder:
-    """The teacher's run. Where a recipe's teacher is not trained yet the hint says how: that is the usual reason."""
-    try:
-        return open_run(reference, runs_dir=runs_dir)
-    except RunError as error:
-        file = Path(f"{reference}.yaml")  # as ``recipe new`` writes it, beside the student's
-        recipe = reference if reference in bundled_recipes() else shlex.quote(str(file)) if file.is_file() else None
-        unnamed = typed and recipe is None  # a typing mistake rather than a teacher to come
-        if unnamed or Path(reference).name != reference or (runs_dir / reference).exists():
-            raise
-        known = "" if recipe or not list_runs(runs_dir) else f" ({error.hint})"
-        hint = f"train it first: distill teacher-finetune --recipe {recipe or 'RECIPE'}; or name another: --teacher RUN"
-        raise RunError(f"the teacher {reference} has no run in {runs_dir}", hint=hint + known) from error
 
 
 def find_teacher(recipe: Recipe, *, runs_dir: Path, device: torch.device, classes: tuple[str, ...]) -> Teacher | None:

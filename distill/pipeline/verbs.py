@@ -17,7 +17,7 @@ from distill.pipeline.launch import launch
 from distill.pipeline.own import with_own
 from distill.pipeline.provenance import changes, differing
 from distill.pipeline.record import read_result
-from distill.pipeline.source import resolve_teacher
+from distill.pipeline.teacher import resolve_teacher
 from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe, load_recipe
 from distill.recipe.own import OwnLoss

@@ -26,7 +26,7 @@ from distill.pipeline import Options
 from distill.pipeline.build import build_job, build_network
 from distill.pipeline.context import Context, prepare
 from distill.pipeline.launch import launch
-from distill.pipeline.source import resolve_teacher
+from distill.pipeline.teacher import resolve_teacher
 from distill.pipeline.worker import train_worker
 from distill.recipe import parse_recipe
 from distill.runs import list_runs

@@ -133,6 +133,13 @@ def test_a_teacher_that_is_not_there_is_told_before_anything_is_built(house: Hou
     assert house.banks() == []
 
 
+def test_a_member_that_a_recipe_trains_is_told_how(house: House) -> None:
+    recipe = house.taught_by("{run: tiny_teacher}", "{run: fast_cifar10/002}")
+    with pytest.raises(RunError, match="the teacher fast_cifar10/002 has no run in") as caught:
+        train_student(recipe, options=house.options)
+    assert caught.value.hint.startswith("train it first: distill student --recipe fast_cifar10;")
+
+
 @pytest.mark.parametrize(
     ("member", "more", "reason"),
     [

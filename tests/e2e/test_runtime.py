@@ -15,7 +15,7 @@ from distill.models.ask import ask
 from distill.models.onnx_network import OnnxNetwork
 from distill.models.trained import load_trained
 from distill.pipeline import runtime as rule
-from distill.pipeline.source import resolve_teacher
+from distill.pipeline.teacher import resolve_teacher
 from distill.recipe import dump_recipe
 from distill.runs import RunFolder
 from distill.teaching.bank import Bank

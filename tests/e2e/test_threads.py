@@ -16,7 +16,7 @@ from distill.models.trained import Trained
 from distill.pipeline import Options, finetune_teacher, rerun, resume_run, train_student
 from distill.pipeline.banks import build_bank
 from distill.pipeline.context import Context, prepare
-from distill.pipeline.source import resolve_teacher
+from distill.pipeline.teacher import resolve_teacher
 from distill.recipe import Recipe, parse_recipe
 from distill.runs import RunFolder
 

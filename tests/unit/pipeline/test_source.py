@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from distill.errors import RunError
-from distill.pipeline.source import resolve_teacher
+from distill.pipeline.teacher import resolve_teacher
 from distill.recipe import Recipe, load_recipe
 
 

@@ -1,0 +1,96 @@
+"""Whom a recipe means by its teacher: the run behind a name, or behind each of several."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from distill.errors import RunError, UsageError
+from distill.recipe import Recipe, bundled_recipes, load_recipe
+from distill.recipe.schema import BankSpec, TeacherSpec
+from distill.references import run_of
+from distill.runs import RunFolder, list_runs, open_run
+
+__all__ = ["resolve_teacher", "taught_as_before"]
+
+
+def resolve_teacher(recipe: Recipe, *, runs_dir: Path, override: Any) -> Recipe:
+    """The recipe with its teacher, or each of its teachers, as a run folder's path (a bank's stays as it is).
+
+    Raises:
+        UsageError: The recipe has no teacher to override, or says of it what does not go with the new one.
+        RunError: There is no such finished run.
+    """
+    override = None if override is None else run_of(override)
+    if recipe.teacher is None:
+        if override is not None:
+            raise UsageError(
+                f"--teacher {override}: recipe {recipe.name} asks no teacher (objective {recipe.objective.kind})",
+                hint="drop --teacher, or use a recipe with objective kd",
+            )
+        return recipe
+    teacher = recipe.teacher
+    if override is not None:
+        file = override.lower().endswith(".onnx")
+        named = {"onnx": override, "run": None} if file else {"run": override, "onnx": None}
+        if teacher.onnx is None or not file:
+            named |= {"input": None, "classes": ()}  # they describe the file that the recipe names
+        teacher = _validated(teacher.model_copy(update=named | {"bank": None, "banks": ()}), override)
+    if teacher.run is not None:
+        run = _open_teacher(teacher.run, runs_dir, typed=override is not None)
+        teacher = teacher.model_copy(update={"run": str(run.path)})
+    banks = tuple(_with_run(bank, runs_dir) for bank in teacher.banks)
+    return recipe.model_copy(update={"teacher": teacher.model_copy(update={"banks": banks})})
+
+
+def _with_run(bank: BankSpec, runs_dir: Path) -> BankSpec:
+    if bank.run is None:
+        return bank
+    return bank.model_copy(update={"run": str(_open_teacher(bank.run, runs_dir, typed=False).path)})
+
+
+def _validated(teacher: TeacherSpec, override: str) -> TeacherSpec:
+    try:
+        return TeacherSpec.model_validate(teacher.model_dump(exclude_unset=True))
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UsageError(f"--teacher {override}: the recipe's teacher.{reason}") from error
+
+
+def taught_as_before(run: RunFolder, *, runs_dir: Path) -> Recipe:
+    """A run's recipe with the teacher it had, wherever a name points today."""
+    recipe = run.recipe()
+    if recipe.teacher is None or recipe.teacher.run is None:
+        return recipe
+    known = (run.info.teacher or {}).get("run")
+    return resolve_teacher(recipe, runs_dir=runs_dir, override=known)
+
+
+def _open_teacher(reference: str, runs_dir: Path, *, typed: bool) -> RunFolder:
+    """The teacher's run. Where a recipe's teacher is not trained yet the hint says how: that is the usual reason."""
+    try:
+        return open_run(reference, runs_dir=runs_dir)
+    except RunError as error:
+        name, _, number = reference.partition("/")
+        command = _training(name)
+        unnamed = typed and command is None  # a typing mistake rather than a teacher to come
+        elsewhere = Path(name).name != name or not (number.isdigit() or number == "")
+        if unnamed or elsewhere or (runs_dir / reference).exists():
+            raise
+        known = "" if command or not list_runs(runs_dir) else f" ({error.hint})"
+        hint = (
+            f"train it first: {command or 'distill teacher-finetune --recipe RECIPE'}; or name another: --teacher RUN"
+        )
+        raise RunError(f"the teacher {reference} has no run in {runs_dir}", hint=hint + known) from error
+
+
+def _training(name: str) -> str | None:
+    """The command that trains what a recipe of that name is of; None where there is no such recipe."""
+    file = Path(f"{name}.yaml")  # as ``recipe new`` writes it, beside the student's
+    if name in bundled_recipes():
+        verb = "teacher-finetune" if load_recipe(name).role == "teacher" else "student"
+        return f"distill {verb} --recipe {name}"
+    return f"distill teacher-finetune --recipe {shlex.quote(str(file))}" if file.is_file() else None
