@@ -21,6 +21,7 @@ from distill.runs import open_run
 from distill.teaching.bank import Bank
 from distill.teaching.bank_info import TeacherRecord
 from distill.teaching.identity import Identity, read_identity
+from distill.text import percent
 
 __all__ = ["Reference", "bank_rows", "find_teachers", "of_run"]
 
@@ -144,6 +145,9 @@ def _taught_by(
             "neither their accuracies nor their answers are compared"
         )
         return None
+    if (several := len(about.get("banks") or ())) > 1:
+        together = f"{percent(reference.top1)} % of the test images"
+        notes.append(f"{entry.run.path}: its {several} teachers together, the mean of their logits, know {together}")
     return reference
 
 
@@ -248,6 +252,6 @@ def _bank_row(path: str, record: TeacherRecord) -> Row:
 def _bank_note(path: str, record: TeacherRecord) -> str:
     figures = record.figures
     return (
-        f"{record.name} is not here: its figures were measured when {path} was built, "
+        f"{record.name} was not loaded: its figures were measured when {path} was built, "
         f"on {figures.latency_device} with {figures.threads} thread(s)"
     )

@@ -453,6 +453,8 @@ def test_an_ensemble_is_the_weighted_mean_of_its_banks(copies, student: Path, tm
     row = table.rows[-1]
     assert row.delta_top1 == pytest.approx(ours.result.top1 - (guesses == ours.labels).mean())
     assert row.agreement == pytest.approx((guesses == ours.logits.argmax(1)).mean())
+    together = f"its 2 teachers together, the mean of their logits, know {100 * (guesses == ours.labels).mean():.2f} %"
+    assert sum(together in note for note in table.notes) == 1
 
 
 def test_an_ensemble_with_a_bank_of_another_test_set_is_not_compared(copies, student: Path, tmp_path: Path) -> None:
