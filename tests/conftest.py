@@ -24,6 +24,14 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the backgrou
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Several processes are given files in their order, quick unit tests last: none then waits for another's long one.
+
+    Sorted by how many tests they have, as xdist would, the longest come last: those that train have few.
+    """
+    config.option.loadscopereorder = False
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
     """A worker that dies ends the session: with ``--dist loadfile`` nothing takes over what it had.
