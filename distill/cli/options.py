@@ -32,6 +32,7 @@ __all__ = [
     "SeedOption",
     "SetOption",
     "TeacherOption",
+    "TeachersOption",
     "ThreadsOption",
     "TimingSecondsOption",
     "TimingThreadsOption",
@@ -125,6 +126,18 @@ TeacherOption = Annotated[
         "-t",
         metavar="RUN",
         help="The teacher's run: a folder or a name.",
+        show_default="the recipe's teacher.run",
+        rich_help_panel=_RECIPE,
+        autocompletion=complete_runs,
+    ),
+]
+TeachersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--teacher",
+        "-t",
+        metavar="RUN",
+        help="The teacher's run: a folder or a name. Repeatable: several teach by the mean of their logits.",
         show_default="the recipe's teacher.run",
         rich_help_panel=_RECIPE,
         autocompletion=complete_runs,

@@ -18,6 +18,7 @@ __all__ = ["EXAMPLES", "command"]
 
 EXAMPLES = options.examples(
     "distill student --recipe r18_small --teacher resnet152_cifar10",
+    "distill student --recipe r18_small --teacher resnet152_cifar10/001 --teacher resnet152_cifar10/002",
     "distill student --recipe mine.yaml --set objective.temperature=2 --seed 1",
     "distill student --recipe r18_small --generations 3",
     "distill student --resume r18_small/003",
@@ -29,7 +30,7 @@ def command(
     recipe: options.RecipeOption = None,
     changes: options.SetOption = None,
     seed: options.SeedOption = None,
-    teacher: options.TeacherOption = None,
+    teacher: options.TeachersOption = None,
     device: options.DeviceOption = None,
     devices: options.DevicesOption = 1,
     threads: options.ThreadsOption = None,
@@ -66,7 +67,7 @@ def command(
 ) -> None:
     """Train a student against a teacher, or a baseline from labels alone.
 
-    The recipe says which network, which losses, and whose logits: --teacher puts another run in its place.
+    The recipe says which network, which losses, and whose logits: --teacher puts another run, or several, in its place.
     The run is written to RUNS/NAME/NNN.
     """
     changed = options.overrides(changes, seed)
@@ -83,7 +84,7 @@ def command(
         dry_run,
         json=json,
         quiet=quiet,
-        teacher=teacher,
+        teachers=tuple(teacher or ()),
         track=tuple(track or ()),
     )
     if generations > 1 or then:
@@ -95,4 +96,4 @@ def command(
 def _start(recipe: Recipe, request: Request, options: Options) -> RunResult:
     from distill.pipeline import train_student
 
-    return train_student(recipe, teacher=request.teacher, options=options)
+    return train_student(recipe, teacher=request.teachers or None, options=options)

@@ -35,7 +35,7 @@ class Request:
     dry_run: bool
     json: bool
     quiet: bool
-    teacher: str | None = None
+    teachers: tuple[str, ...] = ()
     track: tuple[str, ...] = ()
 
     def options(self, printer: ProgressPrinter) -> Options:
@@ -100,7 +100,7 @@ def train_chain(request: Request, then: list[str], generations: int) -> None:
     with ProgressPrinter(quiet=request.quiet) as printer:
         recipes = [_recipe(request, ("student",)), *(load_recipe(name, request.overrides) for name in then)]
         found = train_generations(
-            recipes, generations=generations, teacher=request.teacher, options=request.options(printer)
+            recipes, generations=generations, teacher=request.teachers or None, options=request.options(printer)
         )
         printer.close()
     last = found.runs[-1]
@@ -138,7 +138,7 @@ def _try_out(request: Request, output: Output, printer: ProgressPrinter, roles: 
     from distill.pipeline import dry_run
     from distill.report.tables import dry_run_table
 
-    trial = dry_run(recipe, teacher=request.teacher, options=request.options(printer))
+    trial = dry_run(recipe, teacher=request.teachers or None, options=request.options(printer))
     printer.close()
     output.show(trial, lambda _: dry_run_table(trial))
 
@@ -174,7 +174,7 @@ def _check_exclusive(request: Request) -> None:
     given = {
         "--recipe": request.recipe,
         "--set or --seed": request.overrides,
-        "--teacher": request.teacher,
+        "--teacher": request.teachers,
         "--init-from": request.init_from,
         "--dry-run": request.dry_run,
         "--rerun": request.rerun if request.resume else None,

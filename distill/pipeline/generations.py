@@ -50,7 +50,7 @@ def train_generations(
         recipes: One or several (teacher assistants, arXiv:1902.03393), the largest student first.
         generations: How often the last one is trained (born-again networks, arXiv:1805.04770). Generation g is called
             ``<name>_gen<g>``; its ``train.seed`` is g - 1 higher: it does not begin with its teacher's first weights.
-        teacher: A run that replaces the first recipe's ``teacher.run``.
+        teacher: A run that replaces the first recipe's ``teacher.run``, or several.
 
     Raises:
         UsageError: A recipe asks no teacher, or is no student's.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 from distill.errors import RunError, UsageError
 from distill.recipe import Recipe, bundled_recipes, load_recipe
 from distill.recipe.schema import BankSpec, TeacherSpec
-from distill.references import run_of
+from distill.references import listed, run_of
 from distill.runs import RunFolder, list_runs, open_run
 
 __all__ = ["resolve_teacher", "taught_as_before"]
@@ -20,44 +21,61 @@ __all__ = ["resolve_teacher", "taught_as_before"]
 def resolve_teacher(recipe: Recipe, *, runs_dir: Path, override: Any) -> Recipe:
     """The recipe with its teacher, or each of its teachers, as a run folder's path (a bank's stays as it is).
 
+    Args:
+        override: A run, or several, in the place of the recipe's.
+
     Raises:
         UsageError: The recipe has no teacher to override, or says of it what does not go with the new one.
         RunError: There is no such finished run.
     """
-    override = None if override is None else run_of(override)
+    named = [] if override is None else [run_of(each) for each in listed(override)]
     if recipe.teacher is None:
-        if override is not None:
+        if named:
             raise UsageError(
-                f"--teacher {override}: recipe {recipe.name} asks no teacher (objective {recipe.objective.kind})",
+                f"{_typed(named)}: recipe {recipe.name} asks no teacher (objective {recipe.objective.kind})",
                 hint="drop --teacher, or use a recipe with objective kd",
             )
         return recipe
+    if named:
+        recipe = _instead(recipe, recipe.teacher, named)
     teacher = recipe.teacher
-    if override is not None:
-        file = override.lower().endswith(".onnx")
-        named = {"onnx": override, "run": None} if file else {"run": override, "onnx": None}
-        if teacher.onnx is None or not file:
-            named |= {"input": None, "classes": ()}  # they describe the file that the recipe names
-        teacher = _validated(teacher.model_copy(update=named | {"bank": None, "banks": ()}), override)
+    assert teacher is not None
     if teacher.run is not None:
-        run = _open_teacher(teacher.run, runs_dir, typed=override is not None)
+        run = _open_teacher(teacher.run, runs_dir, typed=bool(named))
         teacher = teacher.model_copy(update={"run": str(run.path)})
-    banks = tuple(_with_run(bank, runs_dir) for bank in teacher.banks)
+    banks = tuple(_with_run(bank, runs_dir, typed=bool(named)) for bank in teacher.banks)
     return recipe.model_copy(update={"teacher": teacher.model_copy(update={"banks": banks})})
 
 
-def _with_run(bank: BankSpec, runs_dir: Path) -> BankSpec:
-    if bank.run is None:
-        return bank
-    return bank.model_copy(update={"run": str(_open_teacher(bank.run, runs_dir, typed=False).path)})
-
-
-def _validated(teacher: TeacherSpec, override: str) -> TeacherSpec:
+def _instead(recipe: Recipe, teacher: TeacherSpec, named: Sequence[str]) -> Recipe:
+    """The recipe with the teacher that was named, or the several, in the place of its own."""
+    files = [name for name in named if name.lower().endswith(".onnx")]
+    if files and len(named) > 1:
+        raise UsageError(f"{_typed(named)}: several teachers are runs", hint=f"{files[0]} teaches alone")
+    one = named[0] if len(named) == 1 else None
+    changes: dict[str, Any] = {"onnx": one, "run": None} if files else {"run": one, "onnx": None}
+    if teacher.onnx is None or not files:
+        changes |= {"input": None, "classes": ()}  # they describe the file that the recipe names
+    banks = () if one is not None else tuple(BankSpec(run=name) for name in named)
+    teacher = teacher.model_copy(update=changes | {"bank": None, "banks": banks})
     try:
-        return TeacherSpec.model_validate(teacher.model_dump(exclude_unset=True))
+        teacher = TeacherSpec.model_validate(teacher.model_dump(exclude_unset=True))
+        changed = recipe.model_copy(update={"teacher": teacher})
+        return changed if one is not None else Recipe.model_validate(changed.model_dump(exclude_unset=True))
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise UsageError(f"--teacher {override}: the recipe's teacher.{reason}") from error
+        where = "" if reason.startswith("objective") else "teacher."
+        raise UsageError(f"{_typed(named)}: the recipe's {where}{reason}") from error
+
+
+def _typed(named: Sequence[str]) -> str:
+    return " ".join(f"--teacher {name}" for name in named)
+
+
+def _with_run(bank: BankSpec, runs_dir: Path, *, typed: bool) -> BankSpec:
+    if bank.run is None:
+        return bank
+    return bank.model_copy(update={"run": str(_open_teacher(bank.run, runs_dir, typed=typed).path)})
 
 
 def taught_as_before(run: RunFolder, *, runs_dir: Path) -> Recipe:

@@ -79,7 +79,7 @@ def train_student(
 
     Args:
         teacher: A run (its name, its folder, or what ``finetune_teacher`` returned) that replaces the recipe's
-            ``teacher.run``.
+            ``teacher.run``; or several, which teach by the mean of their logits.
         network: One of your own in the place of the recipe's: ``make(num_classes=...)``, or a module, which is copied.
         data: Images of your own in the place of the recipe's: ``{"train": (images, labels), "test": (images, labels),
             "classes": [...]}``, a map-style Dataset in the place of a pair, or a function that gives such.

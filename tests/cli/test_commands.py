@@ -118,7 +118,7 @@ def test_a_student(cli, library: Library, monkeypatch) -> None:
     )
     assert result.exit_code == 0
     name, (recipe,), asked = library.last
-    assert (name, asked["teacher"]) == ("train_student", "big")
+    assert (name, asked["teacher"]) == ("train_student", ("big",))
     assert (recipe.name, recipe.train.seed, recipe.train.epochs) == ("r18_small", 3, 7)
     options = asked["options"]
     assert (options.runs_dir, options.device, options.devices, options.threads) == (Path("elsewhere"), "cpu", 1, 2)
@@ -181,7 +181,7 @@ def test_repeating_tells_what_differs(cli, library: Library) -> None:
 def test_a_dry_run_trains_nothing(cli, library: Library) -> None:
     result = cli("student", "--recipe", "r18_small", "--teacher", "t", "--dry-run", "--json")
     name, _, asked = library.last
-    assert (name, asked["teacher"]) == ("dry_run", "t")
+    assert (name, asked["teacher"]) == ("dry_run", ("t",))
     assert json.loads(result.stdout)["input_shape"] == [8, 3, 32, 32]
     assert len(library.calls) == 1
 

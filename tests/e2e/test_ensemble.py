@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from distill.cli import app
 from distill.errors import RecipeError, RunError, UsageError
 from distill.events import Event, Note
 from distill.pipeline import Options, build_bank, dry_run, finetune_teacher, train_generations, train_student
-from distill.recipe import Recipe
+from distill.recipe import Recipe, dump_recipe
 from distill.runs import RunFolder, open_run
 from distill.runs.remove import remove_runs
 from distill.sweeps import sweep
@@ -60,6 +62,39 @@ def test_it_learns_what_it_learns_from_their_banks_named_by_path(house: House) -
     assert _weights(by_run.run) == _weights(by_path.run)
     alone = train_student(house.taught_by(f"{{path: '{one}'}}"), options=house.options)
     assert _weights(by_run.run) != _weights(alone.run)  # the other one had a say
+
+
+def test_several_are_named_in_the_place_of_the_recipes_own(house: House) -> None:
+    recipe = house.taught_by("{run: tiny_teacher/001}", "{run: tiny_teacher/002}")
+    in_the_recipe = train_student(recipe, options=house.options)
+    one, two = (open_run(f"tiny_teacher/{number}", runs_dir=house.runs) for number in ("001", "002"))
+    in_the_call = train_student(house.student(), teacher=[one, two.path], options=house.options)
+    assert _weights(in_the_recipe.run) == _weights(in_the_call.run)
+    alone = train_student(recipe, teacher=one, options=house.options)
+    assert _weights(alone.run) == _weights(train_student(house.student(), teacher=[one], options=house.options).run)
+
+
+def test_they_are_named_on_the_command_line(house: House, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(dump_recipe(house.student()))
+    command = ["student", "--recipe", str(tmp_path / "s.yaml"), "--runs", str(house.runs), "--device", "cpu", "--quiet"]
+    done = CliRunner().invoke(app, [*command, "--teacher", "tiny_teacher/001", "-t", "tiny_teacher/002"])
+    assert done.exit_code == 0, done.output
+    assert len(open_run("tiny_student", runs_dir=house.runs).info.teacher["banks"]) == 2
+    refused = CliRunner().invoke(app, [*command, "--teacher", "tiny_teacher", "--teacher", "their.onnx"])
+    assert (refused.exit_code, "their.onnx teaches alone" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ("teacher.logits=live", "the recipe's teacher.logits: live needs run or onnx"),
+        ("objective={kind: at}", "the recipe's objective at asks a live teacher"),
+    ],
+)
+def test_what_only_one_teacher_can_give_is_not_asked_of_several(house: House, setting: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        train_student(house.student(setting), teacher=["tiny_teacher/001", "tiny_teacher/002"], options=house.options)
+    assert house.banks() == []
 
 
 def test_the_run_keeps_the_banks_and_goes_on_whatever_a_name_means_then(house: House) -> None:
