@@ -11,7 +11,7 @@ not done. After each run ``cifar.json`` and ``cifar.md`` in ``--out`` are writte
 Several queues may share a folder of runs where each is given others: ``--only fast_cifar10-1`` is one run.
 
 A run in bf16 is not gone on with on a CPU that emulates it, and the arms of one seed are not spread over two kinds of
-CPU: such runs are passed over, and told.
+CPU: such runs are passed over, and told. Several teachers of one student are asked in bf16 where the CPU has that.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks.measure.document import Results, names, read_results, write_results
 from benchmarks.measure.left import seconds_left
-from benchmarks.measure.plan import Item, arms, items
+from benchmarks.measure.plan import TEACHERS, Item, arms, items
 from benchmarks.measure.work import FailedError, Place, cpu_kind, find_run, measure, recipe_digest
 from distill.recipe import bundled_recipes, load_recipe
 from distill.runs import git_state, open_run
@@ -133,17 +133,20 @@ def main(arguments: list[str] | None = None) -> int:
     runs = options.runs.absolute()
     taught = {} if options.list else _trained_teachers(runs, {item.recipe for item in chosen})
     settings = _weights(options.weights) | {recipe: (setting,) for recipe, setting in taught.items()}
+    kind = None if options.list else cpu_kind()
+    if kind is not None and kind["bf16"]:
+        settings |= {recipe: ("teacher.precision=bf16",) for recipe in TEACHERS}
     place = Place(runs, options.threads, settings)
     state = git_state(Path.cwd())
     if state is not None and state["dirty"] and not options.list:
         parser.error(
             "tracked files differ from the commit: work from a checkout of its own (git worktree add --detach)"
         )
-    if options.list:
+    if kind is None:
         results = read_results(ROOT / "docs" / "results" / "cifar.json", options.out / "cifar.json")
         print("\n".join(map(str, pending(place, results, chosen))))
         return 0
-    return run_queue(place, options.out.absolute(), chosen, cpu_kind(), _say)
+    return run_queue(place, options.out.absolute(), chosen, kind, _say)
 
 
 def _weights(folder: Path | None) -> dict[str, tuple[str, ...]]:

@@ -48,6 +48,7 @@ STAGES = (
     Stage(("fast_small_cifar10", "fast_small_cifar10_kd"), seeds=5),
     Stage(("fast_small_cifar100", "fast_small_cifar100_kd"), seeds=5),
     Stage(("lite0_cifar10",)),
+    Stage(("fast_cifar10_short", "fast_cifar10_short_kd"), seeds=5),
     Stage(("fast_cifar10", "fast_cifar10_kd"), seeds=5),
     Stage(("lite0_cifar100",)),
     Stage(("fast_cifar100", "fast_cifar100_kd"), seeds=3),
@@ -65,12 +66,14 @@ STAGES = (
 GAINS = (
     Gain("fast_small_cifar10_kd", "fast_small_cifar10"),
     Gain("fast_small_cifar100_kd", "fast_small_cifar100", looked_after=3),
+    Gain("fast_cifar10_short_kd", "fast_cifar10_short"),
     Gain("fast_cifar10_kd", "fast_cifar10"),
     Gain("fast_cifar100_kd", "fast_cifar100"),
 )
 
 # Students of several: of the first member the queue takes the network that comes trained.
-TEACHERS = {"fast_cifar10_kd": tuple(Item("fast_cifar10", seed) for seed in range(3))}
+_THREE = tuple(Item("fast_cifar10", seed) for seed in range(3))
+TEACHERS = {"fast_cifar10_kd": _THREE, "fast_cifar10_short_kd": _THREE}
 
 
 def items(stages: tuple[Stage, ...] = STAGES) -> Iterator[Item]:

@@ -21,7 +21,8 @@ from distill.runs import RunFolder, open_run
 
 __all__ = ["FailedError", "Place", "cpu_kind", "find_run", "measure", "recipe_digest"]
 
-_ELSEWHERE = ("teacher.run", "teacher.banks", "model.weights", "data.root")  # where things lie, not what they are
+# where things lie, not what they are; and how several teachers are asked, which their banks say and no run's recipe
+_ELSEWHERE = ("teacher.run", "teacher.banks", "teacher.precision", "model.weights", "data.root")
 
 _BANKS = "teacher.banks="
 _COST = ("params", "gmacs", "size_mb", "epochs", "seconds", "images_per_s")

@@ -16,6 +16,7 @@ from distill.files import regular, write_atomically
 from distill.models.onnx_open import is_exported_file
 from distill.pipeline.context import Options
 from distill.pipeline.members import evaluation_folder, members, settings_of
+from distill.pipeline.provenance import teachers_weights
 from distill.recipe import dump_recipe
 from distill.references import run_of
 from distill.report.card.content import Card
@@ -125,7 +126,7 @@ def gather_card(examined: Examined, *, wants_file: bool) -> Card:
         hub_dataset=_HUB.get(row.dataset),
         corruptions=stored.corruptions if stored else None,
         teacher=str(teacher.get("name") or "a teacher that is not here") if learned else None,
-        teacher_sha256=teacher.get("sha256"),
+        teacher_sha256=teachers_weights(teacher),
         teacher_top1=None if row.delta_top1 is None or row.test_top1 is None else row.test_top1 - row.delta_top1,
         notes=comparison.notes,
     )

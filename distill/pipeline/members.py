@@ -17,6 +17,7 @@ from distill.comparison.entries import Entry, Tested
 from distill.comparison.files import FileEntry
 from distill.errors import DistillError
 from distill.evaluation.stored import read_evaluation
+from distill.pipeline.provenance import teachers_weights
 from distill.recipe import Recipe, dump_recipe, flat_settings
 from distill.report.lines import loss_parts
 from distill.report.page.content import Curve, Member, Provenance
@@ -174,7 +175,7 @@ def _of_run(entry: Entry) -> Provenance:
         weights=weights,
         data=data.get("fingerprint"),
         test_images=entry.assessment.content,
-        teacher=(info.teacher or {}).get("sha256"),
+        teacher=teachers_weights(info.teacher or {}),
         commit=commit,
         versions=info.versions,
         command=shlex.join(info.command) if info.command else None,

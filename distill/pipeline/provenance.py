@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ __all__ = [
     "foreseen",
     "named_banks",
     "refuse_changes",
+    "teachers_weights",
 ]
 
 
@@ -72,11 +73,23 @@ def about_banks(banks: Sequence[tuple[Bank, float]], views: int) -> dict[str, An
     """Of banks and their weights, whose teachers may be anywhere; the first one stands for a single one."""
     first = banks[0][0]
     named = [
-        {"path": str(bank.path), "weight": weight, "answers": bank.answers_sha256(views)} for bank, weight in banks
+        {
+            "path": str(bank.path),
+            "weight": weight,
+            "answers": bank.answers_sha256(views),
+            "sha256": bank.info.identity.weights,
+        }
+        for bank, weight in banks
     ]
     names = " + ".join(bank.info.teacher.name if bank.info.teacher else "?" for bank, _ in banks)
     about = {"run": None, "name": names, "banks": named} | _about_identity(first.info.identity)
     return about | about_bank(first, views)
+
+
+def teachers_weights(about: Mapping[str, Any]) -> str | None:
+    """The sha256 of a run's teacher's weights, or those of its several teachers; None where it does not say."""
+    several = [str(each["sha256"]) for each in about.get("banks") or () if "sha256" in each]  # older runs say the first
+    return ", ".join(several) if several else about.get("sha256")
 
 
 def named_banks(teacher: TeacherSpec) -> list[tuple[Path, float]]:

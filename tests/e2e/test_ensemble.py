@@ -13,6 +13,7 @@ from distill.cli import app
 from distill.errors import RecipeError, RunError, UsageError
 from distill.events import Event, Note
 from distill.pipeline import Options, build_bank, dry_run, finetune_teacher, train_generations, train_student
+from distill.pipeline.card import model_card
 from distill.recipe import Recipe, dump_recipe
 from distill.runs import RunFolder, open_run
 from distill.runs.remove import remove_runs
@@ -105,6 +106,9 @@ def test_the_run_keeps_the_banks_and_goes_on_whatever_a_name_means_then(house: H
     assert [(bank.path, bank.run) for bank in teacher.banks] == [(two, None), (one, None)]
     assert [each["path"] for each in run.info.teacher["banks"]] == [two, one]
     assert run.info.teacher["name"] == "tiny_teacher + tiny_teacher"
+    weights = [Bank.read(Path(bank.path)).info.identity.weights for bank in teacher.banks]
+    assert weights[0] != weights[1]
+    assert f"`{weights[0]}, {weights[1]}`" in model_card(run.path, latency=False, options=house.options)
 
 
 def test_what_the_student_says_of_asking_holds_for_each(house: House) -> None:
