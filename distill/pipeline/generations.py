@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from distill.recipe import Recipe, dump_recipe, load_recipe
 from distill.references import count_of
 from distill.results.runs import RunResult
 from distill.runs import Lock, open_run
+from distill.team.ranks import process_rank
 
 __all__ = ["Generations", "train_generations"]
 
@@ -71,7 +72,9 @@ def train_generations(
     path = options.runs_dir / _FOLDER / f"{json_sha256([dump_recipe(step) for step in steps])[:16]}.json"
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with Lock(path.with_suffix(".lock"), subject="these generations"):
+    # of torchrun's processes, which all come here, the first one speaks for all
+    lock = Lock(path.with_suffix(".lock"), subject="these generations") if process_rank() == 0 else nullcontext()
+    with lock:
         return _train(steps, _Journal(path), options)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,9 +72,14 @@ def _take_place(worker: Worker, context: Context) -> Any:
     fabric = make_fabric(context, devices=here, strategy=strategy, nodes=count // here)
     fabric.launch()
     set_threads(_threads(context))  # Fabric has set its own
-    result = worker(fabric, replace(context, device=fabric.device))
-    _leave()
-    return result
+    _leave_at_exit()
+    return worker(fabric, replace(context, device=fabric.device))
+
+
+@cache
+def _leave_at_exit() -> None:
+    """The group stays for the next launch: joined anew, its processes would look for each other where they were."""
+    atexit.register(_leave)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from distill.errors import MissingError, RunError, UsageError
 from distill.pipeline import Options, RunResult, train_student
 from distill.pipeline.context import prepare
-from distill.recipe import dump_recipe, parse_recipe
+from distill.recipe import Recipe, dump_recipe, parse_recipe
 from distill.runs import RunFolder
 
 HERE = Path(__file__).parent
@@ -210,6 +210,23 @@ def test_torchrun_trains_to_the_same_bytes_and_one_process_speaks(base: Path, wh
     ours = [line for line in err.splitlines() if "torch/distributed/run.py" not in line]  # torchrun's own advice
     assert len(ours) == 1 + 40 + 1
     assert "arning" not in err
+
+
+@pytest.mark.slow
+def test_torchrun_trains_one_student_after_the_other_and_builds_their_banks_before(
+    base: Path, teacher_run: RunResult, student_recipe: Callable[..., Recipe]
+) -> None:
+    """Several groups one after the other, in the same processes."""
+    taught = student_recipe("train.epochs=1", f"teacher={{banks: [{{run: '{teacher_run.run}'}}]}}", "name=taught")
+    (base / "taught.yaml").write_text(dump_recipe(taught))
+    more = ("--recipe", "taught.yaml", "--generations", "2", "--json")  # the last --recipe counts
+    process = start(base, str(BIN / "torchrun"), "--standalone", "--nproc-per-node", "2", *student(*more, runs="after"))
+    code, out, err = finish(process)
+    assert code == 0, err
+    first, second = (RunFolder(base / run) for run in json.loads(out)["generations"])
+    assert [run.info.extra["devices"] for run in (first, second)] == [2, 2]
+    assert len(first.info.teacher["banks"]) == 1
+    assert base / second.info.teacher["run"] == first.path
 
 
 @pytest.mark.slow
