@@ -293,6 +293,8 @@ class Recipe(Spec):
             raise ValueError(f"objective {', '.join(maps)} asks a live teacher: a bank has no maps of its stages")
         if asking and not live and not self.stored_features:
             raise ValueError(f"objective {asking[0]} asks a bank for features: teacher.features none stores none")
+        if asking and len(self.teacher.banks) > 1:
+            raise ValueError(f"objective {asking[0]} asks for features: those of several teachers have no mean")
         mixes = self.augment.mixup.alpha > 0 or self.augment.cutmix.alpha > 0
         if mixes and any(term.kind == "crd" for term in self.objective.terms):
             raise ValueError("objective crd tells an image from all others: turn off augment.mixup and augment.cutmix")

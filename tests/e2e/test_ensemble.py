@@ -90,6 +90,7 @@ def test_they_are_named_on_the_command_line(house: House, tmp_path: Path) -> Non
     [
         ("teacher.logits=live", "the recipe's teacher.logits: live needs run or onnx"),
         ("objective={kind: at}", "the recipe's objective at asks a live teacher"),
+        ("objective={kind: rkd}", "the recipe's objective rkd asks for features: those of several"),
     ],
 )
 def test_what_only_one_teacher_can_give_is_not_asked_of_several(house: House, setting: str, reason: str) -> None:
