@@ -41,12 +41,9 @@ def pending(place: Place, results: Results, chosen: list[Item]) -> list[Item]:
     open_ones = [item for item in chosen if not _is_done(place, item, results)]
     needed = {recipe.teacher.run for item in open_ones if (recipe := place.recipe(item)).teacher is not None}
     members = {member for item in open_ones for member in place.missing(item)}
-    first = [item for item in chosen if item in members]
-    rest = (item for item in chosen if item not in members)
-    return [
-        *first,
-        *(item for item in rest if item in open_ones or (item.recipe in needed and not _is_here(place, item))),
-    ]
+    left = {*open_ones, *members}
+    todo = [item for item in chosen if item in left or (item.recipe in needed and not _is_here(place, item))]
+    return sorted(todo, key=lambda item: item not in members)  # else in the order of the plan
 
 
 def _is_done(place: Place, item: Item, results: Results) -> bool:

@@ -58,16 +58,17 @@ class Place:
         """Several teachers as the runs that they are here; none before all are there: see :meth:`missing`."""
         if item.recipe not in TEACHERS or self.missing(item):
             return []
-        first, *others = TEACHERS[item.recipe]
-        trained = open_run(first.recipe, runs_dir=self.runs / "trained")
-        runs = [trained, *(run for other in others if (run := find_run(self, other)) is not None)]
+        trained = open_run(TEACHERS[item.recipe][0].recipe, runs_dir=self.runs / "trained")
+        runs = [trained, *(run for run in self._others(item).values() if run is not None)]
         return [f"{_BANKS}[{', '.join(f'{{run: {str(run.path)!r}}}' for run in runs)}]"]
 
     def missing(self, item: Item) -> list[Item]:
         """Of several teachers those that are still to be trained."""
-        _, *others = TEACHERS.get(item.recipe, (None,))
-        runs = {other: find_run(self, other) for other in others}
-        return [other for other, run in runs.items() if run is None or run.status != "finished"]
+        return [other for other, run in self._others(item).items() if run is None or run.status != "finished"]
+
+    def _others(self, item: Item) -> dict[Item, RunFolder | None]:
+        """Of several teachers those that the queue trains, and their runs."""
+        return {other: find_run(self, other) for other in TEACHERS.get(item.recipe, ())[1:]}
 
     def told(self, item: Item) -> list[str]:
         """What ``item`` changes, for a record: files by their names, teachers by recipe and seed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -119,30 +119,22 @@ SeedOption = Annotated[
         rich_help_panel=_RECIPE,
     ),
 ]
-TeacherOption = Annotated[
-    str | None,
-    typer.Option(
+
+
+def _teacher(told: str) -> Any:
+    return typer.Option(
         "--teacher",
         "-t",
         metavar="RUN",
-        help="The teacher's run: a folder or a name.",
+        help=f"The teacher's run: a folder or a name.{told}",
         show_default="the recipe's teacher.run",
         rich_help_panel=_RECIPE,
         autocompletion=complete_runs,
-    ),
-]
-TeachersOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--teacher",
-        "-t",
-        metavar="RUN",
-        help="The teacher's run: a folder or a name. Repeatable: several teach by the mean of their logits.",
-        show_default="the recipe's teacher.run",
-        rich_help_panel=_RECIPE,
-        autocompletion=complete_runs,
-    ),
-]
+    )
+
+
+TeacherOption = Annotated[str | None, _teacher("")]
+TeachersOption = Annotated[list[str] | None, _teacher(" Repeatable: several teach by the mean of their logits.")]
 DeviceOption = Annotated[
     str | None,
     typer.Option(

@@ -96,4 +96,4 @@ def command(
 def _start(recipe: Recipe, request: Request, options: Options) -> RunResult:
     from distill.pipeline import train_student
 
-    return train_student(recipe, teacher=request.teachers or None, options=options)
+    return train_student(recipe, teacher=request.teachers, options=options)

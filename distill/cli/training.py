@@ -100,7 +100,7 @@ def train_chain(request: Request, then: list[str], generations: int) -> None:
     with ProgressPrinter(quiet=request.quiet) as printer:
         recipes = [_recipe(request, ("student",)), *(load_recipe(name, request.overrides) for name in then)]
         found = train_generations(
-            recipes, generations=generations, teacher=request.teachers or None, options=request.options(printer)
+            recipes, generations=generations, teacher=request.teachers, options=request.options(printer)
         )
         printer.close()
     last = found.runs[-1]
@@ -138,7 +138,7 @@ def _try_out(request: Request, output: Output, printer: ProgressPrinter, roles: 
     from distill.pipeline import dry_run
     from distill.report.tables import dry_run_table
 
-    trial = dry_run(recipe, teacher=request.teachers or None, options=request.options(printer))
+    trial = dry_run(recipe, teacher=request.teachers, options=request.options(printer))
     printer.close()
     output.show(trial, lambda _: dry_run_table(trial))
 

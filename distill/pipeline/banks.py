@@ -78,11 +78,9 @@ def _require_run(recipe: Recipe) -> None:
             hint="name a student's recipe: distill recipe list",
         )
     if recipe.teacher.run is None and recipe.teacher.onnx is None:
-        several = [bank.run for bank in recipe.teacher.banks if bank.run is not None]
-        names = f"names {len(several)} teachers" if several else "reads a bank and names no teacher to ask"
-        raise UsageError(
-            f"recipe {recipe.name} {names}", hint=f"name one: --teacher {several[0] if several else 'RUN'}"
-        )
+        runs = [bank.run for bank in recipe.teacher.banks if bank.run is not None]
+        names = f"names {len(runs)} teachers" if runs else "reads a bank and names no teacher to ask"
+        raise UsageError(f"recipe {recipe.name} {names}", hint=f"name one: --teacher {runs[0] if runs else 'RUN'}")
 
 
 def _how_many(recipe: Recipe, views: int | None, options: Options) -> int:

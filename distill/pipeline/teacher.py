@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from distill.recipe.schema import BankSpec, TeacherSpec
 from distill.references import listed, run_of
 from distill.runs import RunFolder, list_runs, open_run
 
-__all__ = ["resolve_teacher", "taught_as_before"]
+__all__ = ["resolve_teacher", "taught_as_before", "with_folders"]
 
 
 def resolve_teacher(recipe: Recipe, *, runs_dir: Path, override: Any) -> Recipe:
@@ -43,8 +43,8 @@ def resolve_teacher(recipe: Recipe, *, runs_dir: Path, override: Any) -> Recipe:
     if teacher.run is not None:
         run = _open_teacher(teacher.run, runs_dir, typed=bool(named))
         teacher = teacher.model_copy(update={"run": str(run.path)})
-    banks = tuple(_with_run(bank, runs_dir, typed=bool(named)) for bank in teacher.banks)
-    return recipe.model_copy(update={"teacher": teacher.model_copy(update={"banks": banks})})
+    teacher = with_folders(teacher, lambda run: str(_open_teacher(run, runs_dir, typed=bool(named)).path))
+    return recipe.model_copy(update={"teacher": teacher})
 
 
 def _instead(recipe: Recipe, teacher: TeacherSpec, named: Sequence[str]) -> Recipe:
@@ -72,10 +72,14 @@ def _typed(named: Sequence[str]) -> str:
     return " ".join(f"--teacher {name}" for name in named)
 
 
-def _with_run(bank: BankSpec, runs_dir: Path, *, typed: bool) -> BankSpec:
-    if bank.run is None:
-        return bank
-    return bank.model_copy(update={"run": str(_open_teacher(bank.run, runs_dir, typed=typed).path)})
+def with_folders(teacher: TeacherSpec, folder: Callable[[str], str]) -> TeacherSpec:
+    """Several teachers with the folder of each run in the place of what names it; banks that are named stay.
+
+    Args:
+        folder: Of a run, by what names it.
+    """
+    banks = (bank if bank.run is None else bank.model_copy(update={"run": folder(bank.run)}) for bank in teacher.banks)
+    return teacher.model_copy(update={"banks": tuple(banks)})
 
 
 def taught_as_before(run: RunFolder, *, runs_dir: Path) -> Recipe:
@@ -99,10 +103,9 @@ def _open_teacher(reference: str, runs_dir: Path, *, typed: bool) -> RunFolder:
         if unnamed or elsewhere or (runs_dir / reference).exists():
             raise
         known = "" if command or not list_runs(runs_dir) else f" ({error.hint})"
-        hint = (
-            f"train it first: {command or 'distill teacher-finetune --recipe RECIPE'}; or name another: --teacher RUN"
-        )
-        raise RunError(f"the teacher {reference} has no run in {runs_dir}", hint=hint + known) from error
+        how = command or "distill teacher-finetune --recipe RECIPE"
+        hint = f"train it first: {how}; or name another: --teacher RUN{known}"
+        raise RunError(f"the teacher {reference} has no run in {runs_dir}", hint=hint) from error
 
 
 def _training(name: str) -> str | None:

@@ -18,6 +18,7 @@ from distill.pipeline.launch import launch
 from distill.pipeline.provenance import about_data, about_run, changes, foreseen
 from distill.pipeline.record import read_result
 from distill.pipeline.source import find_teacher
+from distill.pipeline.teacher import with_folders
 from distill.pipeline.verbs import resume_run
 from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe
@@ -108,11 +109,7 @@ class Trainer:
         if (one := self.teacher or teacher.run) is not None:
             alone = {"run": self._folder(one), "onnx": None, "input": None, "classes": (), "bank": None, "banks": ()}
             return recipe.model_copy(update={"teacher": teacher.model_copy(update=alone)})
-        banks = tuple(
-            bank if bank.run is None else bank.model_copy(update={"run": self._folder(bank.run)})
-            for bank in teacher.banks
-        )
-        return recipe.model_copy(update={"teacher": teacher.model_copy(update={"banks": banks})})
+        return recipe.model_copy(update={"teacher": with_folders(teacher, self._folder)})
 
     def _folder(self, reference: str) -> str:
         runs_dir = self.options.runs_dir
