@@ -108,6 +108,7 @@ def command(
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
+    overwrite: options.ReplaceOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
     """Show accuracy, parameters and latency of runs and exported files side by side.
@@ -118,7 +119,7 @@ def command(
     from distill.report.gates import check_gates, parse_gate
 
     options.one_document(json=json, csv=csv)
-    _check_pictures(svg, plot)
+    _check_files(csv, svg, plot, overwrite=overwrite)
     gates = [parse_gate(text) for text in require or []]  # a typing mistake is told before minutes of measuring
     from distill.comparison import compare
     from distill.comparison.devices import is_device_report
@@ -144,13 +145,16 @@ def command(
     check_gates(gates, comparison, tell=output.note)
 
 
-def _check_pictures(svg: Path | None, plot: Path | None) -> None:
-    """Refuse names that cannot be, before minutes of measuring."""
+def _check_files(csv: str | None, svg: Path | None, plot: Path | None, *, overwrite: bool) -> None:
+    """Refuse names that cannot be, and files of the user's, before minutes of measuring."""
+    from distill.results.rows import ROW_FIELDS
+
+    options.check_csv(csv, ROW_FIELDS, overwrite=overwrite)
     for path, only in ((svg, "svg"), (plot, None)):
         if path is not None:
-            from distill.report.figure import check_suffix
+            from distill.report.figure import check_name
 
-            check_suffix(path, only=only)
+            check_name(path, overwrite=overwrite, only=only)
 
 
 def _show(comparison: Comparison, output: Output, *, csv: str | None, svg: Path | None, plot: Path | None) -> None:

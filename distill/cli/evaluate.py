@@ -61,10 +61,6 @@ _Figure = Annotated[
         rich_help_panel=_MORE,
     ),
 ]
-_Overwrite = Annotated[
-    bool,
-    typer.Option("--overwrite", help="Replace a file at --figure that distill did not draw.", rich_help_panel=_MORE),
-]
 
 
 def command(
@@ -98,7 +94,7 @@ def command(
     corruptions: _Corruptions = False,
     corruption_images: _Images = _MANY,
     figure: _Figure = None,
-    overwrite: _Overwrite = False,
+    overwrite: options.ReplaceOption = False,
     device: options.DeviceOption = None,
     threads: options.ThreadsOption = None,
     runs: options.RunsOption = Path("runs"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,7 @@ __all__ = [
     "ProveOption",
     "QuietOption",
     "RecipeOption",
+    "ReplaceOption",
     "RerunOption",
     "ResumeOption",
     "RunsOption",
@@ -36,6 +38,7 @@ __all__ = [
     "ThreadsOption",
     "TimingSecondsOption",
     "TimingThreadsOption",
+    "check_csv",
     "complete_devices",
     "complete_runs",
     "complete_settings",
@@ -244,6 +247,10 @@ CalibratedOption = Annotated[
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace a file that is there.", rich_help_panel=_OUTPUT)
 ]
+ReplaceOption = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace a file there that distill did not make.", rich_help_panel=_OUTPUT),
+]
 MaxDropOption = Annotated[
     float,
     typer.Option(
@@ -292,6 +299,30 @@ QuietOption = Annotated[
 def overrides(changes: list[str] | None, seed: int | None = None) -> list[str]:
     """The overrides of --set, with --seed among them, last."""
     return [*(changes or []), *([] if seed is None else [f"train.seed={seed}"])]
+
+
+def check_csv(csv: str | None, columns: Sequence[str], *, overwrite: bool) -> None:
+    """Refuse a file at --csv that is no such table, before minutes of measuring.
+
+    Args:
+        csv: What --csv names.
+        columns: The names of the table's columns. A file that begins with the first three is one, of any version.
+        overwrite: Files may be replaced whatever they hold.
+
+    Raises:
+        UsageError: It would be lost, or is a folder.
+    """
+    if csv is None or csv == "-":
+        return
+    path = Path(csv)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", hint=f"name a file: {path / 'table.csv'}")
+    if overwrite or not path.exists():
+        return
+    beginning = ",".join(columns[:3]).encode()
+    with path.open("rb") as file:
+        if file.read(len(beginning)) not in (beginning, b""):
+            raise UsageError(f"{path} is there, and is no such table of distill's", hint="another name, or --overwrite")
 
 
 def one_document(*, json: bool, csv: str | None) -> None:

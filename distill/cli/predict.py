@@ -59,12 +59,7 @@ def command(
             rich_help_panel="Output",
         ),
     ] = None,
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite", help="Replace a file at --grid that distill did not draw.", rich_help_panel="Output"
-        ),
-    ] = False,
+    overwrite: options.ReplaceOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
     """Classify pictures: the most probable classes of each.
@@ -72,12 +67,14 @@ def command(
     Files that are no pictures are named at the end, and the exit code is 1; the others are classified.
     """
     options.one_document(json=json, csv=csv)
+    from distill.report.evaluation import PREDICTION_FIELDS, predictions_csv, predictions_table
+
+    options.check_csv(csv, PREDICTION_FIELDS, overwrite=overwrite)
     if grid is not None:
         from distill.report.figure import check_name
 
         check_name(grid, overwrite=overwrite)  # before minutes of predicting
     from distill.pipeline import Options, predict
-    from distill.report.evaluation import predictions_csv, predictions_table
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:

@@ -13,8 +13,10 @@ from distill.results.evaluations import Evaluations
 from distill.results.rows import Evaluation, Prediction
 from distill.text import MISSING, count, csv_text, cut, fixed, percent, plain
 
-__all__ = ["evaluation_table", "evaluations_table", "predictions_csv", "predictions_table"]
+__all__ = ["PREDICTION_FIELDS", "evaluation_table", "evaluations_table", "predictions_csv", "predictions_table"]
 
+# The columns of a table of predictions.
+PREDICTION_FIELDS = ("file", "rank", "label", "probability", "true_label", "teacher_label")
 _MOST_CLASSES = 20  # a larger confusion matrix is a picture
 _MOST_CONFUSIONS = 10
 
@@ -178,10 +180,9 @@ def _guess(prediction: Prediction, place: int) -> str:
 
 def predictions_csv(predictions: Sequence[Prediction]) -> str:
     """One line for each picture and class, most probable first."""
-    header = ("file", "rank", "label", "probability", "true_label", "teacher_label")
     rows = (
         (each.file, rank, guess.label, guess.probability, each.label, each.teacher.label if each.teacher else None)
         for each in predictions
         for rank, guess in enumerate(each.top, start=1)
     )
-    return csv_text(header, rows)
+    return csv_text(PREDICTION_FIELDS, rows)

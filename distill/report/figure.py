@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from distill.errors import UsageError
 from distill.files import write_atomically
 
-__all__ = ["TRAIN_COLOR", "VAL_COLOR", "check_name", "check_suffix", "drawing", "label", "save"]
+__all__ = ["TABLE_MARK", "TRAIN_COLOR", "VAL_COLOR", "check_name", "check_suffix", "drawing", "label", "save"]
 
 # Okabe and Ito's colours: told apart with every common kind of colour blindness, and in grey by their lightness.
 TRAIN_COLOR, VAL_COLOR = "#0072B2", "#D55E00"
@@ -41,6 +41,7 @@ _STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # a class may be called "$1"
 }
 _MARK = "Drawn by distill"
+TABLE_MARK = 'id="distill-clip-terminal"'  # of tables, which rich draws: the name that svg.py gives them is in its ids
 # Who drew it, and no date: the same bytes every time.
 _METADATA = {
     "svg": {"Date": None, "Creator": _MARK},
@@ -96,17 +97,20 @@ def check_suffix(path: Path, *, only: str | None = None) -> None:
         raise UsageError(f"{path} is a folder", hint=f"name a file: {path / 'picture.png'}")
 
 
-def check_name(path: Path, *, overwrite: bool = False) -> None:
+def check_name(path: Path, *, overwrite: bool = False, only: str | None = None) -> None:
     """Refuse a name that no picture can have, or that belongs to a file which distill did not draw.
 
     Args:
         overwrite: Files may be replaced whoever made them.
+        only: The one format that this picture comes in; None: any.
 
     Raises:
         UsageError: It is refused; the hint says what to do.
     """
-    check_suffix(path)
-    if overwrite or not path.exists() or (path.is_file() and _MARK.encode() in path.read_bytes()):
+    check_suffix(path, only=only)
+    if overwrite or not path.exists():
+        return
+    if path.is_file() and any(mark.encode() in path.read_bytes() for mark in (_MARK, TABLE_MARK)):
         return
     raise UsageError(f"{path} is there, and distill did not draw it", hint="another name, or --overwrite")
 

@@ -282,6 +282,28 @@ def test_compare_csv_to_stdout_and_to_a_file(cli, library: Library) -> None:
     assert "wrote out/table.csv" in result.stderr
 
 
+@pytest.mark.parametrize("option", ["--csv", "--svg", "--plot"])
+def test_compare_replaces_what_it_made_itself_and_nothing_else(cli, library: Library, option: str) -> None:
+    mine, own = Path("mine" if option == "--csv" else "mine.svg"), Path("own" if option == "--csv" else "own.svg")
+    mine.write_text("<svg>name,of,mine</svg>")
+    refused = cli("compare", option, mine)
+    assert (refused.exit_code, mine.read_text()) == (2, "<svg>name,of,mine</svg>")
+    assert re.search(r"mine(\.svg)? is there.*\n.*--overwrite", refused.stderr)
+    assert cli("compare", option, own).exit_code == 0
+    before = own.read_bytes()
+    assert cli("compare", option, own).exit_code == 0
+    assert own.read_bytes() == before
+    assert cli("compare", option, mine, "--overwrite").exit_code == 0
+    assert mine.read_bytes() == before
+
+
+def test_a_folder_is_no_table(cli, monkeypatch) -> None:
+    monkeypatch.setattr(distill.comparison, "compare", lambda *_, **__: pytest.fail("measured"))
+    result = cli("compare", "--csv", ".")
+    assert result.exit_code == 2
+    assert ". is a folder" in result.stderr
+
+
 def test_compare_pictures(cli, library: Library) -> None:
     assert cli("compare", "--svg", "t.svg", "--plot", "p.png").exit_code == 0
     assert "<svg" in Path("t.svg").read_text()

@@ -38,8 +38,8 @@ SURFACE = {
     "cache verify": "BANKS --device --images --json --quiet -q --repair --runs --teacher -t --threads",
     "cache clear": "BANKS --runs --yes -y",
     "compare": (
-        "RUNS --baseline -b --csv --device --json --latency --no-latency --plot --quiet -q --require --runs --svg"
-        " --teacher -t --threads"
+        "RUNS --baseline -b --csv --device --json --latency --no-latency --overwrite --plot --quiet -q --require --runs"
+        " --svg --teacher -t --threads"
     ),
     "evaluate": (
         "RUN --again --calibrated --corruption-images --corruptions --device --figure --json --no-plots --overwrite"

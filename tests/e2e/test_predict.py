@@ -178,6 +178,17 @@ def test_a_teacher_of_other_classes_is_refused(cli, teacher_run: RunResult, pict
     assert "know different classes" in result.stderr
 
 
+def test_a_table_never_replaces_what_is_none(cli, teacher_run: RunResult, pictures: Path, tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("file,label\na.png,cat\n")
+    result = cli(teacher_run.run, pictures, "--csv", table)
+    assert (result.exit_code, table.read_text()) == (2, "file,label\na.png,cat\n")
+    assert "--overwrite" in result.stderr
+    assert cli(teacher_run.run, pictures, "--csv", table, "--overwrite").exit_code == 0
+    assert cli(teacher_run.run, pictures, "--csv", table).exit_code == 0
+    assert table.read_text().startswith("file,rank,label,")
+
+
 def test_the_grid_never_replaces_what_distill_did_not_draw(cli, teacher_run: RunResult, pictures: Path) -> None:
     precious = next(pictures.glob("*/*.png"))
     before = precious.read_bytes()
