@@ -10,7 +10,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["DISTILL_DEVICE"] = "cpu"  # what "auto" is, in child processes too: bytes are promised on the CPU alone
 
 import contextlib
+import copy
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,7 +51,33 @@ def pytest_testnodedown(node: Any, error: object) -> None:
     pytest.exit(f"worker {node.gateway.id} was lost: {error}", returncode=1)
 
 
+def _keep_torchlib() -> None:
+    """torch builds its table of some 2,000 ONNX operations for each file that it writes: here once a process.
+
+    Nearly a second each time, a tenth of all that these tests take. What commands do in processes of their own stays.
+    """
+    module = sys.modules.get("torch.onnx._internal.exporter._registration")
+    registry = getattr(module, "ONNXRegistry", None)
+    if registry is None or hasattr(registry, "_distill_kept"):
+        return
+    build: Any = registry.from_torchlib
+    kept: dict[Any, Any] = {}
+
+    def once(*args: Any, **kwargs: Any) -> Any:
+        """A copy, which may be given more operations."""
+        key = (args, tuple(kwargs.items()))
+        if key not in kept:
+            kept[key] = build(*args, **kwargs)
+        copied = copy.copy(kept[key])
+        copied.functions = {name: list(metas) for name, metas in kept[key].functions.items()}
+        return copied
+
+    registry.from_torchlib = staticmethod(once)  # called on an instance, too
+    registry._distill_kept = kept
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    _keep_torchlib()
     if item.get_closest_marker("gpu"):
         import torch  # late: a session without such a test may do without it
 

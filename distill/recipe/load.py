@@ -8,6 +8,7 @@ import os
 import select
 import stat
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ __all__ = ["check_text", "load_recipe", "parse_recipe"]
 
 MAX_BYTES = 1_000_000
 _PIPE_S = 30.0
+_KEPT = 128  # recipes of a process; few comparisons have more runs
 _HINT = "see every key: distill recipe schema"
 
 
@@ -80,6 +82,12 @@ def parse_recipe(text: str, *, source: str, overrides: Sequence[str] = ()) -> Re
     Raises:
         RecipeError: One line for every mistake, those of the file by line, then those of overrides.
     """
+    return _parsed(text, source, tuple(overrides)).model_copy(deep=True)
+
+
+@lru_cache(maxsize=_KEPT)
+def _parsed(text: str, source: str, overrides: tuple[str, ...]) -> Recipe:
+    """Kept, for a run is asked for its recipe by all that reads it, a dozen times in one comparison."""
     tree = read_yaml(text)
     report = _Report(source, tree, overrides)
     for problem in tree.problems:

@@ -311,3 +311,13 @@ def test_nothing_is_said_of_what_was_put_in_the_place_of_a_mistake() -> None:
     text = "name: x\nrole: student\ndata: {name: cifar10}\nmodel: {source: students, name: resnettt}\n"
     found = _said(text + "objective: {kind: kdd}\noptim: {name: sgd}\ntrain: {epochs: 3}\n")
     assert [line.split(":")[0] for line in found] == ["model.name", "objective.kind"]
+
+
+def test_a_text_read_again_is_a_recipe_of_its_own(student: str) -> None:
+    """Nothing that somebody changes in one, as a list among the options of one's own code, is in the next."""
+    change = ("model={source: python, name: 'mine:net', options: {widths: [1, 2]}}",)
+    one, two = (parse_recipe(student, source="r.yaml", overrides=change) for _ in range(2))
+    assert one == two
+    one.model.options.values["widths"].append(3)
+    assert two.model.options.values["widths"] == [1, 2]
+    assert parse_recipe(student, source="r.yaml", overrides=change) == two
