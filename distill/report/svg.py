@@ -12,13 +12,13 @@ from distill.results.rows import Comparison
 
 __all__ = ["comparison_svg"]
 
-_NARROWEST = 60
+_NARROWEST, _WIDEST = 60, 120  # characters: a page shows a wider picture with letters too small to read
 _WEB_FONT = re.compile(r"@font-face\s*\{[^}]*\}\s*")  # rich's links a server; the fall-back is any monospaced font
 
 
 def comparison_svg(comparison: Comparison, *, title: str = "distill compare") -> str:
-    """The table side by side at the width it needs; the same comparison gives the same bytes."""
-    width = max(comparison_width(comparison), _NARROWEST)
+    """The table as a terminal of 120 characters shows it, or a narrower one; the same comparison gives the same bytes."""
+    width = min(max(comparison_width(comparison), _NARROWEST), _WIDEST)
     console = Console(
         record=True,
         width=width,

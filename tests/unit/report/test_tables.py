@@ -177,6 +177,8 @@ def test_svg_is_whole_the_same_every_time_and_fetches_nothing() -> None:
     text = picture.replace("&#160;", " ")
     for number in NUMBERS:
         assert number in text
+    wide = float(re.search(r'viewBox="0 0 ([0-9.]+)', picture)[1])
+    assert wide / 12.2 < 125, "letters of 20 units are 14 pixels high or more where a page is 1000 wide"
 
 
 MODELS = [
