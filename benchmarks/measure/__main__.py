@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks.measure.document import Results, names, read_results, write_results
 from benchmarks.measure.left import seconds_left
-from benchmarks.measure.plan import TEACHERS, Item, arms, items
+from benchmarks.measure.plan import SOONER, Item, arms, items
 from benchmarks.measure.work import FailedError, Place, cpu_kind, find_run, measure, recipe_digest
 from distill.recipe import bundled_recipes, load_recipe
 from distill.runs import git_state, open_run
@@ -132,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
     settings = _weights(options.weights) | {recipe: (setting,) for recipe, setting in taught.items()}
     kind = None if options.list else cpu_kind()
     if kind is not None and kind["bf16"]:
-        settings |= {recipe: ("teacher.precision=bf16",) for recipe in TEACHERS}
+        settings |= {recipe: ("teacher.precision=bf16",) for recipe in SOONER}
     place = Place(runs, options.threads, settings)
     state = git_state(Path.cwd())
     if state is not None and state["dirty"] and not options.list:
