@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from distill.report.apart import apart
-from distill.report.figure import TRAIN_COLOR, VAL_COLOR, drawing, label, save
+from distill.report.figure import TRAIN_COLOR, VAL_COLOR, drawing, fit, label, save
 from distill.report.lines import loss_parts
 from distill.results.metrics import PerClass
 from distill.results.roles import look_of, role_order
@@ -63,7 +63,7 @@ def plot_run(
     for file, keys, draw in pictures:
         if any(_curve(metrics, key)[0] for key in keys):
             with drawing():
-                figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+                figure = Figure(figsize=(6.4, 3.8))
                 axes = figure.subplots()
                 draw(axes, metrics)
                 axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -71,6 +71,7 @@ def plot_run(
                     axes.set_xlim(0, 2)
                     axes.set_xticks([int(metrics[0]["epoch"])])
                 _name_run(axes, name)
+                fit(figure, axes)
                 files.append(save(figure, folder / f"{file}.{kind}"))
     return files
 

@@ -17,7 +17,7 @@ _WEB_FONT = re.compile(r"@font-face\s*\{[^}]*\}\s*")  # rich's links a server; t
 
 
 def comparison_svg(comparison: Comparison, *, title: str = "distill compare") -> str:
-    """The table as a terminal of 120 characters shows it, or a narrower one; the same comparison gives the same bytes."""
+    """The table as a terminal of 120 characters or fewer shows it; the same comparison gives the same bytes."""
     width = min(max(comparison_width(comparison), _NARROWEST), _WIDEST)
     console = Console(
         record=True,

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.isotonic import isotonic_regression
 
 from distill.errors import DistillError, UsageError
+from distill.report import plots
 from distill.report.pictures import disagreements_first, plot_predictions
 from distill.report.plots import apart, plot_comparison, plot_confusion, plot_run
 from distill.results.rows import Comparison, Guess, Prediction, Row
@@ -38,6 +40,27 @@ def _texts(path: Path) -> str:
     """The words of a picture: matplotlib keeps each beside its outlines, as a comment."""
     ElementTree.parse(path)
     return path.read_text()
+
+
+@pytest.mark.parametrize("scale", [1.0, 3e-4, 1e-7, 2e7])
+def test_curves_have_the_margins_of_constrained_layout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: float
+) -> None:
+    """Whatever stands beside their axes: percent, one decimal, five, a power of ten."""
+    scaled = [{k: v * scale if k.endswith(("loss", "lr")) else v for k, v in row.items()} for row in METRICS]
+    found: list[tuple[float, ...]] = []
+
+    def measured(figure: Figure, path: Path) -> Path:
+        figure.savefig(path)
+        found.append(tuple(figure.axes[0].get_position().extents))
+        return path
+
+    monkeypatch.setattr(plots, "save", measured)
+    plot_run(scaled, tmp_path, name="a/001")
+    monkeypatch.setattr(plots, "fit", lambda figure, _axes: figure.set_layout_engine("constrained"))
+    plot_run(scaled, tmp_path, name="a/001")
+    assert len(found) == 6
+    np.testing.assert_allclose(found[:3], found[3:], atol=3 / 640)
 
 
 def test_curves(tmp_path: Path) -> None:
