@@ -11,6 +11,7 @@ import pytest
 from distill import code
 from distill.pipeline import Options, RunResult, finetune_teacher, train_student
 from distill.recipe import Recipe, parse_recipe
+from distill.report import redraw
 
 TEACHER = """
 schema_version: 1
@@ -35,6 +36,25 @@ objective: {kind: kd, ce_weight: 0.5, kd_weight: 0.5, temperature: 2.0}
 optim: {name: sgd, lr: 0.05}
 train: {epochs: 3, batch_size: 40}
 """
+
+
+_drawn = False
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before fixtures are made, which train too."""
+    global _drawn  # noqa: PLW0603
+    _drawn = item.get_closest_marker("pictures") is not None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_pictures() -> Iterator[None]:
+    """A run's curves take longer to draw than a tiny network to train: they are drawn where a test looks at them."""
+    draw = redraw.redraw
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(redraw, "redraw", lambda run: draw(run) if _drawn else [])
+        yield
 
 
 @pytest.fixture

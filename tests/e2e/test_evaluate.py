@@ -101,6 +101,7 @@ def test_nobody_and_damaged_weights_are_one_line(evaluate, train, tmp_path: Path
     assert result.stderr.count("error: ") == 1
 
 
+@pytest.mark.pictures
 def test_evaluating_draws_what_report_draws_again(evaluate, train, tmp_path: Path) -> None:
     run = train("teacher.logits=live").run
     evaluate(run, "--no-plots")

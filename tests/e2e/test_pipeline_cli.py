@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 from distill.cli import app
 
+pytestmark = pytest.mark.pictures
 COMPARE_ROW = (
     "name role run dataset objective seeds test_top1 test_top1_std delta_top1 params gmacs size_mb latency_b1_ms "
     "latency_b1_p90_ms latency_b32_ms images_per_s ece agreement test_images "

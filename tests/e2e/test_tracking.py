@@ -100,6 +100,7 @@ def test_a_run_that_goes_on_goes_on_at_its_trackers(tmp_path: Path, wandb: Any) 
     assert log[-1][1][0].status == "finished"
 
 
+@pytest.mark.pictures
 def test_tensorboards_files_say_what_metrics_jsonl_says(tmp_path: Path) -> None:
     """Read back by TensorBoard's own reader."""
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
