@@ -54,7 +54,7 @@ def pytest_testnodedown(node: Any, error: object) -> None:
 def _keep_torchlib() -> None:
     """torch builds its table of some 2,000 ONNX operations for each file that it writes: here once a process.
 
-    Nearly a second each time, a tenth of all that these tests take. What commands do in processes of their own stays.
+    Nearly a second each time. What commands do in processes of their own stays as it is.
     """
     module = sys.modules.get("torch.onnx._internal.exporter._registration")
     registry = getattr(module, "ONNXRegistry", None)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from distill.errors import UsageError
+from distill.files import regular
 
 __all__ = [
     "RECIPE_PANEL",
@@ -320,9 +322,10 @@ def check_csv(csv: str | None, columns: Sequence[str], *, overwrite: bool) -> No
     if overwrite or not path.exists():
         return
     beginning = ",".join(columns[:3]).encode()
-    with path.open("rb") as file:
-        if file.read(len(beginning)) not in (beginning, b""):
-            raise UsageError(f"{path} is there, and is no such table of distill's", hint="another name, or --overwrite")
+    with suppress(OSError), regular(path).open("rb") as file:
+        if file.read(len(beginning)) in (beginning, b""):
+            return
+    raise UsageError(f"{path} is there, and is no such table of distill's", hint="another name, or --overwrite")
 
 
 def one_document(*, json: bool, csv: str | None) -> None:

@@ -87,7 +87,7 @@ def parse_recipe(text: str, *, source: str, overrides: Sequence[str] = ()) -> Re
 
 @lru_cache(maxsize=_KEPT)
 def _parsed(text: str, source: str, overrides: tuple[str, ...]) -> Recipe:
-    """Kept, for a run is asked for its recipe by all that reads it, a dozen times in one comparison."""
+    """Kept, for all that reads a run asks it for its recipe."""
     tree = read_yaml(text)
     report = _Report(source, tree, overrides)
     for problem in tree.problems:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from distill.errors import UsageError
-from distill.files import write_atomically
+from distill.files import regular, write_atomically
 
-__all__ = ["TABLE_MARK", "TRAIN_COLOR", "VAL_COLOR", "check_name", "check_suffix", "drawing", "fit", "label", "save"]
+__all__ = ["TRAIN_COLOR", "VAL_COLOR", "check_name", "check_suffix", "drawing", "fit", "label", "save"]
 
 # Okabe and Ito's colours: told apart with every common kind of colour blindness, and in grey by their lightness.
 TRAIN_COLOR, VAL_COLOR = "#0072B2", "#D55E00"
@@ -41,7 +41,7 @@ _STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # a class may be called "$1"
 }
 _MARK = "Drawn by distill"
-TABLE_MARK = 'id="distill-clip-terminal"'  # of tables, which rich draws: the name that svg.py gives them is in its ids
+_TABLE_MARK = 'id="distill-clip-terminal"'  # of tables, which rich draws: the name that svg.py gives them is in its ids
 # Shares of a figure of 6.4 by 3.8 inches, with a line of title, tick labels and one line below them; the pad in inches.
 _LEFT, _RIGHT, _BOTTOM, _TOP, _PAD = 0.1, 0.9935, 0.1245, 0.9365, 0.04
 # Who drew it, and no date: the same bytes every time.
@@ -126,8 +126,10 @@ def check_name(path: Path, *, overwrite: bool = False, only: str | None = None) 
     check_suffix(path, only=only)
     if overwrite or not path.exists():
         return
-    if path.is_file() and any(mark.encode() in path.read_bytes() for mark in (_MARK, TABLE_MARK)):
-        return
+    with suppress(OSError):
+        content = regular(path).read_bytes()
+        if any(mark.encode() in content for mark in (_MARK, _TABLE_MARK)):
+            return
     raise UsageError(f"{path} is there, and distill did not draw it", hint="another name, or --overwrite")
 
 
