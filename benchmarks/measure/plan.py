@@ -45,7 +45,7 @@ class Gain:
 
 
 STAGES = (
-    Stage(("fast_cifar10_soft",)),
+    Stage(("fast_cifar10_soft",), seeds=5),
     Stage(("fast_small_cifar10", "fast_small_cifar10_kd", "fast_small_cifar10_soft_kd"), seeds=5),
     Stage(("fast_small_cifar100", "fast_small_cifar100_kd"), seeds=5),
     Stage(("lite0_cifar10",)),
