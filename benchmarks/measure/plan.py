@@ -49,14 +49,14 @@ STAGES = (
     Stage(("fast_small_cifar10", "fast_small_cifar10_kd", "fast_small_cifar10_soft_kd"), seeds=5),
     Stage(("fast_small_cifar100", "fast_small_cifar100_kd"), seeds=5),
     Stage(("lite0_cifar10",)),
-    Stage(("fast_cifar10_short", "fast_cifar10_short_kd"), seeds=4),
+    Stage(("fast_cifar10_short", "fast_cifar10_short_kd", "fast_cifar10_short_soft_kd"), seeds=4),
     Stage(("fast_cifar10_long",), seeds=2),
     Stage(("fast_cifar10", "fast_cifar10_kd"), seeds=5),
     Stage(("lite0_cifar100",)),
     Stage(("fast_cifar100", "fast_cifar100_kd"), seeds=3),
     Stage(("lenet_cifar10",)),
     Stage(("cnn_cifar10",)),
-    Stage(("r222_adam",)),
+    Stage(("r222_adam", "r222_adam_kd"), seeds=3),
     Stage(("r222_adam_constant",)),
     Stage(("r222_sgd",)),
     Stage(("r222_sgd_constant",)),
@@ -70,13 +70,16 @@ GAINS = (
     Gain("fast_small_cifar10_soft_kd", "fast_small_cifar10"),
     Gain("fast_small_cifar100_kd", "fast_small_cifar100", looked_after=3),
     Gain("fast_cifar10_short_kd", "fast_cifar10_short"),
+    Gain("fast_cifar10_short_soft_kd", "fast_cifar10_short"),
     Gain("fast_cifar10_kd", "fast_cifar10"),
     Gain("fast_cifar100_kd", "fast_cifar100"),
+    Gain("r222_adam_kd", "r222_adam"),
 )
 
-# Students of several: of the first member the queue takes the network that comes trained.
+# Students of several.
 _THREE = tuple(Item("fast_cifar10", seed) for seed in range(3))
-TEACHERS = {"fast_cifar10_kd": _THREE, "fast_cifar10_short_kd": _THREE}
+_SOFT = tuple(Item("fast_cifar10_soft", seed) for seed in range(3))
+TEACHERS = {"fast_cifar10_kd": _THREE, "fast_cifar10_short_kd": _THREE, "fast_cifar10_short_soft_kd": _SOFT}
 
 # Students whose teachers are asked in bf16 where that is native: a bank in less than half the time (docs/banks.md).
 SOONER = (*TEACHERS, "fast_small_cifar10_soft_kd")

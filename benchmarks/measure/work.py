@@ -18,6 +18,7 @@ from distill.files import json_sha256, write_json
 from distill.recipe import Recipe, load_recipe
 from distill.recipe.dump import flat_settings
 from distill.runs import RunFolder, open_run
+from distill.runs.released import released_networks
 
 __all__ = ["FailedError", "Place", "cpu_kind", "find_run", "measure", "recipe_digest"]
 
@@ -58,17 +59,21 @@ class Place:
         """Several teachers as the runs that they are here; none before all are there: see :meth:`missing`."""
         if item.recipe not in TEACHERS or self.missing(item):
             return []
-        trained = open_run(TEACHERS[item.recipe][0].recipe, runs_dir=self.runs / "trained")
-        runs = [trained, *(run for run in self._others(item).values() if run is not None)]
+        runs = [run for run in self._members(item).values() if run is not None]
         return [f"{_BANKS}[{', '.join(f'{{run: {str(run.path)!r}}}' for run in runs)}]"]
 
     def missing(self, item: Item) -> list[Item]:
         """Of several teachers those that are still to be trained."""
-        return [other for other, run in self._others(item).items() if run is None or run.status != "finished"]
+        return [member for member, run in self._members(item).items() if run is None or run.status != "finished"]
 
-    def _others(self, item: Item) -> dict[Item, RunFolder | None]:
-        """Of several teachers those that the queue trains, and their runs."""
-        return {other: find_run(self, other) for other in TEACHERS.get(item.recipe, ())[1:]}
+    def _members(self, item: Item) -> dict[Item, RunFolder | None]:
+        """Several teachers and their runs: where one comes trained that one, not what the queue made of its recipe."""
+        return {
+            member: open_run(member.recipe, runs_dir=self.runs / "trained")
+            if member == Item(member.recipe, 0) and member.recipe in released_networks()
+            else find_run(self, member)
+            for member in TEACHERS.get(item.recipe, ())
+        }
 
     def told(self, item: Item) -> list[str]:
         """What ``item`` changes, for a record: files by their names, teachers by recipe and seed."""
