@@ -159,7 +159,7 @@ def examine(
     by_key = {
         key: replace(_row(group, teachers, timings.get(key)), test_set=images[key]) for key, group in groups.items()
     }
-    banks = bank_rows(entries, list(by_key.values()), data, notes)
+    banks = bank_rows(entries, list(by_key.values()), teachers, data, notes)
     rows = beside_teachers(by_key, banks, groups, teachers)
     rows.sort(key=lambda row: (role_order(row.role), row.name))
     rows = file_rows(files, rows, groups, teachers=teachers, timings=timings, images=images, notes=notes)

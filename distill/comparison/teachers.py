@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,15 +14,16 @@ import torch
 
 from distill.comparison.entries import Entry, Tested, message
 from distill.errors import DistillError, RunError
+from distill.evaluation.metrics import evaluate_logits
 from distill.evaluation.test_set import Assessment, DataSets, assess
 from distill.recipe import parse_recipe
 from distill.recipe.schema import DataSpec
+from distill.results.figures import Figures
 from distill.results.rows import Row
 from distill.runs import open_run
 from distill.teaching.bank import Bank
 from distill.teaching.bank_info import TeacherRecord
 from distill.teaching.identity import Identity, read_identity
-from distill.text import percent
 
 __all__ = ["Reference", "bank_rows", "find_teachers", "of_run"]
 
@@ -145,9 +147,6 @@ def _taught_by(
             "neither their accuracies nor their answers are compared"
         )
         return None
-    if (several := len(about.get("banks") or ())) > 1:
-        together = f"{percent(reference.top1)} % of the test images"
-        notes.append(f"{entry.run.path}: its {several} teachers together, the mean of their logits, know {together}")
     return reference
 
 
@@ -178,7 +177,9 @@ def _of_banks(banks: Sequence[tuple[str, float]], entry: Entry, data: DataSets) 
     if other := next((member for member in members if not member.saw(entry, data)), None):
         return other  # which the caller names
     labels = entry.assessment.labels
-    name = " + ".join(member.name for member in members)
+    alike = len({weight for _, weight in banks}) == 1
+    weighed = zip(members, banks, strict=True)
+    name = " + ".join(member.name if alike else f"{weight:g} * {member.name}" for member, (_, weight) in weighed)
     logits = [member.logits for member in members if member.logits is not None]
     if len(logits) < len(members) or any(each.shape != (len(labels), *logits[0].shape[1:]) for each in logits):
         raise RunError(f"the test logits of {name} are not all there, or not of one shape")
@@ -200,10 +201,19 @@ def _record(bank: Bank) -> TeacherRecord:
     return bank.info.teacher
 
 
-def bank_rows(entries: Sequence[Entry], rows: Sequence[Row], data: DataSets, notes: list[str]) -> list[Row]:
-    """Teachers that are not here but left a bank, as they were measured when the bank was built.
+def bank_rows(
+    entries: Sequence[Entry],
+    rows: Sequence[Row],
+    references: Mapping[str, Reference | None],
+    data: DataSets,
+    notes: list[str],
+) -> list[Row]:
+    """Teachers that are not here but left a bank, as they were measured when the bank was built; and several as one.
 
     What was measured on other test images than their students were is left blank.
+
+    Args:
+        references: As :func:`find_teachers` gives them.
     """
     shown = {row.name for row in rows if row.role == "teacher"}
     collected = []
@@ -223,7 +233,7 @@ def bank_rows(entries: Sequence[Entry], rows: Sequence[Row], data: DataSets, not
             note += "; its accuracy is blank: it is of other test images than its students'"
         collected.append(row)
         notes.append(note)
-    return collected
+    return collected + _ensemble_rows(entries, references, notes)
 
 
 def _without_runs(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
@@ -247,6 +257,59 @@ def _bank_row(path: str, record: TeacherRecord) -> Row:
         seeds=1,
     )
     return row.with_figures(record.figures)
+
+
+def _ensemble_rows(entries: Sequence[Entry], references: Mapping[str, Reference | None], notes: list[str]) -> list[Row]:
+    """Several teachers as the one that their students learned from: the mean of their logits, and what all cost."""
+    collected: dict[str, Row] = {}
+    for entry in entries:
+        reference, about = references[str(entry.run.path)], entry.teacher or {}
+        if reference is None or len(about.get("banks") or ()) < 2 or reference.name in collected:
+            continue
+        try:
+            records = [_record(Bank.open(Path(path))) for path, _ in _banks(about)]
+        except _UNREADABLE as error:  # read a moment ago
+            notes.append(f"left out: the teachers of {entry.run.path} ({message(error)})")
+            continue
+        row = _ensemble_row(records, reference, entry.assessment)
+        collected[reference.name] = row
+        notes.append(
+            f"{row.name}: the mean of the logits that are in {reference.name}; "
+            "parameters, GMACs and size are of all, and they were not timed together"
+        )
+    return list(collected.values())
+
+
+def _ensemble_row(records: Sequence[TeacherRecord], reference: Reference, students: Assessment) -> Row:
+    assert reference.logits is not None, "_of_banks has averaged them"
+    classes = [each.label for each in students.result.per_class]
+    result = evaluate_logits(torch.from_numpy(reference.logits), torch.from_numpy(students.labels), classes)
+    members = Counter(record.name for record in records)
+    row = Row(
+        name=" + ".join(name if n == 1 else f"{name} x{n}" for name, n in members.items()),
+        role="teacher",
+        run=reference.name,
+        dataset=" + ".join(dict.fromkeys(record.dataset for record in records)),
+        objective="",
+        seeds=1,
+    )
+    cost = {
+        name: _sum([getattr(record.figures, name) for record in records]) for name in ("params", "gmacs", "size_mb")
+    }
+    return row.with_figures(
+        Figures(
+            **cost,
+            test_top1=reference.top1,
+            test_ece=result.ece,
+            test_balanced_accuracy=result.balanced_accuracy,
+            test_macro_f1=result.macro_f1,
+            test_images=result.n,
+        )
+    )
+
+
+def _sum(values: Sequence[Any]) -> Any:
+    return None if None in values else sum(values)
 
 
 def _bank_note(path: str, record: TeacherRecord) -> str:

@@ -34,7 +34,8 @@ class Row:
 
     Attributes:
         role: teacher, student or baseline.
-        run: A run folder that exists, of several seeds the newest; or an exported file.
+        run: A run folder that exists, of several seeds the newest; or an exported file; or, of a teacher that is not
+            here, its bank; of several teachers together, their banks.
         seeds: How many runs the means are of.
         test_top1_std: Sample standard deviation over the seeds; None for one.
         delta_top1: Test top-1 minus the teacher's.

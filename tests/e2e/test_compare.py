@@ -444,17 +444,21 @@ def test_an_ensemble_is_the_weighted_mean_of_its_banks(copies, student: Path, tm
     other.set_teacher(other.info.teacher, logits)
     run = copies(1, teacher=_from_banks(*banks, weights=(1.0, 3.0)))
     table = compare([run.path], latency=False)
-    assert [(row.name, row.run) for row in table.rows if row.role == "teacher"] == [
-        ("teacher1", str(banks[0])),
-        ("teacher2", str(banks[1])),
-    ]
+    one, both, two = (row for row in table.rows if row.role == "teacher")
+    assert [(row.name, row.run) for row in (one, two)] == [("teacher1", str(banks[0])), ("teacher2", str(banks[1]))]
     ours = assess(run, device=CPU)
     guesses = ((Bank.open(banks[0]).test_logits() + 3 * logits) / 4).argmax(1)
     row = table.rows[-1]
     assert row.delta_top1 == pytest.approx(ours.result.top1 - (guesses == ours.labels).mean())
     assert row.agreement == pytest.approx((guesses == ours.logits.argmax(1)).mean())
-    together = f"its 2 teachers together, the mean of their logits, know {100 * (guesses == ours.labels).mean():.2f} %"
-    assert sum(together in note for note in table.notes) == 1
+    assert both.name == "teacher1 + teacher2"
+    assert both.run == row.teacher == f"1 * {banks[0]} + 3 * {banks[1]}"
+    assert both.test_top1 == (guesses == ours.labels).mean()
+    assert (both.test_images, both.test_set) == (len(ours.labels), row.test_set)
+    assert (both.params, both.size_mb) == (one.params + two.params, one.size_mb + two.size_mb)
+    assert row.times_smaller == both.size_mb / row.size_mb
+    assert (both.latency_b1_ms, row.times_faster) == (None, None)
+    assert sum(note.startswith("teacher1 + teacher2: the mean of the logits") for note in table.notes) == 1
 
 
 def test_an_ensemble_with_a_bank_of_another_test_set_is_not_compared(copies, student: Path, tmp_path: Path) -> None:
