@@ -25,10 +25,9 @@ from typing import Any
 from benchmarks.measure.document import Results, names, read_results, write_results
 from benchmarks.measure.left import seconds_left
 from benchmarks.measure.plan import SOONER, Item, arms, items
-from benchmarks.measure.work import FailedError, Place, cpu_kind, find_run, measure, recipe_digest
+from benchmarks.measure.work import FailedError, Place, cpu_kind, find_run, measure, recipe_digest, trained_run
 from distill.recipe import bundled_recipes, load_recipe
-from distill.runs import git_state, open_run
-from distill.runs.released import released_networks
+from distill.runs import git_state
 from distill.text import duration
 
 ROOT = Path(__file__).parents[2]
@@ -161,11 +160,11 @@ def _weights(folder: Path | None) -> dict[str, tuple[str, ...]]:
 
 def _trained_teachers(runs: Path, chosen: set[str]) -> dict[str, str]:
     """What students have whose teacher comes trained: that one, not a run that the queue makes of its recipe."""
-    apart, found = runs / "trained", {}
+    found = {}
     for recipe in sorted(chosen):
         teacher = load_recipe(recipe).teacher
-        if teacher is not None and teacher.run in released_networks():
-            found[recipe] = f"teacher.run={open_run(teacher.run, runs_dir=apart).path}"
+        if teacher is not None and (run := trained_run(runs, teacher.run)) is not None:
+            found[recipe] = f"teacher.run={run.path}"
     return found
 
 

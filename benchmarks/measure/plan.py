@@ -45,7 +45,7 @@ class Gain:
 
 
 STAGES = (
-    Stage(("fast_cifar10_soft",), seeds=5),
+    Stage(("fast_cifar10_soft",), seeds=3),
     Stage(("fast_small_cifar10", "fast_small_cifar10_kd", "fast_small_cifar10_soft_kd"), seeds=5),
     Stage(("fast_small_cifar100", "fast_small_cifar100_kd"), seeds=5),
     Stage(("lite0_cifar10",)),
@@ -76,7 +76,7 @@ GAINS = (
     Gain("r222_adam_kd", "r222_adam"),
 )
 
-# Students of several.
+# Students of several teachers.
 _THREE = tuple(Item("fast_cifar10", seed) for seed in range(3))
 _SOFT = tuple(Item("fast_cifar10_soft", seed) for seed in range(3))
 TEACHERS = {"fast_cifar10_kd": _THREE, "fast_cifar10_short_kd": _THREE, "fast_cifar10_short_soft_kd": _SOFT}

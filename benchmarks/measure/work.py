@@ -20,7 +20,7 @@ from distill.recipe.dump import flat_settings
 from distill.runs import RunFolder, open_run
 from distill.runs.released import released_networks
 
-__all__ = ["FailedError", "Place", "cpu_kind", "find_run", "measure", "recipe_digest"]
+__all__ = ["FailedError", "Place", "cpu_kind", "find_run", "measure", "recipe_digest", "trained_run"]
 
 # where things lie, not what they are; and how several teachers are asked, which their banks say and no run's recipe
 _ELSEWHERE = ("teacher.run", "teacher.banks", "teacher.precision", "model.weights", "data.root")
@@ -69,9 +69,7 @@ class Place:
     def _members(self, item: Item) -> dict[Item, RunFolder | None]:
         """Several teachers and their runs: where one comes trained that one, not what the queue made of its recipe."""
         return {
-            member: open_run(member.recipe, runs_dir=self.runs / "trained")
-            if member == Item(member.recipe, 0) and member.recipe in released_networks()
-            else find_run(self, member)
+            member: (trained_run(self.runs, member.recipe) if member.seed == 0 else None) or find_run(self, member)
             for member in TEACHERS.get(item.recipe, ())
         }
 
@@ -114,6 +112,11 @@ def _is_of(run: RunFolder, recipe: Recipe) -> bool:
     stated = flat_settings(recipe.model_dump(mode="json", exclude_unset=True))
     made = flat_settings(run.recipe().model_dump(mode="json"))
     return all(made.get(key) == value for key, value in stated.items() if value != "auto" and key not in _ELSEWHERE)
+
+
+def trained_run(runs: Path, name: str | None) -> RunFolder | None:
+    """The network that comes trained under that name, apart from runs that the queue makes; None where none does."""
+    return open_run(name, runs_dir=runs / "trained") if name is not None and name in released_networks() else None
 
 
 def find_run(place: Place, item: Item) -> RunFolder | None:

@@ -18,7 +18,6 @@ from distill.evaluation.metrics import evaluate_logits
 from distill.evaluation.test_set import Assessment, DataSets, assess
 from distill.recipe import parse_recipe
 from distill.recipe.schema import DataSpec
-from distill.results.figures import Figures
 from distill.results.rows import Row
 from distill.runs import open_run
 from distill.teaching.bank import Bank
@@ -39,6 +38,7 @@ class Reference:
         logits: On the test set.
         content: Digest of that test set's images, labels and class names; None where that is not known.
         data: Where those images are; None for a bank's.
+        members: Of banks what they tell of their teachers.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Reference:
     top1: float
     content: str | None
     data: DataSpec | None = None
+    members: tuple[TeacherRecord, ...] = ()
 
     def saw(self, entry: Tested, sets: DataSets) -> bool:
         """Whether it was tested on the images and classes that ``entry`` was, decoded at whatever size."""
@@ -185,14 +186,16 @@ def _of_banks(banks: Sequence[tuple[str, float]], entry: Entry, data: DataSets) 
         raise RunError(f"the test logits of {name} are not all there, or not of one shape")
     mean = np.average(np.stack(logits).astype(np.float64), axis=0, weights=[weight for _, weight in banks])
     top1 = int((mean.argmax(axis=1) == labels).sum()) / len(labels)
-    return Reference(name, mean.astype(np.float32), top1, members[0].content)
+    records = tuple(record for member in members for record in member.members)
+    return Reference(name, mean.astype(np.float32), top1, members[0].content, members=records)
 
 
 def _of_bank(bank: Bank) -> Reference:
-    figures = _record(bank).figures
+    record = _record(bank)
+    figures = record.figures
     if figures.test_top1 is None:
         raise RunError(f"{bank.path} has no test accuracy of its teacher")
-    return Reference(str(bank.path), bank.test_logits(), figures.test_top1, figures.test_content)
+    return Reference(str(bank.path), bank.test_logits(), figures.test_top1, figures.test_content, members=(record,))
 
 
 def _record(bank: Bank) -> TeacherRecord:
@@ -263,15 +266,10 @@ def _ensemble_rows(entries: Sequence[Entry], references: Mapping[str, Reference 
     """Several teachers as the one that their students learned from: the mean of their logits, and what all cost."""
     collected: dict[str, Row] = {}
     for entry in entries:
-        reference, about = references[str(entry.run.path)], entry.teacher or {}
-        if reference is None or len(about.get("banks") or ()) < 2 or reference.name in collected:
+        reference = references[str(entry.run.path)]
+        if reference is None or len(reference.members) < 2 or reference.name in collected:
             continue
-        try:
-            records = [_record(Bank.open(Path(path))) for path, _ in _banks(about)]
-        except _UNREADABLE as error:  # read a moment ago
-            notes.append(f"left out: the teachers of {entry.run.path} ({message(error)})")
-            continue
-        row = _ensemble_row(records, reference, entry.assessment)
+        row = _ensemble_row(reference, entry.assessment)
         collected[reference.name] = row
         notes.append(
             f"{row.name}: the mean of the logits that are in {reference.name}; "
@@ -280,32 +278,25 @@ def _ensemble_rows(entries: Sequence[Entry], references: Mapping[str, Reference 
     return list(collected.values())
 
 
-def _ensemble_row(records: Sequence[TeacherRecord], reference: Reference, students: Assessment) -> Row:
+def _ensemble_row(reference: Reference, students: Assessment) -> Row:
     assert reference.logits is not None, "_of_banks has averaged them"
     classes = [each.label for each in students.result.per_class]
     result = evaluate_logits(torch.from_numpy(reference.logits), torch.from_numpy(students.labels), classes)
-    members = Counter(record.name for record in records)
+    names = Counter(record.name for record in reference.members)
     row = Row(
-        name=" + ".join(name if n == 1 else f"{name} x{n}" for name, n in members.items()),
+        name=" + ".join(name if n == 1 else f"{name} x{n}" for name, n in names.items()),
         role="teacher",
         run=reference.name,
-        dataset=" + ".join(dict.fromkeys(record.dataset for record in records)),
+        dataset=" + ".join(dict.fromkeys(record.dataset for record in reference.members)),
         objective="",
         seeds=1,
     )
     cost = {
-        name: _sum([getattr(record.figures, name) for record in records]) for name in ("params", "gmacs", "size_mb")
+        name: _sum([getattr(record.figures, name) for record in reference.members])
+        for name in ("params", "gmacs", "size_mb")
     }
-    return row.with_figures(
-        Figures(
-            **cost,
-            test_top1=reference.top1,
-            test_ece=result.ece,
-            test_balanced_accuracy=result.balanced_accuracy,
-            test_macro_f1=result.macro_f1,
-            test_images=result.n,
-        )
-    )
+    figures = replace(students, logits=reference.logits, result=result).figures
+    return row.with_figures(replace(figures, test_top1=reference.top1, **cost))
 
 
 def _sum(values: Sequence[Any]) -> Any:
