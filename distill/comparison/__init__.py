@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distill.comparison.banks import bank_rows
 from distill.comparison.beside import beside_teachers, image_sets
 from distill.comparison.chosen import choose, naming
 from distill.comparison.devices import device_rows, read_reports
@@ -24,8 +25,9 @@ from distill.comparison.entries import (
     seed_notes,
 )
 from distill.comparison.files import FileEntry, file_rows, open_files, parted, read_files, with_sources
+from distill.comparison.reference import Reference
 from distill.comparison.statistics import difference_of, with_statistics
-from distill.comparison.teachers import Reference, bank_rows, find_teachers
+from distill.comparison.teachers import find_teachers
 from distill.devices import describe_device, library_versions, resolve_device, threads, using_threads
 from distill.errors import DistillError, UsageError
 from distill.evaluation.agreement import agreement
@@ -159,12 +161,14 @@ def examine(
     by_key = {
         key: replace(_row(group, teachers, timings.get(key)), test_set=images[key]) for key, group in groups.items()
     }
-    banks = bank_rows(entries, list(by_key.values()), teachers, data, notes)
+    test_sets = {str(entry.run.path): images[key] for key, group in groups.items() for entry in group}
+    shown_names = {row.name for row in by_key.values() if row.role == "teacher"}
+    banks, answers = bank_rows(entries, teachers, shown=shown_names, test_sets=test_sets, data=data, notes=notes)
     rows = beside_teachers(by_key, banks, groups, teachers)
     rows.sort(key=lambda row: (role_order(row.role), row.name))
     rows = file_rows(files, rows, groups, teachers=teachers, timings=timings, images=images, notes=notes)
     tested: dict[str, Sequence[Tested]] = {str(group[-1].run.path): group for group in groups.values()}
-    tested |= {each.file.place: [each] for each in files.values()}
+    tested |= {each.file.place: [each] for each in files.values()} | {run: [each] for run, each in answers.items()}
     rows = with_statistics(rows, tested, baseline=None if baseline is None else run_of(baseline), notes=notes)
     notes += _precision_notes("tested", ((each.recipe.name, each.assessment.precision) for each in entries))
     notes += few_images_notes([*entries, *files.values()])

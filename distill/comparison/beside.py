@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from distill.comparison.entries import Entry, Tested
-from distill.comparison.teachers import Reference, of_run
+from distill.comparison.reference import Reference, of_run
 from distill.evaluation.test_set import DataSets
 from distill.results.rows import Row
 
@@ -53,17 +53,11 @@ def beside_teachers(
     places = {entry.run.path.resolve(): rows[key] for key, group in groups.items() for entry in group}
     places |= {Path(row.run).resolve(): row for row in banks}
     result: list[Row] = []
-    students_of: dict[str, Row] = {}
     for key, row in rows.items():
         teachers = {_teacher(references[str(entry.run.path)], places) for entry in groups[key]}
         teacher = teachers.pop() if len(teachers) == 1 else None
-        if teacher is not None:
-            students_of.setdefault(teacher.run, row)
         result.append(row if teacher is None else beside(row, teacher))
-    # A bank's teacher was tested where the students are that were found to be measurable against it.
-    return result + [
-        replace(row, test_set=students_of[row.run].test_set) if row.run in students_of else row for row in banks
-    ]
+    return [*result, *banks]
 
 
 def _teacher(reference: Reference | None, places: Mapping[Path, Row]) -> Row | None:

@@ -12,7 +12,7 @@ import torch
 
 from distill.comparison.beside import beside
 from distill.comparison.entries import Entry, identity
-from distill.comparison.teachers import Reference
+from distill.comparison.reference import Reference
 from distill.errors import RunError
 from distill.evaluation.agreement import agreement
 from distill.evaluation.test_set import Assessment, DataSets, assess_file

@@ -30,7 +30,7 @@ def with_statistics(
     """Every row with its interval, its place on the front, and its difference from the baseline's row.
 
     Args:
-        tested: What answered the test set, by the row's ``run``; a bank's teacher did elsewhere.
+        tested: What answered the test set, by the row's ``run``; a bank may not hold its teacher's answers.
         baseline: A row's name, its run's folder, its file, or a role that one row alone has.
 
     Raises:

@@ -11,11 +11,10 @@ from distill.comparison import Examined, examine
 from distill.comparison.entries import Entry, Tested
 from distill.comparison.files import FileEntry
 from distill.errors import UsageError
-from distill.evaluation.stored import read_evaluation
 from distill.files import regular, write_atomically
 from distill.models.onnx_open import is_exported_file
 from distill.pipeline.context import Options
-from distill.pipeline.members import evaluation_folder, members, settings_of
+from distill.pipeline.members import found_of, members, settings_of
 from distill.pipeline.provenance import teachers_weights
 from distill.recipe import dump_recipe
 from distill.references import run_of
@@ -102,7 +101,7 @@ def gather_card(examined: Examined, *, wants_file: bool) -> Card:
     row = _meant(comparison.rows, examined, wants_file=wants_file)
     (member,) = (each for each in members(comparison.rows, tested) if each.row.run == row.run)
     newest = tested[row.run][-1]
-    stored = read_evaluation(evaluation_folder(newest))
+    stored = found_of(newest)
     source = newest.source if isinstance(newest, FileEntry) else newest
     info = source.info if isinstance(source, Entry) else None
     result, data = newest.assessment.result, (info.data if info else None) or {}

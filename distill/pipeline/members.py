@@ -16,7 +16,7 @@ import torch
 from distill.comparison.entries import Entry, Tested
 from distill.comparison.files import FileEntry
 from distill.errors import DistillError
-from distill.evaluation.stored import read_evaluation
+from distill.evaluation.stored import StoredEvaluation, read_evaluation
 from distill.pipeline.provenance import teachers_weights
 from distill.recipe import Recipe, dump_recipe, flat_settings
 from distill.report.lines import loss_parts
@@ -28,7 +28,7 @@ from distill.runs.journal import is_number
 from distill.runs.origin import cut_from
 from distill.teaching.identity import read_identity
 
-__all__ = ["differences", "evaluation_folder", "members", "repeating", "settings_of"]
+__all__ = ["differences", "found_of", "members", "repeating", "settings_of"]
 
 _SHAPES = {"teacher": "square", "baseline": "triangle", "student": "circle"}
 _LOOKS = 7  # colours of the page; the first three are the roles'
@@ -88,7 +88,7 @@ def _member(row: Row, group: Sequence[Tested], *, label: str, look: int) -> Memb
     if not group:
         return member
     newest = group[-1]
-    stored = read_evaluation(evaluation_folder(newest))
+    stored = found_of(newest)
     member = replace(
         member,
         reliability=newest.assessment.reliability,
@@ -111,12 +111,11 @@ def _member(row: Row, group: Sequence[Tested], *, label: str, look: int) -> Memb
     )
 
 
-def evaluation_folder(entry: Tested) -> Path:
-    """Where what was found of a run or a file is kept."""
+def found_of(entry: Tested) -> StoredEvaluation | None:
+    """What was found of a run or a file, and kept; None of a teacher that left its bank alone."""
     if isinstance(entry, FileEntry):
-        return entry.file.path.parent / "evaluation" / entry.file.path.stem
-    assert isinstance(entry, Entry)
-    return entry.run.path / "evaluation"
+        return read_evaluation(entry.file.path.parent / "evaluation" / entry.file.path.stem)
+    return read_evaluation(entry.run.path / "evaluation") if isinstance(entry, Entry) else None
 
 
 def _curves(runs: Sequence[Entry]) -> tuple[dict[str, tuple[Curve, ...]], tuple[str, ...]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from rich.console import Console
 
@@ -272,6 +273,33 @@ def test_a_bank_says_which_test_set_it_is_of(copies, student, tmp_path, changes:
     assert all(str(run.path) in note and str(bank) in note for note in notes)
 
 
+def test_a_bank_has_what_its_teacher_is_tested_against_a_student_by(copies, student: Path, tmp_path: Path) -> None:
+    run = copies(1, teacher=_from_banks(bank := _travel(_bank(student), tmp_path / "bank")))
+    table = compare([run.path], latency=False, baseline=str(bank))
+    teacher, row = table.rows
+    ours = assess(run, device=CPU)
+    right, theirs = (each.argmax(1) == ours.labels for each in (ours.logits, Bank.open(bank).test_logits()))
+    won, lost = (right & ~theirs).sum(), (~right & theirs).sum()
+    assert won + lost > 0
+    assert (row.baseline, row.baseline_method, row.baseline_n) == (str(bank), "mcnemar", len(right))
+    assert row.baseline_difference == pytest.approx((won - lost) / len(right))
+    assert row.baseline_p == pytest.approx(scipy.stats.binomtest(int(won), int(won + lost)).pvalue)
+    assert teacher.test_set == row.test_set is not None
+    assert not [note for note in table.notes if "not held against" in note]
+
+
+def test_a_bank_without_test_answers_is_held_against_nothing(copies, student: Path, tmp_path: Path) -> None:
+    bank = _travel(_bank(student), tmp_path / "bank")
+    (bank / "test_logits.npy").unlink()
+    run = copies(1, teacher=_from_banks(bank))
+    table = compare([run.path], latency=False, baseline="teacher")
+    teacher, row = table.rows
+    assert teacher.test_set == row.test_set is not None
+    assert row.delta_top1 is not None  # its accuracy is known
+    assert (row.agreement, row.baseline, row.baseline_difference) == (None, None, None)
+    assert any("not held against" in note and "its answers are not here" in note for note in table.notes)
+
+
 def test_a_teachers_figures_do_not_outlive_the_test_images(
     copies, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -443,7 +471,7 @@ def test_an_ensemble_is_the_weighted_mean_of_its_banks(copies, student: Path, tm
     logits = np.random.default_rng(3).normal(size=other.test_logits().shape).astype(np.float32)
     other.set_teacher(other.info.teacher, logits)
     run = copies(1, teacher=_from_banks(*banks, weights=(1.0, 3.0)))
-    table = compare([run.path], latency=False)
+    table = compare([run.path], latency=False, baseline="teacher1 + teacher2")
     one, both, two = (row for row in table.rows if row.role == "teacher")
     assert [(row.name, row.run) for row in (one, two)] == [("teacher1", str(banks[0])), ("teacher2", str(banks[1]))]
     ours = assess(run, device=CPU)
@@ -451,6 +479,10 @@ def test_an_ensemble_is_the_weighted_mean_of_its_banks(copies, student: Path, tm
     row = table.rows[-1]
     assert row.delta_top1 == pytest.approx(ours.result.top1 - (guesses == ours.labels).mean())
     assert row.agreement == pytest.approx((guesses == ours.logits.argmax(1)).mean())
+    assert row.baseline_difference == pytest.approx(row.delta_top1)
+    alone = (Bank.open(banks[0]).test_logits().argmax(1) == ours.labels).mean()
+    assert one.baseline_difference == pytest.approx(alone - both.test_top1)
+    assert {each.test_set for each in table.rows} == {row.test_set}
     assert both.name == "teacher1 + teacher2"
     assert both.run == row.teacher == f"1 * {banks[0]} + 3 * {banks[1]}"
     assert both.test_top1 == (guesses == ours.labels).mean()

@@ -168,6 +168,36 @@ def test_the_command_writes_a_page_and_replaces_its_own_alone(
     assert _cli("report", "--title", "x")[0] == 2
 
 
+def test_a_teacher_that_left_its_bank_alone_is_told_as_one_that_is_here(
+    student_recipe: Callable, teacher_run: RunResult, tmp_path: Path
+) -> None:
+    """Of its answers in the bank: the test, the confusions, the calibration, what it takes the hardest images for."""
+    options = Options(runs_dir=tmp_path / "runs", threads=1)
+    own = ("name=banked", "augment.view_seed=51", "train.epochs=1")
+    here = train_student(student_recipe(*own, "teacher.logits=bank"), teacher=str(teacher_run.run), options=options)
+    bank = RunFolder(here.run).info.teacher["bank"]
+    far = train_student(student_recipe(*own, f"teacher={{bank: {bank}}}"), options=options)
+    pages = [
+        gather_page(
+            examine(names, runs_dir=tmp_path / "runs", latency=False),
+            title="t",
+            command="c",
+            runs_dir=tmp_path / "runs",
+        )
+        for names in ([str(here.run), str(teacher_run.run)], [str(far.run)])
+    ]
+    for page in pages:
+        assert page.member("tiny_teacher").row.role == "teacher"
+        assert any(each.text.startswith("Against its teacher, tiny_teacher: ") for each in page.sentences)
+    run, banked = pages
+    assert banked.missing.keys() == run.missing.keys() - {"latency"}  # which the bank tells
+    np.testing.assert_array_equal(banked.pair.difference, run.pair.difference)
+    assert [each.teacher.label for each in banked.hardest] == [each.teacher.label for each in run.hardest]
+    curves = (page.member("tiny_teacher").reliability for page in pages)
+    assert next(curves).ece == pytest.approx(next(curves).ece, abs=1e-4)  # ONNX Runtime has other last bits
+    assert (banked.member("tiny_teacher").curves, banked.member("tiny_teacher").provenance) == ({}, ())
+
+
 def test_without_the_images_the_page_says_so(examined: Examined, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from distill.errors import MissingError
 

@@ -1,0 +1,54 @@
+"""What a run is measured against: a teacher's accuracy and its answers on the test set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from distill.comparison.entries import Tested
+from distill.errors import DistillError
+from distill.evaluation.test_set import Assessment, DataSets
+from distill.recipe.schema import DataSpec
+from distill.teaching.bank_info import TeacherRecord
+
+__all__ = ["Reference", "of_run"]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A teacher to compare with.
+
+    Attributes:
+        name: The run's folder, or the bank's.
+        logits: On the test set.
+        content: Digest of that test set's images, labels and class names; None where that is not known.
+        data: Where those images are; None for a bank's.
+        members: Of banks what they tell of their teachers.
+    """
+
+    name: str
+    logits: np.ndarray | None
+    top1: float
+    content: str | None
+    data: DataSpec | None = None
+    members: tuple[TeacherRecord, ...] = ()
+
+    def saw(self, entry: Tested, sets: DataSets) -> bool:
+        """Whether it was tested on the images and classes that ``entry`` was, decoded at whatever size."""
+        theirs, size = entry.assessment.content, entry.recipe.data.side
+        if self.content is None or theirs is None:
+            return False
+        if self.content == theirs:
+            return True
+        if self.data is None or self.data.side == size:
+            return False
+        try:
+            return sets.content(self.data.model_copy(update={"image_size": size}), "test") == theirs
+        except DistillError:  # not here: nobody can tell
+            return False
+
+
+def of_run(data: DataSpec, assessment: Assessment) -> Reference:
+    """What a run that is here answered."""
+    return Reference(assessment.run, assessment.logits, assessment.result.top1, assessment.content, data)
