@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from distill.errors import DistillError, RunError
+from distill.errors import DistillError, RunError, UsageError
 from distill.text import first_line
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "link_target",
     "read_json",
     "read_text",
+    "refuse_to_replace",
     "regular",
     "relative",
     "remove_partials",
@@ -141,6 +142,25 @@ def regular(path: Path) -> Path:
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return path
+
+
+def refuse_to_replace(path: Path, *, ours: Callable[[bytes], bool], why: str, overwrite: bool) -> None:
+    """Keep what is at ``path`` and is not of our making.
+
+    Args:
+        ours: Whether what is there, its bytes, may be replaced.
+        why: What is said of it if not.
+        overwrite: It may be, whatever it is.
+
+    Raises:
+        UsageError: It may not.
+    """
+    if overwrite or not path.exists():
+        return
+    with contextlib.suppress(OSError):
+        if ours(regular(path).read_bytes()):
+            return
+    raise UsageError(f"{path} is there, and {why}", hint="another name, or --overwrite")
 
 
 def relative(path: str | os.PathLike[str], start: str | os.PathLike[str] = os.curdir) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from distill.errors import UsageError
-from distill.files import regular
+from distill.files import refuse_to_replace
 
 __all__ = [
     "RECIPE_PANEL",
@@ -319,13 +318,13 @@ def check_csv(csv: str | None, columns: Sequence[str], *, overwrite: bool) -> No
     path = Path(csv)
     if path.is_dir():
         raise UsageError(f"{path} is a folder", hint=f"name a file: {path / 'table.csv'}")
-    if overwrite or not path.exists():
-        return
     beginning = ",".join(columns[:3]).encode()
-    with suppress(OSError), regular(path).open("rb") as file:
-        if file.read(len(beginning)) in (beginning, b""):
-            return
-    raise UsageError(f"{path} is there, and is no such table of distill's", hint="another name, or --overwrite")
+    refuse_to_replace(
+        path,
+        ours=lambda there: not there or there.startswith(beginning),
+        why="is no such table of distill's",
+        overwrite=overwrite,
+    )
 
 
 def one_document(*, json: bool, csv: str | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from distill.comparison import Examined, examine
 from distill.comparison.entries import Entry, Tested
 from distill.comparison.files import FileEntry
 from distill.errors import UsageError
-from distill.files import regular, write_atomically
+from distill.files import refuse_to_replace, write_atomically
 from distill.models.onnx_open import is_exported_file
 from distill.pipeline.context import Options
 from distill.pipeline.members import found_of, members, settings_of
@@ -87,12 +86,8 @@ def check_card_name(path: Path, *, overwrite: bool = False) -> None:
     """
     if path.suffix.lower() != ".md" or path.is_dir():
         raise UsageError(f"{path}: a card is a file of Markdown", hint="for example README.md")
-    if overwrite or not path.exists():
-        return
-    with suppress(OSError):
-        if MARK.encode() in regular(path).read_bytes():
-            return
-    raise UsageError(f"{path} is there, and distill did not make it", hint="another name, or --overwrite")
+    mark = MARK.encode()
+    refuse_to_replace(path, ours=lambda there: mark in there, why="distill did not make it", overwrite=overwrite)
 
 
 def gather_card(examined: Examined, *, wants_file: bool) -> Card:

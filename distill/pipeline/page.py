@@ -15,7 +15,7 @@ from distill.comparison.statistics import with_statistics
 from distill.compression.candidate import Candidate
 from distill.devices import library_versions
 from distill.errors import DistillError, RunError, UsageError
-from distill.files import read_json, regular, write_atomically
+from distill.files import read_json, refuse_to_replace, write_atomically
 from distill.pipeline.context import Options
 from distill.pipeline.lost import hardest, images_asked, pair_of
 from distill.pipeline.members import differences, members
@@ -96,12 +96,8 @@ def check_page_name(path: Path, *, overwrite: bool = False) -> None:
         raise UsageError(f"{path}: a page is .html", hint=f"for example {path.with_suffix('.html')}")
     if path.is_dir():
         raise UsageError(f"{path} is a folder", hint=f"name a file: {path / 'report.html'}")
-    if overwrite or not path.exists():
-        return
-    with suppress(OSError):
-        if f'content="{GENERATOR}"'.encode() in regular(path).read_bytes():
-            return
-    raise UsageError(f"{path} is there, and distill did not make it", hint="another name, or --overwrite")
+    mark = f'content="{GENERATOR}"'.encode()
+    refuse_to_replace(path, ours=lambda there: mark in there, why="distill did not make it", overwrite=overwrite)
 
 
 # The content

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from distill.errors import UsageError
-from distill.files import regular, write_atomically
+from distill.files import refuse_to_replace, write_atomically
 
 __all__ = ["TRAIN_COLOR", "VAL_COLOR", "check_name", "check_suffix", "drawing", "fit", "label", "save"]
 
@@ -124,13 +124,13 @@ def check_name(path: Path, *, overwrite: bool = False, only: str | None = None) 
         UsageError: It is refused; the hint says what to do.
     """
     check_suffix(path, only=only)
-    if overwrite or not path.exists():
-        return
-    with suppress(OSError):
-        content = regular(path).read_bytes()
-        if any(mark.encode() in content for mark in (_MARK, _TABLE_MARK)):
-            return
-    raise UsageError(f"{path} is there, and distill did not draw it", hint="another name, or --overwrite")
+    marks = [mark.encode() for mark in (_MARK, _TABLE_MARK)]
+    refuse_to_replace(
+        path,
+        ours=lambda there: any(mark in there for mark in marks),
+        why="distill did not draw it",
+        overwrite=overwrite,
+    )
 
 
 def _kind(path: Path) -> str:
