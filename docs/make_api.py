@@ -56,7 +56,7 @@ GROUPS = {
         "model_card",
         "write_card",
     ),
-    "Banks": ("build_bank", "list_banks", "verify_banks", "clear_banks"),
+    "Banks": ("build_bank", "build_banks", "list_banks", "verify_banks", "clear_banks"),
     "Sweeps": ("sweep", "resume_sweep"),
     "Budget first": ("search", "SearchReport"),
     "Runs and models": ("list_runs", "open_run", "list_models", "describe_model"),

@@ -32,20 +32,23 @@ _Banks = Annotated[
     epilog=options.examples(
         "distill cache build --recipe r18_small",
         "distill cache build --recipe r18_small --teacher resnet152_cifar10 --views 30 --out bank",
+        "distill cache build --recipe r18_small -t resnet152_cifar10/001 -t resnet152_cifar10/002",
     ),
 )
 def build(
     *,
     recipe: options.RecipeOption = None,
     changes: options.SetOption = None,
-    teacher: options.TeacherOption = None,
+    teacher: options.EachTeacherOption = None,
     views: Annotated[
         int | None,
         typer.Option("--views", min=1, metavar="N", help="How many views.", show_default="as many as the recipe shows"),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="The bank's folder.", show_default="in the teacher's run"),
+        typer.Option(
+            "--out", metavar="DIR", help="The bank's folder, of one teacher.", show_default="in the teacher's run"
+        ),
     ] = None,
     device: options.DeviceOption = None,
     devices: options.DevicesOption = 1,
@@ -57,21 +60,26 @@ def build(
     """Ask a teacher for its logits on the views that a student's recipe shows, and store them.
 
     An interrupted build goes on where it stopped; more views extend it. A bank may be made on a GPU and used elsewhere.
+    Several teachers have a bank each; --json is a list then.
     """
     from distill.recipe import load_recipe
 
     if recipe is None:
         raise UsageError("no recipe", hint="name the student's: distill cache build --recipe r18_small")
     loaded = load_recipe(recipe, changes or [])
-    from distill.pipeline import Options, build_bank
+    from distill.pipeline import Options, build_banks
     from distill.report.tables import banks_table
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
         settings = Options(runs_dir=runs, device=device, devices=devices, threads=threads, on_event=printer)
-        bank = build_bank(loaded, teacher=teacher, views=views, path=out, options=settings)
-    output.show(bank, lambda width: banks_table([bank], width))
-    output.note(f"the bank is {bank.path}; it travels: --set teacher='{{bank: PATH}}'")
+        banks = build_banks(loaded, teacher=teacher, views=views, path=out, options=settings)
+    output.show(banks if len(banks) > 1 else banks[0], lambda width: banks_table(banks, width))
+    if len(banks) == 1:
+        output.note(f"the bank is {banks[0].path}; it travels: --set teacher='{{bank: PATH}}'")
+    else:
+        named = ", ".join(f"{{path: {bank.path}}}" for bank in banks)
+        output.note(f"a student reads them by --set teacher='{{banks: [{named}]}}'; they travel")
 
 
 @app.command("info", epilog=options.examples("distill cache info", "distill cache info resnet152_cifar10 --json"))

@@ -21,6 +21,7 @@ __all__ = [
     "DeviceOption",
     "DevicesOption",
     "DryRunOption",
+    "EachTeacherOption",
     "InitFromOption",
     "JsonOption",
     "MaxDropOption",
@@ -138,6 +139,7 @@ def _teacher(told: str) -> Any:
 
 
 TeacherOption = Annotated[str | None, _teacher("")]
+EachTeacherOption = Annotated[list[str] | None, _teacher(" Repeatable: each is asked.")]
 TeachersOption = Annotated[list[str] | None, _teacher(" Repeatable: several teach by the mean of their logits.")]
 DeviceOption = Annotated[
     str | None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distill.compression.results import Compressed, Exported, Pruned, Quantized
-from distill.pipeline.banks import build_bank, clear_banks, list_banks
+from distill.pipeline.banks import build_bank, build_banks, clear_banks, list_banks
 from distill.pipeline.compress import compress
 from distill.pipeline.context import Options
 from distill.pipeline.dryrun import dry_run
@@ -34,6 +34,7 @@ __all__ = [
     "RerunResult",
     "RunResult",
     "build_bank",
+    "build_banks",
     "check_kernels",
     "clear_banks",
     "compress",

@@ -31,7 +31,7 @@ from distill.text import several
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["build_bank", "clear_banks", "describe_bank", "find_banks", "list_banks"]
+__all__ = ["build_bank", "build_banks", "clear_banks", "describe_bank", "find_banks", "list_banks"]
 
 
 def build_bank(
@@ -69,6 +69,42 @@ def build_bank(
         raise UsageError(f"{path} is there and is no bank", hint="name an empty folder, or one that is not there yet")
     built = launch(partial(_build, views=count, path=path), prepare(recipe, options, splits=splits))
     return describe_bank(built)
+
+
+def build_banks(
+    recipe: Recipe | str | Path,
+    *,
+    teacher: Any = None,
+    views: int | None = None,
+    path: Path | None = None,
+    options: Options | None = None,
+) -> list[BankRow]:
+    """:func:`build_bank` for each of several teachers, one after the other: all are found before the first is asked.
+
+    Args:
+        teacher: A run, or several, in the place of those that the recipe names.
+        views: As for :func:`build_bank`, of each.
+        path: As there, for one teacher alone.
+
+    Raises:
+        UsageError: As there, or ``path`` is given for several.
+        RunError: As there.
+
+    Example:
+        >>> banks = build_banks("quickstart_student", teacher=["quickstart_teacher"], views=4)
+        >>> [(bank.teacher, bank.views) for bank in banks]
+        [('quickstart_teacher', 4)]
+    """
+    options = options or Options()
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    recipe = resolve_teacher(recipe, runs_dir=options.runs_dir, override=teacher)
+    runs = [bank.run for bank in recipe.teacher.banks if bank.run is not None] if recipe.teacher is not None else []
+    if len(runs) > 1 and path is not None:
+        raise UsageError(f"{path} is one bank, and there are {len(runs)} teachers", hint="leave out --out, or name one")
+    return [
+        build_bank(recipe, teacher=run, views=views, path=path, options=options)
+        for run in dict.fromkeys(runs) or [None]
+    ]
 
 
 def _require_run(recipe: Recipe) -> None:

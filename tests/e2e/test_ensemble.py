@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,15 @@ from typer.testing import CliRunner
 from distill.cli import app
 from distill.errors import RecipeError, RunError, UsageError
 from distill.events import Event, Note
-from distill.pipeline import Options, build_bank, dry_run, finetune_teacher, train_generations, train_student
+from distill.pipeline import (
+    Options,
+    build_bank,
+    build_banks,
+    dry_run,
+    finetune_teacher,
+    train_generations,
+    train_student,
+)
 from distill.pipeline.card import model_card
 from distill.recipe import Recipe, dump_recipe
 from distill.runs import RunFolder, open_run
@@ -165,6 +174,38 @@ def test_a_bank_is_built_for_one_of_them_at_a_time(house: House) -> None:
     assert caught.value.hint.endswith(f"--teacher {house.runs.absolute() / 'tiny_teacher' / '001'}")
     built = build_bank(recipe, teacher="tiny_teacher/002", options=house.options)
     assert house.banks() == [Path(built.path)]
+
+
+def test_banks_of_several_are_built_by_one_command(house: House, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(dump_recipe(house.student()))
+    command = [
+        "cache",
+        "build",
+        "--recipe",
+        str(tmp_path / "s.yaml"),
+        "--runs",
+        str(house.runs),
+        "--device",
+        "cpu",
+        "-q",
+    ]
+    named = ["--teacher", "tiny_teacher/002", "-t", "tiny_teacher/001"]
+    refused = CliRunner().invoke(app, [*command, *named, "--out", str(tmp_path / "bank")])
+    assert (refused.exit_code, "is one bank, and there are 2 teachers" in refused.stderr) == (2, True)
+    lost = CliRunner().invoke(app, [*command, "-t", "tiny_teacher/001", "-t", "tiny_teacher/009"])
+    assert (lost.exit_code, house.banks()) == (1, [])
+    done = CliRunner().invoke(app, [*command, *named, "--views", "1", "--json"])
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)
+    assert [Path(row["path"]).parent.parent.name for row in rows] == ["002", "001"]
+    assert {Path(row["path"]) for row in rows} == set(house.banks())
+    assert [row["views"] for row in rows] == [1, 1]
+    told = len(house.told)
+    recipe = house.taught_by("{run: tiny_teacher/001}", "{run: tiny_teacher/002}")
+    assert [row.views > 1 for row in build_banks(recipe, options=house.options)] == [True, True]
+    assert len(house.banks()) == 2  # they were gone on with
+    train_student(recipe, options=house.options)
+    assert sum(isinstance(event, Note) and "building" in event.message for event in house.told[told:]) == 2
 
 
 def test_a_teacher_that_is_not_there_is_told_before_anything_is_built(house: House) -> None:
