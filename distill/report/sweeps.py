@@ -128,7 +128,7 @@ def _groups_table(report: SweepReport, width: int) -> RenderableType:
         Column("n", [count(row.seeds) for row in rows]),
         Column("time\na run", [duration(row.seconds) for row in rows]),
     ]
-    table = stacked(columns, width, row_styles=_first_green(len(rows), report))
+    table = stacked(columns, width, row_styles=[_group_style(row, report) for row in rows])
     return Group(table, *_left_out(len(ranked), report))
 
 
@@ -173,8 +173,8 @@ def _row_style(row: TrialRow, report: SweepReport) -> str:
     return "" if row.status == "finished" else "dim"
 
 
-def _first_green(rows: int, report: SweepReport) -> list[str]:
-    return ["green" if place == 0 and report.best is not None else "" for place in range(rows)]
+def _group_style(row: GroupRow, report: SweepReport) -> str:
+    return "green" if report.best is not None and row.params == report.best.params else ""
 
 
 def _left_out(rows: int, report: SweepReport) -> list[Text]:

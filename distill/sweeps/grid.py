@@ -55,8 +55,9 @@ class _Grid:
         """A trial as it stands."""
         trial, key = self.trials[number], self.keys[number]
         run, failure = self.kept.run_of(key), self.kept.failure(key)
-        if run is None:
-            return TrialRow(number, values_of(trial), "waiting", seed=trial.seed)
+        if run is None:  # where it failed, that was before there was anything to keep
+            row = TrialRow(number, values_of(trial), "waiting", seed=trial.seed)
+            return row if failure is None else _as_failed(row, failure)
         row = row_of_run(number, values_of(trial), run, seed=trial.seed)
         return row if failure is None else _as_failed(row, failure)
 

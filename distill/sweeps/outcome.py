@@ -34,7 +34,9 @@ def grouped(rows: Sequence[TrialRow]) -> tuple[GroupRow, ...]:
 
 
 def _group(members: Sequence[TrialRow]) -> GroupRow:
-    done = [row for row in members if row.status == "finished" and row.val_top1 is not None]
+    # A search may choose the same twice: of one seed that is the same run, or another that tells nothing more.
+    finished = [row for row in members if row.status == "finished" and row.val_top1 is not None]
+    done = list({row.seed: row for row in reversed(finished)}.values())[::-1]
     mean, std = mean_std([row.val_top1 for row in done if row.val_top1 is not None]) if done else (None, None)
     return GroupRow(
         params=members[0].params,
@@ -49,7 +51,8 @@ def _group(members: Sequence[TrialRow]) -> GroupRow:
 def best_of(rows: Sequence[TrialRow], recipe: Path) -> BestTrial | None:
     """The combination with the best mean over the seeds it shares with most others; ties go to the first.
 
-    A combination that lost seeds to failures is passed over while another has all of its own.
+    A combination that lost seeds to failures is passed over while another has all of its own. A search has one seed: of
+    its trials the best is the best.
     """
     groups = [group for group in grouped(rows) if group.val_top1 is not None]
     if not groups:

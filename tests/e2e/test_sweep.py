@@ -228,6 +228,31 @@ def test_a_trial_that_takes_too_much_memory_fails_alone(tiny, options) -> None:
     assert "out of memory" in report.trials[0].error
 
 
+def test_a_trial_that_fails_before_it_begins_says_why(tiny, options) -> None:
+    import torch
+
+    began: list[Event] = []
+
+    def broken(event: Event) -> None:
+        if isinstance(event, RunStarted):
+            began.append(event)
+            if len(began) == 1:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    report = sweep(tiny(), grid=[LR], options=options(broken))
+    assert [row.status for row in report.trials] == ["failed", "finished"]
+    assert "out of memory" in report.trials[0].error
+    again = sweep(tiny(), grid=[LR], options=options())  # it may fit by now
+    assert [row.status for row in again.trials] == ["finished", "finished"]
+
+
+def test_a_search_that_draws_a_choice_twice_prefers_no_such_choice(tiny, options) -> None:
+    report = sweep(tiny(), search=["optim.lr=[1e-6,1e-5,0.05]"], trials=5, options=options())
+    tops = [row.val_top1 for row in report.trials]
+    assert len({row.params["optim.lr"] for row in report.trials}) < len(tops)
+    assert (report.best.val_top1, report.best.seeds) == (max(tops), 1)
+
+
 def test_when_every_trial_fails_the_sweep_does(tiny, options) -> None:
     with pytest.raises(RunError, match="every trial failed"):
         sweep(tiny(), grid=["optim.lr=1e9,5e8"], options=options())

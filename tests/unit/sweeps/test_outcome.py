@@ -34,17 +34,26 @@ def test_means_and_spread_over_seeds() -> None:
 
 def test_the_best_has_the_best_mean_and_all_its_seeds() -> None:
     rows = [
-        row(0, 0.5, lr=1),
-        row(1, 0.95, lr=2),
-        row(2, 0.7, lr=1),
-        row(3, None, status="failed", lr=2),
-        row(4, 0.65, lr=3),
-        row(5, 0.65, lr=3),
+        row(0, 0.5, seed=0, lr=1),
+        row(1, 0.95, seed=0, lr=2),
+        row(2, 0.7, seed=1, lr=1),
+        row(3, None, seed=1, status="failed", lr=2),
+        row(4, 0.65, seed=0, lr=3),
+        row(5, 0.65, seed=1, lr=3),
     ]
     best = best_of(rows, Path("best.yaml"))
     assert best is not None
     assert (best.params, best.seeds, best.trial) == ({"lr": 3}, 2, 4)
     assert best.val_top1 == pytest.approx(0.65)
+
+
+def test_what_a_search_chose_twice_is_no_second_seed() -> None:
+    """Five trials of one seed, as Optuna draws from a list: the best of them is no worse for being drawn once."""
+    rows = [row(0, 0.0972, lr=1e-6), row(1, 0.0972, lr=1e-5), row(2, 0.0972, lr=1e-5), row(3, 0.1875, lr=0.1)]
+    best = best_of(rows, Path("best.yaml"))
+    assert best is not None
+    assert (best.params, best.val_top1, best.val_top1_std, best.seeds) == ({"lr": 0.1}, 0.1875, None, 1)
+    assert [(group.seeds, len(group.runs)) for group in grouped(rows)] == [(1, 1)] * 3
 
 
 def test_a_pruned_trial_is_never_the_best() -> None:

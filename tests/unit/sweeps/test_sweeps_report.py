@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,15 @@ def test_means_are_shown_with_n() -> None:
     text = shown(SweepReport("x", "grid", "sweeps/x", (), groups=(group,)))
     assert "90.00 ± 1.00" in text
     assert "sample standard deviation" in text
+
+
+def test_the_chosen_combination_is_green_and_not_one_that_lost_a_seed() -> None:
+    lost, chosen = GroupRow({"optim.lr": 0.2}, 1, 0.95, None, 5.0), GroupRow({"optim.lr": 0.1}, 2, 0.9, 0.01, 5.0)
+    best = BestTrial(chosen.params, 0.9, 0.01, 2, 0, "runs/x/000", "sweeps/x/best.yaml")
+    console = Console(width=120, record=True, file=io.StringIO(), force_terminal=True)
+    console.print(sweep_table(SweepReport("x", "grid", "sweeps/x", (), best=best, groups=(lost, chosen)), 120))
+    lines = console.export_text(styles=True).splitlines()
+    assert ["\x1b[32m" in next(line for line in lines if top in line) for top in ("95.00", "90.00")] == [False, True]
 
 
 @pytest.mark.parametrize("kind", ["search", "grid"])
