@@ -49,13 +49,13 @@ def _answers(group: Sequence[Tested]) -> Answers:
 
 
 def _with_interval(row: Row, answers: Answers | None) -> Row:
-    """Wilson's of one run's images; of several runs Student's of their mean."""
+    """Wilson's of one run's images; of several runs Student's of their mean, where they are not all as accurate."""
     if answers is None:
         if row.test_top1 is None or not row.test_images:
             return row
         interval = share_interval(round(row.test_top1 * row.test_images), row.test_images)
-    elif len(answers.right) == 1:
-        interval = share_interval(int(answers.right.sum()), answers.right.shape[1])
+    elif len(set(right := answers.right.sum(axis=1).tolist())) == 1:  # of few seeds it happens, and is no certainty
+        interval = share_interval(right[0], answers.right.shape[1])
     else:
         several_seeds = mean_interval(answers.right.mean(axis=1).tolist())
         assert several_seeds is not None, "two or more have a spread"

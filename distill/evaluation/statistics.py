@@ -240,7 +240,7 @@ def compare_seeds(
     if interval is None:
         raise ValueError("one seed has no spread: compare_images")
     spread = float(differences.std(ddof=1))
-    if spread < _NO_SPREAD and interval.estimate:
+    if spread < _NO_SPREAD and not np.array_equal(ours, theirs):
         return _bootstrapped(ours, theirs, level, seed)
     p_value = float(_stats().ttest_1samp(differences, 0.0).pvalue) if spread else 1.0
     needed = _seeds_needed(interval, spread, level) if verdict_of(interval) == "cannot tell" else None

@@ -65,6 +65,18 @@ def test_one_run_has_wilsons_interval_and_mcnemars_test() -> None:
     assert base.baseline_difference is None
 
 
+def test_seeds_that_are_all_as_accurate_have_the_images_interval() -> None:
+    """Two seeds, 90 of 100 each: Student's t of no spread would have no width."""
+    rows = [_row("one", 0.9, 100), _row("two", 0.9, 100, seeds=2)]
+    tested = {
+        rows[0].run: _tested(_right(100, 90)),
+        rows[1].run: _tested(_right(100, 90), _right(100, 90, shift=5), seeds=(0, 1)),
+    }
+    one, two = with_statistics(rows, tested, baseline=None, notes=[])
+    assert two.test_top1_low == one.test_top1_low == pytest.approx(0.8256, abs=1e-4)  # Wilson's, by hand
+    assert two.test_top1_high == one.test_top1_high == pytest.approx(0.9448, abs=1e-4)
+
+
 def test_seeds_are_paired_whatever_their_order() -> None:
     ours = _tested(_right(200, 150), _right(200, 160), _right(200, 170), seeds=(2, 0, 1))
     theirs = _tested(_right(200, 150), _right(200, 164), _right(200, 142), seeds=(0, 1, 2))

@@ -190,6 +190,15 @@ def test_seeds_that_all_differ_by_as_much_are_no_certainty(seeds: int) -> None:
     assert test.difference.low <= 0 < test.difference.high
 
 
+def test_seeds_as_accurate_that_err_elsewhere_are_no_certainty() -> None:
+    """340 and 345 of 359 on both sides, other images wrong: no difference, and not for sure."""
+    images = np.arange(359)
+    ours = np.stack([images >= 359 - right for right in (340, 345)])
+    test = compare_seeds(ours, ours[:, ::-1])
+    assert (test.difference.estimate, test.verdict, test.method) == (0.0, "cannot tell", "bootstrap")
+    assert test.difference.low < -0.01 < 0.01 < test.difference.high
+
+
 def test_equal_groups_of_seeds_are_no_difference() -> None:
     answers = _runs([0.8, 0.8], 100, 3)
     test = compare_seeds(answers, answers)
