@@ -22,6 +22,7 @@ from distill.recipe import Recipe, parse_recipe
 from distill.results.rows import Row
 from distill.teaching.bank import Bank
 from distill.teaching.bank_info import TeacherRecord
+from distill.text import fixed
 
 __all__ = ["UNREADABLE", "BankAnswers", "bank_rows", "banks_named", "of_banks"]
 
@@ -182,7 +183,7 @@ def _bank_row(path: str, record: TeacherRecord) -> Row:
         objective=parse_recipe(record.recipe, source=f"{path}/bank.json").objective.kind if record.recipe else "",
         seeds=1,
     )
-    return row.with_figures(record.figures)
+    return row.with_figures(replace(record.figures, latency_ms={}))  # of another time, maybe another machine
 
 
 def _together(entries: Sequence[Entry], references: Mapping[str, Reference | None]) -> list[tuple[Reference, Entry]]:
@@ -219,7 +220,8 @@ def _sum(values: Sequence[Any]) -> Any:
 
 def _bank_note(path: str, record: TeacherRecord) -> str:
     figures = record.figures
-    return (
-        f"{record.name} was not loaded: its figures were measured when {path} was built, "
-        f"on {figures.latency_device} with {figures.threads} thread(s)"
-    )
+    note = f"{record.name} was not loaded: its figures were measured when {path} was built"
+    if (one := figures.latency_ms.get(1)) is None:
+        return note
+    where = f"on {figures.hardware or figures.latency_device} with {figures.threads} thread(s)"
+    return f"{note}; it was not timed beside the others: then one image took {fixed(one.median_ms, 2)} ms {where}"

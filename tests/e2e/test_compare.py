@@ -288,6 +288,20 @@ def test_a_bank_has_what_its_teacher_is_tested_against_a_student_by(copies, stud
     assert not [note for note in table.notes if "not held against" in note]
 
 
+def test_what_a_bank_says_of_speed_stands_beside_no_time_of_today(copies, student: Path, tmp_path: Path) -> None:
+    """It was timed when the bank was built: on a GPU, perhaps, or with more threads."""
+    times = {1: Latency(1, 0.125, 0.2, 9), 32: Latency(32, 1.0, 1.5, 9)}
+    bank = _travel(_bank(student), tmp_path / "bank", latency_ms=times, hardware="a large GPU", threads=4)
+    run = copies(1, teacher=_from_banks(bank))
+    table = compare([run.path], seconds_per_model=0.05)
+    teacher, row = table.rows
+    assert (teacher.latency_b1_ms, teacher.images_per_s, teacher.on_front) == (None, None, None)
+    assert row.latency_b1_ms is not None
+    assert (row.times_faster, row.on_front) == (None, True)
+    assert row.times_smaller == teacher.size_mb / row.size_mb
+    assert any("then one image took 0.12 ms on a large GPU with 4 thread(s)" in note for note in table.notes)
+
+
 def test_a_bank_without_test_answers_is_held_against_nothing(copies, student: Path, tmp_path: Path) -> None:
     bank = _travel(_bank(student), tmp_path / "bank")
     (bank / "test_logits.npy").unlink()

@@ -190,7 +190,7 @@ def test_a_teacher_that_left_its_bank_alone_is_told_as_one_that_is_here(
         assert page.member("tiny_teacher").row.role == "teacher"
         assert any(each.text.startswith("Against its teacher, tiny_teacher: ") for each in page.sentences)
     run, banked = pages
-    assert banked.missing.keys() == run.missing.keys() - {"latency"}  # which the bank tells
+    assert banked.missing.keys() == run.missing.keys()
     np.testing.assert_array_equal(banked.pair.difference, run.pair.difference)
     assert [each.teacher.label for each in banked.hardest] == [each.teacher.label for each in run.hardest]
     curves = (page.member("tiny_teacher").reliability for page in pages)
