@@ -132,7 +132,7 @@ def _add(steps: dict[str, Step], run: RunFolder, images: Images, runs_dir: Path,
     """
     before, lost = ancestors(run, runs_dir)
     if lost is not None:
-        steps.setdefault(f"began {lost}", Step(what="began it, elsewhere", subject=lost, reads={"taught": NOT_HERE}))
+        steps.setdefault(f"began {lost}", _began(lost))
     for each in [*before, run]:
         key = str(each.path.resolve())
         if key in steps:
@@ -145,7 +145,23 @@ def _add(steps: dict[str, Step], run: RunFolder, images: Images, runs_dir: Path,
                 steps.setdefault(f"teacher of {each.path}", _absent(about))
             else:
                 _add(steps, teacher, images, runs_dir, (*taught, key))
+        if (weights := _others_weights(each)) is not None:
+            steps.setdefault(f"began {weights}", _began(weights))
         steps[key] = _trained(each, images)
+
+
+def _others_weights(run: RunFolder) -> str | None:
+    """Whose weights its network was built with, where those are no run's; one that starts from a run may keep some."""
+    model = run.recipe().model
+    weights = getattr(model, "weights", "none")
+    if weights == "none" or cut_from(run.info) is not None:
+        return None
+    return f"the weights of {model.name}" if weights == "pretrained" else str(weights)
+
+
+def _began(subject: str) -> Step:
+    """Weights that are here, and what they learned from is not."""
+    return Step(what="began it, elsewhere", subject=subject, reads={"taught": NOT_HERE})
 
 
 def _trained(run: RunFolder, images: Images) -> Step:

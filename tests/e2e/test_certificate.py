@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from distill.certificate import certify, lineage, verify_file
@@ -401,6 +403,21 @@ def test_a_step_whose_images_nobody_knows_is_told(
     assert certificate.disjoint is None
     (step,) = (each for each in certificate.steps if each.subject == subject)
     assert step.reads["taught"].startswith("not known")
+
+
+def test_weights_that_no_run_made_may_know_the_test_images(student_recipe: Callable, tmp_path: Path) -> None:
+    weights = tmp_path / "theirs.safetensors"
+    save_file(timm.create_model("test_resnet", num_classes=10).state_dict(), weights)
+    options = Options(runs_dir=tmp_path / "runs", threads=1)
+    settings = ("name=tuned", "role=baseline", "teacher=null", "objective={kind: supervised}", "train.epochs=1")
+    model = f"model={{source: timm, name: test_resnet, weights: {weights}}}"
+    run = train_student(student_recipe(*settings, model), options=options).run
+    file = export(run, out=tmp_path / "exports" / "tuned.onnx").file
+    certificate = certify(file, seconds=SECONDS, options=options).certificate
+    assert certificate.disjoint is None
+    begun, trained = certificate.steps[:2]
+    assert (begun.what, begun.subject, trained.subject) == ("began it, elsewhere", str(weights), str(run))
+    assert begun.reads["taught"].startswith("not known")
 
 
 @pytest.mark.parametrize("begun", [False, True])
