@@ -18,7 +18,7 @@ from distill.errors import DivergedError, GateMissedError, MissingError, UsageEr
 from distill.evaluation.statistics import DropVerdict, judge_drop
 from distill.evaluation.test_set import assess_file
 from distill.events import Note
-from distill.files import read_json, write_json
+from distill.files import read_json, sha256_file, write_json
 from distill.models.onnx_open import open_onnx
 from distill.pipeline.context import Options
 from distill.pipeline.export import export
@@ -123,7 +123,7 @@ def ship(final: Final, reference: Reference, shipping: Shipping) -> Shipped:
     run, path, tell = final.runs[0], shipping.file, shipping.options.tell
     if final.seeds[0] != 0:
         tell(Note(f"the recipe's own seed could not be trained: {path} is of {run.path}", "warning"))
-    held, made, cuts = _Held(shipping.into / "held.json", run.path.name), list[Path](), list[tuple[RunFolder, Excess]]()
+    held, made, cuts = _Held(shipping.into / "held.json"), list[Path](), list[tuple[RunFolder, Excess]]()
     over: Excess | None
     while True:
         source = cuts[-1][0] if cuts else run
@@ -136,7 +136,7 @@ def ship(final: Final, reference: Reference, shipping: Shipping) -> Shipped:
             tell(Note(f"{source.path}: {missed.message}; {path} stays what it was", "warning"))
             over = cuts.pop()[1]
             break
-        over = held.decided(len(cuts), partial(shipping.excess, source.recipe()))
+        over = held.decided(path, partial(shipping.excess, source.recipe()))
         if over is None or len(cuts) == _CUTS:
             break
         try:
@@ -155,23 +155,22 @@ def ship(final: Final, reference: Reference, shipping: Shipping) -> Shipped:
 
 @dataclass(frozen=True)
 class _Held:
-    """What was found of a run's file and of its cuts, in turn, each decided once: a timing repeated is another number.
+    """What was found of each file, by its sha256, once: a timing repeated is another number.
 
-    A search that goes on then takes the cuts that are there, and one that has ended stays as it was.
+    A search that goes on then takes the cuts that are there, and one that has ended stays as it was. A file that is
+    another one, as for another loss that is allowed, is measured.
     """
 
     path: Path
-    run: str
 
-    def decided(self, number: int, measure: Callable[[], Excess | None]) -> Excess | None:
-        """Of the file after so many cuts."""
-        kept = read_json(self.path) if self.path.is_file() else {}
-        found = kept.get(self.run, [])[: number + 1]
-        if len(found) <= number:
+    def decided(self, file: Path, measure: Callable[[], Excess | None]) -> Excess | None:
+        """Of a file."""
+        kept, key = read_json(self.path) if self.path.is_file() else {}, sha256_file(file)
+        if key not in kept:
             over = measure()
-            found.append(None if over is None else asdict(over))
-            write_json(self.path, kept | {self.run: found})
-        return None if found[number] is None else Excess(**found[number])
+            kept[key] = None if over is None else asdict(over)
+            write_json(self.path, kept)
+        return None if kept[key] is None else Excess(**kept[key])
 
 
 def _share(excesses: Sequence[Excess]) -> float:
@@ -201,7 +200,7 @@ def _written(run: RunFolder, shipping: Shipping) -> Path:
 def _cut(run: RunFolder, excesses: Sequence[Excess], shipping: Shipping) -> RunFolder:
     """A run with fewer channels, trained to its end; gone on with where it was stopped."""
     by_params, share = _measure(excesses[-1].quantity) == "parameters", _share(excesses)
-    into = shipping.into / "cut" / f"{run.path.name}-{len(excesses)}"
+    into = shipping.into / "cut" / f"{run.path.name}-{share:.4f}"  # another file may be over by more
     options = replace(shipping.options, into=into)
     if begun := begun_runs(into):
         return RunFolder(resume_run(begun[-1].path, options=options).run)
