@@ -14,7 +14,7 @@ from distill.events import Note, Tell, silent
 from distill.models.classifier import Wrapped
 from distill.results.calibration import Temperature
 
-__all__ = ["Calibrated", "temperature_of"]
+__all__ = ["Calibrated", "kept_temperature", "temperature_of"]
 
 
 def temperature_of(
@@ -32,10 +32,10 @@ def temperature_of(
         DataError: It has no validation images.
         MissingError: They are not here, and nothing is stored.
     """
-    stored = None if again else read_temperature(query.folder, weights=query.weights, network=query.network)
+    data = data or DataSets()
+    stored = None if again else kept_temperature(query, data)
     if stored is not None:
         return stored
-    data = data or DataSets()
     tell(Note(f"fitting a temperature on the validation images of {query.place}"))
     try:
         assessment = assess_query(query, "val", again, data)
@@ -51,6 +51,16 @@ def temperature_of(
     content = assessment.content or ""
     write_temperature(query.folder, found, weights=query.weights, network=query.network, content=content)
     return found
+
+
+def kept_temperature(query: Query, data: DataSets) -> Temperature | None:
+    """As an earlier call fitted it, to these weights and to validation images that are still the same."""
+    return read_temperature(
+        query.folder,
+        weights=query.weights,
+        network=query.network,
+        still=lambda content: data.are_still(content, query.spec, "val"),
+    )
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -186,10 +186,18 @@ def write_temperature(folder: Path, found: Temperature, *, weights: str, network
     write_sealed(folder / "temperature.json", document, weights=weights, network=network)
 
 
-def read_temperature(folder: Path, *, weights: str, network: str | None) -> Temperature | None:
-    """The temperature fitted for these weights, where one is stored."""
+def read_temperature(
+    folder: Path, *, weights: str, network: str | None, still: Callable[[str], bool] = lambda _: True
+) -> Temperature | None:
+    """The temperature fitted for these weights, where one is stored.
+
+    Args:
+        still: Whether the validation images are those of a digest, on which it was fitted.
+    """
     document = read_sealed(folder / "temperature.json", weights=weights, network=network)
     try:
-        return None if document is None else Temperature.from_json(document["temperature"])
+        if document is None or not still(document["content"]):
+            return None
+        return Temperature.from_json(document["temperature"])
     except _DAMAGE:
         return None

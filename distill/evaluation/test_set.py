@@ -134,6 +134,17 @@ class DataSets:
             raise content
         return content
 
+    def are_still(self, content: str | None, spec: DataSpec, split: str) -> bool:
+        """Whether a split's images are those of a digest; yes where they are not here, and there is none to ask again.
+
+        Args:
+            content: What :meth:`content` gave; None where an older version did not keep it.
+        """
+        try:
+            return content == self.content(spec, split)
+        except DistillError:
+            return True
+
     def _read(self, spec: DataSpec, split: str) -> str:
         if not _is_here(spec):
             raise MissingError(f"{spec.name} is not in {spec.root}")
@@ -249,7 +260,7 @@ def assess_query(query: Query, split: str, again: bool, data: DataSets, *, mirro
     if mirrored:
         return assess_classifier(Mirrored(query.load()), data.load(query.spec), query.spec, split=split)
     stored = None if again else _read(query, split)
-    if stored is not None and _stands(stored, query.spec, data):
+    if stored is not None and data.are_still(stored.content, query.spec, stored.split):
         return stored
     assessment = assess_classifier(query.load(), data.load(query.spec), query.spec, split=split)
     _write(query, assessment)
@@ -259,13 +270,6 @@ def assess_query(query: Query, split: str, again: bool, data: DataSets, *, mirro
 def _check_split(split: str) -> None:
     if split not in ("test", "val"):
         raise UsageError(f"no split {split!r}", hint="test or val")
-
-
-def _stands(stored: Assessment, spec: DataSpec, data: DataSets) -> bool:
-    try:
-        return stored.content == data.content(spec, stored.split)
-    except DistillError:  # nothing to ask again about
-        return True
 
 
 def assess_trained(trained: Trained, splits: Splits, *, split: str = "test") -> Assessment:

@@ -10,10 +10,9 @@ from typing import Any
 from distill.devices import resolve_device, set_threads
 from distill.errors import RunError, UsageError
 from distill.evaluation.by_class import few_images_note
-from distill.evaluation.calibrate import temperature_of
+from distill.evaluation.calibrate import kept_temperature, temperature_of
 from distill.evaluation.confidence import reliability
 from distill.evaluation.spoilt import CORRUPTION_IMAGES, against, measure_corruptions
-from distill.evaluation.stored import read_temperature
 from distill.evaluation.test_set import DataSets, Query, assess_query, query_of
 from distill.events import Note
 from distill.models.onnx_open import OnnxClassifier, is_exported_file, open_onnx
@@ -206,7 +205,7 @@ def _temperature(query: Query, asked: _Asked, data: DataSets, options: Options) 
     """Fitted now where that is asked for, else as an earlier call left it."""
     if asked.calibrated:
         return temperature_of(query, again=asked.again, data=data, tell=options.tell)
-    return read_temperature(query.folder, weights=query.weights, network=query.network)
+    return kept_temperature(query, data)
 
 
 def _spoilt(query: Query, asked: _Asked, data: DataSets, options: Options) -> CorruptionResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,15 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from typer.testing import CliRunner, Result
 
+import distill.evaluation.test_set
 from distill.cli import app
-from distill.data.splits import load_splits
+from distill.data.images import Split
+from distill.data.splits import Splits, load_splits
 from distill.evaluation.stored import read_evaluation
 from distill.models.onnx_open import open_onnx
 from distill.models.trained import load_trained
 from distill.pipeline import Options, RunResult, export, finetune_teacher
+from distill.recipe.schema import DataSpec
 from distill.runs import RunFolder
 
 
@@ -123,6 +127,23 @@ def test_predict_divides_by_it_and_export_writes_it_into_the_file(
     pixels = torch.from_numpy(load_splits(RunFolder(run).recipe().data).test.take(np.arange(5)))
     answered = torch.export.load(program.file).module()(pixels).numpy()
     assert softmax(answered, axis=1).max(1) == pytest.approx(calibrated, rel=1e-3)
+
+
+def test_other_validation_images_are_fitted_anew(cli, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cli("evaluate", run, "--calibrated").exit_code == 0
+
+    def others(spec: DataSpec, tell: object = None) -> Splits:
+        splits = load_splits(spec)
+        return replace(splits, val=Split(255 - splits.val.take(slice(None)), splits.val.labels))
+
+    monkeypatch.setattr(distill.evaluation.test_set, "load_splits", others)
+    plain = json.loads(cli("evaluate", run, "--json").stdout)
+    assert plain["temperature"] is None  # what is stored is of other images
+    again = cli("evaluate", run, "--calibrated", "--json")
+    assert "fitting a temperature on the validation images" in " ".join(again.stderr.split())
+    assert json.loads(again.stdout)["temperature"]["value"] != pytest.approx(_best(run), rel=1e-3)
+    monkeypatch.undo()
+    assert cli("evaluate", run, "--calibrated").exit_code == 0  # as it was, for the tests after this one
 
 
 def test_export_says_so(cli, run: Path, tmp_path: Path) -> None:
