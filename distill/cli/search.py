@@ -116,6 +116,7 @@ def command(
         raise UsageError("no recipe", hint="distill search --recipe R --budget 'latency_b1_ms <= 2'")
     from distill.pipeline import Options
     from distill.report.search import search_table
+    from distill.results.search import budget_text
     from distill.searches import search
 
     output = Output(json=json, quiet=quiet)
@@ -140,5 +141,5 @@ def command(
         )
     output.show(report, lambda width: search_table(report, width))
     if report.missed is not None:
-        would = " and ".join(f"--budget '{key} <= {value:g}'" for key, value in (report.nearest or {}).items())
+        would = " and ".join(f"--budget '{budget_text(*each)}'" for each in (report.nearest or {}).items())
         raise GateMissedError(report.missed, hint=f"about {would} would do" if would else "allow more: --max-drop")

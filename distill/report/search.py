@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from distill.report.layout import Column, key_values, stacked
-from distill.results.search import SearchReport
+from distill.results.search import SearchReport, budget_text
 from distill.text import MISSING, count, fixed, percent
 
 __all__ = ["search_table"]
@@ -105,7 +105,7 @@ def _ending(report: SearchReport) -> list[tuple[str, str]]:
     if report.missed:
         pairs.append(("missed", report.missed))
     if report.nearest:
-        nearest = " and ".join(f"{name} <= {value:g}" for name, value in report.nearest.items())
+        nearest = " and ".join(budget_text(*each) for each in report.nearest.items())
         how = ": by the last slope, not measured" if report.finalists and report.prices else ""
         pairs.append(("would do", f"about {nearest}{how}" if how else nearest))
     files = {"file": report.file, "recipe": report.best_recipe, "certificate": report.certificate}

@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Finalist", "PricePoint", "SearchReport", "Tried"]
+__all__ = ["Finalist", "PricePoint", "SearchReport", "Tried", "budget_text"]
+
+
+def budget_text(quantity: str, value: float) -> str:
+    """A budget as it can be typed: a count with all its digits, as a rounded one may not hold.
+
+    >>> budget_text("params", 1234567.0), budget_text("latency_b1_ms", 0.57)
+    ('params <= 1234567', 'latency_b1_ms <= 0.57')
+    """
+    return f"{quantity} <= {value:.0f}" if quantity == "params" else f"{quantity} <= {value:g}"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from distill.searches.explore import widest_uniform
 from distill.searches.space import Shape, Space
 from distill.searches.trials import Trials
 
-__all__ = ["cheapest", "extrapolated", "price_curve", "priced_quantity"]
+__all__ = ["cheapest", "extrapolated", "price_curve", "priced_quantity", "rounded_up"]
 
 _SHARES = (0.5, 0.7, 1.0)
 
@@ -26,17 +26,21 @@ def priced_quantity(budgets: Budgets) -> str:
 def cheapest(space: Space, trials: Trials, budgets: Budgets) -> tuple[dict[str, float], tuple[PricePoint, ...]]:
     """Of a space in which nothing fits: budgets that the smallest shape meets, and what the recipe's own costs."""
     least = trials.confirmed(space.smallest)
-    nearest = {name: _rounded_up(name, least.of(name)) for name, limit in budgets.items() if least.of(name) > limit}
+    nearest = {name: rounded_up(name, least.of(name)) for name, limit in budgets.items() if least.of(name) > limit}
     quantity = priced_quantity(budgets)
     shapes: dict[Shape, Costs] = {space.smallest: least}
     shapes.setdefault(space.settled(space.own), trials.confirmed(space.settled(space.own)))
     return nearest, tuple(PricePoint(str(shape), costs.of(quantity), None) for shape, costs in shapes.items())
 
 
-def _rounded_up(name: str, value: float) -> float:
-    """To three digits, so that what is printed can be typed; a count stays as it is."""
+def rounded_up(name: str, value: float) -> float:
+    """To three digits, so that what is printed can be typed, and holds; a count stays as it is.
+
+    >>> rounded_up("params", 123_444.00000000001), rounded_up("size_mb", 1.00034), rounded_up("gmacs", 0.012)
+    (123444.0, 1.01, 0.012)
+    """
     if name == "params":
-        return value
+        return float(round(value))
     digits = 10.0 ** (np.floor(np.log10(value)) - 2)
     return float(f"{np.ceil(value / digits) * digits:.6g}")
 

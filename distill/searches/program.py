@@ -16,12 +16,12 @@ from distill.files import write_atomically, write_json
 from distill.pipeline.context import Options
 from distill.recipe import dump_recipe
 from distill.report.verdict import drop_sentence
-from distill.results.search import SearchReport
+from distill.results.search import SearchReport, budget_text
 from distill.searches.bench import Runtime
 from distill.searches.explore import Explored, explore, widest_uniform
 from distill.searches.finals import Final, advice, choose, finalist_rows, finals, tried_rows
 from distill.searches.folder import Definition, SearchFolder
-from distill.searches.prices import cheapest, extrapolated, price_curve, priced_quantity
+from distill.searches.prices import cheapest, extrapolated, price_curve, priced_quantity, rounded_up
 from distill.searches.reference import Reference
 from distill.searches.rungs import LEAST, Plan, plan_of
 from distill.searches.ship import Excess, Shipped, Shipping, ship
@@ -123,7 +123,7 @@ class Program:
 
     def _nothing_fits(self, report: SearchReport) -> SearchReport:
         nearest, prices = cheapest(self.trials.space, self.trials, self.limits)
-        would = " and ".join(f"{name} <= {value:g}" for name, value in nearest.items())
+        would = " and ".join(budget_text(*each) for each in nearest.items())
         least = self.trials.space.smallest
         missed = f"no shape fits: the smallest, {least}, needs {would}" if nearest else "no shape that fits was found"
         return replace(
@@ -188,7 +188,7 @@ class Program:
 
     def _enough(self, over: Excess) -> dict[str, float]:
         """The budget that would have held."""
-        return {over.quantity: float(f"{self.limits[over.quantity] * over.times:.4g}")}
+        return {over.quantity: rounded_up(over.quantity, self.limits[over.quantity] * over.times)}
 
     def _priced(self, report: SearchReport, missing: float) -> SearchReport:
         """Why it was not enough, and what more of the budget would buy."""
