@@ -96,6 +96,7 @@ def _row(path: Path, report: DeviceReport) -> Row:
         latency_b1_p90_ms=one.p90_ms,
         latency_b32_ms=None if many is None else many.median_ms,
         images_per_s=None if many is None else 32_000.0 / many.median_ms,
+        throughput_batch=None if many is None else 32,
         runtime=kit.runtime,
         measured_on=f"{report.machine.cpu}, {report.threads} thread{'' if report.threads == 1 else 's'}",
     )

@@ -40,7 +40,7 @@ class Row:
         test_top1_std: Sample standard deviation over the seeds; None for one.
         delta_top1: Test top-1 minus the teacher's.
         latency_b1_ms: Median for one image; ``latency_b32_ms`` for a batch of 32.
-        images_per_s: At batch 32; on a GPU at batch 256.
+        images_per_s: In batches of ``throughput_batch``: 32, on a GPU 256.
         ece: Expected calibration error.
         test_balanced_accuracy: Mean recall of the classes; ``test_macro_f1`` the mean F1: of classes of unlike size.
         agreement: Fraction of test images given the teacher's class.
@@ -105,6 +105,7 @@ class Row:
     test_balanced_accuracy: float | None = None
     test_macro_f1: float | None = None
     measured_on: str | None = None
+    throughput_batch: int | None = None
 
     def with_figures(self, figures: Figures) -> Row:
         """The row with what was measured of its model."""
@@ -120,6 +121,7 @@ class Row:
             latency_b1_p90_ms=one.p90_ms if one else None,
             latency_b32_ms=many.median_ms if many else None,
             images_per_s=full.images_per_s if full else None,
+            throughput_batch=full.batch_size if full else None,
             ece=figures.test_ece,
             test_balanced_accuracy=figures.test_balanced_accuracy,
             test_macro_f1=figures.test_macro_f1,

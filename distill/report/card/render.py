@@ -141,6 +141,7 @@ def _metadata(card: Card) -> str:
 
     row = card.member.row
     dataset = card.hub_dataset or row.dataset
+    of = ("of these weights alone", f"mean of {row.seeds} seeds")
     results = [
         EvalResult(
             task_type="image-classification",
@@ -148,7 +149,7 @@ def _metadata(card: Card) -> str:
             dataset_name=row.dataset,
             dataset_split="test",
             metric_type=kind,
-            metric_name=f"{name}, mean of {row.seeds} seeds" if row.seeds > 1 and kind == "accuracy" else name,
+            metric_name=f"{name}, {of[kind == 'accuracy']}" if row.seeds > 1 else name,
             metric_value=value,
         )
         for kind, name, value in (

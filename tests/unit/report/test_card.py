@@ -15,6 +15,7 @@ from markdown_it import MarkdownIt
 from distill.report.card.content import Card
 from distill.report.card.render import escaped, render_card
 from distill.results.corruptions import CORRUPTIONS, SEVERITIES, CorruptionResult, Spoilt
+from distill.results.figures import Figures, Latency
 from distill.results.metrics import EvalResult, PerClass
 
 HOSTILE = [
@@ -94,7 +95,9 @@ def body(card: Card) -> Tags:
 
 
 def test_the_hub_reads_name_task_dataset_and_results(make_card) -> None:
-    row = replace(make_card().member.row, seeds=3, test_top1_std=0.01, dataset="cifar10")
+    row = replace(
+        make_card().member.row, seeds=3, test_top1_std=0.01, dataset="cifar10", delta_top1=-0.02, agreement=0.9
+    )
     card = replace(make_card(hub_dataset="uoft-cs/cifar10"), member=replace(make_card().member, row=row))
     data = ModelCard(render_card(card)).data
     assert data.pipeline_tag == "image-classification"
@@ -105,6 +108,19 @@ def test_the_hub_reads_name_task_dataset_and_results(make_card) -> None:
     assert (accuracy.metric_type, accuracy.metric_value) == ("accuracy", row.test_top1)
     assert accuracy.metric_name == "top-1, mean of 3 seeds"
     assert accuracy.dataset_split == "test"
+    assert {each.metric_name.partition(", ")[2] for each in data.eval_results[1:2]} == {"of these weights alone"}
+    text = render_card(card)
+    assert text.count("mean of 3 seeds") == 5  # the block, the sentence, accuracy, difference, agreement
+    assert f"; of these weights {100 * card.result.top1:.2f}%" in text
+    assert "mean of" not in render_card(make_card())
+
+
+def test_throughput_says_of_which_batches_it_is(make_card) -> None:
+    times = {size: Latency(size, 2.0, 3.0, 9) for size in (1, 32, 256)}
+    for sizes in ((1, 32), (1, 32, 256)):
+        row = make_card().member.row.with_figures(Figures(latency_ms={size: times[size] for size in sizes}))
+        text = render_card(replace(make_card(), member=replace(make_card().member, row=row)))
+        assert f"| in batches of {sizes[-1]} | {500 * sizes[-1]:,} images/s |" in text
 
 
 @pytest.mark.parametrize("word", HOSTILE, ids=range(len(HOSTILE)))
