@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 import distill.devices.onboard
 from distill.data.images import spread
 from distill.devices.onboard import IMAGES, MANIFEST
-from distill.errors import UsageError
+from distill.errors import DistillError, UsageError
 from distill.evaluation.test_set import DataSets
-from distill.events import Note
-from distill.files import sha256_file, write_atomically, write_json
+from distill.events import Note, Tell
+from distill.files import read_json, sha256_file, write_atomically, write_json
 from distill.models.onnx_open import OnnxClassifier, open_onnx
 from distill.pipeline.context import Options
 from distill.recipe import parse_recipe
@@ -26,7 +28,7 @@ from distill.team.watch import watching
 
 __all__ = ["Kit", "write_kit"]
 
-_SCRIPT, _READ_ME = "measure.py", "README.txt"
+_SCRIPT, _READ_ME, _REPORT = "measure.py", "README.txt", "device.json"
 _MANY = 20_000  # images: a kit is copied to small machines
 
 
@@ -79,6 +81,7 @@ def write_kit(
     np.savez_compressed(packed, pixels=pixels, labels=labels, answers=answers)
     model = folder / file.path.name
     write_atomically(model, file.path.read_bytes())
+    _remove_earlier(folder, model.name, options.tell)
     write_atomically(folder / IMAGES, packed.getvalue())
     write_atomically(folder / _SCRIPT, Path(distill.devices.onboard.__file__).read_bytes())
     write_atomically(folder / _READ_ME, _read_me(file, len(at)))
@@ -93,6 +96,20 @@ def _check_folder(folder: Path, *, overwrite: bool) -> None:
     if not folder.exists() or (overwrite and (folder / MANIFEST).is_file()):
         return
     raise UsageError(f"{folder} is there", hint="another folder, or --overwrite where it holds a kit")
+
+
+def _remove_earlier(folder: Path, model: str, tell: Tell) -> None:
+    """Remove what was measured of the kit before, and its model where that had another name."""
+    if not (folder / MANIFEST).is_file():
+        return
+    gone = [folder / _REPORT]
+    with suppress(DistillError, ValidationError):
+        name = Packed.model_validate(read_json(folder / MANIFEST)).file
+        gone += [folder / Path(name).name] if name != model else []
+    for path in gone:
+        if path.is_file():
+            path.unlink()
+            tell(Note(f"removed {path}: it was of the kit before"))
 
 
 def _manifest(file: OnnxClassifier, folder: Path, dataset: str, test_images: int) -> Packed:

@@ -14,7 +14,7 @@ from torch import Tensor
 from distill.comparison.banks import bank_rows
 from distill.comparison.beside import beside_teachers, image_sets
 from distill.comparison.chosen import choose, naming
-from distill.comparison.devices import device_rows, read_reports
+from distill.comparison.devices import check_files, device_rows, read_reports
 from distill.comparison.entries import (
     Entry,
     Tested,
@@ -137,6 +137,7 @@ def examine(
     read = partial(_entry, device=target, data=data, tell=tell)
     runs, paths = parted(references)
     opened = open_files(paths, threads=threads_used)  # what is no file of ours is told before minutes of measuring
+    check_files(elsewhere, opened)
     entries = choose(runs, runs_dir, read, notes) if runs or not paths else []
     wanted = None
     if teacher is not None:
@@ -173,7 +174,7 @@ def examine(
     notes += _precision_notes("tested", ((each.recipe.name, each.assessment.precision) for each in entries))
     notes += few_images_notes([*entries, *files.values()])
     notes += namesake_notes(groups) + seed_notes(groups) + caution_notes(groups)
-    rows = device_rows(elsewhere, rows, notes)
+    rows = device_rows(elsewhere, rows, {each.file.place: each.file.sha256 for each in files.values()}, notes)
     counts = [cell.n for cells in timings.values() for cell in cells.values()]
     shown = Shown(
         rows=tuple(rows),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -11,11 +11,12 @@ from pydantic import ValidationError
 from distill.errors import RunError, UsageError
 from distill.evaluation.statistics import share_interval
 from distill.files import json_sha256, read_json
+from distill.models.onnx_open import OnnxClassifier
 from distill.results.device import DeviceReport
 from distill.results.rows import Row
 from distill.text import count
 
-__all__ = ["device_rows", "is_device_report", "read_reports"]
+__all__ = ["check_files", "device_rows", "is_device_report", "read_reports"]
 
 _HINT = "run the kit there again: python measure.py; distill kit FILE.onnx OUT makes one"
 _DIGITS = 12
@@ -51,11 +52,32 @@ def _read(path: Path) -> DeviceReport:
     return report
 
 
-def device_rows(reports: Sequence[tuple[Path, DeviceReport]], rows: Sequence[Row], notes: list[str]) -> list[Row]:
+def check_files(reports: Sequence[tuple[Path, DeviceReport]], files: Sequence[OnnxClassifier]) -> None:
+    """Refuse a report of an earlier file beside the file that has its name now: one would pass for the other.
+
+    Raises:
+        UsageError: There is one.
+    """
+    for path, report in reports:
+        named = [file for file in files if file.path.name == report.kit.file]
+        if named and all(file.sha256 != report.kit.sha256 for file in named):
+            was, now = (sha256[:_DIGITS] for sha256 in (report.kit.sha256, named[0].sha256))
+            raise UsageError(
+                f"{path} was measured of another {report.kit.file} (sha256 {was}; {named[0].path} has {now})",
+                hint=f"pack this one and measure it there: distill kit {named[0].path} OUT",
+            )
+
+
+def device_rows(
+    reports: Sequence[tuple[Path, DeviceReport]], rows: Sequence[Row], files: Mapping[str, str], notes: list[str]
+) -> list[Row]:
     """All rows, each report's below the row of its file, or at the end.
 
     They stand on no front, beside no teacher and against no baseline: nothing of them was measured here, and their
     images are some of the test images.
+
+    Args:
+        files: By the ``run`` of a file's row its sha256.
 
     Raises:
         UsageError: Two would be called alike.
@@ -66,8 +88,9 @@ def device_rows(reports: Sequence[tuple[Path, DeviceReport]], rows: Sequence[Row
         raise UsageError(f"two rows would be called {alike}", hint="name the machine there: measure.py --name board")
     ordered = list(rows)
     for report, row in made:
-        stem = Path(report.kit.file).stem
-        places = [at for at, each in enumerate(ordered) if each.name == stem or each.name.startswith(f"{stem}-")]
+        of_file = {run for run, sha256 in files.items() if sha256 == report.kit.sha256}
+        of_file |= {str(path) for path, other in reports if other.kit.sha256 == report.kit.sha256}
+        places = [at for at, each in enumerate(ordered) if each.run in of_file]
         ordered.insert(places[-1] + 1 if places else len(ordered), row)
         notes.append(_note(row, report))
     return ordered

@@ -23,7 +23,7 @@ from distill.comparison import compare
 from distill.data.splits import load_splits
 from distill.errors import UsageError
 from distill.files import json_sha256
-from distill.pipeline import Options, RunResult, export, train_student
+from distill.pipeline import Options, RunResult, export, quantize, train_student
 from distill.report.tables import comparison_table
 from distill.runs import RunFolder
 
@@ -232,6 +232,35 @@ def test_two_machines_need_two_names(
     again = Path(shutil.copy(measured[1], tmp_path))
     with pytest.raises(UsageError, match="two rows would be called student-board"):
         compare([shipped[0]], latency=False, reports=[measured[1], again])
+
+
+def test_what_was_measured_of_another_file_of_that_name_stands_beside_no_other(
+    shipped: tuple[Path, Path], measured: tuple[Path, Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    run, file = shipped
+    other = quantize(run, out=tmp_path / file.name, max_drop=0.9).file
+    code, stdout, stderr = _cli("compare", other, "--no-latency", "-q", "--device", measured[1])
+    assert (code, stdout) == (2, "")
+    assert "was measured of another student.onnx" in stderr
+    assert f"distill kit {other} OUT" in stderr
+    renamed = Path(shutil.copy(file, tmp_path / "under_another_name.onnx"))
+    table = compare([run, renamed], latency=False, reports=[measured[1]])
+    assert [row.name for row in table.rows][-2:] == ["under_another_name", "student-board"]
+    alone = compare([run], latency=False, reports=[measured[1]])
+    assert [row.name for row in alone.rows] == ["student", "student-board"]
+
+
+def test_a_kit_that_is_overwritten_leaves_nothing_of_the_one_before(shipped: tuple[Path, Path], tmp_path: Path) -> None:
+    kit = tmp_path / "kit"
+    write_kit(shipped[1], kit, images=5)
+    (kit / "device.json").write_text("measured of it")
+    (kit / "mine.txt").write_text("mine")
+    renamed = Path(shutil.copy(shipped[1], tmp_path / "next.onnx"))
+    write_kit(renamed, kit, images=5, overwrite=True)
+    names = ["README.txt", "images.npz", "kit.json", "measure.py", "mine.txt", "next.onnx"]
+    assert sorted(path.name for path in kit.iterdir()) == names
+    write_kit(kit / "next.onnx", kit, images=4, overwrite=True)
+    assert sorted(path.name for path in kit.iterdir()) == names
 
 
 def test_a_kit_does_not_write_into_what_is_there(shipped: tuple[Path, Path], tmp_path: Path) -> None:
