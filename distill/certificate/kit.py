@@ -15,10 +15,10 @@ from pydantic import ValidationError
 import distill.devices.onboard
 from distill.data.images import spread
 from distill.devices.onboard import IMAGES, MANIFEST
-from distill.errors import DistillError, UsageError
+from distill.errors import UsageError
 from distill.evaluation.test_set import DataSets
 from distill.events import Note, Tell
-from distill.files import read_json, sha256_file, write_atomically, write_json
+from distill.files import sha256_file, write_atomically, write_json
 from distill.models.onnx_open import OnnxClassifier, open_onnx
 from distill.pipeline.context import Options
 from distill.recipe import parse_recipe
@@ -103,8 +103,8 @@ def _remove_earlier(folder: Path, model: str, tell: Tell) -> None:
     if not (folder / MANIFEST).is_file():
         return
     gone = [folder / _REPORT]
-    with suppress(DistillError, ValidationError):
-        name = Packed.model_validate(read_json(folder / MANIFEST)).file
+    with suppress(OSError, ValidationError):
+        name = Packed.model_validate_json((folder / MANIFEST).read_bytes()).file
         gone += [folder / Path(name).name] if name != model else []
     for path in gone:
         if path.is_file():
