@@ -19,6 +19,7 @@ from distill.comparison.entries import (
     Entry,
     Tested,
     caution_notes,
+    earlier_images_notes,
     few_images_notes,
     grouped,
     namesake_notes,
@@ -173,6 +174,7 @@ def examine(
     rows = with_statistics(rows, tested, baseline=None if baseline is None else run_of(baseline), notes=notes)
     notes += _precision_notes("tested", ((each.recipe.name, each.assessment.precision) for each in entries))
     notes += few_images_notes([*entries, *files.values()])
+    notes += earlier_images_notes([*entries, *files.values()], data)
     notes += namesake_notes(groups) + seed_notes(groups) + caution_notes(groups)
     rows = device_rows(elsewhere, rows, {each.file.place: each.file.sha256 for each in files.values()}, notes)
     counts = [cell.n for cells in timings.values() for cell in cells.values()]

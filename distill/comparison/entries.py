@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from distill.errors import DistillError
 from distill.evaluation.by_class import few_images_note
-from distill.evaluation.test_set import Assessment
+from distill.evaluation.test_set import Assessment, DataSets
 from distill.recipe import Recipe, dump_recipe, flat_settings
 from distill.results.figures import Figures
 from distill.runs import RunFolder, RunInfo
@@ -19,6 +19,7 @@ __all__ = [
     "Entry",
     "Tested",
     "caution_notes",
+    "earlier_images_notes",
     "few_images_notes",
     "grouped",
     "identity",
@@ -114,6 +115,15 @@ def _keys(trees: Sequence[dict[str, Any]]) -> list[str]:
     """All keys: those of no recipe first, as a note names only a few."""
     first = ["init_from", "data fingerprint"]
     return first + sorted({key for tree in trees for key in tree}.difference(first))
+
+
+def earlier_images_notes(tested: Sequence[Tested], data: DataSets) -> list[str]:
+    """Whose answers are of test images that are others by now, and were drawn anew: they stand as they are."""
+    return [
+        f"{each.assessment.run}: its answers are of test images as they were: other images are in {spec.place} now"
+        for each in tested
+        if not data.are_still(each.assessment.content, spec := each.recipe.data, "test")
+    ]
 
 
 def few_images_notes(tested: Sequence[Tested]) -> list[str]:

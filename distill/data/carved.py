@@ -28,7 +28,7 @@ def decoded_set(spec: DataSpec, splits: Mapping[str, Split], facts: Mapping[str,
         DataError: No class has two images to spare one.
     """
     stats: ChannelStats | None = ChannelStats(mean=tuple(facts["mean"]), std=tuple(facts["std"]))
-    if "test" not in splits:
+    if is_carved := "test" not in splits:
         splits, carved = _with_test_carved(spec, splits)
         note = f"{note}; {carved}" if note else carved
         stats = None  # those of the images that are left are others
@@ -41,6 +41,7 @@ def decoded_set(spec: DataSpec, splits: Mapping[str, Split], facts: Mapping[str,
         skipped=sum(len(rows) for rows in facts["bad"].values()),
         ignored=facts.get("ignored", 0),
         note=note,
+        is_test_carved=is_carved,
     )
 
 

@@ -52,6 +52,7 @@ class Dataset:
         skipped: Unreadable images left out (``data.skip_bad``).
         ignored: Entries of a folder that were passed over: other file types, folders within class folders.
         note: What was decided about it that a user should know, or None.
+        is_test_carved: Whether ``test`` was set aside from what would be training images.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Dataset:
     skipped: int = 0
     ignored: int = 0
     note: str | None = None
+    is_test_carved: bool = False
 
 
 def load_dataset(spec: DataSpec, *, tell: Tell = silent) -> Dataset:
@@ -99,6 +101,7 @@ def load_dataset(spec: DataSpec, *, tell: Tell = silent) -> Dataset:
         skipped=decoded.skipped,
         ignored=decoded.ignored,
         note=decoded.note,
+        is_test_carved=decoded.is_test_carved,
     )
 
 

@@ -113,6 +113,7 @@ class Decoded:
     skipped: int = 0
     ignored: int = 0
     note: str | None = None  # what was decided about it that a user should know
+    is_test_carved: bool = False  # from what would be training images, as it brings no test images
 
 
 def channel_stats(split: Split) -> ChannelStats:

@@ -64,6 +64,16 @@ class Splits:
             return self.fingerprint
         return hashlib.sha256(f"{self.fingerprint} {self.unlabelled.fingerprint}".encode()).hexdigest()
 
+    def is_drawn_anew(self, split: str, trained_on: str | None) -> bool:
+        """Whether a split may hold images that a run learned from: it is carved from others than were there then.
+
+        Args:
+            split: ``test`` or ``val``.
+            trained_on: The ``fingerprint`` of the run's own data; None where that is not known.
+        """
+        is_carved = self.dataset.is_test_carved if split == "test" else self.dataset.val is None
+        return is_carved and trained_on not in (None, self.fingerprint)
+
     @property
     def fill(self) -> np.ndarray:
         """The training images' mean colour, uint8 ``(3,)``: what erased squares show."""

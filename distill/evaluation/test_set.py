@@ -50,6 +50,7 @@ __all__ = [
     "assess_query",
     "assess_trained",
     "query_of",
+    "refuse_drawn_anew",
     "split_content",
 ]
 
@@ -226,6 +227,7 @@ class Query:
 
     Attributes:
         load: Opens it; nothing is opened where the answers are stored.
+        trained_on: Fingerprint of the images it learned from; None where that is not known.
     """
 
     place: str
@@ -234,6 +236,7 @@ class Query:
     spec: DataSpec
     load: Callable[[], Classifier]
     network: str | None = None
+    trained_on: str | None = None
 
 
 def query_of(subject: RunFolder | OnnxClassifier, *, device: torch.device | None = None) -> Query:
@@ -248,23 +251,51 @@ def query_of(subject: RunFolder | OnnxClassifier, *, device: torch.device | None
     if isinstance(subject, OnnxClassifier):
         folder = subject.path.parent / "evaluation" / subject.path.stem
         spec = parse_recipe(subject.about.recipe, source=f"{subject.path} (the recipe in it)").data
-        return Query(subject.place, folder, subject.sha256, spec, lambda: subject)
+        trained_on = subject.about.trained_on or None
+        return Query(subject.place, folder, subject.sha256, spec, lambda: subject, trained_on=trained_on)
     recipe, run = subject.recipe(), subject
     weights = sha256_file(best_checkpoint(run.checkpoints) / MODEL_FILE)
     load = partial(load_trained, run, device=device or torch.device("cpu"))
-    return Query(str(run.path), run.path / "evaluation", weights, recipe.data, load, _network_id(recipe))
+    folder, trained_on = run.path / "evaluation", (run.info.data or {}).get("fingerprint")
+    return Query(str(run.path), folder, weights, recipe.data, load, _network_id(recipe), trained_on)
 
 
 def assess_query(query: Query, split: str, again: bool, data: DataSets, *, mirrored: bool = False) -> Assessment:
-    """Evaluate what was made by :func:`query_of`, or read what an earlier call found."""
-    if mirrored:
-        return assess_classifier(Mirrored(query.load()), data.load(query.spec), query.spec, split=split)
-    stored = None if again else _read(query, split)
+    """Evaluate what was made by :func:`query_of`, or read what an earlier call found.
+
+    Raises:
+        DataError: The split is drawn from other images than when it was trained, and may hold some that taught it.
+    """
+    stored = None if again or mirrored else _read(query, split)
     if stored is not None and data.are_still(stored.content, query.spec, stored.split):
         return stored
-    assessment = assess_classifier(query.load(), data.load(query.spec), query.spec, split=split)
+    splits = data.load(query.spec)
+    if stored is not None and splits.is_drawn_anew(split, query.trained_on):
+        return stored  # as where the data is no longer here
+    refuse_drawn_anew(splits, split, query.spec, query.place, query.trained_on)
+    if mirrored:
+        return assess_classifier(Mirrored(query.load()), splits, query.spec, split=split)
+    assessment = assess_classifier(query.load(), splits, query.spec, split=split)
     _write(query, assessment)
     return assessment
+
+
+def refuse_drawn_anew(splits: Splits, split: str, spec: DataSpec, place: str, trained_on: str | None) -> None:
+    """Ask nothing about a split that may hold images which the asked has learned from.
+
+    Args:
+        place: Of the run or file, and ``trained_on`` as :meth:`Splits.is_drawn_anew` takes it.
+
+    Raises:
+        DataError: It may.
+    """
+    if splits.is_drawn_anew(split, trained_on):
+        name = "test" if split == "test" else "validation"
+        raise DataError(
+            f"{spec.place} holds other images than {place} was trained on: its {name} images are drawn anew from "
+            "what is there now, and it may have learned from some of them",
+            hint=f"restore the images, or train again; {name} images in a folder of their own ({split}/) stay apart",
+        )
 
 
 def _check_split(split: str) -> None:

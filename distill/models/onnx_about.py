@@ -32,6 +32,7 @@ class FileAbout:
         temperature: What its logits were divided by so that confidence is accuracy; None where they are the network's.
         calibration_images: How many training images set the ranges of int8; 0 for fp32, and where a version before
             certificates wrote it. ``calibration_sha256`` says which: of their digests, one after the other.
+        trained_on: Fingerprint of the images that the run learned from; empty where it is not known.
     """
 
     name: str
@@ -48,6 +49,7 @@ class FileAbout:
     temperature: float | None = None
     calibration_images: int = 0
     calibration_sha256: str = ""
+    trained_on: str = ""
 
     def to_metadata(self) -> dict[str, str]:
         """Texts by key, as ONNX keeps them."""
@@ -74,7 +76,7 @@ class FileAbout:
 
     def _checked(self, place: str) -> FileAbout:
         texts = [self.name, self.role, self.weights_sha256, self.recipe, self.arithmetic, self.scheme, self.version]
-        texts.append(self.calibration_sha256)
+        texts += [self.calibration_sha256, self.trained_on]
         is_list = isinstance(self.classes, list | tuple) and all(isinstance(each, str) for each in self.classes)
         is_size = isinstance(self.image_size, int) and 0 < self.image_size <= 4096
         numbers = isinstance(self.params, int) and isinstance(self.calibration_images, int)

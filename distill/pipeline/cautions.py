@@ -32,8 +32,9 @@ def cautions(recipe: Recipe, splits: Splits, teacher: Teacher | None, *, initial
     if not isinstance(teacher, TeacherRun):
         return []  # a file does not say what it was trained on
     trained_on = (teacher.run.info.data or {}).get("fingerprint")
-    saw = _saw_validation(str(teacher.run), recipe.data, splits, teacher.run.recipe().data, trained_on)
-    return _same_start(teacher, initial) + saw
+    theirs = teacher.run.recipe().data
+    saw = _saw_validation(str(teacher.run), recipe.data, splits, theirs, trained_on)
+    return _same_start(teacher, initial) + saw + _drawn_anew(str(teacher.run), recipe.data, splits, theirs, trained_on)
 
 
 def _same_start(teacher: TeacherRun, initial: str) -> list[str]:
@@ -54,7 +55,9 @@ def _of_bank(path: Path, ours: DataSpec, splits: Splits) -> list[str]:
         theirs = parse_recipe(record.recipe, source=f"{path} (the teacher's recipe in it)").data
     except DistillError:  # whoever opens the bank says it
         return []
-    return _saw_validation(f"{record.name} of {path}", ours, splits, theirs, record.trained_on)
+    name = f"{record.name} of {path}"
+    saw = _saw_validation(name, ours, splits, theirs, record.trained_on)
+    return saw + _drawn_anew(name, ours, splits, theirs, record.trained_on)
 
 
 def _saw_validation(
@@ -69,6 +72,21 @@ def _saw_validation(
     return [
         f"its teacher {teacher} was trained on {count:,} of the {len(splits.val):,} images that validate it: "
         f"validation flatters (its teacher's split: {split})"
+    ]
+
+
+def _drawn_anew(teacher: str, ours: DataSpec, splits: Splits, theirs: DataSpec, trained_on: str | None) -> list[str]:
+    """Whether its images were others when it was trained: what judges its student may have taught it."""
+    apart = {"unlabelled": None}
+    if ours.model_copy(update=apart) != theirs.model_copy(update=apart):
+        return []  # another size, split or place has another fingerprint, and says nothing
+    parts = {"validation": "val", "test": "test"}
+    drawn = [name for name, split in parts.items() if splits.is_drawn_anew(split, trained_on)]
+    if not drawn:
+        return []
+    return [
+        f"its teacher {teacher} was trained when other images were in {ours.place}: it may have learned from some of "
+        f"the {' and '.join(drawn)} images, which are drawn anew from what is there now"
     ]
 
 

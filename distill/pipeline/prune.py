@@ -21,7 +21,7 @@ from distill.devices import set_threads
 from distill.errors import UsageError
 from distill.evaluation.cost import model_cost
 from distill.evaluation.latency import measure_latency
-from distill.evaluation.test_set import assess_trained
+from distill.evaluation.test_set import assess_trained, refuse_drawn_anew
 from distill.events import Note
 from distill.fingerprint import state_sha256
 from distill.models import build_model, resolved_model, without_weights
@@ -130,6 +130,7 @@ def prune(
     trained = load_trained(source, device=_CPU, precision="fp32")
     recipe = taught_as_before(source, runs_dir=options.runs_dir)
     splits = load_splits(recipe.data, options.tell, unlabelled=True)
+    refuse_drawn_anew(splits, "val", recipe.data, str(source.path), (source.info.data or {}).get("fingerprint"))
     options.tell(Note(f"cutting {source.path} by {criterion}, to {goal.words()}"))
     network = _network(trained)
     if criterion == "taylor":

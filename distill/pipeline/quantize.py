@@ -17,6 +17,7 @@ from distill.compression.results import Quantized
 from distill.data.images import spread
 from distill.data.splits import Splits, load_splits
 from distill.errors import GateMissedError, UsageError
+from distill.evaluation.test_set import refuse_drawn_anew
 from distill.events import Note
 from distill.models.onnx_write import to_onnx, write_onnx
 from distill.models.trained import Trained, load_trained
@@ -87,6 +88,7 @@ def quantize(
     path = target_file(out, f"{run.recipe().name}_int8", ".onnx", overwrite=overwrite)
     trained = load_trained(run, device=torch.device("cpu"), precision="fp32")
     splits = load_splits(trained.recipe.data, options.tell)
+    refuse_drawn_anew(splits, "val", trained.recipe.data, str(run.path), (run.info.data or {}).get("fingerprint"))
     options.tell(Note(f"exporting {run.path}"))
     judged = _judged(splits, options.tell)
     model, right = _checked(trained, judged)
