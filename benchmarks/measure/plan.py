@@ -56,7 +56,7 @@ STAGES = (
     Stage(("fast_cifar100", "fast_cifar100_kd"), seeds=3),
     Stage(("lenet_cifar10",)),
     Stage(("cnn_cifar10",)),
-    Stage(("r222_adam", "r222_adam_kd"), seeds=3),
+    Stage(("r222_adam", "r222_adam_kd"), seeds=6),
     Stage(("r222_adam_constant",)),
     Stage(("r222_sgd",)),
     Stage(("r222_sgd_constant",)),
@@ -73,7 +73,7 @@ GAINS = (
     Gain("fast_cifar10_short_soft_kd", "fast_cifar10_short"),
     Gain("fast_cifar10_kd", "fast_cifar10"),
     Gain("fast_cifar100_kd", "fast_cifar100"),
-    Gain("r222_adam_kd", "r222_adam"),
+    Gain("r222_adam_kd", "r222_adam", looked_after=3),
 )
 
 # Students of several teachers.
