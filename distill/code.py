@@ -194,7 +194,7 @@ def call_code(thing: Callable[..., Any], reference: str, *, key: str, **argument
     """
     try:
         return thing(**arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # else an exit(0) in it would end everything as if all were well
         raise UsageError(f"{key}: {reference} raised {told(error)}", hint=_MEND) from error
 
 
@@ -231,7 +231,7 @@ def _loaded(home: str, key: str) -> ModuleType:
         ) from error
     except FileNotFoundError as error:
         raise MissingError(f"{key}: no file {home}", hint="paths start at the current folder") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"{key}: importing {home} raised {told(error)}", hint=_MEND) from error
 
 
@@ -262,7 +262,7 @@ def _from_file(path: Path) -> ModuleType:
     return module
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """Type, first line, and the innermost place outside the libraries."""
     text = (str(error).strip() or "without a word").splitlines()[0][:160]
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]

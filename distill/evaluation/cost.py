@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.models import outline
+from distill.models.check import needs_values
 from distill.recipe.model_specs import ModelSpec
 from distill.results.figures import Figures, LayerCost
 
@@ -43,8 +44,21 @@ class Cost:
 
 
 def model_cost(module: nn.Module, input_size: int, *, in_channels: int = 3) -> Cost:
-    """Count by a pass of one image through a twin on the meta device: nothing is computed, ``module`` is untouched."""
-    twin = _meta_twin(module).eval()
+    """Count by a pass of one image through a twin on the meta device: nothing is computed, ``module`` is untouched.
+
+    A network that looks at the values of its tensors is counted on the CPU, for a black image.
+    """
+    try:
+        return _counted(module, _meta_twin(module), torch.empty(1, in_channels, input_size, input_size, device="meta"))
+    except Exception as error:  # a network's own code can raise nearly anything
+        if not needs_values(error):
+            raise
+    return _counted(module, _cpu_twin(module), torch.zeros(1, in_channels, input_size, input_size))
+
+
+def _counted(module: nn.Module, twin: nn.Module, image: Tensor) -> Cost:
+    """What ``module`` costs, by what its twin does to an image ``(1, C, S, S)``."""
+    twin.eval()
     names = {m: name for name, m in twin.named_modules()}
     shapes: dict[str, tuple[int, ...]] = {}
     hooks = [m.register_forward_hook(lambda m, _, out: shapes.__setitem__(names[m], _shape(out))) for m in names]
@@ -52,7 +66,7 @@ def model_cost(module: nn.Module, input_size: int, *, in_channels: int = 3) -> C
 
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        twin(torch.empty(1, in_channels, input_size, input_size, device="meta"))
+        twin(image)
     for hook in hooks:
         hook.remove()
     macs = _macs_by_name(counter, names[twin], type(twin).__name__)
@@ -80,6 +94,18 @@ def _meta_twin(module: nn.Module) -> nn.Module:
     for b in module.buffers():
         memo[id(b)] = torch.empty_like(b, device="meta")
     return copy.deepcopy(module, memo)
+
+
+def _cpu_twin(module: nn.Module) -> nn.Module:
+    """A copy on the CPU; of parameters that have no storage the values are 0."""
+    twin = copy.deepcopy(module)
+    if not any(tensor.is_meta for tensor in (*twin.parameters(), *twin.buffers())):
+        return twin.cpu()
+    twin = twin.to_empty(device="cpu")
+    with torch.no_grad():
+        for tensor in (*twin.parameters(), *twin.buffers()):
+            tensor.zero_()
+    return twin
 
 
 def _shape(output: object) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from distill.recipe.model_specs import ModelSpec, TimmModel
 from distill.recipe.schema import Recipe
 from teachers.mistakes import ImageSizeError
 
-__all__ = ["check_budget", "check_network", "check_shapes"]
+__all__ = ["check_budget", "check_network", "check_shapes", "needs_values"]
 
 _SIDES = (16, 24, 32, 48, 64, 96, 112, 128, 160, 192, 224, 240, 256, 288, 299, 320, 384, 448, 512)
 _MOST_TOLD = 6
@@ -97,7 +97,7 @@ def _refusal(spec: ModelSpec, num_classes: int) -> str | None:
     try:
         output = _pass_one(outline(spec, num_classes), spec.input_size, device="meta")
     except Exception as on_meta:  # a network's own code can raise nearly anything
-        if not _needs_values(on_meta):
+        if not needs_values(on_meta):
             return _in_short(on_meta)
         try:
             module = build_model(without_weights(spec), num_classes=num_classes).eval()
@@ -113,7 +113,7 @@ def _pass_one(module: nn.Module, side: int, *, device: str) -> object:
         return module(torch.zeros(1, 3, side, side, device=device))
 
 
-def _needs_values(error: Exception) -> bool:
+def needs_values(error: Exception) -> bool:
     """Whether shapes alone were not enough: an operation without a meta kernel, or one that reads a tensor's values."""
     return isinstance(error, NotImplementedError) or "meta tensor" in str(error)
 

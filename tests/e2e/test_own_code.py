@@ -57,6 +57,10 @@ def fails(num_classes):
     raise ZeroDivisionError("no luck\\nat all")
 
 
+def exits(num_classes):
+    raise SystemExit(0)
+
+
 def gives_text(num_classes):
     return "a network"
 
@@ -167,6 +171,8 @@ def test_options_are_set_from_the_command_line(recipe: Path, here: Path) -> None
     ("name", "exit_code", "told"),
     [
         ("mine:fails", 2, "mine:fails raised ZeroDivisionError: no luck"),
+        ("mine:exits", 2, "mine:exits raised SystemExit: 0"),
+        ("leaves:make", 2, "importing leaves raised SystemExit: 3"),
         ("mine:gives_text", 2, "mine:gives_text gave str, no torch.nn.Module"),
         ("mine:NUMBER", 2, "mine:NUMBER is int"),
         ("mine:too_few", 2, "its output is (1, 9), not logits of 10 classes"),
@@ -178,6 +184,7 @@ def test_options_are_set_from_the_command_line(recipe: Path, here: Path) -> None
 )
 def test_what_is_wrong_is_one_line(name: str, exit_code: int, told: str, here: Path, teacher_run: RunResult) -> None:
     (here / "broken.py").write_text("def make(:\n")
+    (here / "leaves.py").write_text("import sys\nsys.exit(3)\n")
     model = f'{{source: python, name: "{name}"}}'
     (here / "own.yaml").write_text(_student(str(teacher_run.run), model=model))
     code_given, _, stderr = _distill("student", "--recipe", "own.yaml", "--allow-code", "-q")
@@ -283,6 +290,42 @@ def test_what_its_own_code_keeps_from_learning_never_learns(
 def test_what_is_no_network_is_refused(student_recipe: Callable[..., Recipe], teacher_run: RunResult) -> None:
     with pytest.raises(UsageError, match="network: int"):
         train_student(student_recipe(), teacher=teacher_run, network=3)
+
+
+LOOKS = """
+from torch import nn
+
+
+class Looks(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.body, self.fc = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, num_classes)
+
+    def forward(self, images):
+        images = self.body(images)
+        if images.mean() > 0:
+            images = images * 2
+        return self.fc(images.mean((2, 3)))
+
+
+def make(num_classes):
+    return Looks(num_classes)
+"""
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32"])
+def test_one_that_looks_at_the_values_of_its_tensors_is_counted_all_the_same(here: Path, precision: str) -> None:
+    """Shapes alone do not say which way it goes: it is run for a black image, and no run is lost at its end."""
+    (here / "looks.py").write_text(LOOKS)
+    train = f"{{epochs: 1, batch_size: 40, precision: {precision}}}"
+    alone = {"role": "baseline", "objective": "{kind: supervised}", "train": train}
+    recipe = _student("", model='{source: python, name: "looks:make"}', **alone)
+    (here / "own.yaml").write_text(recipe.replace("teacher: {run: ''}\n", ""))
+    exit_code, _, stderr = _distill("student", "--recipe", "own.yaml", "--allow-code", "-q")
+    assert (exit_code, stderr) == (0, "")
+    result = RunFolder(here / "runs" / "own" / "001").result()
+    assert result["params"] == 8 * 27 + 8 + 8 * 10 + 10
+    assert result["gmacs"] == pytest.approx((32 * 32 * 8 * 27 + 80) / 1e9)
 
 
 def test_two_of_one_name_are_two(here: Path, student_recipe: Callable[..., Recipe], teacher_run: RunResult) -> None:
