@@ -89,8 +89,8 @@ def load_folder(spec: DataSpec, tell: Tell = silent, *, listing: Listing | None 
         there = needed if is_kept(key) else begun_bytes(place)
         choice = choose_place(spec, needed, arrays_folder(), there=there)
         if not choice.kept:
-            return _unkept(spec, root, listing, identity, tell=tell, why=choice.why)
-        source, why = partial(_Source, listing, partial(_folder_jobs, root, listing)), choice.why
+            return _unkept(spec, root, listing, identity, tell=tell, why=_noted(choice.why, listing))
+        source, why = partial(_Source, listing, partial(_folder_jobs, root, listing)), _noted(choice.why, listing)
     else:
         if spec.decoded == "per_batch":
             raise UsageError(
@@ -102,6 +102,10 @@ def load_folder(spec: DataSpec, tell: Tell = silent, *, listing: Listing | None 
     entry = open_or_build(key, partial(_build, spec, source, key, tell), tell, place=place)
     _refuse_bad(spec, entry.facts)
     return _decoded(spec, entry.splits, entry.facts, note=why)
+
+
+def _noted(why: str | None, listing: Listing) -> str | None:
+    return "; ".join(each for each in (listing.note, why) if each) or None
 
 
 def list_folder(spec: DataSpec) -> Listing:
@@ -152,9 +156,12 @@ def _find(root: Path, *, files: bool = True) -> Entries:
                 entries.add_split(split, folder)
                 for label in _visible(root / folder):
                     _find_class(entries, split, label, files)
-        if not entries.splits and len(folders := _class_folders(root)) > 1:
+        folders = [] if entries.splits else _class_folders(root)
+        pictured = [folder for folder in folders if _has_pictures(Path(folder.path))]
+        if len(pictured) > 1:
             entries.add_split("train", "")
-            for label in folders:
+            entries.no_class += [folder.name for folder in folders if folder not in pictured]
+            for label in pictured:
                 _find_class(entries, "train", label, files)
     except OSError as error:
         raise DataError(f"cannot list {error.filename}: {error.strerror}") from error
@@ -174,11 +181,11 @@ def _find_class(entries: Entries, split: str, label: os.DirEntry[str], files: bo
 
 
 def _class_folders(root: Path) -> list[os.DirEntry[str]]:
-    """Folders directly below the root that hold pictures, unless one of them is a whole data set or a split."""
+    """Folders directly below the root, unless one of them is a whole data set or a split."""
     folders = [entry for entry in _visible(root) if _is_folder(entry)]
     if any(entry.name in SPLIT_FOLDERS or Path(entry.path, "train").is_dir() for entry in folders):
         return []
-    return [entry for entry in folders if _has_pictures(Path(entry.path))]
+    return folders
 
 
 def _has_pictures(folder: Path) -> bool:

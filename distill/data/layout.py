@@ -38,11 +38,13 @@ class Entries:
 
     Attributes:
         folders: What the folder of each split is called; empty where the classes lie in the root itself.
+        no_class: Folders beside classes in the root itself that hold no picture directly.
     """
 
     splits: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     ignored: int = 0
     folders: dict[str, str] = field(default_factory=dict)
+    no_class: list[str] = field(default_factory=list)
 
     def add_split(self, split: str, folder: str | None = None) -> None:
         """Note that the folder of a split exists.
@@ -78,15 +80,27 @@ class SplitListing:
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """A data set whose layout is as expected; ``prefix`` is what stands before its paths in an archive."""
+    """A data set whose layout is as expected; ``prefix`` is what stands before its paths in an archive.
+
+    ``no_class`` names folders that could be meant as classes, and hold no picture directly.
+    """
 
     classes: tuple[str, ...]
     splits: dict[str, SplitListing]
     ignored: int
     prefix: str = ""
+    no_class: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return sum(len(split.paths) for split in self.splits.values())
+
+    @property
+    def note(self) -> str | None:
+        """What a user should know of it: a class must not be lost without a word."""
+        if not self.no_class:
+            return None
+        names, one = several([f"{name}/" for name in self.no_class], most=8), len(self.no_class) == 1
+        return f"{names} {'holds' if one else 'hold'} no picture directly: {'no class' if one else 'no classes'}"
 
 
 def check_layout(entries: Entries, where: str) -> Listing:
@@ -105,7 +119,7 @@ def check_layout(entries: Entries, where: str) -> Listing:
     if empty:
         raise DataError(f"{where}: no images in {several(empty, most=10)}", hint=EXPECTED_LAYOUT)
     listed = {name: _list_split(entries.folders.get(name, name), classes, splits[name]) for name in splits}
-    return Listing(classes, listed, entries.ignored)
+    return Listing(classes, listed, entries.ignored, no_class=tuple(sorted(entries.no_class)))
 
 
 def class_names(entries: Entries, where: str) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ class Survey:
         side: The median of the pictures' shorter sides in pixels, from a sample.
         sides: The smallest and the largest shorter side in that sample.
         decode_s: Seconds of one core to decode one picture, from a few of them.
+        note: What was passed over that may have been meant, or None.
     """
 
     classes: tuple[str, ...]
@@ -50,6 +51,7 @@ class Survey:
     side: int
     sides: tuple[int, int]
     decode_s: float
+    note: str | None = None
 
     @property
     def images(self) -> int:
@@ -92,6 +94,7 @@ def survey(spec: DataSpec) -> Survey:
         side=round(statistics.median(sides)),
         sides=(min(sides), max(sides)),
         decode_s=statistics.median(seconds) if seconds else 0.0,
+        note=listing.note,
     )
 
 

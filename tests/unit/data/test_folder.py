@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from distill.data.datasets import load_dataset, num_classes
+from distill.data.folder import list_folder
 from distill.data.splits import load_splits
+from distill.data.survey import survey
 from distill.errors import DataError, MissingError
 from distill.events import StageProgress
 from distill.recipe.schema import DataSpec
@@ -319,6 +321,19 @@ def test_class_folders_alone_are_a_data_set(tmp_path):
     label, name = data.train.files[position].split("/")
     expected = pixels_of(label, name.removesuffix(".png")).transpose(2, 0, 1)
     assert np.array_equal(data.train.take(np.array([position]))[0], expected)
+
+
+@pytest.mark.parametrize("decoded", ["kept", "per_batch"])
+def test_a_folder_beside_classes_without_a_picture_of_its_own_is_named(tmp_path, decoded):
+    """A class must not be lost without a word: its pictures may lie a folder deeper."""
+    root = classes_alone(tmp_path / "pets")
+    write_image(root / "owl/2024/0.png", pixels_of("t"))
+    note = load_dataset(spec_of(root, decoded=decoded)).note
+    assert note is not None
+    assert "owl/ holds no picture directly: no class" in note
+    assert survey(spec_of(root)).note == list_folder(spec_of(root)).note == note.partition(";")[0]
+    (root / "empty").mkdir()
+    assert "empty/, owl/ hold no picture directly" in (load_dataset(spec_of(root, decoded=decoded)).note or "")
 
 
 def test_a_test_folder_beside_class_folders_is_no_class(tmp_path):
