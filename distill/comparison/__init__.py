@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from distill.comparison.banks import bank_rows
-from distill.comparison.beside import beside_teachers, image_sets
+from distill.comparison.beside import beside_teachers, image_sets, other_images_notes
 from distill.comparison.chosen import choose, naming
 from distill.comparison.devices import check_files, device_rows, read_reports
 from distill.comparison.entries import (
@@ -172,10 +172,7 @@ def examine(
     tested: dict[str, Sequence[Tested]] = {str(group[-1].run.path): group for group in groups.values()}
     tested |= {each.file.place: [each] for each in files.values()} | {run: [each] for run, each in answers.items()}
     rows = with_statistics(rows, tested, baseline=None if baseline is None else run_of(baseline), notes=notes)
-    notes += _precision_notes("tested", ((each.recipe.name, each.assessment.precision) for each in entries))
-    notes += few_images_notes([*entries, *files.values()])
-    notes += earlier_images_notes([*entries, *files.values()], data)
-    notes += namesake_notes(groups) + seed_notes(groups) + caution_notes(groups)
+    notes += _notes(groups, entries, files, rows, data)
     rows = device_rows(elsewhere, rows, {each.file.place: each.file.sha256 for each in files.values()}, notes)
     counts = [cell.n for cells in timings.values() for cell in cells.values()]
     shown = Shown(
@@ -244,6 +241,20 @@ def _precision_notes(what: str, precisions: Iterable[tuple[str, str | None]]) ->
         if precision not in (None, "fp32"):
             names.setdefault(precision, {})[name] = None
     return [f"{what} in {precision}: {', '.join(of)}" for precision, of in names.items()]
+
+
+def _notes(
+    groups: Mapping[str, list[Entry]],
+    entries: Sequence[Entry],
+    files: Mapping[str, FileEntry],
+    rows: Sequence[Row],
+    data: DataSets,
+) -> list[str]:
+    """What the reader must know of the answers, and of what they were given to."""
+    answered: list[Tested] = [*entries, *files.values()]
+    notes = _precision_notes("tested", ((each.recipe.name, each.assessment.precision) for each in entries))
+    notes += few_images_notes(answered) + other_images_notes(rows) + earlier_images_notes(answered, data)
+    return notes + namesake_notes(groups) + seed_notes(groups) + caution_notes(groups)
 
 
 # Rows

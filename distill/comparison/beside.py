@@ -10,8 +10,9 @@ from distill.comparison.entries import Entry, Tested
 from distill.comparison.reference import Reference, of_run
 from distill.evaluation.test_set import DataSets
 from distill.results.rows import Row
+from distill.text import several
 
-__all__ = ["beside", "beside_teachers", "image_sets"]
+__all__ = ["beside", "beside_teachers", "image_sets", "other_images_notes"]
 
 _DIGITS = 12  # of a digest, as messages show it
 
@@ -29,6 +30,20 @@ def image_sets(groups: Mapping[str, Sequence[Tested]], sets: DataSets) -> dict[s
             known.append((name, entry, mine))
         contents[key] = name
     return contents
+
+
+def other_images_notes(rows: Sequence[Row]) -> list[str]:
+    """Which rows bear one data set's name and were tested on different images: nothing else tells them apart."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        if row.test_set is not None and row.test_top1 is not None:
+            found.setdefault(row.dataset, {}).setdefault(row.test_set, []).append(row.name)
+    return [
+        f"{dataset}: {' | '.join(several([*dict.fromkeys(names)], 6) for names in sets.values())} were tested on "
+        "different images: no accuracy compares across them, and each is on the front of its own"
+        for dataset, sets in found.items()
+        if len(sets) > 1
+    ]
 
 
 def _are_same(one: Tested, other: Tested, reference: Reference, sets: DataSets) -> bool:

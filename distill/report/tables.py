@@ -211,7 +211,8 @@ def _statistics_lines(rows: Sequence[Row]) -> list[str]:
     if methods:
         lines.append(f"against the baseline: {'; '.join(METHODS[each] for each in methods)}")
     if any(row.on_front for row in rows):
-        lines.append("on the front: no other row is as accurate and faster for one image, or as fast and more accurate")
+        front = "is as accurate and faster for one image, or as fast and more accurate"
+        lines.append(f"on the front: no other row that was tested on the same images {front}")
     for row in rows:
         if row.baseline_verdict == "cannot tell":
             unit = "images" if row.baseline_method == "mcnemar" else "seeds"
@@ -222,8 +223,12 @@ def _statistics_lines(rows: Sequence[Row]) -> list[str]:
 
 def _test_images(rows: Sequence[Row]) -> str:
     """How many images the accuracies are of: ``10,000 test images of cifar10``."""
-    counts = dict.fromkeys((row.dataset, row.test_images) for row in rows if row.test_images is not None)
-    return ", ".join(f"{count(images)} test images of {plain(dataset)}" for dataset, images in counts)
+    sets = dict.fromkeys((row.dataset, row.test_images, row.test_set) for row in rows if row.test_images is not None)
+    counts = Counter((dataset, images) for dataset, images, _ in sets)
+    return ", ".join(
+        f"{count(images)}{f' and {count(images)} other' * (often - 1)} test images of {plain(dataset)}"
+        for (dataset, images), often in counts.items()
+    )
 
 
 def comparison_csv(comparison: Comparison) -> str:

@@ -346,8 +346,14 @@ def test_rows_of_other_images_with_the_same_labels_are_not_paired(
     monkeypatch.setattr(distill.evaluation.test_set, "load_splits", _other_test_images)
     assess(teacher, device=CPU, again=True)
     monkeypatch.setattr(distill.evaluation.test_set, "load_splits", _gone)
-    row = compare([teacher.path, baseline.path], latency=False).rows[1]
+    table = compare([teacher.path, baseline.path], latency=False)
+    row = table.rows[1]
     assert (row.role, row.delta_top1, row.agreement) == ("student", None, None)
+    told = "synthetic: tiny_teacher | tiny_student were tested on different images"
+    assert [note.partition(":")[0] for note in table.notes if note.startswith(told)] == ["synthetic"]
+    console = Console(width=200, file=io.StringIO(), color_system=None)
+    console.print(comparison_table(table, 200))
+    assert "accuracy on 60 and 60 other test images of synthetic" in console.file.getvalue()
 
 
 def test_the_same_images_at_another_size_are_the_same_images(

@@ -87,7 +87,7 @@ _COLUMNS: tuple[tuple[str, str, str, bool, _Make], ...] = (
      _number("size_mb", lambda value: fixed(value, 3 if value < 1 else 2))),
     ("latency", "ms", "Median for one image", False,
      _number("latency_b1_ms", lambda value: fixed(value, 3 if value < 1 else 2))),
-    ("front", "", "Yes: no other row is as accurate and faster for one image, or as fast and more accurate", True,
+    ("front", "", "Yes: no row of the same test images is as accurate and faster, or as fast and more accurate", True,
      _front),
     ("throughput", "images/s", "In batches of 32, on a GPU of 256", False, _number("images_per_s", count)),
     ("GMACs", "", "Billions of multiply-accumulates for one image", False,
