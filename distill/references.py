@@ -19,14 +19,16 @@ def folder_of(value: Any, what: str) -> Path:
     """A folder, from text or a path.
 
     Raises:
-        UsageError: It is something else.
+        UsageError: It is something else, or a file.
 
     >>> folder_of("runs", "runs_dir")
     PosixPath('runs')
     """
-    if isinstance(value, str | os.PathLike):
-        return Path(value)
-    raise UsageError(f"{what}: a path is wanted, not {_kind(value)}")
+    if not isinstance(value, str | os.PathLike):
+        raise UsageError(f"{what}: a path is wanted, not {_kind(value)}")
+    if os.path.isfile(value):
+        raise UsageError(f"{what}: {value} is a file", hint="name a folder")
+    return Path(value)
 
 
 def run_of(value: Any) -> str:

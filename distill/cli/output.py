@@ -129,6 +129,8 @@ class Output:
 
     def text(self, text: str) -> None:
         """Print text to stdout, ending in one newline: exact to a file or a pipe, spelled out to a terminal."""
+        if sys.stdout is None:  # closed by who called: nobody listens
+            return
         try:
             _print(text.rstrip("\n") + "\n", sys.stdout)
         except BrokenPipeError:

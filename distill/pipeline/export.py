@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,8 @@ def target_file(out: str | Path | None, name: str, suffix: str, *, overwrite: bo
         raise UsageError(f"{path}: such a file's name ends in {suffix}", hint=f"--out {path.with_suffix(suffix)}")
     if path.exists() and not overwrite:
         raise UsageError(f"{path} is there", hint="another name with --out, or --overwrite")
+    if above := next((each for each in path.parents if os.path.lexists(each) and not each.is_dir()), None):
+        raise UsageError(f"{path}: {above} is no folder", hint="another place with --out")
     return path
 
 

@@ -226,7 +226,7 @@ class RunFolder:
             RunError: It is missing or damaged.
         """
         path = self.path / "result.json"
-        hint = f"measure it again: distill evaluate {shlex.quote(str(self.path))}"
+        hint = "restore it from a copy; or repeat the run, by --rerun"
         document = read_json(path, hint=hint)
         for name in numbers:
             unmeasured = name.startswith("val_") and name in document and document[name] is None

@@ -77,6 +77,8 @@ def test_a_torch_program_answers_as_its_run_does(teacher_run: RunResult, tmp_pat
         (["--out", "net.bin"], "ends in .onnx"),
         (["--out", "."], "is a folder"),
         (["--to", "torch", "--out", "net.onnx"], "ends in .pt2"),
+        (["--out", f"{__file__}/net.onnx"], f"{__file__} is no folder"),
+        (["--runs", __file__], "test_export.py is a file"),
     ],
 )
 def test_names_that_no_export_can_have(teacher_run: RunResult, arguments: list[str], said: str) -> None:

@@ -139,7 +139,8 @@ def best_checkpoint(folder: Path) -> Path:
     path = _pointed(folder, "best")
     if path is None:
         raise RunError(
-            f"{folder / 'best'}: there is no such checkpoint", hint="the run has not come that far: resume it"
+            f"{folder / 'best'}: there is no such checkpoint",
+            hint="resume it if it is unfinished; else restore it from a copy",
         )
     return path
 
