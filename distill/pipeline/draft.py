@@ -9,7 +9,7 @@ from pathlib import Path
 
 from distill.data.survey import Survey, survey
 from distill.errors import UsageError
-from distill.files import write_atomically
+from distill.files import has_controls, write_atomically
 from distill.models import params_of
 from distill.recipe import SCHEMA_FILE, Recipe, parse_recipe, schema_text
 from distill.recipe.schema import DataSpec
@@ -49,8 +49,13 @@ def draft_recipes(data: str | Path, *, name: str | None = None) -> Draft:
     Raises:
         MissingError: There is no such folder.
         DataError: Its layout is wrong, or its pictures cannot be opened.
-        UsageError: ``name`` cannot be a recipe's.
+        UsageError: ``name``, or the path, cannot be a recipe's.
     """
+    if has_controls(str(data)):
+        raise UsageError(
+            f"{data}: a path that has control characters, or is not UTF-8, stands in no recipe",
+            hint="rename it, or name a link to it",
+        )
     spec = DataSpec(name="folder", root=str(data))
     seen = survey(spec)
     name = _name(name, data)

@@ -114,6 +114,14 @@ def test_a_folders_name_is_data(tmp_path: Path, name: str) -> None:
         assert yaml.load(text, Loader=yamlcore.CoreLoader)["data"]["root"] == str(root)
 
 
+@pytest.mark.parametrize("name", ["a\x01b", "d\udcff"])
+def test_a_path_that_no_recipe_can_hold_is_named(cli: Callable[..., Result], tmp_path: Path, name: str) -> None:
+    result = cli("recipe", "new", "--data", tmp_path / name)
+    assert result.exit_code == 2
+    assert "stands in no recipe" in result.stderr
+    assert len(result.stderr.splitlines()) == 2
+
+
 def test_nothing_is_written_over(cli: Callable[..., Result], tmp_path: Path) -> None:
     _pictures(tmp_path / "photos", {"cat": 3, "dog": 3})
     (tmp_path / "photos_student.yaml").write_text("mine")
