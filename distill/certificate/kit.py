@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 import distill.devices.onboard
 from distill.data.images import spread
-from distill.devices.onboard import IMAGES, MANIFEST
+from distill.devices.onboard import IMAGES, MANIFEST, REPORT
 from distill.errors import UsageError
 from distill.evaluation.test_set import DataSets
 from distill.events import Note, Tell
@@ -28,7 +28,7 @@ from distill.team.watch import watching
 
 __all__ = ["Kit", "write_kit"]
 
-_SCRIPT, _READ_ME, _REPORT = "measure.py", "README.txt", "device.json"
+_SCRIPT, _READ_ME = "measure.py", "README.txt"
 _MANY = 20_000  # images: a kit is copied to small machines
 
 
@@ -102,7 +102,7 @@ def _remove_earlier(folder: Path, model: str, tell: Tell) -> None:
     """Remove what was measured of the kit before, and its model where that had another name."""
     if not (folder / MANIFEST).is_file():
         return
-    gone = [folder / _REPORT]
+    gone = [folder / REPORT]
     with suppress(OSError, ValidationError):
         name = Packed.model_validate_json((folder / MANIFEST).read_bytes()).file
         gone += [folder / Path(name).name] if name != model else []

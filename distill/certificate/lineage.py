@@ -160,7 +160,7 @@ def _others_weights(run: RunFolder) -> str | None:
 
 
 def _began(subject: str) -> Step:
-    """Weights that are here, and what they learned from is not."""
+    """What it began with, of which it is not known what that learned from."""
     return Step(what="began it, elsewhere", subject=subject, reads={"taught": NOT_HERE})
 
 
@@ -177,7 +177,7 @@ def _trained(run: RunFolder, images: Images) -> Step:
         subject=str(run.path),
         reads=reads,
         weights_sha256=_weights(run),
-        fingerprint=(info.data or {}).get("fingerprint"),
+        fingerprint=info.trained_on,
         teacher=about.get("name"),
         bank=_bank(about),
         seeds=info.seeds,

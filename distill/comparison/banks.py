@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from distill.comparison.entries import Entry, message
 from distill.comparison.reference import Reference
 from distill.errors import DistillError, RunError
-from distill.evaluation.confidence import reliability, risk_coverage
-from distill.evaluation.metrics import evaluate_logits
-from distill.evaluation.test_set import Assessment, DataSets
+from distill.evaluation.test_set import Assessment, DataSets, answers_of
 from distill.recipe import Recipe, parse_recipe
 from distill.results.rows import Row
 from distill.teaching.bank import Bank
@@ -149,18 +146,8 @@ def _answers(place: str, reference: Reference, student: Entry) -> BankAnswers | 
     logits, asked = reference.logits, student.assessment
     if logits is None or logits.shape != asked.logits.shape:
         return None
-    classes = [each.label for each in asked.result.per_class]
-    assessment = replace(
-        asked,
-        run=place,
-        result=evaluate_logits(torch.from_numpy(logits), torch.from_numpy(asked.labels), classes),
-        reliability=reliability(logits, asked.labels),
-        risk_coverage=risk_coverage(logits, asked.labels),
-        logits=logits,
-        device_type=None,
-        precision=None,
-    )
-    return BankAnswers(student.recipe, assessment)
+    found = answers_of(logits, asked.labels, [each.label for each in asked.result.per_class])
+    return BankAnswers(student.recipe, replace(asked, run=place, **found, device_type=None, precision=None))
 
 
 def _without_runs(entries: Sequence[Entry]) -> dict[str, list[Entry]]:

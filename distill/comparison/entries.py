@@ -62,7 +62,7 @@ def message(error: Exception) -> str:
 
 def origin(info: RunInfo) -> dict[str, Any]:
     """What decides a run besides its recipe: the weights it began with, and the images it saw."""
-    return {"init_from": info.extra.get("init_from"), "data fingerprint": (info.data or {}).get("fingerprint")}
+    return {"init_from": info.extra.get("init_from"), "data fingerprint": info.trained_on}
 
 
 def identity(recipe: Recipe, info: RunInfo) -> str:

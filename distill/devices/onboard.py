@@ -18,12 +18,12 @@ import sys
 import time
 from typing import Any
 
-__all__ = ["IMAGES", "MANIFEST", "P99_LEAST", "cpu_model", "machine", "main", "measure"]
+__all__ = ["IMAGES", "MANIFEST", "P99_LEAST", "REPORT", "cpu_model", "machine", "main", "measure"]
 
 P99_LEAST = 662
 """Timings, at least, for a 99th percentile: of fewer, too few lie beyond it to say where it is."""
 
-MANIFEST, IMAGES = "kit.json", "images.npz"
+MANIFEST, IMAGES, REPORT = "kit.json", "images.npz", "device.json"
 _FORMAT = 1
 _ROUNDS, _WARM_UP, _LEAST, _BATCHES, _ASKED = 1000, 5, 5, (1, 32), 64
 
@@ -209,7 +209,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of one operation (default: 1)")
     parser.add_argument("--seconds", type=float, default=8.0, help="time for timing (default: 8)")
     parser.add_argument("--name", default="device", help="what tables call this machine (default: device)")
-    parser.add_argument("--out", default=os.path.join(here, "device.json"), help="default: device.json beside it")
+    parser.add_argument("--out", default=os.path.join(here, REPORT), help=f"default: {REPORT} beside it")
     asked = parser.parse_args(arguments)
     if asked.threads < 1 or not 0 < asked.seconds < 3600:
         parser.error("--threads should be 1 or more, --seconds between 0 and an hour")

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,6 +45,7 @@ __all__ = [
     "Assessment",
     "DataSets",
     "Query",
+    "answers_of",
     "assess",
     "assess_classifier",
     "assess_file",
@@ -256,8 +258,8 @@ def query_of(subject: RunFolder | OnnxClassifier, *, device: torch.device | None
     recipe, run = subject.recipe(), subject
     weights = sha256_file(best_checkpoint(run.checkpoints) / MODEL_FILE)
     load = partial(load_trained, run, device=device or torch.device("cpu"))
-    folder, trained_on = run.path / "evaluation", (run.info.data or {}).get("fingerprint")
-    return Query(str(run.path), folder, weights, recipe.data, load, _network_id(recipe), trained_on)
+    folder, network = run.path / "evaluation", _network_id(recipe)
+    return Query(str(run.path), folder, weights, recipe.data, load, network, run.info.trained_on)
 
 
 def assess_query(query: Query, split: str, again: bool, data: DataSets, *, mirrored: bool = False) -> Assessment:
@@ -320,20 +322,26 @@ def assess_classifier(model: Classifier, splits: Splits, spec: DataSpec, *, spli
     with fast_kernels(model.device):
         logits = predict_logits(model.logits, (batch.images for batch in loader.plain(_BATCH)))
     labels = np.asarray(part.labels)
-    result = evaluate_logits(logits, torch.from_numpy(labels), model.classes)
     return Assessment(
         run=model.place,
         split=split,
-        result=result,
-        reliability=reliability(logits.numpy(), labels),
-        risk_coverage=risk_coverage(logits.numpy(), labels),
-        logits=logits.numpy(),
+        **answers_of(logits.numpy(), labels, model.classes),
         labels=labels,
         fingerprint=splits.fingerprint,
         content=split_content(splits, split),
         device_type=model.device.type,
         precision=model.runtime.rpartition(" ")[2],
     )
+
+
+def answers_of(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+    """The parts of an :class:`Assessment` that answers decide, and the answers."""
+    return {
+        "result": evaluate_logits(torch.from_numpy(logits), torch.from_numpy(labels), classes),
+        "reliability": reliability(logits, labels),
+        "risk_coverage": risk_coverage(logits, labels),
+        "logits": logits,
+    }
 
 
 def _part(splits: Splits, split: str, name: str) -> Split:

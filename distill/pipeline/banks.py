@@ -98,7 +98,7 @@ def build_banks(
     options = options or Options()
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     recipe = resolve_teacher(recipe, runs_dir=options.runs_dir, override=teacher)
-    runs = [bank.run for bank in recipe.teacher.banks if bank.run is not None] if recipe.teacher is not None else []
+    runs = recipe.teacher.members if recipe.teacher is not None else ()
     if len(runs) > 1 and path is not None:
         raise UsageError(f"{path} is one bank, and there are {len(runs)} teachers", hint="leave out --out, or name one")
     return [
@@ -114,7 +114,7 @@ def _require_run(recipe: Recipe) -> None:
             hint="name a student's recipe: distill recipe list",
         )
     if recipe.teacher.run is None and recipe.teacher.onnx is None:
-        runs = [bank.run for bank in recipe.teacher.banks if bank.run is not None]
+        runs = recipe.teacher.members
         names = f"names {len(runs)} teachers" if runs else "reads a bank and names no teacher to ask"
         raise UsageError(f"recipe {recipe.name} {names}", hint=f"name one: --teacher {runs[0] if runs else 'RUN'}")
 

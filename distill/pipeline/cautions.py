@@ -31,10 +31,8 @@ def cautions(recipe: Recipe, splits: Splits, teacher: Teacher | None, *, initial
         return [line for path, _ in named_banks(recipe.teacher) for line in _of_bank(path, recipe.data, splits)]
     if not isinstance(teacher, TeacherRun):
         return []  # a file does not say what it was trained on
-    trained_on = (teacher.run.info.data or {}).get("fingerprint")
-    theirs = teacher.run.recipe().data
-    saw = _saw_validation(str(teacher.run), recipe.data, splits, theirs, trained_on)
-    return _same_start(teacher, initial) + saw + _drawn_anew(str(teacher.run), recipe.data, splits, theirs, trained_on)
+    about = (str(teacher.run), recipe.data, splits, teacher.run.recipe().data, teacher.run.info.trained_on)
+    return _same_start(teacher, initial) + _saw_validation(*about) + _drawn_anew(*about)
 
 
 def _same_start(teacher: TeacherRun, initial: str) -> list[str]:
@@ -55,9 +53,8 @@ def _of_bank(path: Path, ours: DataSpec, splits: Splits) -> list[str]:
         theirs = parse_recipe(record.recipe, source=f"{path} (the teacher's recipe in it)").data
     except DistillError:  # whoever opens the bank says it
         return []
-    name = f"{record.name} of {path}"
-    saw = _saw_validation(name, ours, splits, theirs, record.trained_on)
-    return saw + _drawn_anew(name, ours, splits, theirs, record.trained_on)
+    about = (f"{record.name} of {path}", ours, splits, theirs, record.trained_on)
+    return _saw_validation(*about) + _drawn_anew(*about)
 
 
 def _saw_validation(

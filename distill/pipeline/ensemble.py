@@ -46,9 +46,9 @@ def first_member(recipe: Recipe) -> Recipe:
     if not _names_runs(recipe):
         return recipe
     assert recipe.teacher is not None
-    run = next(bank.run for bank in recipe.teacher.banks if bank.run is not None)
-    return recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update={"run": run, "banks": ()})})
+    alone = {"run": recipe.teacher.members[0], "banks": ()}
+    return recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update=alone)})
 
 
 def _names_runs(recipe: Recipe) -> bool:
-    return recipe.teacher is not None and any(bank.run is not None for bank in recipe.teacher.banks)
+    return recipe.teacher is not None and bool(recipe.teacher.members)

@@ -156,7 +156,7 @@ def about_run(trained: Trained, temperature: float | None = None) -> FileAbout:
         gmacs=cost.macs / 1e9,
         version=distill.__version__,
         temperature=temperature,
-        trained_on=(trained.run.info.data or {}).get("fingerprint") or "",
+        trained_on=trained.run.info.trained_on or "",
     )
 
 

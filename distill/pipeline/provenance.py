@@ -123,7 +123,7 @@ def changes(before: RunInfo, *, data: dict[str, Any], teacher: dict[str, Any] | 
     """What a run stood on and no longer does, each as ``part (was A, is B)``; what is not known of both is left out."""
     then, now = before.teacher or {}, teacher or {}
     pairs = {
-        "data": ((before.data or {}).get("fingerprint"), data.get("fingerprint")),
+        "data": (before.trained_on, data.get("fingerprint")),
         "validation images": ((before.data or {}).get("val_fingerprint"), data.get("val_fingerprint")),
         "unlabelled images": (
             (before.data or {}).get("unlabelled_fingerprint"),

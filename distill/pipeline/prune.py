@@ -130,7 +130,7 @@ def prune(
     trained = load_trained(source, device=_CPU, precision="fp32")
     recipe = taught_as_before(source, runs_dir=options.runs_dir)
     splits = load_splits(recipe.data, options.tell, unlabelled=True)
-    refuse_drawn_anew(splits, "val", recipe.data, str(source.path), (source.info.data or {}).get("fingerprint"))
+    refuse_drawn_anew(splits, "val", recipe.data, str(source.path), source.info.trained_on)
     options.tell(Note(f"cutting {source.path} by {criterion}, to {goal.words()}"))
     network = _network(trained)
     if criterion == "taylor":

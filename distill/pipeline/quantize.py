@@ -88,7 +88,7 @@ def quantize(
     path = target_file(out, f"{run.recipe().name}_int8", ".onnx", overwrite=overwrite)
     trained = load_trained(run, device=torch.device("cpu"), precision="fp32")
     splits = load_splits(trained.recipe.data, options.tell)
-    refuse_drawn_anew(splits, "val", trained.recipe.data, str(run.path), (run.info.data or {}).get("fingerprint"))
+    refuse_drawn_anew(splits, "val", trained.recipe.data, str(run.path), run.info.trained_on)
     options.tell(Note(f"exporting {run.path}"))
     judged = _judged(splits, options.tell)
     model, right = _checked(trained, judged)

@@ -191,6 +191,11 @@ class TeacherSpec(Spec):
         """``threads``, or None where it is not decided yet."""
         return None if self.threads == "auto" else self.threads
 
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The runs among several teachers, as they are named."""
+        return tuple(bank.run for bank in self.banks if bank.run is not None)
+
     @model_validator(mode="after")
     def _one_source(self) -> TeacherSpec:
         if sum((self.run is not None, self.onnx is not None, self.bank is not None, bool(self.banks))) != 1:

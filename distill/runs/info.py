@@ -46,6 +46,11 @@ class RunInfo:
     choices: dict[str, Any] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def trained_on(self) -> str | None:
+        """Fingerprint of the images that it was trained on; None where that was not written down."""
+        return (self.data or {}).get("fingerprint")
+
     def updated(self, **changes: Any) -> RunInfo:
         """A copy with other values; names that are no field go to ``extra``."""
         known = {name: value for name, value in changes.items() if name in _FIELDS}

@@ -35,8 +35,11 @@ def grouped(rows: Sequence[TrialRow]) -> tuple[GroupRow, ...]:
 
 def _group(members: Sequence[TrialRow]) -> GroupRow:
     # A search may choose the same twice: of one seed that is the same run, or another that tells nothing more.
-    finished = [row for row in members if row.status == "finished" and row.val_top1 is not None]
-    done = list({row.seed: row for row in reversed(finished)}.values())[::-1]
+    by_seed: dict[int | None, TrialRow] = {}
+    for row in members:
+        if row.status == "finished" and row.val_top1 is not None:
+            by_seed.setdefault(row.seed, row)
+    done = list(by_seed.values())
     mean, std = mean_std([row.val_top1 for row in done if row.val_top1 is not None]) if done else (None, None)
     return GroupRow(
         params=members[0].params,

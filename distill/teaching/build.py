@@ -256,7 +256,7 @@ def _describe(teacher: Trained, splits: Splits) -> tuple[TeacherRecord, np.ndarr
         threads=torch.get_num_threads(),
         **_validated(teacher.run),
     )
-    recipe, trained_on = teacher.recipe, (teacher.run.info.data or {}).get("fingerprint")
+    recipe, trained_on = teacher.recipe, teacher.run.info.trained_on
     record = TeacherRecord(recipe.name, dump_recipe(recipe), recipe.data.name, figures, trained_on)
     return record, assessment.logits
 
