@@ -69,9 +69,10 @@ class Guard:
         """Give the wake-up descriptor back."""
         self._stopped = True
         signal.set_wakeup_fd(self._before)
-        self._writer.close()  # its end is the end of the thread
+        with suppress(OSError):
+            self._writer.shutdown(socket.SHUT_WR)  # the end of the thread, also where a forked child holds a copy
+        self._writer.close()
         self._thread.join(1.0)
-        self._reader.close()
 
     def calm_down(self) -> None:
         """The signals so far are dealt with, and work goes on."""
@@ -79,6 +80,10 @@ class Guard:
         self._noted = False
 
     def _run(self) -> None:
+        with self._reader:  # closed by the thread that waits at it: it may get its turn late
+            self._count_until_the_end()
+
+    def _count_until_the_end(self) -> None:
         while not self._stopped:
             with suppress(OSError):
                 if select.select([self._reader], [], [], self._wait_s())[0]:

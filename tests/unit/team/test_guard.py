@@ -131,11 +131,38 @@ def callers() -> socket.socket:
 def test_the_callers_descriptor_is_told_and_given_back(callers: socket.socket) -> None:
     theirs = signal.set_wakeup_fd(-1)
     signal.set_wakeup_fd(theirs)
+    before = _guards()
     with guarding(), guarding():
         os.kill(os.getpid(), signal.SIGUSR1)
         assert callers.recv(1) == bytes([signal.SIGUSR1])
+        began = _guards() - before
+        assert len(began) == 1
     assert signal.set_wakeup_fd(theirs) == theirs
-    assert not any(thread.name == "distill-guard" for thread in threading.enumerate())
+    _expect_end(began)
+
+
+def test_a_forked_child_with_a_copy_of_the_socket_keeps_no_thread_alive() -> None:
+    before = _guards()
+    with guarding():
+        began = _guards() - before
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+    try:
+        _expect_end(began)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def _guards() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "distill-guard"}
+
+
+def _expect_end(threads: set[threading.Thread]) -> None:
+    for thread in threads:
+        thread.join(60.0)  # at once, but for a machine that does other things
+    assert not any(thread.is_alive() for thread in threads)
 
 
 def test_another_thread_installs_nothing(callers: socket.socket) -> None:
