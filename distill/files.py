@@ -67,6 +67,8 @@ def _cannot_write(path: Path, error: OSError) -> DistillError:
         hint = "free some space there, then repeat the command; what was there before is as it was"
     elif error.errno in _NOT_ALLOWED:
         hint = "make the folder writable, or choose another"
+    elif (above := next((folder for folder in path.parents if folder.is_file()), None)) is not None:
+        return DistillError(f"cannot write {path}: {above} is a file, not a folder", hint="choose another place")
     return DistillError(f"cannot write {path}: {error.strerror or error}", hint=hint)
 
 

@@ -181,3 +181,13 @@ def test_remove_partials_takes_hidden_partial_files_alone(tmp_path):
 def test_sha256_of_a_file(tmp_path):
     (tmp_path / "a").write_bytes(b"x" * 100_000)
     assert files.sha256_file(tmp_path / "a") == hashlib.sha256(b"x" * 100_000).hexdigest()
+
+
+@pytest.mark.parametrize("below", ["report.csv", "deep/er/report.csv"])
+def test_a_file_where_a_folder_is_wanted_is_named(tmp_path: Path, below: str) -> None:
+    (tmp_path / "notes").write_text("mine")
+    path = tmp_path / "notes" / below
+    with pytest.raises(DistillError) as error:
+        files.write_atomically(path, b"1,2\n")
+    assert str(error.value) == f"cannot write {path}: {tmp_path / 'notes'} is a file, not a folder"
+    assert (tmp_path / "notes").read_text() == "mine"
