@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -29,10 +29,11 @@ from distill.files import relative, sha256_file
 from distill.models.onnx_open import open_onnx
 from distill.pipeline.context import Options
 from distill.pipeline.export import export
-from distill.pipeline.prune import prune
+from distill.pipeline.prune import cost_of_cut, prune
 from distill.pipeline.quantize import check_drop, quantize
 from distill.pipeline.verbs import resume_run
 from distill.report.verdict import drop_words
+from distill.results.figures import Figures
 from distill.results.rows import Comparison
 from distill.runs import RunFolder, begun_runs, open_run
 from distill.teaching.identity import read_identity
@@ -106,6 +107,11 @@ def compress(
         return chain.finished(chain.searched(), goal)
 
 
+class _CutTo(TypedDict, total=False):
+    macs: float
+    params: int
+
+
 @dataclass
 class _Chain:
     run: RunFolder
@@ -121,9 +127,15 @@ class _Chain:
         found = [self._tried(1.0, self.run)]
         verdicts: dict[float, bool] = {}
         refusals: set[str] = set()
-        while (ratio := next_ratio(verdicts, trials=self.trials)) is not None:
-            announce = partial(self._announce, ratio, tuple(found[1:]), left=self.trials - len(verdicts))
+        same = 0  # shares that give a network which was tried
+        while (ratio := next_ratio(verdicts, trials=self.trials + same)) is not None:
+            announce = partial(self._announce, ratio, tuple(found[1:]), left=self.trials + same - len(verdicts))
             try:
+                if twin := self._twin(ratio, found[1:]):
+                    self.options.tell(Note(f"{ratio:.0%} gives the network of {twin.ratio:.0%}: {_outcome(twin)}"))
+                    verdicts[ratio] = twin.holds
+                    same += 1
+                    continue
                 found.append(self._tried(ratio, None, announce))
                 verdicts[ratio] = found[-1].holds
             # out of reach: a network keeps some channels whatever is asked; or what was left could not be taught
@@ -136,14 +148,20 @@ class _Chain:
         self.options.tell(StageProgress(_STAGE, 1, 1))
         return sorted(found, key=lambda each: -each.ratio)
 
+    def _twin(self, ratio: float, tried: Sequence[Candidate]) -> Candidate | None:
+        """The candidate that is the network which this share would give: widths go in steps."""
+        if not tried or begun_runs(self.folder.trials(ratio)):
+            return None
+        cost = cut_cost(self.run.path, ratio, self.definition, self.options)
+        return next((each for each in tried if (each.params, each.gmacs) == (cost.params, cost.gmacs)), None)
+
     def _announce(self, ratio: float, before: Sequence[Candidate], *, left: int) -> None:
         """Which candidate is next, and how long the search may still take, by what its candidates took so far."""
         seconds = [each.seconds for each in before]
         time_left = f"; at most {duration(left * sum(seconds) / len(seconds))} left" if seconds else ""
         what = "parameters" if self.definition.measure == "params" else "multiply-accumulates"
-        self.options.tell(
-            Note(f"cut {self.trials - left + 1} of at most {self.trials}: {ratio:.0%} of the {what} stay{time_left}")
-        )
+        place = f"cut {self.trials - left + 1} of at most {self.trials}"
+        self.options.tell(Note(f"{place}: at most {ratio:.0%} of the {what} stay{time_left}"))
         self.options.tell(StageProgress(_STAGE, self.trials - left, self.trials))
 
     def _tried(self, ratio: float, run: RunFolder | None, announce: Callable[[], None] = lambda: None) -> Candidate:
@@ -332,19 +350,23 @@ def stem_of(name: str, ratio: float) -> str:
 
 def cut_run(run: Path, ratio: float, definition: Definition, options: Options) -> Path:
     """Cut a run to a share of its cost and teach it again; the new run's folder is in ``options.into``."""
-    figures = RunFolder(run).figures()
-    assert figures.params is not None
-    by_params = definition.measure == "params"
-    made = prune(
-        run,
-        macs=None if by_params else ratio,
-        params=round(ratio * figures.params) if by_params else None,
-        criterion=definition.criterion,
-        epochs=definition.epochs,
-        options=options,
-    )
+    goal = _goal(run, ratio, definition)
+    made = prune(run, **goal, criterion=definition.criterion, epochs=definition.epochs, options=options)
     assert made.run is not None, "it was taught again"
     return made.run
+
+
+def cut_cost(run: Path, ratio: float, definition: Definition, options: Options) -> Figures:
+    """Parameters and multiply-accumulates that :func:`cut_run` would leave."""
+    return cost_of_cut(run, **_goal(run, ratio, definition), criterion=definition.criterion, options=options)
+
+
+def _goal(run: Path, ratio: float, definition: Definition) -> _CutTo:
+    if definition.measure == "macs":
+        return {"macs": ratio}
+    params = RunFolder(run).figures().params
+    assert params is not None
+    return {"params": round(ratio * params)}
 
 
 def _outcome(candidate: Candidate) -> str:

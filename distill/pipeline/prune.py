@@ -41,7 +41,7 @@ from distill.runs.checkpoints import save_checkpoint, set_link
 from distill.teaching.identity import write_identity
 from distill.team.watch import watching
 
-__all__ = ["prune"]
+__all__ = ["cost_of_cut", "prune"]
 
 _MULTIPLE = 8
 _TAYLOR_IMAGES, _TAYLOR_BATCH = 512, 64
@@ -84,6 +84,44 @@ class _Goal:
         return f"--params {self.params}" if self.params is not None else f"--latency-ms {self.latency_ms:g}"
 
 
+@dataclass(frozen=True)
+class _Source:
+    """A run to be cut: its folder, its recipe with its teacher, its network and its images."""
+
+    run: RunFolder
+    recipe: Recipe
+    trained: Trained
+    splits: Splits
+
+    @classmethod
+    def of(cls, reference: Any, options: Options) -> _Source:
+        require_torch_pruning()
+        run = open_run(reference, runs_dir=options.runs_dir)
+        if options.threads is not None:
+            set_threads(options.threads)
+        trained = load_trained(run, device=_CPU, precision="fp32")
+        recipe = taught_as_before(run, runs_dir=options.runs_dir)
+        splits = load_splits(recipe.data, options.tell, unlabelled=True)
+        refuse_drawn_anew(splits, "val", recipe.data, str(run.path), run.info.trained_on)
+        return cls(run, recipe, trained, splits)
+
+    def cut_to(self, goal: _Goal, criterion: Criterion, multiple: int) -> tuple[nn.Module, Cut]:
+        """The run's network, and the largest one cut from it that meets the goal."""
+        network, size = _network(self.trained), self.recipe.model.input_size
+        if criterion == "taylor":
+            _gather_gradients(network, self.trained, self.splits)
+        fits = _fits(goal, network, size)
+        if fits(network):
+            raise UsageError(f"{self.run.path} is within {goal.words()} as it is", hint="ask for less")
+        cut = find_cut(network, size, criterion=criterion, multiple=multiple, fits=fits)
+        if cut is None:
+            raise UsageError(
+                f"{goal.words()} is out of reach of {self.run.path}: {_least(network, size, criterion, multiple)}",
+                hint="ask for less, or allow other widths: --multiple 4",
+            )
+        return network, cut
+
+
 @watching()
 def prune(
     reference: Any,
@@ -123,39 +161,37 @@ def prune(
     options = options or Options()
     goal = _Goal(macs, params, latency_ms)
     _check(criterion, multiple, epochs, train=train)
-    require_torch_pruning()
-    source = open_run(reference, runs_dir=options.runs_dir)
-    if options.threads is not None:
-        set_threads(options.threads)
-    trained = load_trained(source, device=_CPU, precision="fp32")
-    recipe = taught_as_before(source, runs_dir=options.runs_dir)
-    splits = load_splits(recipe.data, options.tell, unlabelled=True)
-    refuse_drawn_anew(splits, "val", recipe.data, str(source.path), source.info.trained_on)
-    options.tell(Note(f"cutting {source.path} by {criterion}, to {goal.words()}"))
-    network = _network(trained)
-    if criterion == "taylor":
-        _gather_gradients(network, trained, splits)
+    source = _Source.of(reference, options)
+    run, recipe, trained, splits = source.run, source.recipe, source.trained, source.splits
+    options.tell(Note(f"cutting {run.path} by {criterion}, to {goal.words()}"))
+    network, cut = source.cut_to(goal, criterion, multiple)
     size = recipe.model.input_size
-    fits = _fits(goal, network, size)
-    if fits(network):
-        raise UsageError(f"{source.path} is within {goal.words()} as it is", hint="ask for less")
-    cut = find_cut(network, size, criterion=criterion, multiple=multiple, fits=fits)
-    if cut is None:
-        raise UsageError(
-            f"{goal.words()} is out of reach of {source.path}: {_least(network, size, criterion, multiple)}",
-            hint="ask for less, or allow other widths: --multiple 4",
-        )
     spec = _spec(recipe.model, trained, cut)
     _require_rebuilt(cut, spec, len(trained.classes), size)
     anew = recipe.train.model_copy(update={"channels_last": "auto", "threads": "auto"})  # it is another network
     smaller = recipe.model_copy(update={"name": f"{recipe.name}_{goal.label}", "model": spec, "train": anew})
-    folder = _write_cut(source, smaller, cut, splits, options)
+    folder = _write_cut(run, smaller, cut, splits, options)
     top1 = _val_top1(trained, splits), _val_top1(load_trained(folder, device=_CPU, precision="fp32"), splits)
     folder.write_result(folder.result() | {"val_top1": top1[1]})
     before, after = _figures((network, cut.module), top1, size, None if splits.val is None else len(splits.val))
     _say(before, after, options)
-    made = Pruned(source.path, folder.path, None, criterion, cut.multiple, before, after)
+    made = Pruned(run.path, folder.path, None, criterion, cut.multiple, before, after)
     return _trained_on(made, smaller, epochs, options) if train else made
+
+
+def cost_of_cut(
+    reference: Any,
+    *,
+    macs: float | None = None,
+    params: int | None = None,
+    criterion: Criterion = "l2",
+    options: Options | None = None,
+) -> Figures:
+    """Parameters and multiply-accumulates of the network that :func:`prune` would train on; nothing is written."""
+    goal = _Goal(macs, params, None)
+    source = _Source.of(reference, replace(options or Options(), on_event=None))
+    _, cut = source.cut_to(goal, criterion, _MULTIPLE)
+    return model_cost(cut.module, source.recipe.model.input_size).figures
 
 
 def _check(criterion: str, multiple: int, epochs: int | None, *, train: bool) -> None:

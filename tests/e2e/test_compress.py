@@ -27,6 +27,7 @@ from distill.models.onnx_open import open_onnx
 from distill.models.trained import load_trained
 from distill.pipeline import Compressed, Options, RunResult, train_student
 from distill.recipe import Recipe
+from distill.results.figures import Figures
 from distill.runs import RunFolder
 from distill.runs.checkpoints import MODEL_FILE, best_checkpoint
 
@@ -59,7 +60,11 @@ def cuts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         recipe = recipe.model_copy(update={"name": "small_half", "model": model, "train": train})
         return train_student(recipe, options=options).run
 
+    def cost(_run: Path, ratio: float, *_: object) -> Figures:
+        return Figures(params=round(1e9 * ratio), gmacs=ratio)  # of no network that was tried
+
     monkeypatch.setattr(MODULE, "cut_run", narrower)
+    monkeypatch.setattr(MODULE, "cut_cost", cost)
     monkeypatch.setattr(MODULE, "require_torch_pruning", lambda: None)
     return made
 
@@ -286,14 +291,20 @@ def test_what_a_verb_returned_stands_for_its_file(copy: Path, cuts: list[float])
     assert distill.load_model(made).name == "small_int8"
 
 
-def test_a_network_that_loses_too_much_is_not_quantised(
-    copy: Path, cuts: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _lose_all_but(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every other network loses too much."""
+
     def drop(chain: object, run: RunFolder) -> DropVerdict:
-        lost = 0.0 if run.path.resolve() == copy.resolve() else 0.95
+        lost = 0.0 if run.path.resolve() == source.resolve() else 0.95
         return DropVerdict(Interval(lost, lost - 0.1, lost + 0.1), 0.97, chain.max_drop, 15, None)
 
     monkeypatch.setattr(MODULE._Chain, "_network_drop", drop)
+
+
+def test_a_network_that_loses_too_much_is_not_quantised(
+    copy: Path, cuts: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _lose_all_but(copy, monkeypatch)
     told: list[str] = []
     made = _compress(copy, on_event=lambda event: told.append(str(getattr(event, "message", ""))))
     assert cuts == [0.5, 0.7071]
@@ -301,7 +312,9 @@ def test_a_network_that_loses_too_much_is_not_quantised(
     assert made.best.ratio == 1.0
     assert len(list((made.folder / "exports").glob("*.onnx"))) == 2
     assert any(text.startswith("50%: too much: loses 95.00 points") for text in told)
-    assert any(text.startswith("cut 2 of at most 2: 71% of the multiply-accumulates stay; at most") for text in told)
+    assert any(
+        text.startswith("cut 2 of at most 2: at most 71% of the multiply-accumulates stay; at most") for text in told
+    )
 
 
 def test_where_the_run_itself_has_no_int8_file_nothing_is_cut(
@@ -351,6 +364,20 @@ def test_channels_are_cut_and_a_stopped_teaching_is_taken_up(copy: Path) -> None
     assert open_onnx(made.file).about.params == half.params < whole.params
     rows = {row.name: row for row in made.comparison.rows}
     assert rows["small_to50_int8"].source_run == str(run)
+
+
+def test_no_network_is_taught_twice(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No stand-in: of 16 channels 8 can stay, and nothing between; every larger share gives the network of before."""
+    _lose_all_but(copy, monkeypatch)
+    told: list[str] = []
+    made = _compress(copy, trials=4, on_event=lambda event: told.append(str(getattr(event, "message", ""))))
+    assert [each.ratio for each in made.candidates] == [1.0, 0.5]
+    assert [text[:32] for text in told if "gives" in text] == [
+        "71% gives the network of 50%: to",
+        "84% gives the network of 50%: to",
+        "92% gives the network of 50%: to",
+    ]
+    assert [path.name for path in sorted((made.folder / "trials").iterdir())] == ["0.5000", "0.5000_cut"]
 
 
 def test_without_the_pruning_library_it_is_said_before_anything(
