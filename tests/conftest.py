@@ -20,6 +20,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from distill.team import guard
+from distill.team.signals import STOPPING
+
 settings.register_profile("distill", deadline=None)  # how long a test takes is the machine's affair
 settings.load_profile("distill")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background: child processes would not hear it
@@ -91,6 +94,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISTILL_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _signals_given_back() -> Iterator[None]:
+    """What a command does to the signals of its process it must not do to those of all tests that follow."""
+    before = [signal.getsignal(number) for number in STOPPING]
+    yield
+    assert guard._current is None
+    assert [signal.getsignal(number) for number in STOPPING] == before
 
 
 @pytest.fixture(scope="session")

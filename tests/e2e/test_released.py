@@ -11,9 +11,10 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from benchmarks.release import release
-from distill.cli import main
+from distill.cli import app
 from distill.errors import RunError
 from distill.models.trained import load_trained
 from distill.pipeline import Options, train_student
@@ -101,13 +102,12 @@ def _of_this_checkout() -> list[str]:
 
 
 @pytest.mark.parametrize("name", _of_this_checkout())
-def test_it_classifies_a_picture_of_ones_own(name: str, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_it_classifies_a_picture_of_ones_own(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)).save("my.png")
-    with pytest.raises(SystemExit) as ended:
-        main(["predict", name, "my.png", "--json"])
-    assert not ended.value.code
-    document = json.loads(capsys.readouterr().out)
+    done = CliRunner().invoke(app, ["predict", name, "my.png", "--json"])
+    assert done.exit_code == 0, done.stderr
+    document = json.loads(done.stdout)
     assert "my.png" in json.dumps(document)
     run = open_run(name, runs_dir=tmp_path / "runs")
     assert len(run.classes) in (10, 100)
