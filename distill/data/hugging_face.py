@@ -68,7 +68,7 @@ def _understood(place: str, options: Mapping[str, Any]) -> Given:
     parts = opened if isinstance(opened, Mapping) else {"train": opened}
     names = {ours: _split(ours, options, parts, place) for ours in _SPLITS}
     rows = {ours: _rows(parts[name], options, f"{place}, {name}") for ours, name in names.items() if name is not None}
-    return understand({**rows, "classes": rows["train"].classes}, place)
+    return understand({**rows, "classes": rows["train"].names}, place)
 
 
 def _open(place: str, options: Mapping[str, Any]) -> Any:
@@ -111,10 +111,16 @@ def _split(ours: str, options: Mapping[str, Any], parts: Mapping[str, Any], plac
 
 
 class _Rows:
-    """One split as images and labels, for whoever asks row by row."""
+    """One split as images and labels, for whoever asks row by row.
 
-    def __init__(self, rows: Any, image: str, label: str, classes: tuple[str, ...]) -> None:
-        self.classes = classes
+    Attributes:
+        names: Of its classes.
+        classes: The same where the set states them, else None: what is found among labels may lack some.
+    """
+
+    def __init__(self, rows: Any, image: str, label: str, names: tuple[str, ...], *, stated: bool) -> None:
+        self.names = names
+        self.classes = names if stated else None
         self.targets = list(rows[label])
         self._rows, self._image = rows, image
 
@@ -133,11 +139,12 @@ def _rows(split: Any, options: Mapping[str, Any], where: str) -> _Rows:
     image = _column("image", "Image", options, kinds, where)
     label = _column("label", "ClassLabel", options, kinds, where)
     names = getattr(split.features[label], "names", None)
+    stated = names is not None
     if names is None:
         names = sorted({each for each in split.unique(label) if each is not None})
         if not all(isinstance(each, str) for each in names):
             names = [str(number) for number in range(max((int(each) for each in names), default=0) + 1)]
-    return _Rows(split.select_columns([image, label]), image, label, tuple(names))
+    return _Rows(split.select_columns([image, label]), image, label, tuple(names), stated=stated)
 
 
 def _column(ours: str, kind: str, options: Mapping[str, Any], kinds: Mapping[str, str], where: str) -> str:

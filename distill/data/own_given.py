@@ -9,7 +9,7 @@ import hashlib
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
@@ -125,6 +125,8 @@ def understand(value: Any, where: str) -> Given:
         if len(split) == 0:
             raise DataError(f"{where} gave no images for {name}")
     classes = _classes(value.get("classes"), value["train"], splits, where)
+    for name, split in splits.items():
+        _refuse_other_classes(value["train"], value[name], split, where, name)
     for split in splits.values():
         split.check()
     return Given(splits, classes, value.get("version"))
@@ -282,6 +284,21 @@ def _classes(stated: Any, train: Any, splits: Mapping[str, Images], where: str) 
     if isinstance(stated, str) or len(classes) < 2 or len(set(classes)) < len(classes):
         raise DataError(f"{where}: classes {several(list(classes), 8)}: at least two names, each once")
     return classes
+
+
+def _refuse_other_classes(train: Any, other: Any, split: Images, where: str, name: str) -> None:
+    """A label that is a number counts in the list of its own split: read by another one it would name another class."""
+    ours, theirs = (getattr(each, "classes", None) for each in (train, other))
+    if ours is None or theirs is None or list(map(str, ours)) == list(map(str, theirs)):
+        return
+    with suppress(Exception):  # a bad image is told with all others when they are decoded
+        if isinstance(split.row(0)[1], str):
+            return
+    raise DataError(
+        f"{where}: the classes of {name} and train differ: "
+        f"{several(list(map(str, theirs)), 8)}; {several(list(map(str, ours)), 8)}",
+        hint="give both the same list of classes, in one order; or labels that are names",
+    )
 
 
 def _counted(splits: Mapping[str, Images], where: str) -> Sequence[str]:

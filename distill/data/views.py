@@ -28,6 +28,7 @@ __all__ = [
     "UNMIXED",
     "WEIGHT_UNIT",
     "View",
+    "check_size",
     "epoch_order",
     "epoch_view",
     "plan_view",
@@ -109,7 +110,7 @@ def plan_view(augment: AugmentSpec, *, n: int, image_size: int, view: int) -> Vi
     Raises:
         RecipeError: if two kinds of crop are on, or the reflected padding is as large as the image.
     """
-    _check(augment, image_size)
+    check_size(augment, image_size)
     key = ("view", augment.view_seed, view)
     padding = augment.crop_padding
     choices: dict[str, np.ndarray] = {}
@@ -191,9 +192,12 @@ def view_checksum(view: View) -> str:
     return digest.hexdigest()
 
 
-def _check(augment: AugmentSpec, image_size: int) -> None:
-    if augment.resized_crop is not None and augment.crop_padding:
-        raise RecipeError("augment: crop_padding and resized_crop are two ways to crop", hint="keep one of them")
+def check_size(augment: AugmentSpec, image_size: int) -> None:
+    """Whether images of this size can be augmented so.
+
+    Raises:
+        RecipeError: A reflected border, or a blur, that is larger than they are.
+    """
     if augment.crop_fill == "reflect" and augment.crop_padding >= image_size:
         raise RecipeError(
             f"augment.crop_padding: {augment.crop_padding} cannot be reflected in an image of {image_size} pixels",
@@ -220,7 +224,7 @@ def _view(augment: AugmentSpec, n: int, image_size: int, choices: dict[str, np.n
 
 
 def _tabulated(augment: AugmentSpec, numbers: np.ndarray, image_size: int) -> View:
-    _check(augment, image_size)
+    check_size(augment, image_size)
     flips, offsets = (2 if augment.hflip else 1), 2 * augment.crop_padding + 1
     choices = {}
     if augment.crop_padding:

@@ -13,6 +13,7 @@ from distill.data.datasets import num_classes
 from distill.data.mixture import mixture_of
 from distill.data.own_given import asking_once
 from distill.data.splits import Splits, load_splits
+from distill.data.views import check_size
 from distill.devices import resolve_device
 from distill.errors import MissingError, UsageError
 from distill.events import Event, Note, Tell, default_listener
@@ -140,6 +141,7 @@ def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, spl
     if recipe.data.is_found_out:
         check_network(recipe, num_classes(recipe.data))
     recipe = settle_image_size(recipe, runs_dir=options.runs_dir, tell=options.tell, splits=splits)
+    check_size(recipe.augment, recipe.data.side)
     if splits is None:
         splits = load_splits(recipe.data, options.tell, unlabelled=True)
         if splits.note:

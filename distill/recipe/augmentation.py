@@ -139,6 +139,12 @@ class AugmentSpec(Spec):
         return self
 
     @model_validator(mode="after")
+    def _one_crop(self) -> AugmentSpec:
+        if self.resized_crop is not None and self.crop_padding:
+            raise ValueError("crop_padding and resized_crop are two ways to crop: keep one of them")
+        return self
+
+    @model_validator(mode="after")
     def _one_automatic_augmentation(self) -> AugmentSpec:
         if self.rand_augment is not None and self.trivial_augment is not None:
             raise ValueError("rand_augment and trivial_augment stand in each other's place: keep one of them")

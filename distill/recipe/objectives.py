@@ -130,8 +130,10 @@ class TaughtObjective(TermSpec):
         _refuse_endless_ramps(*self.terms)
         if self.class_weights is not None and self.ce_weight == 0:
             raise ValueError("class_weights weighs the cross-entropy, and ce_weight is 0")
-        ends = [term.until_epoch for term in (self, *self.add)]
-        if self.ce_weight == 0 and None not in ends:
+        weighing = [term.until_epoch for term in (self, *self.add) if term.weighs]
+        if self.ce_weight == 0 and not weighing:
+            raise ValueError("every weight is 0: nothing is learned")
+        if self.ce_weight == 0 and None not in weighing:
             raise ValueError("until_epoch: ce_weight is 0, so nothing is learned once the last term has ended")
         return self
 
@@ -218,6 +220,8 @@ class OwnLabelsObjective(OwnLoss, TermSpec):
         _refuse_endless_ramps(self)
         if self.ce_weight == 0 and (self.class_weights is not None or self.until_epoch is not None):
             raise ValueError("class_weights and until_epoch need a cross-entropy: ce_weight is 0")
+        if self.ce_weight == 0 and not self.weighs:
+            raise ValueError("every weight is 0: nothing is learned")
         return self
 
 

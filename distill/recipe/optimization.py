@@ -23,6 +23,12 @@ class Lookahead(Spec):
         None, description="what alpha goes to by the end, with the cube of the run's progress; null: it stays"
     )
 
+    @model_validator(mode="after")
+    def _slow_weights_move(self) -> Lookahead:
+        if self.alpha == 0 and not self.alpha_end:
+            raise ValueError("alpha 0 takes back whatever is learned: every k steps the weights are those of the start")
+        return self
+
 
 class Group(Spec):
     """Parameters that learn at another rate than the rest."""

@@ -336,6 +336,23 @@ class Recipe(Spec):
             raise ValueError("schedule plateau watches validation, and data.val_fraction is 0")
         return self
 
+    @model_validator(mode="after")
+    def _rates_fall(self) -> Recipe:
+        least = getattr(self.schedule, "min_lr", 0.0)
+        if least > self.optim.lr:
+            raise ValueError(f"schedule.min_lr {least:g} is above optim.lr {self.optim.lr:g}: it is what lr falls to")
+        return self
+
+    @model_validator(mode="after")
+    def _sides_alternate(self) -> Recipe:
+        views = self.augment.views
+        if self.augment.hflip_alternates and isinstance(views, int) and views % 2 and views < self.train.epochs:
+            raise ValueError(
+                f"augment.hflip_alternates turns images with every view, and augment.views {views} is odd: "
+                "where they begin again an image would stand as in the epoch before; use an even number"
+            )
+        return self
+
     @property
     def logits_dtype(self) -> Literal["float16", "float32"]:
         """What a teacher's logits are rounded to, of a recipe that has a teacher."""

@@ -40,6 +40,12 @@ class TermSpec(Spec):
     until_epoch: PositiveInt | None = Field(None, description="the last epoch that it takes part in; null: to the end")
 
     @property
+    def weighs(self) -> bool:
+        """Whether any of its weights is above 0; the cross-entropy's is not one of a term's."""
+        names = (name for name in type(self).model_fields if name.endswith("_weight") and name != "ce_weight")
+        return any(getattr(self, name) > 0 for name in names)
+
+    @property
     def asks_features(self) -> bool:
         """Whether it asks for more than logits."""
         return False

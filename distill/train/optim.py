@@ -50,7 +50,8 @@ def build_optimizer(
             (1.0) they are not read.
         fused: Allow torch's one-kernel step on CUDA. It takes the gradient scaler's factor out by itself, so
             gradients that are scaled cannot be clipped before it.
-        more: Parameters beside the network's: they learn at ``spec.lr``, with its weight decay.
+        more: Parameters beside the network's: they learn at ``spec.lr``, with its weight decay; of vectors and scalars
+            as of the network's.
     """
     options = {key: value for key, value in spec.model_dump(exclude=_OURS).items()}
     if fused and device.type == "cuda" and spec.name in _FUSED_ON_CUDA:
@@ -59,8 +60,11 @@ def build_optimizer(
         options["nesterov"] = False  # torch refuses Nesterov without momentum; without momentum it has no meaning
     groups = parameter_groups(module, spec, head=head, stages=stages)
     if more:
-        decay = spec.weight_decay / (spec.lr if spec.decoupled_decay else 1.0)
-        groups.append({"params": list(more), "lr": spec.lr, "weight_decay": decay})
+        vectors = [each for each in more if each.ndim <= 1 and not spec.decay_norm_and_bias]
+        spared = {id(each) for each in vectors}
+        for params, decay in (([each for each in more if id(each) not in spared], spec.weight_decay), (vectors, 0.0)):
+            if params:
+                groups.append({"params": params, "lr": spec.lr, "weight_decay": _stated_decay(spec, decay, spec.lr)})
     optimizer = OPTIMIZERS[spec.name](groups, lr=spec.lr, weight_decay=spec.weight_decay, **options)
     if spec.lookahead is None:
         return optimizer
@@ -118,11 +122,18 @@ def parameter_groups(
         own = next((group.lr_scale for group in spec.groups if group.of in kinds[name]), 1.0)
         decay = spec.weight_decay if parameter.ndim > 1 or spec.decay_norm_and_bias else 0.0
         lr = spec.lr * scale * own
-        groups.setdefault((lr, decay / lr if spec.decoupled_decay else decay, own), []).append(parameter)
+        groups.setdefault((lr, _stated_decay(spec, decay, lr), own), []).append(parameter)
     return [
         {"params": params, "lr": lr, "weight_decay": decay} | ({} if own == 1.0 else {"lr_scale": own})
         for (lr, decay, own), params in groups.items()
     ]
+
+
+def _stated_decay(spec: OptimSpec, decay: float, lr: float) -> float:
+    """What torch is told, which takes ``lr`` times that off the weights: nothing where they stand still."""
+    if not spec.decoupled_decay:
+        return decay
+    return decay / lr if lr > 0 else 0.0
 
 
 def _kinds(module: nn.Module) -> dict[str, set[str]]:

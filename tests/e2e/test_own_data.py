@@ -275,6 +275,24 @@ def test_torchvision_s_own_folder_gives_what_the_folder_gives(here: Path) -> Non
     assert own.fingerprint == folder.fingerprint
 
 
+def test_numbers_of_another_list_of_classes_are_refused(here: Path) -> None:
+    """torchvision numbers the folders that are there: without "a" the test set's 0 is a "b"."""
+    images, labels = _images(side=12)
+    for at, (image, label) in enumerate(zip(images, labels, strict=True)):
+        for split in ("train", "test"):
+            if split == "train" or label > 0:
+                (folder := here / "pictures" / split / "abc"[label]).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image).save(folder / f"{at:03}.png")
+    given = {split: ImageFolder(here / "pictures" / split) for split in ("train", "test")}
+    with pytest.raises(DataError, match="the classes of test and train differ: b, c; a, b, c"):
+        offer_data(given)
+    train = given["train"]
+    by_name = ImageFolder(here / "pictures" / "test", target_transform=lambda number: "bc"[number])
+    names = ImageFolder(here / "pictures" / "train", target_transform=lambda number: train.classes[number])
+    own = load_dataset(_spec(offer_data({"train": names, "test": by_name})))
+    assert sorted(set(own.test.labels.tolist())) == [1, 2]
+
+
 def test_random_transforms_belong_to_the_recipe(here: Path) -> None:
     images, labels = _images()
     (here / "pictures").mkdir()

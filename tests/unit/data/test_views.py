@@ -289,7 +289,7 @@ def test_order_is_a_new_permutation_each_epoch() -> None:
 
 
 def test_impossible_crops_are_named() -> None:
-    with pytest.raises(RecipeError, match="two ways to crop"):
+    with pytest.raises(ValueError, match="two ways to crop"):
         planned(crop_padding=4, resized_crop={})
     with pytest.raises(RecipeError, match=r"augment\.crop_padding: 8 cannot be reflected in an image of 8 pixels"):
         planned(crop_padding=8, size=8)

@@ -28,7 +28,9 @@ lists = st.lists(count, min_size=1, max_size=60)
 optims = st.one_of(
     section({"name": st.just("sgd")}, lr=positive, momentum=share, nesterov=st.booleans()),
     section({"name": st.sampled_from(["adam", "adamw"])}, betas=st.lists(st.floats(0, 0.999), min_size=2, max_size=2)),
-    section({"name": st.just("rmsprop")}, eps=positive, lookahead=st.none() | section({}, k=count, alpha=share)),
+    section(
+        {"name": st.just("rmsprop")}, eps=positive, lookahead=st.none() | section({}, k=count, alpha=share.filter(bool))
+    ),
 )
 schedules = st.one_of(
     section({"kind": st.just("cosine")}, warmup_epochs=st.floats(0, 1e9), min_lr=st.floats(0, 1e9)),
@@ -84,6 +86,8 @@ def recipes(draw: st.DrawFn) -> Recipe:
             train=trains,
         )
     )
+    if "min_lr" in tree.get("schedule", {}):  # no more than the least of the rates that optimisers begin with
+        tree["schedule"]["min_lr"] = min(tree["schedule"]["min_lr"], tree.get("optim", {}).get("lr", 1e-3))
     return Recipe.model_validate(tree | draw(taught | alone), strict=False)
 
 

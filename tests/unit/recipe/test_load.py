@@ -282,6 +282,48 @@ def test_what_watches_validation_needs_some(watcher: str) -> None:
         load_recipe("quickstart_scratch", [watcher, "data.val_fraction=0"])
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (["schedule.min_lr=0.2"], "schedule.min_lr 0.2 is above optim.lr 0.1"),
+        (["schedule={kind: plateau, min_lr: 0.2}"], "schedule.min_lr 0.2 is above optim.lr 0.1"),
+        (["objective={kind: kd, ce_weight: 0, kd_weight: 0}"], "every weight is 0: nothing is learned"),
+        (
+            ["objective={kind: kd, ce_weight: 0, kd_weight: 0, add: [{kind: dist, inter_weight: 0, intra_weight: 0}]}"],
+            "every weight is 0: nothing is learned",
+        ),
+        (
+            ["objective={kind: kd, ce_weight: 0, until_epoch: 3, add: [{kind: mse, mse_weight: 0}]}"],
+            "nothing is learned once the last term has ended",
+        ),
+        (["optim.lookahead={k: 2, alpha: 0}"], "alpha 0 takes back whatever is learned"),
+        (["augment.resized_crop={}"], "crop_padding and resized_crop are two ways to crop"),
+        (["augment.hflip_alternates=true", "augment.views=3"], "augment.views 3 is odd"),
+    ],
+)
+def test_what_would_learn_nothing_or_the_wrong_way_round_is_refused(
+    student: str, changes: list[str], told: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(student, source="student.yaml", overrides=changes)
+    assert told in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["schedule.min_lr=0.1"],
+        ["objective={kind: kd, ce_weight: 0, kd_weight: 0, add: [{kind: dist, inter_weight: 0}]}"],
+        ["objective={kind: kd, ce_weight: 0.5, kd_weight: 0}"],
+        ["optim.lookahead={k: 2, alpha: 0, alpha_end: 0.5}"],
+        ["augment.hflip_alternates=true", "augment.views=4"],
+        ["augment.hflip_alternates=true", "augment.views=201"],
+    ],
+)
+def test_what_is_beside_it_is_a_recipe(student: str, changes: list[str]) -> None:
+    assert parse_recipe(student, source="student.yaml", overrides=changes).role == "student"
+
+
 def _said(text: str) -> list[str]:
     return [line.split(": ", 1)[1] for line in mistakes_in(text)]
 

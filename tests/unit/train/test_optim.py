@@ -115,6 +115,28 @@ def test_groups_learn_at_their_own_rate_and_the_first_that_fits_counts() -> None
     )
 
 
+def test_a_decoupled_decay_leaves_alone_what_stands_still() -> None:
+    """A backbone that does not learn at all; the classifier loses 1% a step."""
+    module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    spec = SGD(lr=0.1, momentum=0.0, weight_decay=0.01, decoupled_decay=True, backbone_lr_scale=0.0)
+    optimizer = build_optimizer(module, spec, head={"1.weight", "1.bias"}, stages=(), device=CPU)
+    for parameter in module.parameters():
+        parameter.data.fill_(2.0)
+        parameter.grad = torch.ones_like(parameter) if parameter is module[0].weight else torch.zeros_like(parameter)
+    optimizer.step()
+    assert [parameter.unique().item() for parameter in module.parameters()] == pytest.approx([2.0, 2.0, 1.98, 1.98])
+
+
+@pytest.mark.parametrize("spared", [True, False])
+def test_an_objectives_own_norms_and_biases_decay_as_the_networks_do(spared: bool) -> None:
+    spec = SGD(lr=0.1, weight_decay=0.01, decay_norm_and_bias=not spared)
+    own = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))
+    optimizer = build_optimizer(nn.Linear(2, 2), spec, head=set(), stages=(), device=CPU, more=list(own.parameters()))
+    decay = {id(each): group["weight_decay"] for group in optimizer.param_groups for each in group["params"]}
+    rest = 0.0 if spared else 0.01
+    assert [decay[id(each)] for each in own.parameters()] == [0.01, rest, rest, rest]
+
+
 def test_a_decoupled_decay_takes_its_share_whatever_the_rate() -> None:
     module = nn.BatchNorm1d(1)
     spec = SGD(
