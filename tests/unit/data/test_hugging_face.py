@@ -154,3 +154,50 @@ def test_options_are_of_some_data_alone() -> None:
         parse_recipe(
             RECIPE.replace("name: hf", "name: digits").format(root="data", more=", options: {a: 1}"), source="test"
         )
+
+
+class ClassLabel:
+    """As the library's: what a number means in one split."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+
+
+class Split(list):
+    """Rows, and the columns' kinds, as the library's Dataset has them."""
+
+    def __init__(self, kind: Any, labels: list[Any]) -> None:
+        super().__init__(
+            {"image": Image.new("RGB", (8, 8), (at, 0, 0)), "label": label} for at, label in enumerate(labels)
+        )
+        self.features = {"image": type("Image", (), {})(), "label": kind}
+        self._labels = labels
+
+    def select_columns(self, _names: list[str]) -> Split:
+        return self
+
+    def unique(self, _name: str) -> set[Any]:
+        return set(self._labels)
+
+    def __getitem__(self, at: Any) -> Any:
+        return self._labels if at == "label" else super().__getitem__(at)
+
+
+def test_splits_that_number_their_classes_otherwise_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without the library: what it gives is stood in for."""
+    module = sys.modules["distill.data.hugging_face"]
+    parts = {
+        "train": Split(ClassLabel(["cat", "dog", "eel"]), [0, 1, 2] * 4),
+        "test": Split(ClassLabel(["dog", "eel"]), [0, 1]),
+    }
+    monkeypatch.setattr(module, "_open", lambda *_: parts)
+    with pytest.raises(DataError, match="the classes of test and train differ: dog, eel; cat, dog, eel"):
+        load_dataset(spec(tmp_path))
+    text = type("Value", (), {})()
+    monkeypatch.setattr(
+        module, "_open", lambda *_: {"train": Split(text, ["cat", "dog"] * 4), "test": Split(text, ["dog"])}
+    )
+    found = load_dataset(spec(tmp_path))  # names need no list of their own
+    assert (found.classes, found.test.labels.tolist()) == (("cat", "dog"), [1])
