@@ -58,7 +58,7 @@ def remove(
         all_of_a_name = [run for run in known if run.path.parent == runs / reference]
         for run in all_of_a_name or [open_run(reference, runs_dir=runs, finished=False)]:
             chosen[run.path.resolve()] = run
-    rows = [row for row in describe_runs(runs) if Path(row.run).resolve() in chosen]
+    rows = describe_runs(runs, list(chosen.values()))
     output = Output(json=False)
     output.table(lambda width: runs_table(rows, width))
     if not yes:

@@ -18,6 +18,8 @@ from distill.runs.origin import parent_of
 
 __all__ = ["RunRow", "describe_runs", "remove_runs"]
 
+_BESIDE = ("sweeps", "searches", "compressed")  # what is in them stands on runs of the folder beside them
+
 
 @dataclass(frozen=True)
 class RunRow:
@@ -46,11 +48,11 @@ class RunRow:
         return asdict(self)
 
 
-def describe_runs(runs_dir: Path) -> list[RunRow]:
-    """Every readable run, by name and number."""
-    runs = list_runs(runs_dir)
-    needed = _needed(runs)
-    return [_row(run, needed.get(_place(run.path), ())) for run in runs]
+def describe_runs(runs_dir: Path, runs: Sequence[RunFolder] | None = None) -> list[RunRow]:
+    """Every readable run, by name and number; or ``runs``, wherever they are."""
+    chosen = list_runs(runs_dir) if runs is None else runs
+    needed = _needed(_who_may_need(chosen, runs_dir))
+    return [_row(run, needed.get(_place(run.path), ())) for run in chosen]
 
 
 def remove_runs(runs: Sequence[RunFolder], *, runs_dir: Path) -> list[tuple[Path, int]]:
@@ -62,7 +64,7 @@ def remove_runs(runs: Sequence[RunFolder], *, runs_dir: Path) -> list[tuple[Path
         DistillError: Something cannot be deleted.
     """
     going = {_place(run.path) for run in runs}
-    for place, users in _needed(list_runs(runs_dir)).items():
+    for place, users in _needed(_who_may_need(runs, runs_dir)).items():
         staying = [user for user in users if _place(Path(user)) not in going]
         if place in going and staying:
             raise UsageError(
@@ -129,15 +131,36 @@ def _stated(run: RunFolder) -> list[float]:
         return []
 
 
+def _who_may_need(runs: Iterable[RunFolder], runs_dir: Path) -> list[RunFolder]:
+    """All runs of the folders that ``runs`` lie in, and those of sweeps, searches and chains beside these folders."""
+    folders = {_place(folder): folder for folder in (runs_dir, *(run.path.parent.parent for run in runs))}
+    found: dict[Path, RunFolder] = {}
+    for folder in folders.values():
+        beside = [each for kind in _BESIDE for each in sorted((folder.absolute().parent / kind).glob("*"))]
+        below = [each for parent in beside for each in (parent, *sorted(parent.glob("*"))) if each.is_dir()]
+        for run in (each for place in (folder, *below) for each in list_runs(place)):
+            found.setdefault(_place(run.path), run)
+    return list(found.values())
+
+
 def _needed(runs: Iterable[RunFolder]) -> dict[Path, list[str]]:
     """The places of runs, and which others stand on each."""
     needed: dict[Path, list[str]] = {}
     for run in runs:
         info, taught = run.info, run.info.teacher or {}
         for name in dict.fromkeys((taught.get("run"), *_homes_of_banks(taught), parent_of(info))):
-            if isinstance(name, str) and _place(Path(name)) != _place(run.path):
-                needed.setdefault(_place(Path(name)), []).append(str(run.path))
+            if isinstance(name, str) and (place := _stated_place(name, run)) != _place(run.path):
+                needed.setdefault(place, []).append(str(run.path))
     return needed
+
+
+def _stated_place(name: str, run: RunFolder) -> Path:
+    """Where a run is that another one names: there; asked from another folder, or moved, beside who names it."""
+    path = Path(name)
+    if not path.is_dir():
+        beside = run.path.absolute().parent.parent / path.parent.name / path.name
+        path = beside if beside.is_dir() else path
+    return _place(path)
 
 
 def _homes_of_banks(taught: dict[str, Any]) -> Iterator[str]:

@@ -76,6 +76,36 @@ def test_what_others_need_stays(runs: Path) -> None:
     assert sorted(runs.rglob("*")) == before
 
 
+def test_a_folder_elsewhere_is_shown_and_kept_where_others_need_it(runs: Path, tmp_path: Path) -> None:
+    """``--runs`` is where names are looked up; a folder may lie anywhere, and its users lie beside it."""
+    teacher = runs / "tiny_teacher/001"
+    code, stdout, stderr = _cli("runs", "remove", str(teacher), "--yes", "--runs", str(tmp_path / "none"))
+    assert (code, teacher.is_dir()) == (2, True)
+    assert "tiny_teacher" in stdout
+    assert "is needed by" in stderr
+
+
+def test_what_is_needed_does_not_depend_on_where_one_asks(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs name others as they were named then: from the folder that they were made in."""
+    for info in runs.rglob("run.json"):
+        info.write_text(info.read_text().replace(f"{runs.parent}/", ""))
+    monkeypatch.chdir(runs)
+    rows = json.loads(_cli("runs", "list", "--runs", str(runs), "--json")[1])
+    assert [len(row["needed_by"]) for row in rows] == [0, 0, 2]
+    assert _cli("runs", "remove", "tiny_teacher", "--yes", "--runs", str(runs))[0] == 2
+
+
+@pytest.mark.parametrize("place", ["sweeps/a/trials", "compressed/a/trials/0.5000", "searches/a/runs"])
+def test_what_a_trial_needs_stays(runs: Path, place: str) -> None:
+    """Without its teacher a sweep could be neither resumed nor widened."""
+    (runs.parent / place).mkdir(parents=True)
+    (runs / "tiny_student/001").rename(runs.parent / place / "001")
+    assert _cli("runs", "remove", "tiny_student/002", "--yes", "--runs", str(runs))[0] == 0
+    code, _, stderr = _cli("runs", "remove", "tiny_teacher", "--yes", "--runs", str(runs))
+    assert code == 2
+    assert place in "".join(stderr.split("\n"))
+
+
 def test_nobody_to_ask(runs: Path) -> None:
     code, _, stderr = _cli("runs", "remove", "tiny_student/001", "--runs", str(runs))
     assert code == 2
