@@ -215,13 +215,32 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("--threads should be 1 or more, --seconds between 0 and an hour")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}", asked.name):
         parser.error("--name: at most 40 letters, digits, dots, hyphens and underscores")
+    _refuse_to_replace(asked.out)
     report = measure(here, threads=asked.threads, seconds=asked.seconds, name=asked.name)
     try:
-        with open(asked.out, "w", encoding="utf-8") as file:
+        aside = asked.out + ".partial"
+        with open(aside, "w", encoding="utf-8") as file:
             file.write(json.dumps(report, indent=2, allow_nan=False) + "\n")
+        os.replace(aside, asked.out)
     except OSError as error:
         sys.exit(f"error: {asked.out} cannot be written: {error.strerror}")
     print("\n".join([*_lines(report), f"wrote {asked.out}"]))
+
+
+def _refuse_to_replace(out: str) -> None:
+    """A report may replace a report alone; asked before anything is measured."""
+    folder = os.path.dirname(os.path.abspath(out))
+    if not os.path.isdir(folder):
+        sys.exit(f"error: --out {out}: there is no folder {folder}")
+    if not os.path.lexists(out):
+        return
+    try:
+        with open(out, encoding="utf-8") as file:
+            before = json.load(file)
+    except (OSError, ValueError):
+        before = None
+    if not isinstance(before, dict) or not {"device", "seal"} <= before.keys():
+        sys.exit(f"error: --out {out} is there, and is no report of a kit: remove it, or name another file")
 
 
 def _lines(report: dict[str, Any]) -> list[str]:

@@ -127,6 +127,23 @@ def test_a_kit_that_is_not_whole_says_so(
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("out", ["kit/student.onnx", "notes.md", "kit", "nowhere/report.json"])
+def test_a_report_replaces_nothing_but_a_report(
+    measured: tuple[Path, Path, subprocess.CompletedProcess[str]], bare: Path, tmp_path: Path, out: str
+) -> None:
+    """Said before anything is measured: that would take an hour."""
+    kit = Path(shutil.copytree(measured[0], tmp_path / "kit"))
+    (tmp_path / "notes.md").write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    done = _run(bare, kit / "measure.py", "--seconds", "3599", "--out", out, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: --out {out}")
+    assert len(done.stderr.splitlines()) == 1
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    again = _run(bare, kit / "measure.py", "--seconds", "0.1", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr  # its own report may be made anew
+
+
 def test_the_script_imports_nothing_else() -> None:
     """Whatever this environment holds: a module that only some branch needs would be missed by a run."""
     import ast
