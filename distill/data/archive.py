@@ -80,6 +80,11 @@ def list_archive(path: Path, tell: Tell) -> ArchiveContent:
         elif inner[0] in SPLIT_FOLDERS:
             entries.add_split(SPLIT_FOLDERS[inner[0]], inner[0])
             _note(entries, (SPLIT_FOLDERS[inner[0]], *inner[1:]), is_folder, nested)
+    if bare:  # as of a folder: what lies beside the classes and holds no picture is none
+        found = entries.splits["train"]
+        entries.no_class += sorted(label for label, names in found.items() if not names)
+        for label in entries.no_class:
+            del found[label]
     entries.ignored += len(nested)
     return ArchiveContent(entries, "".join(f"{part}/" for part in prefix))
 

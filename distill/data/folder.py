@@ -101,7 +101,8 @@ def load_folder(spec: DataSpec, tell: Tell = silent, *, listing: Listing | None 
         source = partial(_archive_source, root, tell)
     entry = open_or_build(key, partial(_build, spec, source, key, tell), tell, place=place)
     _refuse_bad(spec, entry.facts)
-    return _decoded(spec, entry.splits, entry.facts, note=why)
+    note = why if root.is_dir() else entry.facts.get("listing_note")  # an archive is listed once
+    return _decoded(spec, entry.splits, entry.facts, note=note)
 
 
 def _noted(why: str | None, listing: Listing) -> str | None:
@@ -281,7 +282,7 @@ def _build(spec: DataSpec, source: Callable[[], _Source], key: str, tell: Tell, 
     _refuse_emptied_classes(listing, bad)
     stats = channel_stats(_without_bad("train", read_split(aside, "train"), facts))
     going.over()
-    return {**facts, "mean": stats.mean, "std": stats.std}
+    return {**facts, "listing_note": listing.note, "mean": stats.mean, "std": stats.std}
 
 
 def _unkept(

@@ -274,3 +274,22 @@ def test_class_folders_alone_in_an_archive(tmp_path, prefix):
 def test_validation_in_an_archive_may_be_called_valid(tmp_path):
     members = images("pets/") | {f"pets/valid/{label}/0.png": png("v", label) for label in ("cat", "dog")}
     assert load(write_tar(tmp_path / "pets.tgz", members)).val.files == ("valid/cat/0.png", "valid/dog/0.png")
+
+
+@pytest.mark.parametrize("prefix", ["", "pets/"])
+@pytest.mark.parametrize(
+    "beside", [{"extra/readme.txt": b"x"}, {"__MACOSX/._0.png": b"x"}, {"owl/deep/0.png": png("o")}]
+)
+def test_what_lies_beside_classes_is_none_as_in_a_folder(tmp_path, prefix, beside):
+    members = {f"{label}/{at}.png": png(label, at) for label in ("cat", "dog") for at in range(4)} | beside
+    for name, content in members.items():
+        (path := tmp_path / "there" / name).parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    folder = load(tmp_path / "there")
+    archive = load(write_zip(tmp_path / "pets.zip", {prefix + name: content for name, content in members.items()}))
+    assert archive.classes == folder.classes == ("cat", "dog")
+    assert archive.fingerprint == folder.fingerprint
+    if (label := next(iter(beside)).split("/")[0]) != "__MACOSX":  # what packers add is passed over
+        assert f"{label}/ holds no picture directly: no class" in str(archive.note)
+        assert f"{label}/ holds no picture directly: no class" in str(folder.note)
+        assert load(tmp_path / "pets.zip").note == archive.note  # and where it is not read again
