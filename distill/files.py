@@ -21,6 +21,7 @@ __all__ = [
     "PARTIAL_SUFFIX",
     "follow_link",
     "has_controls",
+    "in_the_way",
     "json_sha256",
     "link_atomically",
     "link_target",
@@ -67,9 +68,15 @@ def _cannot_write(path: Path, error: OSError) -> DistillError:
         hint = "free some space there, then repeat the command; what was there before is as it was"
     elif error.errno in _NOT_ALLOWED:
         hint = "make the folder writable, or choose another"
-    elif (above := next((folder for folder in path.parents if folder.is_file()), None)) is not None:
-        return DistillError(f"cannot write {path}: {above} is a file, not a folder", hint="choose another place")
+    elif (above := in_the_way(path)) is not None:
+        what = "a file, not a folder" if above.is_file() else "no folder"  # a link that leads nowhere
+        return DistillError(f"cannot write {path}: {above} is {what}", hint="choose another place")
     return DistillError(f"cannot write {path}: {error.strerror or error}", hint=hint)
+
+
+def in_the_way(path: Path) -> Path | None:
+    """What stands where one of the folders above ``path`` would be, and is none."""
+    return next((each for each in path.parents if os.path.lexists(each) and not each.is_dir()), None)
 
 
 def sync_file(path: Path) -> None:

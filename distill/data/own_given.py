@@ -125,9 +125,9 @@ def understand(value: Any, where: str) -> Given:
         if len(split) == 0:
             raise DataError(f"{where} gave no images for {name}")
     classes = _classes(value.get("classes"), value["train"], splits, where)
+    stated = {name: getattr(value[name], "classes", None) for name in splits}
     for name, split in splits.items():
-        _refuse_other_classes(value["train"], value[name], split, where, name)
-    for split in splits.values():
+        _refuse_other_classes(stated[name], stated["train"], split, f"{where}: the classes of {name} and train")
         split.check()
     return Given(splits, classes, value.get("version"))
 
@@ -286,17 +286,18 @@ def _classes(stated: Any, train: Any, splits: Mapping[str, Images], where: str) 
     return classes
 
 
-def _refuse_other_classes(train: Any, other: Any, split: Images, where: str, name: str) -> None:
+def _refuse_other_classes(own: Any, train: Any, split: Images, which: str) -> None:
     """A label that is a number counts in the list of its own split: read by another one it would name another class."""
-    ours, theirs = (getattr(each, "classes", None) for each in (train, other))
-    if ours is None or theirs is None or list(map(str, ours)) == list(map(str, theirs)):
+    if own is None or train is None:
+        return
+    lists = [[str(name) for name in each] for each in (own, train)]
+    if lists[0] == lists[1]:
         return
     with suppress(Exception):  # a bad image is told with all others when they are decoded
         if isinstance(split.row(0)[1], str):
             return
     raise DataError(
-        f"{where}: the classes of {name} and train differ: "
-        f"{several(list(map(str, theirs)), 8)}; {several(list(map(str, ours)), 8)}",
+        f"{which} differ: {'; '.join(several(each, 8) for each in lists)}",
         hint="give both the same list of classes, in one order; or labels that are names",
     )
 

@@ -108,7 +108,7 @@ def plan_view(augment: AugmentSpec, *, n: int, image_size: int, view: int) -> Vi
     """Every choice of view ``view`` for all ``n`` images.
 
     Raises:
-        RecipeError: if two kinds of crop are on, or the reflected padding is as large as the image.
+        RecipeError: As :func:`check_size`.
     """
     check_size(augment, image_size)
     key = ("view", augment.view_seed, view)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from distill.evaluation.calibrate import temperature_of
 from distill.evaluation.cost import model_cost
 from distill.evaluation.test_set import query_of
 from distill.events import Note
-from distill.files import write_atomically
+from distill.files import in_the_way, write_atomically
 from distill.models.deployed import Deployed
 from distill.models.onnx_about import FileAbout
 from distill.models.onnx_open import session
@@ -124,7 +123,7 @@ def target_file(out: str | Path | None, name: str, suffix: str, *, overwrite: bo
         raise UsageError(f"{path}: such a file's name ends in {suffix}", hint=f"--out {path.with_suffix(suffix)}")
     if path.exists() and not overwrite:
         raise UsageError(f"{path} is there", hint="another name with --out, or --overwrite")
-    if above := next((each for each in path.parents if os.path.lexists(each) and not each.is_dir()), None):
+    if above := in_the_way(path):
         raise UsageError(f"{path}: {above} is no folder", hint="another place with --out")
     return path
 

@@ -59,12 +59,10 @@ def build_optimizer(
     if spec.name == "sgd" and spec.momentum == 0.0:
         options["nesterov"] = False  # torch refuses Nesterov without momentum; without momentum it has no meaning
     groups = parameter_groups(module, spec, head=head, stages=stages)
-    if more:
-        vectors = [each for each in more if each.ndim <= 1 and not spec.decay_norm_and_bias]
-        spared = {id(each) for each in vectors}
-        for params, decay in (([each for each in more if id(each) not in spared], spec.weight_decay), (vectors, 0.0)):
-            if params:
-                groups.append({"params": params, "lr": spec.lr, "weight_decay": _stated_decay(spec, decay, spec.lr)})
+    by_decay: dict[float, list[nn.Parameter]] = {}
+    for parameter in more:
+        by_decay.setdefault(_stated_decay(spec, parameter, spec.lr), []).append(parameter)
+    groups += [{"params": params, "lr": spec.lr, "weight_decay": decay} for decay, params in by_decay.items()]
     optimizer = OPTIMIZERS[spec.name](groups, lr=spec.lr, weight_decay=spec.weight_decay, **options)
     if spec.lookahead is None:
         return optimizer
@@ -120,17 +118,17 @@ def parameter_groups(
             if spec.layer_decay != 1.0:
                 scale *= spec.layer_decay ** (len(stages) - 1 - stage_of(name, stages))
         own = next((group.lr_scale for group in spec.groups if group.of in kinds[name]), 1.0)
-        decay = spec.weight_decay if parameter.ndim > 1 or spec.decay_norm_and_bias else 0.0
         lr = spec.lr * scale * own
-        groups.setdefault((lr, _stated_decay(spec, decay, lr), own), []).append(parameter)
+        groups.setdefault((lr, _stated_decay(spec, parameter, lr), own), []).append(parameter)
     return [
         {"params": params, "lr": lr, "weight_decay": decay} | ({} if own == 1.0 else {"lr_scale": own})
         for (lr, decay, own), params in groups.items()
     ]
 
 
-def _stated_decay(spec: OptimSpec, decay: float, lr: float) -> float:
+def _stated_decay(spec: OptimSpec, parameter: nn.Parameter, lr: float) -> float:
     """What torch is told, which takes ``lr`` times that off the weights: nothing where they stand still."""
+    decay = spec.weight_decay if parameter.ndim > 1 or spec.decay_norm_and_bias else 0.0
     if not spec.decoupled_decay:
         return decay
     return decay / lr if lr > 0 else 0.0
