@@ -89,9 +89,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Decoded images go to a folder that is gone afterwards."""
+def _own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Decoded images go to a folder that is gone afterwards; no screen is known, alone or among xdist's workers.
+
+    xdist tells its workers a width of 80, at which tables are broken wherever the path of a test's folder makes it.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        for name in ("COLUMNS", "LINES", "FORCE_COLOR", "TTY_COMPATIBLE"):
+            patch.delenv(name, raising=False)
         patch.setenv("DISTILL_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 

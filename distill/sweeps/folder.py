@@ -57,6 +57,7 @@ class Definition:
         worker: Which of several machines on one study this folder belongs to.
         teachers: Which run folder each name of a teacher meant when the sweep began.
         runs: The folder of all runs, from the sweep's folder.
+        commands: What was typed: the first, and each that asked for more; resuming asks for nothing new.
     """
 
     source: str
@@ -73,6 +74,7 @@ class Definition:
     worker: str = field(default_factory=lambda: secrets.token_hex(8))
     teachers: dict[str, str] = field(default_factory=dict)
     runs: str = "../../runs"
+    commands: tuple[tuple[str, ...], ...] = ()
 
     @property
     def base(self) -> Base:
@@ -99,7 +101,8 @@ class Definition:
         known = {item.name: tree[item.name] for item in fields(cls) if item.name in tree}
         try:
             lists = {key: tuple(known[key]) for key in ("grid", "search")}
-            definition = cls(**(known | lists))
+            commands = tuple(map(tuple, known.get("commands", ())))
+            definition = cls(**(known | lists | {"commands": commands}))
             assert isinstance(definition.recipe, dict)
             assert isinstance(definition.teachers, dict)
         except (KeyError, TypeError, AssertionError) as error:

@@ -1,23 +1,26 @@
-"""A grid: every combination, trained once. What is there already is not trained again."""
+"""A grid: every combination, trained once. What is there already is not trained again, and stays in the table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from distill.errors import RecipeError, RunError
 from distill.events import Note
 from distill.recipe import Recipe
 from distill.report.sweeps import TrialRow
 from distill.runs import RunFolder
 from distill.sweeps.folder import SweepFolder
 from distill.sweeps.kept import Kept
-from distill.sweeps.plan import Trial, trial_key
+from distill.sweeps.plan import Base, Trial, trial_key
 from distill.sweeps.space import value_of
 from distill.sweeps.trainer import Trainer, TrialFailedError
 from distill.text import duration, percent
 
-__all__ = ["finished_text", "row_of_run", "run_grid", "values_of"]
+__all__ = ["earlier_trials", "finished_text", "row_of_run", "run_grid", "values_of"]
 
 
 def values_of(trial: Trial) -> dict[str, Any]:
@@ -41,6 +44,41 @@ def row_of_run(number: int, params: dict[str, Any], run: RunFolder, *, seed: int
         top1 = max((line["val_top1"] for line in metrics if "val_top1" in line), default=None)
         epochs, seconds = len(metrics), sum(line["seconds"] for line in run.timing())
     return TrialRow(number, params, status, seed=seed, val_top1=top1, epochs=epochs, seconds=seconds, run=str(run.path))
+
+
+def earlier_trials(folder: SweepFolder, base: Base, planned: Collection[str], *, runs_dir: Path) -> list[Trial]:
+    """The sweep's trials that were asked for before and are not now: other values of the same keys, other seeds.
+
+    Args:
+        planned: The keys of the trials that are asked for.
+    """
+    found = []
+    for key, entry in folder.ledger().items():
+        if key in planned or "run" not in entry:
+            continue
+        trial = _trial_of(folder.run_of(entry["run"], runs_dir), base)
+        if trial is not None and _key_of(base, trial) == key:  # else another version's, or a folder put in its place
+            found.append(trial)
+    return found
+
+
+def _trial_of(run: RunFolder, base: Base) -> Trial | None:
+    """What its run.json says it was, under the seed that it had."""
+    try:
+        params, seed = run.read_info().extra["sweep"]["params"], run.recipe().train.seed
+    except (RunError, RecipeError, KeyError, TypeError):
+        return None
+    if not isinstance(params, Mapping):
+        return None
+    texts = {key: json.dumps(value) for key, value in params.items()}  # JSON is YAML
+    return Trial(texts, None if seed == base.recipe.train.seed or "train.seed" in texts else seed)
+
+
+def _key_of(base: Base, trial: Trial) -> str | None:
+    try:
+        return trial_key(base.recipe_of(trial))
+    except RecipeError:
+        return None
 
 
 class _Grid:
@@ -88,15 +126,17 @@ def _as_failed(row: TrialRow, error: str) -> TrialRow:
 
 
 def run_grid(
-    folder: SweepFolder, trainer: Trainer, trials: Sequence[Trial], recipes: Sequence[Recipe]
+    folder: SweepFolder, trainer: Trainer, trials: Sequence[Trial], recipes: Sequence[Recipe], *, asked: int
 ) -> list[TrialRow]:
-    """Train what is not finished yet, in order, and return all trials."""
+    """Train what is not finished yet of the first ``asked`` trials, in order, and return all."""
     grid, tell = _Grid(folder, trainer, trials, recipes), trainer.options.tell
     grid.kept.clear_orphans()
-    left = [number for number in range(len(trials)) if not grid.is_over(number)]
+    left = [number for number in range(asked) if not grid.is_over(number)]
     grid.refuse_mixture()
-    if len(left) < len(trials):
-        tell(Note(f"{len(trials) - len(left)} of {len(trials)} trials are finished already"))
+    if len(left) < asked:
+        tell(Note(f"{asked - len(left)} of {asked} trials are finished already"))
+    if more := len(trials) - asked:
+        tell(Note(f"{more} earlier trial{'' if more == 1 else 's'} of this sweep stay{'s' * (more == 1)} in the table"))
     done = (grid.row(number) for number in range(len(trials)) if number not in set(left))
     best = max((row.val_top1 for row in done if row.status == "finished" and row.val_top1 is not None), default=None)
     for place, number in enumerate(left, start=1):

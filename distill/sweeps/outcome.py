@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -73,18 +75,25 @@ def best_of(rows: Sequence[TrialRow], recipe: Path) -> BestTrial | None:
 def main_effects(rows: Sequence[TrialRow]) -> dict[str, float] | None:
     """Of a full grid, the share of all variance that lies between the means of each key's values (eta squared).
 
-    What is left over is interaction and noise. None where a trial is missing, fewer than two keys were varied, or
-    nothing differs.
+    What is left over is interaction and noise. None where a trial or a combination is missing, fewer than two keys were
+    varied, or nothing differs.
     """
     done = [row for row in rows if row.status == "finished" and row.val_top1 is not None]
     keys = [key for key in (rows[0].params if rows else {}) if len({identity({key: r.params[key]}) for r in rows}) > 1]
-    if len(done) < len(rows) or len(keys) < 2:
+    if len(done) < len(rows) or len(keys) < 2 or not _is_full(rows):
         return None
     tops = [row.val_top1 or 0.0 for row in done]
     total = statistics.pvariance(tops)
     if total == 0:
         return None
     return {key: _between(done, key) / total for key in keys}
+
+
+def _is_full(rows: Sequence[TrialRow]) -> bool:
+    """Whether every combination of the keys' values is there, equally often."""
+    times = Counter(identity(row.params) for row in rows)
+    values = ({identity({key: row.params[key]}) for row in rows} for key in rows[0].params)
+    return len(times) == math.prod(map(len, values)) and len(set(times.values())) == 1
 
 
 def _between(rows: Sequence[TrialRow], key: str) -> float:
@@ -95,7 +104,7 @@ def _between(rows: Sequence[TrialRow], key: str) -> float:
     return statistics.pvariance([mean for tops in by_value.values() for mean in [statistics.fmean(tops)] * len(tops)])
 
 
-def write_best(best: BestTrial, recipe: Recipe, *, name: str, trials: int, command: Sequence[str]) -> None:
+def write_best(best: BestTrial, recipe: Recipe, *, name: str, trials: int, commands: Sequence[Sequence[str]]) -> None:
     """Write the best trial's recipe, with a header that says how it was found."""
     over = "" if best.seeds < 2 else f" (mean of {best.seeds} seeds)"
     verb = "teacher-finetune" if recipe.role == "teacher" else "student"
@@ -104,7 +113,7 @@ def write_best(best: BestTrial, recipe: Recipe, *, name: str, trials: int, comma
         f"Best of {trials} trials of sweep {name}: validation top-1 {percent(best.val_top1)} %{over}.",
         "The test set had no say in the choice: measure this recipe on it once, at the end.",
         f"Chosen: {chosen}" if chosen else "",
-        f"Found by: {shlex.join(command)}" if command else "",
+        *(f"Found by: {shlex.join(command)}" for command in commands),
         f"Its run: {best.run}" if best.run else "",
         f"Run:    distill {verb} --recipe {shlex.quote(best.recipe)}",
     ]

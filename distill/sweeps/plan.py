@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -26,6 +26,7 @@ __all__ = [
     "no_validation",
     "takes_whole_numbers",
     "trial_key",
+    "with_seeds",
 ]
 
 _MOST_TRIALS = 20_000
@@ -113,6 +114,15 @@ def grid_trials(base: Base, axes: Sequence[Axis], seeds: int) -> list[Trial]:
         raise UsageError("--seeds and --grid train.seed exclude each other", hint="keep one of them")
     first = base.recipe.train.seed
     return [Trial(params, first + number) for number in range(seeds) for params in combinations(axes)]
+
+
+def with_seeds(trials: Sequence[Trial], base: Base) -> list[Trial]:
+    """The trials; where some name their seed, those that do not name the recipe's, which they have."""
+    if all(trial.seed is None for trial in trials):
+        return list(trials)
+    own = base.recipe.train.seed
+    named = (trial.seed is not None or "train.seed" in trial.params for trial in trials)
+    return [trial if is_named else replace(trial, seed=own) for trial, is_named in zip(trials, named, strict=True)]
 
 
 def corner_trials(variables: Sequence[Variable]) -> list[Trial]:

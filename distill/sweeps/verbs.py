@@ -18,9 +18,17 @@ from distill.references import count_of, listed, run_of
 from distill.report.sweeps import SweepReport, TrialRow
 from distill.runs import check_runs_dir
 from distill.sweeps.folder import Definition, SweepFolder, check_name, check_same, find_sweep, redacted, sweeps_dir
-from distill.sweeps.grid import run_grid
+from distill.sweeps.grid import earlier_trials, run_grid
 from distill.sweeps.outcome import best_of, grouped, main_effects, publish, write_best
-from distill.sweeps.plan import Trial, check_networks, check_trials, corner_trials, grid_trials
+from distill.sweeps.plan import (
+    Trial,
+    check_networks,
+    check_trials,
+    corner_trials,
+    grid_trials,
+    trial_key,
+    with_seeds,
+)
 from distill.sweeps.space import parse_grid, parse_search
 from distill.sweeps.storage import open_study, require_optuna
 from distill.sweeps.study import Search
@@ -118,18 +126,20 @@ def resume_sweep(
         options, device=options.device or definition.device, threads=options.threads or definition.threads,
         runs_dir=Path(os.path.normpath(folder.path / definition.runs)),
     )  # fmt: skip
-    return _carry_out(definition, folder, options)
+    return _carry_out(definition, folder, options, is_new=trials is not None)
 
 
-def _carry_out(definition: Definition, folder: SweepFolder, options: Options) -> SweepReport:
+def _carry_out(definition: Definition, folder: SweepFolder, options: Options, *, is_new: bool = True) -> SweepReport:
     check_runs_dir(options.runs_dir)
     _check_request(definition, options)
     planned, recipes = _planned(definition)
     before = folder.definition()
     if before is not None:
         check_same(before, definition, folder.path)
-        definition = replace(definition, worker=before.worker, teachers=before.teachers)
+        definition = replace(definition, worker=before.worker, teachers=before.teachers, commands=before.commands)
     options = replace(options, command=tuple(map(redacted, options.command)))
+    if is_new and options.command and options.command not in definition.commands:
+        definition = replace(definition, commands=(*definition.commands, options.command))
     trainer = Trainer(options, folder.trials, definition.teacher, dict(definition.teachers))
     check_networks(recipes)
     _check_shared(definition, trainer, recipes)
@@ -203,14 +213,19 @@ def _hinting(folder: SweepFolder) -> Iterator[None]:
 
 
 def _run_grid(
-    definition: Definition, folder: SweepFolder, trainer: Trainer, trials: Sequence[Trial], recipes: Sequence[Recipe]
+    definition: Definition, folder: SweepFolder, trainer: Trainer, asked: Sequence[Trial], recipes: Sequence[Recipe]
 ) -> SweepReport:
-    rows = run_grid(folder, trainer, trials, recipes)
+    base = definition.base
+    earlier = earlier_trials(folder, base, set(map(trial_key, recipes)), runs_dir=trainer.options.runs_dir)
+    trials = with_seeds([*asked, *earlier], base)
+    rows = run_grid(
+        folder, trainer, trials, [*recipes, *(base.recipe_of(trial) for trial in earlier)], asked=len(asked)
+    )
     effects = main_effects(rows)
     report = _report(folder, "grid", rows)
     report = replace(
         report,
-        groups=grouped(rows) if definition.seeds > 1 else (),
+        groups=grouped(rows) if any(trial.seed is not None for trial in trials) else (),
         importances=effects,
         importance_method=None if effects is None else "main effects: share of the variance",
     )
@@ -277,5 +292,5 @@ def _published(
             update={"run": definition.teacher, "onnx": None, "input": None, "classes": (), "bank": None, "banks": ()}
         )
         recipe = recipe.model_copy(update={"teacher": named})
-    write_best(report.best, recipe, name=report.name, trials=len(report.trials), command=trainer.options.command)
+    write_best(report.best, recipe, name=report.name, trials=len(report.trials), commands=definition.commands)
     return report

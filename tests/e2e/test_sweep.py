@@ -163,7 +163,30 @@ def test_what_is_finished_is_not_trained_again_and_more_values_join(tiny, option
     report = sweep(tiny(), grid=["optim.lr=0.001,0.02,0.05"], options=options(wider))
     assert len(wider.runs) == 1
     assert [report.trials[n].run for n in (0, 2)] == [row.run for row in first.trials]
-    assert len(sweep(tiny(), grid=[LR], seeds=2, options=options()).trials) == 4
+    assert [row.seed for row in sweep(tiny(), grid=[LR], seeds=2, options=options()).trials] == [0, 0, 1, 1, 0]
+
+
+def test_other_values_of_the_same_keys_join_what_was_there(tiny, options) -> None:
+    """What a sweep found stays found: its best is the best of all its trials."""
+    first = sweep(tiny(), grid=["optim.lr=0.05,0.001"], seeds=2, options=options())
+    second = Listener()
+    report = sweep(tiny(), grid=["optim.lr=1e-7"], options=options(second))
+    assert len(second.runs) == 1
+    assert [row.params["optim.lr"] for row in report.trials] == [1e-7, 0.05, 0.001, 0.05, 0.001]
+    assert [row.seed for row in report.trials] == [0, 0, 0, 1, 1]
+    assert _tops(report)[1:] == _tops(first)
+    assert [group.seeds for group in report.groups] == [1, 2, 2]
+    assert (report.best.params, report.best.run) == (first.best.params, first.best.run)
+    assert load_recipe(report.best.recipe) == load_recipe(first.best.recipe)
+    assert Path(report.best.recipe).read_text().startswith("# Best of 5 trials")
+    assert resume_sweep("tiny_student", options=options()).trials == report.trials
+
+
+def test_a_stopped_trial_that_is_no_longer_asked_for_is_shown_and_left(tiny, options) -> None:
+    with pytest.raises(InterruptedRunError):
+        sweep(tiny(), grid=[LR], options=options(Listener(stop_at=(2, 1))))
+    report = sweep(tiny(), grid=["optim.lr=0.02"], options=options())
+    assert [row.status for row in report.trials] == ["finished", "finished", "interrupted"]
 
 
 def test_ctrl_c_says_how_to_go_on_and_going_on_ends_with_the_same_numbers(tiny, options, tmp_path: Path) -> None:
@@ -354,7 +377,11 @@ def test_the_command_prints_one_document_and_takes_its_own_best(tiny, tmp_path: 
 
     monkeypatch.chdir(tmp_path)
     write_atomically(tmp_path / "mine.yaml", dump_recipe(tiny()))
-    run = lambda *args: CliRunner().invoke(app, ["sweep", *args, "--threads", "1"], catch_exceptions=False)  # noqa: E731
+
+    def run(*args: str) -> Any:
+        monkeypatch.setattr("sys.argv", ["distill", "sweep", *args])  # what best.yaml says it was found by
+        return CliRunner().invoke(app, ["sweep", *args, "--threads", "1"], catch_exceptions=False)
+
     done = run("--recipe", "mine.yaml", "--grid", LR, "--json")
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
@@ -362,6 +389,12 @@ def test_the_command_prints_one_document_and_takes_its_own_best(tiny, tmp_path: 
     assert all(Path(trial["run"]).is_dir() for trial in document["trials"])
     table = run("--resume", "tiny_student")
     assert table.exit_code == 0
+    wider = run("--recipe", "mine.yaml", "--grid", "optim.lr=0.02")
+    assert wider.exit_code == 0
+    assert "2 earlier trials of this sweep stay in the table" in wider.stderr
+    told = Path(document["best"]["recipe"]).read_text()
+    assert told.count("# Found by: distill sweep ") == 2  # resuming asked for nothing new
+    assert told.index("optim.lr=0.001,0.05") < told.index("optim.lr=0.02")
     assert "best recipe: sweeps/tiny_student/best.yaml" in table.stdout
     assert run("--resume", "tiny_student", "--grid", LR).exit_code == 2
     assert run("--grid", LR).exit_code == 2

@@ -78,8 +78,9 @@ def test_of_a_pure_interaction_they_explain_nothing() -> None:
         [row(0, 0.1, a=1), row(1, 0.2, a=2)],
         [row(0, 0.1, a=1, b=1), row(1, 0.1, a=2, b=1), row(2, 0.1, a=1, b=2), row(3, 0.1, a=2, b=2)],
         [row(0, 0.1, a=1, b=1), row(1, 0.3, a=2, b=1), row(2, 0.2, a=1, b=2), row(3, None, status="failed", a=2, b=2)],
+        [row(0, 0.1, a=1, b=1), row(1, 0.3, a=2, b=1), row(2, 0.2, a=1, b=2)],
     ],
-    ids=["nothing", "one key", "no differences", "a hole"],
+    ids=["nothing", "one key", "no differences", "a hole", "no full grid"],
 )
 def test_where_importances_would_mean_nothing_there_are_none(rows: list[TrialRow]) -> None:
     assert main_effects(rows) is None
