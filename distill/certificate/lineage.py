@@ -14,9 +14,11 @@ import torch
 from distill.certificate.images import Images
 from distill.comparison.files import source_run
 from distill.errors import DistillError, RunError, UsageError
+from distill.models.onnx_about import FileAbout
 from distill.models.onnx_open import OnnxClassifier
 from distill.results.certificate import Step
 from distill.runs import RunFolder, list_runs, open_run
+from distill.runs.find import open_named
 from distill.runs.origin import ancestors, cut_from, parent_of
 from distill.teaching.identity import read_identity
 
@@ -73,7 +75,7 @@ def teacher_of(run: RunFolder, runs_dir: Path) -> RunFolder | None:
     if about.get("run") is None:
         return None
     with suppress(DistillError):
-        teacher = open_run(about["run"], runs_dir=runs_dir)
+        teacher = open_named(about["run"], run, runs_dir=runs_dir)
         here = read_identity(teacher, device=_CPU)
         pairs = ((about.get("sha256"), here.weights), (about.get("architecture"), here.architecture))
         return teacher if all(was in (None, now) for was, now in pairs) else None
@@ -91,7 +93,7 @@ def original(run: RunFolder, runs_dir: Path) -> RunFolder:
         seen.add(run.path.resolve())
         rounded = run.recipe().train.fake_quantize is not None
         try:
-            before = open_run(parent, runs_dir=runs_dir)
+            before = open_named(parent, run, runs_dir=runs_dir)
         except RunError as error:
             if rounded or cut_from(run.info):
                 raise UsageError(
@@ -220,17 +222,30 @@ def _file_step(run: RunFolder, file: OnnxClassifier, images: Images) -> Step:
     judged = parts.get("validation", "training")
     if about.arithmetic == "fp32":
         reads = {"compared its answers with the network's": judged}
+        if about.temperature is not None:
+            reads["fitted the temperature"] = judged
     else:
         ranges = images.calibration(about.calibration_sha256, about.calibration_images)
         reads = {"set the ranges": ranges or NOT_SAID, "chose the scheme": judged}
-    verb = "export" if about.arithmetic == "fp32" else "quantize"
     return Step(
         what="exported" if about.arithmetic == "fp32" else "quantised",
         subject=file.path.name,
         reads=reads,
         weights_sha256=about.weights_sha256,
-        repeat=f"distill {verb} {shlex.quote(str(run.path))}",
+        repeat=_written_by(run, about),
     )
+
+
+def _written_by(run: RunFolder, about: FileAbout) -> str | None:
+    """What writes such a file again; None where that needs more than the file says, as what a chain held it against."""
+    if about.arithmetic == "fp32":
+        calibrated = "" if about.temperature is None else " --calibrated"
+        return f"distill export {shlex.quote(str(run.path))}{calibrated}"
+    if about.max_drop is None or run.recipe().train.fake_quantize is not None:  # or was made on the way, of another run
+        return None
+    proven = " --prove" if about.proven else ""
+    how = f"--calibration-images {about.calibration_images} --max-drop {about.max_drop:g}{proven}"
+    return f"distill quantize {shlex.quote(str(run.path))} {how}"
 
 
 def is_all_known(steps: Sequence[Step]) -> bool:

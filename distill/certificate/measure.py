@@ -13,9 +13,10 @@ import torch
 from distill.devices import using_threads
 from distill.devices.onboard import machine
 from distill.errors import DataError, DistillError, MissingError, RunError
+from distill.evaluation.drop import judge_drop
 from distill.evaluation.latency import measure_latency
 from distill.evaluation.pace import PACE_SIDE, pace_graph
-from distill.evaluation.statistics import judge_drop, share_interval
+from distill.evaluation.statistics import share_interval
 from distill.evaluation.test_set import Assessment, DataSets, assess, assess_classifier, assess_file, query_of
 from distill.events import Note, Tell
 from distill.models.onnx_open import OnnxClassifier, on_bytes, open_onnx, session

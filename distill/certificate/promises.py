@@ -9,7 +9,8 @@ import numpy as np
 
 from distill.certificate.measure import right_of
 from distill.errors import UsageError
-from distill.evaluation.statistics import DropVerdict, Interval, judge_drop
+from distill.evaluation.drop import DropVerdict, judge_drop
+from distill.evaluation.statistics import Interval
 from distill.results.certificate import Drop, Promise
 
 __all__ = ["QUANTITIES", "budgets_of", "drop_holds", "judged_again", "promises_of", "verdict_of_drop"]

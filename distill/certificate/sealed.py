@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from distill.errors import GateMissedError, RunError, UsageError
-from distill.files import json_sha256, read_json, write_json
+from distill.files import in_the_way, json_sha256, read_json, write_json
 from distill.results.certificate import Certificate
 
 __all__ = ["EDITED", "certificate_of", "is_sealed", "place_for", "read_certificate", "write_certificate"]
@@ -27,6 +27,8 @@ def place_for(file: Path, out: str | Path | None, *, overwrite: bool) -> Path:
     path = file.with_name(file.stem + _SUFFIX) if out is None else Path(out)
     if path.suffix != ".json" or path.is_dir():
         raise UsageError(f"{path}: a certificate is a JSON file", hint=f"--out {file.with_name(_PLAIN)}")
+    if above := in_the_way(path):
+        raise UsageError(f"{path}: {above} is no folder", hint="another place with --out")
     if overwrite or not path.exists():
         return path
     try:

@@ -21,7 +21,7 @@ from distill.pipeline.context import Options
 from distill.references import run_of
 from distill.report.verdict import drop_sentence
 from distill.results.certificate import Accuracy, Certificate, Machine, Timing
-from distill.results.checks import Held, Verified
+from distill.results.checks import Held, State, Verified
 from distill.team.watch import watching
 from distill.text import percent
 
@@ -131,13 +131,13 @@ def _latency_lines(certified: Certificate, timed: Mapping[str, Timing], slack: f
         pace = max(1.0, now.pace_ms / was.pace_ms) if was.pace_ms and now.pace_ms else 1.0
         most = was.median_ms * pace * (1 + slack + was.noise + now.noise)
         if not same:
-            yield Held(
-                what, text, f"{now.median_ms:.3f}", "not judged", "another machine, runtime or number of threads"
-            )
+            why = "another machine, runtime or number of threads"
+            yield Held(what, text, f"{now.median_ms:.3f}", "not judged", why, is_timed=True)
         else:
             why = f"at most {most:.3f}; noise {percent(was.noise, 1)}% then, {percent(now.noise, 1)}% now"
             why += f"; a fixed graph takes {pace:.2f} times as long as then" if pace > 1 else ""
-            yield Held(what, text, f"{now.median_ms:.3f}", "holds" if now.median_ms <= most else "fails", why)
+            state: State = "holds" if now.median_ms <= most else "fails"
+            yield Held(what, text, f"{now.median_ms:.3f}", state, why, is_timed=True)
 
 
 def _budget_lines(certified: Certificate, measured: Mapping[str, float]) -> Iterator[Held]:
@@ -147,7 +147,8 @@ def _budget_lines(certified: Certificate, measured: Mapping[str, float]) -> Iter
         if found is None:
             yield Held(what, limit, "", "not checked", "not timed: --no-latency")
         else:
-            yield Held(what, limit, f"{found:.4g}", "holds" if found <= each.limit else "fails")
+            state: State = "holds" if found <= each.limit else "fails"
+            yield Held(what, limit, f"{found:.4g}", state, is_timed=each.quantity.startswith("latency_"))
 
 
 # Answers

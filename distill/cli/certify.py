@@ -55,9 +55,8 @@ def command(
         typer.Option(
             "--max-drop",
             min=0.0,
-            max=1.0,
             metavar="D",
-            help="The most top-1 that may be lost, a fraction: 0.003 is three tenths of a point.",
+            help="The most top-1 that may be lost, a fraction below 1: 0.003 is three tenths of a point.",
             show_default="nothing is promised",
             rich_help_panel=_ACCURACY,
         ),

@@ -259,9 +259,8 @@ MaxDropOption = Annotated[
     typer.Option(
         "--max-drop",
         min=0.0,
-        max=1.0,
         metavar="D",
-        help="The most top-1 that may be lost, a fraction: 0.003 is three tenths of a point.",
+        help="The most top-1 that may be lost, a fraction below 1: 0.003 is three tenths of a point.",
         rich_help_panel=_ACCURACY,
     ),
 ]

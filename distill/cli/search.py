@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -116,7 +117,6 @@ def command(
         raise UsageError("no recipe", hint="distill search --recipe R --budget 'latency_b1_ms <= 2'")
     from distill.pipeline import Options
     from distill.report.search import search_table
-    from distill.results.search import budget_text
     from distill.searches import search
 
     output = Output(json=json, quiet=quiet)
@@ -141,5 +141,5 @@ def command(
         )
     output.show(report, lambda width: search_table(report, width))
     if report.missed is not None:
-        would = " and ".join(f"--budget '{budget_text(*each)}'" for each in (report.nearest or {}).items())
+        would = " and ".join(f"{option} {shlex.quote(text)}" for option, text in report.ways)
         raise GateMissedError(report.missed, hint=f"about {would} would do" if would else "allow more: --max-drop")

@@ -24,7 +24,7 @@ EXAMPLES = options.examples(
 )
 
 _WHAT = "What to measure"
-_HINT = "milliseconds alone: a busy machine is slower, try again or allow more by --slack; else it is another file"
+_HINT = "a busy machine is slower: try again, or allow more milliseconds by --slack"
 
 
 def command(
@@ -95,7 +95,8 @@ def command(
 def _end(found: Verified) -> None:
     if found.fails:
         names = several([each.what for each in found.fails], 6)
-        raise GateMissedError(f"{found.file}: does not hold here: {names}", hint=_HINT)
+        hint = _HINT if any(each.is_timed for each in found.fails) else None
+        raise GateMissedError(f"{found.file}: does not hold here: {names}", hint=hint)
     if found.unchecked:
         first = found.unchecked[0]
         raise MissingError(

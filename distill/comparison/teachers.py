@@ -12,7 +12,7 @@ from distill.comparison.banks import UNREADABLE, banks_named, of_banks
 from distill.comparison.entries import Entry, message
 from distill.comparison.reference import Reference, of_run
 from distill.evaluation.test_set import DataSets, assess
-from distill.runs import open_run
+from distill.runs.find import open_named, place_named
 from distill.teaching.identity import Identity, read_identity
 
 __all__ = ["find_teachers"]
@@ -42,7 +42,9 @@ def find_teachers(
         if entry.recipe.role == "teacher" or entry.run.path.resolve() == wanted
     ]
     entries = [entry for group in groups.values() for entry in group]
-    taught_from = {Path(run).resolve() for entry in entries if (run := (entry.teacher or {}).get("run"))}
+    taught_from = {
+        place_named(run, entry.run).resolve() for entry in entries if (run := (entry.teacher or {}).get("run"))
+    }
     teachers: dict[str, Reference | None] = {}
     for entry in entries:
         reference = None
@@ -81,7 +83,7 @@ def _taught_by(
     about = entry.teacher or {}
     try:
         if about.get("run") is not None:
-            run = open_run(about["run"], runs_dir=runs_dir)
+            run = open_named(about["run"], entry.run, runs_dir=runs_dir)
             if others := _others(about, read_identity(run, device=device)):
                 notes.append(
                     f"{entry.run.path}: {run} is no longer the teacher it learned from (other {others}): "

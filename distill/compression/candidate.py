@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from distill.evaluation.statistics import DropVerdict, Interval
+from distill.evaluation.drop import DropVerdict
+from distill.evaluation.statistics import Interval
 
 __all__ = ["Candidate", "Shipped"]
 

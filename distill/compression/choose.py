@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from distill.compression.quantize import CARE, SCHEMES, Scheme, quantize_model
+from distill.evaluation.drop import DropVerdict, judge_drop
 from distill.evaluation.latency import measure_latency
-from distill.evaluation.statistics import DropVerdict, judge_drop
 from distill.models.onnx_open import on_bytes, session
 from distill.models.onnx_write import INPUT, OUTPUT
 from distill.results.figures import Latency

@@ -156,6 +156,12 @@ def _ends(model: onnx.ModelProto) -> list[str]:
     return [weighted[0], weighted[-1]] if weighted else []
 
 
+def state(made: onnx.ModelProto, *, max_drop: float, prove: bool) -> None:
+    """Write into the file how much it was allowed to lose of its run's top-1, which chose how it was quantised."""
+    metadata = {each.key: each.value for each in made.metadata_props}
+    _set_about(made, replace(FileAbout.from_metadata(metadata, place="the graph"), max_drop=max_drop, proven=prove))
+
+
 def _describe(made: onnx.ModelProto, model: onnx.ModelProto, scheme: Scheme, images: np.ndarray) -> None:
     """The fp32 file's metadata, the arithmetic, and which images set the ranges; nothing of the quantiser's own."""
     plain = {each.key: each.value for each in model.metadata_props}
@@ -166,10 +172,14 @@ def _describe(made: onnx.ModelProto, model: onnx.ModelProto, scheme: Scheme, ima
         calibration_images=len(images),
         calibration_sha256=digest_of_all(image_digests([images])),
     )
+    _set_about(made, about)
+    made.producer_name, made.producer_version = model.producer_name, model.producer_version
+
+
+def _set_about(made: onnx.ModelProto, about: FileAbout) -> None:
     del made.metadata_props[:]
     for key, text in sorted(about.to_metadata().items()):
         made.metadata_props.add(key=key, value=text)
-    made.producer_name, made.producer_version = model.producer_name, model.producer_version
 
 
 # Bias correction

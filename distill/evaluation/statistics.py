@@ -7,35 +7,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 __all__ = [
+    "LEVEL",
+    "MOST_IMAGES",
     "Answers",
-    "DropVerdict",
     "Interval",
     "PairedTest",
     "Verdict",
+    "advised",
+    "check_pair",
     "compare_images",
     "compare_runs",
     "compare_seeds",
     "compare_values",
     "front",
-    "judge_drop",
     "mean_interval",
+    "normal_quantile",
+    "paired_interval",
     "share_interval",
     "verdict_of",
 ]
 
 Verdict = Literal["better", "worse", "cannot tell"]
 
-_LEVEL = 0.95
+LEVEL = 0.95
 _DRAWS = 2_000  # of the bootstrap: its bounds vary by some hundredths of their width
 _CHUNK = 200  # draws at a time: 200 x 10,000 images are 16 MB
 _NO_SPREAD = 1e-12  # of accuracies: equal ones differ by rounding errors
-_MOST_SEEDS, _MOST_IMAGES = 1_000, 100_000_000  # beyond these "how many more" is no advice
+_MOST_SEEDS, MOST_IMAGES = 1_000, 100_000_000  # beyond these "how many more" is no advice
 
 
 def _stats() -> Any:
@@ -95,7 +99,7 @@ def verdict_of(difference: Interval) -> Verdict:
     return "worse" if difference.high < 0 else "cannot tell"
 
 
-def share_interval(correct: int, n: int, *, level: float = _LEVEL) -> Interval:
+def share_interval(correct: int, n: int, *, level: float = LEVEL) -> Interval:
     """Wilson's score interval (JASA 22, 1927) of ``correct`` out of ``n`` images: what one run's accuracy is worth.
 
     Raises:
@@ -107,7 +111,7 @@ def share_interval(correct: int, n: int, *, level: float = _LEVEL) -> Interval:
     return Interval(correct / n, float(bounds.low), float(bounds.high))
 
 
-def mean_interval(values: Sequence[float], *, level: float = _LEVEL) -> Interval | None:
+def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> Interval | None:
     """Student's t interval of a mean over seeds; None for fewer than two, which show no spread.
 
     With 3 seeds t is 4.3: the interval is 2.5 standard deviations wide on either side.
@@ -127,7 +131,7 @@ def _t(n: float, level: float) -> float:
 # One run against another
 
 
-def compare_images(ours: np.ndarray, theirs: np.ndarray, *, level: float = _LEVEL) -> PairedTest:
+def compare_images(ours: np.ndarray, theirs: np.ndarray, *, level: float = LEVEL) -> PairedTest:
     """McNemar's exact test (Psychometrika 12, 1947), with Bonett and Price's interval (J. Educ. Behav. Stat. 37, 2012).
 
     Only images that one of the two gets right and the other wrong say anything about the difference.
@@ -138,37 +142,37 @@ def compare_images(ours: np.ndarray, theirs: np.ndarray, *, level: float = _LEVE
     Raises:
         ValueError: The shapes differ, or there are no images.
     """
-    _check_pair(ours, theirs, dimensions=1)
+    check_pair(ours, theirs, dimensions=1)
     n, won, lost = len(ours), int((ours & ~theirs).sum()), int((~ours & theirs).sum())
-    difference = _paired_interval(won, lost, n, level)
+    difference = paired_interval(won, lost, n, level)
     p_value = 1.0 if won + lost == 0 else float(_stats().binomtest(won, won + lost).pvalue)
     needed = None
     if verdict_of(difference) == "cannot tell" and won != lost:
         spread = (won + lost) / n - difference.estimate**2
-        needed = math.ceil(_z(level) ** 2 * spread / difference.estimate**2)
-    return PairedTest(difference, p_value, "mcnemar", n, _advice(needed, n, _MOST_IMAGES))
+        needed = math.ceil(normal_quantile(level) ** 2 * spread / difference.estimate**2)
+    return PairedTest(difference, p_value, "mcnemar", n, advised(needed, n, MOST_IMAGES))
 
 
-def _paired_interval(won: int, lost: int, n: int, level: float) -> Interval:
+def paired_interval(won: int, lost: int, n: int, level: float) -> Interval:
     """One image is added to each kind of discordant pair, so that 0 of 100 is not taken for certainty."""
     more, fewer = (won + 1) / (n + 2), (lost + 1) / (n + 2)
     centre = more - fewer
-    half = _z(level) * math.sqrt(max(more + fewer - centre**2, 0.0) / (n + 2))
+    half = normal_quantile(level) * math.sqrt(max(more + fewer - centre**2, 0.0) / (n + 2))
     return Interval((won - lost) / n, max(centre - half, -1.0), min(centre + half, 1.0))
 
 
-def _z(level: float) -> float:
+def normal_quantile(level: float) -> float:
     return float(_stats().norm.ppf((1 + level) / 2))
 
 
-def _advice(needed: int | None, n: int, most: int) -> int | None:
+def advised(needed: int | None, n: int, most: int) -> int | None:
     """``needed`` as told: never fewer than are there, and nothing where no one could have so many."""
     if needed is None or needed > most:
         return None
     return max(needed, n + 1)
 
 
-def compare_values(ours: np.ndarray, theirs: np.ndarray, *, level: float = _LEVEL) -> PairedTest:
+def compare_values(ours: np.ndarray, theirs: np.ndarray, *, level: float = LEVEL) -> PairedTest:
     """Student's t of the differences of a number that each of two models has for each image.
 
     Shapes:
@@ -177,7 +181,7 @@ def compare_values(ours: np.ndarray, theirs: np.ndarray, *, level: float = _LEVE
     Raises:
         ValueError: The shapes differ, or there are fewer than two images.
     """
-    _check_pair(ours, theirs, dimensions=1)
+    check_pair(ours, theirs, dimensions=1)
     differences = ours - theirs
     interval = mean_interval(differences.tolist(), level=level)
     if interval is None:
@@ -186,8 +190,8 @@ def compare_values(ours: np.ndarray, theirs: np.ndarray, *, level: float = _LEVE
     p_value = float(_stats().ttest_1samp(differences, 0.0).pvalue) if spread else float(interval.estimate == 0)
     needed = None
     if verdict_of(interval) == "cannot tell" and interval.estimate:
-        needed = math.ceil((_z(level) * spread / interval.estimate) ** 2)
-    return PairedTest(interval, p_value, "paired t", len(ours), _advice(needed, len(ours), _MOST_IMAGES))
+        needed = math.ceil((normal_quantile(level) * spread / interval.estimate) ** 2)
+    return PairedTest(interval, p_value, "paired t", len(ours), advised(needed, len(ours), MOST_IMAGES))
 
 
 # Several seeds against several
@@ -213,7 +217,7 @@ def compare_runs(ours: Answers, theirs: Answers) -> PairedTest:
 
 
 def compare_seeds(
-    ours: np.ndarray, theirs: np.ndarray, *, paired: bool = True, level: float = _LEVEL, seed: int = 0
+    ours: np.ndarray, theirs: np.ndarray, *, paired: bool = True, level: float = LEVEL, seed: int = 0
 ) -> PairedTest:
     """The difference of two groups of runs: Student's t of the pairs of one seed, else Welch's (Biometrika 34, 1947).
 
@@ -234,7 +238,7 @@ def compare_seeds(
     """
     if not paired:
         return _unpaired(ours, theirs, level, seed)
-    _check_pair(ours, theirs, dimensions=2)
+    check_pair(ours, theirs, dimensions=2)
     differences = ours.mean(axis=1) - theirs.mean(axis=1)
     interval = mean_interval(differences.tolist(), level=level)
     if interval is None:
@@ -267,7 +271,7 @@ def _unpaired(ours: np.ndarray, theirs: np.ndarray, level: float, seed: int) -> 
     needed = None
     if verdict_of(interval) == "cannot tell":
         groups = sum(variances) ** 2 / sum(each**2 for each in variances)  # as many as their spreads are worth: 1 to 2
-        needed = _advice(_seeds_needed(interval, spread, level, groups=groups), min(runs), _MOST_SEEDS)
+        needed = advised(_seeds_needed(interval, spread, level, groups=groups), min(runs), _MOST_SEEDS)
     return PairedTest(interval, float(2 * t.sf(abs(estimate) / error, freedom)), "welch t", min(runs), needed)
 
 
@@ -278,7 +282,7 @@ def _one_run(ours: np.ndarray, theirs: np.ndarray, level: float) -> PairedTest:
     """
     images = ours.mean(axis=0) - theirs.mean(axis=0)
     several = (ours if len(ours) > 1 else theirs).mean(axis=1)
-    of_images = _z(level) * float(images.std(ddof=1)) / math.sqrt(len(images)) if len(images) > 1 else 1.0
+    of_images = normal_quantile(level) * float(images.std(ddof=1)) / math.sqrt(len(images)) if len(images) > 1 else 1.0
     of_seeds = _t(len(several), level) * float(several.std(ddof=1)) / math.sqrt(len(several))
     estimate, half = float(images.mean()), math.hypot(of_images, of_seeds)
     bounds = Interval(estimate, max(estimate - half, -1.0), min(estimate + half, 1.0))
@@ -314,66 +318,9 @@ def _resampled(answers: np.ndarray, images: np.ndarray, generator: np.random.Gen
     return ((images @ answers.T.astype(np.float64)) * seeds).sum(axis=1)
 
 
-def _check_pair(ours: np.ndarray, theirs: np.ndarray, *, dimensions: int) -> None:
+def check_pair(ours: np.ndarray, theirs: np.ndarray, *, dimensions: int) -> None:
     if ours.shape != theirs.shape or ours.ndim != dimensions or 0 in ours.shape:
         raise ValueError(f"answers of shapes {ours.shape} and {theirs.shape} cannot be paired")
-
-
-# At most so much worse
-
-
-@dataclass(frozen=True)
-class DropVerdict:
-    """Whether a model lost at most ``allowed`` of the accuracy of the one it came from.
-
-    Attributes:
-        drop: Theirs minus ours, with its paired interval: positive is a loss.
-        reference: Their accuracy.
-        allowed: The most that may be lost.
-        needed: About how many images would settle it; None where it is settled.
-    """
-
-    drop: Interval
-    reference: float
-    allowed: float
-    n: int
-    needed: int | None
-
-    @property
-    def word(self) -> Literal["shown", "refuted", "not shown"]:
-        """``shown``: even the upper bound is allowed; ``refuted``: not even the lower bound is."""
-        if self.drop.high <= self.allowed:
-            return "shown"
-        return "refuted" if self.drop.low > self.allowed else "not shown"
-
-    def passes(self, *, prove: bool = False) -> bool:
-        """Whether the estimate is allowed; with ``prove``, whether the upper bound is."""
-        return (self.drop.high if prove else self.drop.estimate) <= self.allowed
-
-    def to_json(self) -> dict[str, Any]:
-        """As documents have it, all but ``allowed``: some say that once for many."""
-        told = {"reference_top1": self.reference, "images": self.n, "verdict": self.word, "needed_images": self.needed}
-        return asdict(self.drop) | told
-
-
-def judge_drop(ours: np.ndarray, reference: np.ndarray, *, allowed: float, level: float = _LEVEL) -> DropVerdict:
-    """Judge a loss of accuracy on the same images.
-
-    Shapes:
-        ours, reference: ``(N,)`` bool, whether each answered an image right.
-
-    Raises:
-        ValueError: The shapes differ, or there are no images.
-    """
-    _check_pair(ours, reference, dimensions=1)
-    n, lost, won = len(ours), int((reference & ~ours).sum()), int((~reference & ours).sum())
-    drop = _paired_interval(lost, won, n, level)
-    verdict = DropVerdict(drop, float(reference.mean()), allowed, n, None)
-    if verdict.word != "not shown" or drop.estimate == allowed:
-        return verdict
-    spread = max((lost + won) / n - drop.estimate**2, 1 / n)  # no discordant image yet: one would not surprise
-    needed = math.ceil(_z(level) ** 2 * spread / (drop.estimate - allowed) ** 2)
-    return DropVerdict(drop, verdict.reference, allowed, n, _advice(needed, n, _MOST_IMAGES))
 
 
 # Two aims at once

@@ -32,6 +32,8 @@ class FileAbout:
         temperature: What its logits were divided by so that confidence is accuracy; None where they are the network's.
         calibration_images: How many training images set the ranges of int8; 0 for fp32, and where a version before
             certificates wrote it. ``calibration_sha256`` says which: of their digests, one after the other.
+        max_drop: How much of its run's validation top-1 an int8 file was allowed to lose, a fraction; None for fp32,
+            and where it was held against another run. ``proven``: by the upper end of the interval.
         trained_on: Fingerprint of the images that the run learned from; empty where it is not known.
     """
 
@@ -49,6 +51,8 @@ class FileAbout:
     temperature: float | None = None
     calibration_images: int = 0
     calibration_sha256: str = ""
+    max_drop: float | None = None
+    proven: bool = False
     trained_on: str = ""
 
     def to_metadata(self) -> dict[str, str]:
@@ -81,7 +85,9 @@ class FileAbout:
         is_size = isinstance(self.image_size, int) and 0 < self.image_size <= 4096
         numbers = isinstance(self.params, int) and isinstance(self.calibration_images, int)
         numbers = numbers and isinstance(self.gmacs, int | float)
-        numbers = numbers and (self.temperature is None or isinstance(self.temperature, int | float))
+        numbers = numbers and all(
+            each is None or isinstance(each, int | float) for each in (self.temperature, self.max_drop)
+        )
         if not (is_list and is_size and numbers and all(isinstance(text, str) for text in texts)):
             raise RunError(f"{place}: its metadata is damaged", hint="export it again")
         return FileAbout(**{**self.__dict__, "classes": tuple(self.classes)})

@@ -21,8 +21,8 @@ from distill.compression.results import Compressed
 from distill.compression.search import Goal, best_candidate, next_ratio
 from distill.devices import resolve_device
 from distill.errors import DistillError, DivergedError, GateMissedError, UsageError
+from distill.evaluation.drop import DropVerdict, judge_drop
 from distill.evaluation.latency import measure_latency
-from distill.evaluation.statistics import DropVerdict, judge_drop
 from distill.evaluation.test_set import assess
 from distill.events import Note, StageProgress
 from distill.files import relative, sha256_file
@@ -36,6 +36,7 @@ from distill.report.verdict import drop_words
 from distill.results.figures import Figures
 from distill.results.rows import Comparison
 from distill.runs import RunFolder, begun_runs, open_run
+from distill.runs.find import place_named
 from distill.teaching.identity import read_identity
 from distill.team.stop import stopping_saves
 from distill.team.watch import watching
@@ -220,7 +221,7 @@ class _Chain:
             prove=self.prove,
             seconds=0.0,
         )
-        if not drop.passes(prove=self.prove):
+        if ratio < 1.0 and not drop.passes(prove=self.prove):  # the run itself loses nothing: its file is judged
             return replace(candidate, why="the network itself loses too much")
         try:
             return self._quantized(candidate, run)
@@ -335,9 +336,9 @@ class _Chain:
     def _teacher(self) -> list[Path]:
         """The teacher's run, where it is here."""
         about = (self.run.info.teacher or {}).get("run")
-        if not isinstance(about, str) or not Path(about).is_dir():
+        if not isinstance(about, str) or not (place := place_named(about, self.run)).is_dir():
             return []
-        return [Path(about)] if RunFolder(Path(about)).status == "finished" else []
+        return [place] if RunFolder(place).status == "finished" else []
 
 
 def stem_of(name: str, ratio: float) -> str:

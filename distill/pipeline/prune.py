@@ -117,7 +117,7 @@ class _Source:
         if cut is None:
             raise UsageError(
                 f"{goal.words()} is out of reach of {self.run.path}: {_least(network, size, criterion, multiple)}",
-                hint="ask for less, or allow other widths: --multiple 4",
+                hint="let more stay, or allow other widths: --multiple 4",
             )
         return network, cut
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -13,10 +14,12 @@ import torch
 
 from distill.compression.choose import Choice, Labelled, answers_of, choose_int8
 from distill.compression.parity import check_parity
+from distill.compression.quantize import state
 from distill.compression.results import Quantized
 from distill.data.images import spread
 from distill.data.splits import Splits, load_splits
 from distill.errors import GateMissedError, UsageError
+from distill.evaluation.drop import images_to_show
 from distill.evaluation.test_set import refuse_drawn_anew
 from distill.events import Note
 from distill.models.onnx_write import to_onnx, write_onnx
@@ -24,9 +27,11 @@ from distill.models.trained import Trained, load_trained
 from distill.pipeline.context import Options
 from distill.pipeline.export import about_run, deployed, target_file
 from distill.pipeline.rounded import train_rounded
+from distill.recipe import Recipe
 from distill.report.verdict import drop_words
 from distill.runs import open_run
 from distill.team.watch import watching
+from distill.text import count
 
 if TYPE_CHECKING:
     import onnx
@@ -103,11 +108,13 @@ def quantize(
         tell=lambda text: options.tell(Note(text)),
     )
     choice, rounded = choose(model), None
-    if choice.model is None and train:
+    if choice.model is None and train and _may_help(trained.recipe, judged, max_drop, prove, options.tell):
         rounded = train_rounded(run, trained, epochs=epochs, options=replace(options, threads=None))
         model, _ = _checked(load_trained(rounded, device=torch.device("cpu"), precision="fp32"), judged)
         choice = _after(choice, choose(model))
-    kept, latency = _require(choice, run.path, max_drop, prove)
+    kept, latency = _require(choice, run.path, judged, max_drop, prove)
+    if against is None:
+        state(kept, max_drop=max_drop, prove=prove)
     write_onnx(kept, path)
     attempt = next(each for each in choice.attempts if each.kept)
     return Quantized(
@@ -127,6 +134,23 @@ def quantize(
     )
 
 
+def _may_help(recipe: Recipe, judged: Labelled, max_drop: float, prove: bool, tell: Callable[[Note], None]) -> bool:
+    """Whether to train on with rounded weights: not what was, and not where no loss is small enough to be shown."""
+    if recipe.train.fake_quantize is not None:
+        tell(Note("it was trained with rounded weights already, and is not trained on"))
+        return False
+    if prove and _too_few(judged, max_drop):
+        tell(Note("not trained on: of so few images not even equal answers would show it"))
+        return False
+    return True
+
+
+def _too_few(judged: Labelled, max_drop: float) -> bool:
+    """Whether even a file that answers as the network does would not be shown to lose at most ``max_drop``."""
+    enough = images_to_show(max_drop)
+    return enough is None or len(judged.labels) < enough
+
+
 def _after(before: Choice, choice: Choice) -> Choice:
     """What came of the network that was trained on, with what had been tried before."""
     trained = tuple(replace(each, trained=True) for each in choice.attempts)
@@ -140,7 +164,7 @@ def check_drop(max_drop: float) -> None:
         UsageError: It is not.
     """
     if not 0 <= max_drop < 1:
-        raise UsageError(f"--max-drop {max_drop:g} is a fraction of top-1", hint="three tenths of a point: 0.003")
+        raise UsageError(f"--max-drop {max_drop:g} is no fraction below 1", hint="three tenths of a point: 0.003")
 
 
 def _judged(splits: Splits, tell: Callable[[Note], None]) -> Labelled:
@@ -176,13 +200,24 @@ def _answers(trained: Trained, pixels: np.ndarray) -> np.ndarray:
         return torch.cat([trained(batch) for batch in torch.from_numpy(pixels).split(64)]).numpy()
 
 
-def _require(choice: Choice, run: Path, max_drop: float, prove: bool) -> tuple[onnx.ModelProto, float]:
+def _require(
+    choice: Choice, run: Path, judged: Labelled, max_drop: float, prove: bool
+) -> tuple[onnx.ModelProto, float]:
     if choice.model is not None:
         assert choice.fp32_latency_b1_ms is not None
         return choice.model, choice.fp32_latency_b1_ms
     best = min(choice.attempts, key=lambda each: each.drop.drop.high if prove else each.drop.drop.estimate)
-    raise GateMissedError(
+    message = (
         f"{run}: no int8 file is {'shown' if prove else 'found'} to lose at most {100 * max_drop:g} points; "
-        f"the best ({best.scheme}) {drop_words(best.drop)}; no file was written",
-        hint="allow more: --max-drop 0.01; or train with fewer outliers: weight decay, no very large learning rate",
+        f"the best ({best.scheme}) {drop_words(best.drop)}; no file was written"
     )
+    lost = best.drop.drop.high if prove else best.drop.drop.estimate
+    more, less = (
+        f"allow more: --max-drop {math.ceil(1000 * lost) / 1000:g}",
+        "weight decay, no very large learning rate",
+    )
+    if prove and _too_few(judged, max_drop):
+        enough = images_to_show(max_drop)
+        message += "" if enough is None else f"; {count(enough)} images, answered alike, would show it"
+        raise GateMissedError(message, hint=f"{more}; or judge by more validation images: data.val_fraction")
+    raise GateMissedError(message, hint=f"{more}; or train with fewer outliers: {less}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from distill.errors import UsageError
 from distill.events import Note
 from distill.fingerprint import state_sha256
 from distill.models import resolved_model, without_weights
@@ -32,9 +31,6 @@ def train_rounded(source: RunFolder, trained: Trained, *, epochs: int | None, op
     Args:
         trained: ``source``'s network.
         epochs: None: a tenth of the run's, and one at least.
-
-    Raises:
-        UsageError: The run rounded already.
     """
     recipe = _recipe(source, trained, epochs, options)
     into = options.into or options.runs_dir / recipe.name
@@ -49,8 +45,6 @@ def train_rounded(source: RunFolder, trained: Trained, *, epochs: int | None, op
 
 def _recipe(source: RunFolder, trained: Trained, epochs: int | None, options: Options) -> Recipe:
     recipe = taught_as_before(source, runs_dir=options.runs_dir)
-    if recipe.train.fake_quantize is not None:
-        raise UsageError(f"{source.path} was trained with rounded weights already", hint="allow more: --max-drop 0.01")
     model = resolved_model(without_weights(recipe.model), trained.normalize)
     recipe = recipe.model_copy(update={"name": f"{recipe.name}_rounded", "model": model})
     changes = {

@@ -14,8 +14,9 @@ from distill.recipe import Recipe, bundled_recipes, load_recipe
 from distill.recipe.schema import BankSpec, TeacherSpec
 from distill.references import listed, run_of
 from distill.runs import RunFolder, list_runs, open_run
+from distill.runs.find import place_named
 
-__all__ = ["resolve_teacher", "taught_as_before", "with_folders"]
+__all__ = ["found_again", "resolve_teacher", "taught_as_before", "taught_by", "with_folders"]
 
 
 def resolve_teacher(recipe: Recipe, *, runs_dir: Path, override: Any) -> Recipe:
@@ -72,6 +73,14 @@ def _typed(named: Sequence[str]) -> str:
     return " ".join(f"--teacher {name}" for name in named)
 
 
+def taught_by(recipe: Recipe, run: str) -> Recipe:
+    """The recipe with one run as all of its teachers; one that asks no teacher stays as it is."""
+    if recipe.teacher is None:
+        return recipe
+    alone = {"run": run, "onnx": None, "input": None, "classes": (), "bank": None, "banks": ()}
+    return recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update=alone)})
+
+
 def with_folders(teacher: TeacherSpec, folder: Callable[[str], str]) -> TeacherSpec:
     """Several teachers with the folder of each run in the place of what names it; banks that are named stay.
 
@@ -88,7 +97,16 @@ def taught_as_before(run: RunFolder, *, runs_dir: Path) -> Recipe:
     if recipe.teacher is None or recipe.teacher.run is None:
         return recipe
     known = (run.info.teacher or {}).get("run")
-    return resolve_teacher(recipe, runs_dir=runs_dir, override=known)
+    return resolve_teacher(recipe, runs_dir=runs_dir, override=None if known is None else str(place_named(known, run)))
+
+
+def found_again(run: RunFolder) -> Recipe:
+    """A run's recipe with its teacher's run where that is now, asked from whatever folder."""
+    recipe = run.recipe()
+    if recipe.teacher is None or recipe.teacher.run is None:
+        return recipe
+    place = str(place_named(recipe.teacher.run, run))
+    return recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update={"run": place})})
 
 
 def _open_teacher(reference: str, runs_dir: Path, *, typed: bool) -> RunFolder:

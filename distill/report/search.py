@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from distill.report.layout import Column, key_values, stacked
-from distill.results.search import SearchReport, budget_text
+from distill.results.search import SearchReport
 from distill.text import MISSING, count, fixed, percent
 
 __all__ = ["search_table"]
@@ -95,8 +95,8 @@ def _ending(report: SearchReport) -> list[tuple[str, str]]:
     threads = f"{report.threads} thread{'' if report.threads == 1 else 's'}"
     pairs = [("budget", f"{budgets}; {report.runtime}, {threads}, {report.machine}{noise}")]
     if report.search_epochs:
-        trained = f"{report.search_epochs} epochs by the search, {report.random_epochs} by random search"
-        pairs.append(("trained", f"{trained}, and the finalists' other seeds"))
+        trained = f"{report.search_epochs} epochs for the search, {report.random_epochs} for random search"
+        pairs.append(("trained", f"{trained} (what both try is trained once), and the finalists' other seeds"))
     pairs += [("search" if place == 0 else "", line) for place, line in enumerate(report.advice)]
     if report.cut:
         pairs.append(("cut", report.cut))
@@ -104,8 +104,8 @@ def _ending(report: SearchReport) -> list[tuple[str, str]]:
         pairs.append(("val", f"against {report.reference}, the file {report.drop_words}"))
     if report.missed:
         pairs.append(("missed", report.missed))
-    if report.nearest:
-        nearest = " and ".join(budget_text(*each) for each in report.nearest.items())
+    if report.ways:
+        nearest = " and ".join(text for _, text in report.ways)
         how = ": by the last slope, not measured" if report.finalists and report.prices else ""
         pairs.append(("would do", f"about {nearest}{how}" if how else nearest))
     files = {"file": report.file, "recipe": report.best_recipe, "certificate": report.certificate}

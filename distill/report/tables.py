@@ -223,7 +223,8 @@ def _statistics_lines(rows: Sequence[Row]) -> list[str]:
 
 def _test_images(rows: Sequence[Row]) -> str:
     """How many images the accuracies are of: ``10,000 test images of cifar10``."""
-    sets = dict.fromkeys((row.dataset, row.test_images, row.test_set) for row in rows if row.test_images is not None)
+    own = [row for row in rows if row.test_images is not None and row.measured_on is None]  # else a device's, of these
+    sets = dict.fromkeys((row.dataset, row.test_images, row.test_set) for row in own)
     counts = Counter((dataset, images) for dataset, images, _ in sets)
     return ", ".join(
         f"{count(images)}{f' and {count(images)} other' * (often - 1)} test images of {plain(dataset)}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from distill.text import count, percent
 
 if TYPE_CHECKING:
-    from distill.evaluation.statistics import DropVerdict
+    from distill.evaluation.drop import DropVerdict
 
 __all__ = ["METHODS", "drop_sentence", "drop_words"]
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-__all__ = ["Held", "Verified"]
+__all__ = ["Held", "State", "Verified"]
+
+State = Literal["holds", "fails", "not judged", "not checked"]
 
 
 @dataclass(frozen=True)
@@ -16,13 +18,15 @@ class Held:
         what: For people; ``certified`` and ``here`` are texts, too.
         state: ``holds``, ``fails``, ``not judged`` (nothing was promised, or it is another machine's), ``not checked``.
         why: What stands behind the state; empty where it speaks for itself.
+        is_timed: It is a time, which a busy machine changes.
     """
 
     what: str
     certified: str
     here: str
-    state: Literal["holds", "fails", "not judged", "not checked"]
+    state: State
     why: str = ""
+    is_timed: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -96,6 +97,7 @@ class SearchReport:
         cut: Why channels of the chosen shape were cut; None where they were not.
         missed: Why the command ends with 3; None where it does not.
         nearest: The nearest budgets that would hold, where they are known.
+        max_params: What the recipe allows, ``model.max_params``; None: as many as one likes.
         priced: The quantity of ``prices``.
     """
 
@@ -122,12 +124,24 @@ class SearchReport:
     cut: str | None = None
     missed: str | None = None
     nearest: Mapping[str, float] | None = None
+    max_params: int | None = None
     priced: str | None = None
     prices: tuple[PricePoint, ...] = ()
     file: str | None = None
     best_recipe: str | None = None
     certificate: str | None = None
     plot: str | None = None
+
+    @property
+    def ways(self) -> tuple[tuple[str, str], ...]:
+        """The options, each with its text, that would make ``nearest`` the budgets; the recipe's own limit is one."""
+        found = []
+        for name, value in (self.nearest or {}).items():
+            if self.budgets.get(name, math.inf) < value:
+                found.append(("--budget", budget_text(name, value)))
+            if name == "params" and self.max_params is not None and self.max_params < value:
+                found.append(("--set", f"model.max_params={value:.0f}"))
+        return tuple(found)
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``distill search --json`` prints."""

@@ -18,7 +18,17 @@ from distill.runs.folder import RunFolder
 from distill.runs.lock import owner_is_dead
 from distill.runs.released import copy_released
 
-__all__ = ["begun_runs", "check_runs_dir", "create_run", "list_damaged", "list_runs", "open_run", "open_runs"]
+__all__ = [
+    "begun_runs",
+    "check_runs_dir",
+    "create_run",
+    "list_damaged",
+    "list_runs",
+    "open_named",
+    "open_run",
+    "open_runs",
+    "place_named",
+]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # as a recipe's name
 _NUMBER = re.compile(r"[0-9]{3,9}")
@@ -134,6 +144,27 @@ def _means_one(text: str) -> bool:
     is_numbered = path.is_dir() and _NUMBER.fullmatch(path.absolute().name) is not None
     has_number = match is not None and match["number"] is not None
     return is_numbered or has_number or path.name == "latest" or os.path.lexists(path / "run.json")
+
+
+def place_named(name: str, by: RunFolder) -> Path:
+    """Where a run lies that the record of another names; one asks from other folders than it was trained in.
+
+    There, or, where nothing is there, beside who names it: both are in one folder of runs, which may have moved.
+    """
+    path = Path(name)
+    if path.is_dir() or len(path.parts) < 2:
+        return path
+    beside = by.path.absolute().parent.parent / path.parent.name / path.name
+    return beside if beside.is_dir() else path
+
+
+def open_named(name: str, by: RunFolder, *, runs_dir: Path) -> RunFolder:
+    """The finished run that the record of another names.
+
+    Raises:
+        RunError: As :func:`open_run`.
+    """
+    return open_run(str(place_named(name, by)), runs_dir=runs_dir)
 
 
 def list_runs(runs_dir: str | Path = Path("runs")) -> list[RunFolder]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from distill.errors import RunError
-from distill.runs.find import open_run
+from distill.runs.find import open_named
 from distill.runs.folder import RunFolder
 from distill.runs.info import RunInfo
 
@@ -32,7 +32,7 @@ def ancestors(run: RunFolder, runs_dir: Path) -> tuple[list[RunFolder], str | No
     found = [run]
     while (parent := parent_of(found[-1].info)) is not None:
         try:
-            before = open_run(parent, runs_dir=runs_dir)
+            before = open_named(parent, found[-1], runs_dir=runs_dir)
         except RunError:
             return found[:0:-1], parent
         if any(before.path.resolve() == each.path.resolve() for each in found):

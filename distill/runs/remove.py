@@ -12,7 +12,7 @@ from typing import Any
 
 from distill.errors import DistillError, RunError, UsageError
 from distill.files import writing
-from distill.runs.find import list_runs
+from distill.runs.find import list_runs, place_named
 from distill.runs.folder import RunFolder
 from distill.runs.origin import parent_of
 
@@ -149,18 +149,9 @@ def _needed(runs: Iterable[RunFolder]) -> dict[Path, list[str]]:
     for run in runs:
         info, taught = run.info, run.info.teacher or {}
         for name in dict.fromkeys((taught.get("run"), *_homes_of_banks(taught), parent_of(info))):
-            if isinstance(name, str) and (place := _stated_place(name, run)) != _place(run.path):
+            if isinstance(name, str) and (place := _place(place_named(name, run))) != _place(run.path):
                 needed.setdefault(place, []).append(str(run.path))
     return needed
-
-
-def _stated_place(name: str, run: RunFolder) -> Path:
-    """Where a run is that another one names: there; asked from another folder, or moved, beside who names it."""
-    path = Path(name)
-    if not path.is_dir():
-        beside = run.path.absolute().parent.parent / path.parent.name / path.name
-        path = beside if beside.is_dir() else path
-    return _place(path)
 
 
 def _homes_of_banks(taught: dict[str, Any]) -> Iterator[str]:

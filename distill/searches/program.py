@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,10 +15,12 @@ from distill.errors import DistillError
 from distill.events import Note
 from distill.files import write_atomically, write_json
 from distill.pipeline.context import Options
+from distill.pipeline.teacher import taught_by
 from distill.recipe import dump_recipe
 from distill.report.verdict import drop_sentence
 from distill.results.search import SearchReport, budget_text
 from distill.searches.bench import Runtime
+from distill.searches.costs import LATENCIES
 from distill.searches.explore import Explored, explore, widest_uniform
 from distill.searches.finals import Final, advice, choose, finalist_rows, finals, tried_rows
 from distill.searches.folder import Definition, SearchFolder
@@ -45,7 +48,7 @@ class Program:
         """All of it; what is done already costs nothing."""
         self.trials.kept.clear_orphans()
         plan = self._plan()
-        self.trials.epochs = plan.total_epochs
+        self.trials.epochs, self.trials.rungs = plan.total_epochs, plan.rungs
         explored = explore(self.trials.space, self.trials, self.trials, self.limits, plan, tell=self._say)
         report = self._begun(plan)
         if explored is None:
@@ -60,6 +63,11 @@ class Program:
         if most is not None:
             budgets["params"] = min(budgets.get("params", float(most)), float(most))
         return budgets
+
+    def _own_limit_binds(self) -> bool:
+        """Whether the recipe's own limit on parameters is less than the budget's."""
+        most = self.trials.base.recipe.max_params
+        return most is not None and most < self.definition.budgets.get("params", math.inf)
 
     def _say(self, text: str) -> None:
         self.options.tell(Note(f"candidate {text}"))
@@ -118,6 +126,7 @@ class Program:
             max_drop=asked.max_drop,
             prove=asked.prove,
             reference=self.reference.name,
+            max_params=self.trials.base.recipe.max_params,
             evaluations=plan.first + plan.local,
         )
 
@@ -126,6 +135,8 @@ class Program:
         would = " and ".join(budget_text(*each) for each in nearest.items())
         least = self.trials.space.smallest
         missed = f"no shape fits: the smallest, {least}, needs {would}" if nearest else "no shape that fits was found"
+        if "params" in nearest and self._own_limit_binds():
+            missed += f", and the recipe's model.max_params is {self.trials.base.recipe.max_params:,}"
         return replace(
             report, missed=missed, nearest=nearest, priced=priced_quantity(self.definition.budgets), prices=prices
         )
@@ -201,6 +212,8 @@ class Program:
     def _write_recipe(self, taken: Final, shipped: Shipped) -> Path:
         path = self.folder.path / "best.yaml"
         recipe = self.trials.recipe_of(taken.candidate.shape)
+        if self.definition.teacher is not None:
+            recipe = taught_by(recipe, self.definition.teacher)
         budgets = ", ".join(f"{name} <= {limit:g}" for name, limit in self.definition.budgets.items())
         lines = [f"Found by distill search within {budgets}: {taken.candidate.shape}."]
         if shipped.cut is not None:
@@ -215,8 +228,7 @@ class Program:
     def _certified(self, file: Path, run: Path | None, taken: Final) -> str | None:
         """What is proven of the file, beside it; None where that cannot be had, which is told."""
         asked = self.definition
-        here = asked.measure is None and asked.runtime != "torch"
-        budgets = {name: limit for name, limit in asked.budgets.items() if here or "latency" not in name}
+        budgets = {name: limit for name, limit in asked.budgets.items() if self._is_of_file(name)}
         place = self.folder.path / "certificate.json"
         place.unlink(missing_ok=True)  # an earlier call's, which may have shipped another file for another goal
         try:
@@ -238,6 +250,13 @@ class Program:
             self.options.tell(Note(f"no certificate: {error.message}", "warning"))
             return None
         return str(made.path)
+
+    def _is_of_file(self, quantity: str) -> bool:
+        """Whether the search's budget is one of the ONNX file, here: not what PyTorch weighs, nor another's time."""
+        asked = self.definition
+        if quantity in LATENCIES:
+            return asked.measure is None and asked.runtime != "torch"
+        return quantity != "size_mb" or asked.runtime != "torch"
 
     def _kept(self, report: SearchReport) -> SearchReport:
         from distill.report.search_plots import plot_search  # matplotlib, at the end alone

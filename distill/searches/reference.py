@@ -80,7 +80,12 @@ def require_reference(
         UsageError, RunError: As :func:`reference_of`.
     """
     if against is not None:
-        open_run(against, runs_dir=runs_dir)
+        run = open_run(against, runs_dir=runs_dir)
+        if run.classes != classes:
+            raise UsageError(
+                f"--against {against}: {run.path} knows other classes than the recipe's data has",
+                hint="a loss is measured against a run of the same data",
+            )
     elif find_teacher(recipe, runs_dir=runs_dir, device=device, classes=classes) is None:
         raise _nothing_to_ask(recipe)
 

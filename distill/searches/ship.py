@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from distill.errors import DivergedError, GateMissedError, MissingError, UsageError
-from distill.evaluation.statistics import DropVerdict, judge_drop
+from distill.evaluation.drop import DropVerdict, judge_drop
 from distill.evaluation.test_set import assess_file
 from distill.events import Note
 from distill.files import read_json, sha256_file, write_json

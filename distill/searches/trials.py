@@ -35,6 +35,7 @@ class Trials:
         teacher: Its logits on the validation images, ``(N, C)``; None where it cannot be asked.
         temperature: Of the divergence from it.
         epochs: About how many all of the search trains, for the time that is left; 0: not known.
+        rungs: After how many epochs shapes are ranked: one that is trained further is judged there too, on its way.
     """
 
     base: Base
@@ -46,6 +47,7 @@ class Trials:
     teacher: np.ndarray | None
     temperature: float
     epochs: int = 0
+    rungs: tuple[int, ...] = ()
     _recipes: dict[tuple[Shape, int | None], Recipe] = field(default_factory=dict)
     _guesses: dict[Shape, Costs] = field(default_factory=dict)
     _checked: set[str] = field(default_factory=set)
@@ -89,6 +91,10 @@ class Trials:
         self._check(key, recipe, shape)
         if str(epochs) in known and self.kept.run_of(key) is not None:
             return Score(**known[str(epochs)])
+        if seed is None and (before := max((each for each in self.rungs if each < epochs), default=None)) is not None:
+            if self.score(shape, before) is None:
+                return None
+            known = self.kept.ledger.get(key, {}).get("scores", {})
         self._say_what_is_left()
         try:
             about = {"trial": str(shape), "params": self.params_of(shape)}
@@ -109,8 +115,9 @@ class Trials:
             self.kept.refuse_mixture(key, recipe, str(shape))
 
     def _judged(self, run: RunFolder, epochs: int) -> Score:
-        top1 = max(line["val_top1"] for line in run.metrics()[:epochs])
-        if self.teacher is None:
+        lines = run.metrics()
+        top1 = max(line["val_top1"] for line in lines[:epochs])
+        if self.teacher is None or len(lines) > epochs:  # an earlier version's, judged at its end alone
             return Score(float(top1), None)
         answers = self.answers(run)
         return Score(float(top1), closeness(answers, self.teacher, self.temperature))

@@ -18,7 +18,7 @@ from distill.pipeline.launch import launch
 from distill.pipeline.provenance import about_data, about_run, changes, foreseen
 from distill.pipeline.record import read_result
 from distill.pipeline.source import find_teacher
-from distill.pipeline.teacher import with_folders
+from distill.pipeline.teacher import taught_by, with_folders
 from distill.pipeline.verbs import resume_run
 from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe
@@ -107,8 +107,7 @@ class Trainer:
         if teacher is None:
             return recipe
         if (one := self.teacher or teacher.run) is not None:
-            alone = {"run": self._folder(one), "onnx": None, "input": None, "classes": (), "bank": None, "banks": ()}
-            return recipe.model_copy(update={"teacher": teacher.model_copy(update=alone)})
+            return taught_by(recipe, self._folder(one))
         return recipe.model_copy(update={"teacher": with_folders(teacher, self._folder)})
 
     def _folder(self, reference: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from distill.errors import InterruptedRunError, RunError, Terminated, TerminatedRunError, UsageError
 from distill.files import relative
 from distill.pipeline.context import Options
+from distill.pipeline.teacher import taught_by
 from distill.recipe import Recipe, load_recipe
 from distill.references import count_of, listed, run_of
 from distill.report.sweeps import SweepReport, TrialRow
@@ -287,10 +288,7 @@ def _published(
         what = f"every trial failed: {errors[0]}" if errors else "no trial was finished"
         raise RunError(f"{folder.path}: {what}", hint=f"see {folder.path / 'result.json'}")
     recipe = definition.base.recipe_of(chosen)
-    if definition.teacher is not None and recipe.teacher is not None:
-        named = recipe.teacher.model_copy(
-            update={"run": definition.teacher, "onnx": None, "input": None, "classes": (), "bank": None, "banks": ()}
-        )
-        recipe = recipe.model_copy(update={"teacher": named})
+    if definition.teacher is not None:
+        recipe = taught_by(recipe, definition.teacher)
     write_best(report.best, recipe, name=report.name, trials=len(report.trials), commands=definition.commands)
     return report

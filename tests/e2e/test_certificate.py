@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -143,8 +144,34 @@ def test_which_images_each_step_read(shipped: tuple[Path, Path, Path], certified
     assert student.reads == {"taught": "training", "chose the epoch": "validation"}
     assert file.reads == {"set the ranges": "calibration", "chose the scheme": "validation"}
     assert student.command == "distill student --recipe 'a student.yaml'"
+    assert file.repeat == f"distill quantize {shipped[0]} --calibration-images 40 --max-drop 0.9"
     assert teacher.seeds == {"train": 0, "split": 0, "view": 0}
     assert student.fingerprint == splits.fingerprint
+
+
+def test_what_repeats_a_file_writes_its_bytes_again(shipped: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    run = shipped[0]
+    options = Options(runs_dir=run.parents[1])
+    exported = export(run, out=tmp_path / "calibrated.onnx", calibrated=True).file
+    quantized = quantize(run, out=tmp_path / "int8.onnx", max_drop=0.9, calibration_images=30).file
+    for number, file in enumerate((exported, quantized)):
+        step = certify(file, seconds=SECONDS, options=options).certificate.steps[-1]
+        again = tmp_path / f"again{number}.onnx"
+        arguments = shlex.split(step.repeat)[1:]
+        assert _cli(*arguments, "--out", again, "--runs", run.parents[1], "-q")[0] == 0
+        assert open_onnx(again).about == open_onnx(file).about
+        if number == 0:  # an int8 scheme is chosen by timing: of two as fast, either
+            assert step.reads["fitted the temperature"] == "validation"
+            assert again.read_bytes() == file.read_bytes()
+
+
+def test_a_file_that_more_decided_than_it_says_is_not_said_to_be_repeated(
+    shipped: tuple[Path, Path, Path], teacher_run: RunResult, tmp_path: Path
+) -> None:
+    """Held against another run, as a chain does, which no option of ``distill quantize`` asks for."""
+    file = quantize(shipped[0], against=teacher_run.run, out=tmp_path / "int8.onnx", max_drop=0.9).file
+    made = certify(file, seconds=SECONDS, options=Options(runs_dir=shipped[0].parents[1]))
+    assert made.certificate.steps[-1].repeat is None
 
 
 def test_images_that_taught_and_judge_are_counted(
@@ -349,6 +376,7 @@ def test_a_promise_that_does_not_hold_leaves_no_certificate(shipped: tuple[Path,
         (("--budget", "size_mb <= nan"), 2, "no number above 0"),
         (("--budget", "size_mb <= 1", "--budget", "size_mb <= 2"), 2, "has a budget already"),
         (("--out", "c.txt"), 2, "is a JSON file"),
+        (("--out", f"{__file__}/c.json"), 2, "is no folder"),
         (("--run", "nowhere"), 1, "nowhere"),
     ],
 )

@@ -23,7 +23,7 @@ from distill.data.splits import Splits, load_splits
 from distill.errors import DataError, DistillError, MissingError, UsageError
 from distill.evaluation.test_set import DataSets, assess
 from distill.files import json_sha256, write_json
-from distill.pipeline import Options, RunResult, finetune_teacher, train_student
+from distill.pipeline import Options, RunResult, finetune_teacher, rerun, train_student
 from distill.recipe.schema import DataSpec
 from distill.report.tables import comparison_table
 from distill.results.figures import Latency
@@ -220,6 +220,31 @@ def test_a_teacher_that_was_trained_anew_is_not_the_one_it_learned_from(
     mixed = compare([run.path for run in runs], latency=False)
     assert [(row.seeds, row.delta_top1, row.agreement) for row in mixed.rows] == [(2, None, None)]
     assert any("its seeds learned from 2 different teachers" in note for note in mixed.notes)
+
+
+def test_a_teacher_is_found_from_whatever_folder_one_asks(
+    teacher_recipe, student_recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs name others as they were named where they were trained: there, relative paths."""
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    home.mkdir()
+    elsewhere.mkdir()
+    monkeypatch.chdir(home)
+    options = Options(threads=1)
+    teacher = finetune_teacher(teacher_recipe("train.epochs=1"), options=options)
+    student = train_student(student_recipe("train.epochs=1", "teacher.logits=live"), options=options)
+    assert RunFolder(student.run).info.teacher["run"] == str(teacher.run) == "runs/tiny_teacher/001"
+    table = compare([student.run], latency=False)
+    here = table.rows[0]
+    monkeypatch.chdir(elsewhere)
+    there = compare(["tiny_student"], runs_dir=home / "runs", latency=False)
+    assert there.rows[0].delta_top1 == here.delta_top1 is not None
+    assert there.rows[0].agreement == here.agreement is not None
+    assert there.notes == table.notes
+    again = Options(runs_dir=home / "runs", threads=1)
+    repeated = rerun("tiny_student", options=again)
+    assert repeated.differences == repeated.changed == ()
+    assert not (elsewhere / "runs").exists()
 
 
 def test_an_edited_network_is_measured_again(copies) -> None:

@@ -20,7 +20,8 @@ from distill.compression.chain import Definition
 from distill.compression.search import next_ratio
 from distill.data.splits import load_splits
 from distill.errors import DivergedError, GateMissedError, InterruptedRunError, RunError, UsageError
-from distill.evaluation.statistics import DropVerdict, Interval
+from distill.evaluation.drop import DropVerdict
+from distill.evaluation.statistics import Interval
 from distill.events import CheckpointSaved
 from distill.files import sha256_file
 from distill.models.onnx_open import open_onnx
@@ -326,6 +327,18 @@ def test_where_the_run_itself_has_no_int8_file_nothing_is_cut(
     monkeypatch.setattr(MODULE, "quantize", missed)
     result = _cli("compress", str(copy), "--runs", str(copy.parents[1]), "-q")
     assert (result.exit_code, result.stdout, cuts) == (3, "", [])
+
+
+def test_what_so_few_images_cannot_show_is_told_before_anything_is_cut(copy: Path, cuts: list[float]) -> None:
+    """Of the run itself nothing is lost, and even that is not shown of 15 images."""
+    _compress(copy, trials=0)
+    command = ("compress", str(copy), "--runs", str(copy.parents[1]), "--prove", "--max-drop", "0.05", "-q")
+    result = _cli(*command)
+    assert (result.exit_code, result.stdout, cuts) == (3, "", [])
+    assert "54 images, answered alike, would show it" in result.stderr
+    folder = copy.parents[2] / "compressed/small"
+    assert not (folder / "result.json").exists()
+    assert not list((folder / "exports").glob("*int8.onnx"))
 
 
 def test_the_command_and_its_document(copy: Path, cuts: list[float]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import venv
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from distill.certificate import write_kit
@@ -178,7 +181,9 @@ def test_its_row_is_told_apart(
     (note,) = (note for note in table.notes if note.startswith("student-board"))
     assert "was not measured here" in note
     assert "40 of 60 test images" in note
-    assert comparison_table(table, 200) is not None
+    console = Console(width=300, file=io.StringIO())
+    console.print(comparison_table(table, 300))
+    assert "accuracy on 60 test images of synthetic\n" in re.sub(" +\n", "\n", console.file.getvalue())
 
 
 def test_the_command_takes_a_report_beside_a_device(

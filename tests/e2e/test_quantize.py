@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 
 from distill.cli import app
 from distill.data.splits import load_splits
-from distill.errors import InterruptedRunError, UsageError
+from distill.errors import GateMissedError, InterruptedRunError, UsageError
 from distill.events import CheckpointSaved
 from distill.models.onnx_open import open_onnx
 from distill.models.trained import load_trained
@@ -76,11 +77,15 @@ def test_what_loses_too_much_is_exit_code_3_and_no_file(
 
 def test_to_prove_it_takes_more_images_than_these(teacher_run: RunResult, tmp_path: Path) -> None:
     out = str(tmp_path / "a.onnx")
-    code, _, stderr = _cli(
-        "quantize", str(teacher_run.run), "--max-drop", "0.05", "--prove", "--no-train", "--out", out, "-q"
-    )
+    code, _, stderr = _cli("quantize", str(teacher_run.run), "--max-drop", "0.05", "--prove", "--out", out)
     assert code == 3  # 15 validation images prove nothing
     assert "shown to lose at most 5 points" in stderr
+    assert "54 images, answered alike, would show it" in stderr
+    assert "not trained on: of so few images" in stderr
+    allowed = float(re.search(r"allow more: --max-drop (\S+?);", stderr)[1])
+    assert allowed > 0.05
+    arguments = ("--max-drop", str(allowed), "--prove", "--no-train", "--out", out, "-q")
+    assert _cli("quantize", str(teacher_run.run), *arguments)[0] == 0  # what the hint says would do, does
 
 
 def test_calibration_reads_training_images_alone(
@@ -194,5 +199,9 @@ def test_the_same_command_goes_on_with_training_that_was_stopped(
     assert [path.name for path in (tmp_path / "runs" / "tiny_student_rounded").glob("0*")] == ["001"]
     assert RunFolder(made.trained).metrics()[-1]["epoch"] == 2
     _only_trained_weights_pass(monkeypatch, made.trained)
-    with pytest.raises(UsageError, match="trained with rounded weights already"):
+    told: list[object] = []
+    options = Options(runs_dir=tmp_path / "runs", on_event=told.append)
+    with pytest.raises(GateMissedError, match="no file was written"):
         quantize(made.trained, max_drop=0.0, out=tmp_path / "c.onnx", options=options)
+    assert any("trained with rounded weights already" in str(event) for event in told)
+    assert not (tmp_path / "runs" / "tiny_student_rounded_rounded").exists()

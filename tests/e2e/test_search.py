@@ -17,7 +17,7 @@ from distill.errors import InterruptedRunError, RunError, UsageError
 from distill.evaluation.cost import spec_cost
 from distill.events import EpochDone, Event, Note, RunStarted
 from distill.models.onnx_open import open_onnx
-from distill.pipeline import Options, RunResult, train_student
+from distill.pipeline import Options, RunResult, finetune_teacher, train_student
 from distill.recipe import Recipe, load_recipe
 from distill.results.search import SearchReport
 from distill.runs import RunFolder
@@ -173,6 +173,61 @@ def test_a_finished_search_costs_nothing_and_may_be_judged_anew(searched: Callab
     assert [row.val_top1 for row in again.finalists] == [row.val_top1 for row in first.finalists]
     with pytest.raises(UsageError, match="holds another search: other budgets"):
         searched(seeds=1, evaluations=4, budgets={"params": 8000})
+
+
+@pytest.mark.slow
+def test_more_evaluations_end_as_a_search_that_had_them_from_the_start(
+    searched: Callable[..., SearchReport], tmp_path: Path
+) -> None:
+    """What is trained straight to its end is judged at each rung on its way: a later search may rank it there."""
+    epochs = ("train.epochs=9",)
+    searched(overrides=epochs, evaluations=4, seeds=1)
+    wider = searched(overrides=epochs, evaluations=9, seeds=1)
+    fresh = searched(overrides=epochs, evaluations=9, seeds=1, name="fresh")
+    assert wider.tried == fresh.tried
+    one, two = (
+        {
+            key: entry["scores"]
+            for key, entry in json.loads((tmp_path / "searches" / name / "trials.json").read_text()).items()
+        }
+        for name in ("tiny_student", "fresh")
+    )
+    assert {key: one[key] for key in two} == two
+    assert {1, 3} <= {int(epoch) for scores in one.values() for epoch in scores if "9" in scores}
+
+
+def test_the_recipe_it_writes_has_the_teacher_it_asked(
+    searched: Callable[..., SearchReport], teacher_run: RunResult
+) -> None:
+    report = searched(evaluations=4, seeds=1)
+    assert load_recipe(report.best_recipe).teacher.run == str(teacher_run.run)
+
+
+def test_what_pytorch_weighs_is_no_promise_of_a_file(searched: Callable[..., SearchReport]) -> None:
+    report = searched(evaluations=4, seeds=1, runtime="torch", budgets={"params": 9000, "size_mb": 0.037})
+    certificate = json.loads(Path(report.certificate).read_text())
+    assert [each["quantity"] for each in certificate["promises"]] == ["params"]
+
+
+def test_a_limit_of_the_recipes_own_is_named(searched: Callable[..., SearchReport]) -> None:
+    report = searched(overrides=("model.max_params=60",), budgets={"params": 9000})
+    assert "the recipe's model.max_params is 60" in report.missed
+    assert report.ways == (("--set", f"model.max_params={report.nearest['params']:.0f}"),)
+    both = searched(overrides=("model.max_params=60",), budgets={"params": 50}, name="both")
+    assert [option for option, _ in both.ways] == ["--budget", "--set"]
+
+
+def test_a_reference_of_other_classes_is_refused_before_a_folder_is_there(
+    searched: Callable[..., SearchReport], teacher_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    options = Options(runs_dir=tmp_path / "runs", threads=1)
+    other = finetune_teacher(
+        teacher_recipe("name=other", "data={name: digits, limit: 100, test_limit: 20}", "train.epochs=1"),
+        options=options,
+    )
+    with pytest.raises(UsageError, match="knows other classes"):
+        searched(against=str(other.run))
+    assert not (tmp_path / "searches").exists()
 
 
 def test_nothing_that_fits_is_an_answer(searched: Callable[..., SearchReport]) -> None:

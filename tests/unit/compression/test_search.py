@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from distill.compression.candidate import Candidate, Shipped
 from distill.compression.search import CLOSE, LEAST, best_candidate, next_ratio
-from distill.evaluation.statistics import DropVerdict, Interval
+from distill.evaluation.drop import DropVerdict
+from distill.evaluation.statistics import Interval
 
 
 def _search(threshold: float, trials: int) -> dict[float, bool]:

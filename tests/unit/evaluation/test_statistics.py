@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from distill.evaluation.drop import images_to_show, judge_drop
 from distill.evaluation.statistics import (
     Interval,
     compare_images,
     compare_seeds,
     front,
-    judge_drop,
     mean_interval,
     share_interval,
     verdict_of,
@@ -209,6 +209,17 @@ def test_equal_groups_of_seeds_are_no_difference() -> None:
 def test_answers_that_cannot_be_paired(ours: tuple[int, ...], theirs: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="cannot be paired"):
         compare_images(np.ones(ours, dtype=bool), np.ones(theirs, dtype=bool))
+
+
+@pytest.mark.parametrize("allowed", [0.003, 0.01, 0.05, 0.4])
+def test_the_fewest_images_that_could_show_it(allowed: float) -> None:
+    """Of no discordant pair the bound is z times the root of two, over n + 2: one image fewer is one too few."""
+    n = images_to_show(allowed)
+    bounds = [1.959963984540054 * math.sqrt(2) / (count + 2) for count in (n, n - 1)]
+    assert bounds[0] <= allowed < bounds[1]
+    alike = np.ones(n, dtype=bool)
+    assert judge_drop(alike, alike, allowed=allowed).passes(prove=True)
+    assert not judge_drop(alike[1:], alike[1:], allowed=allowed).passes(prove=True)
 
 
 def test_a_drop_is_shown_refuted_or_neither() -> None:

@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 
 from distill.compression.candidate import Candidate, Shipped
-from distill.evaluation.statistics import DropVerdict, Interval
+from distill.evaluation.drop import DropVerdict
+from distill.evaluation.statistics import Interval
 from distill.report.page.content import (
     Chain,
     ClassErrors,

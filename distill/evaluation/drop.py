@@ -1,0 +1,91 @@
+"""Whether a model lost at most so much of another's accuracy: shown, refuted, or neither, and what would settle it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from distill.evaluation.statistics import (
+    LEVEL,
+    MOST_IMAGES,
+    Interval,
+    advised,
+    check_pair,
+    normal_quantile,
+    paired_interval,
+)
+
+__all__ = ["DropVerdict", "images_to_show", "judge_drop"]
+
+
+@dataclass(frozen=True)
+class DropVerdict:
+    """Whether a model lost at most ``allowed`` of the accuracy of the one it came from.
+
+    Attributes:
+        drop: Theirs minus ours, with its paired interval: positive is a loss.
+        reference: Their accuracy.
+        allowed: The most that may be lost.
+        needed: About how many images would settle it; None where it is settled.
+    """
+
+    drop: Interval
+    reference: float
+    allowed: float
+    n: int
+    needed: int | None
+
+    @property
+    def word(self) -> Literal["shown", "refuted", "not shown"]:
+        """``shown``: even the upper bound is allowed; ``refuted``: not even the lower bound is."""
+        if self.drop.high <= self.allowed:
+            return "shown"
+        return "refuted" if self.drop.low > self.allowed else "not shown"
+
+    def passes(self, *, prove: bool = False) -> bool:
+        """Whether the estimate is allowed; with ``prove``, whether the upper bound is."""
+        return (self.drop.high if prove else self.drop.estimate) <= self.allowed
+
+    def to_json(self) -> dict[str, Any]:
+        """As documents have it, all but ``allowed``: some say that once for many."""
+        told = {"reference_top1": self.reference, "images": self.n, "verdict": self.word, "needed_images": self.needed}
+        return asdict(self.drop) | told
+
+
+def judge_drop(ours: np.ndarray, reference: np.ndarray, *, allowed: float, level: float = LEVEL) -> DropVerdict:
+    """Judge a loss of accuracy on the same images.
+
+    Shapes:
+        ours, reference: ``(N,)`` bool, whether each answered an image right.
+
+    Raises:
+        ValueError: The shapes differ, or there are no images.
+    """
+    check_pair(ours, reference, dimensions=1)
+    n, lost, won = len(ours), int((reference & ~ours).sum()), int((~reference & ours).sum())
+    drop = paired_interval(lost, won, n, level)
+    verdict = DropVerdict(drop, float(reference.mean()), allowed, n, None)
+    if verdict.word != "not shown" or drop.estimate == allowed:
+        return verdict
+    spread = max((lost + won) / n - drop.estimate**2, 1 / n)  # no discordant image yet: one would not surprise
+    needed = math.ceil(normal_quantile(level) ** 2 * spread / (drop.estimate - allowed) ** 2)
+    return DropVerdict(drop, verdict.reference, allowed, n, advised(needed, n, MOST_IMAGES))
+
+
+def images_to_show(allowed: float, *, level: float = LEVEL) -> int | None:
+    """The fewest images on which two that answer all alike are shown to differ by at most ``allowed``, a fraction.
+
+    On fewer, only one that answers more of them right could be shown to lose so little. None: no number would do.
+
+    >>> images_to_show(0.003), images_to_show(0.0)
+    (922, None)
+    """
+    if allowed <= 0:
+        return None
+    n = max(math.floor(normal_quantile(level) * math.sqrt(2) / allowed) - 2, 1)
+    while paired_interval(0, 0, n, level).high > allowed:
+        n += 1
+    return n
