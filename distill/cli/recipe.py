@@ -195,8 +195,14 @@ def _checked(name: str, changes: Iterable[str]) -> str:
 def _params(recipe: Recipe) -> int | None:
     """The parameters, within the budget; None where the number of classes is in a folder that is not there."""
     from distill.data.datasets import num_classes
+    from distill.data.views import check_size
     from distill.models import check_network, check_shapes
 
+    if recipe.data.image_size != "auto" or not recipe.data.is_found_out:
+        try:
+            check_size(recipe.augment, recipe.data.side)
+        except RecipeError as error:
+            raise RecipeError(f"{recipe.name}: {error.message}", hint=error.hint) from error
     try:
         classes = num_classes(recipe.data)
     except DistillError:

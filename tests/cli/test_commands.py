@@ -382,6 +382,15 @@ def test_check_holds_the_budget(cli) -> None:
     assert "over the budget of 5,000,000" in result.stderr
 
 
+def test_check_tells_what_is_larger_than_the_images(cli) -> None:
+    wide = "augment={crop_padding: 40, crop_fill: reflect}"
+    result = cli("recipe", "check", "r18_small", "lenet_cifar10", "--set", wide)
+    assert result.exit_code == 2
+    assert "r18_small: augment.crop_padding: 40 cannot be reflected in an image of 32 pixels" in result.stderr
+    assert "lenet_cifar10: augment.crop_padding" in result.stderr
+    assert cli("recipe", "check", "r18_small", "--set", wide, "--set", "data.image_size=64").exit_code == 0
+
+
 _CANNOT = "model={source: timm, name: halonet26t, weights: none, input_size: 32}"
 
 
