@@ -150,6 +150,11 @@ def _check_files(csv: str | None, svg: Path | None, plot: Path | None, *, overwr
     from distill.results.rows import ROW_FIELDS
 
     options.check_csv(csv, ROW_FIELDS, overwrite=overwrite)
+    named = {"--csv": None if csv in (None, "-") else Path(csv or ""), "--svg": svg, "--plot": plot}
+    places: dict[Path, str] = {}
+    for option, path in named.items():
+        if path is not None and (other := places.setdefault(path.resolve(), option)) != option:
+            raise UsageError(f"{other} and {option} name one file: {path}", hint="give each a name of its own")
     for path, only in ((svg, "svg"), (plot, None)):
         if path is not None:
             from distill.report.figure import check_name

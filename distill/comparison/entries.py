@@ -80,7 +80,7 @@ def grouped(entries: Sequence[Entry], notes: list[str]) -> dict[str, list[Entry]
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
         groups.setdefault(identity(entry.recipe, entry.info), []).append(entry)
-    return {key: _by_seed(group, notes) for key, group in groups.items()}
+    return {key: _of_the_same_images(_by_seed(group, notes), notes) for key, group in groups.items()}
 
 
 def _by_seed(group: Sequence[Entry], notes: list[str]) -> list[Entry]:
@@ -92,6 +92,17 @@ def _by_seed(group: Sequence[Entry], notes: list[str]) -> list[Entry]:
             notes.append(f"left out: {older.run.path}: {entry.run.path} has the same seed, {seed}, and counts")
         kept[seed] = entry
     return list(kept.values())
+
+
+def _of_the_same_images(group: list[Entry], notes: list[str]) -> list[Entry]:
+    """Those that answered the newest one's test images: where the data is not here any more, older answers stand."""
+    newest = group[-1]
+    others = [entry for entry in group if entry.assessment.content != newest.assessment.content]
+    notes += [
+        f"left out: {entry.run.path}: its answers are of other test images than those of {newest.run.path}"
+        for entry in others
+    ]
+    return [entry for entry in group if entry.assessment.content == newest.assessment.content]
 
 
 def namesake_notes(groups: Mapping[str, list[Entry]]) -> list[str]:

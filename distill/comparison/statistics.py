@@ -146,7 +146,7 @@ def difference_of(tested: Mapping[str, Sequence[Tested]]) -> Callable[[Row, Row]
         if isinstance(pair, str):
             return None
         test = compare_runs(*pair)
-        return Difference(test.difference.estimate, test.difference.low, test.difference.high, test.method)
+        return Difference(test.difference.estimate, test.difference.low, test.difference.high, test.method, test.n)
 
     return difference
 

@@ -224,6 +224,7 @@ def compare_seeds(
     Where one group is a single run, the difference is that run's, whose spread over seeds nobody knows; the chance of
     the images counts beside that of the other group's seeds. Of few images and seeds it happens that all seeds differ
     by as much. Student's t would take that for certainty; a bootstrap over images and seeds does not, and is made then.
+    Where all answers are the same, the interval is that of one run each.
 
     Args:
         paired: Row ``i`` of both is the same seed: same split, same order, same views. The spread that seeds share
@@ -244,9 +245,11 @@ def compare_seeds(
     if interval is None:
         raise ValueError("one seed has no spread: compare_images")
     spread = float(differences.std(ddof=1))
-    if spread < _NO_SPREAD and not np.array_equal(ours, theirs):
+    if np.array_equal(ours, theirs):  # is no certainty either: as much is known as of one run each
+        return compare_images(ours[0], theirs[0], level=level)
+    if spread < _NO_SPREAD:
         return _bootstrapped(ours, theirs, level, seed)
-    p_value = float(_stats().ttest_1samp(differences, 0.0).pvalue) if spread else 1.0
+    p_value = float(_stats().ttest_1samp(differences, 0.0).pvalue)
     needed = _seeds_needed(interval, spread, level) if verdict_of(interval) == "cannot tell" else None
     return PairedTest(interval, p_value, "paired t", len(differences), needed)
 

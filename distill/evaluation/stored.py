@@ -86,7 +86,9 @@ def read_evaluation(folder: Path, split: str = "test") -> StoredEvaluation | Non
 def _corruptions(folder: Path, split: str, answers: Answers) -> CorruptionResult | None:
     document = read_sealed(folder / f"{split}_corruptions.json", weights=answers.weights, network=answers.network)
     try:
-        return None if document is None or not document["result"] else CorruptionResult.from_json(document["result"])
+        if document is None or not document["result"] or document["content"] != answers.about.get("content"):
+            return None  # of other images than the answers are, it is no figure beside theirs
+        return CorruptionResult.from_json(document["result"])
     except _DAMAGE:
         return None
 

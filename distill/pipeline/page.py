@@ -120,7 +120,8 @@ def gather_page(examined: Examined, *, title: str | None, command: str, runs_dir
     student = _headline(comparison.rows, tested)
     rows = _against_default(list(comparison.rows), student, tested, notes)
     student = next((row for row in rows if student is not None and row.run == student.run), None)
-    teacher = next((row for row in rows if student is not None and row.run == student.teacher), None)
+    is_taught = student is not None and _was_taught(student, tested)
+    teacher = next((row for row in rows if is_taught and student is not None and row.run == student.teacher), None)
     shown = members(rows, tested)
     labels = {member.row.run: member.label for member in shown}
     draft = _Draft(rows, tested, runs_dir)
@@ -186,19 +187,29 @@ def _is_run(row: Row, tested: _Tested) -> bool:
     return bool(tested.get(row.run)) and isinstance(tested[row.run][-1], Entry)
 
 
+def _was_taught(row: Row, tested: _Tested) -> bool:
+    """Whether a run learned from a teacher; beside labels alone a table may name one, to be held against."""
+    newest = tested[row.run][-1]
+    return isinstance(newest, Entry) and (newest.recipe.teacher is not None or bool(newest.teacher))
+
+
 def _headline(rows: Sequence[Row], tested: _Tested) -> Row | None:
-    """What the page is about: the most accurate student, if possible with a teacher here; of equals the smallest."""
+    """What the page is about: the most accurate student that was taught, if possible with its teacher here.
+
+    Of equals it is the smallest; where nothing was taught, one that learned from labels alone.
+    """
     students = [row for row in rows if row.role == "student" and _is_run(row, tested)]
-    taught = [row for row in students if row.teacher is not None]
-    return max(taught or students, key=lambda row: (row.test_top1 or 0.0, -(row.params or 0)), default=None)
+    taught = [row for row in students if _was_taught(row, tested)]
+    beside = [row for row in taught if row.teacher is not None]
+    return max(beside or taught or students, key=lambda row: (row.test_top1 or 0.0, -(row.params or 0)), default=None)
 
 
 def _against_default(rows: list[Row], student: Row | None, tested: _Tested, notes: list[str]) -> list[Row]:
     """The rows as they are where a baseline was named; else held against the one that learned without a teacher."""
     if student is None or any(row.baseline for row in rows):
         return rows
-    untaught = [row for row in rows if row.role == "baseline" and row.test_set == student.test_set]
-    untaught = [row for row in untaught if _is_run(row, tested)]
+    others = [row for row in rows if row.role != "teacher" and row.run != student.run and _is_run(row, tested)]
+    untaught = [row for row in others if row.test_set == student.test_set and not _was_taught(row, tested)]
     alike = [row for row in untaught if row.params == student.params] or untaught
     if len(alike) != 1:
         return rows

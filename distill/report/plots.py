@@ -193,7 +193,7 @@ def plot_classes(classes: Sequence[PerClass], path: Path) -> Path:
         for name, marker, color in _CLASS_MARKS:
             values = [getattr(each, name.lower()) for each in shown]
             axes.scatter(values, places, s=34, marker=marker, color=color, label=name, zorder=2)
-        axes.set_yticks(places, [plain(each.label) for each in shown])
+        axes.set_yticks(places, [shorten(plain(each.label), 24) for each in shown])
         axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
         left_out = len(classes) - len(shown)
         title = f"The {len(shown)} worst of {len(classes)} classes" if left_out else "Classes, by F1"

@@ -133,13 +133,14 @@ class Row:
 class Difference:
     """Test top-1 of one row minus that of another on the same images, from ``low`` to ``high`` with 95%.
 
-    ``method`` is one of those for a baseline.
+    ``method`` is one of those for a baseline, and ``n`` what it says there.
     """
 
     estimate: float
     low: float
     high: float
     method: str
+    n: int
 
 
 ROW_FIELDS = tuple(each.name for each in fields(Row))

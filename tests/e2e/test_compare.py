@@ -490,6 +490,21 @@ def test_an_evaluation_survives_the_loss_of_its_data(copies, monkeypatch: pytest
         assess(run, device=CPU, again=True)
 
 
+@pytest.mark.parametrize("images", [_other_test_images, _other_test_set])
+def test_seeds_that_were_tested_on_other_images_are_no_mean(
+    copies, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, images: Callable
+) -> None:
+    """Where the data is gone, older answers stand: of two test sets there is no mean, and no pair."""
+    older, newer = copies(1, seed=0), copies(2, seed=1)
+    monkeypatch.setattr(distill.evaluation.test_set, "load_splits", images)
+    now = assess(newer, device=CPU)
+    monkeypatch.setattr(distill.evaluation.test_set, "load_splits", _gone)
+    table = compare([older.path, newer.path], latency=False)
+    (row,) = (row for row in table.rows if row.role == "student")
+    assert (row.seeds, row.test_top1, row.run) == (1, now.result.top1, str(newer.path))
+    assert any(note.startswith(f"left out: {older.path}: its answers are of other test images") for note in table.notes)
+
+
 def test_nothing_is_downloaded_to_look_at_what_is_stored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(distill.evaluation.test_set, "load_splits", lambda spec: pytest.fail("loaded"))
     with pytest.raises(MissingError, match="cifar10 is not in"):

@@ -77,6 +77,25 @@ def test_it_is_held_against_the_one_without_a_teacher(page: Page) -> None:
     )  # fmt: skip
 
 
+def test_it_is_about_what_was_taught_whatever_a_network_is_called(
+    runs: Path, teacher_run: RunResult, student_recipe: Callable, tmp_path: Path
+) -> None:
+    """A student's role has a budget and need not have a teacher; of labels alone it is the one to be held against."""
+    alone = student_recipe("name=alone", "teacher=null", "objective={kind: supervised}", "train.epochs=3")
+    options = Options(runs_dir=tmp_path / "runs", threads=1)
+    alone = train_student(alone, options=options).run
+    page = gather_page(
+        examine([str(teacher_run.run), str(runs / "taught/001"), str(alone)], runs_dir=runs, latency=False),
+        title=None, command="", runs_dir=runs,
+    )  # fmt: skip
+    assert page.headline == "taught"
+    assert page.member("taught").row.baseline == str(alone)
+    own = examine([str(teacher_run.run), str(alone)], runs_dir=runs, latency=False)
+    page = gather_page(own, title=None, command="", runs_dir=runs)
+    assert page.headline == "alone"
+    assert "its teacher" not in page.lead
+
+
 def test_curves_are_the_metrics_of_all_seeds(page: Page, runs: Path) -> None:
     member = page.member("taught")
     for curve, number in zip(member.curves["val_top1"], ("001", "002"), strict=True):

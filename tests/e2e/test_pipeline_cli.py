@@ -254,6 +254,14 @@ def test_compare_prints_a_table_and_csv(cli: Run) -> None:
     assert cli("compare", "--no-latency", "--csv", "-").stdout == Path("table.csv").read_text()
 
 
+@pytest.mark.parametrize("pair", [("--svg", "--plot"), ("--csv", "--svg"), ("--csv", "--plot")])
+def test_two_outputs_are_two_files(cli: Run, pair: tuple[str, str]) -> None:
+    result = cli("compare", "--no-latency", pair[0], "both.svg", pair[1], "./both.svg")
+    assert result.exit_code == 2
+    assert f"{pair[0]} and {pair[1]} name one file" in result.stderr
+    assert not Path("both.svg").exists()
+
+
 def test_a_requirement_is_met_or_missed(cli: Run) -> None:
     assert cli("compare", "--no-latency", "--require", "student.params < teacher.params").exit_code == 0
     missed = cli("compare", "--no-latency", "--require", "student.test_top1 > 1.5", "--json")

@@ -200,9 +200,12 @@ def test_seeds_as_accurate_that_err_elsewhere_are_no_certainty() -> None:
 
 
 def test_equal_groups_of_seeds_are_no_difference() -> None:
+    """And no certainty: of 100 images the next may tell them apart, as it may one run each."""
     answers = _runs([0.8, 0.8], 100, 3)
     test = compare_seeds(answers, answers)
-    assert (test.verdict, test.p_value, test.needed) == ("cannot tell", 1.0, None)
+    assert (test.verdict, test.p_value, test.needed, test.method, test.n) == ("cannot tell", 1.0, None, "mcnemar", 100)
+    half = 1.959963984540054 * math.sqrt(2) / 102
+    assert (test.difference.low, test.difference.high) == pytest.approx((-half, half))
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [((3,), (4,)), ((0,), (0,)), ((2, 3), (2, 3))])

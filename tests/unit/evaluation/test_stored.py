@@ -15,6 +15,7 @@ from distill.evaluation.confidence import fit_temperature, reliability, risk_cov
 from distill.evaluation.metrics import evaluate_logits
 from distill.evaluation.stored import Answers, read_evaluation, write_answers, write_sealed, write_temperature
 from distill.files import json_sha256
+from distill.results.corruptions import CORRUPTIONS, SEVERITIES, CorruptionResult, Spoilt
 
 LOGITS = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 LABELS = np.random.default_rng(1).integers(0, 3, 40)
@@ -65,6 +66,18 @@ def test_a_temperature_belongs_to_its_weights(tmp_path: Path) -> None:
         left = read_evaluation(tmp_path)
         assert left is not None
         assert left.temperature is None
+
+
+def test_spoilt_images_belong_to_the_images_of_the_answers(tmp_path: Path) -> None:
+    _store(tmp_path)
+    cells = tuple(Spoilt(c, s, 0.5, 0.4, 0.6) for c in CORRUPTIONS for s in SEVERITIES)
+    measured = CorruptionResult(20, 0.9, 0.5, 0.4, 0.6, cells, "key")
+    for content, wanted in (("c", measured), ("other images", None)):
+        document = {"content": content, "result": measured.to_json()}
+        write_sealed(tmp_path / "test_corruptions.json", document, weights="w", network="n")
+        found = read_evaluation(tmp_path)
+        assert found is not None
+        assert found.corruptions == wanted
 
 
 @pytest.mark.parametrize("name", ["test.json", "test_logits.npy", "test_labels.npy"])

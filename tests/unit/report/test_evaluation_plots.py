@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,7 +12,9 @@ import pytest
 
 from distill.evaluation.confidence import fit_temperature, reliability, risk_coverage
 from distill.report.evaluation_plots import plot_corruptions, plot_reliability, plot_risk_coverage
+from distill.report.plots import plot_classes
 from distill.results.corruptions import CORRUPTIONS, SEVERITIES, CorruptionResult, Spoilt
+from distill.results.metrics import PerClass
 
 GENERATOR = np.random.default_rng(0)
 LABELS = GENERATOR.integers(0, 5, 400)
@@ -62,6 +65,15 @@ def test_corruptions(tmp_path: Path, models: int) -> None:
         assert words in text
     assert "not measured" not in text
     assert plot_corruptions(results, tmp_path / "b.svg").read_bytes() == (tmp_path / "a.svg").read_bytes()
+
+
+def test_a_very_long_name_of_a_class_leaves_room_for_the_picture(tmp_path: Path) -> None:
+    classes = [PerClass(name, 0.5, 0.4, 0.3, 0.4, 10) for name in ("a cat " * 20, "dog")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib's, that nothing is left to draw on
+        text = _text(plot_classes(classes, tmp_path / "a.svg"))
+    assert "<!-- dog -->" in text
+    assert max(len(line) for line in text.splitlines() if "a cat" in line) < 60
 
 
 def test_names_mean_no_harm(tmp_path: Path) -> None:

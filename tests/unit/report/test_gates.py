@@ -199,7 +199,7 @@ def test_two_accuracies_bear_that_of_their_difference() -> None:
 
     def difference(row: Row, other: Row) -> Difference | None:
         asked.append((row.name, other.name))
-        return Difference(-0.05, -0.0712, -0.0288, "mcnemar") if row.name == "r20" else None
+        return Difference(-0.05, -0.0712, -0.0288, "mcnemar", 100) if row.name == "r20" else None
 
     rows = tuple(dataclasses.replace(row, test_top1_low=0.1, test_top1_high=0.2, teacher=ROWS[0].run) for row in ROWS)
     table = Comparison(rows, "cpu", 1, difference=difference)
@@ -210,6 +210,14 @@ def test_two_accuracies_bear_that_of_their_difference() -> None:
         "r20.test_top1 is 0.9, big.test_top1 - 0.001 is 0.949; difference of top-1 -0.0500 (95%: -0.0712 to -0.0288)",
     ]
     assert asked == [("r18-small.v2", "big"), ("r20", "big")]
+    some = dataclasses.replace(table, difference=lambda *_: Difference(0.0, -0.01, 0.01, "paired t", 2))
+    seeds = dataclasses.replace(some, rows=tuple(dataclasses.replace(row, seeds=4) for row in rows))
+    (*_, told_of_some) = missed_in(parse_gate("student.test_top1 >= teacher.test_top1 - 0.001"), seeds)
+    assert told_of_some.endswith(
+        "; difference of top-1 over the 2 seeds that both have +0.0000 (95%: -0.0100 to +0.0100)"
+    )
+    (*_, told_of_all) = missed_in(parse_gate("student.test_top1 >= teacher.test_top1 - 0.001"), some)
+    assert "difference of top-1 +0.0000" in told_of_all
     students = dataclasses.replace(table, rows=(rows[0], dataclasses.replace(rows[2], delta_top1=-0.05)))
     told = missed_in(parse_gate("student.delta_top1 > -0.01"), students)
     assert told == ["r20.delta_top1 is -0.05 (95%: -0.0712 to -0.0288)"]
