@@ -129,7 +129,8 @@ def verify(
 ) -> None:
     """Check banks: every file's checksum, and some answers against the teacher. Exits with 1 if one is damaged.
 
-    The largest difference from the stored logits is 0 on a CPU like the one that built the bank.
+    The teacher is asked through PyTorch in full precision: on a CPU like the one that built the bank the largest
+    difference from the stored logits is 0, and about a rounding where it was asked otherwise (ONNX Runtime, bf16).
     """
     from distill.pipeline import Options, verify_banks
     from distill.report.tables import banks_table

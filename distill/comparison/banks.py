@@ -17,40 +17,66 @@ from distill.errors import DistillError, RunError
 from distill.evaluation.test_set import Assessment, DataSets, answers_of
 from distill.recipe import Recipe, parse_recipe
 from distill.results.rows import Row
+from distill.runs.find import place_named
 from distill.teaching.bank import Bank
 from distill.teaching.bank_info import TeacherRecord
 from distill.text import fixed
 
-__all__ = ["UNREADABLE", "BankAnswers", "bank_rows", "banks_named", "of_banks"]
+__all__ = ["UNREADABLE", "BankAnswers", "bank_rows", "of_banks"]
 
 UNREADABLE = (DistillError, OSError, KeyError, TypeError, ValueError, AttributeError)  # files that others wrote
 
 
-def banks_named(about: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """Paths and weights of the banks that run.json names; before there were ensembles it named one path."""
-    named = about.get("banks") or [{"path": about["bank"], "weight": 1.0}]
-    return [(str(each["path"]), float(each["weight"])) for each in named]
+@dataclass(frozen=True)
+class _Named:
+    """A bank that a run learned from: where it is now, its weight among several, and whose answers it held then."""
+
+    path: Path
+    weight: float
+    sha256: str | None
+
+    def opened(self) -> Bank:
+        """It, where it is still that teacher's.
+
+        Raises:
+            RunError: It is damaged, or another's by now.
+        """
+        bank = Bank.open(self.path)
+        if self.sha256 not in (None, bank.info.identity.weights):
+            raise RunError(f"{self.path} holds another teacher's answers now than those that it learned from")
+        return bank
 
 
-def of_banks(banks: Sequence[tuple[str, float]], entry: Entry, data: DataSets) -> Reference:
-    """One bank's teacher, or the weighted mean of several teachers' logits, as the student saw it.
+def _banks_named(entry: Entry) -> list[_Named]:
+    """The banks that run.json names; before there were ensembles it named one path."""
+    about = entry.teacher or {}
+    named = about.get("banks") or [{"path": about["bank"], "weight": 1.0, "sha256": about.get("sha256")}]
+    return [
+        _Named(place_named(str(each["path"]), entry.run), float(each["weight"]), each.get("sha256")) for each in named
+    ]
+
+
+def of_banks(entry: Entry, data: DataSets) -> Reference:
+    """The teacher of the bank that a run learned from, or the weighted mean of several teachers' logits, as it saw it.
 
     Raises:
-        RunError: A bank is damaged, or has no figures of its teacher.
+        RunError: A bank is damaged, another teacher's by now, or has no figures of its teacher.
     """
-    members = [_of_bank(Bank.open(Path(path))) for path, _ in banks]
+    banks = _banks_named(entry)
+    members = [_of_bank(bank.opened()) for bank in banks]
     if len(members) == 1:
         return members[0]
     if other := next((member for member in members if not member.saw(entry, data)), None):
         return other  # which the caller names
     labels = entry.assessment.labels
-    alike = len({weight for _, weight in banks}) == 1
-    weighed = zip(members, banks, strict=True)
-    name = " + ".join(member.name if alike else f"{weight:g} * {member.name}" for member, (_, weight) in weighed)
+    weights = [bank.weight for bank in banks]
+    alike = len(set(weights)) == 1
+    weighed = zip(members, weights, strict=True)
+    name = " + ".join(member.name if alike else f"{weight:g} * {member.name}" for member, weight in weighed)
     logits = [member.logits for member in members if member.logits is not None]
     if len(logits) < len(members) or any(each.shape != (len(labels), *logits[0].shape[1:]) for each in logits):
         raise RunError(f"the test logits of {name} are not all there, or not of one shape")
-    mean = np.average(np.stack(logits).astype(np.float64), axis=0, weights=[weight for _, weight in banks])
+    mean = np.average(np.stack(logits).astype(np.float64), axis=0, weights=weights)
     top1 = int((mean.argmax(axis=1) == labels).sum()) / len(labels)
     records = tuple(record for member in members for record in member.members)
     return Reference(name, mean.astype(np.float32), top1, members[0].content, members=records)
@@ -111,9 +137,10 @@ def bank_rows(
         if given is not None:
             answers[row.run] = given
 
-    for path, students in _without_runs(entries).items():
+    for named, students in _without_runs(entries).items():
+        path = str(named.path)
         try:
-            bank = Bank.open(Path(path))
+            bank = named.opened()
             record, reference = _record(bank), _of_bank(bank)
             if record.name in shown:
                 continue
@@ -150,15 +177,15 @@ def _answers(place: str, reference: Reference, student: Entry) -> BankAnswers | 
     return BankAnswers(student.recipe, replace(asked, run=place, **found, device_type=None, precision=None))
 
 
-def _without_runs(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+def _without_runs(entries: Sequence[Entry]) -> dict[_Named, list[Entry]]:
     """Every bank that a run learned from without its teacher's run, and who learned from it."""
-    paths: dict[str, list[Entry]] = {}
+    found: dict[_Named, list[Entry]] = {}
     for entry in entries:
         if entry.teacher and entry.teacher.get("run") is None:
             with suppress(*UNREADABLE):  # find_teachers has said so
-                for path, _ in banks_named(entry.teacher):
-                    paths.setdefault(path, []).append(entry)
-    return paths
+                for named in _banks_named(entry):
+                    found.setdefault(replace(named, weight=1.0), []).append(entry)
+    return found
 
 
 def _bank_row(path: str, record: TeacherRecord) -> Row:

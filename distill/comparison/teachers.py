@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from distill.comparison.banks import UNREADABLE, banks_named, of_banks
+from distill.comparison.banks import UNREADABLE, of_banks
 from distill.comparison.entries import Entry, message
 from distill.comparison.reference import Reference, of_run
 from distill.evaluation.test_set import DataSets, assess
@@ -95,7 +95,7 @@ def _taught_by(
             notes.append(f"{entry.run.path}: its teacher, the file {about['onnx']}, left no bank: it is not compared")
             return None
         else:
-            reference = of_banks(banks_named(about), entry, data)
+            reference = of_banks(entry, data)
     except UNREADABLE as error:
         notes.append(f"{entry.run.path}: its teacher cannot be read ({message(error)})")
         return None

@@ -22,7 +22,7 @@ from distill.results.figures import Figures
 from distill.results.rows import BankRow
 from distill.runs import open_run
 from distill.teaching.bank import Bank
-from distill.teaching.bank_files import INFO, bank_bytes
+from distill.teaching.bank_files import INFO, TEST_LOGITS, bank_bytes
 from distill.teaching.remove import Removal, is_bank, remove_bank
 from distill.team.shares import Team, Together
 from distill.team.watch import watching
@@ -154,7 +154,7 @@ def _built(fabric: Fabric, team: Team, context: Context, *, views: int, path: Pa
     )
     assert teacher is not None, "seen to by _require_run"
     teacher.require_classes(tuple(splits.dataset.classes))
-    recipe, _ = team.broadcast(choose_how(recipe, splits, teacher) if team.leads else (recipe, {}))
+    recipe, _ = team.broadcast(choose_how(recipe, splits, teacher, path=path) if team.leads else (recipe, {}))
     bank = ensure_bank(
         teacher, splits, recipe, views=views, path=path, renew_figures=True, tell=options.tell, team=team
     )
@@ -220,6 +220,8 @@ def describe_bank(path: Path) -> BankRow:
     try:
         infinite = Bank.open(path).not_finite(range(min(bank.info.views, 1)))  # a teacher overflows in every view
         status = f"damaged: not finite: {several(infinite, most=3)}" if infinite else "ok"
+        if bank.info.teacher is not None and not (path / TEST_LOGITS).is_file():
+            status = f"damaged: {TEST_LOGITS} is missing"
     except DistillError as error:
         status = f"damaged: {_reason(error, path)}"
     return _row(bank, status)

@@ -19,7 +19,7 @@ from distill.pipeline.ensemble import first_member
 from distill.pipeline.failures import on_this_machine
 from distill.pipeline.launch import launch
 from distill.pipeline.objective import find_objective
-from distill.pipeline.source import Source, choose_logits, find_teacher, open_live
+from distill.pipeline.source import Source, choose_logits, find_teacher, open_live, open_source
 from distill.pipeline.teacher import resolve_teacher
 from distill.recipe import Recipe, load_recipe
 from distill.results.rows import DryRun
@@ -35,7 +35,9 @@ _STEPS = 3  # the first one warms up
 
 
 def dry_run(recipe: Recipe | str | Path, *, teacher: Any = None, options: Options | None = None) -> DryRun:
-    """Shapes, parameters, memory and estimated time of a run, from three real steps; a teacher is asked live.
+    """Shapes, parameters, memory and estimated time of a run, from three real steps.
+
+    A teacher is asked live; a bank that is named is read.
 
     Example:
         >>> dry_run("quickstart_student", teacher="quickstart_teacher").params
@@ -62,11 +64,13 @@ def _try_out(fabric: Fabric, context: Context) -> DryRun:
         recipe, runs_dir=context.options.runs_dir, device=fabric.device, classes=tuple(splits.dataset.classes)
     )
     objective = find_objective(recipe, splits, teacher)
-    if teacher is not None:
+    if recipe.teacher is not None:
         recipe, _ = choose_logits(recipe, splits, teacher, objective.asks)
-        source = open_live(recipe, teacher, objective.asks)
-    elif recipe.teacher is not None:
-        context.options.tell(Note("the bank is not read in a dry run: the steps are timed without a teacher"))
+        if teacher is not None:
+            source = open_live(recipe, teacher, objective.asks)
+        else:  # of banks that are named
+            tell = context.options.tell
+            source = open_source(recipe, splits, None, asks=objective.asks, device=fabric.device, tell=tell)
     module = build_network(context, splits)
     path = context.options.runs_dir / recipe.name
     job = build_job(fabric, context, splits, source, module=module, path=path, saves=False, objective=objective)
@@ -108,7 +112,7 @@ def _report(
         memory_mb=_memory_mb(device),
         seconds_per_step=seconds_per_step,
         seconds=total,
-        teacher=None if source is None else source.about["run"],
+        teacher=None if source is None else source.about["run"] or source.about.get("onnx") or source.about["name"],
         notes=("time is of training steps; validation and saving come on top",),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -11,10 +12,10 @@ from typing import Any
 from distill.data.datasets import num_classes
 from distill.errors import DistillError, UsageError
 from distill.events import Event, Note, RunStarted, Tell
-from distill.files import json_sha256, read_json, write_json, writing
+from distill.files import json_sha256, read_json, relative, write_json, writing
 from distill.models import check_network
 from distill.pipeline.context import Options
-from distill.pipeline.teacher import resolve_teacher
+from distill.pipeline.teacher import resolve_teacher, with_folders
 from distill.pipeline.verbs import resume_run, train_student
 from distill.recipe import Recipe, dump_recipe, load_recipe
 from distill.references import count_of
@@ -69,13 +70,24 @@ def train_generations(
     steps = [first, *steps[1:]]
     for step in steps:
         _check(step)
-    path = options.runs_dir / _FOLDER / f"{json_sha256([dump_recipe(step) for step in steps])[:16]}.json"
+    path = options.runs_dir / _FOLDER / f"{_key(steps, options.runs_dir)}.json"
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     # of torchrun's processes, which all come here, the first one speaks for all
     lock = Lock(path.with_suffix(".lock"), subject="these generations") if process_rank() == 0 else nullcontext()
     with lock:
         return _train(steps, _Journal(path), options)
+
+
+def _key(steps: Sequence[Recipe], runs_dir: Path) -> str:
+    """Of the same recipes and teacher the same, from whatever folder one asks."""
+    first, *others = steps
+    assert first.teacher is not None, "checked before"
+    teacher = with_folders(first.teacher, lambda run: relative(run, runs_dir))
+    if teacher.run is not None:
+        teacher = teacher.model_copy(update={"run": relative(teacher.run, runs_dir)})
+    first = first.model_copy(update={"teacher": teacher})
+    return json_sha256([dump_recipe(step) for step in (first, *others)])[:16]
 
 
 def _steps(recipes: Sequence[Recipe], generations: int) -> list[Recipe]:
@@ -106,11 +118,12 @@ def _train(steps: Sequence[Recipe], journal: _Journal, options: Options) -> Gene
     results: list[RunResult] = []
     begun = journal.read(len(steps))
     for number, step in enumerate(steps):
-        told = replace(options, on_event=_Noting(journal.path, number, options.on_event or options.tell))
+        listener = options.on_event or options.tell
+        told = replace(options, on_event=_Noting(journal.path, options.runs_dir, number, listener))
         teacher = str(results[-1].run) if results else None
         if len(steps) > 1:
             options.tell(Note(f"student {number + 1} of {len(steps)}: {step.name}"))
-        if number < len(begun) and (run := _there(begun[number])) is not None:
+        if number < len(begun) and (run := _there(begun[number], options.runs_dir)) is not None:
             results.append(resume_run(run, options=replace(told, init_from=None)))
         else:
             results.append(train_student(step, teacher=teacher, options=told))
@@ -118,16 +131,17 @@ def _train(steps: Sequence[Recipe], journal: _Journal, options: Options) -> Gene
     return Generations(tuple(results))
 
 
-def _there(path: str) -> str | None:
+def _there(path: str, runs_dir: Path) -> str | None:
     """The run that was begun, where it is still there."""
-    with suppress(DistillError):
-        return str(open_run(path, finished=False).path)
+    for place in (os.path.normpath(runs_dir / path), path):  # the second as an earlier version wrote it
+        with suppress(DistillError):
+            return str(open_run(place, runs_dir=runs_dir, finished=False).path)
     return None
 
 
 @dataclass(frozen=True)
 class _Journal:
-    """Which runs were begun, in order; it lives until the last one is finished."""
+    """Which runs were begun, in order, from the folder of runs; it lives until the last one is finished."""
 
     path: Path
 
@@ -149,10 +163,11 @@ class _Noting:
     """Writes down where a run began, then tells on; it travels to other processes as it is."""
 
     path: Path
+    runs_dir: Path
     number: int
     listener: Tell
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, RunStarted):
-            _Journal(self.path).note(self.number, event.run)
+            _Journal(self.path).note(self.number, relative(event.run, self.runs_dir))
         self.listener(event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from distill.data.mixture import mixture_of
@@ -22,7 +23,7 @@ MOST_DISAGREEMENT = 1e-4  # of the largest logit; 4e-6 was seen
 
 
 def choose_runtime(
-    recipe: Recipe, splits: Splits, teacher: Teacher | None, *, features: bool = False
+    recipe: Recipe, splits: Splits, teacher: Teacher | None, *, features: bool = False, path: Path | None = None
 ) -> tuple[Recipe, dict[str, Any]]:
     """Resolve ``teacher.runtime: auto``; what it became and why goes to ``run.json``.
 
@@ -31,6 +32,7 @@ def choose_runtime(
 
     Args:
         features: Whether stages of the teacher are asked too, which torch alone has.
+        path: Of the bank; None: the teacher's own for this recipe.
 
     Raises:
         UsageError: ``onnxruntime`` is named, and the teacher cannot be asked so.
@@ -46,16 +48,16 @@ def choose_runtime(
         if recipe.teacher.runtime == ONNXRUNTIME:
             teacher.asked(ONNXRUNTIME, threads=recipe.asking_threads)  # fails before a folder exists
         return recipe, {}
-    runtime, why = (TORCH, "features are asked") if features else _choose(recipe, splits, teacher)
+    runtime, why = (TORCH, "features are asked") if features else _choose(recipe, splits, teacher, path)
     chosen = recipe.teacher.model_copy(update={"runtime": runtime})
     told = {"teacher.runtime": runtime, "teacher.runtime_why": why}
     return recipe.model_copy(update={"teacher": chosen}), told
 
 
-def _choose(recipe: Recipe, splits: Splits, teacher: Teacher) -> tuple[str, str]:
+def _choose(recipe: Recipe, splits: Splits, teacher: Teacher, path: Path | None) -> tuple[str, str]:
     if teacher.run is None:
         return ONNXRUNTIME, "it is an ONNX file"
-    path = teacher.bank_path(bank_key(recipe, splits, teacher.identity))
+    path = path or teacher.bank_path(bank_key(recipe, splits, teacher.identity))
     if (path / INFO).is_file():
         begun = Bank.read(path).info.runtime.get("name")
         return ONNXRUNTIME if begun == ONNXRUNTIME else TORCH, f"the bank {path.name} was begun so"

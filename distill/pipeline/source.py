@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -120,19 +121,21 @@ def choose_logits(recipe: Recipe, splits: Splits, teacher: Teacher | None, asks:
 
 
 def choose_how(
-    recipe: Recipe, splits: Splits, teacher: Teacher | None, asks: Asks | None = None
+    recipe: Recipe, splits: Splits, teacher: Teacher | None, asks: Asks | None = None, *, path: Path | None = None
 ) -> tuple[Recipe, dict[str, Any]]:
     """Resolve what the answers are rounded to, and what the teacher is asked through.
 
     Args:
         asks: What the objective wants to know; None: logits alone.
+        path: Of the bank that is built; None: the teacher's own, or none.
 
     Raises:
         RunError: The teacher's answers are not finite.
         UsageError: It cannot be asked through the runtime that is named.
     """
     recipe, dtype = choose_dtype(recipe, splits, teacher)
-    recipe, runtime = choose_runtime(recipe, splits, teacher, features=bool(asks and asks.features) or _stores(recipe))
+    features = bool(asks and asks.features) or _stores(recipe)
+    recipe, runtime = choose_runtime(recipe, splits, teacher, features=features, path=path)
     return recipe, dtype | runtime
 
 
@@ -170,6 +173,8 @@ def _cheaper(recipe: Recipe, splits: Splits, teacher: Teacher, asks: Asks) -> tu
     path = teacher.bank_path(key)
     if (path / INFO).is_file() and Bank.read(path).info.views >= views:
         return "bank", f"a bank with {views} views is there: {path}"
+    if not os.access(next(each for each in (path, *path.parents) if each.exists()), os.W_OK):
+        return "live", f"no bank can be written below {teacher.home}"
     width = len(teacher.identity.classes) + pooled_features(recipe, _recipe_of(teacher))
     disk = views * len(splits.train) * width * (2 if key.dtype == "float16" else 4)
     if disk > _AUTO_DISK_SHARE * shutil.disk_usage(teacher.home).free:

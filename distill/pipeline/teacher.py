@@ -101,12 +101,22 @@ def taught_as_before(run: RunFolder, *, runs_dir: Path) -> Recipe:
 
 
 def found_again(run: RunFolder) -> Recipe:
-    """A run's recipe with its teacher's run where that is now, asked from whatever folder."""
+    """A run's recipe with its teacher, or its banks, where they are now, asked from whatever folder."""
     recipe = run.recipe()
-    if recipe.teacher is None or recipe.teacher.run is None:
+    if recipe.teacher is None:
         return recipe
-    place = str(place_named(recipe.teacher.run, run))
-    return recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update={"run": place})})
+    teacher = recipe.teacher
+    found: dict[str, Any] = {
+        key: str(place_named(path, run))
+        for key in ("run", "onnx", "bank")
+        if (path := getattr(teacher, key)) is not None
+    }
+    if teacher.banks:
+        found["banks"] = tuple(
+            bank if bank.path is None else bank.model_copy(update={"path": str(place_named(bank.path, run))})
+            for bank in teacher.banks
+        )
+    return recipe.model_copy(update={"teacher": teacher.model_copy(update=found)})
 
 
 def _open_teacher(reference: str, runs_dir: Path, *, typed: bool) -> RunFolder:

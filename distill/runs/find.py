@@ -147,15 +147,18 @@ def _means_one(text: str) -> bool:
 
 
 def place_named(name: str, by: RunFolder) -> Path:
-    """Where a run lies that the record of another names; one asks from other folders than it was trained in.
+    """Where what the record of a run names lies: another run, a bank, a file. One asks from other folders than then.
 
-    There, or, where nothing is there, beside who names it: both are in one folder of runs, which may have moved.
+    There; where nothing is there, from the folder that the folder of runs is in, where a relative path was meant; or
+    beside who names it, as runs (and banks in them) are in one folder, which may have moved.
     """
     path = Path(name)
-    if path.is_dir() or len(path.parts) < 2:
+    if path.exists():
         return path
-    beside = by.path.absolute().parent.parent / path.parent.name / path.name
-    return beside if beside.is_dir() else path
+    runs_dir, depth = by.path.absolute().parent.parent, 4 if path.parent.name == "banks" else 2
+    places = [] if path.is_absolute() else [runs_dir.parent / path]
+    places += [runs_dir / Path(*path.parts[-depth:])] if len(path.parts) >= depth else []
+    return next((place for place in places if place.exists()), path)
 
 
 def open_named(name: str, by: RunFolder, *, runs_dir: Path) -> RunFolder:

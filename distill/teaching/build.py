@@ -23,6 +23,7 @@ from distill.evaluation.cost import model_cost
 from distill.evaluation.latency import measure_latency
 from distill.evaluation.test_set import assess_classifier, assess_trained, split_content
 from distill.events import Event, Note, StageProgress
+from distill.files import writing
 from distill.models.ask import CPU_ASK_BATCH, ask
 from distill.models.onnx_teacher import OnnxTeacher
 from distill.models.taps import POOLED, stage_shapes
@@ -31,7 +32,7 @@ from distill.recipe import Recipe, dump_recipe
 from distill.recipe.schema import AugmentSpec
 from distill.runs import RunFolder
 from distill.teaching.bank import Bank
-from distill.teaching.bank_files import TEST_LOGITS
+from distill.teaching.bank_files import TEST_LOGITS, VIEWS
 from distill.teaching.bank_info import BankInfo, TeacherRecord
 from distill.teaching.key import BankKey
 from distill.teaching.live import compile_teacher
@@ -111,6 +112,8 @@ def fill_bank(
     """
     if bank:
         bank.renew()
+        with writing(bank.path):
+            (bank.path / VIEWS).mkdir(exist_ok=True)  # of a damaged bank, it may be lost
         _check_runtime(bank, recipe.asking_runtime)
     yield from _measure(bank, teacher, splits, recipe, wait_s=0.0)
     yield from _fill(bank, teacher, splits, recipe, views=views, team=team, asked=asked or teacher)
@@ -134,7 +137,8 @@ def _measure(
 def has_figures(bank: Bank, splits: Splits) -> bool:
     """Whether a bank holds what ``compare`` wants to know of its teacher, on the test images that are here now."""
     teacher = bank.info.teacher
-    return teacher is not None and teacher.figures.test_content == split_content(splits)
+    is_there = (bank.path / TEST_LOGITS).is_file()
+    return is_there and teacher is not None and teacher.figures.test_content == split_content(splits)
 
 
 def _check_runtime(bank: Bank, runtime: str) -> None:

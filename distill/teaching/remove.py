@@ -31,14 +31,16 @@ class Removal:
 
 def is_bank(folder: Path) -> bool:
     """Whether distill made this folder as a bank, damaged or not; a link to one is none."""
-    info = folder / INFO
-    if folder.is_symlink() or not is_plain_file(info) or not (folder / VIEWS).is_dir():
+    info, has_views = folder / INFO, (folder / VIEWS).is_dir()
+    if folder.is_symlink() or not is_plain_file(info):
         return False
     try:
         document = json.loads(info.read_text())
     except (OSError, ValueError):
-        return True  # a damaged description, beside its views
-    return not isinstance(document, dict) or "format" in document or not document
+        return has_views  # a damaged description, beside its views
+    if not isinstance(document, dict) or not document:
+        return has_views
+    return "format" in document and (has_views or "checksums" in document)
 
 
 def remove_bank(folder: Path) -> Removal:

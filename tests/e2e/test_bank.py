@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
 from itertools import pairwise
@@ -16,9 +17,9 @@ import torch
 
 from distill.comparison import compare
 from distill.data.splits import load_splits
-from distill.errors import DistillError, RunError, UsageError
+from distill.errors import DistillError, MissingError, RunError, UsageError
 from distill.models.trained import load_trained
-from distill.pipeline import Options, RunResult, train_student
+from distill.pipeline import Options, RunResult, build_bank, dry_run, finetune_teacher, train_student
 from distill.recipe import load_recipe
 from distill.runs import RunFolder, lock
 from distill.teaching.bank import Bank
@@ -92,6 +93,33 @@ def test_a_named_bank_needs_no_teacher_and_compare_knows_what_it_left(train, stu
     assert table.rows[0].run == str(travelled)
     assert table.rows[1].delta_top1 == pytest.approx(near.rows[0].delta_top1)
     assert table.rows[1].agreement == near.rows[0].agreement
+
+
+def test_a_bank_of_another_teacher_at_its_place_is_not_the_one_it_learned_from(
+    train, student_recipe, teacher_recipe, tmp_path: Path
+) -> None:
+    options = Options(runs_dir=tmp_path / "runs", threads=1)
+    place = tmp_path / "bank"
+    shutil.copytree(_bank_of(train("teacher.logits=bank", "augment.view_seed=6").run), place)
+    recipe = student_recipe("augment.view_seed=6", f"teacher={{bank: '{place}'}}")
+    far = train_student(recipe, options=options).run
+    assert compare([far], latency=False).rows[-1].delta_top1 is not None
+    other = finetune_teacher(teacher_recipe("name=other", "train.epochs=1", "train.seed=9"), options=options).run
+    shutil.rmtree(place)
+    build_bank(student_recipe("augment.view_seed=6"), teacher=other, path=place, options=options)
+    table = compare([far], latency=False)
+    assert [(row.name, row.delta_top1, row.agreement) for row in table.rows] == [("tiny_student", None, None)]
+    assert sum("holds another teacher's answers now" in note for note in table.notes) == 2
+
+
+def test_a_dry_run_reads_a_bank_that_is_named(train, student_recipe, tmp_path: Path) -> None:
+    options = Options(runs_dir=tmp_path / "runs", threads=1)
+    bank = _bank_of(train("teacher.logits=bank", "augment.view_seed=6").run)
+    report = dry_run(student_recipe("augment.view_seed=6", f"teacher={{bank: '{bank}'}}"), options=options)
+    assert (report.teacher, report.steps_per_epoch) == ("tiny_teacher", 4)
+    with pytest.raises(MissingError, match="is not a bank"):
+        dry_run(student_recipe("teacher={bank: nowhere}"), options=options)
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
@@ -229,6 +257,15 @@ def test_what_computed_the_answers_is_recorded_and_more_are_not_asked_through_so
     assert train("augment.view_seed=15").status == "finished"  # what is complete is read, whatever answered
     with pytest.raises(UsageError, match="was asked through abacus, and would go on through torch"):
         train("augment.view_seed=15", "train.epochs=5", "teacher.logits=bank")
+
+
+def test_auto_asks_live_where_no_bank_can_be_written(train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        sys.modules["distill.pipeline.source"].os, "access", lambda *_: False
+    )  # root may write anywhere
+    info = RunFolder(train("augment.view_seed=77").run).info
+    assert info.choices["teacher.logits"] == "live"
+    assert info.choices["teacher.logits_why"].startswith("no bank can be written below ")
 
 
 def test_auto_takes_the_bank_and_says_why(train) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -138,6 +139,24 @@ def test_what_cannot_be_built_is_wrong_usage(cache, runs: Path, student_file: Pa
     result = cache("build", *recipe, "--runs", runs, *(runs if part == "RUNS" else part for part in args))
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_a_bank_elsewhere_goes_on_as_it_was_begun(
+    student_recipe, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither what is faster for more views nor how the teacher's own bank was begun has a say."""
+    options, place = Options(runs_dir=runs, threads=1), tmp_path / "elsewhere"
+
+    def build(*changes: str, path: Path | None = place) -> dict[str, str]:
+        row = build_bank(student_recipe(*changes), teacher="tiny_teacher", path=path, options=options)
+        return Bank.open(Path(row.path)).info.runtime
+
+    assert build("augment.views=2", "teacher.runtime=onnxruntime")["name"] == "onnxruntime"
+    assert build("augment.views=4", "train.epochs=4")["name"] == "onnxruntime"
+    assert Bank.open(place).info.views == 4
+    assert build("augment.views=2", path=None)["name"] == "torch"
+    monkeypatch.setattr(sys.modules["distill.pipeline.runtime"], "LEAST_MACS", 0.0)
+    assert build("augment.views=3", path=None)["name"] == "torch"
 
 
 def test_a_bank_of_something_else_is_not_written_to(cache, runs: Path, student_file: Path, bank: Path) -> None:
@@ -294,6 +313,28 @@ def test_repair_drops_what_is_damaged_and_build_makes_it_again(
     assert Bank.open(bank).info.views == 1
     assert cache("build", "--recipe", student_file, "--runs", runs, "--threads", 1).exit_code == 0
     assert {name: sha256_file(bank / name) for name in Bank.open(bank).files()} == whole
+
+
+def test_a_bank_that_lost_all_its_views_is_built_again_or_cleared(
+    cache, runs: Path, bank: Path, student_file: Path
+) -> None:
+    whole = {name: sha256_file(bank / name) for name in Bank.open(bank).files()}
+    shutil.rmtree(bank / "views")
+    assert "repaired: 0 of 3 views are left" in cache("verify", bank, "--repair").stdout
+    assert str(bank) in json.loads(cache("info", "--runs", runs, "--json").stdout)[0]["path"]
+    assert cache("build", "--recipe", student_file, "--runs", runs, "--threads", 1).exit_code == 0
+    assert {name: sha256_file(bank / name) for name in Bank.open(bank).files()} == whole
+    shutil.rmtree(bank / "views")
+    assert cache("clear", bank, "--yes").exit_code == 0
+    assert not bank.exists()
+
+
+def test_test_answers_that_are_lost_are_seen_and_asked_again(cache, runs: Path, bank: Path, student_file: Path) -> None:
+    before = sha256_file(bank / "test_logits.npy")
+    (bank / "test_logits.npy").unlink()
+    assert "test_logits.npy is missing" in cache("info", bank).stdout
+    assert cache("build", "--recipe", student_file, "--runs", runs, "--threads", 1).exit_code == 0
+    assert sha256_file(bank / "test_logits.npy") == before
 
 
 def test_views_that_are_planned_otherwise_today_are_found(bank: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from distill.cli import app
+from distill.comparison import compare
 from distill.errors import RecipeError, RunError, UsageError
 from distill.events import Event, Note
 from distill.pipeline import (
@@ -19,6 +20,7 @@ from distill.pipeline import (
     build_banks,
     dry_run,
     finetune_teacher,
+    rerun,
     train_generations,
     train_student,
 )
@@ -119,6 +121,17 @@ def test_the_run_keeps_the_banks_and_goes_on_whatever_a_name_means_then(house: H
     weights = [Bank.read(Path(bank.path)).info.identity.weights for bank in teacher.banks]
     assert weights[0] != weights[1]
     assert f"`{weights[0]}, {weights[1]}`" in model_card(run.path, latency=False, options=house.options)
+
+
+def test_it_is_repeated_and_compared_where_all_of_it_has_moved(house: House, tmp_path: Path) -> None:
+    train_student(house.taught_by("{run: tiny_teacher/001}", "{run: tiny_teacher/002}"), options=house.options)
+    before = compare(["tiny_student"], runs_dir=house.runs, latency=False)
+    moved = house.runs.rename(tmp_path / "moved")
+    after = compare(["tiny_student"], runs_dir=moved, latency=False)
+    told = [(row.name, row.test_top1, row.delta_top1, row.agreement) for row in before.rows]
+    assert len(told) == 4
+    assert [(row.name, row.test_top1, row.delta_top1, row.agreement) for row in after.rows] == told
+    assert rerun("tiny_student", options=Options(runs_dir=moved, threads=1)).differences == ()
 
 
 def test_what_the_student_says_of_asking_holds_for_each(house: House) -> None:

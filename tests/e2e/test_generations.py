@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -80,6 +81,30 @@ def test_a_chain_of_assistants_that_was_stopped_goes_on_and_ends_with_the_same_b
     assert [each.run.name for each in again] == ["002", "002"]
     assert [weights(each) for each in again] == [weights(each) for each in whole]
     assert not list((runs / ".generations").glob("*.json"))
+
+
+def test_a_stopped_chain_goes_on_from_whatever_folder(runs, monkeypatch):
+    home = runs / "home"
+    home.mkdir()
+    (runs / "teacher").rename(home / "teacher")
+    (home / "inner").mkdir()
+    monkeypatch.chdir(runs)
+    begun = []
+
+    def stop(event):
+        begun.append(event) if isinstance(event, RunStarted) else None
+        if isinstance(event, StepDone) and len(begun) == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(InterruptedRunError):
+        train_generations(
+            [recipe("small")], generations=2, options=Options(runs_dir=Path("home"), device="cpu", on_event=stop)
+        )
+    monkeypatch.chdir(home / "inner")
+    options = Options(runs_dir=Path(".."), device="cpu")
+    found = train_generations([recipe("small")], generations=2, teacher=home / "teacher/001", options=options).runs
+    assert [each.run.name for each in found] == ["001", "001"]
+    assert not list((home / ".generations").glob("*.json"))
 
 
 def test_what_cannot_be_a_chain_is_told_before_anything_is_trained(runs):
