@@ -133,7 +133,8 @@ def folder_classes(spec: DataSpec) -> tuple[str, ...]:
     root = _existing(spec)
     if root.is_dir():
         return class_names(_find(root, files=False), str(root))
-    facts = peek_facts(_archive_key(root, spec))  # an archive is read to its end to be listed
+    # an archive is read to its end to be listed; before a size is settled nobody knows what it was decoded to
+    facts = None if spec.image_size == "auto" else peek_facts(_archive_key(root, spec))
     return tuple(facts["classes"]) if facts else class_names(list_archive(root, silent).entries, str(root))
 
 

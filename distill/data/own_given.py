@@ -267,7 +267,9 @@ class _Asked:
 
 def _bytes_of(image: Any) -> bytes:
     if isinstance(image, Image.Image):
-        return f"{image.mode} {image.size} ".encode() + image.tobytes()
+        colours = b"" if image.palette is None else bytes(image.getpalette("RGBA") or ())  # what its bytes point at
+        clear = repr(image.info.get("transparency", "")).encode()
+        return f"{image.mode} {image.size} ".encode() + image.tobytes() + colours + clear
     array = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
     return f"{array.dtype} {array.shape} ".encode() + array.tobytes()
 
@@ -307,7 +309,12 @@ def _counted(splits: Mapping[str, Images], where: str) -> Sequence[str]:
     labels = [split.labels for split in splits.values() if isinstance(split, _Pairs)]
     if len(labels) < len(splits):
         raise DataError(f"{where} does not name its classes", hint="{'train': dataset, 'classes': ['cat', 'dog']}")
-    if labels[0].dtype.kind in "UT":
+    if len(named := [each.dtype.kind in "UT" for each in labels]) > sum(named) > 0:
+        kinds = ", ".join(
+            f"{name} {'names' if is_name else 'numbers'}" for name, is_name in zip(splits, named, strict=True)
+        )
+        raise DataError(f"{where}: its labels differ in kind ({kinds})", hint="give all splits names, or all numbers")
+    if named[0]:
         return sorted({str(name) for each in labels for name in each})
     return [str(number) for number in range(max(int(each.max()) for each in labels) + 1)]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterator
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,7 @@ from distill.errors import BudgetError, DistillError, RecipeError, UsageError
 from distill.models.build import build_model, outline, params_of
 from distill.models.depth import stages
 from distill.models.weights import without_weights
-from distill.recipe.model_specs import ModelSpec, TimmModel
+from distill.recipe.model_specs import ModelSpec, PythonModel, TimmModel
 from distill.recipe.schema import Recipe
 from teachers.mistakes import ImageSizeError
 
@@ -72,6 +74,40 @@ def check_shapes(recipe: Recipe, num_classes: int) -> None:
         if hint := _what_fits(model, num_classes):  # the size is to blame: a tensor's shapes would tell nobody more
             raise RecipeError(message, hint=hint)
         raise RecipeError(f"{message}, nor of any size that was tried: {reason}", hint="choose another model.name")
+    if isinstance(model, PythonModel):
+        _check_own(recipe, num_classes)
+
+
+def _check_own(recipe: Recipe, num_classes: int) -> None:
+    """What a network's own code may keep it from, told before a run's folder is there."""
+    module = outline(recipe.model, num_classes)
+    may_learn = any(parameter.requires_grad for parameter in module.parameters())
+    if may_learn and not _learns(module, recipe.model.input_size):
+        raise RecipeError(
+            f"{recipe.name}: the logits of {recipe.model.name} do not depend on its weights: nothing can be learned",
+            hint="forward without torch.no_grad(), inference_mode(), detach() or item()",
+        )
+    if recipe.train.ema > 0:
+        with torch.random.fork_rng(devices=[]):  # one that was passed nothing yet, as where the average is begun
+            fresh = build_model(without_weights(recipe.model), num_classes=num_classes)
+        try:
+            copy.deepcopy(fresh)
+        except Exception as error:
+            raise RecipeError(
+                f"{recipe.name}: train.ema cannot copy {recipe.model.name}: {_in_short(error)}",
+                hint="torch.nn.utils.parametrizations in the place of torch.nn.utils; or --set train.ema=0",
+            ) from error
+
+
+def _learns(module: nn.Module, side: int) -> bool:
+    try:
+        with torch.enable_grad():
+            output = module(torch.zeros(1, 3, side, side, device="meta"))
+    except Exception:  # shapes alone were not enough: its first step will tell
+        return True
+    with suppress(Exception):  # some keep what they worked out, and of gradients such a thing cannot be copied
+        _pass_one(module, side, device="meta")
+    return not isinstance(output, Tensor) or output.requires_grad
 
 
 # What the optimiser asks

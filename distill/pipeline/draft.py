@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from distill.data.batches import steps_per_epoch
 from distill.data.survey import Survey, survey
 from distill.errors import UsageError
 from distill.files import has_controls, write_atomically
@@ -21,6 +22,7 @@ _SIDES = (32, 48, 64, 96, 128, 160, 192, 224)
 _CIFAR_STEM_BELOW = 64  # pixels: a stem that shrinks four times would leave too little
 _FEW = 2_000  # training images: a network of a quarter of the parameters has enough to learn from
 _TEACHER_STEPS, _STUDENT_STEPS = 2_000, 8_000
+_TEST_FRACTION, _VAL_FRACTION = 0.2, 0.1
 _NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -190,11 +192,12 @@ def _seen(seen: Survey) -> str:
 
 def _data(seen: Survey, side: int, root: str) -> str:
     own_val = "val" in seen.counts
-    lines = [f"# kept at {side} pixels: the largest usual size that does not enlarge them"]
+    why = "the largest usual size that does not enlarge them" if side <= seen.side else "they are smaller: enlarged"
+    lines = [f"# kept at {side} pixels: {why}"]
     if "test" not in seen.counts:
         lines.append("# no test/ folder: a fifth of each class is set aside for testing, the same in both recipes")
-    fraction = "" if own_val else ", val_fraction: 0.1"
-    test = "" if "test" in seen.counts else ", test_fraction: 0.2"
+    fraction = "" if own_val else f", val_fraction: {_VAL_FRACTION}"
+    test = "" if "test" in seen.counts else f", test_fraction: {_TEST_FRACTION}"
     lines.append(
         f"data: {{name: folder, root: {json.dumps(root, ensure_ascii=False)}, image_size: {side}{fraction}{test}}}"
     )
@@ -218,7 +221,9 @@ def _batch(seen: Survey) -> int:
 
 
 def _steps(seen: Survey, batch: int) -> int:
-    return max(1, seen.counts["train"] // batch)
+    """Of an epoch: without folders of their own, test and validation images are taken from the training images."""
+    left = (1.0 if "test" in seen.counts else 1 - _TEST_FRACTION) * (1.0 if "val" in seen.counts else 1 - _VAL_FRACTION)
+    return max(1, steps_per_epoch(round(seen.counts["train"] * left), batch))
 
 
 def _epochs(seen: Survey, batch: int, steps: int, *, most: int) -> int:

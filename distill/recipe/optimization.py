@@ -49,7 +49,9 @@ class _Optimizer(Spec):
     )
     groups: tuple[Group, ...] = Field((), description="the first that fits a parameter counts")
     decoupled_decay: bool = Field(
-        False, description="true: weight_decay is what a step takes of the weights, whatever their learning rate"
+        False,
+        description="true: weight_decay is what a step takes of the weights, whatever their learning rate; sgd's "
+        "momentum makes it 1 / (1 - momentum) times as much",
     )
     lookahead: Lookahead | None = None
 

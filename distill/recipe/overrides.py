@@ -145,9 +145,11 @@ def _follow_new_variants(before: dict[str, Any], after: dict[str, Any], override
         if not is_tagged(node) or not isinstance(section, dict):
             continue
         chosen = {override.path[1] for override in overrides if override.path[:1] == (name,) and len(override.path) > 1}
+        whole = [override.value for override in overrides if override.path == (name,)]
+        written = {key for value in whole if isinstance(value, dict) for key in value}
         if chosen and before.get(name) is None:
             _fill_default_tags(section, node)
-        _drop_old_keys(before.get(name), section, node, chosen)
+        _drop_old_keys(before.get(name), section, node, chosen | written)
     objective = after.get("objective")
     paths = {override.path for override in overrides}
     kind_is_set = ("objective",) in paths or ("objective", "kind") in paths

@@ -113,13 +113,13 @@ def test_a_bank_of_another_teacher_at_its_place_is_not_the_one_it_learned_from(
 
 
 def test_a_dry_run_reads_a_bank_that_is_named(train, student_recipe, tmp_path: Path) -> None:
-    options = Options(runs_dir=tmp_path / "runs", threads=1)
+    options = Options(runs_dir=tmp_path / "dry", threads=1)
     bank = _bank_of(train("teacher.logits=bank", "augment.view_seed=6").run)
     report = dry_run(student_recipe("augment.view_seed=6", f"teacher={{bank: '{bank}'}}"), options=options)
     assert (report.teacher, report.steps_per_epoch) == ("tiny_teacher", 4)
     with pytest.raises(MissingError, match="is not a bank"):
         dry_run(student_recipe("teacher={bank: nowhere}"), options=options)
-    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "dry").exists()
 
 
 @pytest.mark.parametrize(

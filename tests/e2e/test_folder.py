@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from distill.cli import app
+from distill.runs import RunFolder
 
 CLASSES = ("blue", "green", "red")
 COLOURS = {"blue": (40, 60, 200), "green": (50, 190, 70), "red": (210, 50, 40)}
@@ -123,6 +124,22 @@ def test_an_archive_is_the_folder_that_is_in_it(places, train, tmp_path: Path) -
     assert (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
     assert sorted(path.name for path in places.archive.parent.iterdir()) == ["plain", "plain.tgz", "with_val"]
     assert not list(tmp_path.rglob("*.webp"))
+
+
+def test_an_archive_says_its_own_size_where_none_is_stated(places, tmp_path: Path) -> None:
+    """As a folder does: auto is the default."""
+    recipe = tmp_path / "teacher.yaml"
+    recipe.write_text(
+        "schema_version: 1\nname: auto\nrole: teacher\n"
+        f"data: {{name: folder, root: '{places.archive}'}}\n"
+        "model: {source: teachers, name: tiny}\ntrain: {epochs: 1, batch_size: 16}\n"
+    )
+    assert _invoke("recipe", "check", str(recipe)).exit_code == 0
+    run = _ok("teacher-finetune", "--recipe", str(recipe))["run"]
+    folder = _ok("teacher-finetune", "--recipe", str(recipe), "--set", f"data.root={places.folder}")["run"]
+    assert RunFolder(Path(run)).recipe().data.image_size == RunFolder(Path(folder)).recipe().data.image_size
+    assert _data(run)["fingerprint"] == _data(folder)["fingerprint"]
+    assert _invoke("recipe", "check", str(recipe)).exit_code == 0  # now that it is decoded
 
 
 def test_a_validation_folder_of_its_own_is_used(places, train) -> None:

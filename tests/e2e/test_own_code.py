@@ -69,6 +69,18 @@ def too_few(num_classes):
     return Small(num_classes - 1)
 
 
+class Still(Small):
+    def forward(self, images):
+        with torch.no_grad():
+            return super().forward(images)
+
+
+class Old(Small):
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        torch.nn.utils.weight_norm(self.fc)
+
+
 NUMBER = 3
 """
 
@@ -191,6 +203,29 @@ def test_what_is_wrong_is_one_line(name: str, exit_code: int, told: str, here: P
     assert (code_given, told in stderr) == (exit_code, True), stderr
     assert "Traceback" not in stderr
     assert not (here / "runs").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize(
+    ("name", "ema", "told"),
+    [
+        ("mine:Still", 0.0, "the logits of mine:Still do not depend on its weights"),
+        ("mine:Old", 0.9, "train.ema cannot copy mine:Old"),
+    ],
+)
+def test_what_cannot_be_trained_so_is_told_before_a_folder_is_there(
+    name: str, ema: float, told: str, here: Path, teacher_run: RunResult
+) -> None:
+    train = f"{{epochs: 1, batch_size: 40, ema: {ema}}}"
+    (here / "own.yaml").write_text(
+        _student(str(teacher_run.run), model=f'{{source: python, name: "{name}"}}', train=train)
+    )
+    exit_code, _, stderr = _distill("student", "--recipe", "own.yaml", "--allow-code", "-q")
+    assert exit_code == 2
+    assert told in stderr
+    assert not (here / "runs").exists()
+    if ema:  # and without an average it learns
+        assert _distill("student", "--recipe", "own.yaml", "--allow-code", "-q", "--set", "train.ema=0")[0] == 0
 
 
 @pytest.mark.parametrize("name", ["mine:", ":make", "mine:make()", "mine:1", "a b:c d"])

@@ -293,6 +293,32 @@ def test_numbers_of_another_list_of_classes_are_refused(here: Path) -> None:
     assert sorted(set(own.test.labels.tolist())) == [1, 2]
 
 
+def test_labels_are_of_one_kind_in_all_splits(here: Path) -> None:
+    images, labels = _images()
+    names = np.array(["a", "b", "c"])[labels]
+    for given in (
+        {"train": (images, labels), "test": (images, names)},
+        {"train": (images, names), "test": (images, labels)},
+    ):
+        with pytest.raises(DataError, match="its labels differ in kind"):
+            offer_data(given)
+
+
+def test_pictures_are_known_by_their_palette_too(here: Path) -> None:
+    """A picture with a palette is numbers that mean nothing without it."""
+    images, labels = _images()
+    drawn = [Image.fromarray(image).quantize(8) for image in images]
+    dark = [each.copy() for each in drawn]
+    for each in dark:
+        each.putpalette([value // 2 for value in each.getpalette()])
+    clear = [each.copy() for each in drawn]
+    for each in clear:
+        each.info["transparency"] = 0
+    found = [offer_data({"train": (given, labels), "test": (images, labels)}) for given in (drawn, dark, clear)]
+    assert len(set(found)) == 3
+    assert offer_data({"train": ([each.copy() for each in drawn], labels), "test": (images, labels)}) == found[0]
+
+
 def test_random_transforms_belong_to_the_recipe(here: Path) -> None:
     images, labels = _images()
     (here / "pictures").mkdir()

@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 from distill.cli import app
 from distill.data.survey import survey
 from distill.models import params_of
+from distill.pipeline import Options, dry_run
 from distill.pipeline.draft import draft_recipes
 from distill.recipe import load_recipe, parse_recipe
 from distill.recipe.schema import DataSpec
@@ -91,8 +92,21 @@ def test_the_size_never_enlarges_pictures_where_it_need_not(tmp_path: Path, side
     for text in (draft.teacher, draft.student):
         recipe = parse_recipe(text, source="test")
         assert recipe.data.side == recipe.model.input_size == {20: 32, 40: 32, 70: 64, 300: 224}[side]
+        assert ("they are smaller: enlarged" in text) is (side < recipe.data.side)
     assert params_of(recipe.model, 2) < 5_000_000
     assert f"{params_of(recipe.model, 2):,} parameters" in draft.student
+
+
+def test_the_steps_are_those_of_the_images_that_are_left(tmp_path: Path) -> None:
+    """A fifth for testing, a tenth of the rest for validation."""
+    root = _pictures(tmp_path / "photos", {"cat": 200, "dog": 200}, side=32)
+    draft = draft_recipes(root)
+    alone = ["role=baseline", "objective.kind=supervised", "teacher=null"]
+    recipe = parse_recipe(draft.student, source="test", overrides=alone)
+    (told,) = re.findall(r"(\d+) epochs are about ([\d,]+) steps", draft.student)
+    assert int(told[0]) == recipe.train.epochs
+    report = dry_run(recipe, options=Options(runs_dir=tmp_path / "runs", threads=1, device="cpu"))
+    assert int(told[1].replace(",", "")) == report.steps_per_epoch * recipe.train.epochs
 
 
 def test_what_is_there_decides_what_is_set_aside(tmp_path: Path) -> None:

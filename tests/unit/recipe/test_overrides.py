@@ -85,6 +85,18 @@ def test_what_an_override_set_is_never_dropped(student: str) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("optim={name: adam, lr: 0.01, momentum: 0.5}", "optim.momentum"),
+        ("objective={kind: mse, temperature: 3}", "objective.temperature"),
+    ],
+)
+def test_what_an_override_of_a_whole_section_wrote_is_never_dropped(student: str, override: str, key: str) -> None:
+    (line,) = mistakes(student, override)
+    assert f"unknown key '{key}'" in line
+
+
 def test_what_no_variant_knows_is_never_dropped(student: str) -> None:
     (line,) = mistakes(student.replace("momentum:", "momentun:"), "optim.name=adam")
     assert line.startswith("r.yaml:10: unknown key 'optim.momentun'")
