@@ -267,9 +267,9 @@ class _Asked:
 
 def _bytes_of(image: Any) -> bytes:
     if isinstance(image, Image.Image):
+        found = f"{image.mode} {image.size} ".encode() + image.tobytes()  # which loads it, and its palette
         colours = b"" if image.palette is None else bytes(image.getpalette("RGBA") or ())  # what its bytes point at
-        clear = repr(image.info.get("transparency", "")).encode()
-        return f"{image.mode} {image.size} ".encode() + image.tobytes() + colours + clear
+        return found + colours + repr(image.info.get("transparency", "")).encode()
     array = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
     return f"{array.dtype} {array.shape} ".encode() + array.tobytes()
 

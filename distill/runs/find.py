@@ -149,16 +149,15 @@ def _means_one(text: str) -> bool:
 def place_named(name: str, by: RunFolder) -> Path:
     """Where what the record of a run names lies: another run, a bank, a file. One asks from other folders than then.
 
-    There; where nothing is there, from the folder that the folder of runs is in, where a relative path was meant; or
+    A relative path was meant from the folder that the folder of runs is in, most often; else it is as it says; else
     beside who names it, as runs (and banks in them) are in one folder, which may have moved.
     """
     path = Path(name)
-    if path.exists():
-        return path
     runs_dir, depth = by.path.absolute().parent.parent, 4 if path.parent.name == "banks" else 2
-    places = [] if path.is_absolute() else [runs_dir.parent / path]
+    places = [path] if path.is_absolute() else [runs_dir.parent / path, path]
     places += [runs_dir / Path(*path.parts[-depth:])] if len(path.parts) >= depth else []
-    return next((place for place in places if place.exists()), path)
+    place = next((place for place in places if place.exists()), path)
+    return path if path.exists() and os.path.samefile(path, place) else place
 
 
 def open_named(name: str, by: RunFolder, *, runs_dir: Path) -> RunFolder:
