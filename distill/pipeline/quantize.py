@@ -212,12 +212,11 @@ def _require(
         f"the best ({best.scheme}) {drop_words(best.drop)}; no file was written"
     )
     lost = best.drop.drop.high if prove else best.drop.drop.estimate
-    more, less = (
-        f"allow more: --max-drop {math.ceil(1000 * lost) / 1000:g}",
-        "weight decay, no very large learning rate",
-    )
+    hint = f"allow more: --max-drop {math.ceil(1000 * lost) / 1000:g}; or "
     if prove and _too_few(judged, max_drop):
         enough = images_to_show(max_drop)
         message += "" if enough is None else f"; {count(enough)} images, answered alike, would show it"
-        raise GateMissedError(message, hint=f"{more}; or judge by more validation images: data.val_fraction")
-    raise GateMissedError(message, hint=f"{more}; or train with fewer outliers: {less}")
+        hint += "judge by more validation images: data.val_fraction"
+    else:
+        hint += "train with fewer outliers: weight decay, no very large learning rate"
+    raise GateMissedError(message, hint=hint)
