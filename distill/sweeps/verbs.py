@@ -55,7 +55,8 @@ def sweep(
     """Train one recipe many times and keep the best by validation accuracy; the test set has no say.
 
     Each trial is a run folder like any other, in ``sweeps/<name>/trials``, beside the folder of runs: no name of a run
-    ever means one. Called again with the same arguments, a sweep goes on where it was stopped.
+    ever means one. Called again with the same arguments, a sweep goes on where it was stopped; with other values of the
+    same keys it trains those, and what it had stays in its table and may be its best.
 
     Args:
         overrides: Changes to the recipe, for all trials.
