@@ -269,7 +269,8 @@ def _bytes_of(image: Any) -> bytes:
     if isinstance(image, Image.Image):
         found = f"{image.mode} {image.size} ".encode() + image.tobytes()  # which loads it, and its palette
         colours = b"" if image.palette is None else bytes(image.getpalette("RGBA") or ())  # what its bytes point at
-        return found + colours + repr(image.info.get("transparency", "")).encode()
+        clear = repr(image.info["transparency"]).encode() if "transparency" in image.info else b""
+        return found + colours + clear
     array = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
     return f"{array.dtype} {array.shape} ".encode() + array.tobytes()
 

@@ -100,11 +100,15 @@ def _check_own(recipe: Recipe, num_classes: int) -> None:
 
 
 def _learns(module: nn.Module, side: int) -> bool:
+    """Whether its logits have gradients, in training mode as when it learns: some ask for that."""
+    module.train()
     try:
         with torch.enable_grad():
-            output = module(torch.zeros(1, 3, side, side, device="meta"))
+            output = module(torch.zeros(2, 3, side, side, device="meta"))  # batch norm cannot train on one
     except Exception:  # shapes alone were not enough: its first step will tell
         return True
+    finally:
+        module.eval()
     with suppress(Exception):  # some keep what they worked out, and of gradients such a thing cannot be copied
         _pass_one(module, side, device="meta")
     return not isinstance(output, Tensor) or output.requires_grad

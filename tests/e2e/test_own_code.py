@@ -75,6 +75,12 @@ class Still(Small):
             return super().forward(images)
 
 
+class Careful(Small):
+    def forward(self, images):
+        with torch.set_grad_enabled(self.training):
+            return super().forward(images)
+
+
 class Old(Small):
     def __init__(self, num_classes):
         super().__init__(num_classes)
@@ -203,6 +209,12 @@ def test_what_is_wrong_is_one_line(name: str, exit_code: int, told: str, here: P
     assert (code_given, told in stderr) == (exit_code, True), stderr
     assert "Traceback" not in stderr
     assert not (here / "runs").exists()
+
+
+def test_one_that_has_gradients_where_it_is_trained_alone_learns(here: Path, teacher_run: RunResult) -> None:
+    model = '{source: python, name: "mine:Careful"}'
+    (here / "own.yaml").write_text(_student(str(teacher_run.run), model=model))
+    assert _distill("student", "--recipe", "own.yaml", "--allow-code", "-q")[0] == 0
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")

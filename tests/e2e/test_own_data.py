@@ -316,6 +316,8 @@ def test_pictures_are_known_by_their_palette_too(here: Path) -> None:
         each.info["transparency"] = 0
     found = [offer_data({"train": (given, labels), "test": (images, labels)}) for given in (drawn, dark, clear)]
     assert len(set(found)) == 3
+    plain = [Image.fromarray(image) for image in images]
+    assert own_given._bytes_of(plain[0]) == b"RGB (12, 12) " + images[0].tobytes()  # as they were known before
     assert offer_data({"train": ([each.copy() for each in drawn], labels), "test": (images, labels)}) == found[0]
 
 
