@@ -32,11 +32,14 @@ def sweeps_dir(runs_dir: Path) -> Path:
 
 
 def redacted(text: str) -> str:
-    """A URL without its password; any other text as it is.
+    """A URL without its password, alone or behind an option's ``=``; any other text as it is.
 
-    >>> redacted("postgresql://me:secret@host/db")
-    'postgresql://me:***@host/db'
+    >>> redacted("postgresql://me:secret@host/db"), redacted("--storage=postgresql://me:secret@host/db")
+    ('postgresql://me:***@host/db', '--storage=postgresql://me:***@host/db')
     """
+    option, equals, value = text.partition("=")
+    if option.startswith("-") and equals:
+        return f"{option}={redacted(value)}"
     try:
         parts = urlsplit(text)
         if "://" not in text or parts.password is None:

@@ -91,7 +91,9 @@ def test_where_importances_would_mean_nothing_there_are_none(rows: list[TrialRow
     [
         ("postgresql://me:secret@host:5432/db", "postgresql://me:***@host:5432/db"),
         ("postgresql://me:p@ss@host/db", "postgresql://me:***@host/db"),
+        ("--storage=postgresql://me:secret@host/db", "--storage=postgresql://me:***@host/db"),  # as it may be typed
         ("sqlite:////tmp/a.db", "sqlite:////tmp/a.db"),
+        ("--set=optim.lr=1:2", "--set=optim.lr=1:2"),
         ("optim.lr=1:2", "optim.lr=1:2"),
         ("", ""),
     ],
