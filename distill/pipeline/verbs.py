@@ -24,6 +24,7 @@ from distill.recipe.own import OwnLoss
 from distill.results.runs import RunResult
 from distill.runs import RunFolder, open_run
 from distill.runs.checkpoints import MODEL_FILE, best_checkpoint
+from distill.runs.find import place_named
 from distill.runs.origin import cut_from
 
 if TYPE_CHECKING:
@@ -179,13 +180,14 @@ def _as_before(run: RunFolder, options: Options) -> Options:
     """The options a run began with, where they decide its bytes and the caller leaves them open."""
     info, threads = run.info, run.recipe().train.threads
     device, devices = info.extra.get("device_type"), info.extra.get("devices", 1)
+    start = info.extra.get("init_from")
     return Options(
         runs_dir=options.runs_dir,
         device=options.device or device,
         devices=options.devices if options.devices > 1 else devices,
         # the recipe has them, unless the run was begun by an earlier version, or went on with others
         threads=options.threads or (None if threads == info.threads else info.threads),
-        init_from=info.extra.get("init_from"),
+        init_from=None if start is None else str(place_named(start, run)),
         command=options.command,
         on_event=options.on_event,
     )

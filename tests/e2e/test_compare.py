@@ -236,6 +236,8 @@ def test_a_teacher_is_found_from_whatever_folder_one_asks(
     assert RunFolder(student.run).info.teacher["run"] == str(teacher.run) == "runs/tiny_teacher/001"
     table = compare([student.run], latency=False)
     here = table.rows[0]
+    warm = student_recipe("name=warm", "train.epochs=1", "teacher.logits=live")
+    train_student(warm, options=Options(threads=1, init_from="tiny_student"))
     monkeypatch.chdir(elsewhere)
     namesake = finetune_teacher(teacher_recipe("train.epochs=1", "train.seed=5"), options=options)  # at the same path
     assert str(namesake.run) == str(teacher.run)
@@ -244,8 +246,9 @@ def test_a_teacher_is_found_from_whatever_folder_one_asks(
     assert there.rows[0].agreement == here.agreement is not None
     assert there.notes == table.notes
     again = Options(runs_dir=home / "runs", threads=1)
-    repeated = rerun("tiny_student", options=again)
-    assert repeated.differences == repeated.changed == ()
+    for name in ("tiny_student", "warm"):
+        repeated = rerun(name, options=again)
+        assert repeated.differences == repeated.changed == ()
 
 
 def test_an_edited_network_is_measured_again(copies) -> None:
