@@ -244,7 +244,7 @@ def _written_by(run: RunFolder, about: FileAbout) -> str | None:
     if about.max_drop is None or run.recipe().train.fake_quantize is not None:  # or was made on the way, of another run
         return None
     proven = " --prove" if about.proven else ""
-    how = f"--calibration-images {about.calibration_images} --max-drop {about.max_drop:g}{proven}"
+    how = f"--calibration-images {about.calibration_images} --max-drop {about.max_drop!r}{proven}"
     return f"distill quantize {shlex.quote(str(run.path))} {how}"
 
 

@@ -149,15 +149,14 @@ def _means_one(text: str) -> bool:
 def place_named(name: str, by: RunFolder) -> Path:
     """Where what the record of a run names lies: another run, a bank, a file. One asks from other folders than then.
 
-    A relative path was meant from the folder that the folder of runs is in, most often; else it is as it says; else
+    There; where nothing is there, from the folder that the folder of runs is in, where a relative path was meant; or
     beside who names it, as runs (and banks in them) are in one folder, which may have moved.
     """
     path = Path(name)
     runs_dir, depth = by.path.absolute().parent.parent, 4 if path.parent.name == "banks" else 2
-    places = [path] if path.is_absolute() else [runs_dir.parent / path, path]
+    places = [path] if path.is_absolute() else [path, runs_dir.parent / path]
     places += [runs_dir / Path(*path.parts[-depth:])] if len(path.parts) >= depth else []
-    place = next((place for place in places if place.exists()), path)
-    return path if path.exists() and os.path.samefile(path, place) else place
+    return next((place for place in places if os.path.exists(place)), path)  # unlike Path's, False where it is closed
 
 
 def open_named(name: str, by: RunFolder, *, runs_dir: Path) -> RunFolder:

@@ -54,7 +54,7 @@ def _group(members: Sequence[TrialRow]) -> GroupRow:
 
 
 def best_of(rows: Sequence[TrialRow], recipe: Path) -> BestTrial | None:
-    """The combination with the best mean over the seeds it shares with most others; ties go to the first.
+    """The combination with the best mean over its seeds, however many were asked of it; ties go to the first.
 
     A combination that lost seeds to failures is passed over while another has all of its own. A search has one seed: of
     its trials the best is the best.
@@ -62,8 +62,11 @@ def best_of(rows: Sequence[TrialRow], recipe: Path) -> BestTrial | None:
     groups = [group for group in grouped(rows) if group.val_top1 is not None]
     if not groups:
         return None
+    lost = {identity(row.params) for row in rows if row.status == "failed"}
+    whole = [group for group in groups if identity(group.params) not in lost]
     most = max(group.seeds for group in groups)
-    best = max((group for group in groups if group.seeds == most), key=lambda group: group.val_top1 or 0.0)
+    pool = whole or [group for group in groups if group.seeds == most]
+    best = max(pool, key=lambda group: group.val_top1 or 0.0)
     members = [row for row in rows if identity(row.params) == identity(best.params) and row.status == "finished"]
     top = max(members, key=lambda row: row.val_top1 or 0.0)
     assert best.val_top1 is not None

@@ -239,8 +239,6 @@ def test_a_teacher_is_found_from_whatever_folder_one_asks(
     warm = student_recipe("name=warm", "train.epochs=1", "teacher.logits=live")
     train_student(warm, options=Options(threads=1, init_from="tiny_student"))
     monkeypatch.chdir(elsewhere)
-    namesake = finetune_teacher(teacher_recipe("train.epochs=1", "train.seed=5"), options=options)  # at the same path
-    assert str(namesake.run) == str(teacher.run)
     there = compare(["tiny_student"], runs_dir=home / "runs", latency=False)
     assert there.rows[0].delta_top1 == here.delta_top1 is not None
     assert there.rows[0].agreement == here.agreement is not None
