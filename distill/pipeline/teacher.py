@@ -106,15 +106,16 @@ def found_again(run: RunFolder) -> Recipe:
     if recipe.teacher is None:
         return recipe
     teacher = recipe.teacher
-    found: dict[str, Any] = {
-        key: str(place_named(path, run))
-        for key in ("run", "onnx", "bank")
-        if (path := getattr(teacher, key)) is not None
-    }
+
+    def now(path: str) -> str:
+        place = place_named(path, run)
+        return path if place == Path(path) else str(place)  # as it is written, where that is still right
+
+    paths = {key: getattr(teacher, key) for key in ("run", "onnx", "bank")}
+    found: dict[str, Any] = {key: now(path) for key, path in paths.items() if path is not None}
     if teacher.banks:
         found["banks"] = tuple(
-            bank if bank.path is None else bank.model_copy(update={"path": str(place_named(bank.path, run))})
-            for bank in teacher.banks
+            bank if bank.path is None else bank.model_copy(update={"path": now(bank.path)}) for bank in teacher.banks
         )
     return recipe.model_copy(update={"teacher": teacher.model_copy(update=found)})
 
