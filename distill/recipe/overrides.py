@@ -13,7 +13,7 @@ which that objective does not ask. Keys that both variants know keep the recipe'
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,7 +136,7 @@ def _set(tree: dict[str, Any], override: Override) -> None:
             where = join_path(override.path[:depth])
             raise OverrideError(override.text, f"'{where}' is no section of keys; it is {show(inner)}")
         section = inner
-    section[override.path[-1]] = override.value
+    section[override.path[-1]] = copy.deepcopy(override.value)  # a later override changes it, not what was asked
 
 
 def _follow_new_variants(before: dict[str, Any], after: dict[str, Any], overrides: Sequence[Override]) -> None:
@@ -145,11 +145,11 @@ def _follow_new_variants(before: dict[str, Any], after: dict[str, Any], override
         if not is_tagged(node) or not isinstance(section, dict):
             continue
         chosen = {override.path[1] for override in overrides if override.path[:1] == (name,) and len(override.path) > 1}
-        whole = [override.value for override in overrides if override.path == (name,)]
-        written = {key for value in whole if isinstance(value, dict) for key in value}
         if chosen and before.get(name) is None:
             _fill_default_tags(section, node)
-        _drop_old_keys(before.get(name), section, node, chosen | written)
+        written, replaced = _written_whole(name, overrides, tag_keys(node))
+        for old in (before.get(name), *replaced):
+            _drop_old_keys(old, section, node, chosen | written)
     objective = after.get("objective")
     paths = {override.path for override in overrides}
     kind_is_set = ("objective",) in paths or ("objective", "kind") in paths
@@ -164,6 +164,23 @@ def _fill_default_tags(section: dict[str, Any], node: Any) -> None:
     for key in tag_keys(node):
         if key in default:
             section.setdefault(key, default[key])
+
+
+def _written_whole(
+    name: str, overrides: Sequence[Override], tags: Collection[str]
+) -> tuple[set[str], list[dict[str, Any]]]:
+    """Keys of the section's last ``name={...}``, unless another variant was chosen after it; and all such values."""
+    written: set[str] = set()
+    values = []
+    for override in overrides:
+        if override.path == (name,):
+            written = set()
+            if isinstance(override.value, dict):
+                values.append(override.value)
+                written = set(override.value)
+        elif override.path[:1] == (name,) and values and override.path[1] in tags:
+            written = written if values[-1].get(override.path[1]) == override.value else set()
+    return written, values
 
 
 def _drop_old_keys(before: Any, section: dict[str, Any], node: Any, chosen: set[str]) -> None:

@@ -97,6 +97,24 @@ def test_what_an_override_of_a_whole_section_wrote_is_never_dropped(student: str
     assert f"unknown key '{key}'" in line
 
 
+def test_the_last_choice_counts_where_a_whole_section_came_first(student: str) -> None:
+    whole = "optim={name: sgd, momentum: 0.9, lr: 0.2}"
+    recipe = changed(student, whole, "optim.name=adam")
+    assert (recipe.optim.name, recipe.optim.lr) == ("adam", 0.2)
+    assert changed(student, "optim.name=adam", whole).optim.momentum == 0.9
+    assert mistakes(student, whole, "optim.name=adam", "optim.nesterov=true") == [
+        "--set optim.nesterov=true: unknown key 'optim.nesterov' (a key of sgd; name is adam)"
+    ]
+    (line,) = mistakes(student, "optim={name: adam, momentum: 0.5}", "optim.name=adam")  # chosen once more
+    assert "unknown key 'optim.momentum'" in line
+
+
+def test_another_variant_after_a_whole_section_of_another(student: str) -> None:
+    as_adam = student.replace("name: sgd", "name: adam").replace("momentum: 0.9", "eps: 1e-7")
+    recipe = changed(as_adam, "optim={name: rmsprop, alpha: 0.9, momentum: 0.5}", "optim.name=adam")
+    assert recipe.optim.name == "adam"
+
+
 def test_what_no_variant_knows_is_never_dropped(student: str) -> None:
     (line,) = mistakes(student.replace("momentum:", "momentun:"), "optim.name=adam")
     assert line.startswith("r.yaml:10: unknown key 'optim.momentun'")
