@@ -133,9 +133,8 @@ def _train(steps: Sequence[Recipe], journal: _Journal, options: Options) -> Gene
 
 def _there(path: str, runs_dir: Path) -> str | None:
     """The run that was begun, where it is still there."""
-    for place in (os.path.normpath(runs_dir / path), path):  # the second as an earlier version wrote it
-        with suppress(DistillError):
-            return str(open_run(place, runs_dir=runs_dir, finished=False).path)
+    with suppress(DistillError):
+        return str(open_run(os.path.normpath(runs_dir / path), runs_dir=runs_dir, finished=False).path)
     return None
 
 
