@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from distill.errors import RecipeError, RunError
+from distill.errors import DistillError, RecipeError, RunError
 from distill.events import Note
 from distill.recipe import Recipe
 from distill.report.sweeps import TrialRow
@@ -37,7 +36,7 @@ def row_of_run(number: int, params: dict[str, Any], run: RunFolder, *, seed: int
     info = run.read_info()
     status: Any = "pruned" if info.extra.get("pruned") and info.status != "finished" else run.status
     if status == "finished":
-        result = run.result()
+        result = run.result("val_top1", "epochs", "seconds")
         top1, epochs, seconds = result["val_top1"], result["epochs"], result["seconds"]
     else:
         metrics = run.metrics()
@@ -46,18 +45,27 @@ def row_of_run(number: int, params: dict[str, Any], run: RunFolder, *, seed: int
     return TrialRow(number, params, status, seed=seed, val_top1=top1, epochs=epochs, seconds=seconds, run=str(run.path))
 
 
-def earlier_trials(folder: SweepFolder, base: Base, planned: Collection[str], *, runs_dir: Path) -> list[Trial]:
+def earlier_trials(folder: SweepFolder, trainer: Trainer, base: Base, planned: Collection[str]) -> list[Trial]:
     """The sweep's trials that were asked for before and are not now: other values of the same keys, other seeds.
+
+    One that is damaged, or of another teacher or other images by now, is told of and left out: nothing needs it.
 
     Args:
         planned: The keys of the trials that are asked for.
     """
-    found = []
-    for key, entry in folder.ledger().items():
-        if key in planned or "run" not in entry:
+    kept, found = Kept(folder, trainer), []
+    for key in [key for key in kept.ledger if key not in planned]:
+        if (run := kept.run_of(key)) is None:
             continue
-        trial = _trial_of(folder.run_of(entry["run"], runs_dir), base)
-        if trial is not None and _key_of(base, trial) == key:  # else another version's, or a folder put in its place
+        trial = _trial_of(run, base)
+        if trial is None or _key_of(base, trial) != key:  # another version's, or a folder put in its place
+            continue
+        try:
+            kept.refuse_mixture(key, base.recipe_of(trial), "an earlier trial")
+            row_of_run(0, {}, run)
+        except DistillError as error:
+            trainer.options.tell(Note(f"left out of the table: {run.path}: {error.message}", "warning"))
+        else:
             found.append(trial)
     return found
 

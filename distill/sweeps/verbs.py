@@ -218,7 +218,7 @@ def _run_grid(
     definition: Definition, folder: SweepFolder, trainer: Trainer, asked: Sequence[Trial], recipes: Sequence[Recipe]
 ) -> SweepReport:
     base = definition.base
-    earlier = earlier_trials(folder, base, set(map(trial_key, recipes)), runs_dir=trainer.options.runs_dir)
+    earlier = earlier_trials(folder, trainer, base, set(map(trial_key, recipes)))
     trials = with_seeds([*asked, *earlier], base)
     rows = run_grid(
         folder, trainer, trials, [*recipes, *(base.recipe_of(trial) for trial in earlier)], asked=len(asked)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from distill.errors import DistillError, InterruptedRunError, MissingError, RunError, UsageError
-from distill.events import EpochDone, Event, RunStarted
+from distill.events import EpochDone, Event, Note, RunStarted
 from distill.files import write_atomically
 from distill.pipeline import Options, RunResult, evaluate_run, finetune_teacher, resume_run, train_student
 from distill.recipe import Recipe, dump_recipe, load_recipe
@@ -349,6 +349,28 @@ def test_trials_on_other_images_are_not_ranked_together(tiny, options, tmp_path:
     assert listener.runs == []
     _pictures(root, seed=0)
     assert [row.status for row in sweep(recipe, **asked, options=options()).trials] == ["finished"] * 2
+
+
+@pytest.mark.parametrize("damage", ["{}", "no JSON", None])
+def test_an_earlier_trial_that_cannot_be_ranked_is_left_out_and_told(
+    student_recipe, teacher_recipe, options, damage: str | None
+) -> None:
+    teacher = finetune_teacher(teacher_recipe("train.epochs=1"), options=options())
+    recipe = student_recipe("train.epochs=1", "teacher.logits=live", f"teacher.run={teacher.run}")
+    before = sweep(recipe, grid=[LR], options=options())
+    gone = Path(before.trials[0].run)
+    if damage is None:
+        RunFolder(gone).write_info(teacher={"run": str(teacher.run), "sha256": "0" * 64})
+    else:
+        (gone / "result.json").write_text(damage)
+    told: list[str] = []
+    heard = options(lambda event: told.append(event.message) if isinstance(event, Note) else None)
+    report = sweep(recipe, grid=["optim.lr=0.02"], options=heard)
+    assert [row.params["optim.lr"] for row in report.trials] == [0.02, 0.05]
+    (line,) = [text for text in told if "left out of the table" in text]
+    assert str(gone) in line
+    with pytest.raises(RunError):  # where it is asked for, it is needed
+        sweep(recipe, grid=[LR], options=options())
 
 
 def test_trials_of_a_teacher_that_was_trained_anew_are_not_ranked_together(
