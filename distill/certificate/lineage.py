@@ -21,6 +21,7 @@ from distill.runs import RunFolder, list_runs, open_run
 from distill.runs.find import open_named
 from distill.runs.origin import ancestors, cut_from, parent_of
 from distill.teaching.identity import read_identity
+from distill.teaching.recorded import open_former_teacher
 
 __all__ = ["check_same_task", "is_all_known", "original", "source_of", "steps_of", "teacher_of"]
 
@@ -71,14 +72,9 @@ def teacher_of(run: RunFolder, runs_dir: Path) -> RunFolder | None:
 
     It is no longer the same where its weights, or what its recipe says of the network, have changed.
     """
-    about = run.info.teacher or {}
-    if about.get("run") is None:
-        return None
     with suppress(DistillError):
-        teacher = open_named(about["run"], run, runs_dir=runs_dir)
-        here = read_identity(teacher, device=_CPU)
-        pairs = ((about.get("sha256"), here.weights), (about.get("architecture"), here.architecture))
-        return teacher if all(was in (None, now) for was, now in pairs) else None
+        former = open_former_teacher(run, runs_dir=runs_dir)
+        return None if former is None or former[1] else former[0]
     return None
 
 

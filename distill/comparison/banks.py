@@ -17,9 +17,9 @@ from distill.errors import DistillError, RunError
 from distill.evaluation.test_set import Assessment, DataSets, answers_of
 from distill.recipe import Recipe, parse_recipe
 from distill.results.rows import Row
-from distill.runs.find import place_named
 from distill.teaching.bank import Bank
 from distill.teaching.bank_info import TeacherRecord
+from distill.teaching.recorded import former_bank
 from distill.text import fixed
 
 __all__ = ["UNREADABLE", "BankAnswers", "bank_rows", "of_banks"]
@@ -52,7 +52,9 @@ def _banks_named(entry: Entry) -> list[_Named]:
     about = entry.teacher or {}
     named = about.get("banks") or [{"path": about["bank"], "weight": 1.0, "sha256": about.get("sha256")}]
     return [
-        _Named(place_named(str(each["path"]), entry.run), float(each["weight"]), each.get("sha256")) for each in named
+        _Named(former_bank(str(each["path"]), entry.run, sha256=sha256), float(each["weight"]), sha256)
+        for each in named
+        for sha256 in (each.get("sha256"),)
     ]
 
 

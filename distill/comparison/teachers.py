@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -12,8 +11,7 @@ from distill.comparison.banks import UNREADABLE, of_banks
 from distill.comparison.entries import Entry, message
 from distill.comparison.reference import Reference, of_run
 from distill.evaluation.test_set import DataSets, assess
-from distill.runs.find import open_named, place_named
-from distill.teaching.identity import Identity, read_identity
+from distill.teaching.recorded import former_teacher, open_former_teacher
 
 __all__ = ["find_teachers"]
 
@@ -42,9 +40,7 @@ def find_teachers(
         if entry.recipe.role == "teacher" or entry.run.path.resolve() == wanted
     ]
     entries = [entry for group in groups.values() for entry in group]
-    taught_from = {
-        place_named(run, entry.run).resolve() for entry in entries if (run := (entry.teacher or {}).get("run"))
-    }
+    taught_from = {place.resolve() for entry in entries if (place := former_teacher(entry.run)) is not None}
     teachers: dict[str, Reference | None] = {}
     for entry in entries:
         reference = None
@@ -82,9 +78,9 @@ def _taught_by(
 ) -> Reference | None:
     about = entry.teacher or {}
     try:
-        if about.get("run") is not None:
-            run = open_named(about["run"], entry.run, runs_dir=runs_dir)
-            if others := _others(about, read_identity(run, device=device)):
+        if (former := open_former_teacher(entry.run, runs_dir=runs_dir, device=device)) is not None:
+            run, others = former
+            if others:
                 notes.append(
                     f"{entry.run.path}: {run} is no longer the teacher it learned from (other {others}): "
                     "neither their accuracies nor their answers are compared"
@@ -106,9 +102,3 @@ def _taught_by(
         )
         return None
     return reference
-
-
-def _others(about: dict[str, Any], here: Identity) -> str:
-    """In what a run's teacher, as its run.json tells, is another than the one in its folder now."""
-    pairs = {"weights": (about.get("sha256"), here.weights), "network": (about.get("architecture"), here.architecture)}
-    return ", ".join(part for part, (was, now) in pairs.items() if was not in (None, now))

@@ -36,8 +36,8 @@ from distill.report.verdict import drop_words
 from distill.results.figures import Figures
 from distill.results.rows import Comparison
 from distill.runs import RunFolder, begun_runs, open_run
-from distill.runs.find import place_named
 from distill.teaching.identity import read_identity
+from distill.teaching.recorded import former_teacher
 from distill.team.stop import stopping_saves
 from distill.team.watch import watching
 from distill.text import duration
@@ -335,8 +335,7 @@ class _Chain:
 
     def _teacher(self) -> list[Path]:
         """The teacher's run, where it is here."""
-        about = (self.run.info.teacher or {}).get("run")
-        if not isinstance(about, str) or not (place := place_named(about, self.run)).is_dir():
+        if (place := former_teacher(self.run)) is None or not place.is_dir():
             return []
         return [place] if RunFolder(place).status == "finished" else []
 

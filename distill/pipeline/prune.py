@@ -31,7 +31,7 @@ from distill.pipeline.launch import launch
 from distill.pipeline.provenance import foreseen
 from distill.pipeline.record import recorded
 from distill.pipeline.source import find_teacher
-from distill.pipeline.teacher import taught_as_before
+from distill.pipeline.teacher import resolve_teacher, taught_as_before
 from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe, dump_recipe, parse_recipe
 from distill.recipe.model_specs import ModelSpec
@@ -100,7 +100,7 @@ class _Source:
         if options.threads is not None:
             set_threads(options.threads)
         trained = load_trained(run, device=_CPU, precision="fp32")
-        recipe = taught_as_before(run, runs_dir=options.runs_dir)
+        recipe = resolve_teacher(taught_as_before(run), runs_dir=options.runs_dir, override=None)
         splits = load_splits(recipe.data, options.tell, unlabelled=True)
         refuse_drawn_anew(splits, "val", recipe.data, str(run.path), run.info.trained_on)
         return cls(run, recipe, trained, splits)

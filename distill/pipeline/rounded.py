@@ -11,7 +11,7 @@ from distill.models import resolved_model, without_weights
 from distill.models.trained import Trained
 from distill.pipeline.context import Options, prepare
 from distill.pipeline.launch import launch
-from distill.pipeline.teacher import taught_as_before
+from distill.pipeline.teacher import resolve_teacher, taught_as_before
 from distill.pipeline.verbs import resume_run
 from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe, dump_recipe, parse_recipe
@@ -44,7 +44,7 @@ def train_rounded(source: RunFolder, trained: Trained, *, epochs: int | None, op
 
 
 def _recipe(source: RunFolder, trained: Trained, epochs: int | None, options: Options) -> Recipe:
-    recipe = taught_as_before(source, runs_dir=options.runs_dir)
+    recipe = resolve_teacher(taught_as_before(source), runs_dir=options.runs_dir, override=None)
     model = resolved_model(without_weights(recipe.model), trained.normalize)
     recipe = recipe.model_copy(update={"name": f"{recipe.name}_rounded", "model": model})
     changes = {

@@ -14,9 +14,9 @@ from distill.recipe import Recipe, bundled_recipes, load_recipe
 from distill.recipe.schema import BankSpec, TeacherSpec
 from distill.references import listed, run_of
 from distill.runs import RunFolder, list_runs, open_run
-from distill.runs.find import place_named
+from distill.teaching.recorded import former_bank, former_file, former_teacher
 
-__all__ = ["found_again", "resolve_teacher", "taught_as_before", "taught_by", "with_folders"]
+__all__ = ["resolve_teacher", "taught_as_before", "taught_by", "with_folders"]
 
 
 def resolve_teacher(recipe: Recipe, *, runs_dir: Path, override: Any) -> Recipe:
@@ -91,32 +91,31 @@ def with_folders(teacher: TeacherSpec, folder: Callable[[str], str]) -> TeacherS
     return teacher.model_copy(update={"banks": tuple(banks)})
 
 
-def taught_as_before(run: RunFolder, *, runs_dir: Path) -> Recipe:
-    """A run's recipe with the teacher it had, wherever a name points today."""
+def taught_as_before(run: RunFolder) -> Recipe:
+    """A run's recipe with the teacher it had, or the banks, where they are now; wherever a name points today."""
     recipe = run.recipe()
-    if recipe.teacher is None or recipe.teacher.run is None:
+    if (teacher := recipe.teacher) is None:
         return recipe
-    known = (run.info.teacher or {}).get("run")
-    return resolve_teacher(recipe, runs_dir=runs_dir, override=None if known is None else str(place_named(known, run)))
+    about = run.info.teacher or {}
+    weights = [each.get("sha256") for each in about.get("banks") or [about]]
 
+    def now(written: str, place: Path) -> str:
+        return written if place == Path(written) else str(place)  # as it is written, where that is still right
 
-def found_again(run: RunFolder) -> Recipe:
-    """A run's recipe with its teacher, or its banks, where they are now, asked from whatever folder."""
-    recipe = run.recipe()
-    if recipe.teacher is None:
-        return recipe
-    teacher = recipe.teacher
+    def bank(written: str, number: int = 0) -> str:
+        return now(written, former_bank(written, run, sha256=weights[number] if number < len(weights) else None))
 
-    def now(path: str) -> str:
-        place = place_named(path, run)
-        return path if place == Path(path) else str(place)  # as it is written, where that is still right
-
-    paths = {key: getattr(teacher, key) for key in ("run", "onnx", "bank")}
-    found: dict[str, Any] = {key: now(path) for key, path in paths.items() if path is not None}
-    if teacher.banks:
-        found["banks"] = tuple(
-            bank if bank.path is None else bank.model_copy(update={"path": now(bank.path)}) for bank in teacher.banks
-        )
+    found: dict[str, Any] = {}
+    if teacher.run is not None and (place := former_teacher(run)) is not None:
+        found["run"] = now(teacher.run, place)
+    if teacher.onnx is not None:
+        found["onnx"] = now(teacher.onnx, former_file(teacher.onnx, run))
+    if teacher.bank is not None:
+        found["bank"] = bank(teacher.bank)
+    found["banks"] = tuple(
+        each if each.path is None else each.model_copy(update={"path": bank(each.path, number)})
+        for number, each in enumerate(teacher.banks)
+    )
     return recipe.model_copy(update={"teacher": teacher.model_copy(update=found)})
 
 

@@ -17,7 +17,7 @@ from distill.pipeline.launch import launch
 from distill.pipeline.own import with_own
 from distill.pipeline.provenance import changes, differing
 from distill.pipeline.record import read_result
-from distill.pipeline.teacher import found_again, resolve_teacher
+from distill.pipeline.teacher import resolve_teacher, taught_as_before
 from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe, load_recipe
 from distill.recipe.own import OwnLoss
@@ -115,7 +115,7 @@ def resume_run(reference: Any, *, options: Options | None = None) -> RunResult:
             run.point_latest()
         run.clear_dead()
         return read_result(run)
-    return launch(train_worker, prepare(found_again(run), _as_before(run, options), resume=run.path))
+    return launch(train_worker, prepare(taught_as_before(run), _as_before(run, options), resume=run.path))
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def rerun(reference: Any, *, options: Options | None = None) -> RerunResult:
     run = open_run(reference, runs_dir=options.runs_dir)
     if (source := cut_from(run.info)) is not None:
         raise UsageError(f"{run.path} was cut and not trained", hint=f"cut again: distill prune {source}")
-    result = _train(found_again(run), _as_before(run, options))
+    result = _train(taught_as_before(run), _as_before(run, options))
     again = RunFolder(result.run)
     pairs = {
         "metrics.jsonl": [folder.path / "metrics.jsonl" for folder in (run, again)],

@@ -7,7 +7,7 @@ import difflib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ __all__ = [
     "open_run",
     "open_runs",
     "place_named",
+    "places_named",
 ]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # as a recipe's name
@@ -146,26 +147,40 @@ def _means_one(text: str) -> bool:
     return is_numbered or has_number or path.name == "latest" or os.path.lexists(path / "run.json")
 
 
-def place_named(name: str, by: RunFolder) -> Path:
-    """Where what the record of a run names lies: another run, a bank, a file. One asks from other folders than then.
+def place_named(name: str, by: RunFolder, *, fits: Callable[[Path], bool] = lambda _: True) -> Path:
+    """Where what the record of a run names lies: the first of :func:`places_named`, the name itself if there are none.
 
-    There; where nothing is there, from the folder that the folder of runs is in, where a relative path was meant; or
-    beside who names it, as runs (and banks in them) are in one folder, which may have moved.
+    Args:
+        fits: Whether it is what was meant, asked where there are several; where none fits it is the first one.
+    """
+    there = places_named(name, by)
+    return next((place for place in there if len(there) == 1 or fits(place)), there[0] if there else Path(name))
+
+
+def places_named(name: str, by: RunFolder) -> list[Path]:
+    """Where something is that the record of a run may mean by a path: another run, a bank, a file.
+
+    There; below a folder that holds the one who names it, as a relative path was asked from another folder then; and
+    beside it, as runs (with banks in them) are in one folder, which may have moved: trials lie deeper in that.
     """
     path = Path(name)
-    runs_dir, depth = by.path.absolute().parent.parent, 4 if path.parent.name == "banks" else 2
-    places = [path] if path.is_absolute() else [path, runs_dir.parent / path]
-    places += [runs_dir / Path(*path.parts[-depth:])] if len(path.parts) >= depth else []
-    return next((place for place in places if os.path.exists(place)), path)  # unlike Path's, False where it is closed
+    shortest = 4 if path.parent.name == "banks" else 2
+    here = by.path.absolute()
+    above = (here.resolve() if ".." in here.parts else here).parents
+    places = [path] if path.is_absolute() else [path, *(folder / path for folder in above)]
+    ends = (Path(*path.parts[-length:]) for length in range(len(path.parts), shortest - 1, -1))
+    places += [folder / end for end in ends if not end.is_absolute() for folder in above]
+    # unlike Path's, os.path.exists is False where it is closed
+    return [place for place in dict.fromkeys(places) if os.path.exists(place)]
 
 
-def open_named(name: str, by: RunFolder, *, runs_dir: Path) -> RunFolder:
-    """The finished run that the record of another names.
+def open_named(name: str, by: RunFolder, *, runs_dir: Path, fits: Callable[[Path], bool] = lambda _: True) -> RunFolder:
+    """The finished run that the record of another names; ``fits`` as :func:`place_named` asks it.
 
     Raises:
         RunError: As :func:`open_run`.
     """
-    return open_run(str(place_named(name, by)), runs_dir=runs_dir)
+    return open_run(str(place_named(name, by, fits=fits)), runs_dir=runs_dir)
 
 
 def list_runs(runs_dir: str | Path = Path("runs")) -> list[RunFolder]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from distill.errors import DistillError, RunError, UsageError
 from distill.files import writing
-from distill.runs.find import list_runs, place_named
+from distill.runs.find import list_runs, places_named
 from distill.runs.folder import RunFolder
 from distill.runs.origin import parent_of
 
@@ -149,7 +149,9 @@ def _needed(runs: Iterable[RunFolder]) -> dict[Path, list[str]]:
     for run in runs:
         info, taught = run.info, run.info.teacher or {}
         for name in dict.fromkeys((taught.get("run"), *_homes_of_banks(taught), parent_of(info))):
-            if isinstance(name, str) and (place := _place(place_named(name, run))) != _place(run.path):
+            if not isinstance(name, str):
+                continue
+            for place in {_place(each) for each in places_named(name, run)} - {_place(run.path)}:
                 needed.setdefault(place, []).append(str(run.path))
     return needed
 

@@ -19,7 +19,7 @@ from distill.comparison import compare
 from distill.data.splits import load_splits
 from distill.errors import DistillError, MissingError, RunError, UsageError
 from distill.models.trained import load_trained
-from distill.pipeline import Options, RunResult, build_bank, dry_run, finetune_teacher, train_student
+from distill.pipeline import Options, RunResult, build_bank, dry_run, finetune_teacher, rerun, train_student
 from distill.recipe import load_recipe
 from distill.runs import RunFolder, lock
 from distill.teaching.bank import Bank
@@ -110,6 +110,23 @@ def test_a_bank_of_another_teacher_at_its_place_is_not_the_one_it_learned_from(
     table = compare([far], latency=False)
     assert [(row.name, row.delta_top1, row.agreement) for row in table.rows] == [("tiny_student", None, None)]
     assert sum("holds another teacher's answers now" in note for note in table.notes) == 2
+
+
+def test_of_two_banks_where_one_was_named_it_is_the_one_that_was_learned_from(
+    train, student_recipe, teacher_recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    shutil.copytree(_bank_of(train("teacher.logits=bank", "augment.view_seed=6").run), ours / "bank")
+    monkeypatch.chdir(ours)
+    recipe = student_recipe("augment.view_seed=6", "teacher={bank: bank}", "train.epochs=1")
+    options = Options(runs_dir=Path("runs"), threads=1)
+    run = (ours / train_student(recipe, options=options).run).resolve()
+    theirs.mkdir()
+    monkeypatch.chdir(theirs)
+    other = finetune_teacher(teacher_recipe("name=other", "train.epochs=1", "train.seed=9"), options=options).run
+    build_bank(student_recipe("augment.view_seed=6"), teacher=other, path=Path("bank"), options=options)
+    assert compare([run], latency=False).rows[-1].delta_top1 is not None
+    assert rerun(run, options=options).differences == ()
 
 
 def test_a_dry_run_reads_a_bank_that_is_named(train, student_recipe, tmp_path: Path) -> None:

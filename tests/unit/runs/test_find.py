@@ -18,6 +18,8 @@ from distill.errors import DistillError, RunError, UsageError
 from distill.recipe import Recipe
 from distill.runs import create_run, list_damaged, list_runs, open_run, open_runs
 from distill.runs import lock as lock_module
+from distill.runs.find import place_named, places_named
+from distill.runs.folder import RunFolder
 
 
 def make(runs_dir: Path, name: str, status: str = "finished", role: str = "student"):
@@ -351,3 +353,37 @@ def test_results_are_read_and_missing_ones_named(runs):
     assert caught.value.hint.startswith("restore it from a copy")
     folder.write_result({"test_top1": 0.5})
     assert folder.result() == {"test_top1": 0.5}
+
+
+# What a record names
+
+
+def deep(root: Path) -> RunFolder:
+    """A trial of a sweep, which lies deeper than runs do."""
+    path = root / "sweeps" / "s" / "trials" / "003"
+    path.mkdir(parents=True)
+    return RunFolder(path)
+
+
+@pytest.mark.parametrize("name", ["runs/teacher/001", "../work/runs/teacher/001", "/gone/away/runs/teacher/001"])
+def test_a_trial_finds_what_its_record_names_from_another_folder(tmp_path: Path, monkeypatch, name: str) -> None:
+    trial, teacher = deep(tmp_path / "work"), make(tmp_path / "work" / "runs", "teacher").path
+    (tmp_path / "else").mkdir()
+    monkeypatch.chdir(tmp_path / "else")
+    assert place_named(name, trial).resolve() == teacher
+    assert place_named(name, RunFolder(Path("../work/sweeps/s/trials/003"))).resolve() == teacher
+    bank = teacher / "banks" / "abc"
+    bank.mkdir(parents=True)
+    assert place_named(f"{name}/banks/abc", trial).resolve() == bank
+    assert place_named(f"{name}/banks/def", trial) == Path(f"{name}/banks/def")
+
+
+def test_of_several_places_the_one_that_fits_is_meant(tmp_path: Path, monkeypatch) -> None:
+    ours, theirs = (make(tmp_path / work / "runs", "teacher").path for work in ("ours", "theirs"))
+    student = make(tmp_path / "ours" / "runs", "student")
+    monkeypatch.chdir(tmp_path / "theirs")
+    name = "runs/teacher/001"
+    assert place_named(name, student).resolve() == theirs  # as it is written
+    assert place_named(name, student, fits=lambda place: place.resolve() == ours).resolve() == ours
+    assert place_named(name, student, fits=lambda place: False).resolve() == theirs
+    assert [place.resolve() for place in places_named(name, student)][:2] == [theirs, ours]
