@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class _Named:
     """A bank that a run learned from: where it is now, its weight among several, and whose answers it held then."""
 
     path: Path
-    weight: float
+    weight: float = field(compare=False)  # it is the same bank to whom it counts for more
     sha256: str | None
 
     def opened(self) -> Bank:
@@ -186,7 +186,7 @@ def _without_runs(entries: Sequence[Entry]) -> dict[_Named, list[Entry]]:
         if entry.teacher and entry.teacher.get("run") is None:
             with suppress(*UNREADABLE):  # find_teachers has said so
                 for named in _banks_named(entry):
-                    found.setdefault(replace(named, weight=1.0), []).append(entry)
+                    found.setdefault(named, []).append(entry)
     return found
 
 

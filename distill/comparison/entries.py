@@ -96,13 +96,13 @@ def _by_seed(group: Sequence[Entry], notes: list[str]) -> list[Entry]:
 
 def _of_the_same_images(group: list[Entry], notes: list[str]) -> list[Entry]:
     """Those that answered the newest one's test images: where the data is not here any more, older answers stand."""
-    newest = group[-1]
-    others = [entry for entry in group if entry.assessment.content != newest.assessment.content]
-    notes += [
-        f"left out: {entry.run.path}: its answers are of other test images than those of {newest.run.path}"
-        for entry in others
-    ]
-    return [entry for entry in group if entry.assessment.content == newest.assessment.content]
+    newest, kept = group[-1], []
+    for entry in group:
+        if entry.assessment.content == newest.assessment.content:
+            kept.append(entry)
+        else:
+            notes.append(f"left out: {entry.run.path}: its answers are of other test images than {newest.run.path}'s")
+    return kept
 
 
 def namesake_notes(groups: Mapping[str, list[Entry]]) -> list[str]:

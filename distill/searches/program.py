@@ -66,8 +66,7 @@ class Program:
 
     def _own_limit_binds(self) -> bool:
         """Whether the recipe's own limit on parameters is less than the budget's."""
-        most = self.trials.base.recipe.max_params
-        return most is not None and most < self.definition.budgets.get("params", math.inf)
+        return self.limits.get("params", math.inf) < self.definition.budgets.get("params", math.inf)
 
     def _say(self, text: str) -> None:
         self.options.tell(Note(f"candidate {text}"))
