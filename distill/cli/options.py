@@ -35,7 +35,6 @@ __all__ = [
     "RunsOption",
     "SeedOption",
     "SetOption",
-    "TeacherOption",
     "TeachersOption",
     "ThreadsOption",
     "TimingSecondsOption",
@@ -131,14 +130,13 @@ def _teacher(told: str) -> Any:
         "--teacher",
         "-t",
         metavar="RUN",
-        help=f"The teacher's run: a folder or a name.{told}",
-        show_default="the recipe's teacher.run",
+        help=f"The teacher: a run, by its folder or name, or an ONNX file.{told}",
+        show_default="the recipe's",
         rich_help_panel=_RECIPE,
         autocompletion=complete_runs,
     )
 
 
-TeacherOption = Annotated[str | None, _teacher("")]
 EachTeacherOption = Annotated[list[str] | None, _teacher(" Repeatable: each is asked.")]
 TeachersOption = Annotated[list[str] | None, _teacher(" Repeatable: several teach by the mean of their logits.")]
 DeviceOption = Annotated[

@@ -28,7 +28,7 @@ def command(
     *,
     recipe: options.RecipeOption = None,
     changes: options.SetOption = None,
-    teacher: options.TeacherOption = None,
+    teacher: options.TeachersOption = None,
     budget: Annotated[
         list[str] | None,
         typer.Option(
@@ -126,7 +126,7 @@ def command(
             recipe,
             budgets=budget or [],
             overrides=changes or [],
-            teacher=teacher,
+            teacher=teacher or None,
             max_drop=max_drop,
             prove=prove,
             against=against,

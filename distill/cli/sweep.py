@@ -103,7 +103,7 @@ def command(
     *,
     recipe: options.RecipeOption = None,
     changes: options.SetOption = None,
-    teacher: options.TeacherOption = None,
+    teacher: options.TeachersOption = None,
     grid: _Grid = None,
     seeds: _Seeds = 1,
     search: _Search = None,
@@ -139,7 +139,7 @@ def command(
             report = sweep(
                 recipe,
                 overrides=changes or [],
-                teacher=teacher,
+                teacher=teacher or None,
                 grid=grid or [],
                 search=search or [],
                 trials=trials,

@@ -16,7 +16,7 @@ from distill.references import listed, run_of
 from distill.runs import RunFolder, list_runs, open_run
 from distill.teaching.recorded import former_bank, former_file, former_teacher
 
-__all__ = ["resolve_teacher", "taught_as_before", "taught_by", "with_folders"]
+__all__ = ["asks_none", "resolve_teacher", "taught_as_before", "taught_by", "teachers_named", "with_folders"]
 
 
 def resolve_teacher(recipe: Recipe, *, runs_dir: Path, override: Any) -> Recipe:
@@ -29,16 +29,12 @@ def resolve_teacher(recipe: Recipe, *, runs_dir: Path, override: Any) -> Recipe:
         UsageError: The recipe has no teacher to override, or says of it what does not go with the new one.
         RunError: There is no such finished run.
     """
-    named = [] if override is None else [run_of(each) for each in listed(override)]
+    named = teachers_named(override)
     if recipe.teacher is None:
         if named:
-            raise UsageError(
-                f"{_typed(named)}: recipe {recipe.name} asks no teacher (objective {recipe.objective.kind})",
-                hint="drop --teacher, or use a recipe with objective kd",
-            )
+            raise asks_none(recipe, named)
         return recipe
-    if named:
-        recipe = _instead(recipe, recipe.teacher, named)
+    recipe = taught_by(recipe, named)
     teacher = recipe.teacher
     assert teacher is not None
     if teacher.run is not None:
@@ -48,8 +44,34 @@ def resolve_teacher(recipe: Recipe, *, runs_dir: Path, override: Any) -> Recipe:
     return recipe.model_copy(update={"teacher": teacher})
 
 
-def _instead(recipe: Recipe, teacher: TeacherSpec, named: Sequence[str]) -> Recipe:
-    """The recipe with the teacher that was named, or the several, in the place of its own."""
+def teachers_named(override: Any) -> tuple[str, ...]:
+    """What ``--teacher`` named, or a Python caller gave: one run, several, an ONNX file; nothing for None.
+
+    Raises:
+        UsageError: It is nothing that names a run.
+    """
+    return () if override is None else tuple(run_of(each) for each in listed(override))
+
+
+def asks_none(recipe: Recipe, named: Sequence[str]) -> UsageError:
+    """That teachers were named for a recipe that learns from none."""
+    return UsageError(
+        f"{_typed(named)}: recipe {recipe.name} asks no teacher (objective {recipe.objective.kind})",
+        hint="drop --teacher, or use a recipe with objective kd",
+    )
+
+
+def taught_by(recipe: Recipe, named: Sequence[str]) -> Recipe:
+    """The recipe with the teacher that was named, or the several, in the place of its own.
+
+    One that asks no teacher stays as it is, and so does any where none was named.
+
+    Raises:
+        UsageError: The recipe says of its teacher what does not go with the new one.
+    """
+    teacher = recipe.teacher
+    if teacher is None or not named:
+        return recipe
     files = [name for name in named if name.lower().endswith(".onnx")]
     if files and len(named) > 1:
         raise UsageError(f"{_typed(named)}: several teachers are runs", hint=f"{files[0]} teaches alone")
@@ -71,14 +93,6 @@ def _instead(recipe: Recipe, teacher: TeacherSpec, named: Sequence[str]) -> Reci
 
 def _typed(named: Sequence[str]) -> str:
     return " ".join(f"--teacher {name}" for name in named)
-
-
-def taught_by(recipe: Recipe, run: str) -> Recipe:
-    """The recipe with one run as all of its teachers; one that asks no teacher stays as it is."""
-    if recipe.teacher is None:
-        return recipe
-    alone = {"run": run, "onnx": None, "input": None, "classes": (), "bank": None, "banks": ()}
-    return recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update=alone)})
 
 
 def with_folders(teacher: TeacherSpec, folder: Callable[[str], str]) -> TeacherSpec:

@@ -10,7 +10,7 @@ from typing import Any
 
 from distill.errors import RunError, UsageError
 from distill.files import read_json, write_json
-from distill.sweeps.folder import SweepFolder, check_name
+from distill.sweeps.folder import SweepFolder, check_name, teachers_kept
 from distill.sweeps.plan import Base
 
 __all__ = ["Definition", "SearchFolder", "searches_dir"]
@@ -51,7 +51,7 @@ class Definition:
     max_drop: float
     prove: bool
     against: str | None
-    teacher: str | None
+    teacher: tuple[str, ...]
     teachers: dict[str, str]
 
     @property
@@ -71,7 +71,8 @@ class Definition:
             RunError: It is damaged.
         """
         try:
-            definition = cls(**{each.name: tree[each.name] for each in fields(cls)})
+            known = {each.name: tree[each.name] for each in fields(cls)}
+            definition = cls(**(known | {"teacher": teachers_kept(known["teacher"])}))
             assert isinstance(definition.recipe, dict)
             assert isinstance(definition.teachers, dict)
         except (KeyError, TypeError, AssertionError) as error:

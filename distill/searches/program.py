@@ -210,9 +210,7 @@ class Program:
 
     def _write_recipe(self, taken: Final, shipped: Shipped) -> Path:
         path = self.folder.path / "best.yaml"
-        recipe = self.trials.recipe_of(taken.candidate.shape)
-        if self.definition.teacher is not None:
-            recipe = taught_by(recipe, self.definition.teacher)
+        recipe = taught_by(self.trials.recipe_of(taken.candidate.shape), self.definition.teacher)
         budgets = ", ".join(f"{name} <= {limit:g}" for name, limit in self.definition.budgets.items())
         lines = [f"Found by distill search within {budgets}: {taken.candidate.shape}."]
         if shipped.cut is not None:

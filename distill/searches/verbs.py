@@ -28,6 +28,7 @@ from distill.searches.reference import reference_of, require_reference, teacher_
 from distill.searches.rungs import LEAST
 from distill.searches.space import Space, space_of
 from distill.searches.trials import Trials
+from distill.sweeps.folder import teachers_to_keep
 from distill.sweeps.kept import Kept
 from distill.sweeps.trainer import Trainer
 from distill.team.stop import stopping_saves
@@ -66,7 +67,8 @@ def search(
     Args:
         budgets: ``latency_b1_ms <= 2.0`` each, or a dict: over params, gmacs, size_mb, latency_b1_ms, latency_b32_ms.
         overrides: Changes to the recipe.
-        teacher: A run that stands in for the recipe's ``teacher.run``.
+        teacher: A run that stands in for the recipe's teacher; several, which teach by the mean of their logits (then
+            ``against`` is needed: they are not asked here); or an ONNX file.
         max_drop: The most top-1 that may be lost, a fraction, on validation images.
         prove: Hold the upper end of the paired 95% interval against it, instead of the estimate.
         against: The run that the loss is measured against; None: the teacher.
@@ -114,7 +116,7 @@ def search(
         max_drop=max_drop,
         prove=prove,
         against=None if against is None else run_of(against),
-        teacher=None if teacher is None else run_of(teacher),
+        teacher=teachers_to_keep(teacher),
         teachers={} if before is None else before.teachers,
     )
     trainer = Trainer(options, folder.trials, definition.teacher, dict(definition.teachers))

@@ -15,12 +15,24 @@ from urllib.parse import urlsplit, urlunsplit
 
 from distill.errors import RunError, UsageError
 from distill.files import read_json, remove_partials, write_json, writing
+from distill.pipeline.teacher import teachers_named
 from distill.recipe import flat_settings
 from distill.runs import Lock, RunFolder
 from distill.sweeps.plan import Base
 from distill.sweeps.space import parse_grid, parse_search
 
-__all__ = ["Definition", "SweepFolder", "check_name", "check_same", "find_sweep", "portable", "redacted", "sweeps_dir"]
+__all__ = [
+    "Definition",
+    "SweepFolder",
+    "check_name",
+    "check_same",
+    "find_sweep",
+    "portable",
+    "redacted",
+    "sweeps_dir",
+    "teachers_kept",
+    "teachers_to_keep",
+]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _OTHER = "give this sweep a name of its own: --name NAME"
@@ -57,6 +69,7 @@ class Definition:
     Attributes:
         recipe: The recipe as written, overrides applied, defaults left open.
         source: What messages call that recipe.
+        teacher: What stands in for the recipe's: a run, several, or an ONNX file, as they were named.
         worker: Which of several machines on one study this folder belongs to.
         teachers: Which run folder each name of a teacher meant when the sweep began.
         runs: The folder of all runs, from the sweep's folder.
@@ -71,7 +84,7 @@ class Definition:
     seeds: int = 1
     storage: str | None = None
     prune: bool = True
-    teacher: str | None = None
+    teacher: tuple[str, ...] = ()
     device: str | None = None
     threads: int | None = None
     worker: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -105,7 +118,8 @@ class Definition:
         try:
             lists = {key: tuple(known[key]) for key in ("grid", "search")}
             commands = tuple(map(tuple, known.get("commands", ())))
-            definition = cls(**(known | lists | {"commands": commands}))
+            teacher = teachers_kept(known.get("teacher"))
+            definition = cls(**(known | lists | {"commands": commands, "teacher": teacher}))
             assert isinstance(definition.recipe, dict)
             assert isinstance(definition.teachers, dict)
         except (KeyError, TypeError, AssertionError) as error:
@@ -185,6 +199,21 @@ def portable(path: Path, folder: Path) -> str:
     """``path`` from ``folder`` where it lies in it, so that both may move together; else the whole path."""
     absolute, root = path.absolute(), folder.absolute()
     return str(absolute.relative_to(root)) if absolute.is_relative_to(root) else str(absolute)
+
+
+def teachers_to_keep(teacher: Any) -> tuple[str, ...]:
+    """What stands in for a recipe's teacher, as a folder's file keeps it: of a file its whole path.
+
+    Raises:
+        UsageError: It is nothing that names a run.
+    """
+    named = teachers_named(teacher)
+    return tuple(os.path.abspath(name) if name.lower().endswith(".onnx") else name for name in named)
+
+
+def teachers_kept(teacher: Any) -> tuple[str, ...]:
+    """``--teacher`` as a folder's file has it; earlier versions kept a name, or null."""
+    return tuple(map(str, [teacher] if isinstance(teacher, str) else teacher or ()))
 
 
 def check_same(before: Definition, now: Definition, path: Path) -> None:

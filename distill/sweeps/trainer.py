@@ -87,13 +87,13 @@ class Trainer:
 
     Attributes:
         into: The folder of the trials' runs.
-        teacher: A run that stands in for the recipes' ``teacher.run``.
+        teacher: What stands in for the recipes' teachers: a run, several, or an ONNX file; nothing where it is empty.
         teachers: The run folder of each teacher that was asked for; kept, so that a sweep that goes on asks the same.
     """
 
     options: Options
     into: Path
-    teacher: str | None = None
+    teacher: tuple[str, ...] = ()
     teachers: dict[str, str] = field(default_factory=dict)
     _splits: dict[str, Splits] = field(default_factory=dict)
 
@@ -102,12 +102,13 @@ class Trainer:
 
         Raises:
             RunError: There is no such finished run.
+            UsageError: What the recipe says of its teacher does not go with those that were named.
         """
-        teacher = recipe.teacher
-        if teacher is None:
+        recipe = taught_by(recipe, self.teacher)
+        if (teacher := recipe.teacher) is None:
             return recipe
-        if (one := self.teacher or teacher.run) is not None:
-            return taught_by(recipe, self._folder(one))
+        if teacher.run is not None:
+            teacher = teacher.model_copy(update={"run": self._folder(teacher.run)})
         return recipe.model_copy(update={"teacher": with_folders(teacher, self._folder)})
 
     def _folder(self, reference: str) -> str:

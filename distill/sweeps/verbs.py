@@ -13,12 +13,21 @@ from typing import Any, Literal
 from distill.errors import InterruptedRunError, RunError, Terminated, TerminatedRunError, UsageError
 from distill.files import relative
 from distill.pipeline.context import Options
-from distill.pipeline.teacher import taught_by
+from distill.pipeline.teacher import asks_none, taught_by
 from distill.recipe import Recipe, load_recipe
-from distill.references import count_of, listed, run_of
+from distill.references import count_of, listed
 from distill.report.sweeps import SweepReport, TrialRow
 from distill.runs import check_runs_dir
-from distill.sweeps.folder import Definition, SweepFolder, check_name, check_same, find_sweep, redacted, sweeps_dir
+from distill.sweeps.folder import (
+    Definition,
+    SweepFolder,
+    check_name,
+    check_same,
+    find_sweep,
+    redacted,
+    sweeps_dir,
+    teachers_to_keep,
+)
 from distill.sweeps.grid import earlier_trials, run_grid
 from distill.sweeps.outcome import best_of, grouped, main_effects, publish, write_best
 from distill.sweeps.plan import (
@@ -60,7 +69,8 @@ def sweep(
 
     Args:
         overrides: Changes to the recipe, for all trials.
-        teacher: A run that stands in for the recipe's ``teacher.run``.
+        teacher: A run that stands in for the recipe's teacher; several, which teach by the mean of their logits; or an
+            ONNX file.
         grid: ``key=value,value`` each; every combination is a trial.
         search: ``key=LOW:HIGH``, ``key=LOW:HIGH:log`` or ``key=[a, b]`` each; Optuna chooses.
         trials: How many choices of ``search``, over all machines that share the study.
@@ -93,7 +103,7 @@ def sweep(
         seeds=seeds,
         storage=storage,
         prune=prune,
-        teacher=None if teacher is None else run_of(teacher),
+        teacher=teachers_to_keep(teacher),
         device=options.device,
         threads=options.threads,
     )
@@ -184,13 +194,9 @@ def _planned(definition: Definition) -> tuple[list[Trial], list[Recipe]]:
 
 def _check_shared(definition: Definition, trainer: Trainer, recipes: Sequence[Recipe]) -> None:
     """What all trials need: their teachers, and data with a validation split."""
-    if definition.teacher is not None:
+    if definition.teacher:
         if all(recipe.teacher is None for recipe in recipes):
-            name, kind = recipes[0].name, recipes[0].objective.kind
-            raise UsageError(
-                f"--teacher {definition.teacher}: recipe {name} asks no teacher (objective {kind})",
-                hint="drop --teacher, or use a recipe with objective kd",
-            )
+            raise asks_none(recipes[0], definition.teacher)
         if any(text.startswith("teacher.") for text in (*definition.grid, *definition.search)):
             raise UsageError("--teacher and a swept teacher exclude each other", hint="leave out --teacher")
     for recipe in recipes:
@@ -288,8 +294,6 @@ def _published(
         errors = [row.error for row in report.trials if row.error]
         what = f"every trial failed: {errors[0]}" if errors else "no trial was finished"
         raise RunError(f"{folder.path}: {what}", hint=f"see {folder.path / 'result.json'}")
-    recipe = definition.base.recipe_of(chosen)
-    if definition.teacher is not None:
-        recipe = taught_by(recipe, definition.teacher)
+    recipe = taught_by(definition.base.recipe_of(chosen), definition.teacher)
     write_best(report.best, recipe, name=report.name, trials=len(report.trials), commands=definition.commands)
     return report

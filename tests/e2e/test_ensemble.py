@@ -14,6 +14,7 @@ from distill.cli import app
 from distill.comparison import compare
 from distill.errors import RecipeError, RunError, UsageError
 from distill.events import Event, Note
+from distill.files import write_json
 from distill.pipeline import (
     Options,
     build_bank,
@@ -25,7 +26,8 @@ from distill.pipeline import (
     train_student,
 )
 from distill.pipeline.card import model_card
-from distill.recipe import Recipe, dump_recipe
+from distill.pipeline.teacher import taught_by
+from distill.recipe import Recipe, dump_recipe, load_recipe
 from distill.runs import RunFolder, open_run
 from distill.runs.remove import remove_runs
 from distill.sweeps import sweep
@@ -245,3 +247,24 @@ def test_a_member_that_a_recipe_trains_is_told_how(house: House) -> None:
 def test_a_member_that_makes_no_sense_is_refused(student_recipe, member: str, more: str, reason: str) -> None:
     with pytest.raises(RecipeError, match=reason):
         student_recipe(f"teacher={{banks: [{member}]{more}}}")
+
+
+def test_a_sweep_is_taught_by_the_several_that_were_named(house: House) -> None:
+    recipe, two = house.student("train.epochs=1"), ["tiny_teacher/001", "tiny_teacher/002"]
+    report = sweep(recipe, grid=["optim.lr=0.01,0.02"], teacher=two, options=house.options)
+    assert all(row.status == "finished" for row in report.trials)
+    assert report.best is not None
+    assert load_recipe(report.best.recipe).teacher == taught_by(recipe, two).teacher
+    definition = Path(report.folder) / "sweep.json"
+    assert json.loads(definition.read_text())["teacher"] == two
+    for row in report.trials:
+        about = RunFolder(Path(row.run)).info.teacher or {}
+        assert sorted(Path(each["path"]) for each in about["banks"]) == house.banks()
+    with pytest.raises(UsageError, match="other --teacher"):
+        sweep(recipe, grid=["optim.lr=0.01,0.02"], teacher=two[0], options=house.options)
+    alone = sweep(recipe, grid=["optim.lr=0.01"], teacher=two[0], name="one", options=house.options)
+    # as earlier versions wrote it
+    definition = Path(alone.folder) / "sweep.json"
+    write_json(definition, json.loads(definition.read_text()) | {"teacher": two[0]})
+    again = sweep(recipe, grid=["optim.lr=0.01"], teacher=two[0], name="one", options=house.options)
+    assert [row.run for row in again.trials] == [row.run for row in alone.trials]

@@ -351,7 +351,7 @@ def test_latency_is_measured_here_and_int8_ships(searched: Callable[..., SearchR
 
 
 def test_what_cannot_be_searched_is_told_before_anything_begins(
-    searched: Callable[..., SearchReport], tmp_path: Path
+    searched: Callable[..., SearchReport], teacher_run: RunResult, tmp_path: Path
 ) -> None:
     for asked, said in (
         ({"budgets": {"latency": 1.0}}, "a quantity, <=, and a number"),
@@ -366,6 +366,9 @@ def test_what_cannot_be_searched_is_told_before_anything_begins(
             searched(**asked)
     with pytest.raises(UsageError, match="has no teacher that can be asked"):
         searched(overrides=("objective.kind=supervised",), teacher=None)
+    with pytest.raises(UsageError, match="has no teacher that can be asked") as several:
+        searched(teacher=[str(teacher_run.run), str(teacher_run.run)])
+    assert "--against RUN" in several.value.hint
     with pytest.raises(UsageError, match="val_fraction is 0"):
         searched(overrides=("data.val_fraction=0",))
     with pytest.raises(RunError, match="nobody"):

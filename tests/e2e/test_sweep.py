@@ -16,7 +16,7 @@ from PIL import Image
 from distill.errors import DistillError, InterruptedRunError, MissingError, RunError, UsageError
 from distill.events import EpochDone, Event, Note, RunStarted
 from distill.files import write_atomically
-from distill.pipeline import Options, RunResult, evaluate_run, finetune_teacher, resume_run, train_student
+from distill.pipeline import Options, RunResult, evaluate_run, export, finetune_teacher, resume_run, train_student
 from distill.recipe import Recipe, dump_recipe, load_recipe
 from distill.runs import RunFolder, list_runs, open_run
 from distill.sweeps import SweepReport, resume_sweep, sweep
@@ -298,6 +298,24 @@ def test_trials_share_one_teacher_and_one_bank(student_recipe, teacher_run: RunR
     grid = ["objective.kind=kd,supervised"]
     both = sweep(recipe, grid=grid, teacher=teacher, name="with-and-without", options=options())
     assert [RunFolder(Path(row.run)).info.teacher is None for row in both.trials] == [False, True]
+
+
+def test_a_file_teaches_all_trials_and_is_found_from_another_folder(
+    student_recipe, teacher_run: RunResult, options, monkeypatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    export(teacher_run.run, out="teacher.onnx", options=options())
+    recipe = student_recipe("train.epochs=1", "augment.view_seed=12", "teacher.logits=live")
+    report = sweep(recipe, grid=[LR], teacher="teacher.onnx", options=options())
+    here = str(tmp_path / "teacher.onnx")
+    assert [RunFolder(Path(row.run)).info.teacher["onnx"] for row in report.trials] == [here, here]
+    best = load_recipe(report.best.recipe).teacher
+    assert (best.onnx, best.run) == (here, None)
+    (tmp_path / "else").mkdir()
+    monkeypatch.chdir(tmp_path / "else")
+    assert _tops(resume_sweep(report.folder, options=options())) == _tops(report)
+    with pytest.raises(UsageError, match="holds another sweep: other --teacher"):
+        sweep(recipe, grid=[LR], teacher=str(teacher_run.run), options=options())
 
 
 def test_nothing_is_trained_while_some_trial_is_wrong(tiny, options, tmp_path: Path) -> None:
