@@ -16,7 +16,7 @@ import distill.devices.onboard
 from distill.data.images import spread
 from distill.devices.onboard import IMAGES, MANIFEST, REPORT
 from distill.errors import UsageError
-from distill.evaluation.test_set import DataSets
+from distill.evaluation.test_set import DataSets, refuse_drawn_anew, require_classes
 from distill.events import Note, Tell
 from distill.files import sha256_file, write_atomically, write_json
 from distill.models.onnx_open import OnnxClassifier, open_onnx
@@ -60,6 +60,7 @@ def write_kit(
 
     Raises:
         UsageError: Something is there, or there is no such file.
+        DataError: The data has other classes, or its test images may hold some that the file's network learned from.
         DistillError: The images are not here.
 
     Example:
@@ -72,7 +73,10 @@ def write_kit(
     file = open_onnx(run_of(reference))
     _check_folder(folder, overwrite=overwrite)
     recipe = parse_recipe(file.about.recipe, source=f"{file.place} (the recipe in it)")
-    test = DataSets().part(recipe.data, "test", file.place)
+    data = DataSets()
+    test, splits = data.part(recipe.data, "test", file.place), data.load(recipe.data)
+    refuse_drawn_anew(splits, "test", recipe.data, file.place, file.about.trained_on or None)
+    require_classes(splits, recipe.data, file)
     at = spread(len(test), images)
     pixels, labels = test.take(at), np.asarray(test.labels)[at]
     options.tell(Note(f"packing {len(at):,} test images of {recipe.data.name}"))

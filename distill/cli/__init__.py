@@ -140,7 +140,7 @@ app.command("doctor", epilog=doctor.EXAMPLES, rich_help_panel=_LOOK)(doctor.comm
 
 _NETWORKS = {  # commands that build the network of a recipe or of a run
     "teacher-finetune", "student", "sweep", "search", "compare", "evaluate", "predict", "report", "card", "compress",
-    "prune", "quantize", "export", "certify", "models", "build", "verify", "check", "doctor",
+    "prune", "quantize", "export", "kit", "certify", "models", "build", "verify", "check", "doctor",
 }  # fmt: skip
 
 

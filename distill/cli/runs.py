@@ -38,7 +38,7 @@ def remove(
         list[str],
         typer.Argument(
             metavar="RUNS...",
-            help="Run folders; a name with its number (student/002); a name alone: all runs of it.",
+            help="Run folders; a name with its number (student/002); a name alone, or its folder: all runs of it.",
             show_default=False,
             autocompletion=options.complete_runs,
         ),
@@ -49,13 +49,13 @@ def remove(
     """Delete runs, with their checkpoints and banks. What a run that stays needs is not deleted."""
     from distill.report.runs import runs_table
     from distill.runs import open_run
-    from distill.runs.find import list_runs
+    from distill.runs.find import runs_in
     from distill.runs.remove import describe_runs, remove_runs
 
-    known = list_runs(runs)
     chosen = {}
     for reference in references:
-        all_of_a_name = [run for run in known if run.path.parent == runs / reference]
+        folders = [Path(reference).expanduser(), runs / reference] if reference else []
+        all_of_a_name = next((found for folder in folders if (found := runs_in(folder))), [])
         for run in all_of_a_name or [open_run(reference, runs_dir=runs, finished=False)]:
             chosen[run.path.resolve()] = run
     rows = describe_runs(runs, list(chosen.values()))

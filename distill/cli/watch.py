@@ -34,7 +34,8 @@ def command(
         ),
     ] = None,
     every: Annotated[
-        float, typer.Option("--every", min=0.1, metavar="SECONDS", help="How often its files are looked at.")
+        float,
+        typer.Option("--every", min=0.1, max=86_400.0, metavar="SECONDS", help="How often its files are looked at."),
     ] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Show how it stands and end.")] = False,
     runs: options.RunsOption = Path("runs"),

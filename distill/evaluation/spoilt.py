@@ -16,7 +16,7 @@ from distill.data.streams import permutation
 from distill.errors import DataError, DistillError, RunError, UsageError
 from distill.evaluation.statistics import PairedTest, compare_values, mean_interval, share_interval
 from distill.evaluation.stored import read_sealed, write_sealed
-from distill.evaluation.test_set import DataSets, Query
+from distill.evaluation.test_set import DataSets, Query, refuse_drawn_anew, require_classes
 from distill.events import StageProgress, Tell, silent
 from distill.models.classifier import Classifier
 from distill.results.corruptions import CORRUPTIONS, SEVERITIES, CorruptionResult, Spoilt
@@ -51,7 +51,8 @@ def measure_corruptions(
     Raises:
         UsageError: Fewer than two images, which show no spread.
         RunError: Some logits are NaN or infinite.
-        DataError: There is no such split, or one image in it.
+        DataError: There is no such split, or one image in it, or it is drawn from other images than when the asked was
+            trained, or has other classes.
         MissingError: The data is not here, and the results are not stored.
     """
     if images < 2:
@@ -62,13 +63,19 @@ def measure_corruptions(
         book.read()
         if book.is_complete and _is_of(book, data):
             return book.result()
+    splits = data.load(query.spec)
+    if not again and book.is_complete and splits.is_drawn_anew(split, query.trained_on):
+        return book.result()  # as where the data is no longer here
+    refuse_drawn_anew(splits, split, query.spec, query.place, query.trained_on)
     part = data.part(query.spec, split, query.place)
     if len(part) < 2:
         raise DataError(f"{query.place}: one image cannot show how corruptions spread", hint="more images")
     book.begin(part, data.content(query.spec, split))
     model, todo = None, [name for name in (_CLEAN, *CORRUPTIONS) if name not in book.right]
     for done, name in enumerate(todo):
-        model = model or query.load()
+        if model is None:
+            model = query.load()
+            require_classes(splits, query.spec, model)
         book.keep(name, *_ask(model, part, book.places, name, lambda share, done=done: _tell(tell, todo, done, share)))
     return book.result()
 

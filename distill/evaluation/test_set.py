@@ -53,6 +53,7 @@ __all__ = [
     "assess_trained",
     "query_of",
     "refuse_drawn_anew",
+    "require_classes",
     "split_content",
 ]
 
@@ -300,6 +301,19 @@ def refuse_drawn_anew(splits: Splits, split: str, spec: DataSpec, place: str, tr
         )
 
 
+def require_classes(splits: Splits, spec: DataSpec, model: Classifier) -> None:
+    """Refuse data that has other classes than a network knows, or has them in another order.
+
+    Raises:
+        DataError: It has.
+    """
+    if tuple(splits.dataset.classes) != model.classes:
+        raise DataError(
+            f"{spec.place}: the classes are not those that {model.place} was trained on",
+            hint="point data.root at the data set of that run" if spec.code is None else None,
+        )
+
+
 def _check_split(split: str) -> None:
     if split not in ("test", "val"):
         raise UsageError(f"no split {split!r}", hint="test or val")
@@ -313,11 +327,7 @@ def assess_trained(trained: Trained, splits: Splits, *, split: str = "test") -> 
 def assess_classifier(model: Classifier, splits: Splits, spec: DataSpec, *, split: str = "test") -> Assessment:
     """Evaluate whatever classifies pixels on one split of its data."""
     part = _part(splits, split, model.name)
-    if tuple(splits.dataset.classes) != model.classes:
-        raise DataError(
-            f"{spec.place}: the classes are not those that {model.place} was trained on",
-            hint="point data.root at the data set of that run" if spec.code is None else None,
-        )
+    require_classes(splits, spec, model)
     loader = Loader(part, device=model.device, fill=None)
     with fast_kernels(model.device):
         logits = predict_logits(model.logits, (batch.images for batch in loader.plain(_BATCH)))

@@ -139,12 +139,15 @@ def evaluate_runs(
     many = Evaluations(found, names, roles)
     if not corruptions:
         return many
-    many = replace(many, against=_against(subjects, many, asked))
+    many = _against(subjects, many, asked)
     if figure is None:
         return many
     from distill.report.evaluation_plots import plot_corruptions
 
-    results = [(name, each.corruptions) for name, each in zip(many.labels, found, strict=True)]
+    shown = _of_the_same_images([each.corruptions for each in found])
+    results = [(many.labels[place], found[place].corruptions) for place in shown]
+    if len(shown) < len(found):
+        many = replace(many, notes=(*many.notes, f"{figure} shows those that were asked about the first one's images"))
     return replace(many, figure=str(plot_corruptions(results, Path(figure), split=split)))
 
 
@@ -215,18 +218,26 @@ def _spoilt(query: Query, asked: _Asked, data: DataSets, options: Options) -> Co
     )
 
 
-def _against(subjects: Sequence[_Subject], many: Evaluations, asked: _Asked) -> tuple[Against, ...]:
-    """Every other one against the first, where their images are the same."""
+def _against(subjects: Sequence[_Subject], many: Evaluations, asked: _Asked) -> Evaluations:
+    """With every other one held against the first, where their images are the same; where not, that is said."""
     first, *others = [query_of(each) for each in subjects]
-    found = []
+    found, notes = [], []
     for query in others:
         test = against(query, first, split=asked.split, images=asked.corruption_images)
-        if test is not None:
-            change = test.difference
-            found.append(
-                Against(query.place, first.place, change.estimate, change.low, change.high, test.p_value, test.verdict)
-            )
-    return tuple(found)
+        if test is None:
+            notes.append(f"{query.place} is not held against {first.place}: they were asked about different images")
+            continue
+        change = test.difference
+        found.append(
+            Against(query.place, first.place, change.estimate, change.low, change.high, test.p_value, test.verdict)
+        )
+    return replace(many, against=tuple(found), notes=tuple(notes))
+
+
+def _of_the_same_images(results: Sequence[CorruptionResult | None]) -> list[int]:
+    """Places of those that were asked about the spoilt images that the first one was asked about."""
+    keys = [None if each is None else each.images_key for each in results]
+    return [place for place, key in enumerate(keys) if key == keys[0]]
 
 
 def _keep(run: RunFolder, result: EvalResult) -> None:

@@ -63,7 +63,7 @@ def evaluations_table(many: Evaluations, width: int) -> RenderableType:
         change = f"{100 * each.difference:+.2f} ({100 * each.low:+.2f} to {100 * each.high:+.2f})"
         line = f"{names[each.run]} against {names[each.against]} under corruptions: {change} points: {each.verdict}"
         parts.append(Text(plain(line)))
-    notes = dict.fromkeys(note for each in runs for note in each.notes)
+    notes = dict.fromkeys([*many.notes, *(note for each in runs for note in each.notes)])
     parts += [Text(f"note: {plain(note)}", style="yellow") for note in notes]
     return Group(*parts)
 

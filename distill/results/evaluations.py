@@ -39,6 +39,7 @@ class Evaluations:
         roles: teacher, student or baseline, of each.
         against: Every other one against the first, where their spoilt images are the same.
         figure: The picture of all of them under corruptions; None where there is none.
+        notes: Which could not be held against the first, and why.
     """
 
     runs: tuple[Evaluation, ...]
@@ -46,6 +47,7 @@ class Evaluations:
     roles: tuple[str, ...]
     against: tuple[Against, ...] = ()
     figure: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -67,4 +69,5 @@ class Evaluations:
             "runs": [each.to_json() for each in self.runs],
             "against": [asdict(each) for each in self.against],
             "figure": self.figure,
+            "notes": list(self.notes),
         }

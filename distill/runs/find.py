@@ -29,6 +29,7 @@ __all__ = [
     "open_runs",
     "place_named",
     "places_named",
+    "runs_in",
 ]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # as a recipe's name
@@ -226,6 +227,11 @@ def _candidates(runs_dir: Path) -> Iterator[RunFolder]:
     for parent in sorted(_entries(runs_dir)):
         if _NAME.fullmatch(parent.name) and parent.is_dir():
             yield from _runs_in(parent)
+
+
+def runs_in(folder: Path) -> list[RunFolder]:
+    """Every readable run of a name, by the folder that holds them, in order; none where it is no such folder."""
+    return [run for run in _runs_in(folder) if _problem(run) is None]
 
 
 def begun_runs(parent: Path) -> list[RunFolder]:

@@ -89,7 +89,7 @@ SURFACE = {
 
 BUILDS_NETWORKS = (  # so that they may be asked to run a recipe's own code
     "teacher-finetune", "student", "sweep", "search", "cache build", "cache verify", "compare", "evaluate", "compress",
-    "prune", "quantize", "export", "predict", "report", "recipe check", "models", "certify",
+    "prune", "quantize", "export", "kit", "predict", "report", "recipe check", "models", "certify",
     "verify", "card", "doctor",
 )  # fmt: skip
 

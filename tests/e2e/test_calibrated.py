@@ -191,11 +191,25 @@ def test_several_under_corruptions_are_one_figure(cli, run: Path, train, tmp_pat
     assert held["difference"] == pytest.approx(means[1] - means[0])
     assert held["low"] <= held["difference"] <= held["high"]
     assert (document["figure"], figure.read_bytes()) == (str(figure), drawn)  # the same bytes again
+    assert document["notes"] == []
     for each in (run, student):
         stored = read_evaluation(each / "evaluation")
         assert stored is not None
         assert stored.corruptions is not None
         assert (each / "evaluation" / "corruptions_test.svg").is_file()
+
+
+def test_one_of_other_images_is_not_held_against_the_first(cli, run: Path, train, tmp_path: Path) -> None:
+    other = train("teacher.logits=live", "data.test_limit=12").run
+    figure = tmp_path / "one.svg"
+    args = ("evaluate", run, other, "--corruptions", "--corruption-images", 10, "--no-plots", "--figure", figure)
+    result = cli(*args, "--json", "-q")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["against"] == []
+    assert [f"{other} is not held against {run}" in note for note in document["notes"]] == [True, False]
+    assert "different images" in cli(*args).stdout
+    assert b"tiny_student" not in figure.read_bytes()
 
 
 def test_one_run_says_what_corruptions_leave(cli, run: Path) -> None:

@@ -10,12 +10,18 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from distill.certificate import write_kit
 from distill.cli import app
 from distill.comparison import compare
 from distill.errors import DataError
+from distill.evaluation.spoilt import measure_corruptions
+from distill.evaluation.test_set import query_of
+from distill.models.onnx_open import open_onnx
 from distill.pipeline import Options, evaluate_run, export, finetune_teacher, quantize, train_student
 from distill.pipeline.prune import prune
 from distill.recipe import Recipe
+from distill.results.corruptions import CorruptionResult
+from distill.runs import RunFolder
 
 CLASSES = ("cat", "dog", "owl")
 
@@ -58,11 +64,15 @@ def test_nothing_is_asked_about_images_that_may_have_taught_it(
         lambda: compare([file], latency=False),
         lambda: quantize(run, out=tmp_path / "int8.onnx", options=options),
         lambda: prune(run, macs=0.5, train=False, options=options),
+        lambda: measure_corruptions(query_of(RunFolder(run)), images=4),
+        lambda: measure_corruptions(query_of(open_onnx(file)), images=4),
+        lambda: write_kit(file, tmp_path / "kit", images=5, options=options),
     ):
         with pytest.raises(DataError, match="drawn anew from what is there now") as caught:
             asked()
         assert "restore the images" in (caught.value.hint or "")
     assert not (tmp_path / "int8.onnx").exists()
+    assert not (tmp_path / "kit").exists()
     _picture(photos / "cat" / "000.png", 0)
     assert compare([run], latency=False).rows[0].test_images == 12
 
@@ -79,6 +89,39 @@ def test_what_was_answered_before_stands_and_is_said(recipe: Recipe, photos: Pat
     assert again.exit_code == 1
     assert len([line for line in again.stderr.splitlines() if line.startswith("error")]) == 1
     assert compare([run], latency=False).rows[0].test_top1 == before.rows[0].test_top1  # nothing was lost
+
+
+def test_what_was_found_on_spoilt_images_before_stands(recipe: Recipe, photos: Path, options: Options) -> None:
+    run = finetune_teacher(recipe, options=options).run
+
+    def found(again: bool = False) -> CorruptionResult | None:
+        asked = {"corruptions": True, "corruption_images": 4, "again": again, "plots": False}
+        return evaluate_run(run, options=options, **asked).corruptions
+
+    before = found()
+    (photos / "cat" / "000.png").unlink()
+    assert found() == before
+    with pytest.raises(DataError, match="drawn anew"):
+        found(again=True)
+
+
+def test_other_classes_are_not_packed_or_asked_about(recipe: Recipe, tmp_path: Path, options: Options) -> None:
+    for number in range(60):
+        part = "test" if number % 5 == 0 else "train"
+        _picture(tmp_path / "parted" / part / CLASSES[number % 3] / f"{number:03d}.png", number)
+    data = recipe.data.model_copy(update={"root": str(tmp_path / "parted")})
+    run = finetune_teacher(recipe.model_copy(update={"data": data}), options=options).run
+    file = export(run, out=tmp_path / "mine.onnx", options=options).file
+    for part in ("train", "test"):
+        for number in range(2):
+            _picture(tmp_path / "parted" / part / "ant" / f"{number}.png", number)  # sorted before all others
+    for asked in (
+        lambda: write_kit(file, tmp_path / "kit", images=5, options=options),
+        lambda: measure_corruptions(query_of(RunFolder(run)), images=4),
+    ):
+        with pytest.raises(DataError, match=r"the classes are not those that .* was trained on"):
+            asked()
+    assert not (tmp_path / "kit").exists()
 
 
 def test_a_student_is_told_of_a_teacher_of_before(

@@ -129,6 +129,23 @@ def test_all_of_them_together(runs: Path) -> None:
     assert list(runs.glob("tiny_*")) == []
 
 
+@pytest.mark.parametrize("spelled", ["tiny_student", "runs/tiny_student", "runs/tiny_student/", "{}/tiny_student"])
+def test_a_folder_of_runs_means_all_of_them_however_it_is_spelled(
+    runs: Path, spelled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(runs.parent)
+    code, _, stderr = _cli("runs", "remove", spelled.format(runs), "--yes")
+    assert code == 0, stderr
+    assert "deleted 2 runs" in stderr
+    assert (runs / "tiny_teacher/001/run.json").is_file()
+
+
+def test_an_empty_name_means_no_run(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(runs / "tiny_student")
+    assert _cli("runs", "remove", "", "--yes")[0] != 0
+    assert (runs / "tiny_student/001/run.json").is_file()
+
+
 def test_a_run_at_work_is_left_alone(runs: Path) -> None:
     run = open_run("tiny_student/001", runs_dir=runs)
     with run.lock():

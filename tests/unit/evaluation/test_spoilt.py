@@ -30,7 +30,7 @@ class Model:
 
     place: str = "model"
     image_size: int = 32
-    classes: tuple[str, ...] = tuple("0123456789")
+    classes: tuple[str, ...] = tuple(f"pattern_{number}" for number in range(10))
     device: torch.device = CPU
     shift: int = 0
     asked: int = 0
