@@ -6,7 +6,9 @@ and what it may unpack to is bounded by its size.
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import re
 import stat
 import tarfile
@@ -21,7 +23,7 @@ from typing import IO, Self, TypeVar, cast
 
 from distill.data.decode import BadImageError
 from distill.data.decode_pool import MAX_FILE_BYTES
-from distill.data.layout import EXPECTED_LAYOUT, IMAGE_SUFFIXES, SPLIT_FOLDERS, Entries, is_hidden
+from distill.data.layout import EXPECTED_LAYOUT, IMAGE_SUFFIXES, SPLIT_FOLDERS, Entries, check_split_names, is_hidden
 from distill.errors import DataError
 from distill.events import StageProgress, Tell, silent
 from distill.files import regular
@@ -34,7 +36,10 @@ T = TypeVar("T")
 _FREE_BYTES = 1 << 30  # any archive may unpack to this much,
 _MOST_RATIO = 100  # and beyond it to this many times its own size: images are compressed already
 _BLOCK = 1 << 20
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, UnicodeError)
+_DAMAGE = (
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError,
+    UnicodeError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -131,18 +136,30 @@ def _note(entries: Entries, inner: tuple[str, ...], is_folder: bool, nested: set
 
 def _prefix(path: Path, members: Mapping[tuple[str, ...], bool]) -> tuple[tuple[str, ...], bool]:
     """The folder above ``train/``, none or one; or above class folders, and then True."""
+    top = _folders(members, ())
     if any(parts[0] == "train" for parts in members):
+        check_split_names(top, str(path))
         return (), False
     above = sorted({parts[0] for parts in members if len(parts) > 1 and parts[1] == "train"})
     if len(above) > 1:
         raise DataError(f"{path} holds several data sets: {', '.join(map(_shown, above))}", hint=EXPECTED_LAYOUT)
     if above:
+        check_split_names(_folders(members, (above[0],)), f"{path}, {above[0]}/,")
         return (above[0],), False
     pictures = [parts for parts, is_folder in members.items() if not is_folder and _is_picture(parts)]
     for prefix in ((), *sorted({parts[:1] for parts in pictures})):
         if len({parts[len(prefix)] for parts in pictures if _is_below(prefix, parts)}) > 1:
+            check_split_names(_folders(members, prefix), f"{path}, {prefix[0]}/," if prefix else str(path))
             return prefix, True
+    check_split_names(top, str(path))
     raise DataError(f"{path} has no train/ folder and no class folders, at its top or one below", hint=EXPECTED_LAYOUT)
+
+
+def _folders(members: Mapping[tuple[str, ...], bool], prefix: tuple[str, ...]) -> set[str]:
+    """Names of the folders right below the prefix."""
+    at = len(prefix)
+    below = (parts for parts, is_folder in members.items() if len(parts) > at + 1 or (len(parts) > at and is_folder))
+    return {parts[at] for parts in below if parts[:at] == prefix and not is_hidden(parts[at])}
 
 
 def _is_picture(parts: tuple[str, ...]) -> bool:
@@ -156,18 +173,27 @@ def _is_below(prefix: tuple[str, ...], parts: tuple[str, ...]) -> bool:
 
 def _members(path: Path, tell: Tell) -> Iterator[_Member]:
     with _explain_damage(path), open(regular(path), "rb") as file:
-        magic = file.read(4)
+        magic = file.read(5)
         file.seek(0)
-        if magic in (b"PK\x03\x04", b"PK\x05\x06"):
+        if magic.startswith((b"PK\x03\x04", b"PK\x05\x06")):
             yield from _zip_members(path, file, tell)
-        elif magic.startswith(b"\x1f\x8b"):
-            with gzip.open(file) as stream:
+        elif (unpacked := _unpacked(magic, file)) is not None:
+            with unpacked as stream:
                 yield from _tar_members(path, _BoundedReader(path, file, stream, tell))
         elif tarfile.is_tarfile(file):
             file.seek(0)
             yield from _tar_members(path, _BoundedReader(path, file, file, tell))
         else:
-            raise DataError(f"{path} is neither a folder nor a .tar, .tar.gz, .tgz or .zip archive")
+            raise DataError(f"{path} is neither a folder nor an archive: .zip, .tar, .tar.gz, .tar.bz2, .tar.xz")
+
+
+def _unpacked(magic: bytes, file: IO[bytes]) -> IO[bytes] | None:
+    """The stream within a compressed file; None where nothing says that it is one."""
+    if magic.startswith(b"\x1f\x8b"):
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=file))
+    if magic.startswith(b"BZh"):
+        return cast("IO[bytes]", bz2.BZ2File(file))
+    return cast("IO[bytes]", lzma.LZMAFile(file)) if magic.startswith(b"\xfd7zXZ") else None
 
 
 @contextmanager
@@ -192,7 +218,7 @@ def _tar_members(path: Path, stream: _BoundedReader) -> Iterator[_Member]:
                 raise DataError(f"{path}: {_shown(info.name)} is a device or another special file")
             if parts:
                 yield _Member(parts, info.isdir(), info.size, partial(_read_tarred, tar, info))
-    while stream.read(_BLOCK):  # gzip keeps its checksum at the end
+    while stream.read(_BLOCK):  # the checksum is at the end
         pass
 
 
@@ -257,7 +283,7 @@ def _clean(path: Path, name: str) -> tuple[str, ...]:
 class _BoundedReader:
     """What tarfile reads an archive through: no more than its size allows, telling how far it is."""
 
-    def __init__(self, path: Path, file: IO[bytes], stream: IO[bytes] | gzip.GzipFile, tell: Tell) -> None:
+    def __init__(self, path: Path, file: IO[bytes], stream: IO[bytes], tell: Tell) -> None:
         self.member = "its first member"
         self._path, self._file, self._stream, self._tell = path, file, stream, tell
         self._size = path.stat().st_size

@@ -45,7 +45,7 @@ __all__ = [
     "write_labels",
 ]
 
-_VERSION = 2  # raise it whenever the same file would decode to other pixels
+_VERSION = 3  # raise it whenever the same file would decode to other pixels
 _HASH_BYTES = 32 << 20
 _STALE_SECONDS = 24 * 3600
 _OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES}

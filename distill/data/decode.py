@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from distill.data.layout import IMAGE_KINDS
 
-__all__ = ["BadImageError", "decode_image", "fit_rgb", "strict_pillow", "to_rgb"]
+__all__ = ["BadImageError", "decode_image", "fit_rgb", "orientation", "strict_pillow", "to_rgb", "upright"]
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 _ORIENTATION_TAG = 0x0112
@@ -61,7 +61,7 @@ def decode_image(content: bytes, size: int) -> np.ndarray:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             _refuse_unusable(image)
             image.load()
-            return fit_rgb(to_rgb(_upright(image)), size)
+            return fit_rgb(to_rgb(upright(image)), size)
     except UnidentifiedImageError:
         raise BadImageError(f"not a {IMAGE_KINDS} image") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
@@ -112,13 +112,18 @@ def _refuse_unusable(image: Image.Image) -> None:
         raise BadImageError(f"{frames} pages" if image.format == "TIFF" else f"animated: {frames} frames")
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Apply the camera's orientation; a damaged EXIF block does not make an image unusable."""
+def orientation(image: Image.Image) -> int | None:
+    """How the camera was held, as EXIF numbers it; a damaged EXIF block does not make an image unusable."""
     try:
-        orientation = image.getexif().get(_ORIENTATION_TAG)
+        held = image.getexif().get(_ORIENTATION_TAG)
     except Exception:
-        return image
-    transpose = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+        return None
+    return held if isinstance(held, int) else None
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The picture as it was seen, however the camera was held."""
+    transpose = _UPRIGHT.get(orientation(image) or 0)
     return image if transpose is None else image.transpose(transpose)
 
 
@@ -126,10 +131,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """The picture in RGB: transparency dropped, 16 bits brought to 8.
 
     Raises:
-        BadImageError: Its pixels are floats.
+        BadImageError: Its pixels are floats, or whole numbers of 32 bits.
     """
-    if image.mode == "F":
-        raise BadImageError("floating-point pixels: nothing says what is black and what is white")
+    if image.mode in ("F", "I"):
+        kind = "floating-point" if image.mode == "F" else "32-bit"
+        raise BadImageError(f"{kind} pixels: nothing says what is black and what is white")
     if image.mode.startswith("I"):  # 16-bit gray: Pillow's own conversion clips at 255
         values = np.asarray(image).astype(np.int64)
         image = Image.fromarray(((np.clip(values, 0, 65535) + 128) // 257).astype(np.uint8))

@@ -41,6 +41,7 @@ from distill.data.layout import (
     Entries,
     Listing,
     check_layout,
+    check_split_names,
     class_names,
     is_hidden,
 )
@@ -153,6 +154,9 @@ def _find(root: Path, *, files: bool = True) -> Entries:
     """What lies in a folder, links followed: splits, or, where there is no ``train/``, class folders to train on."""
     entries = Entries()
     try:
+        names = {entry.name for entry in _visible(root) if _is_folder(entry)}
+        # where a file system knows no capitals Test/ is test/, too
+        check_split_names(names | {name.lower() for name in names if (root / name.lower()).is_dir()}, str(root))
         for folder, split in SPLIT_FOLDERS.items() if (root / "train").is_dir() else ():
             if (root / folder).is_dir():
                 entries.add_split(split, folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +18,7 @@ __all__ = [
     "Listing",
     "SplitListing",
     "check_layout",
+    "check_split_names",
     "class_names",
     "is_hidden",
 ]
@@ -136,6 +137,26 @@ def class_names(entries: Entries, where: str) -> tuple[str, ...]:
     if garbled:
         raise DataError(f"{where}/train: class names that are not UTF-8: {several(garbled, most=10)}")
     return classes
+
+
+def check_split_names(folders: Collection[str], where: str) -> None:
+    """Refuse folders that are meant as splits and would be taken as none: ``Test/``, or ``test/`` without ``train/``.
+
+    Args:
+        folders: Names of those side by side where ``train/`` would be.
+
+    Raises:
+        DataError: There is one.
+    """
+    for name in sorted(folders):
+        if name not in SPLIT_FOLDERS and name.lower() in SPLIT_FOLDERS and name.lower() not in folders:
+            raise DataError(f"{where} has {name}/, in capitals", hint=f"rename it: {name.lower()}/")
+    alone = sorted(SPLIT_FOLDERS.keys() & folders)
+    if alone and "train" not in folders:
+        raise DataError(
+            f"{where} has {alone[0]}/ and no train/ folder",
+            hint=f"put the classes that are to be trained on into train/; {EXPECTED_LAYOUT}",
+        )
 
 
 def is_hidden(name: str) -> bool:

@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from distill.code import code_sha256, reference_of, told
-from distill.data.decode import BadImageError, to_rgb
+from distill.data.decode import BadImageError, orientation, to_rgb, upright
+from distill.data.held import digest_array, digest_held
 from distill.data.images import spread
 from distill.errors import DataError
 from distill.recipe.schema import DataSpec
@@ -208,9 +209,7 @@ class _Pairs:
         """Of every byte."""
         digest = hashlib.sha256("\0".join(map(str, self.labels.tolist())).encode("utf-8", "surrogateescape"))
         if isinstance(self.images, np.ndarray):
-            digest.update(f"{self.images.dtype} {self.images.shape} ".encode())
-            for start in range(0, len(self.images), 1024):
-                digest.update(np.ascontiguousarray(self.images[start : start + 1024]).data)
+            digest_array(digest, self.images)
         else:
             for image in self.images:
                 digest.update(_bytes_of(image))
@@ -243,13 +242,14 @@ class _Asked:
                 )
 
     def digest(self) -> str:
-        """Of some images and of what it says of itself: asking for all of them is what a cache is there to avoid."""
+        """Of what it holds in memory, what it says of itself, and some images: a cache is there not to ask for all."""
         kind = type(self.dataset)
         said = _ADDRESS.sub("", repr(self.dataset))[:10_000]
         digest = hashlib.sha256(f"{reference_of(kind)} {code_sha256(reference_of(kind), kind)} {said} ".encode())
         targets = getattr(self.dataset, "targets", None)
-        if targets is not None and hasattr(targets, "__len__"):
+        if targets is not None and hasattr(targets, "__len__"):  # a property, too
             digest.update(repr(np.asarray(targets).tolist()).encode())
+        digest_held(digest, self.dataset)
         for at in self._probes():
             digest.update(self._probe(at))
         return digest.hexdigest()
@@ -270,7 +270,9 @@ def _bytes_of(image: Any) -> bytes:
         found = f"{image.mode} {image.size} ".encode() + image.tobytes()  # which loads it, and its palette
         colours = b"" if image.palette is None else bytes(image.getpalette("RGBA") or ())  # what its bytes point at
         clear = repr(image.info["transparency"]).encode() if "transparency" in image.info else b""
-        return found + colours + clear
+        held = orientation(image)
+        turned = b"" if held in (None, 1) else f" {held}".encode()
+        return found + colours + clear + turned
     array = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
     return f"{array.dtype} {array.shape} ".encode() + array.tobytes()
 
@@ -330,7 +332,7 @@ def pixels_of(image: Any) -> np.ndarray:
         BadImageError: It is no image.
     """
     if isinstance(image, Image.Image):
-        return np.asarray(to_rgb(image))
+        return np.asarray(to_rgb(upright(image)))
     torch_made = hasattr(image, "detach")
     array = np.asarray(image.detach().cpu() if torch_made else image)
     array = _as_bytes(_channels_last(array, first=torch_made))

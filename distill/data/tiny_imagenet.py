@@ -87,7 +87,7 @@ def _listed(root: Path) -> Listing:
         folder = root / "train" / each / "images"
         if not folder.is_dir():
             raise DataError(f"{root} lacks train/{each}/images, of a class in wnids.txt", hint=f"unpack {_URL} again")
-        train += [(f"train/{each}/images/{path.name}", label[each]) for path in sorted(folder.glob("*.JPEG"))]
+        train += [(f"train/{each}/images/{path.name}", label[each]) for path in sorted(folder.glob("[!.]*.JPEG"))]
     splits = {"train": train, "test": _annotated(root, label)}
     for name, pairs in splits.items():
         if missing := set(label.values()) - {number for _, number in pairs}:

@@ -18,9 +18,9 @@ def projection(ours: tuple[int, ...], theirs: tuple[int, ...], *, kind: str) -> 
         kind: The objective's, for the message.
 
     Raises:
-        RecipeError: One is a map and the other is not.
+        RecipeError: One is a map and the other is not, or tokens differ in number.
     """
-    if len(ours) != len(theirs):
+    if len(ours) != len(theirs) or (len(ours) == 2 and ours[0] != theirs[0]):
         raise RecipeError(
             f"objective {kind}: features of shape {ours} cannot be compared with {theirs}",
             hint="name two maps or two vectors: objective.features, objective.teacher_features",

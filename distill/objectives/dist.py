@@ -32,7 +32,8 @@ def dist_losses(student: Tensor, teacher: Tensor, *, temperature: float) -> tupl
     """One minus Pearson's correlation of probabilities, by row and by column (Huang et al., arXiv:2205.10536).
 
     Neither changes where probabilities are scaled or shifted. A column is a class over the batch, so the second
-    depends on the batch, and says nothing of a batch of one.
+    depends on the batch, and says nothing of a batch of one. Where a student's probabilities hardly differ, as an
+    untrained head of zeros has them, gradients are as large as the differences are small: the authors' formula does so.
 
     Shapes:
         student: ``(B, C)`` float logits; gradient flows.

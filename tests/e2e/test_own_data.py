@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import TensorDataset
+from torch.utils.data import ConcatDataset, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 from typer.testing import CliRunner
@@ -22,6 +22,7 @@ from distill.cli import app
 from distill.data import own_given
 from distill.data.array_cache import arrays_folder
 from distill.data.datasets import load_dataset, num_classes
+from distill.data.held import digest_held
 from distill.data.own_given import pixels_of
 from distill.errors import DataError, MissingError
 from distill.pipeline import Options, RunResult, finetune_teacher, resume_run, train_student
@@ -126,6 +127,9 @@ def _images(count: int = 45, side: int = 12) -> tuple[np.ndarray, np.ndarray]:
     draw = np.random.default_rng(3)
     labels = np.arange(count) % 3
     return draw.integers(0, 256, (count, side, side, 3), dtype=np.uint8), labels
+
+
+ABC = {"classes": ["a", "b", "c"]}
 
 
 def _top1(run: RunResult) -> float:
@@ -242,6 +246,67 @@ def test_a_dataset_is_asked_for_all_its_images_once(here: Path) -> None:
     assert "set aside for testing" in str(loaded.note)
     load_dataset(_spec("mine:Pairs", options=OwnOptions(count=301)))
     assert len(list(arrays_folder().iterdir())) == 2
+
+
+class Held:
+    """A map-style Dataset that prints nothing of what it holds."""
+
+    def __init__(self, images, labels) -> None:
+        self.x, self.y = images, labels
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, at: int) -> tuple[np.ndarray, int]:
+        return self.x[at], int(self.y[at])
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda images, labels: TensorDataset(torch.from_numpy(images), torch.from_numpy(labels)),
+        lambda images, labels: Subset(Held(images, labels.tolist()), list(range(300))),
+        lambda images, labels: ConcatDataset([Held(images[:9], labels[:9]), Held(images[9:], labels[9:])]),
+        lambda images, labels: Held(list(images), tuple(labels.tolist())),
+    ],
+)
+def test_labels_that_changed_are_not_those_of_before(form, here: Path) -> None:
+    images, labels = np.tile(_images()[0], (7, 1, 1, 1))[:300], np.resize(_images()[1], 300)
+    probed = own_given.spread(300, own_given._PROBES)
+    other = np.where(np.isin(np.arange(300), probed), labels, (labels + 1) % 3)
+    assert (other != labels).sum() > 200
+    for each in (labels, other, labels):
+        loaded = load_dataset(_spec(offer_data({split: form(images, each) for split in ("train", "test")} | ABC)))
+        assert loaded.train.labels.tolist() == each.tolist()
+    assert len(list(arrays_folder().iterdir())) == 2  # the third was known again
+
+
+def test_what_lies_on_disk_is_not_read_to_know_it_again(here: Path) -> None:
+    images, labels = _images()
+    np.save(here / "images.npy", images)
+    mapped = np.load(here / "images.npy", mmap_mode="r")
+    digests = []
+    for held in (mapped, mapped[::-1], images, images[::-1]):
+        digest_held(digest := hashlib.sha256(), Held(held, labels))
+        digests.append(digest.hexdigest())
+    assert len(set(digests)) == 3
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_pictures_of_a_dataset_stand_upright_as_those_of_a_folder_do(orientation: int, here: Path) -> None:
+    images, labels = _images(side=20)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for at, (image, label) in enumerate(zip(images, labels, strict=True)):
+        for split in ("train", "test"):
+            (folder := here / "pictures" / split / "abc"[label]).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / f"{at:03}.png", exif=exif)
+    given = {split: ImageFolder(here / "pictures" / split, loader=Image.open) for split in ("train", "test")}
+    folder = load_dataset(DataSpec(name="folder", root=str(here / "pictures"), image_size=12))
+    assert load_dataset(_spec(offer_data(given))).fingerprint == folder.fingerprint
+    read = {split: ImageFolder(here / "pictures" / split) for split in ("train", "test")}
+    assert load_dataset(_spec(offer_data(read))).fingerprint == folder.fingerprint
 
 
 def test_what_is_handed_over_in_any_form_is_the_same_images(here: Path) -> None:

@@ -66,10 +66,11 @@ def as_folder(tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["", "./", "pets/", "./pets/"])
-@pytest.mark.parametrize("name", ["pets.tgz", "pets.tar.gz", "pets.tar", "pets.zip"])
+@pytest.mark.parametrize("name", ["pets.tgz", "pets.tar.gz", "pets.tar", "pets.zip", "pets.tar.bz2", "pets.txz"])
 def test_an_archive_holds_the_same_data_as_its_folder(tmp_path, as_folder, name, prefix):
     write = write_zip if name.endswith("zip") else write_tar
-    mode = {} if name.endswith("zip") else {"mode": "w" if name.endswith("tar") else "w:gz"}
+    modes = {"tar": "w", "bz2": "w:bz2", "txz": "w:xz"}
+    mode = {} if name.endswith("zip") else {"mode": modes.get(name[-3:], "w:gz")}
     path = write(tmp_path / name, images(prefix), **mode)
     before = sorted(p for p in tmp_path.rglob("*") if "cache" not in p.parts)
     data = load(path)
@@ -256,8 +257,34 @@ def test_a_wrong_layout_is_named(tmp_path, members, message):
 
 def test_a_file_that_is_no_archive_is_named(tmp_path):
     (tmp_path / "pets.rar").write_bytes(b"Rar!" + bytes(2000))
-    with pytest.raises(DataError, match=r"pets\.rar is neither a folder nor a \.tar, .* or \.zip archive"):
+    with pytest.raises(DataError, match=r"pets\.rar is neither a folder nor an archive: \.zip, \.tar"):
         load(tmp_path / "pets.rar")
+
+
+@pytest.mark.parametrize("prefix", ["", "pets/"])
+@pytest.mark.parametrize("write", [write_zip, write_tar])
+@pytest.mark.parametrize(
+    ("beside", "message"),
+    [
+        ("test/0.png", "has test/ and no train/ folder"),
+        ("val/cat/0.png", "has val/ and no train/ folder"),
+        ("Test/cat/0.png", "has Test/, in capitals"),
+    ],
+)
+def test_a_split_beside_classes_is_no_class(tmp_path, prefix, write, beside, message):
+    members = {f"{prefix}{label}/{i}.png": png(label, i) for label in ("dog", "cat") for i in range(5)}
+    path = write(tmp_path / "pets.archive", {**members, f"{prefix}{beside}": png("t")})
+    with pytest.raises(DataError, match=message) as caught:
+        load(path)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("mode", ["w:bz2", "w:xz"])
+def test_a_half_copied_archive_of_other_kinds_is_an_error(tmp_path, mode):
+    path = write_tar(tmp_path / "pets.archive", images(), mode=mode)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match="damaged or half copied"):
+        load(path)
 
 
 @pytest.mark.parametrize("prefix", ["", "pets/"])

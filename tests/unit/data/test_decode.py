@@ -150,6 +150,7 @@ def animated(form):
         (animated("TIFF"), "3 pages"),
         (encode(Image.fromarray(random_rgb(64, 64)), "TIFF")[:3000], "truncated"),
         (encode(Image.fromarray(np.zeros((8, 8), np.float32)), "TIFF"), "floating-point pixels"),
+        (encode(Image.fromarray(np.zeros((8, 8), np.int32)), "TIFF"), "32-bit pixels"),
     ],
 )
 def test_bad_images_say_why(content, reason):

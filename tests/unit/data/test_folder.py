@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from distill.data.datasets import load_dataset, num_classes
-from distill.data.folder import list_folder
+from distill.data.folder import folder_classes, list_folder
 from distill.data.splits import load_splits
 from distill.data.survey import survey
 from distill.errors import DataError, MissingError
@@ -205,7 +205,9 @@ def test_a_class_whose_link_leads_in_circles_is_not_lost_without_a_word(pets):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda root: shutil.rmtree(root / "train"), "has no train/ folder"),
+        (lambda root: shutil.rmtree(root / "train"), "has test/ and no train/ folder"),
+        (lambda root: (root / "test").rename(root / "Test"), "has Test/, in capitals"),
+        (lambda root: (root / "train").rename(root / "TRAIN"), "has TRAIN/, in capitals"),
         (
             lambda root: shutil.copytree(root / "test", root / "val") and shutil.copytree(root / "val", root / "valid"),
             "val/ and valid/ are both validation",
@@ -339,5 +341,7 @@ def test_a_folder_beside_classes_without_a_picture_of_its_own_is_named(tmp_path,
 def test_a_test_folder_beside_class_folders_is_no_class(tmp_path):
     root = classes_alone(tmp_path / "pets")
     write_image(root / "test/cat/0.png", pixels_of("t"))
-    with pytest.raises(DataError, match="has no train/ folder"):
+    with pytest.raises(DataError, match="has test/ and no train/ folder"):
         load_dataset(spec_of(root))
+    with pytest.raises(DataError, match="has test/ and no train/ folder"):
+        folder_classes(spec_of(root))

@@ -172,6 +172,8 @@ def written_tiny(root: Path) -> dict[str, np.ndarray]:
 
 def test_tiny_imagenet_is_read_in_its_own_layout(tmp_path: Path) -> None:
     pixels = written_tiny(tmp_path / "tiny-imagenet-200")
+    (copied,) = sorted((tmp_path / "tiny-imagenet-200" / "train").glob("*/images"))[:1]
+    (copied / "._n1_0.JPEG").write_bytes(b"what a Mac leaves beside a copy")
     for root in (tmp_path, tmp_path / "tiny-imagenet-200"):
         spec = DataSpec(name="tiny_imagenet", root=str(root))
         data = load_dataset(spec)

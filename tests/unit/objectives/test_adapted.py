@@ -10,6 +10,7 @@ from torch import nn
 from distill.data.batches import Batch
 from distill.errors import RecipeError
 from distill.objectives import Answer, Setting, build_objective
+from distill.objectives.adapters import projection
 from distill.objectives.crd import CRD, contrast_loss
 from distill.objectives.fitnet import FitNet, hint_loss
 from distill.objectives.reviewkd import ReviewKD, hcl_loss
@@ -171,3 +172,9 @@ def test_crd_is_refused_where_it_cannot_be():
         build_objective(CRDObjective(kind="crd"), Setting(STUDENT, TEACHER, LABELS * 0))
     with pytest.raises(RecipeError, match="one stage"):
         build_objective(CRDObjective(kind="crd", features=("stage1", "pooled")), SETTING)
+
+
+def test_tokens_of_another_number_are_refused_before_a_loss_is_asked() -> None:
+    assert projection((17, 32), (17, 48), kind="fitnet")(torch.zeros(2, 17, 32)).shape == (2, 17, 48)
+    with pytest.raises(RecipeError, match=r"features of shape \(10, 32\) cannot be compared with \(17, 48\)"):
+        projection((10, 32), (17, 48), kind="fitnet")
