@@ -24,7 +24,18 @@ from distill.data.prefetch import Rows, prefetch_chunks
 from distill.data.views import View
 from distill.team.watch import beat
 
-__all__ = ["Batch", "Epoch", "Loader", "Mix", "OnHost", "Picked", "batch_positions", "fits_on", "steps_per_epoch"]
+__all__ = [
+    "Batch",
+    "Epoch",
+    "Loader",
+    "Mix",
+    "OnHost",
+    "Picked",
+    "batch_positions",
+    "fits_on",
+    "piece_count",
+    "steps_per_epoch",
+]
 
 _LARGEST_SHARE = 0.4  # of a device's free memory that images may take; the rest is for the model and its activations
 _COPY_IMAGES = 4096  # at a time on the way to the device, so that a memory map is never held in memory as a whole
@@ -123,6 +134,18 @@ class Picked:
         at, where = (each.view(1 + self.mixes, -1)[:, part].flatten() for each in (self.at, self.where))
         host_at = self.host_at.reshape(1 + self.mixes, -1)[:, part].flatten()
         return replace(self, at=at, where=where, host_at=host_at)
+
+
+def piece_count(most: int, *, whole: int, world: int) -> int:
+    """Into how many parts each process takes its share of a batch, as many on every one.
+
+    Shares may differ by an image; batch norm over all processes meets in every part, and none is of a single image.
+
+    Args:
+        most: ``train.accumulate``.
+        whole: Images of the batch over all processes.
+    """
+    return max(1, min(most, whole // world // 2))
 
 
 @dataclass(frozen=True)

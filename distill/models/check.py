@@ -18,11 +18,12 @@ from distill.recipe.model_specs import ModelSpec, PythonModel, TimmModel
 from distill.recipe.schema import Recipe
 from teachers.mistakes import ImageSizeError
 
-__all__ = ["check_budget", "check_network", "check_shapes", "needs_values"]
+__all__ = ["check_budget", "check_network", "check_shapes", "leaves_weights_unused", "needs_values"]
 
 _SIDES = (16, 24, 32, 48, 64, 96, 112, 128, 160, 192, 224, 240, 256, 288, 299, 320, 384, 448, 512)
 _MOST_TOLD = 6
 _LONGEST_REASON = 120
+_ANY_CLASSES = 10
 
 
 def check_network(recipe: Recipe, num_classes: int) -> int:
@@ -112,6 +113,21 @@ def _learns(module: nn.Module, side: int) -> bool:
     with suppress(Exception):  # some keep what they worked out, and of gradients such a thing cannot be copied
         _pass_one(module, side, device="meta")
     return not isinstance(output, Tensor) or output.requires_grad
+
+
+def leaves_weights_unused(spec: ModelSpec) -> bool:
+    """Whether some of a network's weights get no gradient from its logits, or shapes alone do not tell."""
+    module = outline(spec, _ANY_CLASSES)
+    module.train()
+    try:
+        with torch.enable_grad():
+            module(torch.zeros(2, 3, spec.input_size, spec.input_size, device="meta")).sum().backward()
+        return any(parameter.requires_grad and parameter.grad is None for parameter in module.parameters())
+    except Exception:
+        return True
+    finally:
+        module.eval()
+        module.zero_grad()
 
 
 # What the optimiser asks

@@ -16,6 +16,7 @@ from typing import Any
 from torch.nn.parallel import DistributedDataParallel
 
 from distill.devices import fabric_precision, resolve_precision
+from distill.models.check import leaves_weights_unused
 from distill.pipeline.context import Context
 
 __all__ = ["PATIENCE", "LightningEnvironment", "TorchElasticEnvironment", "ddp", "make_fabric"]
@@ -72,15 +73,17 @@ def ddp(context: Context, environment: ClusterEnvironment, *, count: int) -> DDP
     """DDP as this project wants it.
 
     Batch norm's statistics are each rank's own and the first rank's are saved: nobody sends them at every step.
-    DDP looks for parameters without gradients where a backbone is frozen at first, and on the CPU with three ranks or
-    more: otherwise it rearranges its buckets after the first step, the ranks' gradients are then added up in another
-    order, and a resumed run would differ from one that never stopped in the last bits.
+    DDP looks for parameters without gradients where a backbone is frozen at first, where the network has weights that
+    its logits do not depend on (or nobody can tell), and on the CPU with three ranks or more: otherwise it rearranges
+    its buckets after the first step, the ranks' gradients are then added up in another order, and a resumed run would
+    differ from one that never stopped in the last bits.
     """
     keeps_buckets = context.device.type == "cpu" and count > 2
     options: dict[str, Any] = {
         "find_unused_parameters": keeps_buckets
         or context.recipe.train.freeze_backbone_epochs > 0
-        or context.recipe.model.reuse is not None,
+        or context.recipe.model.reuse is not None
+        or leaves_weights_unused(context.recipe.model),
         _SYNC_BUFFERS: False,
     }
     return DDPStrategy(cluster_environment=environment, timeout=PATIENCE, **options)

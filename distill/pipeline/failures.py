@@ -127,6 +127,13 @@ def _explain_device(error: RuntimeError) -> DistillError | None:
         return MissingError(f"the device failed: {_short(line)}", hint="distill doctor; or --device cpu")
     if _NOT_ON_MPS.search(str(error)):
         return _not_on_mps(error)
+    if "does not have a deterministic implementation" in str(error):
+        return RunError(f"train.deterministic: {_short(line)}", hint="--set train.deterministic=false")
+    if "Expected to have finished reduction in the prior iteration" in str(error):
+        return RunError(
+            "some weights of the network got no gradient in a step: several devices cannot train such a one",
+            hint="leave out --devices, or what the loss does not use",
+        )
     if _PEER_GONE.search(str(error)):
         return PeerLostError(
             "another process of this run is gone: the connection to it broke",

@@ -11,7 +11,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from distill.recipe.schema import TrainSpec
 from distill.team.shares import Team
 
-__all__ = ["Own"]
+__all__ = ["Own", "clip_gradients"]
 
 
 class Own:
@@ -43,7 +43,12 @@ class Own:
 
     def clip(self, train: TrainSpec) -> None:
         """As the network's gradients are clipped, but on their own, so that those are what they are without it."""
-        if train.clip_value is not None:
-            clip_grad_value_(self.parameters, train.clip_value)
-        if train.clip_norm is not None:
-            clip_grad_norm_(self.parameters, train.clip_norm)
+        clip_gradients(self.parameters, train)
+
+
+def clip_gradients(parameters: Sequence[nn.Parameter], train: TrainSpec) -> None:
+    """``clip_value`` for each gradient, then ``clip_norm`` for all of them together."""
+    if train.clip_value is not None:
+        clip_grad_value_(parameters, train.clip_value)
+    if train.clip_norm is not None:
+        clip_grad_norm_(parameters, train.clip_norm)

@@ -111,5 +111,8 @@ def _restore_ranks(ranks: list[dict[str, Any]], tally: Tally, *, consensus: Cons
     for own in ranks[consensus.rank :: consensus.world]:
         if own["tally"] is not None:
             tally.add_state(own["tally"])
+    for other in ranks:  # more processes than then, and maybe no step to come in which they would meet
+        if other["tally"] is not None:
+            tally.begin_as(other["tally"])
     if len(ranks) == consensus.world:
         restore_generators(ranks[consensus.rank]["generators"], device)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from distill.data.batches import Batch, Epoch, Picked
+from distill.data.batches import Batch, Epoch, Picked, piece_count
 from distill.devices import channels_last, compile_module, guard, uncompiled
 from distill.errors import UsageError
 from distill.models import Normalize, head_parameters, stages
@@ -21,7 +21,7 @@ from distill.team.shares import Together
 from distill.train.ema import build_ema
 from distill.train.fake_quantize import fake_quantize
 from distill.train.optim import build_optimizer, set_lookahead, settle
-from distill.train.own import Own
+from distill.train.own import Own, clip_gradients
 from distill.train.schedule import build_schedule
 from distill.train.sync import synchronized
 from distill.train.tally import Tally
@@ -207,7 +207,8 @@ class Learner:
             number: The step's, within its epoch, from 0.
         """
         share = picked.size * self._team.world / whole  # ranks may differ by one image
-        pieces, forward = picked.pieces(self.train.accumulate), self._forward(whole=whole)
+        count = piece_count(self.train.accumulate, whole=whole, world=self._team.world)
+        pieces, forward = picked.pieces(count), self._forward(whole=whole)
         if self.train.compile in _CUDA_GRAPHS and self._fabric.device.type == "cuda":
             torch.compiler.cudagraph_mark_step_begin()
         for at, piece in enumerate(pieces):
@@ -230,14 +231,11 @@ class Learner:
         settle(self._optimizer.optimizer)
 
     def _clip(self) -> None:
-        if self.train.clip_value is not None:
-            self._fabric.clip_gradients(self._model, self._optimizer, clip_val=self.train.clip_value)
-            if self.train.clip_norm is not None:  # not Fabric's again: a gradient scaler undoes its scale but once
-                torch.nn.utils.clip_grad_norm_(self.raw.parameters(), self.train.clip_norm)
-        elif self.train.clip_norm is not None:
-            self._fabric.clip_gradients(
-                self._model, self._optimizer, max_norm=self.train.clip_norm, error_if_nonfinite=False
-            )
+        if self.train.clip_value is None and self.train.clip_norm is None:
+            return
+        # not by Fabric's, which takes all that the optimiser learns together: the objective's own weights too
+        self._fabric.strategy.precision.unscale_gradients(self._optimizer.optimizer)
+        clip_gradients(list(self.raw.parameters()), self.train)
         if self.own is not None:
             self.own.clip(self.train)
 

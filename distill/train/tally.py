@@ -87,6 +87,13 @@ class Tally:
         tensors = {"sums": self._sums, "bad": self._bad}
         return {"names": list(self._names)} | {key: None if t is None else t.cpu() for key, t in tensors.items()}
 
+    def begin_as(self, state: dict[str, Any]) -> None:
+        """Begin as empty as another process's saved tally is full: sums over all processes take part in both."""
+        if self._sums is None and state["sums"] is not None:
+            self._names = tuple(state["names"])
+            self._sums, bad = (state[key].to(self._device, self._dtype) for key in ("sums", "bad"))
+            self._sums, self._bad = torch.zeros_like(self._sums), torch.full_like(bad, -1.0)
+
     def add_state(self, state: dict[str, Any]) -> None:
         """Go on from a saved tally, or from several one after the other."""
         if state["sums"] is None:

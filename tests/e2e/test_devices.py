@@ -17,7 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from distill.errors import MissingError, RunError, UsageError
+from distill.errors import MissingError, RunError, TerminatedRunError, UsageError
+from distill.events import Event, StepDone
 from distill.pipeline import Options, RunResult, train_student
 from distill.pipeline.context import prepare
 from distill.recipe import Recipe, dump_recipe, parse_recipe
@@ -187,6 +188,55 @@ def whole(base: Path) -> Path:
     document = json.loads(out)  # stdout is one document and nothing else
     assert document["status"] == "finished"
     return base / document["run"]
+
+
+class _StopAfter:
+    """Sends SIGTERM after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StepDone) and event.step == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_run_goes_on_with_more_processes_where_no_step_of_its_epoch_is_left(tmp_path: Path) -> None:
+    """One process has a last batch of two images, which two leave out: there is nothing to do but to end the epoch."""
+    data = "data={name: synthetic, limit: 42, test_limit: 20, val_fraction: 0.0}"
+    recipe = parse_recipe(RECIPE, source="both.yaml", overrides=[data, "train={epochs: 2, batch_size: 20, seed: 1}"])
+    options = Options(runs_dir=tmp_path / "runs", device="cpu", threads=1, on_event=_StopAfter(2))
+    with pytest.raises(TerminatedRunError):
+        train_student(recipe, options=options)
+    command = ["-m", "distill", "student", "--resume", "runs/both/001", "--device", "cpu", "--devices", "2", "--json"]
+    code, out, err = finish(start(tmp_path, sys.executable, *command))
+    assert code == 0, err
+    assert json.loads(out)["epochs"] == 2
+    first = RunFolder(tmp_path / "runs" / "both" / "001").metrics()[0]
+    assert 0.0 < first["train_loss"] < 10.0
+
+
+UNUSED = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head, self.other = nn.Linear(4, num_classes), nn.Linear(4, num_classes)
+
+    def forward(self, x):
+        return self.head(self.body(x))
+"""
+
+
+def test_a_network_with_weights_that_nothing_uses_trains_on_two(tmp_path: Path) -> None:
+    (tmp_path / "unused.py").write_text(UNUSED)
+    more = ["--set", "model={source: python, name: 'unused:Net'}", "--set", "train.epochs=2", "--allow-code", "--json"]
+    (tmp_path / "both.yaml").write_text(RECIPE)
+    code, out, err = finish(start(tmp_path, sys.executable, *student("--devices", "2", *more, runs="runs")))
+    assert code == 0, err
+    assert json.loads(out)["epochs"] == 2
 
 
 @pytest.mark.slow

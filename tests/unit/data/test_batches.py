@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill.data.batches import Batch, Loader, batch_positions, steps_per_epoch
+from distill.data.batches import Batch, Loader, batch_positions, piece_count, steps_per_epoch
 from distill.data.images import Split
 from distill.data.prefetch import in_background
 from distill.data.views import View, epoch_order, plan_view
@@ -217,6 +217,22 @@ def test_no_piece_is_a_single_image(size: int, count: int, sizes: list[int]) -> 
     epoch = loader.epoch(np.arange(size), planned(), np.zeros(N, np.int64), size, keep_all=True)
     (picked,) = epoch.picked
     assert [piece.size for piece in picked.pieces(count)] == sizes
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 8])
+def test_every_process_takes_its_share_in_as_many_pieces(world: int, most: int) -> None:
+    """Batch norm over all processes meets in every piece: one piece more on one of them would wait for ever."""
+    loader = Loader(split(), device="cpu")
+    for whole in range(2 * world, min(N, 30)):
+        count, sizes = piece_count(most, whole=whole, world=world), []
+        for size in {-(-(whole - rank) // world) for rank in range(world)}:
+            epoch = loader.epoch(np.arange(size), planned(), np.zeros(N, np.int64), size, keep_all=True)
+            (picked,) = epoch.picked
+            sizes.append([piece.size for piece in picked.pieces(count)])
+        assert {len(each) for each in sizes} == {count}
+        assert min(min(each) for each in sizes) >= 2
+        assert count == most or 2 * (count + 1) * world > whole - world + 1  # no fewer than can be
 
 
 def test_an_abandoned_epoch_leaves_no_thread() -> None:

@@ -7,10 +7,13 @@ import re
 
 import pytest
 import torch
+from torch import nn
 
 from distill.errors import RecipeError, UsageError
 from distill.models import build_model, check_network, outline, stages
 from distill.models import check as module
+from distill.models.check import leaves_weights_unused
+from distill.recipe import load_recipe
 from distill.recipe.schema import Recipe
 
 
@@ -111,3 +114,31 @@ def test_an_outline_is_made_once() -> None:
     fetched = recipe.model.model_copy(update={"weights": "pretrained", "max_params": 7})
     assert outline(recipe.model, 10) is outline(fetched, 10)
     assert outline(recipe.model, 10) is not outline(recipe.model, 11)
+
+
+@pytest.mark.parametrize(
+    "name", ["r18_small", "fast_cifar10", "quickstart_student", "resnet20_cifar10", "lite0_cifar100"]
+)
+def test_all_weights_of_our_networks_are_used(name: str) -> None:
+    spec = load_recipe(name).model
+    for _ in range(2):  # what is asked leaves nothing behind
+        assert not leaves_weights_unused(spec)
+    assert all(parameter.grad is None for parameter in outline(spec, 10).parameters())
+
+
+def test_weights_that_the_logits_do_not_depend_on_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head, self.other = nn.Linear(3, 10), nn.Linear(3, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(x.mean(dim=(2, 3)))
+
+    class Surprising(Net):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(x.mean(dim=(2, 3))) * float(x.sum())  # has no value there: nobody can tell
+
+    for kind in (Net, Surprising):
+        monkeypatch.setattr(module, "outline", lambda spec, classes, kind=kind: kind().to("meta"))
+        assert leaves_weights_unused(load_recipe("r18_small").model)

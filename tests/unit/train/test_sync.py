@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from distill.train.sync import synchronized
+from students.fast import fast
 
 
 @pytest.mark.parametrize("name", ["resnetv2_50", "mobilenetv3_small_050", "regnetx_002", "resnet10t"])
@@ -26,3 +27,19 @@ def test_every_batch_norm_is_converted() -> None:
     norms = [each for each in converted.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
     assert norms
     assert all(isinstance(each, nn.SyncBatchNorm) for each in norms)
+
+
+def test_scales_that_are_not_learned_stay_so() -> None:
+    """The fast network's batch norms have biases alone; their scales are buffers of ones."""
+    network = fast(num_classes=10).eval()
+    images, names = torch.randn(2, 3, 32, 32), list(network.state_dict())
+    learned = [name for name, _ in network.named_parameters()]
+    with torch.no_grad():
+        before = network(images)
+        converted = synchronized(network).eval()
+        torch.testing.assert_close(converted(images), before)
+    assert list(converted.state_dict()) == names
+    assert [name for name, _ in converted.named_parameters()] == learned
+    norms = [each for each in converted.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
+    assert norms
+    assert all(isinstance(each, nn.SyncBatchNorm) and not each.weight.requires_grad for each in norms)

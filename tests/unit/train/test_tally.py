@@ -52,3 +52,20 @@ def test_a_restored_tally_goes_on() -> None:
         tally.add(_result(0.7, 0.2), torch.eye(3), labels, step=1)
         tally.check_finite(epoch=0, lr=0.1)
     assert one.metrics() == two.metrics()
+
+
+def test_one_that_saved_nothing_takes_part_in_the_sums_of_all() -> None:
+    """A run that goes on with more processes: with no step left in its epoch, all of them end it together."""
+    saved, late = Tally(CPU), Tally(CPU)
+    saved.add(_result(0.5, 0.25), torch.eye(4), torch.zeros(4, dtype=torch.int64), step=0)
+    late.begin_as(saved.state_dict())
+    asked: list[list[float]] = []
+    late.check_finite(epoch=0, lr=0.1, gather=lambda row: asked.append(row) or [row, [-1.0, 0.0, 0.0]])
+    assert len(asked[0]) == 3
+    both: list[torch.Tensor] = []
+    for tally in (saved, late):
+        tally.reduce(lambda sums: both.append(sums) or sums)
+    late.reduce(lambda _: both[0] + both[1])
+    assert late.metrics() == saved.metrics()
+    late.begin_as(Tally(CPU).state_dict())  # nor does that which saved nothing change one
+    assert late.metrics() == saved.metrics()
