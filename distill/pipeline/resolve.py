@@ -51,13 +51,16 @@ def resolve_train(
     """The recipe's ``train:`` with every ``auto`` decided, and what was decided; no data is needed.
 
     Raises:
-        UsageError: ``train.channels_last: true`` on a CPU, for a network that would reach a wrong kernel.
+        UsageError: ``train.channels_last: true`` on a CPU, for a network that would reach a wrong kernel; rounded
+            weights on MPS.
         MissingError: ``train.compile`` was asked for, and there is no compiler.
     """
     precision = training_precision(recipe, device, classes=num_classes)
     if precision.warning:
         tell(Note(precision.warning, "warning"))
     train = recipe.train
+    if device.type == "mps" and train.fake_quantize is not None:  # PyTorch has no such kernels there
+        raise UsageError("train.fake_quantize cannot be had on mps", hint="--device cpu")
     compile_mode, why_not = _compile_mode(recipe, device, several=(crew or Crew()).count > 1)
     unsafe = unsafe_layers(outline(recipe.model, num_classes), device)
     channels_last = _channels_last(recipe, device, unsafe)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from distill.errors import UsageError
 from distill.models import outline
 from distill.pipeline.precision import bf16_pays, training_precision
 from distill.pipeline.resolve import resolve_train
@@ -62,3 +63,9 @@ def test_a_cpu_without_bf16_trains_in_fp32(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("distill.devices.arithmetic._has_native_bf16", lambda device: False)
     chosen = training_precision(load_recipe("fast_cifar10"), CPU, classes=10)
     assert (chosen.name, chosen.why, chosen.warning) == ("fp32", None, None)
+
+
+def test_rounded_weights_are_refused_where_pytorch_has_no_kernels_for_them() -> None:
+    recipe = load_recipe("fast_cifar10", ["train.fake_quantize=8"])
+    with pytest.raises(UsageError, match="fake_quantize cannot be had on mps"):
+        resolve_train(recipe, torch.device("mps"), num_classes=10, tell=lambda note: None)
