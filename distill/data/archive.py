@@ -136,23 +136,36 @@ def _note(entries: Entries, inner: tuple[str, ...], is_folder: bool, nested: set
 
 def _prefix(path: Path, members: Mapping[tuple[str, ...], bool]) -> tuple[tuple[str, ...], bool]:
     """The folder above ``train/``, none or one; or above class folders, and then True."""
-    top = _folders(members, ())
     if any(parts[0] == "train" for parts in members):
-        check_split_names(top, str(path))
+        _check_splits(path, members, ())
         return (), False
     above = sorted({parts[0] for parts in members if len(parts) > 1 and parts[1] == "train"})
     if len(above) > 1:
         raise DataError(f"{path} holds several data sets: {', '.join(map(_shown, above))}", hint=EXPECTED_LAYOUT)
     if above:
-        check_split_names(_folders(members, (above[0],)), f"{path}, {above[0]}/,")
+        _check_splits(path, members, (above[0],))
         return (above[0],), False
     pictures = [parts for parts, is_folder in members.items() if not is_folder and _is_picture(parts)]
     for prefix in ((), *sorted({parts[:1] for parts in pictures})):
         if len({parts[len(prefix)] for parts in pictures if _is_below(prefix, parts)}) > 1:
-            check_split_names(_folders(members, prefix), f"{path}, {prefix[0]}/," if prefix else str(path))
+            _check_splits(path, members, prefix)
             return prefix, True
-    check_split_names(top, str(path))
+    _check_splits(path, members, ())
     raise DataError(f"{path} has no train/ folder and no class folders, at its top or one below", hint=EXPECTED_LAYOUT)
+
+
+def _check_splits(path: Path, members: Mapping[tuple[str, ...], bool], prefix: tuple[str, ...]) -> None:
+    """As of a folder: see :func:`check_split_names`."""
+
+    def holds_classes(name: str) -> bool:
+        inside = (*prefix, name)
+        at = len(inside)
+        below = [parts for parts in members if parts[:at] == inside]
+        is_flat = any(len(parts) == at + 1 and _is_picture(parts) for parts in below)
+        return not is_flat and bool(_folders(members, inside))
+
+    where = f"{path}, {'/'.join(prefix)}/," if prefix else str(path)
+    check_split_names(_folders(members, prefix), where, holds_classes=holds_classes)
 
 
 def _folders(members: Mapping[tuple[str, ...], bool], prefix: tuple[str, ...]) -> set[str]:

@@ -156,7 +156,8 @@ def _find(root: Path, *, files: bool = True) -> Entries:
     try:
         names = {entry.name for entry in _visible(root) if _is_folder(entry)}
         # where a file system knows no capitals Test/ is test/, too
-        check_split_names(names | {name.lower() for name in names if (root / name.lower()).is_dir()}, str(root))
+        names |= {name.lower() for name in names if (root / name.lower()).is_dir()}
+        check_split_names(names, str(root), holds_classes=lambda name: _holds_classes(root / name))
         for folder, split in SPLIT_FOLDERS.items() if (root / "train").is_dir() else ():
             if (root / folder).is_dir():
                 entries.add_split(split, folder)
@@ -196,6 +197,10 @@ def _class_folders(root: Path) -> list[os.DirEntry[str]]:
 
 def _has_pictures(folder: Path) -> bool:
     return any(entry.name.lower().endswith(IMAGE_SUFFIXES) and not _is_folder(entry) for entry in _visible(folder))
+
+
+def _holds_classes(folder: Path) -> bool:
+    return not _has_pictures(folder) and any(map(_is_folder, _visible(folder)))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -139,18 +139,20 @@ def class_names(entries: Entries, where: str) -> tuple[str, ...]:
     return classes
 
 
-def check_split_names(folders: Collection[str], where: str) -> None:
+def check_split_names(folders: Collection[str], where: str, *, holds_classes: Callable[[str], bool]) -> None:
     """Refuse folders that are meant as splits and would be taken as none: ``Test/``, or ``test/`` without ``train/``.
 
     Args:
         folders: Names of those side by side where ``train/`` would be.
+        holds_classes: Whether one of them holds folders and no picture: ``Train/`` may be a class beside ``Bus/``.
 
     Raises:
         DataError: There is one.
     """
     for name in sorted(folders):
-        if name not in SPLIT_FOLDERS and name.lower() in SPLIT_FOLDERS and name.lower() not in folders:
-            raise DataError(f"{where} has {name}/, in capitals", hint=f"rename it: {name.lower()}/")
+        plain = name.lower()
+        if name != plain and plain in SPLIT_FOLDERS and plain not in folders and holds_classes(name):
+            raise DataError(f"{where} has {name}/, in capitals", hint=f"rename it: {plain}/")
     alone = sorted(SPLIT_FOLDERS.keys() & folders)
     if alone and "train" not in folders:
         raise DataError(

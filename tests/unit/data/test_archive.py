@@ -279,6 +279,12 @@ def test_a_split_beside_classes_is_no_class(tmp_path, prefix, write, beside, mes
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("prefix", ["", "vehicles/"])
+def test_a_class_in_an_archive_may_be_called_train_in_capitals(tmp_path, prefix):
+    members = {f"{prefix}{label}/{i}.png": png(label, i) for label in ("Bus", "Train") for i in range(5)}
+    assert load(write_zip(tmp_path / "v.zip", members)).classes == ("Bus", "Train")
+
+
 @pytest.mark.parametrize("mode", ["w:bz2", "w:xz"])
 def test_a_half_copied_archive_of_other_kinds_is_an_error(tmp_path, mode):
     path = write_tar(tmp_path / "pets.archive", images(), mode=mode)

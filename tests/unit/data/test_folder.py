@@ -338,6 +338,13 @@ def test_a_folder_beside_classes_without_a_picture_of_its_own_is_named(tmp_path,
     assert "empty/, owl/ hold no picture directly" in (load_dataset(spec_of(root, decoded=decoded)).note or "")
 
 
+def test_a_class_may_be_called_train_in_capitals(tmp_path):
+    root = classes_alone(tmp_path / "vehicles")
+    for name in ("cat", "dog"):
+        (root / name).rename(root / {"cat": "Bus", "dog": "Train"}[name])
+    assert {"Bus", "Train"} <= set(load_dataset(spec_of(root)).classes)
+
+
 def test_a_test_folder_beside_class_folders_is_no_class(tmp_path):
     root = classes_alone(tmp_path / "pets")
     write_image(root / "test/cat/0.png", pixels_of("t"))
