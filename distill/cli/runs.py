@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -54,7 +55,7 @@ def remove(
 
     chosen = {}
     for reference in references:
-        folders = [Path(reference).expanduser(), runs / reference] if reference else []
+        folders = [runs / reference, Path(os.path.expanduser(reference))] if reference else []
         all_of_a_name = next((found for folder in folders if (found := runs_in(folder))), [])
         for run in all_of_a_name or [open_run(reference, runs_dir=runs, finished=False)]:
             chosen[run.path.resolve()] = run

@@ -2,75 +2,105 @@
 
 from __future__ import annotations
 
+import datetime
+import hashlib
+import os
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
 
-__all__ = ["digest_array", "digest_held"]
+__all__ = ["digest_array", "digests_held"]
 
 _DEEPEST = 6  # Datasets within Datasets
 _ROWS = 1024  # hashed at a time
-_PLAIN = (str, bytes, int, float, bool, type(None), np.generic)
+_PLAIN = (str, bytes, int, float, bool, type(None), np.generic, os.PathLike, datetime.date, datetime.time)
 
 
 class _Hash(Protocol):
     def update(self, data: Any, /) -> None: ...
 
 
-def digest_held(digest: _Hash, dataset: Any) -> None:
-    """Every array, tensor, table and list of plain values or arrays that a Dataset has, and of the Datasets in it.
+def digests_held(dataset: Any) -> dict[str, str]:
+    """Hex sha256 of every array, tensor, table, and list or mapping of plain values that a Dataset has, by its name.
 
-    What lies on disk (``np.memmap``), and lists of anything else, are no part of it.
+    Those of the Datasets in it too. What lies on disk (``np.memmap``) is told by its shape alone; lists that hold
+    nothing, None or anything else (images that were kept as they were asked for) are no part of it.
     """
-    _digest(digest, dataset, set(), _DEEPEST)
+    found: dict[str, str] = {}
+    _collect(found, "", dataset, set(), _DEEPEST)
+    return found
 
 
-def _digest(digest: _Hash, dataset: Any, seen: set[int], left: int) -> None:
+def _collect(found: dict[str, str], where: str, dataset: Any, seen: set[int], left: int) -> None:
     seen.add(id(dataset))
     for name, value in sorted(getattr(dataset, "__dict__", {}).items()):
+        place = f"{where}.{name}"
         with suppress(Exception):  # not to be read: it says nothing
-            digest.update(f" {name} ".encode())
-            _digest_value(digest, value, seen, left)
+            if (digest := _digest_of(value)) is not None:
+                found[place] = digest
+                continue
+        for number, inner in enumerate(value if isinstance(value, list | tuple) else [value]):
+            if left and id(inner) not in seen and hasattr(inner, "__getitem__") and hasattr(inner, "__len__"):
+                _collect(found, f"{place}[{number}]", inner, seen, left - 1)
 
 
-def _digest_value(digest: _Hash, value: Any, seen: set[int], left: int) -> None:
+def _digest_of(value: Any) -> str | None:
+    digest = hashlib.sha256()
+    if isinstance(value, list | tuple) and value and all(hasattr(each, "detach") for each in value):  # TensorDataset
+        for each in value:
+            digest_array(digest, each.detach().cpu().numpy())
+        return digest.hexdigest()
     if hasattr(value, "detach"):
         value = value.detach().cpu().numpy()
     elif hasattr(value, "to_numpy"):  # a table's
         value = value.to_numpy()
     if isinstance(value, np.memmap):
-        digest.update(f"{value.dtype} {value.shape} ".encode())
-    elif isinstance(value, np.ndarray):
-        digest_array(digest, value)
-    elif isinstance(value, list | tuple):
-        if all(map(_is_plain, value)):
-            digest.update(repr(value).encode("utf-8", "surrogateescape"))
-        for inner in value:
-            if not _is_plain(inner) and not isinstance(inner, list | tuple):
-                _digest_value(digest, inner, seen, left)
-    else:
-        _descend(digest, value, seen, left)
-
-
-def _descend(digest: _Hash, value: Any, seen: set[int], left: int) -> None:
-    if left and id(value) not in seen and hasattr(value, "__getitem__") and hasattr(value, "__len__"):
-        _digest(digest, value, seen, left - 1)
+        digest.update(f"{value.dtype} {value.shape}".encode())
+        return digest.hexdigest()
+    if isinstance(value, np.ndarray):
+        return digest.hexdigest() if digest_array(digest, value) else None
+    if isinstance(value, Mapping):
+        value = list(value.items())
+    if isinstance(value, list | tuple) and value and not any(each is None for each in value) and _is_plain(value):
+        _update_plain(digest, value)
+        return digest.hexdigest()
+    return None
 
 
 def _is_plain(value: Any) -> bool:
-    return isinstance(value, _PLAIN) or (isinstance(value, list | tuple) and all(map(_is_plain, value)))
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, value.items()))
+    return isinstance(value, _PLAIN) or type(value).__module__.startswith("pandas.")  # NA, times
 
 
-def digest_array(digest: _Hash, array: np.ndarray) -> None:
-    """Of every byte; of an array of objects the values, where they are plain."""
+def _update_plain(digest: _Hash, values: list[Any] | tuple[Any, ...]) -> None:
+    digest.update(f"{len(values)} ".encode())
+    for start in range(0, len(values), _ROWS):
+        rows = values[start : start + _ROWS]
+        if any(isinstance(each, bytes) for each in rows):  # encoded pictures: not several times in memory
+            for each in rows:
+                content = each if isinstance(each, bytes) else repr(each).encode("utf-8", "surrogateescape")
+                digest.update(f"{len(content)} ".encode())
+                digest.update(content)
+        else:
+            digest.update(repr(rows).encode("utf-8", "surrogateescape"))
+
+
+def digest_array(digest: _Hash, array: np.ndarray) -> bool:
+    """Of every byte, or of values where they are objects; False where these are no plain ones."""
     digest.update(f"{array.dtype} {array.shape} ".encode())
-    if array.dtype == object:
-        values = array.tolist()
-        if all(map(_is_plain, values)):
-            digest.update(repr(values).encode("utf-8", "surrogateescape"))
+    if array.dtype.hasobject or array.dtype.kind == "T":  # bytes of these are places in memory
+        values = [array.item()] if array.ndim == 0 else array.tolist()
+        if not _is_plain(values):
+            return False
+        _update_plain(digest, values)
     elif array.ndim == 0:
         digest.update(array.tobytes())
     else:
         for start in range(0, len(array), _ROWS):
             digest.update(np.ascontiguousarray(array[start : start + _ROWS]).tobytes())
+    return True

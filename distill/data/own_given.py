@@ -20,7 +20,7 @@ from PIL import Image
 
 from distill.code import code_sha256, reference_of, told
 from distill.data.decode import BadImageError, orientation, to_rgb, upright
-from distill.data.held import digest_array, digest_held
+from distill.data.held import digest_array, digests_held
 from distill.data.images import spread
 from distill.errors import DataError
 from distill.recipe.schema import DataSpec
@@ -249,9 +249,13 @@ class _Asked:
         targets = getattr(self.dataset, "targets", None)
         if targets is not None and hasattr(targets, "__len__"):  # a property, too
             digest.update(repr(np.asarray(targets).tolist()).encode())
-        digest_held(digest, self.dataset)
+        before = digests_held(self.dataset)
         for at in self._probes():
             digest.update(self._probe(at))
+        after = digests_held(self.dataset)
+        for name, held in before.items():
+            if after.get(name) == held:  # what asking changes is a cache or a count
+                digest.update(f" {name} {held}".encode())
         return digest.hexdigest()
 
     def _probes(self) -> list[int]:

@@ -149,13 +149,15 @@ def _means_one(text: str) -> bool:
 
 
 def place_named(name: str, by: RunFolder, *, fits: Callable[[Path], bool] = lambda _: True) -> Path:
-    """Where what the record of a run names lies: the first of :func:`places_named`, the name itself if there are none.
+    """Where what the record of a run names lies: the first of :func:`places_named` that fits, or else the name itself.
 
     Args:
-        fits: Whether it is what was meant, asked where there are several; where none fits it is the first one.
+        fits: Whether it is what was meant: elsewhere a namesake may lie. It is not asked where the name alone is there.
     """
     there = places_named(name, by)
-    return next((place for place in there if len(there) == 1 or fits(place)), there[0] if there else Path(name))
+    if there == [Path(name)]:
+        return there[0]
+    return next(filter(fits, there), Path(name))
 
 
 def places_named(name: str, by: RunFolder) -> list[Path]:

@@ -151,7 +151,8 @@ def _needed(runs: Iterable[RunFolder]) -> dict[Path, list[str]]:
         for name in dict.fromkeys((taught.get("run"), *_homes_of_banks(taught), parent_of(info))):
             if not isinstance(name, str):
                 continue
-            for place in {_place(each) for each in places_named(name, run)} - {_place(run.path)}:
+            places = [Path(name)] if Path(name).is_absolute() and os.path.exists(name) else places_named(name, run)
+            for place in {_place(each) for each in places} - {_place(run.path)}:
                 needed.setdefault(place, []).append(str(run.path))
     return needed
 

@@ -22,7 +22,7 @@ _CPU = torch.device("cpu")
 def former_teacher(run: RunFolder) -> Path | None:
     """The folder of the run that taught this one; None where it names none. Nothing may be there."""
     name, weights = _recorded(run, "run"), _recorded(run, "sha256")
-    return None if name is None else place_named(name, run, fits=lambda place: _weights_of(place) == weights)
+    return None if name is None else place_named(name, run, fits=lambda place: weights in (None, _weights_of(place)))
 
 
 def open_former_teacher(run: RunFolder, *, runs_dir: Path, device: torch.device = _CPU) -> tuple[RunFolder, str] | None:
@@ -46,7 +46,8 @@ def open_former_teacher(run: RunFolder, *, runs_dir: Path, device: torch.device 
 
 def former_file(name: str, run: RunFolder) -> Path:
     """The ONNX file that taught a run, by its recipe's name for it."""
-    return place_named(name, run, fits=lambda place: place.is_file() and sha256_file(place) == _recorded(run, "sha256"))
+    content = _recorded(run, "sha256")
+    return place_named(name, run, fits=lambda place: content in (None, _content_of(place)))
 
 
 def former_bank(name: str, run: RunFolder, *, sha256: str | None) -> Path:
@@ -55,7 +56,7 @@ def former_bank(name: str, run: RunFolder, *, sha256: str | None) -> Path:
     Args:
         sha256: Of the weights of the bank's teacher, as the run's record has it.
     """
-    return place_named(name, run, fits=lambda place: _teacher_of(place) == sha256)
+    return place_named(name, run, fits=lambda place: sha256 in (None, _teacher_of(place)))
 
 
 def _recorded(run: RunFolder, key: str) -> str | None:
@@ -66,6 +67,12 @@ def _recorded(run: RunFolder, key: str) -> str | None:
 def _weights_of(place: Path) -> str | None:
     with suppress(DistillError):
         return read_identity(RunFolder(place), device=_CPU).weights
+    return None
+
+
+def _content_of(place: Path) -> str | None:
+    with suppress(OSError):
+        return sha256_file(place)
     return None
 
 

@@ -22,7 +22,7 @@ from distill.cli import app
 from distill.data import own_given
 from distill.data.array_cache import arrays_folder
 from distill.data.datasets import load_dataset, num_classes
-from distill.data.held import digest_held
+from distill.data.held import digests_held
 from distill.data.own_given import pixels_of
 from distill.errors import DataError, MissingError
 from distill.pipeline import Options, RunResult, finetune_teacher, resume_run, train_student
@@ -261,6 +261,37 @@ class Held:
         return self.x[at], int(self.y[at])
 
 
+class Listed(Held):
+    """Its pictures' paths and labels in one list."""
+
+    def __getitem__(self, at: int) -> tuple[np.ndarray, int]:
+        return self.x[at], self.y[at][1]
+
+
+class Keeping(Held):
+    """Keeps what it was asked for, and counts."""
+
+    def __init__(self, images, labels) -> None:
+        super().__init__(images, labels)
+        self.kept, self.by_place, self.asked, self.counts = [None] * len(images), {}, [], np.zeros(len(images))
+
+    def __getitem__(self, at: int) -> tuple[np.ndarray, int]:
+        self.kept[at] = self.by_place[at] = self.x[at]
+        self.asked.append(at)
+        self.counts[at] += 1
+        return super().__getitem__(at)
+
+
+def test_what_a_dataset_keeps_of_what_it_was_asked_for_makes_it_no_other(here: Path) -> None:
+    images, labels = _images()
+    keeping, new = Keeping(images, labels), Keeping(images, labels)
+    names = [offer_data({"train": each, "test": each} | ABC) for each in (keeping, keeping, new)]
+    for name in names:
+        load_dataset(_spec(name))
+    assert len(set(names)) == 1
+    assert len(list(arrays_folder().iterdir())) == 1
+
+
 @pytest.mark.parametrize(
     "form",
     [
@@ -268,6 +299,9 @@ class Held:
         lambda images, labels: Subset(Held(images, labels.tolist()), list(range(300))),
         lambda images, labels: ConcatDataset([Held(images[:9], labels[:9]), Held(images[9:], labels[9:])]),
         lambda images, labels: Held(list(images), tuple(labels.tolist())),
+        lambda images, labels: Held(images, dict(enumerate(labels.tolist()))),
+        lambda images, labels: Held(images, np.array([(str(each), each) for each in labels], dtype=object)[:, 1]),
+        lambda images, labels: Listed(images, [(Path(f"{at}.png"), int(each)) for at, each in enumerate(labels)]),
     ],
 )
 def test_labels_that_changed_are_not_those_of_before(form, here: Path) -> None:
@@ -287,8 +321,7 @@ def test_what_lies_on_disk_is_not_read_to_know_it_again(here: Path) -> None:
     mapped = np.load(here / "images.npy", mmap_mode="r")
     digests = []
     for held in (mapped, mapped[::-1], images, images[::-1]):
-        digest_held(digest := hashlib.sha256(), Held(held, labels))
-        digests.append(digest.hexdigest())
+        digests.append(str(digests_held(Held(held, labels))))
     assert len(set(digests)) == 3
     assert digests[0] == digests[1]
 

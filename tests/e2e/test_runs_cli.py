@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,6 +139,19 @@ def test_a_folder_of_runs_means_all_of_them_however_it_is_spelled(
     assert code == 0, stderr
     assert "deleted 2 runs" in stderr
     assert (runs / "tiny_teacher/001/run.json").is_file()
+
+
+def test_a_name_is_one_of_the_folder_of_runs_that_was_named(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here := tmp_path / "here").mkdir()
+    shutil.copytree(runs / "tiny_student", here / "tiny_student", symlinks=True)
+    monkeypatch.chdir(here)
+    assert _cli("runs", "remove", "tiny_student", "--yes", "--runs", str(runs))[0] == 0
+    assert (here / "tiny_student/001/run.json").is_file()
+    assert not (runs / "tiny_student").exists()
+    code, _, stderr = _cli("runs", "remove", "~nosuchuser/foo", "--yes", "--runs", str(runs))
+    assert (code, "error: " in stderr) == (1, True)
 
 
 def test_an_empty_name_means_no_run(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

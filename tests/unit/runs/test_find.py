@@ -386,4 +386,7 @@ def test_of_several_places_the_one_that_fits_is_meant(tmp_path: Path, monkeypatc
     assert place_named(name, student).resolve() == theirs  # as it is written
     assert place_named(name, student, fits=lambda place: place.resolve() == ours).resolve() == ours
     assert place_named(name, student, fits=lambda place: False).resolve() == theirs
+    other = make(tmp_path / "runs", "other").path  # a namesake further up is not what was meant
+    assert place_named("runs/other/001", student, fits=lambda place: False) == Path("runs/other/001")
+    assert place_named("runs/other/001", student).resolve() == other
     assert [place.resolve() for place in places_named(name, student)][:2] == [theirs, ours]
