@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Iterable
 from pathlib import Path
 from string import ascii_uppercase
@@ -71,8 +72,8 @@ _ROW_NAMES = (
 
 def _row(name: str, records: list[dict[str, Any]], marks: dict[str, str]) -> str:
     first = records[0]
-    spent = sorted(record["cpu_s"] for record in records if record["cpu_s"] is not None)
-    minutes = f"{spent[len(spent) // 2] / 60:.0f}" if spent else "not known"
+    spent = [record["cpu_s"] for record in records if record["cpu_s"] is not None]
+    minutes = f"{statistics.median(spent) / 60:.0f}" if spent else "not known"
     on = "".join(sorted({marks[_machine(record)] for record in records}))
     cells = [f"`{name}`", first["dataset"], str(len(records)), _accuracy([record["test_top1"] for record in records])]
     cells += [f"{first['params']:,}", f"{first['gmacs']:.3f} at {first['input_size']}"]

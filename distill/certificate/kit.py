@@ -16,7 +16,8 @@ import distill.devices.onboard
 from distill.data.images import spread
 from distill.devices.onboard import IMAGES, MANIFEST, REPORT
 from distill.errors import UsageError
-from distill.evaluation.test_set import DataSets, refuse_drawn_anew, require_classes
+from distill.evaluation.askable import refuse_drawn_anew, require_classes
+from distill.evaluation.test_set import DataSets
 from distill.events import Note, Tell
 from distill.files import sha256_file, write_atomically, write_json
 from distill.models.onnx_open import OnnxClassifier, open_onnx

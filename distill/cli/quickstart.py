@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -42,6 +43,6 @@ def command(
         references = [str(path) for path in (*made.runs, *made.files)]
         comparison = compare(references, runs_dir=runs, device=device, tell=printer)
     output.show(comparison, lambda width: comparison_table(comparison, width))
-    where = "" if runs == Path("runs") else f" --runs {runs}"
+    where = "" if runs == Path("runs") else f" --runs {shlex.quote(str(runs))}"
     output.note(f"the runs are in {runs}{''.join(f', the int8 file is {path}' for path in made.files)}")
     output.note(f"next: distill evaluate quickstart_student{where}")

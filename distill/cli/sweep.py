@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -151,7 +152,10 @@ def command(
             )
     output.show(report, lambda width: sweep_table(report, width))
     if report.best is not None:
-        output.note(f"next: distill compare, or train the best again: {report.best.recipe}")
+        from distill.recipe import load_recipe
+
+        verb = "teacher-finetune" if load_recipe(report.best.recipe).role == "teacher" else "student"
+        output.note(f"next: distill {verb} --recipe {shlex.quote(report.best.recipe)}")
 
 
 def _check(recipe: str | None, resume: str | None, given: dict[str, object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +149,10 @@ def _show(result: RunResult, output: Output, roles: tuple[str, ...]) -> None:
 
     output.show(result, lambda _: result_table(result))
     is_teacher = "teacher" in roles
-    output.note(f"next: distill student --recipe R --teacher {result.run}" if is_teacher else "next: distill compare")
+    runs = result.run.parent.parent
+    there = "" if runs.absolute() == Path("runs").absolute() else f" --runs {shlex.quote(str(runs))}"
+    teaching = f"next: distill student --recipe R --teacher {shlex.quote(str(result.run))}"
+    output.note(teaching if is_teacher else f"next: distill compare{there}")
 
 
 def _recipe(request: Request, roles: tuple[str, ...]) -> Recipe:

@@ -14,9 +14,10 @@ from distill.data.images import Split
 from distill.data.spoil import SPOIL_VERSION, spoil
 from distill.data.streams import permutation
 from distill.errors import DataError, DistillError, RunError, UsageError
+from distill.evaluation.askable import refuse_drawn_anew, require_classes
 from distill.evaluation.statistics import PairedTest, compare_values, mean_interval, share_interval
 from distill.evaluation.stored import read_sealed, write_sealed
-from distill.evaluation.test_set import DataSets, Query, refuse_drawn_anew, require_classes
+from distill.evaluation.test_set import DataSets, Query
 from distill.events import StageProgress, Tell, silent
 from distill.models.classifier import Classifier
 from distill.results.corruptions import CORRUPTIONS, SEVERITIES, CorruptionResult, Spoilt

@@ -24,6 +24,7 @@ from distill.data.named import NAMED_CLASSES, is_here
 from distill.data.splits import Splits, load_splits
 from distill.devices import fast_kernels
 from distill.errors import DataError, DistillError, MissingError, UsageError
+from distill.evaluation.askable import refuse_drawn_anew, require_classes
 from distill.evaluation.confidence import reliability, risk_coverage
 from distill.evaluation.metrics import evaluate_logits, predict_logits
 from distill.evaluation.stored import Answers, read_answers, write_answers
@@ -52,8 +53,6 @@ __all__ = [
     "assess_query",
     "assess_trained",
     "query_of",
-    "refuse_drawn_anew",
-    "require_classes",
     "split_content",
 ]
 
@@ -281,37 +280,6 @@ def assess_query(query: Query, split: str, again: bool, data: DataSets, *, mirro
     assessment = assess_classifier(query.load(), splits, query.spec, split=split)
     _write(query, assessment)
     return assessment
-
-
-def refuse_drawn_anew(splits: Splits, split: str, spec: DataSpec, place: str, trained_on: str | None) -> None:
-    """Ask nothing about a split that may hold images which the asked has learned from.
-
-    Args:
-        place: Of the run or file, and ``trained_on`` as :meth:`Splits.is_drawn_anew` takes it.
-
-    Raises:
-        DataError: It may.
-    """
-    if splits.is_drawn_anew(split, trained_on):
-        name = "test" if split == "test" else "validation"
-        raise DataError(
-            f"{spec.place} holds other images than {place} was trained on: its {name} images are drawn anew from "
-            "what is there now, and it may have learned from some of them",
-            hint=f"restore the images, or train again; {name} images in a folder of their own ({split}/) stay apart",
-        )
-
-
-def require_classes(splits: Splits, spec: DataSpec, model: Classifier) -> None:
-    """Refuse data that has other classes than a network knows, or has them in another order.
-
-    Raises:
-        DataError: It has.
-    """
-    if tuple(splits.dataset.classes) != model.classes:
-        raise DataError(
-            f"{spec.place}: the classes are not those that {model.place} was trained on",
-            hint="point data.root at the data set of that run" if spec.code is None else None,
-        )
 
 
 def _check_split(split: str) -> None:

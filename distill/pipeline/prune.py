@@ -19,9 +19,10 @@ from distill.data.images import spread
 from distill.data.splits import Splits, load_splits
 from distill.devices import set_threads
 from distill.errors import UsageError
+from distill.evaluation.askable import refuse_drawn_anew
 from distill.evaluation.cost import model_cost
 from distill.evaluation.latency import measure_latency
-from distill.evaluation.test_set import assess_trained, refuse_drawn_anew
+from distill.evaluation.test_set import assess_trained
 from distill.events import Note
 from distill.fingerprint import state_sha256
 from distill.models import build_model, resolved_model, without_weights

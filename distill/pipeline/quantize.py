@@ -19,8 +19,8 @@ from distill.compression.results import Quantized
 from distill.data.images import spread
 from distill.data.splits import Splits, load_splits
 from distill.errors import GateMissedError, UsageError
+from distill.evaluation.askable import refuse_drawn_anew
 from distill.evaluation.drop import images_to_show
-from distill.evaluation.test_set import refuse_drawn_anew
 from distill.events import Note
 from distill.models.onnx_write import to_onnx, write_onnx
 from distill.models.trained import Trained, load_trained

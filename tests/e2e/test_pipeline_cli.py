@@ -147,7 +147,7 @@ def test_a_table_says_what_was_made_and_what_is_next(cli: Run) -> None:
     result = cli("student", "--recipe", "scratch.yaml", "--set", "train.epochs=1", "--runs", "other")
     assert result.exit_code == 0
     assert "other/scratch/001" in result.stdout
-    assert "next: distill compare" in result.stderr
+    assert "next: distill compare --runs other" in result.stderr
 
 
 def test_another_teacher_by_option(cli: Run, tour) -> None:

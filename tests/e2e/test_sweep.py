@@ -427,6 +427,7 @@ def test_the_command_prints_one_document_and_takes_its_own_best(tiny, tmp_path: 
     document = json.loads(done.stdout)
     assert document["best"]["recipe"] == "sweeps/tiny_student/best.yaml"
     assert all(Path(trial["run"]).is_dir() for trial in document["trials"])
+    assert "next: distill student --recipe sweeps/tiny_student/best.yaml" in done.stderr
     table = run("--resume", "tiny_student")
     assert table.exit_code == 0
     wider = run("--recipe", "mine.yaml", "--grid", "optim.lr=0.02")
