@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -281,25 +282,33 @@ class BuildCost:
     disk_bytes: int
 
 
+def _seconds_per_image(sizes: Iterable[int]) -> float:
+    """Of the second and third batch, as they come; a smaller one, at the end, is not warmed up and tells nothing.
+
+    >>> _seconds_per_image([])
+    0.0
+    """
+    began = time.perf_counter()
+    took: list[tuple[int, float]] = []
+    for size in itertools.islice(sizes, 3):
+        took.append((size, time.perf_counter() - began))
+        began = time.perf_counter()
+    whole = [each for each in took[1:] if each[0] == took[0][0]] or took[:1]
+    images = sum(size for size, _ in whole)
+    return sum(seconds for _, seconds in whole) / images if images else 0.0
+
+
 def estimate(
     teacher: Trained | OnnxTeacher, splits: Splits, recipe: Recipe, *, views: int, asked: Asked | None = None
 ) -> BuildCost:
-    """Time two batches (the first warms up) and multiply."""
+    """Time two whole batches after one that warms up, and multiply; of fewer images the first batch is all there is."""
     loader = Loader(splits.train, device=teacher.device, fill=splits.fill)
     view = planned_view(recipe.augment, n=len(splits.train), image_size=recipe.data.side, number=0)
-    started, images = 0.0, 0
     threads = recipe.asking_threads
     answers = _answers(
         loader, teacher, view, "float32", np.arange(len(loader)), threads=threads, asked=asked or teacher, together=1
     )
-    for number, logits in enumerate(answers):
-        if number == 0:
-            started = time.perf_counter()
-            continue
-        images += len(logits)
-        if number == 2:
-            break
-    per_image = (time.perf_counter() - started) / images if images else 0.0
+    per_image = _seconds_per_image(len(logits) for logits in answers)
     count = len(splits.train)
     itemsize = np.dtype(recipe.logits_dtype).itemsize
     width = len(teacher.classes) + pooled_features(recipe, teacher.recipe if isinstance(teacher, Trained) else None)
