@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +44,7 @@ __all__ = [
     "complete_devices",
     "complete_runs",
     "complete_settings",
+    "elsewhere",
     "examples",
     "one_document",
     "overrides",
@@ -56,6 +58,11 @@ _RECIPE, _MACHINE, _RUN, _OUTPUT, _ACCURACY = RECIPE_PANEL, "Machine", "Run fold
 def examples(*lines: str) -> str:
     """The end of a command's help: lines to copy."""
     return "\n".join(["[bold]Examples[/]", *(f"  {line}" for line in lines)])
+
+
+def elsewhere(runs: Path) -> str:
+    """`` --runs DIR`` for a command that is told, where the folder of runs is not the usual one."""
+    return "" if runs.absolute() == Path("runs").absolute() else f" --runs {shlex.quote(str(runs))}"
 
 
 def typed() -> tuple[str, ...]:

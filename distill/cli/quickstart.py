@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +42,6 @@ def command(
         references = [str(path) for path in (*made.runs, *made.files)]
         comparison = compare(references, runs_dir=runs, device=device, tell=printer)
     output.show(comparison, lambda width: comparison_table(comparison, width))
-    where = "" if runs == Path("runs") else f" --runs {shlex.quote(str(runs))}"
+    where = options.elsewhere(runs)
     output.note(f"the runs are in {runs}{''.join(f', the int8 file is {path}' for path in made.files)}")
     output.note(f"next: distill evaluate quickstart_student{where}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.cli.options import typed
+from distill.cli.options import elsewhere, typed
 from distill.cli.output import Output, jsonable
 from distill.cli.progress import ProgressPrinter
 from distill.errors import UsageError
@@ -149,10 +149,8 @@ def _show(result: RunResult, output: Output, roles: tuple[str, ...]) -> None:
 
     output.show(result, lambda _: result_table(result))
     is_teacher = "teacher" in roles
-    runs = result.run.parent.parent
-    there = "" if runs.absolute() == Path("runs").absolute() else f" --runs {shlex.quote(str(runs))}"
     teaching = f"next: distill student --recipe R --teacher {shlex.quote(str(result.run))}"
-    output.note(teaching if is_teacher else f"next: distill compare{there}")
+    output.note(teaching if is_teacher else f"next: distill compare{elsewhere(result.run.parent.parent)}")
 
 
 def _recipe(request: Request, roles: tuple[str, ...]) -> Recipe:

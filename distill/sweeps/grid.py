@@ -111,13 +111,15 @@ class _Grid:
         """Whether there is nothing left to do: it is finished, or it failed as it would again."""
         return self.kept.is_over(self.keys[number])
 
-    def refuse_mixture(self) -> None:
+    def refuse_mixture(self, asked: int) -> None:
         """Refuse to rank trials on some images, or of some teacher, against trials on others.
+
+        Those behind the first ``asked`` are earlier ones, of which :func:`earlier_trials` left out what does not fit.
 
         Raises:
             RunError: A trial stood on something that has changed since.
         """
-        for number, recipe in enumerate(self.recipes):
+        for number, recipe in enumerate(self.recipes[:asked]):
             self.kept.refuse_mixture(self.keys[number], recipe, f"trial {number}")
 
     def train(self, number: int) -> None:
@@ -140,7 +142,7 @@ def run_grid(
     grid, tell = _Grid(folder, trainer, trials, recipes), trainer.options.tell
     grid.kept.clear_orphans()
     left = [number for number in range(asked) if not grid.is_over(number)]
-    grid.refuse_mixture()
+    grid.refuse_mixture(asked)
     if len(left) < asked:
         tell(Note(f"{asked - len(left)} of {asked} trials are finished already"))
     if more := len(trials) - asked:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from distill.data.batches import Epoch, Loader, steps_per_epoch
+from distill.data.batches import Epoch, Loader, piece_count, steps_per_epoch
 from distill.data.mixture import Mixture
 from distill.data.views import epoch_view
 from distill.devices import CompileClock, compile_clock
@@ -144,10 +144,10 @@ class _Fit:
 
     def _notes(self) -> Iterator[Event]:
         accumulate = self.train.accumulate
-        share = min(self.train.batch_size, self.count) // self.team.world
-        if accumulate > (pieces := max(share // 2, 1)):
+        whole, world = min(self.train.batch_size, self.count), self.team.world
+        if accumulate > (pieces := piece_count(accumulate, whole=whole, world=world)):
             yield Note(
-                f"train.accumulate {accumulate}: the {share} image(s) of a step make {pieces} piece(s), "
+                f"train.accumulate {accumulate}: the {whole // world} image(s) of a step make {pieces} piece(s), "
                 "as batch norm needs two images in each",
                 "warning",
             )

@@ -47,6 +47,16 @@ def recipe(teacher_recipe: Callable[..., Recipe], photos: Path) -> Recipe:
 
 
 @pytest.fixture
+def parted(recipe: Recipe, tmp_path: Path) -> Recipe:
+    """The recipe of such pictures in ``parted/train`` and ``parted/test``."""
+    for number in range(60):
+        part = "test" if number % 5 == 0 else "train"
+        _picture(tmp_path / "parted" / part / CLASSES[number % 3] / f"{number:03d}.png", number)
+    data = recipe.data.model_copy(update={"root": str(tmp_path / "parted")})
+    return recipe.model_copy(update={"data": data})
+
+
+@pytest.fixture
 def options(tmp_path: Path) -> Options:
     return Options(runs_dir=tmp_path / "runs", threads=1)
 
@@ -105,12 +115,8 @@ def test_what_was_found_on_spoilt_images_before_stands(recipe: Recipe, photos: P
         found(again=True)
 
 
-def test_other_classes_are_not_packed_or_asked_about(recipe: Recipe, tmp_path: Path, options: Options) -> None:
-    for number in range(60):
-        part = "test" if number % 5 == 0 else "train"
-        _picture(tmp_path / "parted" / part / CLASSES[number % 3] / f"{number:03d}.png", number)
-    data = recipe.data.model_copy(update={"root": str(tmp_path / "parted")})
-    run = finetune_teacher(recipe.model_copy(update={"data": data}), options=options).run
+def test_other_classes_are_not_packed_or_asked_about(parted: Recipe, tmp_path: Path, options: Options) -> None:
+    run = finetune_teacher(parted, options=options).run
     file = export(run, out=tmp_path / "mine.onnx", options=options).file
     for part in ("train", "test"):
         for number in range(2):
@@ -137,12 +143,8 @@ def test_a_student_is_told_of_a_teacher_of_before(
     assert "the validation and test images, which are drawn anew" in note
 
 
-def test_test_images_in_a_folder_of_their_own_may_change(recipe: Recipe, tmp_path: Path, options: Options) -> None:
-    for number in range(60):
-        part = "test" if number % 5 == 0 else "train"
-        _picture(tmp_path / "parted" / part / CLASSES[number % 3] / f"{number:03d}.png", number)
-    data = recipe.data.model_copy(update={"root": str(tmp_path / "parted")})
-    run = finetune_teacher(recipe.model_copy(update={"data": data}), options=options).run
+def test_test_images_in_a_folder_of_their_own_may_change(parted: Recipe, tmp_path: Path, options: Options) -> None:
+    run = finetune_teacher(parted, options=options).run
     assert compare([run], latency=False).rows[0].test_images == 12
     _picture(tmp_path / "parted" / "test" / "owl" / "0000.png", 99)
     assert compare([run], latency=False).rows[0].test_images == 13

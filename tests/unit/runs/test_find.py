@@ -365,13 +365,13 @@ def deep(root: Path) -> RunFolder:
     return RunFolder(path)
 
 
-@pytest.mark.parametrize("name", ["runs/teacher/001", "../work/runs/teacher/001", "/gone/away/runs/teacher/001"])
+@pytest.mark.parametrize("name", ["runs/teacher/001", "../project/runs/teacher/001", "/gone/away/runs/teacher/001"])
 def test_a_trial_finds_what_its_record_names_from_another_folder(tmp_path: Path, monkeypatch, name: str) -> None:
-    trial, teacher = deep(tmp_path / "work"), make(tmp_path / "work" / "runs", "teacher").path
+    trial, teacher = deep(tmp_path / "project"), make(tmp_path / "project" / "runs", "teacher").path
     (tmp_path / "else").mkdir()
     monkeypatch.chdir(tmp_path / "else")
     assert place_named(name, trial).resolve() == teacher
-    assert place_named(name, RunFolder(Path("../work/sweeps/s/trials/003"))).resolve() == teacher
+    assert place_named(name, RunFolder(Path("../project/sweeps/s/trials/003"))).resolve() == teacher
     bank = teacher / "banks" / "abc"
     bank.mkdir(parents=True)
     assert place_named(f"{name}/banks/abc", trial).resolve() == bank
