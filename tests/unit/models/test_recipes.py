@@ -31,6 +31,7 @@ COUNTS = {
     "lenet_cifar10": 62_006,
     "lite0_cifar10": 3_383_818,
     "lite0_cifar100": 3_499_108,
+    "lite2_cifar10": 4_823_882,
     "quickstart_scratch": 1_506,
     "quickstart_student": 1_506,
     "quickstart_teacher": 78_042,
