@@ -118,15 +118,14 @@ def copy(
     output.note(f"next: distill recipe check {path}")
 
 
-@app.command("new", epilog=options.examples("distill recipe new --data photos", "distill recipe new --data d --out r/"))
+@app.command("new", epilog=options.examples("distill recipe new photos", "distill recipe new photos.zip --out mine"))
 def new(
     *,
-    data: Annotated[
-        Path,
-        typer.Option(
-            "--data", metavar="DIR", help="Your pictures: a folder or archive of class folders.", show_default=False
-        ),
-    ],
+    pictures: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", help="Your pictures: a folder or archive of class folders.", show_default=False),
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", hidden=True)] = None,  # its name before
     name: Annotated[
         str | None,
         typer.Option(
@@ -140,16 +139,22 @@ def new(
     from distill.pipeline.draft import draft_recipes, write_draft
     from distill.report.drafts import draft_table
 
+    folder = pictures or data
+    if folder is None or (pictures and data):
+        raise UsageError(
+            "which pictures?", hint="distill recipe new DIR, where DIR/<class>/ has the pictures of a class"
+        )
     try:
-        draft = draft_recipes(data, name=name)
+        draft = draft_recipes(folder, name=name)
     except DistillError as error:
-        error.hint = error.hint and error.hint.replace("--set data.root=", "--data ")  # no recipe yet that has keys
+        error.hint = error.hint and error.hint.replace("--set data.root=", "distill recipe new ")  # no recipe yet
         raise
-    teacher, student = write_draft(draft, out, overwrite=overwrite)
+    written = write_draft(draft, out, overwrite=overwrite)
     output = Output()
-    output.table(lambda _: draft_table(draft.survey))
-    for path in (teacher, student):
+    output.table(lambda _: draft_table(draft))
+    for path in written:
         output.note(f"wrote {path}")
+    teacher, student, *_ = written
     output.text(f"distill teacher-finetune --recipe {shlex.quote(str(teacher))}")
     output.text(f"distill student --recipe {shlex.quote(str(student))}")
 

@@ -78,7 +78,7 @@ def train(request: Request, start: Start, *, roles: tuple[str, ...]) -> None:
         else:
             result = _train(request, start, printer, roles)
             printer.close()
-            _show(result, output, roles)
+            _show(result, output, roles, beside=Path(request.recipe or "").parent)
 
 
 def train_chain(request: Request, then: list[str], generations: int) -> None:
@@ -144,13 +144,17 @@ def _try_out(request: Request, output: Output, printer: ProgressPrinter, roles: 
     output.show(trial, lambda _: dry_run_table(trial))
 
 
-def _show(result: RunResult, output: Output, roles: tuple[str, ...]) -> None:
+def _show(result: RunResult, output: Output, roles: tuple[str, ...], *, beside: Path) -> None:
     from distill.report.tables import result_table
 
     output.show(result, lambda _: result_table(result))
-    is_teacher = "teacher" in roles
-    teaching = f"next: distill student --recipe R --teacher {shlex.quote(str(result.run))}"
-    output.note(teaching if is_teacher else f"next: distill compare{elsewhere(result.run.parent.parent)}")
+    if "teacher" in roles:
+        from distill.pipeline.teacher import recipe_taught_by
+
+        student = shlex.quote(recipe_taught_by(result.run.parent.name, beside=beside) or "RECIPE")
+        output.note(f"next: distill student --recipe {student} --teacher {shlex.quote(str(result.run))}")
+    else:
+        output.note(f"next: distill compare{elsewhere(result.run.parent.parent)}")
 
 
 def _recipe(request: Request, roles: tuple[str, ...]) -> Recipe:

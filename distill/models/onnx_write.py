@@ -17,6 +17,7 @@ from distill.errors import UsageError
 from distill.files import write_atomically
 from distill.models.deployed import Deployed
 from distill.models.onnx_about import FileAbout
+from distill.models.onnx_fold import fold_pooled_norms
 
 if TYPE_CHECKING:
     import onnx
@@ -38,6 +39,7 @@ def to_onnx(deployed: Deployed, about: FileAbout) -> onnx.ModelProto:
         UsageError: An operation of the network has no counterpart; the message names it.
     """
     model = graph_of(deployed, _example(deployed), about.name)
+    fold_pooled_norms(model)
     model.producer_name, model.producer_version = "distill", about.version
     for key, text in sorted(about.to_metadata().items()):
         model.metadata_props.add(key=key, value=text)

@@ -40,6 +40,12 @@ class Draft:
     teacher: str
     student: str
 
+    @property
+    def set_aside(self) -> dict[str, float]:
+        """Shares of the training pictures that both recipes set aside: for ``test``, of the rest for ``val``."""
+        wanted = {"test": _TEST_FRACTION, "val": _VAL_FRACTION}
+        return {split: share for split, share in wanted.items() if split not in self.survey.counts}
+
 
 def draft_recipes(data: str | Path, *, name: str | None = None) -> Draft:
     """Look at pictures, and write recipes that run on them as they stand.
@@ -68,8 +74,8 @@ def draft_recipes(data: str | Path, *, name: str | None = None) -> Draft:
     return draft
 
 
-def write_draft(draft: Draft, folder: Path, *, overwrite: bool = False) -> tuple[Path, Path]:
-    """Write both recipes, and the schema that their first lines name.
+def write_draft(draft: Draft, folder: Path, *, overwrite: bool = False) -> tuple[Path, ...]:
+    """Write both recipes, and the schema that their first lines name unless it is there; the files, in this order.
 
     Raises:
         UsageError: One of the files is there.
@@ -80,9 +86,10 @@ def write_draft(draft: Draft, folder: Path, *, overwrite: bool = False) -> tuple
         raise UsageError(f"{' and '.join(there)}: there already", hint="another --name or --out, or --overwrite")
     for path, text in zip(paths, (draft.teacher, draft.student), strict=True):
         write_atomically(path, text)
-    if not (folder / SCHEMA_FILE).exists():
-        write_atomically(folder / SCHEMA_FILE, schema_text())
-    return paths
+    if (schema := folder / SCHEMA_FILE).exists():
+        return paths
+    write_atomically(schema, schema_text())
+    return *paths, schema
 
 
 def _name(name: str | None, data: str | Path) -> str:

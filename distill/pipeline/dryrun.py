@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from distill.data.splits import Splits
+from distill.errors import MissingError
 from distill.evaluation.cost import spec_cost
 from distill.events import Note, StepDone
+from distill.models.weights import without_weights
 from distill.pipeline.build import build_job, build_network
 from distill.pipeline.context import Context, Options, prepare
 from distill.pipeline.ensemble import first_member
@@ -22,6 +25,7 @@ from distill.pipeline.objective import find_objective
 from distill.pipeline.source import Source, choose_logits, find_teacher, open_live, open_source
 from distill.pipeline.teacher import resolve_teacher
 from distill.recipe import Recipe, load_recipe
+from distill.recipe.model_specs import TimmModel
 from distill.results.rows import DryRun
 from distill.team.watch import watching
 from distill.train.loop import fit
@@ -71,7 +75,7 @@ def _try_out(fabric: Fabric, context: Context) -> DryRun:
         else:  # of banks that are named
             tell = context.options.tell
             source = open_source(recipe, splits, None, asks=objective.asks, device=fabric.device, tell=tell)
-    module = build_network(context, splits)
+    module = _network(context, splits)
     path = context.options.runs_dir / recipe.name
     job = build_job(fabric, context, splits, source, module=module, path=path, saves=False, objective=objective)
     marks, steps_per_epoch = [], 0
@@ -84,6 +88,20 @@ def _try_out(fabric: Fabric, context: Context) -> DryRun:
         steps_per_epoch = getattr(event, "steps_per_epoch", steps_per_epoch)
     seconds_per_step = (marks[-1] - marks[0]) / (len(marks) - 1) if len(marks) > 1 else None
     return _report(context, splits, source, steps_per_epoch, seconds_per_step)
+
+
+def _network(context: Context, splits: Splits) -> nn.Module:
+    """The network; untrained where its pretrained weights cannot be fetched, which costs the same."""
+    try:
+        return build_network(context, splits)
+    except MissingError as error:
+        model = context.recipe.model
+        if not (isinstance(model, TimmModel) and model.weights == "pretrained"):
+            raise
+        wants = f"; the run itself needs them: {error.hint}" if error.hint else ""
+        context.options.tell(Note(f"{error.message}: tried untrained, which takes as long{wants}"))
+        recipe = context.recipe.model_copy(update={"model": without_weights(model)})
+        return build_network(replace(context, recipe=recipe), splits)
 
 
 def _report(

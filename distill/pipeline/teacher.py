@@ -9,14 +9,23 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from distill.errors import RunError, UsageError
+from distill.errors import DistillError, RunError, UsageError
 from distill.recipe import Recipe, bundled_recipes, load_recipe
+from distill.recipe.bundled import SUFFIXES
 from distill.recipe.schema import BankSpec, TeacherSpec
 from distill.references import listed, run_of
 from distill.runs import RunFolder, list_runs, open_run
 from distill.teaching.recorded import former_bank, former_file, former_teacher
 
-__all__ = ["asks_none", "resolve_teacher", "taught_as_before", "taught_by", "teachers_named", "with_folders"]
+__all__ = [
+    "asks_none",
+    "recipe_taught_by",
+    "resolve_teacher",
+    "taught_as_before",
+    "taught_by",
+    "teachers_named",
+    "with_folders",
+]
 
 
 def resolve_teacher(recipe: Recipe, *, runs_dir: Path, override: Any) -> Recipe:
@@ -157,3 +166,16 @@ def _training(name: str) -> str | None:
         verb = "teacher-finetune" if load_recipe(name).role == "teacher" else "student"
         return f"distill {verb} --recipe {name}"
     return f"distill teacher-finetune --recipe {shlex.quote(str(file))}" if file.is_file() else None
+
+
+def recipe_taught_by(name: str, *, beside: Path) -> str | None:
+    """A recipe whose teacher is a run of that name: a file of the folder ``beside``, or a bundled one."""
+    here = {str(path): path for path in sorted(beside.glob("*.y*ml")) if path.suffix in SUFFIXES and path.is_file()}
+    for said, path in (here | bundled_recipes()).items():
+        try:
+            teacher = load_recipe(path).teacher if name in path.read_text(encoding="utf-8") else None
+        except (DistillError, OSError, UnicodeDecodeError):  # somebody else's file
+            continue
+        if teacher is not None and teacher.run == name:
+            return said
+    return None

@@ -228,12 +228,22 @@ def _find(given: str) -> Path:
         return bundled[strip_suffix(given)]
     if is_folder:
         raise RecipeError(f"{given}: a folder, not a recipe file", hint="name the .yaml file in it")
+    if beside := _with_suffix(given):
+        return beside
     near = closest(strip_suffix(path.name), bundled)
     meant = f" (did you mean '{near}'?)" if near else ""
     what = "no such file" if path.suffix in SUFFIXES or len(path.parts) > 1 else "no such recipe"
     raise RecipeError(
         f"{shorten(given)!r}: {what}, and no bundled recipe{meant}", hint="see them all: distill recipe list"
     )
+
+
+def _with_suffix(given: str) -> Path | None:
+    """The file that ``given`` names without its ending."""
+    try:
+        return next((path for suffix in SUFFIXES if (path := Path(given + suffix)).is_file()), None)
+    except (OSError, ValueError):  # a name too long, or with a NUL
+        return None
 
 
 def _read(path: Path) -> str:

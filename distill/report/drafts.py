@@ -7,25 +7,32 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 
 from distill.report.layout import key_values
-from distill.text import count, duration, plain
+from distill.text import count, duration, percent, plain
 
 if TYPE_CHECKING:
-    from distill.data.survey import Survey
+    from distill.pipeline.draft import Draft
 
 __all__ = ["draft_table"]
 
 
-def draft_table(survey: Survey) -> RenderableType:
-    """Classes, counts, sizes and imbalance."""
-    low, high = survey.sides
-    few, many = min(survey.per_class), max(survey.per_class)
-    note = [] if survey.note is None else [("note", plain(survey.note))]
+def draft_table(draft: Draft) -> RenderableType:
+    """Classes, counts, what the recipes set aside, sizes and imbalance."""
+    seen = draft.survey
+    low, high = seen.sides
+    few, many = min(seen.per_class), max(seen.per_class)
+    each = count(few) if few == many else f"{count(few)} to {count(many)}"
+    aside = [f"{percent(share, 0)}% {_FOR[split]}" for split, share in draft.set_aside.items()]
+    note = [] if seen.note is None else [("note", plain(seen.note))]
     return key_values(
         [
-            ("classes", f"{count(len(survey.classes))}, {count(few)} to {count(many)} training pictures each"),
-            ("pictures", ", ".join(f"{count(n)} {split}" for split, n in survey.counts.items())),
-            ("sizes", f"shorter sides of {survey.side} pixels in the median, {low} to {high} in a sample"),
-            ("decoding", f"about {duration(survey.decode_all_s)}, once"),
+            ("classes", f"{count(len(seen.classes))}, {each} training pictures each"),
+            ("pictures", ", ".join(f"{count(n)} {split}" for split, n in seen.counts.items())),
+            *([("set aside", f"of the training pictures {', then '.join(aside)}")] if aside else []),
+            ("sizes", f"shorter sides of {seen.side} pixels in the median, {low} to {high} in a sample"),
+            ("decoding", f"about {duration(seen.decode_all_s)}, once"),
             *note,
         ]
     )
+
+
+_FOR = {"test": "for testing", "val": "for validation"}

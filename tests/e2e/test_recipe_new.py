@@ -63,7 +63,7 @@ def test_an_archive_is_seen_alike(tmp_path: Path) -> None:
 
 def test_both_recipes_run_by_the_commands_that_are_printed(cli: Callable[..., Result], tmp_path: Path) -> None:
     _pictures(tmp_path / "photos", {"cat": 20, "dog": 20, "eel": 5})
-    made = cli("recipe", "new", "--data", "photos")
+    made = cli("recipe", "new", "photos")
     assert made.exit_code == 0, made.stderr
     assert "3, 5 to 20 training pictures each" in made.stdout
     teach, learn = (line for line in made.stdout.splitlines() if line.startswith("distill "))
@@ -130,7 +130,7 @@ def test_a_folders_name_is_data(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["a\x01b", "d\udcff"])
 def test_a_path_that_no_recipe_can_hold_is_named(cli: Callable[..., Result], tmp_path: Path, name: str) -> None:
-    result = cli("recipe", "new", "--data", tmp_path / name)
+    result = cli("recipe", "new", tmp_path / name)
     assert result.exit_code == 2
     assert "stands in no recipe" in result.stderr
     assert len(result.stderr.splitlines()) == 2
@@ -139,27 +139,27 @@ def test_a_path_that_no_recipe_can_hold_is_named(cli: Callable[..., Result], tmp
 def test_nothing_is_written_over(cli: Callable[..., Result], tmp_path: Path) -> None:
     _pictures(tmp_path / "photos", {"cat": 3, "dog": 3})
     (tmp_path / "photos_student.yaml").write_text("mine")
-    result = cli("recipe", "new", "--data", "photos")
+    result = cli("recipe", "new", "photos")
     assert result.exit_code == 2
     assert "photos_student.yaml: there already" in result.stderr
     assert (tmp_path / "photos_student.yaml").read_text() == "mine"
     assert not (tmp_path / "photos_teacher.yaml").exists()
-    assert cli("recipe", "new", "--data", "photos", "--name", "pets").exit_code == 0
+    assert cli("recipe", "new", "photos", "--name", "pets").exit_code == 0
     assert load_recipe("pets_student.yaml").teacher.run == "pets_teacher"
-    assert cli("recipe", "new", "--data", "photos", "--name", "a b").exit_code == 2
+    assert cli("recipe", "new", "photos", "--name", "a b").exit_code == 2
 
 
 def test_a_folder_of_something_else(cli: Callable[..., Result], tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
-    assert cli("recipe", "new", "--data", "notes").exit_code == 1
-    result = cli("recipe", "new", "--data", "nowhere")
+    assert cli("recipe", "new", "notes").exit_code == 1
+    result = cli("recipe", "new", "nowhere")
     assert result.exit_code == 4
     assert len(result.stderr.splitlines()) <= 2
     broken = tmp_path / "broken"
     for label in ("a", "b"):
         (broken / label).mkdir(parents=True)
         (broken / label / "0.png").write_bytes(b"no picture")
-    result = cli("recipe", "new", "--data", "broken")
+    result = cli("recipe", "new", "broken")
     assert result.exit_code == 1
     assert "no picture of a sample of broken can be opened" in result.stderr
 
@@ -167,6 +167,6 @@ def test_a_folder_of_something_else(cli: Callable[..., Result], tmp_path: Path) 
 def test_a_hint_names_an_option_that_this_command_has(cli: Callable[..., Result], tmp_path: Path) -> None:
     _pictures(tmp_path / "photos/inner/train", {"cat": 3, "dog": 3})
     for wrong, hint in (("nowhere", "name a folder or an archive: --data PATH"), ("photos", "--data photos/inner?")):
-        stderr = cli("recipe", "new", "--data", wrong).stderr
+        stderr = cli("recipe", "new", wrong).stderr
         assert hint in stderr
         assert "--set" not in stderr
