@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.text import Text
 
 from distill.events import EpochDone, RunStarted, StageProgress, StepDone
-from distill.report.lines import StagePace, loss_text
+from distill.report.lines import StagePace, accuracy_text, loss_text
 from distill.text import duration, plain
 
 __all__ = ["Bars"]
@@ -78,9 +78,7 @@ class Bars:
         """Move the run's bar, and empty the epoch's."""
         if self._epochs is None or self._steps is None:
             return
-        top1 = event.metrics.get("val_top1")
-        accuracy = "" if top1 is None else f"val top-1 {top1:.1%} (best {best or 0:.1%})"
-        info = [text for text in (f"{duration(left)} left", accuracy) if text]
+        info = [text for text in (f"{duration(left)} left", accuracy_text(event.metrics, best)) if text]
         self._loss = loss_text(event.metrics)
         self._epoch_began, self._images_before = time.monotonic(), -1
         progress = self._open()

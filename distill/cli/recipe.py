@@ -122,10 +122,9 @@ def copy(
 def new(
     *,
     pictures: Annotated[
-        Path | None,
+        Path,
         typer.Argument(metavar="DIR", help="Your pictures: a folder or archive of class folders.", show_default=False),
-    ] = None,
-    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", hidden=True)] = None,  # its name before
+    ],
     name: Annotated[
         str | None,
         typer.Option(
@@ -139,13 +138,8 @@ def new(
     from distill.pipeline.draft import draft_recipes, write_draft
     from distill.report.drafts import draft_table
 
-    folder = pictures or data
-    if folder is None or (pictures and data):
-        raise UsageError(
-            "which pictures?", hint="distill recipe new DIR, where DIR/<class>/ has the pictures of a class"
-        )
     try:
-        draft = draft_recipes(folder, name=name)
+        draft = draft_recipes(pictures, name=name)
     except DistillError as error:
         error.hint = error.hint and error.hint.replace("--set data.root=", "distill recipe new ")  # no recipe yet
         raise

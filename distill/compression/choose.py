@@ -97,7 +97,7 @@ def choose_int8(
         threads: While timing.
         reference: Which judged images were answered right by what the loss is measured against, ``(N,)`` bool; None:
             by the fp32 graph.
-        tell: Told each attempt in a line.
+        tell: Told in a line what is not good enough.
     """
     if reference is None:
         reference = _right(answers_of(model, judged.pixels), judged.labels)
@@ -108,11 +108,13 @@ def choose_int8(
             quantised = quantize_model(model, calibration, scheme)
             drop = judge_drop(_right(answers_of(quantised, judged.pixels), judged.labels), reference, allowed=allowed)
             attempts.append(Attempt(str(scheme), drop))
-            tell(f"{scheme}: {100 * drop.drop.estimate:+.2f} points lost on {drop.n} {judged.split} images")
             if drop.passes(prove=prove):
                 made[str(scheme)] = quantised
         if made:
             return _fastest(model, made, attempts, judged.pixels.shape[-1], threads)
+        least = min(attempts[-len(schemes) :], key=lambda each: each.drop.drop.estimate)
+        lost = f"{100 * least.drop.drop.estimate:.2f} points on {least.drop.n} {judged.split} images"
+        tell(f"{least.scheme} loses {lost}, and no other kernel less: too much")
     return Choice(tuple(attempts), None, None)
 
 

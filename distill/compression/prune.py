@@ -141,6 +141,7 @@ class _Cutter:
         except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UsageError(f"this network cannot be pruned: {reason:.160}") from error
+        _restore_buffers(twin, self.network)
         for parameter in twin.parameters():
             parameter.grad = None
         return twin.requires_grad_(False)
@@ -171,6 +172,16 @@ class _Cutter:
         whole = layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features
         kept = max(round(whole * (1 - share) / self.multiple), 1) * self.multiple
         return 0.0 if kept >= whole else 1.0 - (kept + 0.5) / whole  # the library cuts the half off
+
+
+def _restore_buffers(twin: nn.Module, network: nn.Module) -> None:
+    """A norm's scale that is fixed, a buffer, stays one: the library makes a parameter of whatever it cuts."""
+    for name, module in network.named_modules():
+        cut = twin.get_submodule(name)
+        for each in [name for name, _ in module.named_buffers(recurse=False) if name in cut._parameters]:
+            values = cut._parameters.pop(each)
+            assert values is not None
+            cut.register_buffer(each, values.detach())
 
 
 def _kept_whole(network: nn.Module) -> list[nn.Module]:

@@ -76,7 +76,9 @@ def pruned_table(made: Pruned, width: int) -> RenderableType:
         ("cut", f"{made.cut} ({made.criterion}, widths in multiples of {made.multiple})"),
     ]
     if made.run is not None:
-        where.append(("trained on", f"{made.run}: validation top-1 {percent(made.trained_val_top1)} %"))
+        found = made.trained_val_top1
+        known = "it has no validation images" if found is None else f"validation top-1 {percent(found)} %"
+        where.append(("trained on", f"{made.run}: {known}"))
     return Group(key_values(where), Text(), stacked(columns, width))
 
 

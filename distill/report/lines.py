@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from distill.events import EpochDone, StageProgress
 from distill.text import duration
 
-__all__ = ["StagePace", "epoch_line", "loss_parts", "loss_text"]
+__all__ = ["StagePace", "accuracy_text", "epoch_line", "loss_parts", "loss_text"]
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,25 @@ def loss_text(metrics: Mapping[str, float]) -> str:
     return text
 
 
+def accuracy_text(metrics: Mapping[str, float], best: float | None) -> str:
+    """On validation images, and the best so far; where there are none, on the training images as they were trained on.
+
+    >>> accuracy_text({"train_top1": 0.8, "val_top1": 0.71}, best=0.75), accuracy_text({"train_top1": 0.8}, best=None)
+    ('val top-1 71.0% (best 75.0%)', 'train top-1 80.0%')
+    """
+    if (top1 := metrics.get("val_top1")) is not None:
+        return f"val top-1 {top1:.1%} (best {top1 if best is None else best:.1%})"
+    top1 = metrics.get("train_top1")
+    return "" if top1 is None else f"train top-1 {top1:.1%}"
+
+
 def epoch_line(event: EpochDone, *, epochs: int, best: float | None, left: float | None) -> str:
     """One epoch as one line; ``best`` is the best validation accuracy so far, ``left`` the seconds to come."""
-    top1 = event.metrics.get("val_top1")
-    accuracy = "" if top1 is None else f"val top-1 {top1:.1%} (best {top1 if best is None else best:.1%})"
     is_last = event.epoch >= epochs or left is None
     fields = [
         f"epoch {event.epoch:>{len(str(epochs))}}/{epochs}",
         loss_text(event.metrics),
-        accuracy,
+        accuracy_text(event.metrics, best),
         f"{event.images_per_s:,.0f} images/s",
         f"{duration(event.seconds)} an epoch" if is_last else f"{duration(left)} left",
     ]

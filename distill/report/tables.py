@@ -239,11 +239,12 @@ def comparison_csv(comparison: Comparison) -> str:
 
 def result_table(result: RunResult) -> RenderableType:
     """What a training run came to."""
+    top1 = result.val_top1
     pairs = [
         ("run", str(result.run)),
         ("status", result.status),
         ("epochs", count(result.epochs)),
-        ("val top-1", MISSING if result.val_top1 is None else f"{percent(result.val_top1)} %"),
+        ("val top-1", f"{MISSING} (no validation images)" if top1 is None else f"{percent(top1)} %"),
         ("time", duration(result.seconds)),
         ("speed", f"{count(result.images_per_s)} images/s"),
     ]

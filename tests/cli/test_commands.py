@@ -163,7 +163,7 @@ def test_the_teacher_has_a_recipe_of_its_own(cli, library: Library) -> None:
     result = cli("teacher-finetune", "--devices", "2")
     name, (recipe,), asked = library.last
     assert (name, recipe.name, asked["options"].devices) == ("finetune_teacher", "resnet152_cifar10", 2)
-    assert "distill student --recipe R --teacher runs/r18_small/003" in result.stderr
+    assert "distill student --recipe RECIPE --teacher runs/r18_small/003" in result.stderr
 
 
 def test_resuming_names_no_recipe(cli, library: Library) -> None:

@@ -78,7 +78,7 @@ SURFACE = {
     "recipe": "",
     "recipe list": "--json",
     "recipe show": "NAME --full --set -s",
-    "recipe new": "--data --force --name --out --overwrite",
+    "recipe new": "DIR --force --name --out --overwrite",
     "recipe copy": "FILE NAME --force --overwrite",
     "recipe check": "NAMES --set -s",
     "recipe schema": "--json",

@@ -205,6 +205,19 @@ def test_a_dry_run_writes_no_run(cli: Run, tour, command: str) -> None:
     assert cli(*command.split(), "--dry-run").exit_code == 0
 
 
+def test_a_dry_run_needs_no_weights_that_only_the_run_needs(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    pretrained = ["--set", "model={source: timm, name: resnet10t, weights: pretrained, input_size: 32}"]
+    command = ["teacher-finetune", "--recipe", "teacher.yaml", *pretrained, "--json"]
+    tried = cli(*command, "--dry-run")
+    assert tried.exit_code == 0, tried.stderr
+    assert json.loads(tried.stdout)["seconds"] > 0
+    assert "tried untrained, which takes as long; the run itself needs them: " in tried.stderr
+    assert cli(*command).exit_code == 4
+    lost = cli(*command, "--set", "model.weights=lost.safetensors", "--dry-run")
+    assert (lost.exit_code, "lost.safetensors" in lost.stderr) == (4, True)
+
+
 # Comparing
 
 

@@ -113,10 +113,12 @@ def test_without_validation_images_it_says_so_and_judges_by_some_of_the_others(
 ) -> None:
     monkeypatch.setattr(sys.modules["distill.pipeline.quantize"], "_JUDGED_MOST", 40)
     run = train("data.val_fraction=0", "train.epochs=1", 'teacher.logits="live"')
-    code, _, stderr = _cli("quantize", str(run.run), "--max-drop", "0.5", "--out", str(tmp_path / "a.onnx"))
+    code, out, stderr = _cli("quantize", str(run.run), "--max-drop", "0.5", "--out", str(tmp_path / "a.onnx"), "--json")
     assert code == 0, stderr
     assert "judged on images it was trained on" in stderr
-    assert "points lost on 40 train images" in stderr
+    made = json.loads(out)
+    assert {(made["split"], each["drop"]["images"]) for each in made["attempts"]} == {("train", 40)}
+    assert "points on 40 train images" not in stderr, "told of what is not good enough alone"
 
 
 def test_a_loss_is_measured_against_the_run_that_was_named(

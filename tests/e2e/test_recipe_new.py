@@ -66,13 +66,16 @@ def test_both_recipes_run_by_the_commands_that_are_printed(cli: Callable[..., Re
     made = cli("recipe", "new", "photos")
     assert made.exit_code == 0, made.stderr
     assert "3, 5 to 20 training pictures each" in made.stdout
+    assert "of the training pictures 20% for testing, then 10% for validation" in made.stdout
+    assert "wrote recipe.schema.json" in made.stderr
     teach, learn = (line for line in made.stdout.splitlines() if line.startswith("distill "))
     # the teacher smaller and without weights, for want of a network and of time
     changes = ("model.name=resnet10t", "model.weights=none", "train.epochs=1", "train.freeze_backbone_epochs=0")
     small = [word for change in changes for word in ("--set", change)]
-    small += ["--threads", "1", "--device", "cpu", "-q"]
+    small += ["--threads", "1", "--device", "cpu"]
     result = cli(*shlex.split(teach)[1:], *small)
     assert result.exit_code == 0, result.stderr
+    assert "next: distill student --recipe photos_student.yaml --teacher runs/photos_teacher/001" in result.stderr
     result = cli(*shlex.split(learn)[1:], "--set", "train.epochs=1", "--threads", "1", "--device", "cpu", "-q")
     assert result.exit_code == 0, result.stderr
     assert json.loads((tmp_path / "runs/photos_student/001/run.json").read_text())["status"] == "finished"
@@ -164,9 +167,12 @@ def test_a_folder_of_something_else(cli: Callable[..., Result], tmp_path: Path) 
     assert "no picture of a sample of broken can be opened" in result.stderr
 
 
-def test_a_hint_names_an_option_that_this_command_has(cli: Callable[..., Result], tmp_path: Path) -> None:
+def test_a_hint_is_a_command_to_copy(cli: Callable[..., Result], tmp_path: Path) -> None:
     _pictures(tmp_path / "photos/inner/train", {"cat": 3, "dog": 3})
-    for wrong, hint in (("nowhere", "name a folder or an archive: --data PATH"), ("photos", "--data photos/inner?")):
+    for wrong, hint in (
+        ("nowhere", "an archive: distill recipe new PATH"),
+        ("photos", "distill recipe new photos/inner?"),
+    ):
         stderr = cli("recipe", "new", wrong).stderr
         assert hint in stderr
         assert "--set" not in stderr

@@ -28,6 +28,7 @@ NETWORKS = {
     "grouped_resnet": {"source": "students", "name": "grouped_resnet"},
     "lenet": {"source": "students", "name": "lenet"},
     "tiny": {"source": "students", "name": "tiny", "width": 16},
+    "fast": {"source": "students", "name": "fast", "channels": [16, 32]},
     "resnet9": {"source": "teachers", "name": "resnet9", "width": 16},
     "timm resnet10t": {"source": "timm", "name": "resnet10t", "stem": "cifar", "weights": "none"},
     "timm mobilenetv3": {"source": "timm", "name": "mobilenetv3_small_050", "weights": "none"},
@@ -46,7 +47,8 @@ def _network(fields: dict[str, object]) -> nn.Module:
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(generator=generator)
             module.running_var.uniform_(0.5, 2.0, generator=generator)
-            module.weight.data.uniform_(0.2, 1.0, generator=generator)
+            if isinstance(module.weight, nn.Parameter):  # else it is fixed
+                module.weight.data.uniform_(0.2, 1.0, generator=generator)
             module.bias.data.normal_(generator=generator)
     return network
 
@@ -95,6 +97,7 @@ def test_half_of_the_work_goes_and_the_widths_rebuild_the_rest(name: str) -> Non
     spec = _spec(**fields, widths=cut.widths)
     rebuilt = build_model(spec, num_classes=10, seed=9).eval()
     rebuilt.load_state_dict(cut.module.state_dict())
+    assert [n for n, _ in rebuilt.named_parameters()] == [n for n, _ in cut.module.named_parameters()]
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(rebuilt(images), cut.module(images), rtol=1e-4, atol=1e-5)

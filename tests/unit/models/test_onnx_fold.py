@@ -30,7 +30,8 @@ class _Net(nn.Module):
         torch.manual_seed(0)
         self.conv = nn.Conv2d(3, 5, 3, padding=1, bias=bias)
         self.norm = nn.BatchNorm2d(5, eps=1e-3, affine=affine)
-        assert self.norm.running_mean is not None and self.norm.running_var is not None
+        assert self.norm.running_mean is not None
+        assert self.norm.running_var is not None
         self.norm.running_mean.normal_()
         self.norm.running_var.uniform_(0.1, 3)
         if affine:

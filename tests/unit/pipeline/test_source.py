@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from distill.errors import RunError
-from distill.pipeline.teacher import resolve_teacher
-from distill.recipe import Recipe, load_recipe
+from distill.pipeline.teacher import recipe_taught_by, resolve_teacher
+from distill.recipe import Recipe, find_recipe, load_recipe
 
 
 def _taught_by(name: str) -> Recipe:
@@ -56,3 +56,17 @@ def test_what_was_typed_wrongly_is_no_teacher_to_come(tmp_path: Path) -> None:
     _some_run(tmp_path)
     error = _refusal(_taught_by("quickstart_teacher"), tmp_path, override="othr")
     assert (error.message, error.hint) == (f"no run 'othr' in {tmp_path}", "did you mean 'other'? there are other")
+
+
+def test_the_recipe_that_a_teacher_is_for(tmp_path: Path) -> None:
+    """A file beside the teacher's, else a bundled one; files of others are passed over."""
+    assert recipe_taught_by("quickstart_teacher", beside=tmp_path) == "quickstart_student"
+    assert recipe_taught_by("pets_teacher", beside=tmp_path) is None
+    text = find_recipe("quickstart_student").read_text()
+    (tmp_path / "a.yaml").write_text("pets_teacher: [")
+    (tmp_path / "b.yaml").write_bytes(b"\xff pets_teacher")
+    (tmp_path / "c.yml").write_text(text.replace("quickstart_teacher", "pets_teacher"))
+    (tmp_path / "d.yaml").mkdir()
+    assert recipe_taught_by("pets_teacher", beside=tmp_path) == str(tmp_path / "c.yml")
+    (tmp_path / "b.yaml").write_text(text)
+    assert recipe_taught_by("quickstart_teacher", beside=tmp_path) == str(tmp_path / "b.yaml")

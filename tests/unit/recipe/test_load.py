@@ -259,6 +259,18 @@ def test_no_such_recipe(given: str) -> None:
     assert caught.value.hint == "see them all: distill recipe list"
 
 
+@pytest.mark.parametrize("suffix", [".yaml", ".yml"])
+def test_a_file_may_be_named_without_its_ending(
+    student: str, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("pets", "r18_small", "a/b"):
+        Path(f"{name}{suffix}").parent.mkdir(exist_ok=True)
+        Path(f"{name}{suffix}").write_text(student + "  # of this folder\n")
+    assert load_recipe("pets") == load_recipe("a/b") == load_recipe(f"pets{suffix}")
+    assert load_recipe("r18_small") != load_recipe("pets"), "a bundled recipe is meant by its bare name"
+
+
 def test_a_file_that_may_not_be_read(student_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_args: object, **_kwargs: object) -> None:
         raise PermissionError(13, os.strerror(13))
