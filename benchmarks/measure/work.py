@@ -157,9 +157,11 @@ def _train(place: Place, item: Item, run: RunFolder | None) -> None:
 
 
 def _distill(place: Place, item: Item, words: list[str]) -> str:
-    """What a command prints; the CPU time that it took is added to the run's ledger, however it ended."""
+    """What a command prints; that it begins, and the CPU time that it took, are added to the run's ledger."""
     kept = place.runs / "measured"
     kept.mkdir(parents=True, exist_ok=True)
+    ledger = kept / f"{item}.jsonl"
+    _add_line(ledger, {"verb": words[0], "began": True})
     started = time.monotonic()
     command = [sys.executable, "-m", "distill", *words]
     with (
@@ -176,11 +178,15 @@ def _distill(place: Place, item: Item, words: list[str]) -> str:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
     spent = {"verb": words[0], "cpu_s": used.ru_utime + used.ru_stime, "wall_s": time.monotonic() - started}
-    with (kept / f"{item}.jsonl").open("a") as ledger:
-        ledger.write(json.dumps(spent) + "\n")
+    _add_line(ledger, spent)
     if child.returncode != 0:
         raise FailedError(f"{item}: distill {words[0]} ended with {child.returncode}", child.returncode)
     return printed
+
+
+def _add_line(ledger: Path, line: dict[str, Any]) -> None:
+    with ledger.open("a") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -213,8 +219,10 @@ def _record(run: RunFolder, found: dict[str, Any], item: Item, kind: dict[str, A
 
 
 def _cpu_seconds(place: Place, item: Item) -> float | None:
-    """CPU time of all training processes of a run; None where the ledger does not hold its training."""
+    """CPU time of all training processes of a run; None where one was killed with the queue."""
     path = place.runs / "measured" / f"{item}.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    spent = [line["cpu_s"] for line in lines if line["verb"] != "evaluate"]
-    return sum(spent) if spent else None
+    training = [line for line in lines if line["verb"] != "evaluate"]
+    begun = sum("began" in line for line in training)
+    spent = [line["cpu_s"] for line in training if "cpu_s" in line]
+    return sum(spent) if spent and begun <= len(spent) else None

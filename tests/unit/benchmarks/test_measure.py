@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.measure import __main__ as queue
-from benchmarks.measure import document
+from benchmarks.measure import document, work
 from benchmarks.measure.left import seconds_left
 from benchmarks.measure.plan import STAGES, Gain, Item, Stage, items
 from benchmarks.measure.work import FailedError, Place, find_run, measure, recipe_digest
@@ -140,8 +141,12 @@ def test_the_ledger_adds_up_all_processes_of_a_run(tmp_path: Path) -> None:
     with pytest.raises(FailedError, match="distill student ended with 4") as caught:  # no data here: exit code 4
         measure(Place(tmp_path, 1, {item.recipe: (f"data.root={tmp_path}",)}), item, CPU)
     assert caught.value.code == 4
-    (line,) = (place.runs / "measured" / "lenet_cifar10-0.jsonl").read_text().splitlines()
-    assert '"verb": "student"' in line
+    ledger = place.runs / "measured" / "lenet_cifar10-0.jsonl"
+    began, ended = map(json.loads, ledger.read_text().splitlines())
+    assert (began, ended["verb"]) == ({"verb": "student", "began": True}, "student")
+    assert work._cpu_seconds(place, item) == ended["cpu_s"] > 0
+    ledger.write_text(ledger.read_text() + json.dumps(began) + "\n")
+    assert work._cpu_seconds(place, item) is None, "of a process that was killed with its queue nothing is known"
     assert "cifar" in (place.runs / "measured" / "lenet_cifar10-0.log").read_text()
 
 
