@@ -42,6 +42,19 @@ def test_whitening_agrees_with_numpy() -> None:
         assert ours[number][np.abs(ours[number]).argmax()] > 0
 
 
+def test_no_filter_answers_grey_pictures_with_nothing() -> None:
+    """Batch norm behind one that did divided by nothing: its weights grew a thousandfold, and cuts kept just them."""
+    grey = _images()[:, :1].expand(-1, 3, -1, -1)
+    filters = whitening_filters(grey, 2)
+    flat = nn.functional.conv2d(grey, filters).double().transpose(0, 1).flatten(1).numpy()
+    moments = flat @ flat.T / flat.shape[1]
+    np.testing.assert_allclose(np.diag(moments), 1.0, atol=0.01)
+    np.testing.assert_allclose(moments[:4, :4], np.eye(4), atol=0.01)  # 4 numbers a patch that differ
+    alike = np.abs(moments - np.eye(12))
+    assert alike.max() < 0.999, "no two are one filter, or its negative"
+    assert torch.isfinite(whitening_filters(torch.zeros(5, 3, 8, 8), 2)).all()
+
+
 def test_convolutions_begin_as_the_identity() -> None:
     net = fast(num_classes=10)
     x = torch.randn(1, 24, 5, 5)
