@@ -1,6 +1,6 @@
 """Make of a finished run what comes with distill: its weights in half precision, measured once more as they are.
 
-``python -m benchmarks.release RUN --notice TEXT [--runs DIR] [--out DIR]``
+``python -m benchmarks.release RUN --notice TEXT [--licence FILE] [--runs DIR] [--out DIR]``
 
 The test set is read once, by the network as it ships. Paths and the machine's names stay out of what is written.
 """
@@ -18,9 +18,11 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from distill.commands import training_verb
 from distill.files import json_sha256, sha256_file, write_atomically, write_json
 from distill.pipeline import Options, evaluate_run
 from distill.recipe import dump_recipe
+from distill.recipe.model_specs import TimmModel
 from distill.runs import RunFolder, open_run, released
 from distill.runs.checkpoints import best_checkpoint
 from distill.runs.checkpoints.folder import META_FILE, MODEL_FILE, read_tree
@@ -28,8 +30,11 @@ from distill.runs.checkpoints.folder import META_FILE, MODEL_FILE, read_tree
 _TOLD = ("status", "name", "role", "seeds", "versions", "git", "data", "params", "initial_sha256")
 
 
-def release(run: RunFolder, out: Path, *, notice: str) -> Path:
+def release(run: RunFolder, out: Path, *, notice: str, licence: Path | None = None) -> Path:
     """Write the folder of a run's shipped checkpoint, in half precision.
+
+    Args:
+        licence: The text of a licence other than distill's, which the weights that it began with are under.
 
     Raises:
         ValueError: A weight is too large for half precision.
@@ -46,7 +51,7 @@ def release(run: RunFolder, out: Path, *, notice: str) -> Path:
     info = run.info.to_json()
     teacher = info.get("teacher")
     told = {key: info[key] for key in _TOLD if key in info}
-    told |= {"command": ["distill", "student", "--recipe", run.name], "released": True}
+    told |= {"command": ["distill", training_verb(run.recipe().role), "--recipe", run.name], "released": True}
     told["choices"] = {key: each for key, each in (info["choices"] or {}).items() if key.startswith("train.")}
     told["teacher"] = None if teacher is None else {key: teacher[key] for key in teacher if key in ("name", "sha256")}
     told |= {key: info[key] for key in ("started", "finished", "device", "exit_code")}
@@ -56,7 +61,11 @@ def release(run: RunFolder, out: Path, *, notice: str) -> Path:
         name = None if teacher is None else teacher.get("name")
         named = {"run": name, "bank": None, "banks": (), "onnx": None}
         recipe = recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update=named)})
+    if isinstance(recipe.model, TimmModel) and Path(recipe.model.weights).is_file():  # a place of this machine
+        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"weights": "pretrained"})})
     write_atomically(target / "recipe.yaml", dump_recipe(recipe))
+    if licence is not None:
+        shutil.copyfile(licence, target / "LICENSE")
     write_json(target / "result.json", _measured(run, target, notice))
     return target
 
@@ -92,10 +101,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.release", description=__doc__)
     parser.add_argument("run")
     parser.add_argument("--notice", required=True, help="what it was taught by, on which data, under which licence")
+    parser.add_argument("--licence", type=Path, metavar="FILE", help="its text, where it is not distill's own")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
     parser.add_argument("--out", type=Path, default=released.RELEASED, metavar="DIR")
     given = parser.parse_args(arguments)
-    print(release(open_run(given.run, runs_dir=given.runs), given.out, notice=given.notice))
+    print(release(open_run(given.run, runs_dir=given.runs), given.out, notice=given.notice, licence=given.licence))
 
 
 if __name__ == "__main__":

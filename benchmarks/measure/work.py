@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure.plan import TEACHERS, Item
+from distill.commands import training_verb
 from distill.files import json_sha256, write_json
 from distill.recipe import Recipe, load_recipe
 from distill.recipe.dump import flat_settings
@@ -147,7 +148,7 @@ def measure(place: Place, item: Item, kind: dict[str, Any]) -> dict[str, Any]:
 
 
 def _train(place: Place, item: Item, run: RunFolder | None) -> None:
-    verb = "teacher-finetune" if place.recipe(item).role == "teacher" else "student"
+    verb = training_verb(place.recipe(item).role)
     shared = ["--runs", str(place.runs), "--quiet", "--json"]
     if run is not None:
         _distill(place, item, [verb, "--resume", str(run.path), *shared])

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from distill.certificate.images import Images
+from distill.commands import rerun_command
 from distill.comparison.files import source_run
 from distill.errors import DistillError, RunError, UsageError
 from distill.models.onnx_about import FileAbout
@@ -186,8 +187,7 @@ def _trained(run: RunFolder, images: Images) -> Step:
 
 
 def _repeat(run: RunFolder) -> str:
-    verb = "teacher-finetune" if run.info.role == "teacher" else "student"
-    return f"distill {verb} --rerun {shlex.quote(str(run.path))}"
+    return rerun_command(run.info.role, run.path)
 
 
 def _weights(run: RunFolder) -> str | None:

@@ -145,7 +145,7 @@ def new(
         raise
     written = write_draft(draft, out, overwrite=overwrite)
     output = Output()
-    output.table(lambda _: draft_table(draft))
+    output.table(lambda _: draft_table(draft.survey, draft.set_aside))
     for path in written:
         output.note(f"wrote {path}")
     teacher, student, *_ = written

@@ -11,6 +11,7 @@ import typer
 from distill.cli import options
 from distill.cli.output import Output
 from distill.cli.progress import ProgressPrinter
+from distill.commands import training_verb
 from distill.errors import UsageError
 
 __all__ = ["EXAMPLES", "command"]
@@ -154,7 +155,7 @@ def command(
     if report.best is not None:
         from distill.recipe import load_recipe
 
-        verb = "teacher-finetune" if load_recipe(report.best.recipe).role == "teacher" else "student"
+        verb = training_verb(load_recipe(report.best.recipe).role)
         output.note(f"next: distill {verb} --recipe {shlex.quote(report.best.recipe)}")
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from distill.cli.options import elsewhere, typed
 from distill.cli.output import Output, jsonable
 from distill.cli.progress import ProgressPrinter
+from distill.commands import training_verb
 from distill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -163,10 +164,9 @@ def _recipe(request: Request, roles: tuple[str, ...]) -> Recipe:
     assert request.recipe is not None, "checked before"
     recipe = load_recipe(request.recipe, request.overrides)
     if recipe.role not in roles:
-        command = "teacher-finetune" if recipe.role == "teacher" else "student"
         raise UsageError(
             f"{request.recipe} has role {recipe.role}, which this command does not train",
-            hint=f"distill {command} --recipe {request.recipe}",
+            hint=f"distill {training_verb(recipe.role)} --recipe {request.recipe}",
         )
     return recipe
 

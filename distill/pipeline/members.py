@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from distill.commands import rerun_command
 from distill.comparison.entries import Entry, Tested
 from distill.comparison.files import FileEntry
 from distill.errors import DistillError
@@ -187,8 +188,7 @@ def repeating(run: RunFolder) -> str | None:
     info = run.info
     if cut_from(info) is not None:
         return None
-    verb = "teacher-finetune" if info.role == "teacher" else "student"
-    return f"distill {verb} --rerun {shlex.quote(str(run.path))}"
+    return rerun_command(info.role, run.path)
 
 
 def _of_file(entry: FileEntry) -> Provenance:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from distill.commands import training_verb
 from distill.errors import DistillError, RunError, UsageError
 from distill.recipe import Recipe, bundled_recipes, load_recipe
 from distill.recipe.bundled import SUFFIXES
@@ -163,8 +164,7 @@ def _training(name: str) -> str | None:
     """The command that trains what a recipe of that name is of; None where there is no such recipe."""
     file = Path(f"{name}.yaml")  # as ``recipe new`` writes it, beside the student's
     if name in bundled_recipes():
-        verb = "teacher-finetune" if load_recipe(name).role == "teacher" else "student"
-        return f"distill {verb} --recipe {name}"
+        return f"distill {training_verb(load_recipe(name).role)} --recipe {name}"
     return f"distill teacher-finetune --recipe {shlex.quote(str(file))}" if file.is_file() else None
 
 

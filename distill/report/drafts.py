@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
@@ -10,18 +11,21 @@ from distill.report.layout import key_values
 from distill.text import count, duration, percent, plain
 
 if TYPE_CHECKING:
-    from distill.pipeline.draft import Draft
+    from distill.data.survey import Survey
 
 __all__ = ["draft_table"]
 
 
-def draft_table(draft: Draft) -> RenderableType:
-    """Classes, counts, what the recipes set aside, sizes and imbalance."""
-    seen = draft.survey
+def draft_table(seen: Survey, set_aside: Mapping[str, float]) -> RenderableType:
+    """Classes, counts, what the recipes set aside, sizes and imbalance.
+
+    Args:
+        set_aside: Shares of the training pictures: for ``test``, of the rest for ``val``; what has no own folder.
+    """
     low, high = seen.sides
     few, many = min(seen.per_class), max(seen.per_class)
     each = count(few) if few == many else f"{count(few)} to {count(many)}"
-    aside = [f"{percent(share, 0)}% {_FOR[split]}" for split, share in draft.set_aside.items()]
+    aside = [f"{percent(share, 0)}% {_FOR[split]}" for split, share in set_aside.items()]
     note = [] if seen.note is None else [("note", plain(seen.note))]
     return key_values(
         [

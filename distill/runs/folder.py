@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distill.commands import resume_command
 from distill.errors import DistillError, RecipeError, RunError
 from distill.files import (
     follow_link,
@@ -262,5 +262,4 @@ class RunFolder:
 
     def resume_command(self) -> str:
         """The command line that goes on with this run."""
-        verb = "teacher-finetune" if self.read_info().role == "teacher" else "student"
-        return f"distill {verb} --resume {shlex.quote(str(self.path))}"
+        return resume_command(self.read_info().role, self.path)

@@ -1,8 +1,8 @@
 """Networks that come trained, by name: the weights of a finished run in half precision, and what is known of them.
 
 A folder below ``distill/released`` holds run.json, recipe.yaml, result.json, model.safetensors, meta.json (of the
-checkpoint, with its digests) and NOTICE.md. Asked for where no run has its name, it is copied to where that run would
-be; from there it is a run like any other, but for training on.
+checkpoint, with its digests), NOTICE.md and, where it is not distill's own, the licence. Asked for where no run has its
+name, it is copied to where that run would be; from there it is a run like any other, but for training on.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ __all__ = ["RELEASED", "assemble", "copy_released", "released_networks"]
 
 RELEASED = Path(__file__).resolve().parents[1] / "released"
 _OF_THE_RUN = ("recipe.yaml", "result.json", "NOTICE.md", "run.json")
+_AT_TIMES = ("LICENSE",)  # of weights that began as somebody else's
 _AGAIN = "install distill again"
 
 
@@ -65,7 +66,7 @@ def assemble(source: Path, target: Path) -> None:
         shutil.copyfile(source / name, checkpoint / name)
     for link in ("last", "best"):
         link_atomically(checkpoint.parent / link, checkpoint.name)
-    for name in _OF_THE_RUN:
+    for name in (*_OF_THE_RUN, *(name for name in _AT_TIMES if (source / name).is_file())):
         shutil.copyfile(source / name, target / name)
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from distill.commands import training_verb
 from distill.evaluation.spread import mean_std
 from distill.files import write_atomically, write_json
 from distill.recipe import Recipe, dump_recipe
@@ -110,7 +111,6 @@ def _between(rows: Sequence[TrialRow], key: str) -> float:
 def write_best(best: BestTrial, recipe: Recipe, *, name: str, trials: int, commands: Sequence[Sequence[str]]) -> None:
     """Write the best trial's recipe, with a header that says how it was found."""
     over = "" if best.seeds < 2 else f" (mean of {best.seeds} seeds)"
-    verb = "teacher-finetune" if recipe.role == "teacher" else "student"
     chosen = ", ".join(f"{key}={shown_value(value)}" for key, value in best.params.items())
     lines = [
         f"Best of {trials} trials of sweep {name}: validation top-1 {percent(best.val_top1)} %{over}.",
@@ -118,7 +118,7 @@ def write_best(best: BestTrial, recipe: Recipe, *, name: str, trials: int, comma
         f"Chosen: {chosen}" if chosen else "",
         *(f"Found by: {shlex.join(command)}" for command in commands),
         f"Its run: {best.run}" if best.run else "",
-        f"Run:    distill {verb} --recipe {shlex.quote(best.recipe)}",
+        f"Run:    distill {training_verb(recipe.role)} --recipe {shlex.quote(best.recipe)}",
     ]
     header = "".join(f"# {plain(line)}\n" for line in lines if line)
     write_atomically(Path(best.recipe), header + dump_recipe(recipe))

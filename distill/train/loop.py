@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from distill.commands import resume_command
 from distill.data.batches import Epoch, Loader, piece_count, steps_per_epoch
 from distill.data.mixture import Mixture
 from distill.data.views import epoch_view
@@ -308,8 +309,7 @@ class _Fit:
 
     def _stopped(self) -> Exception:
         self.consensus.wait()  # whoever started the processes may end them all once one has ended
-        command = "teacher-finetune" if self.recipe.role == "teacher" else "student"
-        return self.stop.error(self.job.run, hint=f"go on with it: distill {command} --resume {self.job.run}")
+        return self.stop.error(self.job.run, hint=f"go on with it: {resume_command(self.recipe.role, self.job.run)}")
 
 
 def _all_finite(module: nn.Module) -> bool:

@@ -30,7 +30,9 @@ def made(train: Callable[..., object], tmp_path: Path, monkeypatch: pytest.Monke
     """A tiny student that comes with distill, in place of those that do; the folder of its run."""
     run = train("train.epochs=1").run
     out = tmp_path / "released"
-    release(open_run(run), out, notice="Trained for a test.")
+    terms = tmp_path / "terms.txt"
+    terms.write_text("Terms of a test.")
+    release(open_run(run), out, notice="Trained for a test.", licence=terms)
     monkeypatch.setattr(released, "RELEASED", out)
     return Path(run)
 
@@ -57,6 +59,7 @@ def test_it_is_half_as_large_and_says_what_it_is(made: Path, tmp_path: Path) -> 
     assert str(tmp_path.parent.parent) not in text  # the teacher's run is in another folder of tests
     result = json.loads((folder / "result.json").read_text())
     assert f"{result['test_top1']:.2%}" in (folder / "NOTICE.md").read_text()
+    assert (open_run("tiny_student", runs_dir=tmp_path / "empty").path / "LICENSE").read_text() == "Terms of a test."
 
 
 @pytest.mark.parametrize("logits", ["live", "bank"])

@@ -38,7 +38,7 @@ def test_every_module_is_in_it(built) -> None:
 
 def test_nothing_else_is_in_it(built) -> None:
     suffixes = {Path(name).suffix for name in _names(built.wheel) if ".dist-info/" not in name}
-    assert suffixes == {".py", ".yaml", ".json", ".typed", ".jinja", ".css", ".js", ".md", ".safetensors"}
+    assert suffixes == {".py", ".yaml", ".json", ".typed", ".jinja", ".css", ".js", ".md", ".safetensors", ""}
 
 
 def test_recipes_are_files_of_the_wheel(built) -> None:
@@ -72,11 +72,14 @@ def test_metadata(built) -> None:
     project = tomllib.loads((built.source / "pyproject.toml").read_text())["project"]
     assert set(metadata.get_all("Provides-Extra")) == set(project["optional-dependencies"])
     assert "distill = distill.__main__:main" in entry_points
-    assert metadata["License-Expression"] == "MIT"
+    assert metadata["License-Expression"] == "MIT AND Apache-2.0"
     assert metadata["Author"] == "the distill authors"
     with zipfile.ZipFile(built.wheel) as archive:
         terms = archive.read("distill-0.1.0.dist-info/licenses/LICENSE").decode()
+        other = "dist-info/licenses/distill/released/lite0_cifar100/LICENSE"
+        of_weights = archive.read(f"distill-0.1.0.{other}").decode()
     assert terms.startswith("MIT License\n\nCopyright (c) 2026 the distill authors\n")
+    assert "Apache License" in of_weights[:200]
     core = [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line]
     declared = project["dependencies"]
     assert len(core) == len(declared)

@@ -11,12 +11,12 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "distill"
 
 ORDER = (
-    "errors", "references", "text", "events", "results", "files", "code", "team", "recipe", "runs", "devices",
-    "fingerprint", "data", "models", "objectives", "evaluation", "train", "teaching", "compression", "report",
-    "tracking", "comparison", "pipeline", "certificate", "sweeps", "searches", "cli",
+    "errors", "references", "text", "commands", "events", "results", "files", "code", "team", "recipe", "runs",
+    "devices", "fingerprint", "data", "models", "objectives", "evaluation", "train", "teaching", "compression",
+    "report", "tracking", "comparison", "pipeline", "certificate", "sweeps", "searches", "cli",
 )  # fmt: skip
 LEAVES = ("teachers", "students")
-TORCH_FREE = ("errors", "references", "text", "events", "results", "files", "code", "team", "recipe", "runs", "cli")
+TORCH_FREE = (*ORDER[: ORDER.index("devices")], "cli")
 # Imported by rooms above that have torch, or when tensors are moved.
 LATE = {PACKAGE / f"{name}.py" for name in ("runs/checkpoints/tensors", "team/consensus", "team/shares")}
 

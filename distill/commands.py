@@ -1,0 +1,31 @@
+"""The command lines that distill itself tells somebody to type."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+__all__ = ["rerun_command", "resume_command", "training_verb"]
+
+
+def training_verb(role: str) -> str:
+    """The command that trains recipes of a role.
+
+    >>> training_verb("teacher"), training_verb("baseline")
+    ('teacher-finetune', 'student')
+    """
+    return "teacher-finetune" if role == "teacher" else "student"
+
+
+def resume_command(role: str, run: str | Path) -> str:
+    """What goes on with a run.
+
+    >>> resume_command("student", Path("runs/a b/001"))
+    "distill student --resume 'runs/a b/001'"
+    """
+    return f"distill {training_verb(role)} --resume {shlex.quote(str(run))}"
+
+
+def rerun_command(role: str, run: str | Path) -> str:
+    """What trains a run once more, to the same bytes."""
+    return f"distill {training_verb(role)} --rerun {shlex.quote(str(run))}"
