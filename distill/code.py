@@ -23,6 +23,7 @@ from typing import Any
 
 from distill.errors import MissingError, UsageError
 from distill.files import relative, sha256_file
+from distill.text import several
 
 __all__ = [
     "Offered",
@@ -42,7 +43,7 @@ __all__ = [
 # In the environment, so that the processes of a run have them too.
 _LEAVE = "DISTILL_ALLOW_CODE"
 _LEAVE_OF = "DISTILL_ALLOW_CODE_OF"  # references, a line each
-_MEND = "its own code is to be mended"
+_MEND = "mend its code, or the options that it is given"
 _HANDED_OVER = "handed_over"
 _GROUPS = {  # entry points that a key of a recipe looks into
     "model.name": ("distill.students", "distill.teachers"),
@@ -154,9 +155,16 @@ def find_code(reference: str, *, key: str) -> Any:
     found: Any = _loaded(home, key)
     for part in name.split("."):
         if not hasattr(found, part):
-            raise MissingError(f"{key}: {_place(home)} has no {name}", hint="MODULE:NAME, or FILE.py:NAME")
+            raise UsageError(f"{key}: {_place(home)} has no {name}", hint=_what_it_has(found))
         found = getattr(found, part)
     return found
+
+
+def _what_it_has(home: Any) -> str:
+    """The names that a module itself defines and a recipe can mean."""
+    own = [name for name, each in vars(home).items() if callable(each) and not name.startswith("_")]
+    own = [name for name in own if getattr(getattr(home, name), "__module__", None) == getattr(home, "__name__", "")]
+    return f"it has {several(own, 8)}" if own else "MODULE:NAME, or FILE.py:NAME"
 
 
 def _from_package(name: str, key: str) -> Any:

@@ -50,7 +50,9 @@ def command(
     Output(json=json).show(checks, lambda _: doctor_table(checks))
     broken = [check.name for check in checks if check.status == "broken"]
     if broken:
-        raise MissingError(f"distill cannot work without {', '.join(broken)}", hint="python -m pip install -U distill")
+        raise MissingError(
+            f"distill cannot work without {', '.join(broken)}", hint="install distill again, in this environment"
+        )
 
 
 def _kernels(recipe: str, changes: list[str], threads: int | None, output: Output) -> None:

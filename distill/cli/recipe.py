@@ -141,7 +141,9 @@ def new(
     try:
         draft = draft_recipes(pictures, name=name)
     except DistillError as error:
-        error.hint = error.hint and error.hint.replace("--set data.root=", "distill recipe new ")  # no recipe yet
+        # no recipe yet that has keys
+        error.message = error.message.removeprefix("data.root ")
+        error.hint = error.hint and error.hint.replace("--set data.root=", "distill recipe new ")
         raise
     written = write_draft(draft, out, overwrite=overwrite)
     output = Output()

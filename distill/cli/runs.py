@@ -51,7 +51,7 @@ def remove(
     from distill.report.runs import runs_table
     from distill.runs import open_run
     from distill.runs.find import runs_in
-    from distill.runs.remove import describe_runs, remove_runs
+    from distill.runs.remove import check_removable, describe_runs, remove_runs
 
     chosen = {}
     for reference in references:
@@ -62,6 +62,7 @@ def remove(
     rows = describe_runs(runs, list(chosen.values()))
     output = Output(json=False)
     output.table(lambda width: runs_table(rows, width))
+    check_removable(list(chosen.values()), runs_dir=runs)
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError("nobody is here to ask", hint="distill runs remove ... --yes")

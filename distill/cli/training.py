@@ -155,7 +155,8 @@ def _show(result: RunResult, output: Output, roles: tuple[str, ...], *, beside: 
         student = shlex.quote(recipe_taught_by(result.run.parent.name, beside=beside) or "RECIPE")
         output.note(f"next: distill student --recipe {student} --teacher {shlex.quote(str(result.run))}")
     else:
-        output.note(f"next: distill compare{elsewhere(result.run.parent.parent)}")
+        allowed = " --allow-code" if "--allow-code" in typed() else ""
+        output.note(f"next: distill compare{elsewhere(result.run.parent.parent)}{allowed}")
 
 
 def _recipe(request: Request, roles: tuple[str, ...]) -> Recipe:
@@ -163,6 +164,11 @@ def _recipe(request: Request, roles: tuple[str, ...]) -> Recipe:
 
     assert request.recipe is not None, "checked before"
     recipe = load_recipe(request.recipe, request.overrides)
+    if recipe.role == "baseline" and roles == ("student",):
+        raise UsageError(
+            f"{request.recipe} learns from labels alone: a generation has no teacher to be",
+            hint="--generations and --then take recipes of role student",
+        )
     if recipe.role not in roles:
         raise UsageError(
             f"{request.recipe} has role {recipe.role}, which this command does not train",

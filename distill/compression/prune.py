@@ -66,7 +66,7 @@ def require_torch_pruning() -> ModuleType:
             import torch_pruning
     except ImportError as error:
         raise MissingError(
-            "pruning needs Torch-Pruning, which is not installed", hint="pip install 'distill[prune]'"
+            "pruning needs Torch-Pruning, which is not installed", hint="pip install torch-pruning"
         ) from error
     return torch_pruning
 

@@ -165,6 +165,11 @@ def _find(root: Path, *, files: bool = True) -> Entries:
                     _find_class(entries, split, label, files)
         folders = [] if entries.splits else _class_folders(root)
         pictured = [folder for folder in folders if _has_pictures(Path(folder.path))]
+        if len(pictured) == 1 and not entries.splits and not _has_pictures(root):
+            raise DataError(
+                f"{root} has one class folder with pictures: {pictured[0].name}",
+                hint="a classifier needs two: a folder for each class",
+            )
         if len(pictured) > 1:
             entries.add_split("train", "")
             entries.no_class += [folder.name for folder in folders if folder not in pictured]

@@ -77,7 +77,7 @@ def _open(place: str, options: Mapping[str, Any]) -> Any:
     except ImportError as error:
         raise MissingError(
             "data.name: hf needs Hugging Face's datasets, which is not installed",
-            hint="pip install 'distill[hf]', or pip install datasets",
+            hint="pip install datasets",
         ) from error
     folder = Path(place).expanduser()
     saved = any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))

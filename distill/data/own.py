@@ -194,11 +194,12 @@ def _refuse_bad(spec: DataSpec, facts: Mapping[str, Any]) -> None:
     total = sum(facts["counts"].values())
     if not bad or (spec.skip_bad and len(bad) < total):
         return
-    raise DataError(
-        f"{len(bad):,} of {total:,} images of {spec.place} cannot be used: "
-        f"{several([plain(each) for each in bad], _MOST_SHOWN)}",
-        hint="mend them, or the code that gives them; or go on without: --set data.skip_bad=true",
-    )
+    lines = [f"{len(bad):,} of {total:,} images of {spec.place} cannot be used:"]
+    lines += [f"  {plain(each)}" for each in bad[:_MOST_SHOWN]]
+    if len(bad) > _MOST_SHOWN:
+        lines.append(f"  and {len(bad) - _MOST_SHOWN:,} more")
+    without = "; or go on without: --set data.skip_bad=true" if len(bad) < total else ""
+    raise DataError("\n".join(lines), hint=f"mend them, or the code that gives them{without}")
 
 
 def _decoded(spec: DataSpec, bases: Mapping[str, Split], facts: Mapping[str, Any]) -> Decoded:

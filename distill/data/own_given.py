@@ -291,7 +291,8 @@ def _classes(stated: Any, train: Any, splits: Mapping[str, Images], where: str) 
         stated = _counted(splits, where)
     classes = tuple(str(name) for name in stated)
     if isinstance(stated, str) or len(classes) < 2 or len(set(classes)) < len(classes):
-        raise DataError(f"{where}: classes {several(list(classes), 8)}: at least two names, each once")
+        what = f"one class alone ({classes[0]})" if len(set(classes)) == 1 else f"classes {several(list(classes), 8)}"
+        raise DataError(f"{where}: {what}", hint="a classifier needs two classes or more, each name once")
     return classes
 
 

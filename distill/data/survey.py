@@ -83,7 +83,10 @@ def survey(spec: DataSpec) -> Survey:
     if spec.name in ("python", "hf"):
         return _of_given(hugging_face_data(spec) if spec.name == "hf" else own_data(spec), spec)
     listing = list_folder(spec)
-    sides, seconds = _measure(_sample(spec, listing))
+    sides, seconds, bad = _measure(_sample(spec, listing))
+    unread = (
+        f"{bad} of {bad + len(sides)} pictures of a sample cannot be opened: training lists every one" if bad else ""
+    )
     if not sides:
         raise DataError(f"no picture of a sample of {spec.root} can be opened", hint=f"pictures are {IMAGE_KINDS}")
     train = listing.splits["train"]
@@ -94,7 +97,7 @@ def survey(spec: DataSpec) -> Survey:
         side=round(statistics.median(sides)),
         sides=(min(sides), max(sides)),
         decode_s=statistics.median(seconds) if seconds else 0.0,
-        note=listing.note,
+        note="; ".join(filter(None, (listing.note, unread))) or None,
     )
 
 
@@ -136,18 +139,22 @@ def _sample(spec: DataSpec, listing: Listing) -> Iterator[bytes]:
             yield content
 
 
-def _measure(pictures: Iterator[bytes]) -> tuple[list[int], list[float]]:
+def _measure(pictures: Iterator[bytes]) -> tuple[list[int], list[float], int]:
+    """Shorter sides of pictures, seconds to decode some of them, and how many cannot be opened."""
     sides: list[int] = []
     seconds: list[float] = []
+    bad = 0
     with strict_pillow():
         for content in pictures:
             try:
                 with Image.open(io.BytesIO(content)) as image:
-                    sides.append(min(image.size))
+                    side = min(image.size)
                 if len(seconds) < _TIMED:
                     started = time.perf_counter()
                     decode_image(content, 32)
                     seconds.append(time.perf_counter() - started)
-            except Exception:  # a bad picture is told by whoever decodes all of them
-                continue
-    return sides, seconds
+            except Exception:  # which one it is, is told by whoever decodes all of them
+                bad += 1
+            else:
+                sides.append(side)
+    return sides, seconds, bad

@@ -22,6 +22,7 @@ __all__ = ["check_budget", "check_network", "check_shapes", "leaves_weights_unus
 
 _SIDES = (16, 24, 32, 48, 64, 96, 112, 128, 160, 192, 224, 240, 256, 288, 299, 320, 384, 448, 512)
 _MOST_TOLD = 6
+_OUTPUT = "its output is"
 _LONGEST_REASON = 120
 _ANY_CLASSES = 10
 
@@ -71,6 +72,10 @@ def check_shapes(recipe: Recipe, num_classes: int) -> None:
         raise
     _check_groups(recipe, num_classes)
     if (reason := _refusal(model, num_classes)) is not None:
+        if reason.startswith(_OUTPUT) and isinstance(model, PythonModel):
+            raise RecipeError(
+                f"{recipe.name}: {model.name} gives no logits: {reason}", hint="its classifier has num_classes outputs"
+            )
         message = f"{recipe.name}: {model.name} cannot take images of {model.input_size} pixels"
         if hint := _what_fits(model, num_classes):  # the size is to blame: a tensor's shapes would tell nobody more
             raise RecipeError(message, hint=hint)
@@ -161,7 +166,7 @@ def _refusal(spec: ModelSpec, num_classes: int) -> str | None:
         except Exception as error:
             return _in_short(error)
     shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-    return None if shape == (1, num_classes) else f"its output is {shape}, not logits of {num_classes} classes"
+    return None if shape == (1, num_classes) else f"{_OUTPUT} {shape}, not (1, {num_classes}) for one image"
 
 
 def _pass_one(module: nn.Module, side: int, *, device: str) -> object:

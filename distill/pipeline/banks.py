@@ -202,7 +202,7 @@ def _below(folders: Iterable[Path]) -> Iterator[Path]:
 
 
 def list_banks(references: Sequence[str | Path] = (), *, runs_dir: Path = Path("runs")) -> tuple[BankRow, ...]:
-    """What banks there are; a damaged one is a row that says so. See :func:`find_banks` for what can be named.
+    """What banks there are; a damaged one is a row that says so.
 
     Example:
         >>> {bank.status for bank in list_banks()}

@@ -116,7 +116,7 @@ def evaluate_runs(
     """Several runs and files, one after the other; under corruptions each is held against the first.
 
     Args:
-        split, again, plots, tta, calibrated, corruptions, corruption_images: As for :func:`evaluate_run`.
+        split, again, plots, tta, calibrated, corruptions, corruption_images: As for ``evaluate``.
         figure: Where to draw all of them under corruptions in one picture (.svg, .png or .pdf).
 
     Raises:

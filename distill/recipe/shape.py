@@ -50,6 +50,7 @@ CEILING = 1e9
 
 _PATTERN_WORDS = {
     r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$": "1 to 64 letters, digits, '_', '-' and '.', a letter or digit first",
+    r"^(stem|stage[1-9][0-9]?|pooled)$": "stem, stage1, stage2 and so on, or pooled",
 }
 
 

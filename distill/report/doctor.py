@@ -86,7 +86,8 @@ def _devices() -> Iterator[Check]:
         from distill.devices import describe_device, threads
     except Exception:  # told above
         return
-    yield Check("devices", "cpu", "ok", f"{describe_device(torch.device('cpu'))}, {threads()} threads an operation")
+    used = f"{threads()} thread{'' if threads() == 1 else 's'} an operation"
+    yield Check("devices", "cpu", "ok", f"{describe_device(torch.device('cpu'))}, {used}")
     for number in range(torch.cuda.device_count()):
         memory = torch.cuda.get_device_properties(number).total_memory / 1e9
         yield Check("devices", f"cuda:{number}", "ok", f"{torch.cuda.get_device_name(number)}, {memory:.0f} GB")
@@ -147,5 +148,5 @@ def _extras() -> Iterator[Check]:
             continue
         package, extra = match[1], match[2]
         version = _version(package)
-        fix = None if version else f"python -m pip install 'distill[{extra}]'"
+        fix = None if version else f"python -m pip install {package}"
         yield Check("optional", package, "ok" if version else "absent", version or f"for distill {extra}", fix)

@@ -26,12 +26,19 @@ def runs_table(rows: Sequence[RunRow], width: int) -> RenderableType:
         Column("role", [row.role for row in rows], words=True),
         Column("status", [row.status for row in rows], words=True),
         Column("started", [(row.started or MISSING)[:16].replace("T", " ") for row in rows], words=True),
-        Column("epochs", [f"{count(row.epochs)}/{count(row.of_epochs)}" for row in rows]),
+        Column("epochs", [_epochs(row) for row in rows]),
         Column("val top-1\n%", [percent(row.val_top1) for row in rows]),
         Column("size\nMB", [fixed(row.size_bytes / 1e6, 1) for row in rows]),
         Column("needed by", [_users(row) for row in rows], words=True),
     ]
     return stacked(columns, width)
+
+
+def _epochs(row: RunRow) -> str:
+    """Done, of all; none of a finished run that was not trained here: it was cut, or came trained."""
+    if row.status == "finished" and not row.epochs:
+        return MISSING
+    return f"{count(row.epochs)}/{count(row.of_epochs)}"
 
 
 def _users(row: RunRow) -> str:

@@ -305,7 +305,9 @@ def _unfinished(folder: RunFolder) -> RunError:
 def _not_found(text: str, runs_dir: Path, *, name: str | None) -> RunError:
     names = sorted(parent.name for parent in _entries(runs_dir) if _NAME.fullmatch(parent.name) and _runs_in(parent))
     if not names:
-        return RunError(f"no run {text!r}: there are none in {runs_dir}", hint="make one: distill quickstart")
+        return RunError(
+            f"no run {text!r}: there are none in {runs_dir}", hint="runs come of distill student and teacher-finetune"
+        )
     if name in names:
         runs = _runs_in(runs_dir / name)
         numbers = ", ".join(folder.path.name for folder in runs[-_LISTED:])

@@ -16,7 +16,7 @@ from distill.runs.find import list_runs, places_named
 from distill.runs.folder import RunFolder
 from distill.runs.origin import parent_of
 
-__all__ = ["RunRow", "describe_runs", "remove_runs"]
+__all__ = ["RunRow", "check_removable", "describe_runs", "remove_runs"]
 
 _BESIDE = ("sweeps", "searches", "compressed")  # what is in them stands on runs of the folder beside them
 
@@ -55,13 +55,11 @@ def describe_runs(runs_dir: Path, runs: Sequence[RunFolder] | None = None) -> li
     return [_row(run, needed.get(_place(run.path), ())) for run in chosen]
 
 
-def remove_runs(runs: Sequence[RunFolder], *, runs_dir: Path) -> list[tuple[Path, int]]:
-    """Delete runs with all that is in their folders, and say how many bytes each had.
+def check_removable(runs: Sequence[RunFolder], *, runs_dir: Path) -> None:
+    """Refuse to delete what others need.
 
     Raises:
-        UsageError: A run that stays needs one of them; nothing was deleted.
-        RunError: A process is at work in one of them; those before it are deleted.
-        DistillError: Something cannot be deleted.
+        UsageError: A run that stays needs one of them.
     """
     going = {_place(run.path) for run in runs}
     for place, users in _needed(_who_may_need(runs, runs_dir)).items():
@@ -71,6 +69,17 @@ def remove_runs(runs: Sequence[RunFolder], *, runs_dir: Path) -> list[tuple[Path
                 f"{place} is needed by {staying[0]}" + (f" and {len(staying) - 1} more" if len(staying) > 1 else ""),
                 hint="remove those too, or keep it: a student cannot go on, and compare has no teacher, without it",
             )
+
+
+def remove_runs(runs: Sequence[RunFolder], *, runs_dir: Path) -> list[tuple[Path, int]]:
+    """Delete runs with all that is in their folders, and say how many bytes each had.
+
+    Raises:
+        UsageError: A run that stays needs one of them; nothing was deleted.
+        RunError: A process is at work in one of them; those before it are deleted.
+        DistillError: Something cannot be deleted.
+    """
+    check_removable(runs, runs_dir=runs_dir)
     return [(run.path, _remove(run)) for run in runs]
 
 

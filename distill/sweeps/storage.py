@@ -37,9 +37,7 @@ def require_optuna() -> ModuleType:
     try:
         import optuna
     except ImportError as error:
-        raise MissingError(
-            "--search needs Optuna, which is not installed", hint="pip install 'distill[sweep]'"
-        ) from error
+        raise MissingError("--search needs Optuna, which is not installed", hint="pip install optuna") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # what it would say of a failed trial, the sweep says
     return optuna
 

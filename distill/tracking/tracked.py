@@ -44,9 +44,7 @@ def check_trackers(names: Sequence[str]) -> tuple[str, ...]:
         if name not in TRACKERS:
             raise UsageError(f"--track {name}: no such tracker", hint=f"one of {', '.join(TRACKERS)}; may be repeated")
         if not _is_installed(name):
-            raise MissingError(
-                f"--track {name} needs {name}, which is not installed", hint="pip install 'distill[tracking]'"
-            )
+            raise MissingError(f"--track {name} needs {name}, which is not installed", hint=f"pip install {name}")
     return tuple(dict.fromkeys(names))
 
 

@@ -399,7 +399,7 @@ def test_without_the_pruning_library_it_is_said_before_anything(
     monkeypatch.setitem(sys.modules, "torch_pruning", None)
     result = _cli("compress", str(copy), "--runs", str(copy.parents[1]))
     assert result.exit_code == 4
-    assert "pip install 'distill[prune]'" in result.stderr
+    assert "pip install torch-pruning" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 

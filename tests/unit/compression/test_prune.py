@@ -172,4 +172,4 @@ def test_without_the_library_the_line_says_how_to_get_it(monkeypatch: pytest.Mon
     with pytest.raises(MissingError) as caught:
         require_torch_pruning()
     assert caught.value.exit_code == 4
-    assert "pip install 'distill[prune]'" in caught.value.hint
+    assert "pip install torch-pruning" in caught.value.hint

@@ -141,7 +141,7 @@ def test_without_the_library_it_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingError) as told:
         load_dataset(spec(tmp_path))
-    assert told.value.hint == "pip install 'distill[hf]', or pip install datasets"
+    assert told.value.hint == "pip install datasets"
 
 
 def test_options_that_run_code_or_mean_nothing_are_refused(tmp_path: Path) -> None:

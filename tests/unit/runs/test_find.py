@@ -176,7 +176,7 @@ def test_what_is_not_there_gets_a_near_miss(runs):
         open_run("a", runs_dir=runs)
     assert (caught.value.message, caught.value.hint) == (
         f"no run 'a': there are none in {runs}",
-        "make one: distill quickstart",
+        "runs come of distill student and teacher-finetune",
     )
     make(runs, "r18_small")
     make(runs, "teacher")
