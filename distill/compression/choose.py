@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from distill.compression.quantize import CARE, SCHEMES, Scheme, quantize_model
+from distill.compression.search import SAME
 from distill.evaluation.drop import DropVerdict, judge_drop
 from distill.evaluation.latency import measure_latency
 from distill.models.onnx_open import on_bytes, session
@@ -127,7 +128,8 @@ def _fastest(
 ) -> Choice:
     timings = time_in_turn({"": model} | made, side, threads=threads)
     latencies = {name: cells[1].median_ms for name, cells in timings.items()}
-    best = min(made, key=latencies.__getitem__)
+    least = min(latencies[name] for name in made)
+    best = next(name for name in made if latencies[name] <= SAME * least)  # of those as fast always the same one
     timed = tuple(
         replace(each, latency_b1_ms=latencies.get(each.scheme), kept=each.scheme == best) for each in attempts
     )

@@ -121,6 +121,8 @@ def _quantize(plain: Path, target: Path, images: _Images, scheme: Scheme, exclud
         weight_type=QuantType.QInt8,
         nodes_to_exclude=excluded,
         calibrate_method=methods[scheme.calibration],
+        # a histogram's batch after batch: all at once it holds every activation of every image
+        extra_options={} if scheme.calibration == "minmax" else {"CalibStridedMinMax": 1},
     )
 
 
@@ -131,10 +133,20 @@ class _Images:
         # histograms want batches of one size: the last one is filled up with the first images
         size = min(_BATCH, len(images))
         padded = np.resize(images, (-(-len(images) // size) * size, *images.shape[1:]))
-        self._batches = beating(np.split(padded, len(padded) // size))
+        self._left = self._count = len(padded) // size
+        self._batches = beating(np.split(padded, self._count))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Only so many batches, from where the last range ended."""
+        self._left = end_index - start_index
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        batch = next(self._batches, None)
+        """The next batch by its input's name; None at the end."""
+        self._left -= 1
+        batch = next(self._batches, None) if self._left >= 0 else None
         return None if batch is None else {INPUT: batch}
 
 

@@ -74,7 +74,7 @@ class FileAbout:
             )
         try:
             about = cls(**{key: json.loads(text) for key, text in ours.items() if key in cls.__dataclass_fields__})
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise RunError(f"{place}: its metadata is damaged ({error})", hint="export it again") from error
         return about._checked(place)
 

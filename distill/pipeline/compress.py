@@ -20,7 +20,7 @@ from distill.compression.prune import Criterion, require_torch_pruning
 from distill.compression.results import Compressed
 from distill.compression.search import Goal, best_candidate, next_ratio
 from distill.devices import resolve_device
-from distill.errors import DistillError, DivergedError, GateMissedError, UsageError
+from distill.errors import DistillError, DivergedError, GateMissedError, RecipeError, UsageError
 from distill.evaluation.drop import DropVerdict, judge_drop
 from distill.evaluation.latency import measure_latency
 from distill.evaluation.test_set import assess
@@ -29,7 +29,7 @@ from distill.files import relative, sha256_file
 from distill.models.onnx_open import open_onnx
 from distill.pipeline.context import Options
 from distill.pipeline.export import export
-from distill.pipeline.prune import cost_of_cut, prune
+from distill.pipeline.prune import check_cut, cost_of_cut, prune
 from distill.pipeline.quantize import check_drop, quantize
 from distill.pipeline.verbs import resume_run
 from distill.report.verdict import drop_words
@@ -88,6 +88,9 @@ def compress(
     """
     options = options or Options()
     check_drop(max_drop)
+    check_cut(criterion, epochs=epochs)
+    if trials < 0:
+        raise UsageError(f"--trials {trials}: how many cuts are tried at most", hint="0 quantises the run as it is")
     run = open_run(reference, runs_dir=options.runs_dir)
     if run.result("val_top1")["val_top1"] is None:
         raise UsageError(
@@ -141,12 +144,17 @@ class _Chain:
                 verdicts[ratio] = found[-1].holds
             # out of reach: a network keeps some channels whatever is asked; or what was left could not be taught
             except (UsageError, DivergedError) as refused:
+                if isinstance(refused, RecipeError):  # a mistake of the recipe's own, and none of this share
+                    raise
                 self.options.tell(Note(f"{ratio:.0%}: {refused.message}", "warning"))
                 verdicts[ratio] = False
                 if refused.message in refusals:  # this network cannot be cut at all
                     break
                 refusals.add(refused.message)
         self.options.tell(StageProgress(_STAGE, 1, 1))
+        for each in self.folder.steps().values():
+            if not self._is_judged(each):
+                self._discard(each)
         return sorted(found, key=lambda each: -each.ratio)
 
     def _twin(self, ratio: float, tried: Sequence[Candidate]) -> Candidate | None:
@@ -190,9 +198,12 @@ class _Chain:
 
     def _discard(self, before: Candidate | None) -> None:
         """A file that lost no more than an earlier call allowed is none of this one's."""
-        if before is not None and before.shipped is not None and self._file(before).is_file():
-            self._file(before).unlink()
-            self.options.tell(Note(f"removed {self._file(before)}: it was made for another goal"))
+        if before is None or before.shipped is None:
+            return
+        for file in (self._file(before), self._plain(before)):
+            if file.is_file():
+                file.unlink()
+                self.options.tell(Note(f"removed {file}: it was made for another goal"))
 
     def _is_judged(self, candidate: Candidate) -> bool:
         return (candidate.drop.allowed, candidate.prove) == (self.max_drop, self.prove)
@@ -322,10 +333,15 @@ class _Chain:
         assert candidate.shipped is not None
         return self.folder.exports / candidate.shipped.file
 
+    def _plain(self, candidate: Candidate) -> Path:
+        return self.folder.exports / f"{self._stem(candidate)}_fp32.onnx"
+
     def _exported(self, candidate: Candidate) -> Path:
-        """The fp32 file of a candidate; one that is there of the same weights stays."""
+        """The fp32 file of what a candidate's int8 file was made of; one that is there of the same weights stays."""
         run = self.run if candidate.ratio == 1.0 else self.folder.run_of(candidate)
-        path = self.folder.exports / f"{self._stem(candidate)}_fp32.onnx"
+        if candidate.shipped is not None and candidate.shipped.trained is not None:
+            run = RunFolder(self.folder.path / candidate.shipped.trained)
+        path = self._plain(candidate)
         if path.is_file():
             with suppress(DistillError):  # damaged: it is written anew
                 weights = read_identity(run, device=torch.device("cpu")).weights

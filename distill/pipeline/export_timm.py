@@ -53,7 +53,9 @@ def timm_target(out: str | Path | None, name: str, *, overwrite: bool) -> Path:
     path = Path("exports") / f"{name}_timm" if out is None else Path(out)
     if not path.exists():
         return path
-    if not path.is_dir() or not (overwrite or not any(path.iterdir())):
+    if not path.is_dir():
+        raise UsageError(f"{path} is a file", hint="timm opens a folder: another name with --out")
+    if not overwrite and any(path.iterdir()):
         raise UsageError(f"{path} is there", hint="another name with --out, or --overwrite")
     _refuse_others_files(path)
     return path

@@ -18,6 +18,7 @@ from distill.pipeline.context import Options
 from distill.pipeline.teacher import resolve_teacher, with_folders
 from distill.pipeline.verbs import resume_run, train_student
 from distill.recipe import Recipe, dump_recipe, load_recipe
+from distill.recipe.derived import LONGEST_NAME
 from distill.references import count_of
 from distill.results.runs import RunResult
 from distill.runs import Lock, open_run
@@ -26,7 +27,6 @@ from distill.team.ranks import process_rank
 __all__ = ["Generations", "train_generations"]
 
 _FOLDER = ".generations"
-_LONGEST_NAME = 64
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _steps(recipes: Sequence[Recipe], generations: int) -> list[Recipe]:
     last = recipes[-1]
     for number in range(2, generations + 1):
         name = f"{last.name}_gen{number}"
-        if len(name) > _LONGEST_NAME:
+        if len(name) > LONGEST_NAME:
             raise UsageError(f"{name} is longer than a recipe's name may be", hint="--set name=SHORTER")
         train = last.train.model_copy(update={"seed": last.train.seed + number - 1})
         steps.append(last.model_copy(update={"name": name, "train": train}))

@@ -35,6 +35,7 @@ from distill.pipeline.source import find_teacher
 from distill.pipeline.teacher import resolve_teacher, taught_as_before
 from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe, dump_recipe, parse_recipe
+from distill.recipe.derived import derived_name
 from distill.recipe.model_specs import ModelSpec
 from distill.results.figures import Figures, Latency
 from distill.runs import RunFolder, open_run, utc_now
@@ -42,7 +43,7 @@ from distill.runs.checkpoints import save_checkpoint, set_link
 from distill.teaching.identity import write_identity
 from distill.team.watch import watching
 
-__all__ = ["cost_of_cut", "prune"]
+__all__ = ["check_cut", "cost_of_cut", "prune"]
 
 _MULTIPLE = 8
 _TAYLOR_IMAGES, _TAYLOR_BATCH = 512, 64
@@ -161,7 +162,7 @@ def prune(
     """
     options = options or Options()
     goal = _Goal(macs, params, latency_ms)
-    _check(criterion, multiple, epochs, train=train)
+    check_cut(criterion, multiple, epochs, train=train)
     source = _Source.of(reference, options)
     run, recipe, trained, splits = source.run, source.recipe, source.trained, source.splits
     options.tell(Note(f"cutting {run.path} by {criterion}, to {goal.words()}"))
@@ -169,8 +170,10 @@ def prune(
     size = recipe.model.input_size
     spec = _spec(recipe.model, trained, cut)
     _require_rebuilt(cut, spec, len(trained.classes), size)
-    anew = recipe.train.model_copy(update={"channels_last": "auto", "threads": "auto"})  # it is another network
-    smaller = recipe.model_copy(update={"name": f"{recipe.name}_{goal.label}", "model": spec, "train": anew})
+    # it is another network, all of which is to learn again
+    anew = recipe.train.model_copy(update={"channels_last": "auto", "threads": "auto", "freeze_backbone_epochs": 0})
+    name = derived_name(recipe.name, f"_{goal.label}")
+    smaller = recipe.model_copy(update={"name": name, "model": spec, "train": anew})
     folder = _write_cut(run, smaller, cut, splits, options)
     top1 = _val_top1(trained, splits), _val_top1(load_trained(folder, device=_CPU, precision="fp32"), splits)
     folder.write_result(folder.result() | {"val_top1": top1[1]})
@@ -195,7 +198,12 @@ def cost_of_cut(
     return model_cost(cut.module, source.recipe.model.input_size).figures
 
 
-def _check(criterion: str, multiple: int, epochs: int | None, *, train: bool) -> None:
+def check_cut(criterion: str, multiple: int = 8, epochs: int | None = None, *, train: bool = True) -> None:
+    """Refuse what no cut can be made by.
+
+    Raises:
+        UsageError: It names the option.
+    """
     if criterion not in criteria():
         raise UsageError(f"--criterion {criterion} is none", hint=f"one of {', '.join(criteria())}")
     if multiple < 1:
@@ -267,7 +275,7 @@ def _require_rebuilt(cut: Cut, spec: ModelSpec, classes: int, size: int) -> None
 
 def _write_cut(source: RunFolder, recipe: Recipe, cut: Cut, splits: Splits, options: Options) -> RunFolder:
     """A finished run that holds the surviving weights."""
-    recipe = recipe.model_copy(update={"name": f"{recipe.name}_cut"})
+    recipe = recipe.model_copy(update={"name": derived_name(recipe.name, "_cut")})
     into = None if options.into is None else options.into.with_name(f"{options.into.name}_cut")
     context = prepare(recipe, replace(options, into=into, init_from=str(source.path), devices=1), splits=splits)
     classes = tuple(splits.dataset.classes)

@@ -15,6 +15,7 @@ from distill.pipeline.teacher import resolve_teacher, taught_as_before
 from distill.pipeline.verbs import resume_run
 from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe, dump_recipe, parse_recipe
+from distill.recipe.derived import derived_name
 from distill.runs import RunFolder, begun_runs
 
 __all__ = ["train_rounded"]
@@ -46,7 +47,7 @@ def train_rounded(source: RunFolder, trained: Trained, *, epochs: int | None, op
 def _recipe(source: RunFolder, trained: Trained, epochs: int | None, options: Options) -> Recipe:
     recipe = resolve_teacher(taught_as_before(source), runs_dir=options.runs_dir, override=None)
     model = resolved_model(without_weights(recipe.model), trained.normalize)
-    recipe = recipe.model_copy(update={"name": f"{recipe.name}_rounded", "model": model})
+    recipe = recipe.model_copy(update={"name": derived_name(recipe.name, "_rounded"), "model": model})
     changes = {
         "train.epochs": epochs or max(1, math.ceil(_SHARE * recipe.train.epochs)),
         "train.fake_quantize": _BITS,

@@ -22,13 +22,13 @@ METHODS = {
 
 
 def drop_words(verdict: DropVerdict) -> str:
-    """How much was lost, with its interval: ``loses 0.20 points [-0.10, 0.50] on 5,000 images``."""
+    """How much was lost, or gained, with its interval: ``loses 0.20 points [-0.10, 0.50] on 5,000 images``."""
     drop = verdict.drop
-    bounds = f"[{percent(drop.low)}, {percent(drop.high)}]"
-    verb, points = ("gains", -drop.estimate) if drop.estimate < 0 else ("loses", drop.estimate)
-    return (
-        f"{verb} {percent(abs(points))} points of {percent(verdict.reference)}% {bounds} on {count(verdict.n)} images"
-    )
+    verb, points, low, high = "loses", drop.estimate, drop.low, drop.high
+    if points < 0:
+        verb, points, low, high = "gains", -points, -high, -low
+    bounds = f"[{percent(low)}, {percent(high)}]"
+    return f"{verb} {percent(points)} points of {percent(verdict.reference)}% {bounds} on {count(verdict.n)} images"
 
 
 def drop_sentence(verdict: DropVerdict) -> str:
@@ -40,4 +40,4 @@ def drop_sentence(verdict: DropVerdict) -> str:
         "not shown": f"{allowed} is not shown"
         + (f": about {count(verdict.needed)} images would tell" if verdict.needed else ""),
     }
-    return f"{drop_words(verdict)} (95% interval of the loss, paired); {ends[verdict.word]}"
+    return f"{drop_words(verdict)} (95% interval, paired); {ends[verdict.word]}"

@@ -179,7 +179,7 @@ class Program:
 
     def _judged(self, report: SearchReport, shipped: Shipped) -> SearchReport:
         if shipped.drop is None:
-            return self._priced(replace(report, missed=shipped.why), report.max_drop)
+            return replace(report, missed=shipped.why)  # of rounding: what more of the budget would buy says nothing
         words = drop_sentence(shipped.drop)
         report = replace(
             report,

@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_SECRET = re.compile(r"([?&](?:\w*password|passwd|pwd|token|secret)=)[^&#]*", re.IGNORECASE)
 _OTHER = "give this sweep a name of its own: --name NAME"
 
 
@@ -48,13 +49,18 @@ def redacted(text: str) -> str:
 
     >>> redacted("postgresql://me:secret@host/db"), redacted("--storage=postgresql://me:secret@host/db")
     ('postgresql://me:***@host/db', '--storage=postgresql://me:***@host/db')
+    >>> redacted("redis://host:6379/0?password=secret&x=1")
+    'redis://host:6379/0?password=***&x=1'
     """
     option, equals, value = text.partition("=")
     if option.startswith("-") and equals:
         return f"{option}={redacted(value)}"
+    if "://" not in text:
+        return text
+    text = _SECRET.sub(r"\1***", text)
     try:
         parts = urlsplit(text)
-        if "://" not in text or parts.password is None:
+        if parts.password is None:
             return text
     except ValueError:
         return text

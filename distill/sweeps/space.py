@@ -16,7 +16,7 @@ __all__ = ["Axis", "Range", "Variable", "combinations", "parse_grid", "parse_sea
 #: One choice for every swept key, as it would be written after ``--set key=``.
 Params = dict[str, str]
 
-_FIXED = ("name", "role", "schema_version")
+_FIXED = ("name", "role", "schema_version", "data.root")  # trials are told apart wherever the data lies
 _BRACKETS = {"[": "]", "{": "}"}
 _GRID_HINT = "as in --grid optim.name=adam,sgd or --grid model.blocks=[2,2],[3,3]"
 _SEARCH_HINT = "as in --search optim.lr=1e-4:1e-1:log, --search train.batch_size=32:256, --search optim.name=[adam,sgd]"

@@ -132,7 +132,7 @@ def resume_sweep(
     definition = folder.definition()
     assert definition is not None
     definition = replace(definition, trials=trials or definition.trials, storage=storage or definition.storage)
-    if definition.storage is not None and ":***@" in definition.storage:
+    if definition.storage is not None and "***" in definition.storage:
         raise UsageError(f"the password of {definition.storage} is not kept", hint="give the URL again: --storage URL")
     options = replace(
         options, device=options.device or definition.device, threads=options.threads or definition.threads,

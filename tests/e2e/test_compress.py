@@ -19,7 +19,7 @@ from distill.cli import app
 from distill.compression.chain import Definition
 from distill.compression.search import next_ratio
 from distill.data.splits import load_splits
-from distill.errors import DivergedError, GateMissedError, InterruptedRunError, RunError, UsageError
+from distill.errors import DivergedError, GateMissedError, InterruptedRunError, RecipeError, RunError, UsageError
 from distill.evaluation.drop import DropVerdict
 from distill.evaluation.statistics import Interval
 from distill.events import CheckpointSaved
@@ -203,6 +203,37 @@ def test_no_file_of_an_earlier_goal_stays_where_none_is_found(
     assert made.file.is_file()
 
 
+def test_no_file_of_an_earlier_goal_stays_beside_those_of_this_one(copy: Path, cuts: list[float]) -> None:
+    """Whatever is in exports/ lost no more than is allowed now: shells are told to take all of it."""
+    folder = _compress(copy, trials=2).folder
+    assert {each.name for each in (folder / "exports").glob("*_int8.onnx")} >= {"small_to25_int8.onnx"}
+    made = _compress(copy, trials=1, max_drop=0.8)
+    kept = {made.folder / "exports" / each.shipped.file for each in made.candidates if each.shipped}
+    assert set((folder / "exports").glob("*_int8.onnx")) == kept
+    assert {each.name for each in (folder / "exports").glob("*_fp32.onnx")} <= {
+        "small_fp32.onnx",
+        "small_to50_fp32.onnx",
+    }
+    assert len(list((folder / "trials").glob("*/001"))) == 2, "what is trained stays"
+
+
+def test_a_mistake_of_the_recipes_own_is_no_share_out_of_reach(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mistaken(*_: object) -> Path:
+        raise RecipeError("name: should be shorter")
+
+    monkeypatch.setattr(MODULE, "require_torch_pruning", lambda: None)
+    monkeypatch.setattr(MODULE, "cut_run", mistaken)
+    with pytest.raises(RecipeError, match="should be shorter"):
+        _compress(copy, trials=2)
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"criterion": "x"}, {"trials": -1}])
+def test_what_no_cut_can_be_made_by_is_refused_at_once(copy: Path, cuts: list[float], wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        _compress(copy, **wrong)
+    assert not (copy.parents[2] / "compressed").exists()
+
+
 def test_a_candidates_file_goes_where_it_loses_more_than_is_allowed_now(
     copy: Path, cuts: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -352,7 +383,7 @@ def test_the_command_and_its_document(copy: Path, cuts: list[float]) -> None:
     table = _cli(*arguments)
     assert table.exit_code == 0, table.stderr
     assert "least latency" in table.stdout
-    assert "95% interval of the loss, paired" in " ".join(table.stdout.split())  # it wraps where paths are long
+    assert "95% interval, paired" in " ".join(table.stdout.split())  # it wraps where paths are long
     assert cuts == [0.5]
 
 

@@ -47,6 +47,20 @@ def test_half_the_work_and_the_same_bank(student: RunResult, pruned) -> None:
     assert set(pruned.after.latency_ms) == {1}
 
 
+def test_what_is_left_learns_as_a_whole_from_the_first_epoch_and_any_name_is_short_enough(
+    student: RunResult, tmp_path: Path
+) -> None:
+    recipe = RunFolder(student.run).recipe()
+    train = recipe.train.model_copy(update={"freeze_backbone_epochs": 1, "epochs": 2})
+    recipe = recipe.model_copy(update={"name": "n" * 64, "train": train})
+    mine = Options(runs_dir=tmp_path / "runs", threads=1, device="cpu")
+    made = prune(train_student(recipe, options=mine).run, macs=0.5, epochs=1, options=mine)
+    cut, run = (load_trained(RunFolder(path), device=torch.device("cpu")) for path in (made.cut, made.run))
+    assert len(run.recipe.name) == 64
+    after = run.module.state_dict()
+    assert not torch.equal(after["stem.0.weight"], cut.module.state_dict()["stem.0.weight"])
+
+
 def test_it_begins_with_the_weights_that_were_left(pruned) -> None:
     cut, run = RunFolder(pruned.cut), RunFolder(pruned.run)
     trained = load_trained(cut, device=torch.device("cpu"))

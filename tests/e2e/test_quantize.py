@@ -51,8 +51,8 @@ def test_the_file_and_its_document(teacher_run: RunResult, tmp_path: Path) -> No
     document = json.loads(stdout)
     kept = [each for each in document["attempts"] if each["kept"]]
     assert [each["scheme"] for each in kept] == [document["scheme"]]
-    passing = [each for each in document["attempts"] if each["latency_b1_ms"] is not None]
-    assert min(passing, key=lambda each: each["latency_b1_ms"])["kept"]
+    latencies = [each["latency_b1_ms"] for each in document["attempts"] if each["latency_b1_ms"] is not None]
+    assert kept[0]["latency_b1_ms"] <= 1.05 * min(latencies)  # of those as fast the first is taken, every time
 
     trained = load_trained(open_run(teacher_run.run, runs_dir=Path("runs")), device=torch.device("cpu"))
     val = load_splits(trained.recipe.data).val

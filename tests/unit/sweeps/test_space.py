@@ -82,3 +82,9 @@ def test_the_last_axis_changes_fastest() -> None:
     found = combinations([Axis("a", ("1", "2")), Axis("b", ("x", "y"))])
     assert [tuple(each.values()) for each in found] == [("1", "x"), ("1", "y"), ("2", "x"), ("2", "y")]
     assert combinations([]) == [{}]
+
+
+def test_what_tells_no_trials_apart_is_no_axis() -> None:
+    """Trials are known wherever the data lies: of two folders the first one's result would stand for both."""
+    with pytest.raises(UsageError, match=r"a sweep keeps the recipe's data\.root"):
+        parse_grid(["data.root=a,b"])
