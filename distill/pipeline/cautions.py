@@ -11,11 +11,12 @@ from distill.errors import DistillError
 from distill.pipeline.provenance import named_banks
 from distill.recipe import Recipe, parse_recipe
 from distill.recipe.schema import DataSpec
+from distill.runs import RunFolder
 from distill.teaching.bank import Bank
 from distill.teaching.teacher_file import Teacher
 from distill.teaching.teacher_run import TeacherRun
 
-__all__ = ["cautions"]
+__all__ = ["cautions", "of_reference"]
 
 
 def cautions(recipe: Recipe, splits: Splits, teacher: Teacher | None, *, initial: str) -> list[str]:
@@ -33,6 +34,18 @@ def cautions(recipe: Recipe, splits: Splits, teacher: Teacher | None, *, initial
         return []  # a file does not say what it was trained on
     about = (str(teacher.run), recipe.data, splits, teacher.run.recipe().data, teacher.run.info.trained_on)
     return _same_start(teacher, initial) + _saw_validation(*about) + _drawn_anew(*about)
+
+
+def of_reference(run: RunFolder, ours: DataSpec, splits: Splits) -> list[str]:
+    """What a reader must know of a loss against ``run``: whether it was trained on images that judge it."""
+    count = _seen(ours, splits, run.recipe().data, run.info.trained_on)
+    if count == 0:
+        return []
+    assert splits.val is not None
+    return [
+        f"{run.path} was trained on {count:,} of the {len(splits.val):,} validation images: it looks better than it "
+        "is, and what is measured against it worse"
+    ]
 
 
 def _same_start(teacher: TeacherRun, initial: str) -> list[str]:

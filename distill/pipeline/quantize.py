@@ -24,6 +24,7 @@ from distill.evaluation.drop import images_to_show
 from distill.events import Note
 from distill.models.onnx_write import to_onnx, write_onnx
 from distill.models.trained import Trained, load_trained
+from distill.pipeline.cautions import of_reference
 from distill.pipeline.context import Options
 from distill.pipeline.export import about_run, deployed, target_file
 from distill.pipeline.rounded import train_rounded
@@ -104,7 +105,7 @@ def quantize(
         allowed=max_drop,
         prove=prove,
         threads=threads,
-        reference=right if against is None else _right(against, trained, judged, options),
+        reference=right if against is None else _right(against, trained, judged, splits, options),
         tell=lambda text: options.tell(Note(text)),
     )
     choice, rounded = choose(model), None
@@ -184,9 +185,12 @@ def _checked(trained: Trained, judged: Labelled) -> tuple[onnx.ModelProto, np.nd
     return model, np.asarray(answers.argmax(axis=1) == judged.labels)
 
 
-def _right(against: Any, trained: Trained, judged: Labelled, options: Options) -> np.ndarray:
+def _right(against: Any, trained: Trained, judged: Labelled, splits: Splits, options: Options) -> np.ndarray:
     """Which of the judged images another run answers right, ``(N,)`` bool."""
-    other = load_trained(open_run(against, runs_dir=options.runs_dir), device=torch.device("cpu"), precision="fp32")
+    run = open_run(against, runs_dir=options.runs_dir)
+    for line in of_reference(run, trained.recipe.data, splits):
+        options.tell(Note(line, "warning"))
+    other = load_trained(run, device=torch.device("cpu"), precision="fp32")
     if (other.classes, other.image_size) != (trained.classes, trained.image_size):
         raise UsageError(
             f"{other.place} and {trained.place} know different classes, or images of another size",

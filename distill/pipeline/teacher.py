@@ -152,6 +152,8 @@ def _open_teacher(reference: str, runs_dir: Path, *, typed: bool) -> RunFolder:
         command = _training(name)
         unnamed = typed and command is None  # a typing mistake rather than a teacher to come
         elsewhere = Path(name).name != name or not (number.isdigit() or number == "")
+        if not typed and elsewhere:
+            raise RunError(f"its teacher: {error.message}", hint=error.hint) from error
         if unnamed or elsewhere or (runs_dir / reference).exists():
             raise
         known = "" if command or not list_runs(runs_dir) else f" ({error.hint})"

@@ -11,9 +11,10 @@ import torch
 from distill.data.splits import Splits
 from distill.errors import UsageError
 from distill.evaluation.test_set import assess_classifier, split_content
-from distill.events import Note, Tell
+from distill.events import Note, Tell, silent
 from distill.files import json_sha256, write_with
 from distill.models.trained import load_trained
+from distill.pipeline.cautions import of_reference
 from distill.pipeline.source import find_teacher
 from distill.recipe import Recipe
 from distill.runs import open_run
@@ -105,6 +106,7 @@ def reference_of(
     *,
     runs_dir: Path,
     device: torch.device,
+    tell: Tell = silent,
 ) -> Reference:
     """What ``--max-drop`` is against.
 
@@ -115,6 +117,8 @@ def reference_of(
     labels = np.asarray(splits.val.labels)
     if against is not None:
         run = open_run(against, runs_dir=runs_dir)
+        for line in of_reference(run, recipe.data, splits):
+            tell(Note(line, "warning"))
         logits = assess_classifier(load_trained(run, device=device), splits, recipe.data, split="val").logits
         return Reference(run.name, np.asarray(logits.argmax(axis=1) == labels), run.path)
     if teacher is None:

@@ -136,7 +136,9 @@ def _program(definition: Definition, folder: SearchFolder, trainer: Trainer, spa
     teacher = teacher_answers(
         base, splits, kept=folder.path, runs_dir=options.runs_dir, device=device, tell=options.tell
     )
-    reference = reference_of(definition.against, teacher, base, splits, runs_dir=options.runs_dir, device=device)
+    reference = reference_of(
+        definition.against, teacher, base, splits, runs_dir=options.runs_dir, device=device, tell=options.tell
+    )
     latencies = tuple(name for name in LATENCIES if name in definition.budgets)
     runtime = cast(Runtime, definition.runtime)
     exports = bool(latencies) or "size_mb" in definition.budgets

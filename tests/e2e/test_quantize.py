@@ -133,6 +133,14 @@ def test_a_loss_is_measured_against_the_run_that_was_named(
     theirs, ours = (model.logits(pixels).numpy().argmax(1) == val.labels for model in (teacher, open_onnx(made.file)))
     assert made.kept.drop.reference == pytest.approx(theirs.mean())
     assert made.kept.drop.drop.estimate == pytest.approx(theirs.mean() - ours.mean())
+    told: list[Any] = []
+    options = Options(runs_dir=tmp_path / "runs", on_event=told.append)
+    again = train("train.epochs=1", 'teacher.logits="live"', "data.split_seed=5").run
+    quantize(run, against=again, max_drop=0.99, out=tmp_path / "c.onnx", options=options)
+    (line,) = [each.message for each in told if "what is measured against it worse" in getattr(each, "message", "")]
+    split, other_split = (load_splits(open_run(each).recipe().data) for each in (run, again))
+    shared = np.intersect1d(other_split.train.base_index(slice(None)), split.val.base_index(slice(None)))
+    assert f"trained on {len(shared)} of the {len(split.val)} validation images" in line
     other = train("train.epochs=1", 'teacher.logits="live"', "data.image_size=16").run
     with pytest.raises(UsageError, match="different classes, or images of another size"):
         quantize(run, against=other, max_drop=0.99, out=tmp_path / "b.onnx")

@@ -77,7 +77,7 @@ def test_patches_that_overlap_or_are_made_by_several_layers(name: str, side: int
 
 def test_a_network_that_no_size_helps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_pass_one", lambda *_args, **_options: torch.zeros(1, 7))
-    with pytest.raises(RecipeError, match=r"nor of any size that was tried: its output is \(1, 7\), not logits of 10"):
+    with pytest.raises(RecipeError, match=r"nor of any size that was tried: its output is \(1, 7\), not \(1, 10\)"):
         check_network(_recipe(name="resnet10t"), 10)
 
 
