@@ -35,6 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
     Sorted by how many tests they have, as xdist would, the longest come last: those that train have few.
     """
     config.option.loadscopereorder = False
+    if hasattr(signal, "SIGHUP"):  # ignored where nohup began this: distill respects it, but in tests
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(optionalhook=True)
