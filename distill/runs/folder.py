@@ -175,6 +175,22 @@ class RunFolder:
         """
         return self._metrics.read_numbers()
 
+    def picked_metrics(self, epochs: int | None = None) -> dict[str, Any] | None:
+        """The line of the epoch that ``train.monitor`` picks, of equal ones the first; None where none was validated.
+
+        Args:
+            epochs: Of so many, from the first; None: of all that are there.
+
+        Raises:
+            RunError: The file is damaged, with the line.
+        """
+        if not (lines := self.metrics()[:epochs]):
+            return None
+        monitor = self.recipe().train.monitor
+        sign = -1.0 if monitor == "val_loss" else 1.0
+        judged = [line for line in lines if line.get(monitor) is not None]
+        return max(judged, key=lambda line: sign * float(line[monitor]), default=None)
+
     def truncate_metrics(self, epochs_kept: int) -> None:
         """Go back to the first ``epochs_kept`` epochs.
 

@@ -115,9 +115,10 @@ class Trials:
             self.kept.refuse_mixture(key, recipe, str(shape))
 
     def _judged(self, run: RunFolder, epochs: int) -> Score:
-        lines = run.metrics()
-        top1 = max(line["val_top1"] for line in lines[:epochs])
-        if self.teacher is None or len(lines) > epochs:  # an earlier version's, judged at its end alone
+        picked = run.picked_metrics(epochs)
+        assert picked is not None, "a search has validation images"
+        top1 = picked["val_top1"]
+        if self.teacher is None or len(run.metrics()) > epochs:  # an earlier version's, judged at its end alone
             return Score(float(top1), None)
         answers = self.answers(run)
         return Score(float(top1), closeness(answers, self.teacher, self.temperature))

@@ -39,9 +39,9 @@ def row_of_run(number: int, params: dict[str, Any], run: RunFolder, *, seed: int
         result = run.result("val_top1", "epochs", "seconds")
         top1, epochs, seconds = result["val_top1"], result["epochs"], result["seconds"]
     else:
-        metrics = run.metrics()
-        top1 = max((line["val_top1"] for line in metrics if "val_top1" in line), default=None)
-        epochs, seconds = len(metrics), sum(line["seconds"] for line in run.timing())
+        picked = run.picked_metrics()
+        top1 = None if picked is None else picked["val_top1"]
+        epochs, seconds = len(run.metrics()), sum(line["seconds"] for line in run.timing())
     return TrialRow(number, params, status, seed=seed, val_top1=top1, epochs=epochs, seconds=seconds, run=str(run.path))
 
 
