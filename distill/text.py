@@ -17,6 +17,7 @@ __all__ = [
     "duration",
     "first_line",
     "fixed",
+    "item_lines",
     "percent",
     "plain",
     "plain_lines",
@@ -88,6 +89,16 @@ def brief(value: object) -> str:
     """
     text = str(value)
     return text[:12] if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
+
+
+def item_lines(items: Sequence[str], most: int) -> list[str]:
+    """The first items, one a line, and how many there are besides.
+
+    >>> item_lines(["a", "b", "c"], most=2)
+    ['  a', '  b', '  and 1 more']
+    """
+    more = [f"  and {len(items) - most:,} more"] if len(items) > most else []
+    return [f"  {plain(item)}" for item in items[:most]] + more
 
 
 def first_line(error: BaseException) -> str:

@@ -182,12 +182,8 @@ def _trained(run: RunFolder, images: Images) -> Step:
         seeds=info.seeds,
         threads=info.threads,
         command=shlex.join(info.command) if info.command else None,
-        repeat=None if cut else _repeat(run),
+        repeat=None if cut else rerun_command(info.role, run.path),
     )
-
-
-def _repeat(run: RunFolder) -> str:
-    return rerun_command(run.info.role, run.path)
 
 
 def _weights(run: RunFolder) -> str | None:

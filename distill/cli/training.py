@@ -100,7 +100,7 @@ def train_chain(request: Request, then: list[str], generations: int) -> None:
 
     output = Output(json=request.json, quiet=request.quiet)
     with ProgressPrinter(quiet=request.quiet) as printer:
-        recipes = [_recipe(request, ("student",)), *(load_recipe(name, request.overrides) for name in then)]
+        recipes = [_recipe(request, ("student", "baseline")), *(load_recipe(name, request.overrides) for name in then)]
         found = train_generations(
             recipes, generations=generations, teacher=request.teachers, options=request.options(printer)
         )
@@ -164,11 +164,6 @@ def _recipe(request: Request, roles: tuple[str, ...]) -> Recipe:
 
     assert request.recipe is not None, "checked before"
     recipe = load_recipe(request.recipe, request.overrides)
-    if recipe.role == "baseline" and roles == ("student",):
-        raise UsageError(
-            f"{request.recipe} learns from labels alone: a generation has no teacher to be",
-            hint="--generations and --then take recipes of role student",
-        )
     if recipe.role not in roles:
         raise UsageError(
             f"{request.recipe} has role {recipe.role}, which this command does not train",

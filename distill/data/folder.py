@@ -51,7 +51,7 @@ from distill.errors import DataError, MissingError, UsageError
 from distill.events import Note, Tell, silent
 from distill.files import json_sha256
 from distill.recipe.schema import DataSpec
-from distill.text import plain
+from distill.text import item_lines
 
 __all__ = ["folder_classes", "list_folder", "load_folder"]
 
@@ -351,10 +351,7 @@ def _refuse_bad(spec: DataSpec, facts: Mapping[str, Any]) -> None:
     if not bad or spec.skip_bad:
         return
     total = sum(len(paths) for paths in facts["files"].values())
-    lines = [f"{len(bad):,} of {total:,} images in {spec.root} cannot be used:"]
-    lines += [f"  {plain(line)}" for line in bad[:_MOST_SHOWN]]
-    if len(bad) > _MOST_SHOWN:
-        lines.append(f"  and {len(bad) - _MOST_SHOWN:,} more")
+    lines = [f"{len(bad):,} of {total:,} images in {spec.root} cannot be used:", *item_lines(bad, _MOST_SHOWN)]
     raise DataError("\n".join(lines), hint="repair or remove them, or go on without them: --set data.skip_bad=true")
 
 

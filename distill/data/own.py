@@ -27,7 +27,7 @@ from distill.data.own_given import WANTED, Given, Images, is_data, once, pixels_
 from distill.errors import DataError, MissingError
 from distill.events import StageProgress, Tell, silent
 from distill.recipe.schema import DataSpec
-from distill.text import plain, several
+from distill.text import item_lines, several
 
 __all__ = ["load_given", "load_own", "offer_data", "own_classes", "own_data"]
 
@@ -194,10 +194,7 @@ def _refuse_bad(spec: DataSpec, facts: Mapping[str, Any]) -> None:
     total = sum(facts["counts"].values())
     if not bad or (spec.skip_bad and len(bad) < total):
         return
-    lines = [f"{len(bad):,} of {total:,} images of {spec.place} cannot be used:"]
-    lines += [f"  {plain(each)}" for each in bad[:_MOST_SHOWN]]
-    if len(bad) > _MOST_SHOWN:
-        lines.append(f"  and {len(bad) - _MOST_SHOWN:,} more")
+    lines = [f"{len(bad):,} of {total:,} images of {spec.place} cannot be used:", *item_lines(bad, _MOST_SHOWN)]
     without = "; or go on without: --set data.skip_bad=true" if len(bad) < total else ""
     raise DataError("\n".join(lines), hint=f"mend them, or the code that gives them{without}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +44,7 @@ class Draft:
     @property
     def set_aside(self) -> dict[str, float]:
         """Shares of the training pictures that both recipes set aside: for ``test``, of the rest for ``val``."""
-        wanted = {"test": _TEST_FRACTION, "val": _VAL_FRACTION}
-        return {split: share for split, share in wanted.items() if split not in self.survey.counts}
+        return _set_aside(self.survey)
 
 
 def draft_recipes(data: str | Path, *, name: str | None = None) -> Draft:
@@ -227,9 +227,15 @@ def _batch(seen: Survey) -> int:
     return 32 if seen.counts["train"] < _FEW else 64 if seen.counts["train"] < 10 * _FEW else 128
 
 
+def _set_aside(seen: Survey) -> dict[str, float]:
+    """Without folders of their own, test and validation images are taken from the training images."""
+    wanted = {"test": _TEST_FRACTION, "val": _VAL_FRACTION}
+    return {split: share for split, share in wanted.items() if split not in seen.counts}
+
+
 def _steps(seen: Survey, batch: int) -> int:
-    """Of an epoch: without folders of their own, test and validation images are taken from the training images."""
-    left = (1.0 if "test" in seen.counts else 1 - _TEST_FRACTION) * (1.0 if "val" in seen.counts else 1 - _VAL_FRACTION)
+    """Of an epoch, on what is left of the training images."""
+    left = math.prod(1 - share for share in _set_aside(seen).values())
     return max(1, steps_per_epoch(round(seen.counts["train"] * left), batch))
 
 

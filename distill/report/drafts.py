@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["draft_table"]
 
+_FOR = {"test": "for testing", "val": "for validation"}
+
 
 def draft_table(seen: Survey, set_aside: Mapping[str, float]) -> RenderableType:
     """Classes, counts, what the recipes set aside, sizes and imbalance.
@@ -37,6 +39,3 @@ def draft_table(seen: Survey, set_aside: Mapping[str, float]) -> RenderableType:
             *note,
         ]
     )
-
-
-_FOR = {"test": "for testing", "val": "for validation"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,16 +175,13 @@ class RunFolder:
         """
         return self._metrics.read_numbers()
 
-    def picked_metrics(self, epochs: int | None = None) -> dict[str, Any] | None:
-        """The line of the epoch that ``train.monitor`` picks, of equal ones the first; None where none was validated.
-
-        Args:
-            epochs: Of so many, from the first; None: of all that are there.
+    def picked(self, lines: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+        """Which of these lines of :meth:`metrics` ``train.monitor`` picks, of equal ones the first; None: none.
 
         Raises:
-            RunError: The file is damaged, with the line.
+            RunError: recipe.yaml is missing or damaged.
         """
-        if not (lines := self.metrics()[:epochs]):
+        if not lines:
             return None
         monitor = self.recipe().train.monitor
         sign = -1.0 if monitor == "val_loss" else 1.0

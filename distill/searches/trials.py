@@ -115,10 +115,11 @@ class Trials:
             self.kept.refuse_mixture(key, recipe, str(shape))
 
     def _judged(self, run: RunFolder, epochs: int) -> Score:
-        picked = run.picked_metrics(epochs)
+        lines = run.metrics()
+        picked = run.picked(lines[:epochs])
         assert picked is not None, "a search has validation images"
         top1 = picked["val_top1"]
-        if self.teacher is None or len(run.metrics()) > epochs:  # an earlier version's, judged at its end alone
+        if self.teacher is None or len(lines) > epochs:  # an earlier version's, judged at its end alone
             return Score(float(top1), None)
         answers = self.answers(run)
         return Score(float(top1), closeness(answers, self.teacher, self.temperature))

@@ -39,9 +39,10 @@ def row_of_run(number: int, params: dict[str, Any], run: RunFolder, *, seed: int
         result = run.result("val_top1", "epochs", "seconds")
         top1, epochs, seconds = result["val_top1"], result["epochs"], result["seconds"]
     else:
-        picked = run.picked_metrics()
+        lines = run.metrics()
+        picked = run.picked(lines)
         top1 = None if picked is None else picked["val_top1"]
-        epochs, seconds = len(run.metrics()), sum(line["seconds"] for line in run.timing())
+        epochs, seconds = len(lines), sum(line["seconds"] for line in run.timing())
     return TrialRow(number, params, status, seed=seed, val_top1=top1, epochs=epochs, seconds=seconds, run=str(run.path))
 
 

@@ -130,10 +130,10 @@ def test_the_log_has_the_time_and_any_text(tmp_path):
 )
 def test_the_epoch_that_ships_need_not_be_the_most_accurate(tmp_path, monitor, epochs, picked):
     folder = create_run(tmp_path, "a")
-    assert folder.picked_metrics() is None
+    assert folder.picked(folder.metrics()) is None
     (folder.path / "recipe.yaml").write_text(
         dump_recipe(load_recipe("quickstart_scratch", [f"train.monitor={monitor}"])), encoding="utf-8"
     )
     for epoch, (top1, loss, f1) in enumerate([(0.7, 0.9, 0.8), (0.7, 0.4, 0.8), (0.8, 0.6, 0.7)], start=1):
         folder.append_metrics({"epoch": epoch, "val_top1": top1, "val_loss": loss, "val_macro_f1": f1})
-    assert folder.picked_metrics(epochs)["epoch"] == picked
+    assert folder.picked(folder.metrics()[:epochs])["epoch"] == picked
