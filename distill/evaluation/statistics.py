@@ -205,15 +205,15 @@ class Answers:
     right: np.ndarray
 
 
-def compare_runs(ours: Answers, theirs: Answers) -> PairedTest:
+def compare_runs(ours: Answers, theirs: Answers, *, level: float = LEVEL) -> PairedTest:
     """By image for one run each, by seed where two or more are shared, else by the seeds that each has of its own."""
     if len(ours.seeds) == len(theirs.seeds) == 1:
-        return compare_images(ours.right[0], theirs.right[0])
+        return compare_images(ours.right[0], theirs.right[0], level=level)
     shared = [seed for seed in ours.seeds if seed in theirs.seeds]
     if len(shared) >= 2:
         mine, other = ([each.seeds.index(seed) for seed in shared] for each in (ours, theirs))
-        return compare_seeds(ours.right[mine], theirs.right[other])
-    return compare_seeds(ours.right, theirs.right, paired=False)
+        return compare_seeds(ours.right[mine], theirs.right[other], level=level)
+    return compare_seeds(ours.right, theirs.right, paired=False, level=level)
 
 
 def compare_seeds(

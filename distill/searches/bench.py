@@ -122,6 +122,7 @@ class Bench:
         threads = self.target.threads if self.target.command is None else 1
         for name, layer in new.items():
             self._layers[name] = time_layer(layer, sizes, runtime=self.target.runtime, threads=threads)
+        self._layers = _read_or(self._layers_file, {}) | self._layers  # with what another search has timed meanwhile
         write_json(self._layers_file, self._layers)
 
     @property

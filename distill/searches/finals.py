@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from distill.evaluation.spread import mean_std
-from distill.evaluation.statistics import Answers, PairedTest, compare_runs
+from distill.evaluation.statistics import LEVEL, Answers, PairedTest, compare_runs
 from distill.results.search import Finalist, Tried
 from distill.runs import RunFolder
 from distill.searches.explore import Candidate, Explored
@@ -71,9 +71,15 @@ def _final(kinds: tuple[str, ...], candidate: Candidate, trials: Trials, seeds: 
     )
 
 
-def difference(ours: Final, theirs: Final) -> PairedTest:
-    """By the seeds that both have, else by those that each has; of one run each, by image."""
-    return compare_runs(Answers(ours.seeds, ours.right), Answers(theirs.seeds, theirs.right))
+def difference(ours: Final, theirs: Final, *, best_of: int = 1) -> PairedTest:
+    """By the seeds that both have, else by those that each has; of one run each, by image.
+
+    Args:
+        best_of: ``ours`` is the best of so many by the answers that judge it: the interval is as wide as lets all of
+            them be right together in 95 of 100 searches (Bonferroni).
+    """
+    level = 1 - (1 - LEVEL) / best_of
+    return compare_runs(Answers(ours.seeds, ours.right), Answers(theirs.seeds, theirs.right), level=level)
 
 
 def _named(found: Sequence[Final], kind: str) -> Final | None:
@@ -81,13 +87,20 @@ def _named(found: Sequence[Final], kind: str) -> Final | None:
     return max(named, key=lambda each: each.top1, default=None)
 
 
-def choose(found: Sequence[Final]) -> tuple[Final, bool]:
-    """What to take, and whether the search helped: whether its best is better than the uniform shape beyond chance."""
+def _chosen_from(found: Sequence[Final], other: Final) -> int:
+    """How many finalists of the search its best was chosen from; the one that it is compared with is none of them."""
+    return max(1, sum("search" in each.kinds and each is not other for each in found))
+
+
+def choose(found: Sequence[Final]) -> tuple[Final, bool | None]:
+    """What to take, and whether the search helped: whether its best is better than the uniform shape beyond chance.
+
+    None: one of the two could not be trained, so nobody knows.
+    """
     best, uniform = _named(found, "search"), _named(found, "uniform")
     if best is None or uniform is None:
-        taken = best or uniform or found[0]
-        return taken, best is not None
-    if best is uniform or difference(best, uniform).verdict != "better":
+        return best or uniform or found[0], None
+    if best is uniform or difference(best, uniform, best_of=_chosen_from(found, uniform)).verdict != "better":
         return uniform, False
     return best, True
 
@@ -105,15 +118,14 @@ def advice(found: Sequence[Final]) -> tuple[str, ...]:
         elif other is best:
             lines.append(f"the best shape is that of {what}")
         else:
-            lines.append(_against(best, other, what))
-    taken, helped = choose(found)
-    if not helped and "uniform" in taken.kinds:
+            lines.append(_against(best, other, what, _chosen_from(found, other)))
+    if choose(found)[1] is False:
         lines.append("search did not help: take the uniform one")
     return tuple(lines)
 
 
-def _against(best: Final, other: Final, what: str) -> str:
-    test = difference(best, other)
+def _against(best: Final, other: Final, what: str, best_of: int) -> str:
+    test = difference(best, other, best_of=best_of)
     points = 100 * test.difference.estimate
     bounds = f"[{100 * test.difference.low:+.2f}, {100 * test.difference.high:+.2f}]"
     by = {
@@ -124,7 +136,8 @@ def _against(best: Final, other: Final, what: str) -> str:
         "bootstrap": "bootstrap over images and seeds",
     }
     words = {"better": "better", "worse": "worse", "cannot tell": "no difference that can be told"}[test.verdict]
-    return f"against {what}: {points:+.2f} points {bounds}, {by[test.method]}, n = {test.n}: {words}"
+    chosen = f", the best of {best_of}" if best_of > 1 else ""
+    return f"against {what}: {points:+.2f} points {bounds}, {by[test.method]}, n = {test.n}{chosen}: {words}"
 
 
 # Rows

@@ -75,3 +75,28 @@ def test_one_seed_against_several_is_not_taken_for_the_first_of_them() -> None:
 def test_a_shape_of_which_no_seed_was_trained_is_no_finalist() -> None:
     (left,) = _finals(("search", 0), ("search", 1), seeds=2)
     assert left.kinds == ("uniform",)
+
+
+def _final(kind: str, *gains: int) -> Final:
+    """Three seeds of a shape; their right answers beyond the uniform one's."""
+    right = np.stack([np.arange(N) < RIGHT[seed][0] + gain for seed, gain in enumerate(gains)])
+    return Final((kind,), SimpleNamespace(shape=kind), (), (0, 1, 2), right)  # type: ignore[arg-type]
+
+
+def test_the_best_of_three_is_judged_as_the_best_of_three() -> None:
+    uniform, best, others = _final("uniform", 0, 0, 0), _final("search", 20, 30, 42), [_final("search", 1, 2, 3)] * 2
+    gains = np.array([20, 30, 42]) / N
+    assert stats.ttest_1samp(gains, 0).pvalue < 0.05, "alone it is told"
+    low, high = stats.t.interval(1 - 0.05 / 3, 2, gains.mean(), stats.sem(gains))
+    assert low < 0
+    assert choose([best, uniform]) == (best, True)
+    assert choose([best, *others, uniform]) == (uniform, False)
+    against = advice([best, *others, uniform])[0]
+    assert f"[{100 * low:+.2f}, {100 * high:+.2f}]" in against
+    assert "n = 3, the best of 3: no difference that can be told" in against
+
+
+def test_nobody_knows_whether_a_search_without_a_uniform_shape_helped() -> None:
+    best = _final("search", 20, 30, 42)
+    assert choose([best]) == (best, None)
+    assert not any("did not help" in line for line in advice([best]))
