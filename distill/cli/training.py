@@ -79,7 +79,7 @@ def train(request: Request, start: Start, *, roles: tuple[str, ...]) -> None:
         else:
             result = _train(request, start, printer, roles)
             printer.close()
-            _show(result, output, roles, beside=Path(request.recipe or "").parent)
+            _show(result, output, beside=Path(request.recipe or "").parent)
 
 
 def train_chain(request: Request, then: list[str], generations: int) -> None:
@@ -145,11 +145,12 @@ def _try_out(request: Request, output: Output, printer: ProgressPrinter, roles: 
     output.show(trial, lambda _: dry_run_table(trial))
 
 
-def _show(result: RunResult, output: Output, roles: tuple[str, ...], *, beside: Path) -> None:
+def _show(result: RunResult, output: Output, *, beside: Path) -> None:
     from distill.report.tables import result_table
+    from distill.runs import open_run
 
     output.show(result, lambda _: result_table(result))
-    if "teacher" in roles:
+    if open_run(result.run).read_info().role == "teacher":  # --resume takes up runs of any role
         from distill.pipeline.teacher import recipe_taught_by
 
         student = shlex.quote(recipe_taught_by(result.run.parent.name, beside=beside) or "RECIPE")

@@ -279,7 +279,7 @@ def _row(group: Sequence[Entry], teachers: Mapping[str, Reference | None], timin
         name=newest.recipe.name,
         role=newest.recipe.role,
         run=str(newest.run.path),
-        dataset=newest.recipe.data.name,
+        dataset=newest.recipe.data.title,
         objective=newest.recipe.objective.kind,
         seeds=len(group),
         test_top1_std=std,

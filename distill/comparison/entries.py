@@ -139,7 +139,7 @@ def earlier_images_notes(tested: Sequence[Tested], data: DataSets) -> list[str]:
 
 def few_images_notes(tested: Sequence[Tested]) -> list[str]:
     """Which classes have too few test images to be judged by; rows that were tested on the same ones are told once."""
-    found = ((each.recipe.data.name, few_images_note(each.assessment.result.per_class)) for each in tested)
+    found = ((each.recipe.data.title, few_images_note(each.assessment.result.per_class)) for each in tested)
     return list(dict.fromkeys(f"{name}: {note}" for name, note in found if note is not None))
 
 

@@ -180,7 +180,7 @@ def _row(entry: FileEntry, teacher: Reference | None, timing: Mapping[int, Laten
         name=entry.file.name,
         role=about.role,
         run=entry.file.place,
-        dataset=entry.recipe.data.name,
+        dataset=entry.recipe.data.title,
         objective=entry.recipe.objective.kind,
         seeds=1,
         delta_top1=None if teacher is None else top1 - teacher.top1,

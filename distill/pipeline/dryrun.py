@@ -115,7 +115,7 @@ def _report(
     return DryRun(
         name=recipe.name,
         role=recipe.role,
-        dataset=recipe.data.name,
+        dataset=recipe.data.title,
         device=str(device),
         precision=recipe.train.precision,
         train_images=len(splits.train),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -122,6 +124,15 @@ class DataSpec(Spec):
     def place(self) -> str:
         """Where it is, for messages."""
         return self.code or str(self.options.values.get("path", self.root))
+
+    @property
+    def title(self) -> str:
+        """What tables call it: a public data set's name; of one's own images the folder's, the hub's or the code's."""
+        if self.name == "folder":
+            return Path(self.root).resolve().name
+        if not self.is_found_out:
+            return self.name
+        return Path(urlsplit(self.place).path).name if "://" in self.place else self.place
 
     @property
     def side(self) -> int:

@@ -24,7 +24,7 @@ class TeacherRecord:
 
     Attributes:
         recipe: As YAML text.
-        dataset: What it was trained on, by the recipe's name for it.
+        dataset: What it was trained on, as tables call it.
         trained_on: Fingerprint of its training images; None where its run did not say.
     """
 

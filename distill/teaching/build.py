@@ -241,7 +241,7 @@ def _described(teacher: Trained | OnnxTeacher, splits: Splits, recipe: Recipe) -
         return _describe(teacher, splits)
     assessment = assess_classifier(teacher, splits, recipe.data)
     figures = replace(assessment.figures, size_mb=teacher.size_bytes / 1e6)
-    return TeacherRecord(teacher.name, "", recipe.data.name, figures), assessment.logits  # a file has no recipe
+    return TeacherRecord(teacher.name, "", recipe.data.title, figures), assessment.logits  # a file has no recipe
 
 
 def _describe(teacher: Trained, splits: Splits) -> tuple[TeacherRecord, np.ndarray]:
@@ -262,7 +262,7 @@ def _describe(teacher: Trained, splits: Splits) -> tuple[TeacherRecord, np.ndarr
         **_validated(teacher.run),
     )
     recipe, trained_on = teacher.recipe, teacher.run.info.trained_on
-    record = TeacherRecord(recipe.name, dump_recipe(recipe), recipe.data.name, figures, trained_on)
+    record = TeacherRecord(recipe.name, dump_recipe(recipe), recipe.data.title, figures, trained_on)
     return record, assessment.logits
 
 
