@@ -6,7 +6,8 @@ Start it from a checkout that nobody edits (``git worktree add --detach``): each
 made from, and changed files are refused. It stops at any moment and goes on where it stopped when it is started again:
 a run that is half done is resumed, one that is done is skipped, and so is one that docs/results/cifar.json already
 holds (but for a teacher whose students are still to come: its weights are needed). A recipe that was changed since is
-not done. After each run ``cifar.json`` and ``cifar.md`` in ``--out`` are written anew, and the time left is estimated.
+not done. After each run ``cifar.json``, ``cifar.md`` and ``cifar.svg`` in ``--out`` are written anew, and the time left
+is estimated.
 
 Several queues may share a folder of runs where each is given others: ``--only fast_cifar10-1`` is one run.
 
@@ -22,10 +23,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure.document import Results, names, read_results, write_results
+from benchmarks.measure.document import Results, names, read_results
 from benchmarks.measure.left import seconds_left
 from benchmarks.measure.plan import SOONER, Item, arms, items
 from benchmarks.measure.work import FailedError, Place, cpu_kind, find_run, measure, recipe_digest, trained_run
+from benchmarks.measure.write import write_results
 from distill.recipe import bundled_recipes, load_recipe
 from distill.runs import git_state
 from distill.text import duration
@@ -115,7 +117,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Works through the queue, or lists it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.measure", description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results", help="folder for cifar.json, cifar.md")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "docs" / "results", help="folder for cifar.json, cifar.md, cifar.svg"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of a run (default: 1)")
     parser.add_argument("--weights", type=Path, help="folder of benchmarks.pretrained (default: timm's hub)")
     parser.add_argument("--only", help="recipes, or runs as RECIPE-SEED, comma-separated (default: all)")

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
 from benchmarks.measure.plan import GAINS, Gain, Item
-from distill.evaluation.statistics import Interval, mean_interval
-from distill.files import write_atomically, write_json
+from distill.evaluation.statistics import LEVEL, Interval, mean_interval
 
-__all__ = ["Results", "names", "read_results", "render", "write_results"]
+__all__ = [
+    "Results",
+    "accuracies",
+    "cpu_minutes",
+    "differences_of",
+    "final_interval",
+    "names",
+    "read_results",
+    "render",
+]
 
 Results = dict[Item, dict[str, Any]]
 
@@ -29,13 +37,6 @@ def read_results(*paths: Path) -> Results:
     return found
 
 
-def write_results(results: Results, out: Path) -> None:
-    """``cifar.json`` and ``cifar.md``, whole or not at all."""
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "cifar.json", {"benchmark": "cifar", "results": [results[item] for item in sorted(results)]})
-    write_atomically(out / "cifar.md", render(results))
-
-
 _HEAD = """# Measured on real CIFAR
 
 Official files, the recipes as they ship; the test set was read once for each run, without test-time augmentation.
@@ -44,7 +45,13 @@ CPU-minutes are those of training, of all processes of a run, the median over se
 seed of a recipe builds, is in that seed's alone. Made by
 `python -m benchmarks.measure`; every run, with its commit, is in [cifar.json](cifar.json). What the queue has not
 reached is not here.
+
+![test accuracy of each recipe, and what being taught gains](cifar.svg)
 """
+
+
+_TWO_LOOKS = 1 - (1 - LEVEL) / 2  # Bonferroni
+_DATA = {"folder": "cifar10, as class folders"}
 
 
 def render(results: Results) -> str:
@@ -53,7 +60,7 @@ def render(results: Results) -> str:
     groups: dict[str, list[dict[str, Any]]] = {}
     for item in sorted(results):
         groups.setdefault(item.recipe, []).append(results[item])
-    ordered = sorted(groups.items(), key=lambda pair: (pair[1][0]["dataset"], -_mean(pair[1])))
+    ordered = sorted(groups.items(), key=lambda pair: (pair[1][0]["dataset"], -accuracies(pair[1])[0]))
     marks = dict(zip(sorted({_machine(record) for record in results.values()}), ascii_uppercase, strict=False))
     lines += [_row(name, records, marks) for name, records in ordered]
     gains = [line for gain in GAINS if (line := _gain(results, gain)) is not None]
@@ -72,43 +79,61 @@ _ROW_NAMES = (
 
 def _row(name: str, records: list[dict[str, Any]], marks: dict[str, str]) -> str:
     first = records[0]
-    spent = [record["cpu_s"] for record in records if record["cpu_s"] is not None]
-    minutes = f"{statistics.median(spent) / 60:.0f}" if spent else "not known"
+    spent = cpu_minutes(records)
+    minutes = "not known" if spent is None else f"{spent:.0f}"
     on = "".join(sorted({marks[_machine(record)] for record in records}))
-    cells = [f"`{name}`", first["dataset"], str(len(records)), _accuracy([record["test_top1"] for record in records])]
+    cells = [f"`{name}`", _DATA.get(first["dataset"], first["dataset"]), str(len(records)), _accuracy(records)]
     cells += [f"{first['params']:,}", f"{first['gmacs']:.3f} at {first['input_size']}"]
     cells += [f"{first['epochs']}, {first['precision']}", f"{minutes}, {first['threads']}, {on}"]
     return f"| {' | '.join(cells)} |"
 
 
-def _mean(records: list[dict[str, Any]]) -> float:
-    return float(sum(record["test_top1"] for record in records) / len(records))
+def cpu_minutes(records: Sequence[Mapping[str, Any]]) -> float | None:
+    """The median over seeds; None where none was counted."""
+    spent = [record["cpu_s"] for record in records if record["cpu_s"] is not None]
+    return statistics.median(spent) / 60 if spent else None
 
 
-def _accuracy(values: list[float]) -> str:
-    interval = mean_interval(values)
-    if interval is None:
-        return f"{100 * values[0]:.2f}"
-    mean = interval.estimate
-    std = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
-    return f"{100 * mean:.2f} ± {100 * std:.2f} ({100 * interval.low:.2f} to {100 * interval.high:.2f})"
+def accuracies(records: Sequence[Mapping[str, Any]]) -> tuple[float, float | None]:
+    """Test top-1: mean and standard deviation over seeds; of one, None."""
+    values = [record["test_top1"] for record in records]
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def _accuracy(records: Sequence[Mapping[str, Any]]) -> str:
+    mean, spread = accuracies(records)
+    interval = mean_interval([record["test_top1"] for record in records])
+    if interval is None or spread is None:
+        return f"{100 * mean:.2f}"
+    return f"{100 * mean:.2f} ± {100 * spread:.2f} ({100 * interval.low:.2f} to {100 * interval.high:.2f})"
+
+
+def differences_of(results: Results, gain: Gain) -> list[float]:
+    """Taught minus alone, of the seeds that both have."""
+    taught = [item for item in sorted(results) if item.recipe == gain.taught]
+    pairs = [(item, Item(gain.alone, item.seed)) for item in taught if Item(gain.alone, item.seed) in results]
+    return [results[one]["test_top1"] - results[other]["test_top1"] for one, other in pairs]
+
+
+def final_interval(differences: list[float], gain: Gain) -> Interval | None:
+    """With 95%, or, where there were two looks, with 97.5%; None before two seeds have both."""
+    is_second = gain.looked_after is not None and len(differences) > gain.looked_after
+    return mean_interval(differences, level=_TWO_LOOKS if is_second else LEVEL)
 
 
 def _gain(results: Results, gain: Gain) -> str | None:
     """A line with the paired difference; None before two seeds have both."""
-    taught = [item for item in sorted(results) if item.recipe == gain.taught]
-    pairs = [(item, Item(gain.alone, item.seed)) for item in taught if Item(gain.alone, item.seed) in results]
-    differences = [results[one]["test_top1"] - results[other]["test_top1"] for one, other in pairs]
+    differences = differences_of(results, gain)
     interval = mean_interval(differences)
     if interval is None:
         return None
-    line = f"- `{gain.taught}` over `{gain.alone}`: {_points(interval)}, n = {len(pairs)}; {_verdict(interval)}"
+    line = f"- `{gain.taught}` over `{gain.alone}`: {_points(interval)}, n = {len(differences)}; {_verdict(interval)}"
     return line + (_second_look(differences, gain.looked_after) if gain.looked_after is not None else "")
 
 
 def _second_look(differences: list[float], first: int) -> str:
     """What the first look showed, and the interval that allows for two (Bonferroni); empty where there was one."""
-    before, widened = mean_interval(differences[:first]), mean_interval(differences, level=0.975)
+    before, widened = mean_interval(differences[:first]), mean_interval(differences, level=_TWO_LOOKS)
     if before is None or widened is None or len(differences) <= first:
         return ""
     return (

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from benchmarks.measure import __main__ as queue
-from benchmarks.measure import document, work
+from benchmarks.measure import document, picture, work
 from benchmarks.measure.left import seconds_left
 from benchmarks.measure.plan import STAGES, Gain, Item, Stage, items
 from benchmarks.measure.work import FailedError, Place, find_run, measure, recipe_digest
@@ -206,6 +207,30 @@ def test_seeds_that_were_asked_for_after_a_look_are_told(monkeypatch: pytest.Mon
     )
     results = {item: record for item, record in results.items() if item.seed < 2}
     assert "looked at" not in document.render(results)
+
+
+def test_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(picture, "save", lambda figure, path: drawn.append(figure) or path)
+    monkeypatch.setattr(picture, "GAINS", (Gain("fast_kd", "fast", looked_after=2),))
+    tops = {"fast": (0.90, 0.91, 0.92), "fast_kd": (0.91, 0.93, 0.93), "lite0": (0.95,), "r222": (0.5,)}
+    results = {
+        Item(n, s): _record(Item(n, s), top1, role="student" if n == "fast_kd" else "baseline")
+        for n, values in tops.items()
+        for s, top1 in enumerate(values)
+    }
+    assert picture.draw_measured(results, tmp_path / "cifar.svg") == tmp_path / "cifar.svg"
+    ladder, forest = drawn[0].axes
+    assert [text.get_text() for text in ladder.get_yticklabels()] == ["fast", "fast_kd", "lite0"]  # rising
+    (costs,) = ladder.child_axes
+    assert costs.get_yticklabels()[0].get_text() == "0.00M params, 2 CPU-min, n = 3"
+    low, high = ladder.containers[0].lines[2][0].get_segments()[0]
+    assert (low[0], high[0]) == (pytest.approx(0.90), pytest.approx(0.92))  # deviation 1 point, by hand
+    assert [text.get_text() for text in forest.get_yticklabels()] == ["fast_kd"]
+    (said,) = forest.child_axes
+    # as in the page: three seeds of which two had been looked at
+    assert [text.get_text() for text in said.get_yticklabels()] == ["+1.33 (-0.74 to +3.40), n = 3"]
+    assert picture.draw_measured({}, tmp_path / "cifar.svg") is None
 
 
 def test_a_recipe_that_was_changed_is_measured_anew_and_its_old_run_is_not_taken(tmp_path: Path) -> None:
