@@ -21,7 +21,12 @@ __all__ = ["ROOT", "SECTIONS", "broken_links", "pages", "stage"]
 ROOT = Path(__file__).resolve().parents[2]
 START = ("docs/start.md", "docs/first_steps.md")
 REFERENCE = ("docs/commands.md", "docs/catalogue.md", "docs/keys.md", "docs/api.md")
-RESULTS_FIRST = ("docs/results/cifar10-cpu.md", "docs/results/cifar.md", "docs/results/quickstart.md")
+RESULTS_FIRST = (
+    "docs/results/real-images.md",
+    "docs/results/cifar.md",
+    "docs/results/cifar10-cpu.md",
+    "docs/results/quickstart.md",
+)
 ABOUT = ("docs/reliability.md", "docs/architecture.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
 GUIDES_FIRST = (
     "docs/recipes.md",
