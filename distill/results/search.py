@@ -92,8 +92,8 @@ class SearchReport:
         reference: What the loss is measured against.
         drop: Of the file's validation top-1, with interval and verdict; None where there is no file.
         drop_words: The same in a sentence.
-        helped: Whether the search's best is better than the uniform shape beyond chance, as the best of its finalists; None
-            where one of the two could not be trained.
+        helped: Whether the search's best is better than the uniform shape beyond chance, as the best of its finalists;
+            None where one of the two could not be trained.
         advice: What to make of it, in sentences.
         cut: Why channels of the chosen shape were cut; None where they were not.
         missed: Why the command ends with 3; None where it does not.
