@@ -32,8 +32,8 @@ def choose(references: Sequence[str | Path], runs_dir: Path, read: Read, notes: 
             entries.append(read(run))
         except (DistillError, OSError) as error:
             errors.append(error)
-            lets = "; --allow-code lets it" if "--allow-code" in (getattr(error, "hint", None) or "") else ""
-            notes.append(f"left out: {naming(run, error)}{lets}")
+            hint = error.hint if isinstance(error, DistillError) else None
+            notes.append(f"left out: {naming(run, error)}" + (f"; {hint}" if hint else ""))
     if not entries:
         raise errors[0]
     return entries
