@@ -188,13 +188,13 @@ def _answer_lines(certified: Certificate, file: OnnxClassifier, options: Options
 
 
 def _accuracy_line(what: str, text: str, was: Accuracy, right: np.ndarray) -> Held:
-    """The same answers, or others that are not shown to be worse by a paired test on the same images."""
+    """The same images right, or others that are not shown to be worse by a paired test on the same images."""
     before = right_of(was.right, was.images)
     now = share_interval(int(right.sum()), len(right))
     found = f"{percent(now.estimate)} [{percent(now.low)}, {percent(now.high)}]"
     changed = int((before != right).sum())
     if not changed:
-        return Held(what, text, found, "holds", f"the same {was.images:,} images, each as it was")
+        return Held(what, text, found, "holds", f"the same {was.images:,} images, each right or wrong as it was")
     test = compare_images(right, before)
-    why = f"{changed:,} of {was.images:,} images are answered otherwise: {test.verdict}"
+    why = f"{changed:,} of {was.images:,} images are right or wrong where they were not: {test.verdict}"
     return Held(what, text, found, "fails" if test.verdict == "worse" else "holds", why)

@@ -117,6 +117,7 @@ def _row(path: Path, report: DeviceReport) -> Row:
         size_mb=kit.size_mb,
         latency_b1_ms=one.median_ms,
         latency_b1_p90_ms=one.p90_ms,
+        latency_b1_calls=one.n,
         latency_b32_ms=None if many is None else many.median_ms,
         images_per_s=None if many is None else 32_000.0 / many.median_ms,
         throughput_batch=None if many is None else 32,

@@ -43,7 +43,7 @@ class Scheme:
         activations: ``int8`` (symmetric use of the signed kernels) or ``uint8``.
         reduce_range: Weights of 7 bits: sums of two products then fit 16 bits, which AVX2 without VNNI saturates.
         calibration: How ranges are drawn from what activations were seen: their extremes, all but their outliers
-            (percentile 99.99), or those that lose the least information; arXiv:2004.09602 compares them.
+            (percentile 99.999), or those that lose the least information; arXiv:2004.09602 compares them.
         bias_correction: Take the mean error that rounding weights causes out of each bias (arXiv:1906.04721).
         float_ends: Leave the first and the last layer in float.
     """

@@ -10,10 +10,9 @@ import numpy as np
 
 from distill.evaluation.statistics import (
     LEVEL,
-    MOST_IMAGES,
     Interval,
-    advised,
     check_pair,
+    images_needed,
     normal_quantile,
     paired_interval,
 )
@@ -70,9 +69,8 @@ def judge_drop(ours: np.ndarray, reference: np.ndarray, *, allowed: float, level
     verdict = DropVerdict(drop, float(reference.mean()), allowed, n, None)
     if verdict.word != "not shown" or drop.estimate == allowed:
         return verdict
-    spread = max((lost + won) / n - drop.estimate**2, 1 / n)  # no discordant image yet: one would not surprise
-    needed = math.ceil(normal_quantile(level) ** 2 * spread / (drop.estimate - allowed) ** 2)
-    return DropVerdict(drop, verdict.reference, allowed, n, advised(needed, n, MOST_IMAGES))
+    needed = images_needed(lost, won, n, lambda found: found.high <= allowed or found.low > allowed, level)
+    return DropVerdict(drop, verdict.reference, allowed, n, needed)
 
 
 def images_to_show(allowed: float, *, level: float = LEVEL) -> int | None:

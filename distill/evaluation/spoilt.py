@@ -229,6 +229,6 @@ def against(ours: Query, theirs: Query, *, split: str = "test", images: int = CO
     mine, other = books
     if not (mine.is_complete and other.is_complete) or len(mine.places) != len(other.places):
         return None
-    if mine.digests[_CLEAN] != other.digests[_CLEAN]:
+    if mine.digests != other.digests:  # of every corruption: another libjpeg makes other pictures of the same ones
         return None
     return compare_values(mine.shares(), other.shares())

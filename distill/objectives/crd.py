@@ -15,6 +15,7 @@ from distill.recipe.objectives import CRDTerm
 __all__ = ["CRD", "contrast_loss"]
 
 _EPS = 1e-7
+_MANY = 8  # so many times as many memories as are compared with one image: then those alone are read
 
 
 class CRD(Term):
@@ -75,12 +76,14 @@ class CRD(Term):
     def _drawn(self, batch: Batch) -> Tensor:
         generator = torch.Generator().manual_seed((self._seed + self._draws) % 2**63)
         self._draws += 1
-        return self._others.draw(batch.index, self._spec.negatives, generator)
+        index = batch.index.cpu() if batch.on_host is None else torch.from_numpy(batch.on_host.index)
+        drawn, device = self._others.draw(index, self._spec.negatives, generator), batch.index.device
+        return drawn.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else drawn.to(device)
 
     def _contrast(self, features: Tensor, other: str, compared: Tensor) -> Tensor:
         """Of embeddings ``(B, E)`` among the other network's memories of ``(B, 1 + K)`` images, their own first."""
         memory: Tensor = getattr(self, f"memory_{other}")
-        scores = torch.einsum("be,bke->bk", features, memory[compared])
+        scores = _products(features, memory, compared)
         unnormalized = (scores / self._spec.temperature).exp()
         constant: Tensor = getattr(self, f"constant_{other}")
         with torch.no_grad():
@@ -92,6 +95,16 @@ class CRD(Term):
         memory: Tensor = getattr(self, f"memory_{name}")
         share = self._spec.momentum
         memory[index] = F.normalize(share * memory[index] + (1.0 - share) * features, dim=1)
+
+
+def _products(features: Tensor, memory: Tensor, compared: Tensor) -> Tensor:
+    """``(B, C)``: products of ``features`` ``(B, E)`` with the rows of ``memory`` ``(N, E)`` compared with each.
+
+    With all rows at once, unless there are many more: to copy ``(B, C, E)`` memories costs ten times as much.
+    """
+    if len(memory) > _MANY * compared.shape[1]:
+        return torch.einsum("be,bke->bk", features, memory[compared])
+    return (features @ memory.clone().T).gather(1, compared)  # remembering writes into it before the backward pass
 
 
 def contrast_loss(scores: Tensor, *, images: int) -> Tensor:
@@ -120,13 +133,13 @@ class _Others:
             raise RecipeError("objective crd compares images of several classes, and there is one")
 
     def draw(self, index: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        """``(B, count)`` images of other classes than those of ``index`` ``(B,)``, with replacement."""
-        labels = self._labels[index.cpu()]
+        """``(B, count)`` images of other classes than those of ``index`` ``(B,)``, with replacement, on the host."""
+        labels = self._labels[index]
         own, start = self._counts[labels][:, None], self._starts[labels][:, None]
         drawn = torch.rand((len(index), count), generator=generator, dtype=torch.float64)
         place = (drawn * (len(self._labels) - own)).long()
         place += (place >= start) * own  # the image's own class is jumped over
-        return self._order[place].to(index.device)
+        return self._order[place]
 
 
 def _size(shape: tuple[int, ...]) -> int:

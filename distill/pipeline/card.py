@@ -115,7 +115,7 @@ def gather_card(examined: Examined, *, wants_file: bool) -> Card:
         recipe_text=dump_recipe(newest.recipe),
         device=comparison.device,
         threads=comparison.threads,
-        latency_n=comparison.latency_n,
+        off=tuple(f"augment.{key}" for key, is_on in newest.recipe.augment.turned_on.items() if not is_on),
         versions=comparison.versions,
         hub_dataset=_HUB.get(row.dataset),
         corruptions=stored.corruptions if stored else None,

@@ -117,7 +117,7 @@ def gather_page(examined: Examined, *, title: str | None, command: str, runs_dir
     """All that the page says, from a comparison and the folders of its runs."""
     comparison, tested = examined.comparison, examined.tested
     notes: list[str] = []
-    student = _headline(comparison.rows, tested)
+    student = _headline(comparison.rows, tested, notes)
     rows = _against_default(list(comparison.rows), student, tested, notes)
     student = next((row for row in rows if student is not None and row.run == student.run), None)
     is_taught = student is not None and _was_taught(student, tested)
@@ -193,15 +193,33 @@ def _was_taught(row: Row, tested: _Tested) -> bool:
     return isinstance(newest, Entry) and (newest.recipe.teacher is not None or bool(newest.teacher))
 
 
-def _headline(rows: Sequence[Row], tested: _Tested) -> Row | None:
-    """What the page is about: the most accurate student that was taught, if possible with its teacher here.
+def _headline(rows: Sequence[Row], tested: _Tested, notes: list[str]) -> Row | None:
+    """What the page is about: the student that was taught, if possible with its teacher here.
 
-    Of equals it is the smallest; where nothing was taught, one that learned from labels alone.
+    Of several it is the most accurate on validation images: the best by test images is flattered by them. Where not all
+    were validated those decide, which a note says. Of equals it is the smallest; where nothing was taught, one that
+    learned from labels alone.
     """
     students = [row for row in rows if row.role == "student" and _is_run(row, tested)]
     taught = [row for row in students if _was_taught(row, tested)]
     beside = [row for row in taught if row.teacher is not None]
-    return max(beside or taught or students, key=lambda row: (row.test_top1 or 0.0, -(row.params or 0)), default=None)
+    found = beside or taught or students
+    validated = {row.run: _validated(tested[row.run]) for row in found}
+    by_test = len(found) > 1 and None in validated.values()
+    if by_test:
+        notes.append(
+            f"{found[0].name} and others are not all validated: of {len(found)} students the verdict is about the most "
+            "accurate on the test images, which is luck in part"
+        )
+    scores = {row.run: (row.test_top1 if by_test else validated[row.run]) or 0.0 for row in found}
+    return max(found, key=lambda row: (scores[row.run], -(row.params or 0)), default=None)
+
+
+def _validated(group: Sequence[Tested]) -> float | None:
+    """Mean validation top-1 of a row's runs; None where one was not validated."""
+    values = [each.figures.val_top1 for each in group if isinstance(each, Entry)]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
 def _against_default(rows: list[Row], student: Row | None, tested: _Tested, notes: list[str]) -> list[Row]:

@@ -47,7 +47,9 @@ def train_rounded(source: RunFolder, trained: Trained, *, epochs: int | None, op
 def _recipe(source: RunFolder, trained: Trained, epochs: int | None, options: Options) -> Recipe:
     recipe = resolve_teacher(taught_as_before(source), runs_dir=options.runs_dir, override=None)
     model = resolved_model(without_weights(recipe.model), trained.normalize)
-    recipe = recipe.model_copy(update={"name": derived_name(recipe.name, "_rounded"), "model": model})
+    objective = recipe.objective.gone_on(recipe.train.epochs)
+    name = derived_name(recipe.name, "_rounded")
+    recipe = recipe.model_copy(update={"name": name, "model": model, "objective": objective})
     changes = {
         "train.epochs": epochs or max(1, math.ceil(_SHARE * recipe.train.epochs)),
         "train.fake_quantize": _BITS,
@@ -55,6 +57,7 @@ def _recipe(source: RunFolder, trained: Trained, epochs: int | None, options: Op
         "train.early_stopping": "null",
         "train.ema": 0.0,  # an average over so few steps would hold the weights that it began with
         "optim.lr": _LR * recipe.optim.lr,
+        "optim.weight_decay": recipe.optim.weight_decay * (_LR if recipe.optim.decoupled_decay else 1.0),
         "schedule": "{kind: cosine}",
     }
     overrides = [f"{key}={value}" for key, value in changes.items()]
@@ -64,7 +67,7 @@ def _recipe(source: RunFolder, trained: Trained, epochs: int | None, options: Op
 def _same(one: Recipe, other: Recipe) -> bool:
     """Whether both were meant alike: threads, format and precision follow the machine, the bank the disk."""
     left, right = (
-        (each.train.epochs, each.train.fake_quantize, each.optim.lr, each.objective, each.augment, each.data)
+        (each.train.epochs, each.train.fake_quantize, each.optim, each.objective, each.augment, each.data)
         for each in (one, other)
     )
     return left == right

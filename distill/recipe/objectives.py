@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -107,6 +107,10 @@ class SupervisedObjective(Spec):
         """None."""
         return ()
 
+    def gone_on(self, epochs: int) -> Self:
+        """Itself: it has neither ramp nor end."""
+        return self
+
 
 class TaughtObjective(TermSpec):
     """ce_weight * CE(labels), a term of its kind, and what ``add`` adds."""
@@ -121,6 +125,10 @@ class TaughtObjective(TermSpec):
     def terms(self) -> tuple[TermSpec, ...]:
         """Its own and those added."""
         return (self, *self.add)
+
+    def gone_on(self, epochs: int) -> Self:
+        """As what is left of ``epochs`` epochs goes on with, each term."""
+        return super().gone_on(epochs).model_copy(update={"add": tuple(term.gone_on(epochs) for term in self.add)})
 
     @model_validator(mode="after")
     def _something_is_always_learned(self) -> TaughtObjective:

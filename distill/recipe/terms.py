@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -39,11 +39,21 @@ class TermSpec(Spec):
     )
     until_epoch: PositiveInt | None = Field(None, description="the last epoch that it takes part in; null: to the end")
 
+    def gone_on(self, epochs: int) -> Self:
+        """As what is left of ``epochs`` epochs goes on with: whole from the start, or without weight where it ended."""
+        ended = self.until_epoch is not None and self.until_epoch <= epochs
+        off = dict.fromkeys(self._weights(), 0.0) if ended else {}
+        return self.model_copy(update={"ramp_epochs": 0, "until_epoch": None, **off})
+
+    @classmethod
+    def _weights(cls) -> tuple[str, ...]:
+        """The names of its own; the cross-entropy's is not one of a term's."""
+        return tuple(name for name in cls.model_fields if name.endswith("_weight") and name != "ce_weight")
+
     @property
     def weighs(self) -> bool:
         """Whether any of its weights is above 0; the cross-entropy's is not one of a term's."""
-        names = (name for name in type(self).model_fields if name.endswith("_weight") and name != "ce_weight")
-        return any(getattr(self, name) > 0 for name in names)
+        return any(getattr(self, name) > 0 for name in self._weights())
 
     @property
     def asks_features(self) -> bool:

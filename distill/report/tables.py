@@ -191,7 +191,7 @@ def _measured_on(comparison: Comparison) -> RenderableType:
     if tested := _test_images(comparison.rows):
         lines.insert(0, f"accuracy on {tested}")
     if comparison.latency_n is not None:
-        lines[-1] += f"; latency of {comparison.latency_n:,} calls a model, in turn, after warm-up"
+        lines[-1] += f"; latency of {comparison.latency_n:,} calls a model or more, in turn, after warm-up"
     if any(row.seeds > 1 for row in comparison.rows):
         lines.append("±: sample standard deviation over n seeds")
     lines += _statistics_lines(comparison.rows)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["METHODS", "drop_sentence", "drop_words"]
 
 METHODS = {
-    "mcnemar": "McNemar's exact test on the same images",
+    "mcnemar": "McNemar's mid-p test on the same images",
     "paired t": "paired by seed, Student's t",
     "welch t": "Welch's t over seeds",
     "t and images": "Student's t over seeds, with the images' own chance",

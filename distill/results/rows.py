@@ -39,7 +39,7 @@ class Row:
         seeds: How many runs the means are of.
         test_top1_std: Sample standard deviation over the seeds; None for one.
         delta_top1: Test top-1 minus the teacher's.
-        latency_b1_ms: Median for one image; ``latency_b32_ms`` for a batch of 32.
+        latency_b1_ms: Median of ``latency_b1_calls`` for one image; ``latency_b32_ms`` for a batch of 32.
         images_per_s: In batches of ``throughput_batch``: 32, on a GPU 256.
         ece: Expected calibration error.
         test_balanced_accuracy: Mean recall of the classes; ``test_macro_f1`` the mean F1: of classes of unlike size.
@@ -106,6 +106,7 @@ class Row:
     test_macro_f1: float | None = None
     measured_on: str | None = None
     throughput_batch: int | None = None
+    latency_b1_calls: int | None = None
 
     def with_figures(self, figures: Figures) -> Row:
         """The row with what was measured of its model."""
@@ -119,6 +120,7 @@ class Row:
             size_mb=figures.size_mb,
             latency_b1_ms=one.median_ms if one else None,
             latency_b1_p90_ms=one.p90_ms if one else None,
+            latency_b1_calls=one.n if one else None,
             latency_b32_ms=many.median_ms if many else None,
             images_per_s=full.images_per_s if full else None,
             throughput_batch=full.batch_size if full else None,
@@ -153,7 +155,7 @@ class Comparison:
     Attributes:
         device: What the hardware is called.
         threads: CPU threads of one operation.
-        latency_n: Timed calls a model and batch size; None where nothing was timed.
+        latency_n: The fewest timed calls of a model and batch size; None where nothing was timed.
         notes: What the reader must know: models left out, seeds missing, banks used.
         difference: Of any two rows, worked out when it is asked for; None for rows that cannot be paired.
     """

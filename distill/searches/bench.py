@@ -173,7 +173,7 @@ class Bench:
             if self.target.command:
                 times = self._beside(path)
             elif self.target.latencies:
-                times = self._times({"": self._running(path.read_bytes(), str(path))})
+                _, times = self._fastest({"": self._running(path.read_bytes(), str(path))})
             found = Costs(cost.params, cost.macs / 1e9, path.stat().st_size / 1e6, **times)
             write_json(kept, {"costs": found.to_json(), "model": recipe.model.model_dump(mode="json")})
         return found
@@ -201,11 +201,11 @@ class Bench:
         if not self.target.exports:
             size, times = self.predicted(recipe).size_mb, dict[str, float]()
         elif self.target.runtime == "torch":
-            size, times = cost.size_mb, self._times(self._torch(recipe))
+            size, (_, times) = cost.size_mb, self._fastest(self._torch(recipe))
         else:
             files = self._graphs(recipe)
-            size = min(file.ByteSize() for file in files.values()) / 1e6
-            times = self._elsewhere(files) if self.target.command else self._onnx(files, recipe)
+            kind, times = self._elsewhere(files) if self.target.command else self._onnx(files, recipe)
+            size = files[kind].ByteSize() / 1e6
         return Costs(cost.params, cost.macs / 1e9, size, **times)
 
     @property
@@ -259,15 +259,17 @@ class Bench:
         times = {name: (pair[0][name] + pair[1][name]) / 2 for name in self.target.latencies}
         return times, max(abs(pair[0][name] - pair[1][name]) / times[name] for name in times)
 
-    def _times(self, forward: Mapping[str, _Forward]) -> dict[str, float]:
-        """Of the fastest of what is timed, in turn with the reference."""
+    def _fastest(self, forward: Mapping[str, _Forward]) -> tuple[str, dict[str, float]]:
+        """Which of these is the fastest, and its times, in turn with the reference; untimed, the first."""
         if not self.target.latencies:
-            return {}
+            return next(iter(forward)), {}
         timings = self._in_turn({"reference": self._reference_forward} | dict(forward))
         reference = _by_name(timings.pop("reference"), self.target.latencies)
         first = self.target.latencies[0]
-        fastest = min((_by_name(cells, self.target.latencies) for cells in timings.values()), key=lambda t: t[first])
-        return {name: self._base["times"][name] * fastest[name] / reference[name] for name in fastest}
+        found = {kind: _by_name(cells, self.target.latencies) for kind, cells in timings.items()}
+        kind = min(found, key=lambda each: found[each][first])
+        base = self._base["times"]
+        return kind, {name: base[name] * spent / reference[name] for name, spent in found[kind].items()}
 
     def _in_turn(self, forward: Mapping[str, _Forward]) -> dict[str, dict[int, Latency]]:
         side = self._side if self.target.runtime != "torch" else self.reference.model.input_size
@@ -284,10 +286,11 @@ class Bench:
     def _torch(self, recipe: Recipe) -> dict[str, _Forward]:
         return {"": self._deployed(recipe).network.to(memory_format=torch.channels_last)}
 
-    def _onnx(self, graphs: Mapping[str, onnx.ModelProto], recipe: Recipe) -> dict[str, float]:
+    def _onnx(self, graphs: Mapping[str, onnx.ModelProto], recipe: Recipe) -> tuple[str, dict[str, float]]:
+        """Which of these graphs would ship, and its times: the fastest; where nothing is timed, the smallest."""
         if not self.target.latencies:
-            return {}
-        return self._times(
+            return min(graphs, key=lambda kind: graphs[kind].ByteSize()), {}
+        return self._fastest(
             {name: self._running(graph.SerializeToString(), recipe.name) for name, graph in graphs.items()}
         )
 
@@ -303,11 +306,12 @@ class Bench:
 
     # Elsewhere
 
-    def _elsewhere(self, graphs: Mapping[str, onnx.ModelProto]) -> dict[str, float]:
+    def _elsewhere(self, graphs: Mapping[str, onnx.ModelProto]) -> tuple[str, dict[str, float]]:
+        kind, graph = next(iter(graphs.items()))
         with tempfile.TemporaryDirectory(prefix="distill-") as folder:
             path = Path(folder) / "candidate.onnx"
-            write_onnx(next(iter(graphs.values())), path)
-            return self._beside(path)
+            write_onnx(graph, path)
+            return kind, self._beside(path)
 
     def _beside(self, path: Path) -> dict[str, float]:
         """A file's times, between two timings of the reference."""

@@ -8,29 +8,34 @@ from collections.abc import Sequence
 import numpy as np
 
 from distill.results.search import PricePoint
-from distill.searches.costs import LATENCIES, Budgets, Costs
+from distill.searches.costs import Budgets, Costs
 from distill.searches.explore import widest_uniform
 from distill.searches.space import Shape, Space
 from distill.searches.trials import Trials
 
-__all__ = ["cheapest", "extrapolated", "price_curve", "priced_quantity", "rounded_up"]
+__all__ = ["binding", "cheapest", "extrapolated", "price_curve", "rounded_up"]
 
 _SHARES = (0.5, 0.7, 1.0)
 
 
-def priced_quantity(budgets: Budgets) -> str:
-    """What a price is in: a latency where one is budgeted."""
-    return next((name for name in LATENCIES if name in budgets), next(iter(budgets)))
+def binding(costs: Costs, budgets: Budgets) -> str:
+    """The budget that these costs fill most, or exceed furthest: more of another would buy nothing."""
+    return max(budgets, key=lambda name: costs.of(name) / budgets[name])
 
 
-def cheapest(space: Space, trials: Trials, budgets: Budgets) -> tuple[dict[str, float], tuple[PricePoint, ...]]:
-    """Of a space in which nothing fits: budgets that the smallest shape meets, and what the recipe's own costs."""
+def cheapest(space: Space, trials: Trials, budgets: Budgets) -> tuple[dict[str, float], str, tuple[PricePoint, ...]]:
+    """Of a space in which nothing fits: budgets that the smallest shape meets, and what the recipe's own costs.
+
+    Returns:
+        The budgets, the quantity of the prices, and the prices.
+    """
     least = trials.confirmed(space.smallest)
     nearest = {name: rounded_up(name, least.of(name)) for name, limit in budgets.items() if least.of(name) > limit}
-    quantity = priced_quantity(budgets)
+    quantity = binding(least, budgets)
     shapes: dict[Shape, Costs] = {space.smallest: least}
     shapes.setdefault(space.settled(space.own), trials.confirmed(space.settled(space.own)))
-    return nearest, tuple(PricePoint(str(shape), costs.of(quantity), None) for shape, costs in shapes.items())
+    prices = tuple(PricePoint(str(shape), costs.of(quantity), None) for shape, costs in shapes.items())
+    return nearest, quantity, prices
 
 
 def rounded_up(name: str, value: float) -> float:
@@ -45,19 +50,27 @@ def rounded_up(name: str, value: float) -> float:
     return float(f"{np.ceil(value / digits) * digits:.6g}")
 
 
-def price_curve(space: Space, trials: Trials, budgets: Budgets, epochs: int) -> tuple[PricePoint, ...]:
-    """The recipe's own proportions at a half, at seven tenths and at all of the budget, each trained to its end."""
-    quantity, points = priced_quantity(budgets), dict[Shape, PricePoint]()
+def price_curve(
+    space: Space, trials: Trials, budgets: Budgets, epochs: int
+) -> tuple[str | None, tuple[PricePoint, ...]]:
+    """The recipe's own proportions at a half, at seven tenths and at all of the budget, each trained to its end.
+
+    Returns:
+        The quantity of the prices, None where there are none, and the prices.
+    """
+    found = dict[Shape, tuple[Costs, float]]()
     for share in _SHARES:
-        part = {name: limit * share for name, limit in budgets.items()}
-        fitted = widest_uniform(space, trials, part)
-        if fitted is None or fitted.shape in points:
+        fitted = widest_uniform(space, trials, {name: limit * share for name, limit in budgets.items()})
+        if fitted is None or fitted.shape in found:
             continue
         score = trials.score(fitted.shape, epochs)
         if score is not None:
-            value = fitted.costs.of(quantity)
-            points[fitted.shape] = PricePoint(str(fitted.shape), value, score.val_top1)
-    return _with_gains(sorted(points.values(), key=lambda point: point.value))
+            found[fitted.shape] = (fitted.costs, score.val_top1)
+    if not found:
+        return None, ()
+    quantity = binding(next(reversed(found.values()))[0], budgets)  # of the widest
+    points = [PricePoint(str(shape), costs.of(quantity), val_top1) for shape, (costs, val_top1) in found.items()]
+    return quantity, _with_gains(sorted(points, key=lambda point: point.value))
 
 
 def _with_gains(points: Sequence[PricePoint]) -> tuple[PricePoint, ...]:

@@ -24,7 +24,7 @@ from distill.searches.costs import LATENCIES
 from distill.searches.explore import Explored, explore, widest_uniform
 from distill.searches.finals import Final, advice, choose, finalist_rows, finals, tried_rows
 from distill.searches.folder import Definition, SearchFolder
-from distill.searches.prices import cheapest, extrapolated, price_curve, priced_quantity, rounded_up
+from distill.searches.prices import cheapest, extrapolated, price_curve, rounded_up
 from distill.searches.reference import Reference
 from distill.searches.rungs import LEAST, Plan, plan_of
 from distill.searches.ship import Excess, Shipped, Shipping, ship
@@ -130,15 +130,13 @@ class Program:
         )
 
     def _nothing_fits(self, report: SearchReport) -> SearchReport:
-        nearest, prices = cheapest(self.trials.space, self.trials, self.limits)
+        nearest, quantity, prices = cheapest(self.trials.space, self.trials, self.limits)
         would = " and ".join(budget_text(*each) for each in nearest.items())
         least = self.trials.space.smallest
         missed = f"no shape fits: the smallest, {least}, needs {would}" if nearest else "no shape that fits was found"
         if "params" in nearest and self._own_limit_binds():
             missed += f", and the recipe's model.max_params is {self.trials.base.recipe.max_params:,}"
-        return replace(
-            report, missed=missed, nearest=nearest, priced=priced_quantity(self.definition.budgets), prices=prices
-        )
+        return replace(report, missed=missed, nearest=nearest, priced=quantity, prices=prices)
 
     def _finished(self, report: SearchReport, explored: Explored, plan: Plan) -> SearchReport:
         found = finals(explored, self.trials, plan.seeds)
@@ -203,9 +201,9 @@ class Program:
     def _priced(self, report: SearchReport, missing: float) -> SearchReport:
         """Why it was not enough, and what more of the budget would buy."""
         epochs = self.definition.base.recipe.train.epochs
-        points = price_curve(self.trials.space, self.trials, self.limits, epochs)
-        quantity, value = priced_quantity(self.definition.budgets), extrapolated(points, missing)
-        nearest = None if value is None else {quantity: float(f"{value:.3g}")}
+        quantity, points = price_curve(self.trials.space, self.trials, self.limits, epochs)
+        value = extrapolated(points, missing)
+        nearest = None if quantity is None or value is None else {quantity: float(f"{value:.3g}")}
         return replace(report, priced=quantity, prices=points, nearest=nearest)
 
     def _write_recipe(self, taken: Final, shipped: Shipped) -> Path:

@@ -58,7 +58,7 @@ def test_one_run_has_wilsons_interval_and_mcnemars_test() -> None:
     )
     assert (got.test_top1_low, got.test_top1_high) == pytest.approx((centre - half, centre + half), abs=1e-6)
     assert got.baseline_difference == pytest.approx(0.06)
-    assert got.baseline_p == pytest.approx(2 * sum(math.comb(10, k) for k in range(3)) / 2**10)  # 8 against 2
+    assert got.baseline_p == pytest.approx((2 * (1 + 10) + 45) / 2**10)  # 8 against 2: mid-p
     assert (got.baseline_method, got.baseline_n, got.baseline_verdict) == ("mcnemar", 100, "cannot tell")
     assert got.baseline_needed > 100
     assert base.baseline == base.run

@@ -187,6 +187,23 @@ def test_where_calibration_is_not_enough_the_network_learns_on_with_rounded_weig
     assert "tiny_student_rounded/001, with rounded weights" in console.file.getvalue()
 
 
+def test_decay_that_is_apart_from_the_rate_falls_with_it_and_grown_terms_are_whole(
+    train: Callable[..., RunResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a hundredth of the rate the decay of a step would else be a hundred times as strong beside the gradients."""
+    decay = "optim={name: sgd, lr: 0.05, momentum: 0.85, weight_decay: 5e-3, decoupled_decay: true}"
+    run = train("teacher.logits=live", "train.epochs=1", decay, "objective={kind: dkd, ramp_epochs: 20}").run
+    _only_trained_weights_pass(monkeypatch, run)
+    made = quantize(run, max_drop=0.99, epochs=4, out=tmp_path / "a.onnx", options=Options(runs_dir=tmp_path / "runs"))
+    rounded = open_run(made.trained)
+    before, after = (load_trained(open_run(each), device=torch.device("cpu")).module for each in (run, rounded))
+    for (name, was), now in zip(before.named_parameters(), after.parameters(), strict=True):
+        if was.ndim > 1:
+            assert now.norm() > 0.97 * was.norm(), name
+    assert rounded.recipe().optim.weight_decay == pytest.approx(5e-5)
+    assert rounded.recipe().objective.ramp_epochs == 0
+
+
 def test_the_same_command_goes_on_with_training_that_was_stopped(
     train: Callable[..., RunResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

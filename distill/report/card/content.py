@@ -27,6 +27,7 @@ class Card:
         side: Of the pixels it takes.
         recipe: The settings that it was trained with, by the names that ``--set`` takes.
         recipe_text: The same as YAML.
+        off: Keys of ``recipe`` that change nothing, with all below them.
         teacher: The name of what it learned from; ``teacher_top1`` on the same test images.
         device: That it was timed on, with ``threads``; ``versions`` of the libraries.
         notes: What the reader must know of the figures.
@@ -43,7 +44,7 @@ class Card:
     recipe_text: str
     device: str
     threads: int
-    latency_n: int | None = None
+    off: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     hub_dataset: str | None = None
     corruptions: CorruptionResult | None = None

@@ -106,11 +106,11 @@ def _fence(text: str, language: str = "") -> _Ours:
 def _settings(card: Card, prefix: str) -> _Ours:
     """What a section of the recipe sets; what is off is left to the recipe below."""
     own = {key.removeprefix(prefix): value for key, value in card.recipe.items() if key.startswith(prefix)}
-    off = {key.rpartition(".")[0] for key, value in own.items() if value in ("0", "0.0")} - {""}
+    off = tuple(f"{key.removeprefix(prefix)}." for key in card.off if key.startswith(prefix))
     told = [
         f"{escaped(key)} {_code(value)}"
         for key, value in own.items()
-        if value not in _NOTHING and key.rpartition(".")[0] not in off
+        if value not in _NOTHING and not f"{key}.".startswith(off)
     ]
     return _Ours(", ".join(told) if told else "none")
 

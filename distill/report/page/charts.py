@@ -71,7 +71,7 @@ def _bounds(row: Row) -> tuple[float | None, float | None]:
 def _front(frame: Frame, points: Sequence[_Point]) -> None:
     """Steps through the points that no other beats in this cost, of those tested on the images of most of them."""
     sets = [point.row.test_set for point in points]
-    common = max(set(sets), key=sets.count)
+    common = max(dict.fromkeys(sets), key=sets.count)
     best: list[_Point] = []
     for point in sorted((p for p in points if p.row.test_set == common), key=lambda p: (p.x, -p.y)):
         if not best or point.y > best[-1].y:

@@ -48,9 +48,9 @@ def _answers(both: int, won: int, lost: int, neither: int) -> tuple[np.ndarray, 
     return ours, theirs
 
 
-def test_mcnemars_exact_p_value_by_hand() -> None:
+def test_mcnemars_mid_p_value_by_hand() -> None:
     test = compare_images(*_answers(80, 9, 1, 10))
-    by_hand = 2 * sum(math.comb(10, k) for k in (0, 1)) / 2**10
+    by_hand = (2 * math.comb(10, 0) + math.comb(10, 1)) / 2**10  # as many as were seen count once, fewer on both sides
     assert test.p_value == pytest.approx(by_hand)
     assert test.difference.estimate == pytest.approx(0.08)
     assert test.verdict == "better"
@@ -71,12 +71,22 @@ def test_the_paired_interval_covers_what_it_says() -> None:
     assert 0.94 <= held / trials <= 0.97
 
 
+def _enough(won: int, lost: int, n: int, bound: float) -> int:
+    """The first number of images, counted upwards, whose interval at these rates leaves ``bound`` out."""
+    for images in range(n + 1, 10**6):
+        more, fewer = ((share * images / n + 1) / (images + 2) for share in (won, lost))
+        half = 1.959963984540054 * math.sqrt((more + fewer - (more - fewer) ** 2) / (images + 2))
+        if not more - fewer - half <= bound <= more - fewer + half:
+            return images
+    raise AssertionError("no number is enough")
+
+
 def test_what_cannot_be_told_says_how_many_images_would() -> None:
     test = compare_images(*_answers(90, 3, 1, 6))
     assert test.verdict == "cannot tell"
-    assert test.needed is not None
-    more = math.ceil(1.1 * test.needed / 100)  # the interval pulls its centre a little to zero
-    assert compare_images(*_answers(90 * more, 3 * more, 1 * more, 6 * more)).verdict == "better"
+    assert test.needed == _enough(3, 1, 100, 0.0)
+    assert compare_images(*_answers(995, 5, 0, 0)).needed == _enough(5, 0, 1000, 0.0) == 1056
+    assert compare_images(*_answers(987, 10, 3, 0)).needed == _enough(10, 3, 1000, 0.0)
     assert compare_images(*_answers(90, 2, 2, 6)).needed is None  # no difference to tell
 
 
@@ -230,8 +240,7 @@ def test_a_drop_is_shown_refuted_or_neither() -> None:
     assert (same.word, same.passes(), same.passes(prove=True)) == ("shown", True, True)
     little = judge_drop(*_answers(4500, 30, 40, 430), allowed=0.003)
     assert (little.word, little.passes(), little.passes(prove=True)) == ("not shown", True, False)
-    assert little.needed is not None
-    assert little.needed > little.n
+    assert little.needed == _enough(40, 30, 5000, 0.003)
     much = judge_drop(*_answers(4400, 10, 150, 440), allowed=0.003)
     assert (much.word, much.passes()) == ("refuted", False)
     assert much.drop.estimate == pytest.approx(140 / 5000)
@@ -240,7 +249,18 @@ def test_a_drop_is_shown_refuted_or_neither() -> None:
 def test_no_difference_on_few_images_is_no_proof() -> None:
     verdict = judge_drop(*_answers(45, 0, 0, 5), allowed=0.003)
     assert (verdict.word, verdict.passes(), verdict.passes(prove=True)) == ("not shown", True, False)
-    assert verdict.needed is not None
+    assert verdict.needed == images_to_show(0.003)
+    assert judge_drop(*_answers(4900, 90, 10, 0), allowed=1e-9).needed is None  # it is refuted or shown
+    nobody_has = judge_drop(*_answers(999_990, 3, 3, 4), allowed=1e-9)
+    assert (nobody_has.word, nobody_has.needed) == ("not shown", None)
+
+
+def test_the_p_value_agrees_with_the_interval() -> None:
+    """Of 17 against 7 the exact test has 0.064 where the interval leaves zero out; its mid-p is on the same side."""
+    test = compare_images(*_answers(335, 17, 7, 0))
+    assert test.verdict == "better"
+    assert test.p_value == pytest.approx(stats.binomtest(7, 24).pvalue - stats.binom.pmf(7, 24, 0.5))
+    assert test.p_value < 0.05
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(1, 200))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from distill.data.batches import Batch
+from distill.data.batches import Batch, OnHost
 from distill.errors import RecipeError
 from distill.objectives import Answer, Setting, build_objective
+from distill.objectives import crd as module
 from distill.objectives.adapters import projection
 from distill.objectives.crd import CRD, contrast_loss
 from distill.objectives.fitnet import FitNet, hint_loss
@@ -139,6 +142,30 @@ def test_crd_compares_with_images_of_other_classes_each_as_often():
     assert not (LABELS[drawn] == LABELS[:, None]).any()
     counts = drawn[0].bincount(minlength=30)[LABELS != 0]
     assert (counts.float() / 3000 - 1 / 20).abs().max() < 0.02  # twenty others; six standard deviations
+
+
+def test_crds_scores_are_the_products_with_the_images_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read one by one or all at once: float64 NumPy's, with the same gradient."""
+    generator = np.random.default_rng(0)
+    features, memory = generator.normal(size=(4, 5)), generator.normal(size=(30, 5))
+    compared = generator.integers(0, 30, (4, 7))
+    expected = np.einsum("be,bke->bk", features, memory[compared])
+    for many in (1, 1000):
+        monkeypatch.setattr(module, "_MANY", many)
+        told = torch.from_numpy(features).requires_grad_()
+        scores = module._products(told, torch.from_numpy(memory), torch.from_numpy(compared))
+        np.testing.assert_allclose(scores.detach().numpy(), expected, rtol=1e-12)
+        scores.sum().backward()
+        np.testing.assert_allclose(told.grad.numpy(), memory[compared].sum(axis=1), rtol=1e-12)
+
+
+def test_crd_draws_without_asking_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    term, known = crd(), batch()
+    index = known.index.numpy()
+    expected = crd()._drawn(known)
+    known = replace(known, on_host=OnHost(index, np.zeros_like(index)))
+    monkeypatch.setattr(torch.Tensor, "cpu", None)
+    assert torch.equal(term._drawn(known), expected)
 
 
 def test_crd_remembers_unit_vectors_of_the_images_it_saw_alone():

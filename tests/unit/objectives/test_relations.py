@@ -146,3 +146,13 @@ def test_equal_torchdistill(maps):
     pair = {"p": {"student": {"io": "output", "path": "s"}, "teacher": {"io": "output", "path": "t"}}}
     at = theirs.ATLoss(pair)({"s": {"output": student}}, {"t": {"output": same}})
     torch.testing.assert_close(at_loss(student, teacher), at, **close)
+
+
+def test_what_all_images_have_in_common_costs_rkd_no_digits():
+    """Features a thousand times as far from zero as from one another, as float32 has them."""
+    generator = np.random.default_rng(0)
+    spread = [generator.normal(size=(16, 32)) + 1000 * generator.normal(size=32) for _ in range(2)]
+    rounded = [each.astype(np.float32) for each in spread]
+    student, teacher = map(torch.from_numpy, rounded)
+    exact = numpy_distances(*(each.astype(np.float64) for each in rounded))
+    assert float(rkd_distance_loss(student, teacher)) == pytest.approx(exact, rel=1e-3)

@@ -64,7 +64,7 @@ def make_card(make_page: Callable) -> Callable[..., Card]:
             "recipe_text": named("name: x") + "\n",
             "device": named("machine"),
             "threads": 1,
-            "latency_n": 50,
+            "off": ("augment.mixup",),
             "versions": {named("torch"): named("2")},
             "teacher": named("big"),
             "notes": (named("note"),),
@@ -170,6 +170,12 @@ def test_settings_that_are_off_are_left_to_the_recipe(make_card) -> None:
     assert "lr `0.1`" in text
     assert "| augmentation | none |" in text
     assert "ema" not in text
+
+
+def test_jitter_that_leaves_the_hue_alone_is_told(make_card) -> None:
+    recipe = {"augment.jitter.brightness": "0.4", "augment.jitter.hue": "0.0", "augment.jitter.probability": "1.0"}
+    text = render_card(make_card(recipe=recipe, off=("augment.mixup",)))
+    assert "| augmentation | jitter.brightness `0.4`, jitter.probability `1.0` |" in text.replace("\\", "")
 
 
 def test_corruptions_are_a_table_where_they_were_measured(make_card) -> None:
