@@ -79,7 +79,7 @@ def train(request: Request, start: Start, *, roles: tuple[str, ...]) -> None:
         else:
             result = _train(request, start, printer, roles)
             printer.close()
-            _show(result, output, beside=Path(request.recipe or "").parent)
+            _show(result, output, request)
 
 
 def train_chain(request: Request, then: list[str], generations: int) -> None:
@@ -145,19 +145,22 @@ def _try_out(request: Request, output: Output, printer: ProgressPrinter, roles: 
     output.show(trial, lambda _: dry_run_table(trial))
 
 
-def _show(result: RunResult, output: Output, *, beside: Path) -> None:
+def _show(result: RunResult, output: Output, request: Request) -> None:
     from distill.report.tables import result_table
     from distill.runs import open_run
 
     output.show(result, lambda _: result_table(result))
+    ending = elsewhere(result.run.parent.parent) + (" --allow-code" if "--allow-code" in typed() else "")
     if open_run(result.run).read_info().role == "teacher":  # --resume takes up runs of any role
         from distill.pipeline.teacher import recipe_taught_by
 
-        student = shlex.quote(recipe_taught_by(result.run.parent.name, beside=beside) or "RECIPE")
-        output.note(f"next: distill student --recipe {student} --teacher {shlex.quote(str(result.run))}")
+        found = recipe_taught_by(result.run.parent.name, beside=Path(request.recipe or "").parent)
+        words = ["student", "--recipe", found or "RECIPE", "--teacher", str(result.run)]
+        for setting in request.overrides:
+            words += ["--set", setting] if setting.startswith("data.") else []  # the student's images are the teacher's
+        output.note(f"next: distill {shlex.join(words)}{ending}")
     else:
-        allowed = " --allow-code" if "--allow-code" in typed() else ""
-        output.note(f"next: distill compare{elsewhere(result.run.parent.parent)}{allowed}")
+        output.note(f"next: distill compare{ending}")
 
 
 def _recipe(request: Request, roles: tuple[str, ...]) -> Recipe:

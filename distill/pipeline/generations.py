@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from distill.data.datasets import num_classes
-from distill.errors import DistillError, UsageError
-from distill.events import Event, Note, RunStarted, Tell
-from distill.files import json_sha256, read_json, relative, write_json, writing
+from distill.errors import UsageError
+from distill.events import Note
+from distill.files import json_sha256, relative
 from distill.models import check_network
+from distill.pipeline.begun import Begun
 from distill.pipeline.context import Options
 from distill.pipeline.teacher import resolve_teacher, with_folders
-from distill.pipeline.verbs import resume_run, train_student
+from distill.pipeline.verbs import train_student
 from distill.recipe import Recipe, dump_recipe, load_recipe
 from distill.recipe.derived import LONGEST_NAME
 from distill.references import count_of
 from distill.results.runs import RunResult
-from distill.runs import Lock, open_run
 from distill.team.ranks import process_rank
 
 __all__ = ["Generations", "train_generations"]
-
-_FOLDER = ".generations"
 
 
 @dataclass(frozen=True)
@@ -70,13 +68,10 @@ def train_generations(
     steps = [first, *steps[1:]]
     for step in steps:
         _check(step)
-    path = options.runs_dir / _FOLDER / f"{_key(steps, options.runs_dir)}.json"
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    begun = Begun.within(options.runs_dir, _key(steps, options.runs_dir))
     # of torchrun's processes, which all come here, the first one speaks for all
-    lock = Lock(path.with_suffix(".lock"), subject="these generations") if process_rank() == 0 else nullcontext()
-    with lock:
-        return _train(steps, _Journal(path), options)
+    with begun.lock("these generations") if process_rank() == 0 else nullcontext():
+        return _train(steps, begun, options)
 
 
 def _key(steps: Sequence[Recipe], runs_dir: Path) -> str:
@@ -114,59 +109,12 @@ def _check(step: Recipe) -> None:
         check_network(step, num_classes(step.data))
 
 
-def _train(steps: Sequence[Recipe], journal: _Journal, options: Options) -> Generations:
+def _train(steps: Sequence[Recipe], begun: Begun, options: Options) -> Generations:
     results: list[RunResult] = []
-    begun = journal.read(len(steps))
     for number, step in enumerate(steps):
-        listener = options.on_event or options.tell
-        told = replace(options, on_event=_Noting(journal.path, options.runs_dir, number, listener))
         teacher = str(results[-1].run) if results else None
         if len(steps) > 1:
             options.tell(Note(f"student {number + 1} of {len(steps)}: {step.name}"))
-        if number < len(begun) and (run := _there(begun[number], options.runs_dir)) is not None:
-            results.append(resume_run(run, options=replace(told, init_from=None)))
-        else:
-            results.append(train_student(step, teacher=teacher, options=told))
-    journal.path.unlink(missing_ok=True)
+        results.append(begun.run(number, partial(train_student, step, teacher=teacher), options))
+    begun.finish()
     return Generations(tuple(results))
-
-
-def _there(path: str, runs_dir: Path) -> str | None:
-    """The run that was begun, where it is still there."""
-    with suppress(DistillError):
-        return str(open_run(os.path.normpath(runs_dir / path), runs_dir=runs_dir, finished=False).path)
-    return None
-
-
-@dataclass(frozen=True)
-class _Journal:
-    """Which runs were begun, in order, from the folder of runs; it lives until the last one is finished."""
-
-    path: Path
-
-    def read(self, most: int) -> list[str]:
-        with suppress(DistillError, KeyError):
-            runs = read_json(self.path)["runs"]
-            if isinstance(runs, list) and all(isinstance(run, str) for run in runs):
-                return runs[:most]
-        return []
-
-    def note(self, number: int, run: str) -> None:
-        runs = self.read(number)
-        if len(runs) == number:
-            write_json(self.path, {"runs": [*runs, run]})
-
-
-@dataclass(frozen=True)
-class _Noting:
-    """Writes down where a run began, then tells on; it travels to other processes as it is."""
-
-    path: Path
-    runs_dir: Path
-    number: int
-    listener: Tell
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, RunStarted):
-            _Journal(self.path).note(self.number, relative(event.run, self.runs_dir))
-        self.listener(event)

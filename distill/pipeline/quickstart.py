@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from distill.errors import GateMissedError
 from distill.events import Note
+from distill.pipeline.begun import Begun
 from distill.pipeline.context import Options
 from distill.pipeline.quantize import quantize
 from distill.pipeline.verbs import finetune_teacher, train_student
 from distill.recipe import load_recipe
 from distill.references import count_of
+from distill.team.stop import stopping_saves
 
 __all__ = ["QuickstartResult", "quickstart"]
 
@@ -36,6 +39,8 @@ class QuickstartResult:
 def quickstart(*, seeds: int = 3, options: Options | None = None) -> QuickstartResult:
     """The whole pipeline on embedded data: a teacher, a student with CE alone, the same with CE + KL, an int8 file.
 
+    Called again after it was stopped, it goes on where it was; after it is finished it begins anew.
+
     Args:
         seeds: How many of each student: one seed says little about a small difference.
 
@@ -43,14 +48,23 @@ def quickstart(*, seeds: int = 3, options: Options | None = None) -> QuickstartR
         >>> quickstart(seeds=3)  # doctest: +SKIP
     """
     seeds, options = count_of(seeds, "seeds"), options or Options()
-    teacher = finetune_teacher(_TEACHER, options=options)
+    begun = Begun.within(options.runs_dir, "quickstart")
+    hint = "go on with it: give the same command again"
+    with begun.lock("this quickstart"), stopping_saves(options.runs_dir, hint=hint):
+        return _toured(seeds, begun, options)
+
+
+def _toured(seeds: int, begun: Begun, options: Options) -> QuickstartResult:
+    teacher = begun.run(0, partial(finetune_teacher, _TEACHER), options)
     runs = [teacher.run]
     for seed in range(seeds):
         for name in _STUDENTS:
             recipe = load_recipe(name, [f"train.seed={seed}"])
             override = None if recipe.teacher is None else str(teacher.run)
-            runs.append(train_student(recipe, teacher=override, options=options).run)
-    return QuickstartResult(tuple(runs), _shipped(runs[-1], options))
+            runs.append(begun.run(len(runs), partial(train_student, recipe, teacher=override), options).run)
+    made = QuickstartResult(tuple(runs), _shipped(runs[-1], options))
+    begun.finish()
+    return made
 
 
 def _shipped(student: Path, options: Options) -> tuple[Path, ...]:

@@ -80,7 +80,7 @@ def test_a_chain_of_assistants_that_was_stopped_goes_on_and_ends_with_the_same_b
     assert [event.name for event in begun] == ["small"]  # the assistant was finished
     assert [each.run.name for each in again] == ["002", "002"]
     assert [weights(each) for each in again] == [weights(each) for each in whole]
-    assert not list((runs / ".generations").glob("*.json"))
+    assert not list((runs / ".begun").glob("*.json"))
 
 
 def test_a_stopped_chain_goes_on_from_whatever_folder(runs, monkeypatch):
@@ -104,7 +104,7 @@ def test_a_stopped_chain_goes_on_from_whatever_folder(runs, monkeypatch):
     options = Options(runs_dir=Path(".."), device="cpu")
     found = train_generations([recipe("small")], generations=2, teacher=home / "teacher/001", options=options).runs
     assert [each.run.name for each in found] == ["001", "001"]
-    assert not list((home / ".generations").glob("*.json"))
+    assert not list((home / ".begun").glob("*.json"))
 
 
 def test_what_cannot_be_a_chain_is_told_before_anything_is_trained(runs):
