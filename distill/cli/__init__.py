@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
+from typer.models import OptionInfo
 
 from distill.cli import (
     cache,
@@ -54,6 +55,9 @@ _TRAIN, _MEASURE, _SHIP, _LOOK = "Train", "Measure", "Ship", "Look around"
 class _Group(TyperGroup):
     """The root of all commands: the one place where an error becomes a line and an exit code."""
 
+    def get_help_option(self, ctx: Any) -> Any:
+        return _without_value(super().get_help_option(ctx))
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
@@ -67,6 +71,12 @@ class _Group(TyperGroup):
             if (error_lines := _told(error)) is None:
                 raise
             raise _ended(error_lines) from None
+
+
+def _without_value(option: Any) -> Any:
+    if option is not None:
+        option.metavar = ""
+    return option
 
 
 def _ended(error: DistillError) -> typer.Exit:
@@ -107,7 +117,10 @@ def _print_version(show: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+        bool,
+        typer.Option(
+            "--version", metavar="", help="Print the version and exit.", is_eager=True, callback=_print_version
+        ),
     ] = False,
 ) -> None:
     """Distill a large image classifier into a small one, and prove what was kept."""
@@ -183,8 +196,38 @@ def _let_help_flow(commands: typer.Typer) -> None:
             _let_help_flow(group.typer_instance)
 
 
+class _Command(TyperCommand):
+    """A command whose ``--help`` takes no value, and which knows options that are a recipe's."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:  # of typer's own click, which has no public name
+            name = getattr(error, "option_name", None)
+            if name is not None and any("--set" in param.opts for param in self.params):
+                error.message = f"No such option: {name}{options.meant_setting(name)}"  # type: ignore[attr-defined]
+            raise
+
+    def get_help_option(self, ctx: Any) -> Any:
+        return _without_value(super().get_help_option(ctx))
+
+
+def _let_flags_be_flags(commands: typer.Typer) -> None:
+    """Switches without a type in the help: typer writes ``<bool>``, as if a value followed."""
+    for command in commands.registered_commands:
+        command.cls = _Command
+        for parameter in inspect.signature(command.callback or _root, eval_str=True).parameters.values():
+            for about in getattr(parameter.annotation, "__metadata__", ()):
+                if isinstance(about, OptionInfo) and isinstance(parameter.default, bool) and about.metavar is None:
+                    about.metavar = ""
+    for group in commands.registered_groups:
+        if group.typer_instance is not None:
+            _let_flags_be_flags(group.typer_instance)
+
+
 _offer_leave(app)
 _let_help_flow(app)
+_let_flags_be_flags(app)
 
 
 def main(args: Sequence[str] | None = None) -> None:

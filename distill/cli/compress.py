@@ -39,7 +39,7 @@ def command(
         Literal["latency", "size", "macs"],
         typer.Option(
             "--goal",
-            help="What the best has least of: latency (measured) and macs cut multiply-accumulates, size parameters.",
+            help="What to make small: latency (measured) and macs cut multiply-accumulates, size cuts parameters.",
             rich_help_panel=_SEARCH,
         ),
     ] = "latency",

@@ -46,6 +46,7 @@ __all__ = [
     "complete_settings",
     "elsewhere",
     "examples",
+    "meant_setting",
     "one_document",
     "overrides",
     "typed",
@@ -83,6 +84,15 @@ def complete_runs(incomplete: str) -> list[str]:
     """Names of runs below the runs folder that begin so."""
     root = Path(os.environ.get("DISTILL_RUNS", "runs"))
     return sorted(path.name for path in root.glob(f"{incomplete}*") if path.is_dir())
+
+
+def meant_setting(option: str) -> str:
+    """What to type where an option is a recipe's key, as `` (a recipe's: --set train.epochs=VALUE)``; else empty."""
+    from distill.recipe import describe_schema
+
+    wanted = option.lstrip("-").replace("-", "_")
+    found = sorted({key.path for key in describe_schema() if key.path.rpartition(".")[2] == wanted}, key=len)
+    return f" (a recipe's: --set {found[0]}=VALUE)" if found else ""
 
 
 def complete_settings(incomplete: str) -> list[str]:
@@ -169,7 +179,7 @@ ThreadsOption = Annotated[
         "--threads",
         min=1,
         metavar="N",
-        help="CPU threads of one operation. Recorded: it changes results in the last bits.",
+        help="CPU threads of one operation. They change results in the last bits, so their number is recorded.",
         show_default="in training train.threads; elsewhere one per core",
         rich_help_panel=_MACHINE,
     ),
@@ -233,7 +243,11 @@ DryRunOption = Annotated[
 ]
 AllowCodeOption = Annotated[
     bool,
-    typer.Option("--allow-code", help="Let recipes run code of your own: source: python.", rich_help_panel="Safety"),
+    typer.Option(
+        "--allow-code",
+        help="Let recipes run Python code of your own: a network, images, a loss.",
+        rich_help_panel="Safety",
+    ),
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document instead of a table.", rich_help_panel=_OUTPUT)
@@ -257,7 +271,11 @@ OverwriteOption = Annotated[
 ]
 ReplaceOption = Annotated[
     bool,
-    typer.Option("--overwrite", help="Replace a file there that distill did not make.", rich_help_panel=_OUTPUT),
+    typer.Option(
+        "--overwrite",
+        help="Replace a file that distill did not make, too; its own are replaced anyway.",
+        rich_help_panel=_OUTPUT,
+    ),
 ]
 MaxDropOption = Annotated[
     float,

@@ -58,7 +58,7 @@ def command(
             "--epochs",
             min=1,
             metavar="N",
-            help="Epochs of that training.",
+            help="Epochs of training on with rounded weights.",
             show_default="a tenth of the run's",
             rich_help_panel=_ACCURACY,
         ),

@@ -48,7 +48,11 @@ def command(
     title: Annotated[
         str | None,
         typer.Option(
-            "--title", metavar="TEXT", help="At its head.", show_default="the data sets'", rich_help_panel=_PAGE
+            "--title",
+            metavar="TEXT",
+            help="The title at the head of the page.",
+            show_default="the data sets'",
+            rich_help_panel=_PAGE,
         ),
     ] = None,
     baseline: Annotated[

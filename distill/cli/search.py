@@ -89,7 +89,7 @@ def command(
     ] = None,
     seeds: Annotated[
         int,
-        typer.Option("--seeds", min=1, metavar="N", help="Of each finalist.", rich_help_panel=_EFFORT),
+        typer.Option("--seeds", min=1, metavar="N", help="Train each finalist with N seeds.", rich_help_panel=_EFFORT),
     ] = 3,
     name: Annotated[
         str | None,

@@ -85,7 +85,7 @@ _Name = Annotated[
     typer.Option(
         "--name",
         metavar="NAME",
-        help="Of the sweep's folder, sweeps/NAME beside the runs folder.",
+        help="Name of the sweep's folder: sweeps/NAME, beside the folder of runs.",
         show_default="the recipe's",
         rich_help_panel=_FOLDER,
     ),

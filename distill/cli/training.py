@@ -147,11 +147,10 @@ def _try_out(request: Request, output: Output, printer: ProgressPrinter, roles: 
 
 def _show(result: RunResult, output: Output, request: Request) -> None:
     from distill.report.tables import result_table
-    from distill.runs import open_run
 
     output.show(result, lambda _: result_table(result))
     ending = elsewhere(result.run.parent.parent) + (" --allow-code" if "--allow-code" in typed() else "")
-    if open_run(result.run).read_info().role == "teacher":  # --resume takes up runs of any role
+    if result.role == "teacher":  # --resume takes up runs of any role
         from distill.pipeline.teacher import recipe_taught_by
 
         found = recipe_taught_by(result.run.parent.name, beside=Path(request.recipe or "").parent)

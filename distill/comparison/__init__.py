@@ -47,6 +47,8 @@ from distill.team.watch import watching
 
 __all__ = ["Examined", "compare", "examine"]
 
+_BUSY = 5  # times the median that the slowest tenth of the calls takes
+
 
 @dataclass(frozen=True)
 class Examined:
@@ -166,7 +168,7 @@ def examine(
     test_sets = {str(entry.run.path): images[key] for key, group in groups.items() for entry in group}
     shown_names = {row.name for row in by_key.values() if row.role == "teacher"}
     banks, answers = bank_rows(entries, teachers, shown=shown_names, test_sets=test_sets, data=data, notes=notes)
-    rows = beside_teachers(by_key, banks, groups, teachers)
+    rows = beside_teachers(by_key, banks, groups, teachers, notes)
     rows.sort(key=lambda row: (role_order(row.role), row.name))
     rows = file_rows(files, rows, groups, teachers=teachers, timings=timings, images=images, notes=notes)
     tested: dict[str, Sequence[Tested]] = {str(group[-1].run.path): group for group in groups.values()}
@@ -253,8 +255,26 @@ def _notes(
     """What the reader must know of the answers, and of what they were given to."""
     answered: list[Tested] = [*entries, *files.values()]
     notes = _precision_notes("tested", ((each.recipe.name, each.assessment.precision) for each in entries))
-    notes += few_images_notes(answered) + other_images_notes(rows) + earlier_images_notes(answered, data)
+    notes += (
+        _busy_notes(rows) + few_images_notes(answered) + other_images_notes(rows) + earlier_images_notes(answered, data)
+    )
     return notes + namesake_notes(groups) + seed_notes(groups) + caution_notes(groups)
+
+
+def _busy_notes(rows: Sequence[Row]) -> list[str]:
+    """Times that vary by far more than those of a machine which does nothing else."""
+    shares = {
+        row.name: row.latency_b1_p90_ms / row.latency_b1_ms
+        for row in rows
+        if row.latency_b1_ms and row.latency_b1_p90_ms and row.measured_on is None
+    }
+    worst = max(shares, key=lambda name: shares[name], default=None)
+    if worst is None or shares[worst] < _BUSY:
+        return []
+    return [
+        f"the machine was busy while it timed: one call in ten of {worst} took {shares[worst]:.0f} times the median or "
+        "more; measure again when it is not"
+    ]
 
 
 # Rows

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from distill.comparison.entries import Entry, Tested
 from distill.comparison.reference import Reference, of_run
 from distill.evaluation.test_set import DataSets
@@ -57,8 +59,11 @@ def beside_teachers(
     banks: Sequence[Row],
     groups: Mapping[str, Sequence[Entry]],
     references: Mapping[str, Reference | None],
+    notes: list[str],
 ) -> list[Row]:
     """Every row, with its teacher's where that is in the table: how many times smaller and faster it is.
+
+    A run that answers as the teacher does, bit by bit, stands for it: the same training, in another folder.
 
     Args:
         rows: By the keys of ``groups``.
@@ -69,14 +74,30 @@ def beside_teachers(
     places |= {Path(row.run).resolve(): row for row in banks}
     result: list[Row] = []
     for key, row in rows.items():
-        teachers = {_teacher(references[str(entry.run.path)], places) for entry in groups[key]}
-        teacher = teachers.pop() if len(teachers) == 1 else None
+        told = [reference for entry in groups[key] if (reference := references[str(entry.run.path)]) is not None]
+        teachers = {_teacher(reference, places) or _twin(reference, rows, groups) for reference in told}
+        teacher = teachers.pop() if len(teachers) == 1 and len(told) == len(groups[key]) else None
+        if teacher is None and told and any(each.role == "teacher" for each in rows.values()):
+            names = ", ".join(dict.fromkeys(reference.name for reference in told))
+            notes.append(
+                f"{row.name}: its teacher has no row here, so how many times smaller it is stays open: {names}"
+            )
         result.append(row if teacher is None else beside(row, teacher))
     return [*result, *banks]
 
 
-def _teacher(reference: Reference | None, places: Mapping[Path, Row]) -> Row | None:
-    return None if reference is None else places.get(Path(reference.name).resolve())
+def _teacher(reference: Reference, places: Mapping[Path, Row]) -> Row | None:
+    return places.get(Path(reference.name).resolve())
+
+
+def _twin(reference: Reference, rows: Mapping[str, Row], groups: Mapping[str, Sequence[Entry]]) -> Row | None:
+    for key, group in groups.items():
+        answers = [entry.assessment for entry in group]
+        if reference.logits is not None and all(
+            each.content == reference.content and np.array_equal(each.logits, reference.logits) for each in answers
+        ):
+            return rows[key]
+    return None
 
 
 def beside(row: Row, teacher: Row) -> Row:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ __all__ = ["Survey", "survey"]
 
 _SAMPLE = 64  # pictures that are opened
 _TIMED = 8  # of those, decoded
+_ALL_S = 3.0  # all are decoded where that takes one core no longer
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,7 @@ def survey(spec: DataSpec) -> Survey:
     if spec.name in ("python", "hf"):
         return _of_given(hugging_face_data(spec) if spec.name == "hf" else own_data(spec), spec)
     listing = list_folder(spec)
-    sides, seconds, bad = _measure(_sample(spec, listing))
-    unread = (
-        f"{bad} of {bad + len(sides)} pictures of a sample cannot be opened: training lists every one" if bad else ""
-    )
+    sides, seconds, bad = _measure(content for _, content in _read(spec, listing, _sample(listing)))
     if not sides:
         raise DataError(f"no picture of a sample of {spec.root} can be opened", hint=f"pictures are {IMAGE_KINDS}")
     train = listing.splits["train"]
@@ -97,7 +95,7 @@ def survey(spec: DataSpec) -> Survey:
         side=round(statistics.median(sides)),
         sides=(min(sides), max(sides)),
         decode_s=statistics.median(seconds) if seconds else 0.0,
-        note="; ".join(filter(None, (listing.note, unread))) or None,
+        note="; ".join(filter(None, (listing.note, _unusable(spec, listing, bad, sides, seconds)))) or None,
     )
 
 
@@ -123,20 +121,51 @@ def _of_given(given: Given, spec: DataSpec) -> Survey:
     )
 
 
-def _sample(spec: DataSpec, listing: Listing) -> Iterator[bytes]:
+def _sample(listing: Listing) -> list[str]:
     paths = listing.splits["train"].paths
-    chosen = [paths[at] for at in spread(len(paths), _SAMPLE)]
+    return [paths[at] for at in spread(len(paths), _SAMPLE)]
+
+
+def _unusable(spec: DataSpec, listing: Listing, bad: int, sides: list[int], seconds: list[float]) -> str:
+    """What is said of pictures that cannot be used: of all, where decoding them is quick, else of the sample."""
+    paths = [path for split in listing.splits.values() for path in split.paths]
+    if not seconds or statistics.median(seconds) * len(paths) > _ALL_S:
+        return (
+            f"{bad} of {bad + len(sides)} pictures of a sample cannot be opened: training lists every one"
+            if bad
+            else ""
+        )
+    with strict_pillow():
+        found = [path for path, content in _read(spec, listing, paths) if not _is_usable(content)]
+    if not found:
+        return ""
+    names = ", ".join(found[:3]) + (", ..." if found[3:] else "")
+    return (
+        f"{len(found)} of {len(paths)} pictures cannot be used ({names}): repair or remove them, or set "
+        "data.skip_bad: true in both recipes"
+    )
+
+
+def _is_usable(content: bytes) -> bool:
+    try:
+        decode_image(content, 32)
+    except BadImageError:
+        return False
+    return True
+
+
+def _read(spec: DataSpec, listing: Listing, paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Pictures by their paths; one that cannot be read is empty."""
     root = Path(spec.root).expanduser()
     if root.is_dir():
-        for path in chosen:
+        for path in paths:
             try:
-                yield read_picture(root / path)
+                yield path, read_picture(root / path)
             except (OSError, BadImageError):
-                continue
+                yield path, b""
         return
-    for _, content in read_archive(root, {f"{listing.prefix}{path}": path for path in chosen}):
-        if isinstance(content, bytes):
-            yield content
+    for path, content in read_archive(root, {f"{listing.prefix}{path}": path for path in paths}):
+        yield path, content if isinstance(content, bytes) else b""
 
 
 def _measure(pictures: Iterator[bytes]) -> tuple[list[int], list[float], int]:

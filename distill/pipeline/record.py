@@ -172,4 +172,5 @@ def read_result(run: RunFolder) -> RunResult:
         val_top1=result["val_top1"],
         seconds=result["seconds"],
         images_per_s=result["images_per_s"],
+        role=run.read_info().role,
     )

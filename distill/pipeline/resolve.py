@@ -76,7 +76,7 @@ def resolve_train(
     if precision.why is not None:
         choices["train.precision_why"] = precision.why
         if precision.name == "bf16":
-            tell(Note(f"trains in bf16: {precision.why}; --set train.precision=fp32 does not"))
+            tell(Note(f"trains in bf16: {precision.why} (for fp32: --set train.precision=fp32)"))
     if why_not is not None:
         choices["train.compile_why"] = why_not
         tell(Note(f"runs uncompiled: {why_not}"))

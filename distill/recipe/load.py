@@ -230,12 +230,22 @@ def _find(given: str) -> Path:
         raise RecipeError(f"{given}: a folder, not a recipe file", hint="name the .yaml file in it")
     if beside := _with_suffix(given):
         return beside
-    near = closest(strip_suffix(path.name), bundled)
+    here = {strip_suffix(each.name): str(each) for each in _beside(path)}
+    near = closest(strip_suffix(path.name), [*here, *bundled])
+    near = here.get(near or "", near)
     meant = f" (did you mean '{near}'?)" if near else ""
     what = "no such file" if path.suffix in SUFFIXES or len(path.parts) > 1 else "no such recipe"
     raise RecipeError(
         f"{shorten(given)!r}: {what}, and no bundled recipe{meant}", hint="see them all: distill recipe list"
     )
+
+
+def _beside(path: Path) -> list[Path]:
+    """Recipe files, by their endings, in the folder that was named."""
+    try:
+        return sorted(each for each in path.parent.iterdir() if each.suffix in SUFFIXES)
+    except (OSError, ValueError):
+        return []
 
 
 def _with_suffix(given: str) -> Path | None:

@@ -56,7 +56,10 @@ def quantized_table(made: Quantized, width: int) -> RenderableType:
             (made.split, drop_sentence(kept.drop)),
         ]
     )
-    return Group(head, Text(), _attempts(made.attempts, width))
+    gains = made.size_mb < made.fp32_size_mb or faster > 1
+    small = "it is neither smaller nor faster than in fp32: so small a network gains nothing by int8"
+    told = [] if gains else [Text(small, style="yellow")]
+    return Group(head, *told, Text(), _attempts(made.attempts, width))
 
 
 def pruned_table(made: Pruned, width: int) -> RenderableType:

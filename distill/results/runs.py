@@ -17,6 +17,7 @@ class RunResult:
         val_top1: Of the best epoch, a fraction; None where nothing was validated.
         seconds: Of training, over all its epochs.
         images_per_s: Training images over those seconds.
+        role: ``teacher``, ``student`` or ``baseline``.
     """
 
     run: Path
@@ -25,3 +26,4 @@ class RunResult:
     val_top1: float | None
     seconds: float
     images_per_s: float
+    role: str

@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from distill.pipeline import QuickstartResult, RerunResult, RunResult
 from distill.results.evaluations import Evaluations
 from distill.results.rows import Comparison, DryRun, Evaluation, Row
 
-RESULT = RunResult(Path("runs/r18_small/003"), "finished", 12, 0.9345, 62.4, 12_345.6)
+RESULT = RunResult(Path("runs/r18_small/003"), "finished", 12, 0.9345, 62.4, 12_345.6, "student")
 COMPARISON = Comparison(
     (
         Row("big", "teacher", "runs/big/001", "digits", "supervised", 1, 0.95, params=100, latency_b1_ms=2.0),
@@ -75,7 +75,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     fake = Library()
     dry = DryRun("r18", "student", "d", "cpu", "fp32", 9, 1, (8, 3, 32, 32), (8, 10), 10, None, 0.1, 1, 2)
     answers = {
-        "finetune_teacher": RESULT,
+        "finetune_teacher": replace(RESULT, role="teacher"),
         "train_student": RESULT,
         "resume_run": RESULT,
         "rerun": RerunResult(RESULT, Path("runs/r18_small/001"), ("metrics.jsonl",)),
@@ -156,6 +156,7 @@ def test_training_json(args: tuple[str, ...], cli, library: Library) -> None:
         "val_top1": 0.9345,
         "seconds": 62.4,
         "images_per_s": 12_345.6,
+        "role": "teacher" if args[0] == "teacher-finetune" else "student",
     }
 
 
@@ -164,6 +165,23 @@ def test_the_teacher_has_a_recipe_of_its_own(cli, library: Library) -> None:
     name, (recipe,), asked = library.last
     assert (name, recipe.name, asked["options"].devices) == ("finetune_teacher", "resnet152_cifar10", 2)
     assert "distill student --recipe RECIPE --teacher runs/r18_small/003" in result.stderr
+
+
+def test_a_teachers_images_are_its_students(cli, library: Library) -> None:
+    result = cli("teacher-finetune", "--set", "data.skip_bad=true", "--set", "train.epochs=2", "--runs", "elsewhere")
+    (line,) = (line for line in result.stderr.splitlines() if "next:" in line)
+    assert line.endswith("--teacher runs/r18_small/003 --set data.skip_bad=true")
+
+
+@pytest.mark.parametrize(
+    ("option", "meant"), [("--epochs", "train.epochs"), ("--batch-size", "train.batch_size"), ("--lr", "optim.lr")]
+)
+def test_an_option_that_is_a_recipes_is_told_as_one(cli, option: str, meant: str) -> None:
+    result = cli("student", "--recipe", "r18_small", option, "3")
+    assert result.exit_code == 2
+    told = " ".join(result.stderr.replace("\u2502", " ").split())
+    assert f"No such option: {option} (a recipe's: --set {meant}=VALUE)" in told
+    assert "--set" not in cli("compare", option, "3").stderr
 
 
 def test_resuming_names_no_recipe(cli, library: Library) -> None:

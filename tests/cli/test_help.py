@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from distill.cli import app, options
 
@@ -176,3 +177,10 @@ def test_settings_and_devices_complete() -> None:
     assert "train.epochs=" in options.complete_settings("train.ep")
     assert "train=" not in options.complete_settings("train")
     assert options.complete_devices("c") == ["cpu", "cuda", "cuda:0", "cuda:1"]
+
+
+def test_switches_take_no_value() -> None:
+    for command in (["compare"], ["export"], ["cache", "build"], []):
+        shown = CliRunner().invoke(app, [*command, "--help"]).stdout
+        lines = [line for line in shown.splitlines() if "<bool>" in line]
+        assert all("-completion" in line for line in lines), lines  # typer's own

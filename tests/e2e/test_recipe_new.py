@@ -176,3 +176,18 @@ def test_a_hint_is_a_command_to_copy(cli: Callable[..., Result], tmp_path: Path)
         stderr = cli("recipe", "new", wrong).stderr
         assert hint in stderr
         assert "--set" not in stderr
+
+
+def test_pictures_that_cannot_be_used_are_named_before_anything_is_trained(tmp_path: Path) -> None:
+    root = _pictures(tmp_path / "photos", {"cat": 80, "dog": 80})
+    cut, other = root / "cat/7.png", root / "dog/33.png"
+    cut.write_bytes(cut.read_bytes()[:60])
+    other.write_bytes(b"no picture")
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for path in sorted(root.rglob("*.png")):
+            archive.write(path, path.relative_to(tmp_path))
+    for place in (root, tmp_path / "photos.zip"):
+        note = survey(DataSpec(name="folder", root=str(place))).note
+        assert note is not None
+        assert "2 of 160 pictures cannot be used (cat/7.png, dog/33.png): repair or remove them" in note
+        assert "data.skip_bad: true in both recipes" in note

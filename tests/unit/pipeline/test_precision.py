@@ -46,7 +46,7 @@ def test_auto_takes_bf16_where_it_pays_tells_so_and_records_it() -> None:
     notes = []
     train, choices = resolve_train(load_recipe("fast_cifar10"), CPU, num_classes=10, tell=notes.append)
     assert (train.precision, choices["train.precision"]) == ("bf16", "bf16")
-    assert "118 million" in choices["train.precision_why"]
+    assert "118 MMACs" in choices["train.precision_why"]
     assert any(note.message.startswith("trains in bf16") for note in notes)
     again, _ = resolve_train(load_recipe("fast_cifar10"), CPU, num_classes=10, tell=notes.append)
     assert again == train
