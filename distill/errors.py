@@ -15,6 +15,7 @@ __all__ = [
     "GateMissedError",
     "InterruptedRunError",
     "MissingError",
+    "NoRunError",
     "PeerLostError",
     "RecipeError",
     "RunError",
@@ -60,6 +61,12 @@ def _rebuild(kind: type[DistillError], message: str, hint: str | None) -> Distil
 
 class RunError(DistillError):
     """A run could not be created, opened, resumed, or went wrong (exit code 1)."""
+
+
+class NoRunError(RunError):
+    """No run, and no network that comes trained, is called so: mistyped, most likely (exit code 2)."""
+
+    exit_code = 2
 
 
 class DivergedError(RunError):

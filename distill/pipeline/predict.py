@@ -89,7 +89,7 @@ def predict(
 
     Raises:
         DataError: There is not one file to look at, or ``calibrated`` has no validation images.
-        UsageError: The teacher knows other classes.
+        UsageError: A path does not exist, or the teacher knows other classes.
 
     Example:
         >>> answers = predict("quickstart_student", ["photo.png"], top=3)
@@ -144,12 +144,13 @@ def find_pictures(paths: Sequence[str | Path], *, leave_out: Path | None = None)
     Hidden files are passed over, links are followed, and no folder is entered twice.
 
     Raises:
-        DataError: A path does not exist, or there is nothing to look at.
+        UsageError: A path does not exist.
+        DataError: There is nothing to look at.
     """
     missing = [str(path) for path in paths if not os.path.lexists(path)]
     if missing:
         lines = [f"{path} does not exist" for path in missing]
-        raise DataError("\n".join(lines), hint="name pictures, or folders of them")
+        raise UsageError("\n".join(lines), hint="name pictures, or folders of them")
     pictures: dict[str, None] = {}
     entered: set[tuple[int, int]] = set()
     for path in map(str, paths):

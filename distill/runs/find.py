@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from distill.errors import DistillError, RunError, UsageError
+from distill.errors import DistillError, NoRunError, RunError, UsageError
 from distill.files import follow_link, has_controls, sync_folder, writing
 from distill.references import folder_of, run_of
 from distill.runs.folder import RunFolder
@@ -302,18 +302,18 @@ def _unfinished(folder: RunFolder) -> RunError:
     return RunError(f"{folder} is not finished: it {state}", hint=f"go on with it: {folder.resume_command()}")
 
 
-def _not_found(text: str, runs_dir: Path, *, name: str | None) -> RunError:
+def _not_found(text: str, runs_dir: Path, *, name: str | None) -> NoRunError:
     names = sorted(parent.name for parent in _entries(runs_dir) if _NAME.fullmatch(parent.name) and _runs_in(parent))
     if not names:
-        return RunError(
+        return NoRunError(
             f"no run {text!r}: there are none in {runs_dir}", hint="runs come of distill student and teacher-finetune"
         )
     if name in names:
         runs = _runs_in(runs_dir / name)
         numbers = ", ".join(folder.path.name for folder in runs[-_LISTED:])
         trials = ", trials of a sweep: name one by its folder" if all(map(_is_trial, runs)) else ""
-        return RunError(f"no run {text!r} in {runs_dir}", hint=f"of {name} there are {numbers}{trials}")
+        return NoRunError(f"no run {text!r} in {runs_dir}", hint=f"of {name} there are {numbers}{trials}")
     near = difflib.get_close_matches(name or Path(text).name, names, n=1)
     guess = f"did you mean {near[0]!r}? " if near else ""
     more = ", ..." if len(names) > _LISTED else ""
-    return RunError(f"no run {text!r} in {runs_dir}", hint=f"{guess}there are {', '.join(names[:_LISTED])}{more}")
+    return NoRunError(f"no run {text!r} in {runs_dir}", hint=f"{guess}there are {', '.join(names[:_LISTED])}{more}")

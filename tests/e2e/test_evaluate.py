@@ -92,7 +92,7 @@ def test_a_run_without_validation_says_so(evaluate, teacher_recipe, tmp_path: Pa
 
 
 def test_nobody_and_damaged_weights_are_one_line(evaluate, train, tmp_path: Path) -> None:
-    assert evaluate("nobody", "--runs", tmp_path).exit_code == 1
+    assert evaluate("nobody", "--runs", tmp_path).exit_code == 2
     run = train("teacher.logits=live").run
     weights = run / "checkpoints" / "best" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-7])

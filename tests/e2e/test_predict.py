@@ -145,11 +145,15 @@ def test_bad_files_are_named_and_the_others_predicted(cli, teacher_run: RunResul
         assert name in result.stderr
 
 
-@pytest.mark.parametrize(("name", "message"), [("nowhere.png", "does not exist"), ("empty", "no picture in")])
-def test_nothing_to_look_at_is_said_before_anything_is_loaded(cli, tmp_path: Path, name: str, message: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "message", "code"), [("nowhere.png", "does not exist", 2), ("empty", "no picture in", 1)]
+)
+def test_nothing_to_look_at_is_said_before_anything_is_loaded(
+    cli, tmp_path: Path, name: str, message: str, code: int
+) -> None:
     (tmp_path / "empty").mkdir()
     result = cli("no_such_run", tmp_path / name)
-    assert result.exit_code == 1
+    assert result.exit_code == code
     assert message in result.stderr
 
 

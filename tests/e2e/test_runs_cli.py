@@ -151,7 +151,7 @@ def test_a_name_is_one_of_the_folder_of_runs_that_was_named(
     assert (here / "tiny_student/001/run.json").is_file()
     assert not (runs / "tiny_student").exists()
     code, _, stderr = _cli("runs", "remove", "~nosuchuser/foo", "--yes", "--runs", str(runs))
-    assert (code, "error: " in stderr) == (1, True)
+    assert (code, "error: " in stderr) == (2, True)
 
 
 def test_an_empty_name_means_no_run(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
