@@ -207,8 +207,8 @@ class Harness:
         different = [name for name in sorted(expected | found) if expected.get(name) != found.get(name)]
         if not different:
             shutil.rmtree(home)
-        said = {name: found.get(name, b"")[:80] if name in ("left behind", "state") else "" for name in different}
-        return [f"{scenario.name}: {name} differs {said[name]}, see {home}" for name in different]
+        said = {name: found.get(name, b"")[:80].decode(errors="replace") for name in ("left behind", "state")}
+        return [f"{scenario.name}: {name} differs {said.get(name, '')}, see {home}" for name in different]
 
     def _next(self, scenario: Scenario, life: Life, home: Path) -> list[str]:
         """What a user would type now."""

@@ -110,7 +110,8 @@ def _profiled(
     changes = ("train.epochs=50", *((f"train.compile={mode}",) if mode else ()))
     recipe = replace(task, overrides=(*task.overrides, *changes)).recipe()
     probe = _Probe(device, *((2, 3, 2) if device.type == "cpu" else (20, 40, 5)))
-    options = Options(machine.runs_dir.parent / "profile", machine.device, threads=machine.threads, on_event=probe)
+    runs = machine.runs_dir.parent / "profile"
+    options = Options(runs, device=machine.device, threads=machine.threads, on_event=probe)
     with suppress(TerminatedRunError):  # the probe has seen enough
         (finetune_teacher if recipe.role == "teacher" else train_student)(recipe, options=options)
     floor = count_floor(recipe, recipe.train.batch_size, ceilings)

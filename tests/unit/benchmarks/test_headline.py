@@ -197,3 +197,12 @@ def test_a_dry_run_finishes_and_leaves_compares_document(tmp_path: Path) -> None
         "r18_small_scratch": 1,
     }
     assert (tmp_path / "out/student.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_steps_are_profiled_on_the_device_that_is_named_beside_the_runs(machine: Machine, tmp_path: Path) -> None:
+    profiling.profile_steps(TINY, machine, tmp_path)
+    steps = json.loads((tmp_path / "profile.json").read_text())["steps"]
+    assert [(each["name"], each["step_ms"] > 0) for each in steps] == [("teacher", True), ("student", True)]
+    found = {run.path.parent.parent for run in list_runs(machine.runs_dir.parent / "profile")}
+    assert found == {machine.runs_dir.parent / "profile"}
