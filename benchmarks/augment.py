@@ -48,6 +48,7 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 CROP_FLIP = {"crop_padding": 4, "hflip": 0.5}
 
 Step = Callable[[], Tensor]
+Transform = Callable[..., Any]  # torchvision's
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Case:
     normalise: bool = False
     rotation: bool = False
     erase: bool = False
-    looks: Callable[[Any], Callable] | None = None
+    looks: Callable[[Any], Transform] | None = None
     mix: Callable[[], Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] | None = None
 
 
@@ -139,7 +140,7 @@ def planning_us(case: Case) -> float:
 
 def pil(case: Case, noise: Noise) -> Step:
     """torchvision's classic transforms, image by image, as its data sets apply them."""
-    steps: list[Callable] = [v1.RandomCrop(SIZE, padding=4, padding_mode="reflect"), v1.RandomHorizontalFlip()]
+    steps: list[Transform] = [v1.RandomCrop(SIZE, padding=4, padding_mode="reflect"), v1.RandomHorizontalFlip()]
     steps += [v1.RandomRotation(15, InterpolationMode.BILINEAR)] if case.rotation else []
     steps += [case.looks(v1)] if case.looks else []
     steps += [v1.ToTensor()]
@@ -168,7 +169,7 @@ def v2_batch(case: Case, noise: Noise) -> Step:
 
 
 def _v2_transform(case: Case) -> Callable[[Tensor], Tensor]:
-    steps: list[Callable] = [v2.RandomCrop(SIZE, padding=4, padding_mode="reflect"), v2.RandomHorizontalFlip()]
+    steps: list[Transform] = [v2.RandomCrop(SIZE, padding=4, padding_mode="reflect"), v2.RandomHorizontalFlip()]
     steps += [v2.RandomRotation(15, InterpolationMode.BILINEAR)] if case.rotation else []
     steps += [case.looks(v2)] if case.looks else []
     steps += [v2.ToDtype(torch.float32, scale=True)] if case.normalise or case.mix else []
@@ -214,7 +215,15 @@ def measure(case: Case, noise: Noise, rounds: int) -> list[Timing]:
 
 def _timing(case: str, pipeline: str, times_us: list[float]) -> Timing:
     first, median, third = statistics.quantiles(times_us, n=4)
-    return Timing(case, pipeline, *(round(value, 2) for value in (median, first, third, min(times_us))), len(times_us))
+    return Timing(
+        case,
+        pipeline,
+        median_us=round(median, 2),
+        quartile_1_us=round(first, 2),
+        quartile_3_us=round(third, 2),
+        min_us=round(min(times_us), 2),
+        rounds=len(times_us),
+    )
 
 
 def environment() -> dict[str, Any]:

@@ -29,7 +29,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
 
 __all__ = ["main"]
 
@@ -58,7 +64,7 @@ schedule: {kind: cosine, warmup_epochs: 1}
 train: {epochs: 5, batch_size: 40, checkpoint_minutes: 0.000001}
 """
 
-_FLAGS = ([], ["--json"], ["--quiet"], ["--json", "--quiet"])
+_FLAGS: tuple[list[str], ...] = ([], ["--json"], ["--quiet"], ["--json", "--quiet"])
 _MOST_KILLS = 3  # of one run
 _CHANGES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.symlink", "os.truncate"}
 
@@ -304,7 +310,7 @@ def _count_changes(root: Path, log: Path, tally: Path, fatal: int | None) -> lis
         if counted[0] == fatal:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def watch(event: str, details: tuple) -> None:
+    def watch(event: str, details: tuple[Any, ...]) -> None:
         if event == "open":
             path, _, flags = details
             is_ours = isinstance(path, str) and path.startswith(below) and path not in own
@@ -316,8 +322,8 @@ def _count_changes(root: Path, log: Path, tally: Path, fatal: int | None) -> lis
     sys.addaudithook(watch)
     sync = os.fsync
 
-    def synced(handle: int) -> None:
-        sync(handle)
+    def synced(fd: FileDescriptorLike) -> None:
+        sync(fd)
         count()
 
     os.fsync = synced
@@ -330,12 +336,9 @@ def _import_everything() -> None:
     importlib.import_module("distill.pipeline")
     importlib.import_module("distill.sweeps")
     from distill.evaluation.latency import measure_latency
-    from distill.teaching import build
 
-    def briefly(*models, **options):
-        return measure_latency(*models, **options, rounds=2, warmup=1, seconds_per_model=0.01)
-
-    build.measure_latency = briefly
+    briefly = partial(measure_latency, rounds=2, warmup=1, seconds_per_model=0.01)
+    mock.patch("distill.teaching.build.measure_latency", briefly).start()
 
 
 def _trials(names: list[str]) -> Iterator[str]:
@@ -356,7 +359,7 @@ def main(arguments: list[str] | None = None) -> int:
     names = options.only or list(SCENARIOS)
     _import_everything()
     if options.behind:
-        importlib.import_module("distill.train.loop").writes_behind = lambda device: True
+        mock.patch("distill.train.loop.writes_behind", return_value=True).start()
     with tempfile.TemporaryDirectory(prefix="distill-crash-") as temporary:
         root = (options.keep or Path(temporary) / "crash").absolute()
         problems = _kill(Harness(root, seed), names, options.kills, seed)

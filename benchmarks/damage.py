@@ -25,23 +25,25 @@ _VALUES: tuple[Any, ...] = (
 
 def mutate_text(draw: random.Random, content: bytes) -> bytes:
     for _ in range(draw.randint(1, 4)):
-        lines = content.split(b"\n")
-        at = draw.randrange(len(content) + 1)
-        line = draw.randrange(len(lines))
-        content = draw.choice(
-            [
-                lambda c=content, a=at: c[:a] + draw.choice(TOKENS).encode() + c[a:],
-                lambda c=content, a=at: c[:a] + c[a + draw.randint(1, 8) :],
-                lambda c=content, a=at: c[:a] + draw.randbytes(draw.randint(1, 4)) + c[a:],
-                lambda ls=lines, n=line: b"\n".join([*ls[:n], *ls[n + 1 :]]),
-                lambda ls=lines, n=line: b"\n".join([*ls[:n], ls[n], *ls[n:]]),
-                lambda ls=lines, n=line: b"\n".join([*ls[:n], b"  " + ls[n], *ls[n + 1 :]]),
-                lambda ls=lines, n=line: b"\n".join(
-                    [*ls[:n], ls[n].partition(b":")[0] + b": " + _value(draw), *ls[n + 1 :]]
-                ),
-            ]
-        )()
+        content = _mutated(draw, content)
     return content
+
+
+def _mutated(draw: random.Random, content: bytes) -> bytes:
+    lines = content.split(b"\n")
+    at = draw.randrange(len(content) + 1)
+    number = draw.randrange(len(lines))
+    before, line, after = lines[:number], lines[number], lines[number + 1 :]
+    ways: list[Callable[[], bytes]] = [
+        lambda: content[:at] + draw.choice(TOKENS).encode() + content[at:],
+        lambda: content[:at] + content[at + draw.randint(1, 8) :],
+        lambda: content[:at] + draw.randbytes(draw.randint(1, 4)) + content[at:],
+        lambda: b"\n".join([*before, *after]),
+        lambda: b"\n".join([*before, line, line, *after]),
+        lambda: b"\n".join([*before, b"  " + line, *after]),
+        lambda: b"\n".join([*before, line.partition(b":")[0] + b": " + _value(draw), *after]),
+    ]
+    return draw.choice(ways)()
 
 
 def _value(draw: random.Random) -> bytes:

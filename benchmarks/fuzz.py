@@ -31,7 +31,9 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
 from benchmarks.damage import TOKENS, damage, mutate_text
 
@@ -105,10 +107,10 @@ class Fuzz:
 
     def _train(self) -> None:
         from distill.evaluation.latency import measure_latency
-        from distill.teaching import build
 
         # The least of a teacher's timing is enough here.
-        build.measure_latency = lambda *a, **k: measure_latency(*a, **k, rounds=2, warmup=1, seconds_per_model=0.01)
+        briefly = partial(measure_latency, rounds=2, warmup=1, seconds_per_model=0.01)
+        mock.patch("distill.teaching.build.measure_latency", briefly).start()
         for command, recipe in (("teacher-finetune", "teacher"), ("student", "student")):
             _must(run_command([command, "--recipe", str(self.home / f"{recipe}.yaml"), "--threads", "1"]))
         _must(run_command(["evaluate", "fuzz_student"]))
@@ -287,7 +289,8 @@ def main(arguments: list[str] | None = None) -> int:
         fuzz = Fuzz(Path(folder) / "fuzz")
         kinds = options.kind or list(fuzz.kinds)
         numbers = range(options.cases) if options.case is None else [options.case]
-        problems, codes, started = 0, Counter(), time.monotonic()
+        codes: Counter[tuple[str, int | None]] = Counter()
+        problems, started = 0, time.monotonic()
         for number in numbers:
             kind = kinds[number % len(kinds)]
             case, ended, problem = _one(fuzz, kind, options.seed, number)

@@ -145,7 +145,10 @@ def check_latency(setting: Setting) -> dict[str, Any]:
     with torch.inference_mode():
         asked, answered = trained.network(images).float(), timed(images).float()
     difference = ((asked - answered).abs().max() / asked.abs().max()).item()
-    networks = {"asked": trained.network.__call__, "shipped": timed}  # what is no module is launched, not captured
+    networks: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "asked": trained.network.__call__,  # what is no module is launched, not captured
+        "shipped": timed,
+    }
     shapes = dict.fromkeys(networks, (3, side, side))
     found = measure_latency(networks, shapes, device=device, seconds_per_model=0.2 if setting.tiny else 4.0)
     milliseconds = {name: {size: cell.median_ms for size, cell in cells.items()} for name, cells in found.items()}

@@ -136,9 +136,9 @@ def is_known(layer: Layer) -> bool:
     """Whether distill keeps the layer from channels-last already."""
     if layer.kind != "conv2d":
         return False
-    o, i, *kernel = layer.weight
+    (o, i, height, width), (down, across) = layer.weight, layer.stride
     with torch.device("meta"):
-        module = nn.Conv2d(i * layer.groups, o, tuple(kernel), stride=layer.stride, groups=layer.groups)
+        module = nn.Conv2d(i * layer.groups, o, (height, width), stride=(down, across), groups=layer.groups)
     return bool(unsafe_layers(module, _CPU))
 
 
@@ -173,7 +173,7 @@ def try_all(cases: Sequence[Case], isas: Sequence[str | None], journal: Journal)
         trial for isa in (*isas,) for case in cases for trial in trials_of(case, isas) if trial.setting.isa == isa
     ]
     wanted = [trial for trial in trials if key(trial) not in journal.verdicts]
-    done = Counter()
+    done: Counter[str] = Counter()
 
     def note(trial: Trial, verdict: Verdict) -> None:
         journal.add(trial, verdict)
@@ -187,7 +187,7 @@ def try_all(cases: Sequence[Case], isas: Sequence[str | None], journal: Journal)
 
 def summary(cases: Sequence[Case], isas: Sequence[str | None], journal: Journal) -> dict[str, Any]:
     """Counts by setting, of how many that are wanted, and every finding with its layer."""
-    counts: dict[Setting, Counter] = {}
+    counts: dict[Setting, Counter[str]] = {}
     worst: dict[Setting, float] = {}
     wanted: Counter[Setting] = Counter()
     findings = []

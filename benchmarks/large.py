@@ -25,8 +25,9 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -39,6 +40,7 @@ DIFFERENT = 5_000
 HEIGHT, WIDTH = 256, 320
 BATCH = 64
 Row = dict[str, Any]
+Decoded = Literal["kept", "per_batch"]
 
 
 def write_folder(root: Path, images: int) -> None:
@@ -61,7 +63,7 @@ def write_folder(root: Path, images: int) -> None:
                 aside.rename(path)
 
 
-def _splits(root: Path, side: int, decoded: str) -> Any:
+def _splits(root: Path, side: int, decoded: Decoded) -> Any:
     from distill.data.splits import load_splits
     from distill.recipe.schema import DataSpec
 
@@ -128,7 +130,7 @@ def stage_beside(root: Path, side: int, batches: int, cores: int) -> Row:
     turns: dict[str, list[float]] = {"kept": [], "per_batch": [], "torchvision": []}
     cut = transforms.Compose([transforms.Resize(side), transforms.CenterCrop(side), transforms.PILToTensor()])
     folder = datasets.ImageFolder(str(root / "train"), cut)
-    both = {how: _splits(root, side, how) for how in ("kept", "per_batch")}
+    kept, per_batch = _splits(root, side, "kept"), _splits(root, side, "per_batch")
 
     def loaded(seed: int) -> Iterator[int]:
         chosen = np.random.default_rng(seed).permutation(len(folder))[: batches * BATCH]
@@ -140,9 +142,9 @@ def stage_beside(root: Path, side: int, batches: int, cores: int) -> Row:
 
     for seed in range(5):
         ways: dict[str, Callable[[], Iterator[int]]] = {
-            "kept": lambda seed=seed: _batches(both["kept"], batches, seed=seed),
-            "per_batch": lambda seed=seed: _batches(both["per_batch"], batches, seed=seed),
-            "torchvision": lambda seed=seed: loaded(seed),
+            "kept": partial(_batches, kept, batches, seed=seed),
+            "per_batch": partial(_batches, per_batch, batches, seed=seed),
+            "torchvision": partial(loaded, seed),
         }
         for name, way in ways.items():
             sizes = way()

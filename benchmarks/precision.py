@@ -89,8 +89,13 @@ def main(arguments: list[str] | None = None) -> None:
             flush=True,
         )
     if options.out is not None:
-        about = {"device": describe_device(torch.device("cpu")), "capability": torch.backends.cpu.get_cpu_capability()}
-        about |= {"threads": options.threads, "rounds": options.rounds, "versions": library_versions()}
+        about = {
+            "device": describe_device(torch.device("cpu")),
+            "capability": torch.backends.cpu.get_cpu_capability(),
+            "threads": options.threads,
+            "rounds": options.rounds,
+            "versions": library_versions(),
+        }
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "precision.json").write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
 

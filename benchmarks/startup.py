@@ -56,7 +56,8 @@ def _first(name: str, *modules: str) -> Any:
 
 def _counting(owner: Any, name: str) -> list[None]:
     """One entry for each call of ``owner.name`` from now on."""
-    calls, real = [], getattr(owner, name)
+    calls: list[None] = []
+    real = getattr(owner, name)
 
     def count(*args: Any, **options: Any) -> Any:
         calls.append(None)
@@ -135,10 +136,11 @@ def summary(found: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     """The median of each figure, the range of the CPU seconds, and their ratio where two versions were measured."""
     medians = {
         name: {figure: statistics.median(each[figure] for each in runs) for figure in FIGURES}
-        | {"cpu_s_range": [min(each["cpu_s"] for each in runs), max(each["cpu_s"] for each in runs)]}
         for name, runs in found.items()
     }
-    document: dict[str, Any] = {"versions": medians, "n": len(next(iter(found.values())))}
+    spent = {name: [each["cpu_s"] for each in runs] for name, runs in found.items()}
+    versions = {name: medians[name] | {"cpu_s_range": [min(spent[name]), max(spent[name])]} for name in found}
+    document: dict[str, Any] = {"versions": versions, "n": len(next(iter(found.values())))}
     if "before" in medians:
         document["cpu_ratio"] = medians["before"]["cpu_s"] / medians["now"]["cpu_s"]
     return document

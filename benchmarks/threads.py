@@ -168,7 +168,7 @@ def measure(settings: list[Setting], loads: tuple[str, ...], rounds: int) -> tup
     averages: dict[str, Any] = {}
     cells = []
     try:
-        steps = {}
+        steps: dict[tuple[str, int], int] = {}
         for setting in settings:  # warm up, and find how many steps a turn has; the same number for all four settings
             key, took = (setting.recipe, setting.batch), children[setting.threads].ask(setting, 1)["wall_s"]
             steps.setdefault(key, max(1, min(50, int(TURN_S / took))))

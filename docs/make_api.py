@@ -101,7 +101,8 @@ def signature(name: str, thing: Any) -> str:
 
 def argument(parameter: inspect.Parameter) -> str:
     """Its name, type and default."""
-    star = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+    stars = {inspect.Parameter.VAR_POSITIONAL.name: "*", inspect.Parameter.VAR_KEYWORD.name: "**"}
+    star = stars.get(parameter.kind.name, "")
     kind = "" if parameter.annotation is inspect.Parameter.empty else f": {parameter.annotation}"
     if parameter.default is inspect.Parameter.empty:
         return f"{star}{parameter.name}{kind}"

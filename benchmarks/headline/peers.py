@@ -20,14 +20,16 @@ from torch import Tensor, nn
 from benchmarks.headline.runs import Machine, OutOfTimeError, Watch, say
 from benchmarks.headline.tasks import Task
 from distill.data.batches import Loader
+from distill.data.datasets import Dataset
 from distill.data.views import epoch_order, epoch_view
-from distill.devices import autocast, deterministic_kernels, resolve_device
+from distill.devices import autocast, deterministic_kernels, resolve_device, resolve_precision
 from distill.errors import TerminatedRunError
 from distill.models import build_model, build_normalize
 from distill.models.trained import load_trained
 from distill.pipeline import train_student
 from distill.pipeline.context import Context, prepare
 from distill.pipeline.teacher import resolve_teacher
+from distill.recipe.objectives import KDObjective
 from distill.runs import RunFolder
 from distill.train.optim import build_optimizer
 
@@ -89,7 +91,9 @@ def _ours(task: Task, teacher_run: Path, machine: Machine, logits: str) -> StepT
     except TerminatedRunError:
         raise OutOfTimeError(own.label) from None
     run = RunFolder(result.run)
-    steps = -(-run.info.data["train"] // own.recipe().train.batch_size)
+    data = run.info.data
+    assert data is not None, "a finished run says what it had"
+    steps = -(-data["train"] // own.recipe().train.batch_size)
     return _step_time(f"distill, {logits}", [line["seconds"] for line in run.timing()], steps, own)
 
 
@@ -105,8 +109,10 @@ def _timm(task: Task, teacher_run: Path, machine: Machine, compiled: bool) -> St
     own = _changed(task, "peers_timm")
     recipe = resolve_teacher(own.recipe(), runs_dir=machine.runs_dir, override=str(teacher_run.resolve()))
     context = prepare(recipe, machine.options(Watch(own.label, machine.deadline)))
-    step, normalize = _timm_step(context, teacher_run, compiled)
-    loader = Loader(context.splits.train, device=context.device, fill=context.splits.fill)
+    splits = context.splits
+    assert splits is not None, "prepare loads them"
+    step, normalize = _timm_step(context, splits.dataset, teacher_run, compiled)
+    loader = Loader(splits.train, device=context.device, fill=splits.fill)
     seconds, steps = [], 0
     with deterministic_kernels(context.device, context.recipe.train.deterministic):  # as distill's own runs have it
         for epoch in range(_EPOCHS):
@@ -131,18 +137,19 @@ def _batches(context: Context, loader: Loader, epoch: int) -> Iterator[tuple[Ten
         yield batch.images, batch.labels
 
 
-def _timm_step(context: Context, teacher_run: Path, compiled: bool) -> tuple[Any, Any]:
+def _timm_step(context: Context, dataset: Dataset, teacher_run: Path, compiled: bool) -> tuple[Any, Any]:
     from timm.task import LogitDistillationTask
 
     recipe, device = context.recipe, context.device
-    dataset = context.splits.dataset
+    precision, objective = resolve_precision(recipe.train.precision, device).name, recipe.objective
+    assert isinstance(objective, KDObjective), "what timm's task does"
     normalize = build_normalize(recipe.model, mean=dataset.mean, std=dataset.std)
-    student = build_model(recipe.model, num_classes=len(dataset.classes)).to(device, memory_format=torch.channels_last)
+    student = build_model(recipe.model, num_classes=len(dataset.classes))
+    student.to(device).to(memory_format=torch.channels_last)
     teacher = load_trained(RunFolder(teacher_run), device=device)
     for network, norm in ((student, normalize), (teacher.module, teacher.normalize)):
-        network.pretrained_cfg = {"mean": norm.mean, "std": norm.std}  # where timm looks for them
-        network.num_classes, network.in_chans = len(dataset.classes), 3
-    objective = recipe.objective
+        facts = {"pretrained_cfg": {"mean": norm.mean, "std": norm.std}, "num_classes": len(dataset.classes)}
+        vars(network).update(facts, in_chans=3)  # where timm looks for them
     task = LogitDistillationTask(
         student,
         teacher.module,
@@ -158,7 +165,7 @@ def _timm_step(context: Context, teacher_run: Path, compiled: bool) -> tuple[Any
         task.compile(dynamic=False)
 
     def step(images: Tensor, labels: Tensor) -> None:
-        with autocast(device, recipe.train.precision):
+        with autocast(device, precision):
             loss = task(images, labels)["loss"]
         loss.backward()
         optimizer.step()

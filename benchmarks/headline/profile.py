@@ -93,7 +93,7 @@ def profile_steps(protocol: Protocol, machine: Machine, work: Path) -> None:
     say(f"ceilings: {ceilings.flops / 1e12:.1f} TFLOP/s (bf16), {ceilings.bytes_per_s / 1e12:.3f} TB/s (copies)")
     # the network that learns from labels alone needs neither teacher nor bank, which add a few lookups
     student = next(task for task in student_tasks(protocol) if not task.taught)
-    cases = [("teacher", teacher_task(protocol), None), ("student", student, None)]
+    cases: list[tuple[str, Task, str | None]] = [("teacher", teacher_task(protocol), None), ("student", student, None)]
     if device.type == "cuda":
         cases += [("student, CUDA graphs", student, "reduce-overhead")]
     entries = []

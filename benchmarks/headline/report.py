@@ -55,7 +55,7 @@ def print_table(found: Comparison, runs_dir: Path, gains: Sequence[Gain]) -> Non
     for row in found.rows:
         spread = "" if row.test_top1_std is None else f" +- {100 * row.test_top1_std:.2f}"
         latency = "" if row.latency_b1_ms is None else f"{row.latency_b1_ms:.3f}"
-        accuracy = f"{100 * row.test_top1:.2f}{spread}"
+        accuracy = "" if row.test_top1 is None else f"{100 * row.test_top1:.2f}{spread}"
         seconds = _training_seconds(runs_dir / row.name)
         print(f"{row.name:32s} {row.seeds:2d} {accuracy:>15s} {row.params:12,d} {latency:>9s} {seconds:8.1f}")
     for each in gains:

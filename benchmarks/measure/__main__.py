@@ -77,7 +77,7 @@ def work_of(place: Place, item: Item) -> float:
     from distill.evaluation.cost import spec_cost  # torch, for the estimate alone
 
     recipe = place.recipe(item)
-    gmacs = spec_cost(recipe.model, _CLASSES[recipe.data.name]).figures.gmacs
+    gmacs = spec_cost(recipe.model, _CLASSES[recipe.data.name]).macs / 1e9
     return gmacs * _TRAIN_IMAGES * (1 - recipe.data.val_fraction) * recipe.train.epochs
 
 
@@ -154,7 +154,7 @@ def _weights(folder: Path | None) -> dict[str, tuple[str, ...]]:
     if folder is None:
         return {}
     files = {name: folder.absolute() / f"tf_efficientnet_{name}.safetensors" for name in ("lite0", "lite2")}
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
     for recipe in bundled_recipes():
         file = files.get(recipe.partition("_")[0])
         if file is not None and file.is_file():

@@ -53,7 +53,7 @@ class Meter:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         gone = resource.getrusage(resource.RUSAGE_CHILDREN)
-        running = [_cpu_s_of(child.pid) for child in multiprocessing.active_children()]
+        running = [_cpu_s_of(each.pid) for each in multiprocessing.active_children() if each.pid is not None]
         return time.process_time() + gone.ru_utime + gone.ru_stime + sum(running), time.perf_counter()
 
 

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -69,7 +69,7 @@ class TimmTask:
         from timm.task.distillation import DistillationTeacher
 
         for network in (student, teacher):  # where timm looks the normalisation up
-            network.pretrained_cfg = {"mean": MEAN, "std": STD}
+            vars(network).update(pretrained_cfg={"mean": MEAN, "std": STD})
         device = torch.device(setting.device)
         self.task = LogitDistillationTask(
             student,
@@ -80,7 +80,7 @@ class TimmTask:
             device=device,
             verbose=False,
         )
-        self.loader = DataLoader(PilImages(setting), shuffle=True, **loader_options(setting))
+        self.loader: Iterable[Any] = DataLoader(PilImages(setting), shuffle=True, **loader_options(setting))
         self.optimizer = sgd(student)
 
     def start_epoch(self) -> None:
@@ -111,7 +111,7 @@ class ModelOpt:
         }
         self.model = mtd.convert(student, mode=[("kd_loss", config)])
         self.cross_entropy = nn.CrossEntropyLoss()
-        self.loader = DataLoader(PilImages(setting), shuffle=True, **loader_options(setting))
+        self.loader: Iterable[Any] = DataLoader(PilImages(setting), shuffle=True, **loader_options(setting))
         self.optimizer = sgd(self.model)
 
     def start_epoch(self) -> None:
@@ -201,7 +201,7 @@ def version(package: str) -> str:
 
 
 @contextlib.contextmanager
-def quiet():
+def quiet() -> Iterator[None]:
     """Packages say a lot while they are imported, on both streams."""
     with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         warnings.simplefilter("ignore")

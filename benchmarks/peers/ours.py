@@ -17,7 +17,7 @@ from distill.data.batches import steps_per_epoch
 from distill.data.datasets import Dataset
 from distill.data.images import Split
 from distill.data.splits import Splits
-from distill.devices import fabric_precision, keep_freed_memory
+from distill.devices import PrecisionName, fabric_precision, keep_freed_memory, resolve_precision
 from distill.evaluation.test_set import split_content
 from distill.events import EpochDone, Event
 from distill.fingerprint import state_sha256
@@ -31,7 +31,8 @@ from distill.pipeline.threads import Crew
 from distill.recipe import Recipe
 from distill.results.figures import Figures
 from distill.runs import RunFolder
-from distill.teaching.bank import Bank, TeacherRecord
+from distill.teaching.bank import Bank
+from distill.teaching.bank_info import TeacherRecord
 from distill.teaching.build import fill_bank, new_bank
 from distill.teaching.identity import identity_of
 from distill.teaching.key import bank_key
@@ -67,25 +68,29 @@ class Ours:
             self.teacher, self.recipe.asking_runtime, threads=1
         )  # an export: before any meter runs
         if logits == "live":
-            train = self.recipe.train
+            train, spec = self.recipe.train, self.recipe.teacher
+            assert spec is not None, "a student has one"
             steps = train.epochs * steps_per_epoch(len(self.splits.train), train.batch_size)
             compile_teacher(self.teacher, train, batches=steps)
-            self.source: TeacherSource = LiveTeacher(
-                self.teacher, logits_dtype=self.recipe.teacher.logits_dtype, asked=self.asked
-            )
+            self.source: TeacherSource = LiveTeacher(self.teacher, logits_dtype=spec.logits_dtype, asked=self.asked)
 
     def _resolved(self) -> tuple[Recipe, dict[str, Any]]:
         return resolve_auto(self.setting.recipe, self.device, self.splits, lambda event: None, crew=Crew(threads=1))
 
+    @property
+    def precision(self) -> PrecisionName:
+        """What the student is trained in."""
+        return resolve_precision(self.recipe.train.precision, self.device).name
+
     def _trained(self) -> Trained:
         module = self.setting.build_teacher()
-        precision = self.setting.asked_in if self.device.type == "cpu" else self.recipe.train.precision
+        precision = self.setting.asked_in if self.device.type == "cpu" else self.precision
         if precision != "fp32":
             classify_in_full(module)
         return Trained(
             run=RunFolder(Path("teacher")),
             recipe=self.setting.teacher_recipe,
-            module=module.to(self.device, memory_format=torch.channels_last),
+            module=module.to(self.device).to(memory_format=torch.channels_last),
             normalize=Normalize(MEAN, STD, input_size=32),
             classes=self.splits.dataset.classes,
             sha256=state_sha256(module.state_dict()),
@@ -108,9 +113,7 @@ class Ours:
     def epochs(self) -> Iterator[float]:
         """Train; each epoch hands over its mean loss when it ends."""
         with tempfile.TemporaryDirectory() as folder:
-            fabric = Fabric(
-                accelerator=self.device.type, devices=1, precision=fabric_precision(self.recipe.train.precision)
-            )
+            fabric = Fabric(accelerator=self.device.type, devices=1, precision=fabric_precision(self.precision))
             context = Context(self.recipe, Options(), self.device, params=0, splits=self.splits)
             source = Source(self.source, {"run": "teacher"})
             job = build_job(

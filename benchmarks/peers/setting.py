@@ -131,7 +131,7 @@ class Setting:
         return self.arrays[1]
 
 
-class PilImages(Dataset):
+class PilImages(Dataset[tuple[Tensor, int]]):
     """Images in memory, made a PIL image when they are fetched, as ``torchvision.datasets.CIFAR10`` does."""
 
     def __init__(self, setting: Setting) -> None:

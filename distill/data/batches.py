@@ -164,7 +164,7 @@ class Epoch:
     fill: Tensor
     channels_last: bool
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Generator[Batch]:
         """Every step's batch, shown one after another."""
         with closing(self.picked) as steps:
             for picked in steps:

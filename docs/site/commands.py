@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from distill.cli import app
@@ -37,12 +38,13 @@ def _leaves(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
 
 def command_pages() -> dict[str, str]:
     """File below docs/ to its text: the list of all, and a page for each."""
-    root = get_command(app)
-    found = commands()
+    root, found = get_command(app), commands()
+    assert isinstance(root, TyperGroup)
     panels: dict[str, list[str]] = {}
     for name in found:
-        panel = root.commands[name.split(" ")[0]].rich_help_panel or "Commands"
-        panels.setdefault(panel, []).append(name)
+        first = root.commands[name.split(" ")[0]]
+        assert isinstance(first, TyperCommand | TyperGroup)
+        panels.setdefault(first.rich_help_panel or "Commands", []).append(name)
     parts = [_HEAD]
     for panel, names in panels.items():
         parts += [f"## {panel}\n", "| command | what it does |", "|---|---|"]
