@@ -18,8 +18,8 @@ _HEAD = """# The command line
 
 Made from the commands' own declarations: what `distill COMMAND --help` prints. `RUN` is a run folder, or a name: its
 latest finished run. Tables and JSON go to standard output, progress and errors to standard error. Exit codes: 0 done;
-1 the run failed; 2 a wrong command or recipe, or no such run; 3 a stated gate was missed; 4 the environment lacks something;
-130 interrupted; 143 terminated.
+1 the run failed; 2 a wrong command or recipe, or no such run; 3 a stated gate was missed; 4 the environment lacks
+something; 130 interrupted; 143 terminated.
 """
 
 
