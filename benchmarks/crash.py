@@ -31,11 +31,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest import mock
-
-if TYPE_CHECKING:
-    from _typeshed import FileDescriptorLike
 
 __all__ = ["main"]
 
@@ -322,7 +319,7 @@ def _count_changes(root: Path, log: Path, tally: Path, fatal: int | None) -> lis
     sys.addaudithook(watch)
     sync = os.fsync
 
-    def synced(fd: FileDescriptorLike) -> None:
+    def synced(fd: Any) -> None:  # a number, or what has one
         sync(fd)
         count()
 
