@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from distill.data.splits import Splits, load_splits
 from distill.data.views import views_of
 from distill.devices import deterministic_kernels
-from distill.errors import DistillError, RunError, UsageError
+from distill.errors import DistillError, NoRunError, RunError, UsageError
 from distill.events import Note
 from distill.pipeline.context import Context, Options, prepare
 from distill.pipeline.launch import launch
@@ -185,7 +185,7 @@ def _named(reference: str | Path, runs_dir: Path) -> list[Path]:
     try:
         run = open_run(reference, runs_dir=runs_dir, finished=False)
     except RunError as error:
-        raise RunError(f"neither a bank nor a run: {reference}", hint=error.hint) from error
+        raise NoRunError(f"neither a bank nor a run: {reference}", hint=error.hint) from error
     if not (inside := list(_below([run.path / "banks"]))):
         hint = f"make one: distill cache build --recipe R --teacher {run.path}"
         raise RunError(f"{run.path} has no bank", hint=hint)

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from distill.commands import training_verb
-from distill.errors import DistillError, RunError, UsageError
+from distill.errors import DistillError, NoRunError, RunError, UsageError
 from distill.recipe import Recipe, bundled_recipes, load_recipe
 from distill.recipe.bundled import SUFFIXES
 from distill.recipe.schema import BankSpec, TeacherSpec
@@ -159,7 +159,7 @@ def _open_teacher(reference: str, runs_dir: Path, *, typed: bool) -> RunFolder:
         known = "" if command or not list_runs(runs_dir) else f" ({error.hint})"
         how = command or "distill teacher-finetune --recipe RECIPE"
         hint = f"train it first: {how}; or name another: --teacher RUN{known}"
-        raise RunError(f"the teacher {reference} has no run in {runs_dir}", hint=hint) from error
+        raise NoRunError(f"the teacher {reference} has no run in {runs_dir}", hint=hint) from error
 
 
 def _training(name: str) -> str | None:

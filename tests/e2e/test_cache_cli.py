@@ -229,7 +229,7 @@ def test_info_without_banks_says_so(cache, tmp_path: Path) -> None:
     assert json.loads(cache("info", "--runs", tmp_path, "--json").stdout) == []
     assert "no bank below" in cache("info", "--runs", tmp_path).stderr
     result = cache("info", "nobody", "--runs", tmp_path)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "neither a bank nor a run: nobody" in result.stderr
 
 

@@ -379,7 +379,7 @@ def test_a_promise_that_does_not_hold_leaves_no_certificate(shipped: tuple[Path,
         (("--budget", "size_mb <= 1", "--budget", "size_mb <= 2"), 2, "has a budget already"),
         (("--out", "c.txt"), 2, "is a JSON file"),
         (("--out", f"{__file__}/c.json"), 2, "is no folder"),
-        (("--run", "nowhere"), 1, "nowhere"),
+        (("--run", "nowhere"), 2, "nowhere"),
     ],
 )
 def test_bad_input_is_one_line(shipped: tuple[Path, Path, Path], arguments: tuple, code: int, said: str) -> None:

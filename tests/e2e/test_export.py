@@ -152,7 +152,7 @@ def test_every_builder_and_three_timm_families_answer_alike(model: str, tmp_path
 
 def test_export_needs_a_finished_run(train: Callable[..., RunResult], tmp_path: Path) -> None:
     code, _, stderr = _cli("export", "nothing", "--runs", str(tmp_path))
-    assert code == 1
+    assert code == 2
     assert "nothing" in stderr
 
 

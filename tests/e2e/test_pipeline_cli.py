@@ -22,7 +22,7 @@ from distill.cli import app
 pytestmark = pytest.mark.pictures
 COMPARE_ROW = (
     "name role run dataset objective seeds test_top1 test_top1_std delta_top1 params gmacs size_mb latency_b1_ms "
-    "latency_b1_p90_ms latency_b32_ms images_per_s throughput_batch ece agreement test_images "
+    "latency_b1_p90_ms latency_b32_ms images_per_s throughput_batch latency_b1_calls ece agreement test_images "
     "test_set teacher times_smaller times_faster runtime source_run agreement_source "
     "test_top1_low test_top1_high on_front baseline baseline_difference baseline_low baseline_high baseline_p "
     "baseline_method baseline_n baseline_verdict baseline_needed test_balanced_accuracy test_macro_f1 measured_on"
@@ -180,7 +180,7 @@ def test_starting_from_another_runs_weights(cli: Run) -> None:
     ]
     assert losses[0] < losses[1]
     lost = cli("student", *args, "--init-from", "nobody")
-    assert (lost.exit_code, lost.stdout) == (1, "")
+    assert (lost.exit_code, lost.stdout) == (2, "")
 
 
 def test_the_same_seed_gives_the_same_bytes(cli: Run) -> None:
@@ -286,7 +286,7 @@ def test_a_requirement_is_met_or_missed(cli: Run) -> None:
 def test_compare_needs_finished_runs(cli: Run, tmp_path: Path) -> None:
     nothing = cli("compare", "--runs", str(tmp_path))
     assert (nothing.exit_code, nothing.stdout) == (1, "")
-    assert cli("compare", "nobody").exit_code == 1
+    assert cli("compare", "nobody").exit_code == 2
 
 
 def test_evaluate_names_every_class(cli: Run) -> None:
@@ -364,8 +364,8 @@ def test_every_mistake_of_a_recipe_is_told_at_once(cli: Run) -> None:
 
 
 def test_a_missing_teacher(cli: Run, tmp_path: Path) -> None:
-    _fails(cli("student", "--recipe", "student.yaml", "--runs", str(tmp_path)), 1, "the teacher big has no run")
-    _fails(cli("student", "--recipe", "student.yaml", "--teacher", "bigg"), 1, "'bigg'")
+    _fails(cli("student", "--recipe", "student.yaml", "--runs", str(tmp_path)), 2, "the teacher big has no run")
+    _fails(cli("student", "--recipe", "student.yaml", "--teacher", "bigg"), 2, "'bigg'")
     assert not any(tmp_path.iterdir())
 
 
