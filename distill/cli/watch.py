@@ -63,9 +63,11 @@ def command(
             if once:
                 break
     if seen is not None and seen.status in ("failed", "interrupted"):
-        state = "has failed" if seen.status == "failed" else "was interrupted"
-        why = f": {seen.error}" if seen.error else ""
-        raise RunError(f"{folder} {state}{why}", hint=f"go on with it: {folder.resume_command()}")
+        if seen.status == "failed":
+            state = f"has failed{f': {seen.error}' if seen.error else ''}"
+        else:
+            state = f"was interrupted after {seen.done} epoch{'' if seen.done == 1 else 's'}, and is saved"
+        raise RunError(f"{folder} {state}", hint=f"go on with it: {folder.resume_command()}")
 
 
 def _drawn(folder: RunFolder, console: Console, *, every: float, once: bool) -> Seen | None:
