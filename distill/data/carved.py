@@ -30,7 +30,7 @@ def decoded_set(spec: DataSpec, splits: Mapping[str, Split], facts: Mapping[str,
     stats: ChannelStats | None = ChannelStats(mean=tuple(facts["mean"]), std=tuple(facts["std"]))
     if is_carved := "test" not in splits:
         splits, carved = _with_test_carved(spec, splits)
-        note = f"{note}; {carved}" if note else carved
+        note = f"{note}\n{carved}" if note else carved
         stats = None  # those of the images that are left are others
     return Decoded(
         classes=tuple(facts["classes"]),

@@ -107,7 +107,7 @@ def load_folder(spec: DataSpec, tell: Tell = silent, *, listing: Listing | None 
 
 
 def _noted(why: str | None, listing: Listing) -> str | None:
-    return "; ".join(each for each in (listing.note, why) if each) or None
+    return "\n".join(each for each in (listing.note, why) if each) or None
 
 
 def list_folder(spec: DataSpec) -> Listing:

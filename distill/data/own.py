@@ -209,7 +209,7 @@ def _decoded(spec: DataSpec, bases: Mapping[str, Split], facts: Mapping[str, Any
     if not len(absent):
         return found
     without = f"no training image of {several([found.classes[at] for at in absent], 8)}"
-    return replace(found, note=f"{found.note}; {without}" if found.note else without)
+    return replace(found, note=f"{found.note}\n{without}" if found.note else without)
 
 
 def _without_bad(name: str, base: Split, facts: Mapping[str, Any]) -> Split:

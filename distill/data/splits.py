@@ -39,7 +39,7 @@ class Splits:
         fingerprint: Hex sha256 over the data and the choice of training images, those without labels left out.
         val_fingerprint: Of a validation split that the data set brings along; None where it is carved from training.
         train_index: int64 ``(N,)``, the position in ``dataset.train`` of each training image that has a label.
-        note: What a user should know about the data, or None.
+        note: What a user should know about the data, a line each, or None.
     """
 
     dataset: Dataset
@@ -118,7 +118,7 @@ def load_splits(spec: DataSpec, tell: Tell = silent, *, unlabelled: bool = False
     if unlabelled and spec.unlabelled is not None:
         train, more = with_unlabelled(spec, train, fingerprint, tell)
     own_val = None if dataset.val is None else split_fingerprint(dataset.val, dataset.classes)
-    note = "; ".join(each for each in (_note(spec, dataset, val), more and more.note) if each) or None
+    note = "\n".join(each for each in (_note(spec, dataset, val), more and more.note) if each) or None
     return Splits(dataset, train, val, dataset.test, fingerprint, index, note, own_val, more)
 
 
@@ -142,4 +142,4 @@ def _note(spec: DataSpec, dataset: Dataset, val: Split | None) -> str | None:
     if dataset.ignored:
         passed_over = "file or folder" if dataset.ignored == 1 else "files or folders"
         notes.append(f"ignored {dataset.ignored:,} {passed_over} not named like a {IMAGE_KINDS}")
-    return "; ".join(notes) or None
+    return "\n".join(notes) or None

@@ -144,8 +144,8 @@ def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, spl
     check_size(recipe.augment, recipe.data.side)
     if splits is None:
         splits = load_splits(recipe.data, options.tell, unlabelled=True)
-        if splits.note:
-            options.tell(Note(splits.note))
+        for line in (splits.note or "").splitlines():
+            options.tell(Note(line))
     mixture_of(recipe, splits)  # refuses too few
     recipe, choices = resolve_auto(recipe, device, splits, options.tell, crew=_crew(options))
     return Context(

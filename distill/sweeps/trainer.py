@@ -128,8 +128,8 @@ class Trainer:
             return self._splits[key]
         recipe = settle_image_size(first_member(recipe), runs_dir=self.options.runs_dir, tell=self.options.tell)
         splits = load_splits(recipe.data, self.options.tell, unlabelled=True)
-        if splits.note:
-            self.options.tell(Note(splits.note))
+        for line in (splits.note or "").splitlines():
+            self.options.tell(Note(line))
         if splits.val is None:
             raise no_validation()
         self._splits[key] = splits

@@ -86,7 +86,7 @@ def test_skipped_and_ignored_files_are_told(tmp_path):
     splits = load_splits(DataSpec(name="folder", root=root, image_size=8, skip_bad=True))
     assert (
         splits.note
-        == "skipped 1 unreadable image; ignored 1 file or folder not named like a PNG, JPEG, WebP, BMP, GIF or TIFF"
+        == "skipped 1 unreadable image\nignored 1 file or folder not named like a PNG, JPEG, WebP, BMP, GIF or TIFF"
     )
 
 
