@@ -150,6 +150,7 @@ def new(
     output.table(lambda _: draft_table(draft.survey, draft.set_aside))
     for path in written:
         output.note(f"wrote {path}")
+    output.note("the teacher's first run downloads ImageNet weights; without a network: --set model.weights=FILE")
     teacher, student, *_ = written
     output.text(f"distill teacher-finetune --recipe {shlex.quote(str(teacher))}")
     output.text(f"distill student --recipe {shlex.quote(str(student))}")

@@ -68,6 +68,7 @@ def test_both_recipes_run_by_the_commands_that_are_printed(cli: Callable[..., Re
     assert "3, 5 to 20 training pictures each" in made.stdout
     assert "of the training pictures 20% for testing, then 10% for validation" in made.stdout
     assert "wrote recipe.schema.json" in made.stderr
+    assert "the teacher's first run downloads ImageNet weights" in made.stderr
     teach, learn = (line for line in made.stdout.splitlines() if line.startswith("distill "))
     # the teacher smaller and without weights, for want of a network and of time
     changes = ("model.name=resnet10t", "model.weights=none", "train.epochs=1", "train.freeze_backbone_epochs=0")
