@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ Row = tuple[str, Interval, int]  # recipe, taught minus alone, seeds
 
 
 def draw_measured(results: Results, path: Path) -> Path | None:
-    """Test accuracy of each recipe, mean and standard deviation over its seeds, and gains, paired by seed.
+    """Test accuracy of distill's own recipes, mean and standard deviation over seeds, and all gains, paired by seed.
 
     None where there is nothing to draw.
     """
@@ -52,7 +52,8 @@ def draw_measured(results: Results, path: Path) -> Path | None:
                 x="points of test top-1, paired by seed; 95% interval, wider where seeds were looked at twice",
                 y="",
             )
-        _legend(figure, results)
+        drawn = {record["role"] for recipes in groups.values() for records in recipes.values() for record in records}
+        _legend(figure, drawn | ({"student"} if gains else set()))
         return save(figure, path)
 
 
@@ -119,8 +120,8 @@ def _cost(records: Sequence[Mapping[str, Any]]) -> str:
     return f"{records[0]['params'] / 1e6:.2f}M params, {time}, n = {len(records)}"
 
 
-def _legend(figure: Figure, results: Results) -> None:
-    roles = sorted({record["role"] for record in results.values()}, key=role_order)
+def _legend(figure: Figure, drawn: Collection[str]) -> None:
+    roles = sorted(drawn, key=role_order)
     handles = [
         Line2D(
             [], [], linestyle="", marker=look_of(role).marker, color=look_of(role).color, label=_SAID.get(role, role)

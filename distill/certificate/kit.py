@@ -80,7 +80,7 @@ def write_kit(
     require_classes(splits, recipe.data, file)
     at = spread(len(test), images)
     pixels, labels = test.take(at), np.asarray(test.labels)[at]
-    options.tell(Note(f"packing {len(at):,} test images of {recipe.data.name}"))
+    options.tell(Note(f"packing {len(at):,} test images of {recipe.data.title}"))
     answers = file.logits(torch.from_numpy(pixels)).numpy().argmax(1)
     packed = io.BytesIO()
     np.savez_compressed(packed, pixels=pixels, labels=labels, answers=answers)
@@ -90,7 +90,7 @@ def write_kit(
     write_atomically(folder / IMAGES, packed.getvalue())
     write_atomically(folder / _SCRIPT, Path(distill.devices.onboard.__file__).read_bytes())
     write_atomically(folder / _READ_ME, _read_me(file, len(at)))
-    write_json(folder / MANIFEST, _manifest(file, folder, recipe.data.name, len(test)).model_dump(mode="json"))
+    write_json(folder / MANIFEST, _manifest(file, folder, recipe.data.title, len(test)).model_dump(mode="json"))
     size = sum(each.stat().st_size for each in folder.iterdir() if each.is_file())
     return Kit(folder, file.path, len(at), size / 1e6)
 

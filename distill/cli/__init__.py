@@ -203,8 +203,9 @@ class _Command(TyperCommand):
         try:
             return super().parse_args(ctx, args)
         except Exception as error:  # of typer's own click, which has no public name
-            name = getattr(error, "option_name", None)
-            if name is not None and any("--set" in param.opts for param in self.params):
+            name = getattr(error, "option_name", None)  # of a known one, too: a value that is missing
+            known = {word for param in self.params for word in (*param.opts, *param.secondary_opts)}
+            if name is not None and "--set" in known and name not in known:
                 error.message = f"No such option: {name}{options.meant_setting(name)}"  # type: ignore[attr-defined]
             raise
 

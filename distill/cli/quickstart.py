@@ -34,13 +34,16 @@ def command(
     from distill.comparison import compare
     from distill.pipeline import Options, quickstart
     from distill.report.tables import comparison_table
+    from distill.team.stop import stopping_saves
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
         settings = Options(runs_dir=runs, device=device, threads=threads, command=options.typed(), on_event=printer)
         made = quickstart(seeds=seeds, options=settings)
         references = [str(path) for path in (*made.runs, *made.files)]
-        comparison = compare(references, runs_dir=runs, device=device, tell=printer)
+        again = f"its table: distill compare{options.elsewhere(runs)}"
+        with stopping_saves(f"the quickstart in {runs}", hint=again):
+            comparison = compare(references, runs_dir=runs, device=device, tell=printer)
     output.show(comparison, lambda width: comparison_table(comparison, width))
     where = options.elsewhere(runs)
     output.note(f"the runs are in {runs}{''.join(f', the int8 file is {path}' for path in made.files)}")

@@ -75,10 +75,12 @@ def beside_teachers(
     result: list[Row] = []
     for key, row in rows.items():
         told = [reference for entry in groups[key] if (reference := references[str(entry.run.path)]) is not None]
-        teachers = {_teacher(reference, places) or _twin(reference, rows, groups) for reference in told}
+        found = {each.name: _teacher(each, places) or _twin(each, rows, groups, but=key) for each in told}
+        teachers = set(found.values())
         teacher = teachers.pop() if len(teachers) == 1 and len(told) == len(groups[key]) else None
-        if teacher is None and told and any(each.role == "teacher" for each in rows.values()):
-            names = ", ".join(dict.fromkeys(reference.name for reference in told))
+        absent = [name for name, its_row in found.items() if its_row is None]
+        if absent and any(each.role == "teacher" for each in rows.values()):
+            names = ", ".join(absent)
             notes.append(
                 f"{row.name}: its teacher has no row here, so how many times smaller it is stays open: {names}"
             )
@@ -90,11 +92,17 @@ def _teacher(reference: Reference, places: Mapping[Path, Row]) -> Row | None:
     return places.get(Path(reference.name).resolve())
 
 
-def _twin(reference: Reference, rows: Mapping[str, Row], groups: Mapping[str, Sequence[Entry]]) -> Row | None:
+def _twin(
+    reference: Reference, rows: Mapping[str, Row], groups: Mapping[str, Sequence[Entry]], *, but: str
+) -> Row | None:
+    """Another row than ``but`` of which every run answers as the reference does."""
+    answers = reference.logits
+    if answers is None:
+        return None
     for key, group in groups.items():
-        answers = [entry.assessment for entry in group]
-        if reference.logits is not None and all(
-            each.content == reference.content and np.array_equal(each.logits, reference.logits) for each in answers
+        own = [entry.assessment for entry in group]
+        if key != but and all(
+            each.content == reference.content and np.array_equal(each.logits, answers) for each in own
         ):
             return rows[key]
     return None

@@ -29,7 +29,7 @@ __all__ = ["Survey", "survey"]
 
 _SAMPLE = 64  # pictures that are opened
 _TIMED = 8  # of those, decoded
-_ALL_S = 3.0  # all are decoded where that takes one core no longer
+_ALL_S = 5.0  # all are looked at where that takes no longer
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,11 @@ class Survey:
         return self.images * self.decode_s / usable_cores()
 
 
-def survey(spec: DataSpec) -> Survey:
+def survey(spec: DataSpec, *, check: bool = False) -> Survey:
     """Look at the folder or archive ``spec.root``: a sample of its pictures is opened, none is kept.
+
+    Args:
+        check: Look for pictures that cannot be used, among all of them if that takes a few seconds at most.
 
     Raises:
         MissingError: ``spec.root`` does not exist.
@@ -95,7 +98,7 @@ def survey(spec: DataSpec) -> Survey:
         side=round(statistics.median(sides)),
         sides=(min(sides), max(sides)),
         decode_s=statistics.median(seconds) if seconds else 0.0,
-        note="; ".join(filter(None, (listing.note, _unusable(spec, listing, bad, sides, seconds)))) or None,
+        note="; ".join(filter(None, (listing.note, _unusable(spec, listing, bad, len(sides), check)))) or None,
     )
 
 
@@ -126,24 +129,31 @@ def _sample(listing: Listing) -> list[str]:
     return [paths[at] for at in spread(len(paths), _SAMPLE)]
 
 
-def _unusable(spec: DataSpec, listing: Listing, bad: int, sides: list[int], seconds: list[float]) -> str:
-    """What is said of pictures that cannot be used: of all, where decoding them is quick, else of the sample."""
-    paths = [path for split in listing.splits.values() for path in split.paths]
-    if not seconds or statistics.median(seconds) * len(paths) > _ALL_S:
-        return (
-            f"{bad} of {bad + len(sides)} pictures of a sample cannot be opened: training lists every one"
-            if bad
-            else ""
-        )
-    with strict_pillow():
-        found = [path for path, content in _read(spec, listing, paths) if not _is_usable(content)]
+def _unusable(spec: DataSpec, listing: Listing, bad: int, opened: int, check: bool) -> str:
+    """What is said of pictures that cannot be used: of all, where there is time, else of the sample."""
+    found = _all_unusable(spec, listing) if check else None
+    if found is None:
+        told = f"{bad} of {bad + opened} pictures of a sample cannot be opened: training lists every one"
+        return told if bad else ""
     if not found:
         return ""
     names = ", ".join(found[:3]) + (", ..." if found[3:] else "")
     return (
-        f"{len(found)} of {len(paths)} pictures cannot be used ({names}): repair or remove them, or set "
+        f"{len(found)} of {len(listing)} pictures cannot be used ({names}): repair or remove them, or set "
         "data.skip_bad: true in both recipes"
     )
+
+
+def _all_unusable(spec: DataSpec, listing: Listing) -> list[str] | None:
+    """Every picture that cannot be used, by its path; None where decoding all of them takes too long."""
+    ends, found = time.monotonic() + _ALL_S, []
+    with strict_pillow():
+        for path, content in _read(spec, listing, [path for split in listing.splits.values() for path in split.paths]):
+            if not _is_usable(content):
+                found.append(path)
+            if time.monotonic() > ends:
+                return None
+    return found
 
 
 def _is_usable(content: bytes) -> bool:

@@ -184,7 +184,7 @@ def _named(reference: str | Path, runs_dir: Path) -> list[Path]:
         return inside
     try:
         run = open_run(reference, runs_dir=runs_dir, finished=False)
-    except RunError as error:
+    except NoRunError as error:
         raise NoRunError(f"neither a bank nor a run: {reference}", hint=error.hint) from error
     if not (inside := list(_below([run.path / "banks"]))):
         hint = f"make one: distill cache build --recipe R --teacher {run.path}"

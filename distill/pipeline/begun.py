@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +15,7 @@ from distill.pipeline.context import Options
 from distill.pipeline.verbs import resume_run
 from distill.results.runs import RunResult
 from distill.runs import Lock, open_run
+from distill.team.ranks import process_rank
 
 __all__ = ["Begun"]
 
@@ -45,9 +46,12 @@ class Begun:
             path.parent.mkdir(parents=True, exist_ok=True)
         return cls(path)
 
-    def lock(self, subject: str) -> Lock:
-        """Held while its runs are made, so that no two calls make them at once."""
-        return Lock(self.path.with_suffix(".lock"), subject=subject)
+    def lock(self, subject: str) -> AbstractContextManager[object]:
+        """Held while its runs are made, so that no two calls make them at once.
+
+        Of torchrun's processes, which all come here, the first one holds it for all.
+        """
+        return Lock(self.path.with_suffix(".lock"), subject=subject) if process_rank() == 0 else nullcontext()
 
     def run(self, number: int, start: Start, options: Options) -> RunResult:
         """The run of this number: gone on with where it was begun, else started, and noted."""

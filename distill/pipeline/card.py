@@ -117,7 +117,7 @@ def gather_card(examined: Examined, *, wants_file: bool) -> Card:
         threads=comparison.threads,
         off=tuple(f"augment.{key}" for key, is_on in newest.recipe.augment.turned_on.items() if not is_on),
         versions=comparison.versions,
-        hub_dataset=_HUB.get(row.dataset),
+        hub_dataset=_HUB.get(newest.recipe.data.name),
         corruptions=stored.corruptions if stored else None,
         teacher=str(teacher.get("name") or "a teacher that is not here") if learned else None,
         teacher_sha256=teachers_weights(teacher),

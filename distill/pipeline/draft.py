@@ -65,7 +65,7 @@ def draft_recipes(data: str | Path, *, name: str | None = None) -> Draft:
             hint="rename it, or name a link to it",
         )
     spec = DataSpec(name="folder", root=str(data))
-    seen = survey(spec)
+    seen = survey(spec, check=True)
     name = _name(name, data)
     side = _side(seen)
     draft = Draft(name, seen, _teacher(seen, side, str(data), name), _student(seen, side, str(data), name))

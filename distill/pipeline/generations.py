@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,6 @@ from distill.recipe import Recipe, dump_recipe, load_recipe
 from distill.recipe.derived import LONGEST_NAME
 from distill.references import count_of
 from distill.results.runs import RunResult
-from distill.team.ranks import process_rank
 
 __all__ = ["Generations", "train_generations"]
 
@@ -69,8 +67,7 @@ def train_generations(
     for step in steps:
         _check(step)
     begun = Begun.within(options.runs_dir, _key(steps, options.runs_dir))
-    # of torchrun's processes, which all come here, the first one speaks for all
-    with begun.lock("these generations") if process_rank() == 0 else nullcontext():
+    with begun.lock("these generations"):
         return _train(steps, begun, options)
 
 

@@ -208,8 +208,8 @@ def _headline(rows: Sequence[Row], tested: _Tested, notes: list[str]) -> Row | N
     by_test = len(found) > 1 and None in validated.values()
     if by_test:
         notes.append(
-            f"{found[0].name} and others are not all validated: of {len(found)} students the verdict is about the most "
-            "accurate on the test images, which is luck in part"
+            f"not all of {len(found)} students were validated: the verdict is about the most accurate of them on the "
+            "test images, which is luck in part"
         )
     scores = {row.run: (row.test_top1 if by_test else validated[row.run]) or 0.0 for row in found}
     return max(found, key=lambda row: (scores[row.run], -(row.params or 0)), default=None)

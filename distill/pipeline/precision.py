@@ -55,6 +55,6 @@ def bf16_pays(module: nn.Module, input_size: int) -> tuple[bool, str]:
     millions = model_cost(module, input_size).macs / 1e6
     if millions * 1e6 < LEAST_MACS:
         least = LEAST_MACS / 1e6
-        return False, f"{millions:.3g} MMACs an image: bf16 pays from some {least:g} on"
+        return False, f"{millions:.3g} MMACs an image: bf16 pays from some {least:g} MMACs on"
     size = f"{millions / 1e3:.3g} GMACs" if millions >= 1e3 else f"{millions:.3g} MMACs"
     return True, f"this CPU has bf16, and a network of {size} an image gains by it"

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from distill.errors import GateMissedError
 from distill.events import Note
+from distill.files import json_sha256
 from distill.pipeline.begun import Begun
 from distill.pipeline.context import Options
 from distill.pipeline.quantize import quantize
 from distill.pipeline.verbs import finetune_teacher, train_student
-from distill.recipe import load_recipe
+from distill.recipe import dump_recipe, load_recipe
 from distill.references import count_of
 from distill.team.stop import stopping_saves
 
@@ -48,9 +49,10 @@ def quickstart(*, seeds: int = 3, options: Options | None = None) -> QuickstartR
         >>> quickstart(seeds=3)  # doctest: +SKIP
     """
     seeds, options = count_of(seeds, "seeds"), options or Options()
-    begun = Begun.within(options.runs_dir, "quickstart")
-    hint = "go on with it: give the same command again"
-    with begun.lock("this quickstart"), stopping_saves(options.runs_dir, hint=hint):
+    texts = [dump_recipe(load_recipe(name)) for name in (_TEACHER, *_STUDENTS)]
+    begun = Begun.within(options.runs_dir, f"quickstart-{json_sha256(texts)[:16]}")
+    hint, place = "go on with it: give the same command again", f"the quickstart in {options.runs_dir}"
+    with begun.lock("this quickstart"), stopping_saves(place, hint=hint):
         return _toured(seeds, begun, options)
 
 

@@ -127,7 +127,7 @@ class TaughtObjective(TermSpec):
         return (self, *self.add)
 
     def gone_on(self, epochs: int) -> Self:
-        """As what is left of ``epochs`` epochs goes on with, each term."""
+        """For training on after ``epochs`` epochs, each term."""
         return super().gone_on(epochs).model_copy(update={"add": tuple(term.gone_on(epochs) for term in self.add)})
 
     @model_validator(mode="after")

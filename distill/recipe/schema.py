@@ -129,7 +129,7 @@ class DataSpec(Spec):
     def title(self) -> str:
         """What tables call it: a public data set's name; of one's own images the folder's, the hub's or the code's."""
         if self.name == "folder":
-            return Path(self.root).resolve().name
+            return Path(self.root).expanduser().resolve().name or self.root
         if not self.is_found_out:
             return self.name
         return Path(urlsplit(self.place).path).name if "://" in self.place else self.place

@@ -40,7 +40,7 @@ class TermSpec(Spec):
     until_epoch: PositiveInt | None = Field(None, description="the last epoch that it takes part in; null: to the end")
 
     def gone_on(self, epochs: int) -> Self:
-        """As what is left of ``epochs`` epochs goes on with: whole from the start, or without weight where it ended."""
+        """For training on after ``epochs`` epochs: its ramp is over, and where it had ended it weighs nothing."""
         ended = self.until_epoch is not None and self.until_epoch <= epochs
         off = dict.fromkeys(self._weights(), 0.0) if ended else {}
         return self.model_copy(update={"ramp_epochs": 0, "until_epoch": None, **off})

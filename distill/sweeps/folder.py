@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from distill.errors import RunError, UsageError
+from distill.errors import NoRunError, RunError, UsageError
 from distill.files import read_json, remove_partials, write_json, writing
 from distill.pipeline.teacher import teachers_named
 from distill.recipe import flat_settings
@@ -254,7 +254,7 @@ def find_sweep(reference: str | Path, runs_dir: Path) -> SweepFolder:
     """A sweep by its path or its name.
 
     Raises:
-        RunError: There is none.
+        NoRunError: There is none.
     """
     for path in (Path(reference), sweeps_dir(runs_dir) / str(reference)):
         if (path / "sweep.json").is_file():
@@ -262,4 +262,4 @@ def find_sweep(reference: str | Path, runs_dir: Path) -> SweepFolder:
     root = sweeps_dir(runs_dir)
     names = sorted(path.parent.name for path in root.glob("*/sweep.json"))
     hint = f"there are {', '.join(names[:10])}" if names else "begin one: distill sweep --recipe R --grid A.B=V,W"
-    raise RunError(f"no sweep {str(reference)!r} in {root}", hint=hint)
+    raise NoRunError(f"no sweep {str(reference)!r} in {root}", hint=hint)

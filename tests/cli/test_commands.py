@@ -184,6 +184,13 @@ def test_an_option_that_is_a_recipes_is_told_as_one(cli, option: str, meant: str
     assert "--set" not in cli("compare", option, "3").stderr
 
 
+@pytest.mark.parametrize("words", [("--recipe",), ("--recipe", "r18_small", "--seed"), ("--quiet=3",)])
+def test_an_option_without_its_value_is_not_told_as_unknown(cli, words: tuple[str, ...]) -> None:
+    result = cli("student", *words)
+    assert result.exit_code == 2
+    assert "No such option" not in result.stderr
+
+
 def test_resuming_names_no_recipe(cli, library: Library) -> None:
     assert cli("student", "--resume", "r18_small/003").exit_code == 0
     name, args, asked = library.last
@@ -520,7 +527,7 @@ def test_report_without_runs_says_so(cli) -> None:
 
 
 def test_report_of_nobody(cli) -> None:
-    assert cli("report", "nobody").exit_code == 1
+    assert cli("report", "nobody").exit_code == 2
 
 
 @pytest.mark.parametrize(

@@ -46,3 +46,26 @@ def test_a_teacher_that_was_trained_again_to_the_same_bits_stands_for_it() -> No
         found = {row.name: row for row in beside_teachers(rows, [], groups, taught_by, notes)}
         assert found["student"].times_smaller == smaller
         assert [("runs/teacher/000" in note) for note in notes] == ([] if smaller else [True])
+
+
+def test_a_student_that_answers_as_its_absent_teacher_is_not_its_own_teacher() -> None:
+    answers = np.eye(3, dtype=np.float32)
+    rows = {"s": _row("student", size_mb=2.0)}
+    groups: Any = {"s": [_Entry("runs/student/001", answers)]}
+    told = {"runs/student/001": Reference("runs/teacher/000", answers, 1.0, "images")}
+    (row,) = beside_teachers(rows, [], groups, told, [])
+    assert (row.teacher, row.times_smaller) == (None, None)
+
+
+def test_seeds_of_two_teachers_that_are_both_here_miss_none() -> None:
+    answers = np.ones((3, 3), dtype=np.float32)
+    rows = {name: _row(name, "teacher", size_mb=10.0) for name in ("one", "two")} | {"s": _row("s", size_mb=2.0)}
+    groups: Any = {name: [_Entry(f"runs/{name}/001", np.eye(3, dtype=np.float32) * at)] for at, name in enumerate(rows)}
+    groups["s"] = [_Entry(f"runs/s/00{seed}", answers) for seed in (1, 2)]
+    told: Any = {f"runs/{name}/001": None for name in ("one", "two")}
+    told |= {
+        f"runs/s/00{n}": Reference(f"runs/{t}/001", answers * 3, 1.0, "images") for n, t in ((1, "one"), (2, "two"))
+    }
+    notes: list[str] = []
+    found = {row.name: row for row in beside_teachers(rows, [], groups, told, notes)}
+    assert (found["s"].teacher, notes) == (None, [])

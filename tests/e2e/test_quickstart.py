@@ -33,7 +33,9 @@ def test_a_quickstart_that_was_stopped_goes_on_with_the_same_command(
     monkeypatch.setattr(
         tour,
         "load_recipe",
-        lambda name, changes: parse_recipe(dump_recipe(short[name]), source=name, overrides=changes),
+        lambda name, changes=(): parse_recipe(
+            dump_recipe(short.get(name) or load_recipe(name)), source=name, overrides=list(changes)
+        ),
     )
     monkeypatch.setattr(
         tour,
@@ -41,7 +43,7 @@ def test_a_quickstart_that_was_stopped_goes_on_with_the_same_command(
         lambda name, options: finetune_teacher(load_recipe(name, ["train.epochs=1", "data.limit=64"]), options=options),
     )
     options = Options(runs_dir=tmp_path / "runs", device="cpu", on_event=partial(watch, stop_at=3))
-    with pytest.raises(InterruptedRunError, match="saved") as stopped:
+    with pytest.raises(InterruptedRunError, match=r"the quickstart in .*runs and its runs are saved") as stopped:
         tour.quickstart(seeds=2, options=options)
     assert stopped.value.hint == "go on with it: give the same command again"
     assert begun == [("quickstart_teacher", "001"), ("quickstart_scratch", "001"), ("quickstart_student", "001")]

@@ -188,7 +188,9 @@ def test_pictures_that_cannot_be_used_are_named_before_anything_is_trained(tmp_p
         for path in sorted(root.rglob("*.png")):
             archive.write(path, path.relative_to(tmp_path))
     for place in (root, tmp_path / "photos.zip"):
-        note = survey(DataSpec(name="folder", root=str(place))).note
+        spec = DataSpec(name="folder", root=str(place))
+        note = survey(spec, check=True).note
         assert note is not None
+        assert "data.skip_bad" not in str(survey(spec).note)  # who only wants sizes reads a sample
         assert "2 of 160 pictures cannot be used (cat/7.png, dog/33.png): repair or remove them" in note
         assert "data.skip_bad: true in both recipes" in note

@@ -33,5 +33,8 @@ def test_validation_images_choose_and_not_those_that_the_verdict_is_of() -> None
 def test_without_validation_the_luck_is_told() -> None:
     name, notes = _about(_student("lucky", 0.95, None), _student("better", 0.93, 0.92))
     assert name == "lucky"
-    assert "of 2 students the verdict is about the most accurate on the test images" in notes[0]
+    assert (
+        "not all of 2 students were validated: the verdict is about the most accurate of them on the test images"
+        in notes[0]
+    )
     assert _about(_student("only", 0.95, None)) == ("only", [])
