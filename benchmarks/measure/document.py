@@ -15,6 +15,7 @@ from distill.evaluation.statistics import LEVEL, Interval, mean_interval
 __all__ = [
     "Results",
     "accuracies",
+    "bounds",
     "cpu_minutes",
     "differences_of",
     "final_interval",
@@ -120,8 +121,7 @@ def differences_of(results: Results, gain: Gain) -> list[float]:
 
 def final_interval(differences: list[float], gain: Gain) -> Interval | None:
     """With 95%, or, where there were two looks, with 97.5%; None before two seeds have both."""
-    is_second = gain.looked_after is not None and len(differences) > gain.looked_after
-    return mean_interval(differences, level=_TWO_LOOKS if is_second else LEVEL)
+    return mean_interval(differences, level=_TWO_LOOKS if _is_second_look(differences, gain) else LEVEL)
 
 
 def _gain(results: Results, gain: Gain) -> str | None:
@@ -131,23 +131,31 @@ def _gain(results: Results, gain: Gain) -> str | None:
     if interval is None:
         return None
     line = f"- `{gain.taught}` over `{gain.alone}`: {_points(interval)}, n = {len(differences)}; {_verdict(interval)}"
-    return line + (_second_look(differences, gain.looked_after) if gain.looked_after is not None else "")
+    return line + _second_look(differences, gain)
 
 
-def _second_look(differences: list[float], first: int) -> str:
+def _second_look(differences: list[float], gain: Gain) -> str:
     """What the first look showed, and the interval that allows for two (Bonferroni); empty where there was one."""
-    before, widened = mean_interval(differences[:first]), mean_interval(differences, level=_TWO_LOOKS)
-    if before is None or widened is None or len(differences) <= first:
+    before, widened = mean_interval(differences[: gain.looked_after]), final_interval(differences, gain)
+    if before is None or widened is None or not _is_second_look(differences, gain):
         return ""
     return (
-        f". It was looked at after {first} seeds, too: {_points(before)}; the interval that allows for two looks "
-        f"(97.5%) is {100 * widened.low:+.2f} to {100 * widened.high:+.2f}"
+        f". It was looked at after {gain.looked_after} seeds, too: {_points(before)}; the interval that allows for two "
+        f"looks (97.5%) is {bounds(widened)}"
     )
 
 
+def _is_second_look(differences: list[float], gain: Gain) -> bool:
+    return gain.looked_after is not None and len(differences) > gain.looked_after
+
+
 def _points(interval: Interval) -> str:
-    low, high = 100 * interval.low, 100 * interval.high
-    return f"{100 * interval.estimate:+.2f} points (95% interval {low:+.2f} to {high:+.2f})"
+    return f"{100 * interval.estimate:+.2f} points (95% interval {bounds(interval)})"
+
+
+def bounds(interval: Interval) -> str:
+    """In points: ``+0.41 to +1.51``."""
+    return f"{100 * interval.low:+.2f} to {100 * interval.high:+.2f}"
 
 
 def _verdict(interval: Interval) -> str:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from benchmarks.measure.document import Results, accuracies, cpu_minutes, differences_of, final_interval
+from benchmarks.measure.document import Results, accuracies, bounds, cpu_minutes, differences_of, final_interval
 from benchmarks.measure.plan import GAINS
 from distill.evaluation.statistics import Interval
 from distill.report.figure import drawing, label, save
@@ -97,9 +97,7 @@ def _forest(axes: Axes, gains: Sequence[Row]) -> None:
         axes.errorbar(
             100 * gain.estimate, place, xerr=error, fmt=look.marker, color=look.color, markersize=6, capsize=3
         )
-    said = [
-        f"{100 * gain.estimate:+.2f} ({100 * gain.low:+.2f} to {100 * gain.high:+.2f}), n = {n}" for _, gain, n in gains
-    ]
+    said = [f"{100 * gain.estimate:+.2f} ({bounds(gain)}), n = {n}" for _, gain, n in gains]
     _sides(axes, [name for name, _, _ in gains], said)
 
 

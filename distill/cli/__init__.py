@@ -7,12 +7,12 @@ import inspect
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
-from typer.models import OptionInfo
+from typer.models import CommandInfo
 
 from distill.cli import (
     cache,
@@ -55,8 +55,9 @@ _TRAIN, _MEASURE, _SHIP, _LOOK = "Train", "Measure", "Ship", "Look around"
 class _Group(TyperGroup):
     """The root of all commands: the one place where an error becomes a line and an exit code."""
 
-    def get_help_option(self, ctx: Any) -> Any:
-        return _without_value(super().get_help_option(ctx))
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        _let_switches_be_switches(self.get_params(ctx))
+        super().format_help(ctx, formatter)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -73,10 +74,11 @@ class _Group(TyperGroup):
             raise _ended(error_lines) from None
 
 
-def _without_value(option: Any) -> Any:
-    if option is not None:
-        option.metavar = ""
-    return option
+def _let_switches_be_switches(params: Sequence[Any]) -> None:
+    """No type for what takes no value: typer writes ``<bool>`` in the help, as if one followed."""
+    for param in params:
+        if getattr(param, "is_flag", False) and param.metavar is None:
+            param.metavar = ""
 
 
 def _ended(error: DistillError) -> typer.Exit:
@@ -117,10 +119,7 @@ def _print_version(show: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool,
-        typer.Option(
-            "--version", metavar="", help="Print the version and exit.", is_eager=True, callback=_print_version
-        ),
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
     """Distill a large image classifier into a small one, and prove what was kept."""
@@ -157,14 +156,18 @@ _NETWORKS = {  # commands that build the network of a recipe or of a run
 }  # fmt: skip
 
 
-def _offer_leave(commands: typer.Typer) -> None:
-    """``--allow-code`` for every command that may build a network of the user's own."""
-    for command in commands.registered_commands:
-        if command.name in _NETWORKS and command.callback is not None:
-            command.callback = _with_leave(command.callback)
+def _all_of(commands: typer.Typer) -> Iterator[CommandInfo]:
+    """Every command, those of groups too."""
+    yield from commands.registered_commands
     for group in commands.registered_groups:
         if group.typer_instance is not None:
-            _offer_leave(group.typer_instance)
+            yield from _all_of(group.typer_instance)
+
+
+def _offer_leave(command: CommandInfo) -> None:
+    """``--allow-code`` for a command that may build a network of the user's own."""
+    if command.name in _NETWORKS and command.callback is not None:
+        command.callback = _with_leave(command.callback)
 
 
 def _with_leave(command: Callable[..., None]) -> Callable[..., None]:
@@ -186,14 +189,10 @@ def _with_leave(command: Callable[..., None]) -> Callable[..., None]:
     return with_leave
 
 
-def _let_help_flow(commands: typer.Typer) -> None:
+def _let_help_flow(command: CommandInfo) -> None:
     """Paragraphs of docstrings as paragraphs: typer keeps the source's line breaks, which break sentences elsewhere."""
-    for command in commands.registered_commands:
-        paragraphs = (inspect.getdoc(command.callback) or "").split("\n\n")
-        command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-    for group in commands.registered_groups:
-        if group.typer_instance is not None:
-            _let_help_flow(group.typer_instance)
+    paragraphs = (inspect.getdoc(command.callback) or "").split("\n\n")
+    command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 class _Command(TyperCommand):
@@ -209,26 +208,15 @@ class _Command(TyperCommand):
                 error.message = f"No such option: {name}{options.meant_setting(name)}"  # type: ignore[attr-defined]
             raise
 
-    def get_help_option(self, ctx: Any) -> Any:
-        return _without_value(super().get_help_option(ctx))
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        _let_switches_be_switches(self.get_params(ctx))
+        super().format_help(ctx, formatter)
 
 
-def _let_flags_be_flags(commands: typer.Typer) -> None:
-    """Switches without a type in the help: typer writes ``<bool>``, as if a value followed."""
-    for command in commands.registered_commands:
-        command.cls = _Command
-        for parameter in inspect.signature(command.callback or _root, eval_str=True).parameters.values():
-            for about in getattr(parameter.annotation, "__metadata__", ()):
-                if isinstance(about, OptionInfo) and isinstance(parameter.default, bool) and about.metavar is None:
-                    about.metavar = ""
-    for group in commands.registered_groups:
-        if group.typer_instance is not None:
-            _let_flags_be_flags(group.typer_instance)
-
-
-_offer_leave(app)
-_let_help_flow(app)
-_let_flags_be_flags(app)
+for _each in _all_of(app):
+    _offer_leave(_each)
+    _let_help_flow(_each)
+    _each.cls = _Command
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -41,10 +41,9 @@ def command(
         settings = Options(runs_dir=runs, device=device, threads=threads, command=options.typed(), on_event=printer)
         made = quickstart(seeds=seeds, options=settings)
         references = [str(path) for path in (*made.runs, *made.files)]
-        again = f"its table: distill compare{options.elsewhere(runs)}"
-        with stopping_saves(f"the quickstart in {runs}", hint=again):
+        where = options.elsewhere(runs)
+        with stopping_saves(f"the quickstart in {runs}", hint=f"its table: distill compare{where}"):
             comparison = compare(references, runs_dir=runs, device=device, tell=printer)
     output.show(comparison, lambda width: comparison_table(comparison, width))
-    where = options.elsewhere(runs)
     output.note(f"the runs are in {runs}{''.join(f', the int8 file is {path}' for path in made.files)}")
     output.note(f"next: distill evaluate quickstart_student{where}")

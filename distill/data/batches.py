@@ -95,6 +95,11 @@ class Batch:
     on_host: OnHost | None = None
 
     @property
+    def host(self) -> OnHost:
+        """``on_host``, or where it is not there, asked of the device."""
+        return self.on_host or OnHost(self.index.cpu().numpy(), self.views.cpu().numpy())
+
+    @property
     def size(self) -> int:
         """How many images."""
         return len(self.index)

@@ -24,6 +24,7 @@ from distill.data.own_given import WANTED, Given, pixels_of
 from distill.devices import usable_cores
 from distill.errors import DataError
 from distill.recipe.schema import DataSpec
+from distill.text import several
 
 __all__ = ["Survey", "survey"]
 
@@ -137,9 +138,8 @@ def _unusable(spec: DataSpec, listing: Listing, bad: int, opened: int, check: bo
         return told if bad else ""
     if not found:
         return ""
-    names = ", ".join(found[:3]) + (", ..." if found[3:] else "")
     return (
-        f"{len(found)} of {len(listing)} pictures cannot be used ({names}): repair or remove them, or set "
+        f"{len(found)} of {len(listing)} pictures cannot be used ({several(found, 3)}): repair or remove them, or set "
         "data.skip_bad: true in both recipes"
     )
 

@@ -76,8 +76,8 @@ class CRD(Term):
     def _drawn(self, batch: Batch) -> Tensor:
         generator = torch.Generator().manual_seed((self._seed + self._draws) % 2**63)
         self._draws += 1
-        index = batch.index.cpu() if batch.on_host is None else torch.from_numpy(batch.on_host.index)
-        drawn, device = self._others.draw(index, self._spec.negatives, generator), batch.index.device
+        index, device = torch.from_numpy(batch.host.index), batch.index.device
+        drawn = self._others.draw(index, self._spec.negatives, generator)
         return drawn.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else drawn.to(device)
 
     def _contrast(self, features: Tensor, other: str, compared: Tensor) -> Tensor:

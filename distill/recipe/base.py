@@ -20,3 +20,8 @@ Positive = Annotated[float, Field(gt=0.0, le=1e9)]
 NonNegative = Annotated[float, Field(ge=0.0, le=1e9)]
 Monitor = Literal["val_top1", "val_loss", "val_balanced_accuracy", "val_macro_f1"]
 PositiveInt = Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+
+def lower_is_better(monitor: Monitor) -> bool:
+    """Whether less of a monitored number is better: of a loss."""
+    return monitor == "val_loss"

@@ -230,7 +230,7 @@ def _find(given: str) -> Path:
         raise RecipeError(f"{given}: a folder, not a recipe file", hint="name the .yaml file in it")
     if beside := _with_suffix(given):
         return beside
-    here = {strip_suffix(each.name): str(each) for each in _beside(path)}
+    here = {strip_suffix(each.name): str(each) for each in _recipe_files(path.parent)}
     near = closest(strip_suffix(path.name), [*here, *bundled])
     near = here.get(near or "", near)
     meant = f" (did you mean '{near}'?)" if near else ""
@@ -240,10 +240,10 @@ def _find(given: str) -> Path:
     )
 
 
-def _beside(path: Path) -> list[Path]:
-    """Recipe files, by their endings, in the folder that was named."""
+def _recipe_files(folder: Path) -> list[Path]:
+    """By their endings; none where it cannot be listed."""
     try:
-        return sorted(each for each in path.parent.iterdir() if each.suffix in SUFFIXES)
+        return sorted(each for each in folder.iterdir() if each.suffix in SUFFIXES)
     except (OSError, ValueError):
         return []
 

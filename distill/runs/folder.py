@@ -183,10 +183,13 @@ class RunFolder:
         """
         if not lines:
             return None
+        from distill.recipe.base import lower_is_better
+
         monitor = self.recipe().train.monitor
-        sign = -1.0 if monitor == "val_loss" else 1.0
-        judged = [line for line in lines if line.get(monitor) is not None]
-        return max(judged, key=lambda line: sign * float(line[monitor]), default=None)
+        best = min if lower_is_better(monitor) else max
+        return best(
+            (line for line in lines if line.get(monitor) is not None), key=lambda line: line[monitor], default=None
+        )
 
     def truncate_metrics(self, epochs_kept: int) -> None:
         """Go back to the first ``epochs_kept`` epochs.

@@ -40,7 +40,7 @@ class StoredTeacher:
         if self._resident is not None:
             answers = self._resident.index_select(0, batch.views * self._images + batch.index).float()
         else:
-            answers = self._read(batch.on_host or OnHost(batch.index.cpu().numpy(), batch.views.cpu().numpy()))
+            answers = self._read(batch.host)
         if not self.bank.info.features:
             return Answer(answers)
         logits, pooled = answers.split([len(self.bank.info.classes), self.bank.info.features], dim=1)

@@ -26,6 +26,7 @@ from distill.evaluation.by_class import balanced_accuracy, macro_f1
 from distill.events import CheckpointSaved, EpochDone, Event, Note, RunStarted, StepDone
 from distill.models import Normalize
 from distill.recipe import Recipe
+from distill.recipe.base import lower_is_better
 from distill.runs.checkpoints import Checkpoint
 from distill.team.consensus import Consensus
 from distill.team.shares import Together
@@ -287,7 +288,7 @@ class _Fit:
         """Whether this epoch is the best so far; without validation the last one is."""
         if self.job.val is None:
             return True
-        value = metrics[self.train.monitor] * (-1 if self.train.monitor == "val_loss" else 1)
+        value = metrics[self.train.monitor] * (-1 if lower_is_better(self.train.monitor) else 1)
         stopping = self.train.early_stopping
         return self.at.judge(value, min_delta=stopping.min_delta if stopping else 0.0)
 

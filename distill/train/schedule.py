@@ -11,6 +11,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
 
+from distill.recipe.base import lower_is_better
 from distill.recipe.optimization import (
     Constant,
     Cosine,
@@ -195,7 +196,7 @@ def _one_cycle(spec: OneCycle, optimizer: Optimizer, total: int) -> OneCycleLR:
 
 
 def _plateau(spec: Plateau, optimizer: Optimizer) -> ReduceLROnPlateau:
-    mode: Literal["min", "max"] = "min" if spec.monitor == "val_loss" else "max"
+    mode: Literal["min", "max"] = "min" if lower_is_better(spec.monitor) else "max"
     return ReduceLROnPlateau(optimizer, mode=mode, factor=spec.factor, patience=spec.patience, min_lr=spec.min_lr)
 
 
