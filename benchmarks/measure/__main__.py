@@ -1,6 +1,7 @@
 """Work through the recipes that are measured on real CIFAR, one run after another.
 
-``python -m benchmarks.measure --runs DIR [--out docs/results] [--threads 1] [--weights DIR] [--only R,...] [--list]``
+``python -m benchmarks.measure --runs DIR [--out docs/results] [--threads 1] [--weights DIR] [--only R,...]
+[--anew] [--list]``
 
 Start it from a checkout that nobody edits (``git worktree add --detach``): each result names the commit that it was
 made from, and changed files are refused. It stops at any moment and goes on where it stopped when it is started again:
@@ -12,14 +13,14 @@ is estimated.
 Several queues may share a folder of runs where each is given others: ``--only fast_cifar10-1`` is one run.
 
 A run in bf16 is not gone on with on a CPU that emulates it, and the arms of one seed are not spread over two kinds of
-CPU: such runs are passed over, and told. Several teachers of one student are asked in bf16 where the CPU has that.
+CPU: such runs are passed over, and told; ``--anew`` makes an arm that stands once more, on this one. Several teachers
+of one student are asked in bf16 where the CPU has that.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,28 +82,32 @@ def work_of(place: Place, item: Item) -> float:
     return gmacs * _TRAIN_IMAGES * (1 - recipe.data.val_fraction) * recipe.train.epochs
 
 
-def run_queue(place: Place, out: Path, chosen: list[Item], kind: dict[str, Any], say: Callable[[str], None]) -> int:
+def known(out: Path, anew: list[Item]) -> Results:
+    """What was measured, but for what was published of ``anew``."""
+    published = read_results(ROOT / "docs" / "results" / "cifar.json")
+    return {item: record for item, record in published.items() if item not in anew} | read_results(out / "cifar.json")
+
+
+def run_queue(place: Place, results: Results, out: Path, chosen: list[Item], kind: dict[str, Any]) -> int:
     """Make what is left; the exit code."""
-    known = [ROOT / "docs" / "results" / "cifar.json", out / "cifar.json"]
-    results = read_results(*known, *sorted((place.runs / "measured").glob("*.json")))
     failed: list[Item] = []
     for item in pending(place, results, chosen):
         if (reason := obstacle(place, item, results, kind)) is not None:
-            say(f"{item}: passed over: {reason}")
+            _say(f"{item}: passed over: {reason}")
             continue
-        say(f"{item}: begins")
+        _say(f"{item}: begins")
         try:
             results[item] = measure(place, item, kind)
         except FailedError as error:
-            say(str(error))
+            _say(str(error))
             if error.code in _INTERRUPTED:
                 return error.code
             failed.append(item)
             continue
         write_results(results, out)
-        say(f"{item}: test top-1 {100 * results[item]['test_top1']:.2f}%; {_left(place, results, chosen)}")
+        _say(f"{item}: test top-1 {100 * results[item]['test_top1']:.2f}%; {_left(place, results, chosen)}")
     if failed:
-        say(f"failed: {names(failed)}; see {place.runs / 'measured'}")
+        _say(f"failed: {names(failed)}; see {place.runs / 'measured'}")
     return 1 if failed else 0
 
 
@@ -123,6 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of a run (default: 1)")
     parser.add_argument("--weights", type=Path, help="folder of benchmarks.pretrained (default: timm's hub)")
     parser.add_argument("--only", help="recipes, or runs as RECIPE-SEED, comma-separated (default: all)")
+    parser.add_argument("--anew", action="store_true", help="make what docs/results/cifar.json has of --only once more")
     parser.add_argument("--list", action="store_true", help="say what is left, and make nothing")
     options = parser.parse_args(arguments)
     planned = [item for item in items() if item.recipe in bundled_recipes()]
@@ -142,11 +148,12 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(
             "tracked files differ from the commit: work from a checkout of its own (git worktree add --detach)"
         )
+    results, out = known(options.out, chosen if options.anew else []), options.out.absolute()
     if kind is None:
-        results = read_results(ROOT / "docs" / "results" / "cifar.json", options.out / "cifar.json")
         print("\n".join(map(str, pending(place, results, chosen))))
         return 0
-    return run_queue(place, options.out.absolute(), chosen, kind, _say)
+    results |= read_results(*sorted((runs / "measured").glob("*.json")))
+    return run_queue(place, results, out, chosen, kind)
 
 
 def _weights(folder: Path | None) -> dict[str, tuple[str, ...]]:

@@ -54,6 +54,7 @@ STAGES = (
     Stage(("fast_cifar10", "fast_cifar10_kd"), seeds=5),
     Stage(("lite2_cifar10",)),
     Stage(("lite0_cifar100",)),
+    Stage(("lite2_cifar100",)),
     Stage(("fast_cifar100", "fast_cifar100_kd"), seeds=3),
     Stage(("resnet9_cifar10",)),
     Stage(("lenet_cifar10",)),

@@ -33,6 +33,11 @@ def _done(place: Place, item: Item) -> dict[str, Any]:
     return _record(item, recipe_digest=recipe_digest(place.recipe(item)))
 
 
+def _write(folder: Path, *records: dict[str, Any]) -> None:
+    folder.mkdir(parents=True)
+    (folder / "cifar.json").write_text(json.dumps({"benchmark": "cifar", "results": records}))
+
+
 def _place(folder: Path) -> Place:
     return Place(folder, 1, {})
 
@@ -119,10 +124,10 @@ def test_students_of_a_network_that_comes_trained_all_have_that_one(tmp_path: Pa
 
 
 def test_a_failed_run_does_not_end_the_queue_and_a_stopped_one_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chosen = [Item("lenet_cifar10", 0), Item("cnn_cifar10", 0), Item("r222_adam", 0)]
-    codes, said = {"lenet_cifar10": 1, "r222_adam": 143}, []
+    codes = {"lenet_cifar10": 1, "r222_adam": 143}
 
     def fake(place: Place, item: Item, kind: dict[str, Any]) -> dict[str, Any]:
         if item.recipe in codes:
@@ -131,9 +136,9 @@ def test_a_failed_run_does_not_end_the_queue_and_a_stopped_one_does(
 
     monkeypatch.setattr(queue, "measure", fake)
     monkeypatch.setattr(queue, "ROOT", tmp_path)
-    code = queue.run_queue(_place(tmp_path / "runs"), tmp_path / "out", chosen, CPU, said.append)
+    code = queue.run_queue(_place(tmp_path / "runs"), {}, tmp_path / "out", chosen, CPU)
     assert code == 143
-    assert "cnn_cifar10-0: test top-1 90.00%; 2 run(s) left" in "\n".join(said)
+    assert "cnn_cifar10-0: test top-1 90.00%; 2 run(s) left" in capsys.readouterr().err
     assert document.read_results(tmp_path / "out" / "cifar.json").keys() == {chosen[1]}
 
 
@@ -191,6 +196,22 @@ def test_recipes_and_single_runs_are_chosen_by_name(
     with pytest.raises(SystemExit):
         queue.main([*where, "--only", "fast_cifar10_kd-9,nobody"])
     assert "the plan has no fast_cifar10_kd-9, nobody" in capsys.readouterr().err
+
+
+def test_a_run_that_was_published_is_made_anew_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, item, other = _place(tmp_path), Item("lenet_cifar10", 0), Item("cnn_cifar10", 0)
+    _write(tmp_path / "docs" / "results", _done(place, item), _done(place, other))
+    monkeypatch.setattr(queue, "ROOT", tmp_path)
+    where = ["--runs", str(tmp_path), "--out", str(tmp_path / "new"), "--list", "--only", "lenet_cifar10,cnn_cifar10-0"]
+    queue.main(where)
+    assert not capsys.readouterr().out.strip()
+    queue.main([*where, "--anew"])
+    assert capsys.readouterr().out.split() == ["lenet_cifar10-0", "cnn_cifar10-0"]
+    _write(tmp_path / "new", _done(place, item))  # made since
+    queue.main([*where, "--anew"])
+    assert capsys.readouterr().out.split() == ["cnn_cifar10-0"]
 
 
 def test_seeds_that_were_asked_for_after_a_look_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
