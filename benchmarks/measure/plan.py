@@ -13,11 +13,12 @@ class Stage:
     """Recipes that are compared with one another, seed by seed.
 
     Attributes:
-        seeds: So many, from 0.
+        seeds: So many, from ``first`` on.
     """
 
     recipes: tuple[str, ...]
     seeds: int = 1
+    first: int = 0
 
 
 @dataclass(frozen=True, order=True)
@@ -50,6 +51,7 @@ STAGES = (
     Stage(("fast_small_cifar100", "fast_small_cifar100_kd"), seeds=5),
     Stage(("lite0_cifar10",)),
     Stage(("fast_cifar10_short", "fast_cifar10_short_kd", "fast_cifar10_short_soft_kd"), seeds=4),
+    Stage(("fast_cifar10_short", "fast_cifar10_short_lite2_kd"), seeds=5, first=4),
     Stage(("fast_cifar10_long",), seeds=2),
     Stage(("fast_cifar10", "fast_cifar10_kd"), seeds=5),
     Stage(("lite2_cifar10",)),
@@ -74,6 +76,7 @@ GAINS = (
     Gain("fast_small_cifar100_kd", "fast_small_cifar100", looked_after=3),
     Gain("fast_cifar10_short_kd", "fast_cifar10_short"),
     Gain("fast_cifar10_short_soft_kd", "fast_cifar10_short"),
+    Gain("fast_cifar10_short_lite2_kd", "fast_cifar10_short"),
     Gain("fast_cifar10_kd", "fast_cifar10"),
     Gain("fast_cifar100_kd", "fast_cifar100"),
     Gain("r222_adam_kd", "r222_adam", looked_after=3),
@@ -91,12 +94,12 @@ SOONER = (*TEACHERS, "fast_small_cifar10_soft_kd")
 def items(stages: tuple[Stage, ...] = STAGES) -> Iterator[Item]:
     """The runs in the order in which they are made: all arms of a seed before the next seed."""
     for stage in stages:
-        for seed in range(stage.seeds):
+        for seed in range(stage.first, stage.first + stage.seeds):
             for recipe in stage.recipes:
                 yield Item(recipe, seed)
 
 
 def arms(item: Item, stages: tuple[Stage, ...] = STAGES) -> list[Item]:
     """The runs that ``item`` is compared with, pair by pair: they must have been made on its kind of CPU."""
-    together = next(stage.recipes for stage in stages if item.recipe in stage.recipes)
+    together = next(stage.recipes for stage in stages if item in items((stage,)))
     return [Item(recipe, item.seed) for recipe in together if recipe != item.recipe]

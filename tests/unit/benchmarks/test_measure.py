@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from benchmarks.measure import __main__ as queue
 from benchmarks.measure import document, picture, work
 from benchmarks.measure.left import seconds_left
-from benchmarks.measure.plan import STAGES, Gain, Item, Stage, items
+from benchmarks.measure.plan import Gain, Item, Stage, arms, items
 from benchmarks.measure.work import FailedError, Place, find_run, measure, recipe_digest
 from distill.recipe import bundled_recipes
 from distill.runs import create_run
@@ -42,15 +42,21 @@ def _place(folder: Path) -> Place:
     return Place(folder, 1, {})
 
 
-def test_every_recipe_of_the_queue_is_there_and_once() -> None:
-    recipes = [recipe for stage in STAGES for recipe in stage.recipes]
-    assert len(recipes) == len(set(recipes))
-    assert set(recipes) <= set(bundled_recipes())
+def test_every_run_of_the_queue_is_of_a_bundled_recipe_and_there_once() -> None:
+    made = list(items())
+    assert len(made) == len(set(made))
+    assert {item.recipe for item in made} <= set(bundled_recipes())
 
 
 def test_all_arms_of_a_seed_come_before_the_next_seed() -> None:
     made = items((Stage(("a",)), Stage(("b", "c"), seeds=2)))
     assert list(map(str, made)) == ["a-0", "b-0", "c-0", "b-1", "c-1"]
+
+
+def test_further_seeds_of_a_recipe_have_arms_of_their_own() -> None:
+    stages = (Stage(("a", "b"), seeds=2), Stage(("a", "c"), seeds=1, first=2))
+    assert list(map(str, items(stages))) == ["a-0", "b-0", "a-1", "b-1", "a-2", "c-2"]
+    assert [list(map(str, arms(Item("a", seed), stages))) for seed in (1, 2)] == [["b-1"], ["c-2"]]
 
 
 def test_what_is_done_is_skipped_but_a_missing_teacher_is_made_again(
