@@ -104,6 +104,9 @@ class ResNetModel(_Model):
     kernel: PositiveInt = Field(3, description="of the stem and the blocks; odd")
     skip_kernel: PositiveInt = Field(1, description="of the projections; odd")
     skip: Literal["projection", "pad"] = Field("projection", description="pad: parameter-free, zero-padded channels")
+    pre_activation: bool = Field(
+        False, description="batch norm and ReLU before each convolution, as in wide residual networks"
+    )
     conv_bias: bool = False
     stem_channels: PositiveInt | None = Field(None, description="null: channels[0]")
     pool: PositiveInt | None = Field(None, description="average-pool window; null: the whole map")

@@ -112,6 +112,7 @@ def test_ties_may_fall_either_way_and_nothing_else() -> None:
 
 _STUDENTS = [
     "{source: students, name: resnet, blocks: [1, 1], channels: [8, 16], strides: [1, 2]}",
+    "{source: students, name: resnet, blocks: [1, 1], channels: [8, 16], strides: [1, 2], pre_activation: true}",
     "{source: students, name: grouped_resnet}",
     "{source: students, name: lenet}",
     "{source: students, name: cnn}",

@@ -25,6 +25,7 @@ NETWORKS = {
     "cnn": CNN,
     "resnet": RESNET,
     "resnet, padded": RESNET | {"skip": "pad"},
+    "wide resnet": RESNET | {"pre_activation": True, "stem_channels": 8},
     "grouped_resnet": {"source": "students", "name": "grouped_resnet"},
     "lenet": {"source": "students", "name": "lenet"},
     "tiny": {"source": "students", "name": "tiny", "width": 16},

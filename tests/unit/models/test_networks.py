@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import timm
 import torch
+from timm.layers import BatchNormAct2d, create_conv2d
 from torch import nn
 
 from distill.models import build_model, head_parameters, stages
@@ -230,6 +233,40 @@ def test_resnet_agrees_with_timm_on_the_classic_network(spec):
     theirs.load_state_dict(state)
     x = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_pre_activation_network_agrees_with_timm(spec):
+    """Same weights, same logits: a WRN-10-2 against timm's pre-activation ResNet with a CIFAR stem."""
+    fields = {"blocks": [1, 1, 1], "channels": [32, 64, 128], "strides": [1, 2, 2], "stem_channels": 16}
+    ours = build_model(spec(source="students", name="resnet", pre_activation=True, **fields), num_classes=10).eval()
+    theirs = timm.models.resnetv2.ResNetV2(
+        (1, 1, 1), (32, 64, 128), num_classes=10, stem_chs=16, act_layer=nn.ReLU, norm_layer=BatchNormAct2d,
+        conv_layer=create_conv2d, basic=True, bottle_ratio=1.0,
+    ).eval()  # fmt: skip
+    theirs.stem = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+    own, state = ours.state_dict(), {}
+    for name in theirs.state_dict():
+        for theirs_name, our_name in _PRE_ACTIVATION.items():
+            if (found := re.fullmatch(theirs_name, name)) is not None:
+                state[name] = own.pop(found.expand(our_name))
+    assert not own
+    with torch.no_grad():  # fresh statistics are the same for every channel
+        for name, value in state.items():
+            if "norm" in name and value.dtype == torch.float32:
+                value.uniform_(0.5, 1.5)
+    theirs.load_state_dict({n: v.reshape(theirs.state_dict()[n].shape) for n, v in state.items()})
+    x = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-4)
+
+
+_PRE_ACTIVATION = {
+    r"stem\.(weight)": r"stem.0.\1",
+    r"stages\.(\d)\.blocks\.(\d)\.norm([12])\.(\w+)": r"stages.\1.\2.bn\3.\4",
+    r"stages\.(\d)\.blocks\.(\d)\.conv([12])\.(weight)": r"stages.\1.\2.conv\3.\4",
+    r"stages\.(\d)\.blocks\.(\d)\.downsample\.conv\.(weight)": r"stages.\1.\2.skip.\3",
+    r"norm\.(\w+)": r"stages.2.1.\1",
+    r"head\.fc\.(\w+)": r"head.\1",
+}
 
 
 def test_resnet9_pools_as_adaptive_max_pooling_does_and_trains_deterministically(spec):
