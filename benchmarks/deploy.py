@@ -41,7 +41,7 @@ from distill.evaluation.test_set import assess, assess_file
 from distill.models import build_model, build_normalize
 from distill.models.deployed import Deployed
 from distill.models.normalize import Normalize
-from distill.models.onnx_about import FileAbout
+from distill.models.onnx_metadata import FileAbout
 from distill.models.onnx_open import on_bytes, open_onnx, session
 from distill.models.onnx_write import to_onnx
 from distill.models.trained import load_trained

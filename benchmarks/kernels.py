@@ -33,9 +33,9 @@ from torch import nn
 
 from distill.data.datasets import num_classes
 from distill.devices import resolve_precision, unsafe_layers
+from distill.devices.layer_error import Setting, Trial, Verdict
 from distill.devices.layers import Layer, layers_of
 from distill.devices.probe import probe
-from distill.devices.trials import Setting, Trial, Verdict
 from distill.errors import DistillError
 from distill.models import outline
 from distill.recipe import bundled_recipes, load_recipe

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
-import distill.devices.onboard
+import distill.devices.kit_script
 from distill.data.images import spread
-from distill.devices.onboard import IMAGES, MANIFEST, REPORT
+from distill.devices.kit_script import IMAGES, MANIFEST, REPORT
 from distill.errors import UsageError
 from distill.evaluation.askable import refuse_drawn_anew, require_classes
 from distill.evaluation.test_set import DataSets
@@ -88,7 +88,7 @@ def write_kit(
     write_atomically(model, file.path.read_bytes())
     _remove_earlier(folder, model.name, options.tell)
     write_atomically(folder / IMAGES, packed.getvalue())
-    write_atomically(folder / _SCRIPT, Path(distill.devices.onboard.__file__).read_bytes())
+    write_atomically(folder / _SCRIPT, Path(distill.devices.kit_script.__file__).read_bytes())
     write_atomically(folder / _READ_ME, _read_me(file, len(at)))
     write_json(folder / MANIFEST, _manifest(file, folder, recipe.data.title, len(test)).model_dump(mode="json"))
     size = sum(each.stat().st_size for each in folder.iterdir() if each.is_file())

@@ -15,7 +15,7 @@ from distill.certificate.images import Images
 from distill.commands import rerun_command
 from distill.comparison.files import source_run
 from distill.errors import DistillError, RunError, UsageError
-from distill.models.onnx_about import FileAbout
+from distill.models.onnx_metadata import FileAbout
 from distill.models.onnx_open import OnnxClassifier
 from distill.results.certificate import Step
 from distill.runs import RunFolder, list_runs, open_run

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from distill.devices import using_threads
-from distill.devices.onboard import machine
+from distill.devices.kit_script import machine
 from distill.errors import DataError, DistillError, MissingError, RunError
 from distill.evaluation.drop import judge_drop
 from distill.evaluation.latency import measure_latency

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 
 from distill.comparison.banks import bank_rows
-from distill.comparison.beside import beside_teachers, image_sets, other_images_notes
-from distill.comparison.chosen import choose, naming
 from distill.comparison.devices import check_files, device_rows, read_reports
 from distill.comparison.entries import (
     Entry,
@@ -26,7 +24,9 @@ from distill.comparison.entries import (
     seed_notes,
 )
 from distill.comparison.files import FileEntry, file_rows, open_files, parted, read_files, with_sources
+from distill.comparison.paired_rows import beside_teachers, image_sets, other_images_notes
 from distill.comparison.reference import Reference
+from distill.comparison.selection import choose, naming
 from distill.comparison.statistics import difference_of, with_statistics
 from distill.comparison.teachers import find_teachers
 from distill.devices import describe_device, library_versions, resolve_device, threads, using_threads
@@ -38,7 +38,7 @@ from distill.evaluation.test_set import DataSets, assess
 from distill.events import Note, Tell, silent
 from distill.models.trained import Trained, load_trained
 from distill.references import count_of, folder_of, listed, run_of
-from distill.report.shown import Shown
+from distill.report.display import Shown
 from distill.results.figures import Latency
 from distill.results.roles import role_order
 from distill.results.rows import Comparison, Row

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from distill.comparison.beside import beside
 from distill.comparison.entries import Entry, identity
+from distill.comparison.paired_rows import beside
 from distill.comparison.reference import Reference
 from distill.errors import RunError
 from distill.evaluation.agreement import agreement

@@ -21,7 +21,7 @@ import numpy as np
 
 from distill.data.images import digest_of_all, image_digests
 from distill.errors import RunError
-from distill.models.onnx_about import FileAbout
+from distill.models.onnx_metadata import FileAbout
 from distill.models.onnx_open import session
 from distill.models.onnx_write import INPUT
 from distill.team.watch import beating

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.data.aside import folder_aside, folder_to_go_on_in, going_folder, remove_forsaken
+from distill.data.atomic_folder import atomic_folder, remove_abandoned, resumable_folder, resumable_path
 from distill.data.images import Split
 from distill.errors import MissingError
 from distill.events import StageProgress, Tell
@@ -157,7 +157,7 @@ def open_or_build(
     entry = _open(folder, tell)
     if entry is not None:
         return entry
-    with _folder_aside(folder) if place is None else _folder_to_go_on_in(folder.parent, place, tell) as aside:
+    with _atomic_folder(folder) if place is None else _resumable_folder(folder.parent, place, tell) as aside:
         if place is not None and (entry := _open(folder, tell)) is not None:  # whoever was waited for made it
             shutil.rmtree(aside, ignore_errors=True)
             return entry
@@ -187,7 +187,7 @@ def is_kept(key: str) -> bool:
 def begun_bytes(place: str) -> int:
     """What a stopped build of this place takes on the disk: a file that was only made as long as it will be is none."""
     with contextlib.suppress(OSError):
-        each = [path.stat() for path in going_folder(arrays_folder(), place).iterdir()]
+        each = [path.stat() for path in resumable_path(arrays_folder(), place).iterdir()]
         return sum(status.st_blocks * 512 if hasattr(status, "st_blocks") else status.st_size for status in each)
     return 0
 
@@ -224,22 +224,22 @@ def _explain_write_errors(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _folder_aside(folder: Path) -> Iterator[Path]:
+def _atomic_folder(folder: Path) -> Iterator[Path]:
     """An empty folder beside ``folder``, removed on the way out unless it was renamed."""
     with contextlib.ExitStack() as stack:
         with _explain_write_errors(folder):
-            aside = stack.enter_context(folder_aside(folder))
+            aside = stack.enter_context(atomic_folder(folder))
             _remove_leftovers(folder.parent)
         yield aside
 
 
 @contextlib.contextmanager
-def _folder_to_go_on_in(arrays: Path, name: str, tell: Tell) -> Iterator[Path]:
+def _resumable_folder(arrays: Path, name: str, tell: Tell) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         with _explain_write_errors(arrays / name):
-            aside = stack.enter_context(folder_to_go_on_in(arrays, name, tell))
+            aside = stack.enter_context(resumable_folder(arrays, name, tell))
             _remove_leftovers(arrays)
-            remove_forsaken(arrays)
+            remove_abandoned(arrays)
         yield aside
 
 

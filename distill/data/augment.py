@@ -15,7 +15,7 @@ from torch import Tensor
 
 from distill.data.colour import blurred, grey, looked_up, moved, sharpened, toned, turned_hue
 from distill.data.geometry import TURN_BITS, Border, fold, gather_pixels, resample, rotate
-from distill.data.looks import look_columns
+from distill.data.photometric import look_columns
 from distill.data.views import WEIGHT_UNIT, View
 
 __all__ = ["APPLIED_VERSION", "DeviceView", "apply_part", "apply_view", "device_view", "images_needed"]

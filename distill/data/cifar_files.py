@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
-from distill.data.aside import folder_aside
+from distill.data.atomic_folder import atomic_folder
 from distill.errors import DataError, MissingError
 from distill.events import StageProgress, Tell
 
@@ -74,7 +74,7 @@ def official_files(official: Official, root: Path, tell: Tell) -> dict[str, Path
     folder = root / official.folder
     if not os.path.isdir(folder):  # Path.is_dir raises where a parent cannot be entered
         archive = root / official.archive
-        with _folder_aside(folder, official) as aside:
+        with _atomic_folder(folder, official) as aside:
             if not os.path.isfile(archive):
                 archive = aside / official.archive
                 _download(official, root, archive, tell)
@@ -91,12 +91,12 @@ def official_files(official: Official, root: Path, tell: Tell) -> dict[str, Path
 
 
 @contextlib.contextmanager
-def _folder_aside(folder: Path, official: Official) -> Iterator[Path]:
+def _atomic_folder(folder: Path, official: Official) -> Iterator[Path]:
     existed = folder.parent.exists()
     try:
         with contextlib.ExitStack() as stack:
             try:
-                aside = stack.enter_context(folder_aside(folder))
+                aside = stack.enter_context(atomic_folder(folder))
             except OSError as error:
                 raise MissingError(
                     f"{official.name} is not in {folder}, and {folder.parent} cannot be written: {error.strerror}",

@@ -11,11 +11,11 @@ from distill.data.digits import load_digits
 from distill.data.folder import folder_classes, load_folder
 from distill.data.hugging_face import hugging_face_classes, load_hugging_face
 from distill.data.images import Decoded, Split, channel_stats, pixel_digest
-from distill.data.named import NAMED_CLASSES, load_named
 from distill.data.own import load_own, own_classes
 from distill.data.stratify import balanced_subset
 from distill.data.synthetic import SYNTHETIC_CLASSES, load_synthetic
 from distill.data.tiny_imagenet import load_tiny_imagenet, tiny_imagenet_classes
+from distill.data.torchvision_sets import NAMED_CLASSES, load_named
 from distill.errors import UsageError
 from distill.events import Tell, silent
 from distill.recipe.schema import DataSpec

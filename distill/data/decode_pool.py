@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from distill.data.decode import BadImageError, decode_image, strict_pillow
-from distill.data.going import Going
+from distill.data.resume_decoding import DecodingProgress
 from distill.events import StageProgress, Tell
 from distill.team.watch import beat
 
@@ -67,20 +67,20 @@ def decode_all(
     size: int,
     total: int,
     tell: Tell,
-    going: Going | None = None,
+    progress: DecodingProgress | None = None,
 ) -> dict[str, dict[int, str]]:
     """Decode every job into its writer; the rows of bad images stay zero.
 
     Args:
-        going: What a decoding of the same jobs did before it was stopped; told now and then how far this one is.
+        progress: What a decoding of the same jobs did before it was stopped; told now and then how far this one is.
 
     Returns:
         split -> row -> reason, for images that cannot be used.
     """
-    bad: dict[str, dict[int, str]] = {split: {} for split in writers} | (going.bad if going else {})
+    bad: dict[str, dict[int, str]] = {split: {} for split in writers} | (progress.bad if progress else {})
     threads = decoding_threads()
     waiting: deque[tuple[Job, Future[np.ndarray | str]]] = deque()
-    done = going.done if going else 0
+    done = progress.done if progress else 0
 
     def settle() -> None:
         nonlocal done
@@ -92,8 +92,8 @@ def decode_all(
             writers[job.split].write(job.row, pixels[None])
         done += 1
         tell(StageProgress("decode", done, total))
-        if going:
-            going.record(done, bad, writers.values())
+        if progress:
+            progress.save_every_few_seconds(done, bad, writers.values())
 
     try:
         with strict_pillow(), ThreadPoolExecutor(threads) as pool:
@@ -104,8 +104,8 @@ def decode_all(
             while waiting:
                 settle()
     except BaseException:
-        if going:
-            going.stop(done, bad, writers.values())
+        if progress:
+            progress.save(done, bad, writers.values())
         raise
     return bad
 

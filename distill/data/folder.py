@@ -29,10 +29,9 @@ from distill.data.array_cache import (
     read_split,
     require_space,
 )
-from distill.data.carved import decoded_set
 from distill.data.decode import BadImageError
 from distill.data.decode_pool import Job, decode_all, read_picture
-from distill.data.going import Going
+from distill.data.decoded_storage import choose_place
 from distill.data.images import Decoded, Split, channel_stats
 from distill.data.layout import (
     EXPECTED_LAYOUT,
@@ -46,7 +45,8 @@ from distill.data.layout import (
     is_hidden,
 )
 from distill.data.pictures import Census, Pictures
-from distill.data.room import choose_place
+from distill.data.resume_decoding import DecodingProgress
+from distill.data.test_split import decoded_set
 from distill.errors import DataError, MissingError, UsageError
 from distill.events import Note, Tell, silent
 from distill.files import json_sha256
@@ -282,21 +282,21 @@ def _build(spec: DataSpec, source: Callable[[], _Source], key: str, tell: Tell, 
     opened = source()
     listing, size, total = opened.listing, spec.side, len(opened.listing)
     files = dict(images_file(name, len(split.labels), size) for name, split in listing.splits.items())
-    going = Going.on_in(aside, key, files)
-    if going.done:
-        tell(Note(f"{spec.root}: {going.done:,} of {total:,} images were decoded before; going on with the others"))
-    require_space(aside, (total - going.done) * 3 * size * size)
+    progress = DecodingProgress.resume(aside, key, files)
+    if progress.done:
+        tell(Note(f"{spec.root}: {progress.done:,} of {total:,} images were decoded before; going on with the others"))
+    require_space(aside, (total - progress.done) * 3 * size * size)
     with ExitStack() as stack:
         writers = {
-            name: stack.enter_context(ArrayWriter(aside, name, split.labels, size, go_on=going.done > 0))
+            name: stack.enter_context(ArrayWriter(aside, name, split.labels, size, go_on=progress.done > 0))
             for name, split in listing.splits.items()
         }
-        bad = decode_all(opened.jobs(), writers, size=size, total=total, tell=tell, going=going)
+        bad = decode_all(opened.jobs(), writers, size=size, total=total, tell=tell, progress=progress)
     facts = _facts(spec, listing, bad)
     _refuse_bad(spec, facts)
     _refuse_emptied_classes(listing, bad)
     stats = channel_stats(_without_bad("train", read_split(aside, "train"), facts))
-    going.over()
+    progress.remove()
     return {**facts, "listing_note": listing.note, "mean": stats.mean, "std": stats.std}
 
 

@@ -20,10 +20,10 @@ from distill.data.array_cache import (
     require_space,
     write_labels,
 )
-from distill.data.carved import decoded_set
 from distill.data.decode import fit_rgb, strict_pillow
 from distill.data.images import Decoded, Split, channel_stats
 from distill.data.own_given import WANTED, Given, Images, is_data, once, pixels_of, reason, understand
+from distill.data.test_split import decoded_set
 from distill.errors import DataError, MissingError
 from distill.events import StageProgress, Tell, silent
 from distill.recipe.schema import DataSpec

@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from distill.code import code_sha256, reference_of, told
+from distill.data.dataset_digest import digest_array, digests_held
 from distill.data.decode import BadImageError, orientation, to_rgb, upright
-from distill.data.held import digest_array, digests_held
 from distill.data.images import spread
 from distill.errors import DataError
 from distill.recipe.schema import DataSpec

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from distill.data import streams
-from distill.data.looks import draw_looks
+from distill.data.photometric import draw_looks
 from distill.errors import RecipeError
 from distill.recipe.augmentation import AugmentSpec, MixSpec, ResizedCropSpec
 
@@ -68,7 +68,7 @@ class View:
         mixup_share: ``(n,)`` float32 share of the image's own pixels under mixup, a multiple of ``WEIGHT_UNIT``;
             1 where mixup is not what happens.
         box: ``(n, 4)`` int64 top, left, bottom, right of the partner's box; empty where there is none.
-        operation, strength, jitter_order, jitter, grayscale, blur: :func:`distill.data.looks.draw_looks`.
+        operation, strength, jitter_order, jitter, grayscale, blur: :func:`distill.data.photometric.draw_looks`.
     """
 
     n: int

@@ -24,7 +24,7 @@ from distill.devices.hardware import (
 )
 from distill.devices.kernels import WRONG_KERNELS, UnsafeLayer, WrongKernel, compile_module, guard, unsafe_layers
 from distill.devices.memory_format import channels_last
-from distill.devices.work import MACS_A_THREAD, threads_at_most, threads_for
+from distill.devices.thread_rule import MACS_A_THREAD, threads_at_most, threads_for
 
 __all__ = [
     "DTYPES",

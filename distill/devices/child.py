@@ -23,8 +23,8 @@ from typing import Any
 
 import torch
 
+from distill.devices.layer_error import TOLERANCE, Setting, Trial, deviations, float64_seconds
 from distill.devices.layers import Layer
-from distill.devices.trials import TOLERANCE, Setting, Trial, deviations, float64_seconds
 
 __all__ = ["FORKS", "main"]
 

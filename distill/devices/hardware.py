@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import torch
 
-from distill.devices.onboard import cpu_model
+from distill.devices.kit_script import cpu_model
 from distill.errors import UsageError
 
 __all__ = [

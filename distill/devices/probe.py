@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from distill.devices.child import FORKS
+from distill.devices.layer_error import TOLERANCE, Trial, Verdict
 from distill.devices.layers import Layer
-from distill.devices.trials import TOLERANCE, Trial, Verdict
 from distill.errors import RunError
 
 __all__ = ["Probe", "probe"]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.devices import fast_kernels
-from distill.devices.onboard import P99_LEAST
+from distill.devices.kit_script import P99_LEAST
 from distill.events import StageProgress, Tell, silent
 from distill.results.figures import Latency
 from distill.team.watch import beat

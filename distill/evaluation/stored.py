@@ -43,7 +43,7 @@ class StoredEvaluation:
     Attributes:
         logits: float32 ``(N, C)``, of the images in the split's order; ``labels`` int64 ``(N,)``.
         calibrated: Reliability with the logits divided by ``temperature``.
-        corruptions: On spoilt images of this split.
+        corruptions: On corrupted images of this split.
     """
 
     split: str

@@ -20,8 +20,8 @@ import torch
 from distill.data.batches import Loader
 from distill.data.cifar_files import official_set
 from distill.data.images import Split, pixel_digest
-from distill.data.named import NAMED_CLASSES, is_here
 from distill.data.splits import Splits, load_splits
+from distill.data.torchvision_sets import NAMED_CLASSES, is_here
 from distill.devices import fast_kernels
 from distill.errors import DataError, DistillError, MissingError, UsageError
 from distill.evaluation.askable import refuse_drawn_anew, require_classes

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from distill.errors import RunError, UsageError
 from distill.files import sha256_file
-from distill.models.onnx_about import FileAbout
+from distill.models.onnx_metadata import FileAbout
 from distill.models.onnx_write import INPUT, OUTPUT
 from distill.team.watch import beating
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from distill.errors import DistillError, UsageError
 from distill.files import sha256_file
-from distill.models.ask import ask
+from distill.models.fixed_batch import ask
 from distill.models.normalize import Normalize
-from distill.models.onnx_about import FileAbout
+from distill.models.onnx_metadata import FileAbout
 from distill.models.onnx_open import read_model, session
 from distill.recipe.schema import OnnxInput
 from distill.team.watch import beat

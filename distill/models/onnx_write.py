@@ -16,8 +16,8 @@ from torch import nn
 from distill.errors import UsageError
 from distill.files import write_atomically
 from distill.models.deployed import Deployed
-from distill.models.onnx_about import FileAbout
 from distill.models.onnx_fold import fold_pooled_norms
+from distill.models.onnx_metadata import FileAbout
 
 if TYPE_CHECKING:
     import onnx

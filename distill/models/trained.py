@@ -14,7 +14,7 @@ from distill.devices import DTYPES, PrecisionName, autocast, channels_last, reso
 from distill.errors import RunError
 from distill.fingerprint import state_sha256
 from distill.models import Normalize, build_model, build_normalize, without_weights
-from distill.models.ask import ask
+from distill.models.fixed_batch import ask
 from distill.models.stage_names import classifier_of
 from distill.recipe import Recipe
 from distill.runs import RunFolder

@@ -12,7 +12,7 @@ from distill.errors import RunError, UsageError
 from distill.evaluation.by_class import few_images_note
 from distill.evaluation.calibrate import kept_temperature, temperature_of
 from distill.evaluation.confidence import reliability
-from distill.evaluation.spoilt import CORRUPTION_IMAGES, against, measure_corruptions
+from distill.evaluation.corruptions import CORRUPTION_IMAGES, against, measure_corruptions
 from distill.evaluation.test_set import DataSets, Query, assess_query, query_of
 from distill.events import Note
 from distill.models.onnx_open import OnnxClassifier, is_exported_file, open_onnx
@@ -200,7 +200,7 @@ def _evaluate(subject: _Subject, asked: _Asked, data: DataSets, options: Options
         after = reliability(assessment.logits, assessment.labels, temperature=temperature.value)
         evaluation = replace(evaluation, temperature=temperature, calibrated=after)
     if asked.corruptions:
-        evaluation = replace(evaluation, corruptions=_spoilt(query, asked, data, options))
+        evaluation = replace(evaluation, corruptions=_corrupted(query, asked, data, options))
     return replace(evaluation, plots=_draw(query.folder, evaluation)) if asked.plots else evaluation
 
 
@@ -211,7 +211,7 @@ def _temperature(query: Query, asked: _Asked, data: DataSets, options: Options) 
     return kept_temperature(query, data)
 
 
-def _spoilt(query: Query, asked: _Asked, data: DataSets, options: Options) -> CorruptionResult:
+def _corrupted(query: Query, asked: _Asked, data: DataSets, options: Options) -> CorruptionResult:
     options.tell(Note(f"measuring {query.place} under corruptions"))
     return measure_corruptions(
         query, split=asked.split, images=asked.corruption_images, again=asked.again, data=data, tell=options.tell
@@ -235,7 +235,7 @@ def _against(subjects: Sequence[_Subject], many: Evaluations, asked: _Asked) -> 
 
 
 def _of_the_same_images(results: Sequence[CorruptionResult | None]) -> list[int]:
-    """Places of those that were asked about the spoilt images that the first one was asked about."""
+    """Places of those that were asked about the corrupted images that the first one was asked about."""
     keys = [None if each is None else each.images_key for each in results]
     return [place for place, key in enumerate(keys) if key == keys[0]]
 

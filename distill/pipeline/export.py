@@ -23,7 +23,7 @@ from distill.evaluation.test_set import query_of
 from distill.events import Note
 from distill.files import in_the_way, write_atomically
 from distill.models.deployed import Deployed
-from distill.models.onnx_about import FileAbout
+from distill.models.onnx_metadata import FileAbout
 from distill.models.onnx_open import session
 from distill.models.onnx_write import INPUT, OPSET, OUTPUT, export_program, to_onnx, write_onnx
 from distill.models.trained import Trained, load_trained

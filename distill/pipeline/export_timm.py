@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from distill.compression.parity import Parity, check_parity
-from distill.data.aside import folder_aside
+from distill.data.atomic_folder import atomic_folder
 from distill.errors import UsageError
 from distill.models.timm_folder import CONFIG, WEIGHTS, open_timm_folder, write_timm_folder
 from distill.models.trained import Trained
@@ -83,7 +83,7 @@ def write_timm(trained: Trained, folder: Path, pixels: np.ndarray, expected: np.
         UsageError: Something was put into the folder meanwhile that is no export's; it is as it was.
     """
     place = folder.resolve()  # where a link stands for it, the link stays
-    with folder_aside(place) as aside:
+    with atomic_folder(place) as aside:
         write_timm_folder(trained.module, aside, normalize=trained.normalize, classes=trained.classes)
         parity = check_parity(expected, open_timm_folder(aside, trained.normalize, pixels), split=split)
         parity.require(str(folder))

@@ -13,8 +13,8 @@ from distill.errors import UsageError
 from distill.events import Note
 from distill.files import json_sha256, relative
 from distill.models import check_network
-from distill.pipeline.begun import Begun
 from distill.pipeline.context import Options
+from distill.pipeline.resumable import Begun
 from distill.pipeline.teacher import resolve_teacher, with_folders
 from distill.pipeline.verbs import train_student
 from distill.recipe import Recipe, dump_recipe, load_recipe

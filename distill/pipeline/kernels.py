@@ -21,9 +21,9 @@ from distill.devices import (
     unsafe_layers,
     usable_cores,
 )
+from distill.devices.layer_error import Outcome, Precision, Setting, Trial, Verdict
 from distill.devices.layers import Pass, layers_of
 from distill.devices.probe import probe
-from distill.devices.trials import Outcome, Precision, Setting, Trial, Verdict
 from distill.errors import DistillError
 from distill.events import Note, StageProgress
 from distill.models import outline

@@ -161,7 +161,7 @@ def _explained(page: Page) -> Page:
     if not any(member.reliability for member in page.members):
         missing["calibration"] = "no answers to test images are here"
     if not any(member.corruptions for member in page.members):
-        missing["spoilt"] = "nobody asked (distill evaluate RUNS --corruptions)"
+        missing["corrupted"] = "nobody asked (distill evaluate RUNS --corruptions)"
     if page.headline is None:
         missing |= {"pair": "there is no student here", "hardest": "there is no student here"}
     return replace(page, missing={**missing, **page.missing})

@@ -27,7 +27,7 @@ from distill.models.trained import Trained, load_trained
 from distill.pipeline.cautions import of_reference
 from distill.pipeline.context import Options
 from distill.pipeline.export import about_run, deployed, target_file
-from distill.pipeline.rounded import train_rounded
+from distill.pipeline.qat import train_rounded
 from distill.recipe import Recipe
 from distill.report.verdict import drop_words
 from distill.runs import open_run

@@ -9,9 +9,9 @@ from pathlib import Path
 from distill.errors import GateMissedError
 from distill.events import Note
 from distill.files import json_sha256
-from distill.pipeline.begun import Begun
 from distill.pipeline.context import Options
 from distill.pipeline.quantize import quantize
+from distill.pipeline.resumable import Begun
 from distill.pipeline.verbs import finetune_teacher, train_student
 from distill.recipe import dump_recipe, load_recipe
 from distill.references import count_of

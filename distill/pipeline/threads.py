@@ -10,7 +10,7 @@ import torch
 from distill.devices import MACS_A_THREAD, threads_at_most, threads_for
 from distill.evaluation.cost import model_cost
 from distill.models import outline
-from distill.models.ask import CPU_ASK_BATCH
+from distill.models.fixed_batch import CPU_ASK_BATCH
 from distill.recipe import Recipe
 from distill.recipe.model_specs import ModelSpec
 from distill.recipe.schema import TeacherSpec

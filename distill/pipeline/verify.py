@@ -19,7 +19,7 @@ from distill.data.views import view_checksum
 from distill.devices import fast_kernels, resolve_device, resolve_precision, set_threads
 from distill.errors import DistillError, UsageError
 from distill.events import Note
-from distill.models.ask import ask
+from distill.models.fixed_batch import ask
 from distill.models.trained import Trained, load_trained
 from distill.pipeline.banks import describe_bank, find_banks
 from distill.pipeline.context import Options

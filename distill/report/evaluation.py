@@ -40,7 +40,7 @@ def evaluation_table(evaluation: Evaluation, width: int) -> RenderableType:
 def evaluations_table(many: Evaluations, width: int) -> RenderableType:
     """One line a model; then how each stands to the first under corruptions."""
     runs = many.runs
-    spoilt = [each.corruptions for each in runs]
+    corrupted = [each.corruptions for each in runs]
     after = [each.calibrated for each in runs]
     columns = [
         Column("model", many.labels, words=True, style="bold"),
@@ -52,11 +52,11 @@ def evaluations_table(many: Evaluations, width: int) -> RenderableType:
         Column("ECE\n%", [percent(each.result.ece) for each in runs]),
         Column("calibrated\nECE, %", [MISSING if each is None else percent(each.ece) for each in after]),
         Column("AURC", [MISSING if r.risk_coverage is None else fixed(r.risk_coverage.aurc, 4) for r in runs]),
-        Column("spoilt\ntop-1, %", [MISSING if each is None else _with_spread(each) for each in spoilt]),
-        Column("retained\n%", [MISSING if each is None else percent(each.retained) for each in spoilt]),
+        Column("corrupted\ntop-1, %", [MISSING if each is None else _with_spread(each) for each in corrupted]),
+        Column("retained\n%", [MISSING if each is None else percent(each.retained) for each in corrupted]),
     ]
     parts: list[RenderableType] = [stacked(columns, width)]
-    if any(each is not None for each in spoilt):
+    if any(each is not None for each in corrupted):
         parts += [Text(), Text("mean top-1 of each corruption, %", style="bold"), Text(), _side_by_side(many, width)]
     names = dict(zip((each.run for each in runs), many.labels, strict=True))
     for each in many.against:
@@ -120,8 +120,10 @@ def _confidence(evaluation: Evaluation) -> list[tuple[str, str]]:
         shares = f"{percent(curve.coverage_at_risk_1, 1)} % answered with at most 1 % errors"
         shares += f", {percent(curve.coverage_at_risk_5, 1)} % with 5 %"
         pairs.append(("AURC", f"{fixed(curve.aurc, 4)}, {fixed(curve.excess_aurc, 4)} above the best order; {shares}"))
-    if (spoilt := evaluation.corruptions) is not None:
-        text = f"{_with_spread(spoilt)} %, of {percent(spoilt.clean_top1)} % clean, on {count(spoilt.n)} images"
+    if (corrupted := evaluation.corruptions) is not None:
+        text = (
+            f"{_with_spread(corrupted)} %, of {percent(corrupted.clean_top1)} % clean, on {count(corrupted.n)} images"
+        )
         pairs.append(("under corruptions", text))
     return pairs
 

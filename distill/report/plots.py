@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from distill.report.apart import apart
 from distill.report.figure import TRAIN_COLOR, VAL_COLOR, drawing, fit, label, save
+from distill.report.label_placement import apart
 from distill.report.lines import loss_parts
 from distill.results.metrics import PerClass
 from distill.results.roles import look_of, role_order

@@ -1,4 +1,4 @@
-"""Several models evaluated at once, and how they stand to the first of them on spoilt images."""
+"""Several models evaluated at once, and how they stand to the first of them on corrupted images."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Evaluations:
     Attributes:
         names: Of each, as figures have them.
         roles: teacher, student or baseline, of each.
-        against: Every other one against the first, where their spoilt images are the same.
+        against: Every other one against the first, where their corrupted images are the same.
         figure: The picture of all of them under corruptions; None where there is none.
         notes: Which could not be held against the first, and why.
     """

@@ -188,7 +188,7 @@ class Evaluation:
         tta: Test-time augmentation: ``none`` or ``flip``.
         temperature: Fitted on validation images, where it was asked for now or before.
         calibrated: Reliability on this split with the logits divided by it.
-        corruptions: On spoilt images of this split, where it was asked for.
+        corruptions: On corrupted images of this split, where it was asked for.
         notes: What the reader must know: classes with too few images.
     """
 

@@ -17,7 +17,7 @@ from distill.compression.quantize import SCHEMES, quantize_model
 from distill.data.images import spread
 from distill.data.splits import Splits
 from distill.devices import library_versions, using_threads
-from distill.devices.onboard import machine
+from distill.devices.kit_script import machine
 from distill.errors import RunError
 from distill.evaluation.cost import spec_cost
 from distill.evaluation.latency import measure_latency
@@ -25,13 +25,13 @@ from distill.files import json_sha256, read_json, sha256_file, write_json
 from distill.fingerprint import architecture_sha256
 from distill.models import build_model, build_normalize, outline
 from distill.models.deployed import Deployed
-from distill.models.onnx_about import FileAbout
+from distill.models.onnx_metadata import FileAbout
 from distill.models.onnx_open import on_bytes, session
 from distill.models.onnx_write import to_onnx, write_onnx
 from distill.recipe import Recipe, dump_recipe
 from distill.results.figures import Latency
 from distill.searches.costs import LATENCIES, Costs
-from distill.searches.elsewhere import measure_elsewhere
+from distill.searches.external_timing import measure_elsewhere
 from distill.searches.layers import Layer, layers_of, time_layer
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from distill.certificate import certify
-from distill.devices.onboard import cpu_model
+from distill.devices.kit_script import cpu_model
 from distill.errors import DistillError
 from distill.events import Note
 from distill.files import write_atomically, write_json

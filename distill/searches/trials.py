@@ -19,9 +19,9 @@ from distill.searches.costs import Costs
 from distill.searches.rungs import Score
 from distill.searches.space import Shape, Space
 from distill.sweeps.grid import values_of
-from distill.sweeps.kept import Kept
 from distill.sweeps.plan import Base, trial_key
 from distill.sweeps.trainer import TrialFailedError
+from distill.sweeps.training_cache import Kept
 from distill.text import duration
 
 __all__ = ["Trials", "closeness"]

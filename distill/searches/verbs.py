@@ -21,7 +21,7 @@ from distill.results.search import SearchReport
 from distill.runs import check_runs_dir
 from distill.searches.bench import Bench, Runtime, Target
 from distill.searches.costs import LATENCIES
-from distill.searches.elsewhere import check_command
+from distill.searches.external_timing import check_command
 from distill.searches.folder import Definition, SearchFolder, searches_dir
 from distill.searches.program import Program
 from distill.searches.reference import reference_of, require_reference, teacher_answers
@@ -29,8 +29,8 @@ from distill.searches.rungs import LEAST
 from distill.searches.space import Space, space_of
 from distill.searches.trials import Trials
 from distill.sweeps.folder import teachers_to_keep
-from distill.sweeps.kept import Kept
 from distill.sweeps.trainer import Trainer
+from distill.sweeps.training_cache import Kept
 from distill.team.stop import stopping_saves
 from distill.team.watch import watching
 

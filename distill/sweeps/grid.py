@@ -13,10 +13,10 @@ from distill.recipe import Recipe
 from distill.report.sweeps import TrialRow
 from distill.runs import RunFolder
 from distill.sweeps.folder import SweepFolder
-from distill.sweeps.kept import Kept
 from distill.sweeps.plan import Base, Trial, trial_key
 from distill.sweeps.space import value_of
 from distill.sweeps.trainer import Trainer, TrialFailedError
+from distill.sweeps.training_cache import Kept
 from distill.text import duration, percent
 
 __all__ = ["earlier_trials", "finished_text", "row_of_run", "run_grid", "values_of"]

@@ -15,9 +15,9 @@ from distill.errors import RecipeError
 from distill.events import Note
 from distill.report.sweeps import TrialRow
 from distill.runs import RunFolder, RunInfo
-from distill.sweeps.elsewhere import RETRY_OF, Others, beating, is_replaced_already, is_surplus, never_began
 from distill.sweeps.folder import SweepFolder
 from distill.sweeps.grid import finished_text, row_of_run
+from distill.sweeps.other_workers import RETRY_OF, Others, beating, is_replaced_already, is_surplus, never_began
 from distill.sweeps.plan import Base, Trial, takes_whole_numbers
 from distill.sweeps.space import Range, Variable, value_of
 from distill.sweeps.storage import require_optuna

@@ -25,7 +25,7 @@ from distill.evaluation.latency import measure_latency
 from distill.evaluation.test_set import assess_classifier, assess_trained, split_content
 from distill.events import Event, Note, StageProgress
 from distill.files import writing
-from distill.models.ask import CPU_ASK_BATCH, ask
+from distill.models.fixed_batch import CPU_ASK_BATCH, ask
 from distill.models.onnx_teacher import OnnxTeacher
 from distill.models.taps import POOLED, stage_shapes
 from distill.models.trained import Trained

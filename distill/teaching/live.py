@@ -7,7 +7,7 @@ from torch import Tensor
 
 from distill.data.batches import Batch
 from distill.devices import using_threads
-from distill.models.ask import ask_for_all
+from distill.models.fixed_batch import ask_for_all
 from distill.models.onnx_teacher import OnnxTeacher
 from distill.models.taps import POOLED, Taps
 from distill.models.trained import Trained

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from distill.models.ask import ask
+from distill.models.fixed_batch import ask
 from distill.models.onnx_network import OnnxNetwork
 from distill.models.trained import Trained
 

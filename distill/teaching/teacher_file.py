@@ -12,7 +12,7 @@ from distill.data.splits import Splits
 from distill.devices import using_threads
 from distill.errors import RunError, UsageError
 from distill.files import json_sha256, sha256_file
-from distill.models.ask import CPU_ASK_BATCH, ask
+from distill.models.fixed_batch import CPU_ASK_BATCH, ask
 from distill.models.onnx_teacher import OnnxTeacher, open_onnx_teacher
 from distill.recipe.schema import TeacherSpec
 from distill.teaching.identity import Identity

@@ -12,7 +12,7 @@ from distill.data.splits import Splits
 from distill.devices import using_threads
 from distill.errors import RunError, UsageError
 from distill.fingerprint import state_sha256
-from distill.models.ask import CPU_ASK_BATCH, ask
+from distill.models.fixed_batch import CPU_ASK_BATCH, ask
 from distill.models.trained import Trained, load_trained
 from distill.runs import RunFolder
 from distill.teaching.identity import Identity, identity_of, read_identity, read_statement, write_identity

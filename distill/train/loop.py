@@ -32,11 +32,11 @@ from distill.team.consensus import Consensus
 from distill.team.shares import Together
 from distill.team.stop import StopRequest
 from distill.train.cautions import cautions
+from distill.train.epoch_sums import Tally, calmer
 from distill.train.saver import Saver, saving, writes_behind
 from distill.train.seeds import seed_generators
 from distill.train.state import Standing, restore, save
 from distill.train.step import Criterion, Learner
-from distill.train.tally import Tally, calmer
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

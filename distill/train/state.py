@@ -13,10 +13,10 @@ from distill.errors import RunError
 from distill.events import CheckpointSaved
 from distill.runs.checkpoints import Checkpoint, prune, save_checkpoint, set_link
 from distill.team.consensus import Consensus
+from distill.train.epoch_sums import Tally
 from distill.train.saver import Saver, snapshot
 from distill.train.seeds import restore_generators, snapshot_generators
 from distill.train.step import Learner
-from distill.train.tally import Tally
 
 __all__ = ["Standing", "restore", "save"]
 

@@ -18,13 +18,13 @@ from distill.models.taps import Tapped
 from distill.objectives import Answer, LossParts
 from distill.recipe import Recipe
 from distill.team.shares import Together
+from distill.train.auxiliary import Own, clip_gradients
 from distill.train.ema import build_ema
+from distill.train.epoch_sums import Tally
 from distill.train.fake_quantize import fake_quantize
 from distill.train.optim import build_optimizer, set_lookahead, settle
-from distill.train.own import Own, clip_gradients
 from distill.train.schedule import build_schedule
 from distill.train.sync import synchronized
-from distill.train.tally import Tally
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -22,7 +22,7 @@ from distill.events import EpochDone, Event, Note, StepDone
 from distill.pipeline import Options, train_student
 from distill.recipe import parse_recipe
 from distill.train import loop
-from distill.train.tally import Tally
+from distill.train.epoch_sums import Tally
 
 RECIPE = """
 schema_version: 1

@@ -13,7 +13,7 @@ from pathlib import Path
 from distill.events import EpochDone, Event, RunStarted
 from distill.pipeline import Options
 from distill.recipe import parse_recipe
-from distill.sweeps import elsewhere, sweep
+from distill.sweeps import other_workers, sweep
 
 RECIPE = """
 schema_version: 1
@@ -42,7 +42,7 @@ class Worker:
 
 
 def main(folder: Path, storage: str, trials: int, stands_at: int) -> None:
-    elsewhere.BEAT_S, elsewhere.DEAD_AFTER_S = 0.2, 4.0
+    other_workers.BEAT_S, other_workers.DEAD_AFTER_S = 0.2, 4.0
     folder.mkdir(exist_ok=True)
     options = Options(runs_dir=folder / "runs", device="cpu", threads=1, on_event=Worker(folder, stands_at))
     recipe = parse_recipe(RECIPE, source="tiny")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from distill.comparison import _busy_notes
-from distill.comparison.beside import beside_teachers
+from distill.comparison.paired_rows import beside_teachers
 from distill.comparison.reference import Reference
 from distill.results.rows import Row
 

@@ -14,7 +14,7 @@ from distill.certificate import write_kit
 from distill.cli import app
 from distill.comparison import compare
 from distill.errors import DataError
-from distill.evaluation.spoilt import measure_corruptions
+from distill.evaluation.corruptions import measure_corruptions
 from distill.evaluation.test_set import query_of
 from distill.models.onnx_open import open_onnx
 from distill.pipeline import Options, evaluate_run, export, finetune_teacher, quantize, train_student
@@ -101,7 +101,7 @@ def test_what_was_answered_before_stands_and_is_said(recipe: Recipe, photos: Pat
     assert compare([run], latency=False).rows[0].test_top1 == before.rows[0].test_top1  # nothing was lost
 
 
-def test_what_was_found_on_spoilt_images_before_stands(recipe: Recipe, photos: Path, options: Options) -> None:
+def test_what_was_found_on_corrupted_images_before_stands(recipe: Recipe, photos: Path, options: Options) -> None:
     run = finetune_teacher(recipe, options=options).run
 
     def found(again: bool = False) -> CorruptionResult | None:

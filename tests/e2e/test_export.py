@@ -19,7 +19,7 @@ from distill.data.splits import load_splits
 from distill.errors import RunError
 from distill.models import build_model, build_normalize
 from distill.models.deployed import Deployed
-from distill.models.onnx_about import FileAbout
+from distill.models.onnx_metadata import FileAbout
 from distill.models.onnx_open import OnnxClassifier, open_onnx
 from distill.models.onnx_write import to_onnx, write_onnx
 from distill.models.trained import load_trained

@@ -282,12 +282,12 @@ def test_a_cpu_out_of_memory_is_recognised_by_what_torch_really_says() -> None:
 
 
 def test_the_command_line_translates_what_no_verb_did(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import distill.comparison.chosen
+    import distill.comparison.selection
 
     def fail(*args: object, **named: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "/data/x")
 
-    monkeypatch.setattr(distill.comparison.chosen, "list_runs", fail)
+    monkeypatch.setattr(distill.comparison.selection, "list_runs", fail)
     assert _invoke("compare", "--runs", tmp_path) == (
         1,
         "error: /data/x: Permission denied\nhint:  allow this user to read and write there, or choose another folder\n",

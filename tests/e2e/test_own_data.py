@@ -21,8 +21,8 @@ from distill import code, compare, evaluate, offer_data
 from distill.cli import app
 from distill.data import own_given
 from distill.data.array_cache import arrays_folder
+from distill.data.dataset_digest import digests_held
 from distill.data.datasets import load_dataset, num_classes
-from distill.data.held import digests_held
 from distill.data.own_given import pixels_of
 from distill.errors import DataError, MissingError
 from distill.pipeline import Options, RunResult, finetune_teacher, resume_run, train_student

@@ -58,7 +58,7 @@ def _stored(run: Path, what: str) -> np.ndarray:
 def test_every_part_is_there(page: Page) -> None:
     assert [member.label for member in page.members] == ["tiny_teacher", "alone", "taught", "taught_int8"]
     assert page.headline == "taught"
-    assert page.missing.keys() == {"latency", "chains", "spoilt"}
+    assert page.missing.keys() == {"latency", "chains", "corrupted"}
     assert page.steps == ("tiny_teacher", "taught", "taught_int8")
     assert [member.hollow for member in page.members] == [False, False, False, True]
     assert page.members[2].look == page.members[3].look != page.members[0].look

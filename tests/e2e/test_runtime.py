@@ -11,7 +11,7 @@ import torch
 from distill.data.splits import load_splits
 from distill.devices import using_threads
 from distill.errors import UsageError
-from distill.models.ask import ask
+from distill.models.fixed_batch import ask
 from distill.models.onnx_network import OnnxNetwork
 from distill.models.trained import load_trained
 from distill.pipeline import runtime as rule

@@ -22,8 +22,8 @@ from distill.errors import MissingError, RunError
 from distill.events import EpochDone, Event, Note, RunStarted
 from distill.pipeline import Options
 from distill.recipe import Recipe, parse_recipe
-from distill.sweeps import elsewhere, sweep
-from distill.sweeps.elsewhere import is_replaced_already, is_surplus
+from distill.sweeps import other_workers, sweep
+from distill.sweeps.other_workers import is_replaced_already, is_surplus
 
 optuna = pytest.importorskip("optuna")
 
@@ -164,8 +164,8 @@ def test_one_that_lives_keeps_its_trial(start, tmp_path: Path, monkeypatch: pyte
     storage = f"journal:{tmp_path / 'study.log'}"
     one = start(tmp_path / "one", storage, 2, stands_at=1)
     _wait((tmp_path / "one" / "stands").exists, one)
-    monkeypatch.setattr(elsewhere, "BEAT_S", 0.2)
-    monkeypatch.setattr(elsewhere, "DEAD_AFTER_S", 4.0)
+    monkeypatch.setattr(other_workers, "BEAT_S", 0.2)
+    monkeypatch.setattr(other_workers, "DEAD_AFTER_S", 4.0)
     time.sleep(5)
     options = Options(runs_dir=tmp_path / "two" / "runs", device="cpu", threads=1)
     report = sweep(_recipe(), search=SEARCH, trials=2, storage=storage, prune=False, options=options)
@@ -175,7 +175,7 @@ def test_one_that_lives_keeps_its_trial(start, tmp_path: Path, monkeypatch: pyte
 
 def test_a_trial_that_was_taken_over_is_let_go(read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that slept: when it wakes, its trial is another worker's."""
-    monkeypatch.setattr(elsewhere, "BEAT_S", 0.05)
+    monkeypatch.setattr(other_workers, "BEAT_S", 0.05)
     storage = f"journal:{tmp_path / 'study.log'}"
     seen: list[Event] = []
 

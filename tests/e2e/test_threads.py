@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.devices import work
+from distill.devices import thread_rule
 from distill.evaluation.cost import spec_cost
 from distill.events import EpochDone, StepDone
 from distill.models.trained import Trained
@@ -64,7 +64,7 @@ def test_a_small_network_has_one_thread_and_a_large_one_a_thread_for_each_50_mil
 
 @pytest.mark.usefixtures("four_threads")
 def test_a_batch_in_pieces_and_processes_that_share_it_leave_less_for_each(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(work, "usable_cores", lambda: 16)
+    monkeypatch.setattr(thread_rule, "usable_cores", lambda: 16)
     pieces = _recipe(LARGE, "train.batch_size=96", "train.accumulate=4")
     assert _prepared(pieces, tmp_path).recipe.train.threads == 2
     assert _prepared(_recipe(LARGE, "train.batch_size=96"), tmp_path, devices=4).recipe.train.threads == 2

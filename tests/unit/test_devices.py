@@ -11,16 +11,16 @@ from distill.devices import (
     describe_device,
     fabric_precision,
     hardware,
+    kit_script,
     library_versions,
-    onboard,
     resolve_device,
     resolve_precision,
     set_threads,
+    thread_rule,
     threads,
     threads_at_most,
     threads_for,
     using_threads,
-    work,
 )
 from distill.errors import MissingError, UsageError
 
@@ -187,10 +187,10 @@ def test_cpu_model_from_cpuinfo(tmp_path):
     cpuinfo.write_text(
         "processor\t: 0\nvendor_id\t: X\nmodel name\t: AMD EPYC  9354: 32-Core\n\nmodel name\t: second\n"
     )
-    assert onboard.cpuinfo("model name", str(cpuinfo)) == "AMD EPYC 9354: 32-Core"
+    assert kit_script.cpuinfo("model name", str(cpuinfo)) == "AMD EPYC 9354: 32-Core"
     cpuinfo.write_text("processor\t: 0\nFeatures\t: asimd\n")  # ARM Linux names no model
-    assert onboard.cpuinfo("model name", str(cpuinfo)) is None
-    assert onboard.cpuinfo("model name", str(tmp_path / "absent")) is None
+    assert kit_script.cpuinfo("model name", str(cpuinfo)) is None
+    assert kit_script.cpuinfo("model name", str(tmp_path / "absent")) is None
 
 
 def test_this_cpu_has_a_name():
@@ -228,7 +228,7 @@ def test_a_thread_for_each_50_million_of_a_layer(macs, at_most, expected):
 
 
 def test_processes_share_the_cores(monkeypatch):
-    monkeypatch.setattr(work, "usable_cores", lambda: 8)
+    monkeypatch.setattr(thread_rule, "usable_cores", lambda: 8)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
     assert [threads_at_most(processes) for processes in (1, 2, 4, 16)] == [6, 4, 2, 1]
 

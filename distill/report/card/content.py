@@ -21,7 +21,7 @@ class Card:
         place: How it is named to distill: the run's folder, or the file.
         is_file: Whether it is an exported file.
         result: On the test images, of the newest run: the weights that the card is for.
-        corruptions: On spoilt test images, of the same.
+        corruptions: On corrupted test images, of the same.
         hub_dataset: What Hugging Face's hub calls the data set; None where that is not known.
         images: How many, by split.
         side: Of the pixels it takes.

@@ -9,10 +9,10 @@ from functools import partial
 
 from markupsafe import Markup
 
-from distill.report.apart import apart
+from distill.report.label_placement import apart
 from distill.report.page.content import Member, Pair
 from distill.report.page.draw import Frame, Scale, Svg, short_number
-from distill.report.page.look import DASHES, around, dash, filled, kind_of
+from distill.report.page.markers import DASHES, around, dash, filled, kind_of
 from distill.report.page.words import signed
 from distill.results.rows import Row
 from distill.text import count, cut, fixed, percent

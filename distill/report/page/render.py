@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from distill.report.page import charts, look, table, trust
+from distill.report.page import charts, markers, table, trust
 from distill.report.page.content import Page
 from distill.report.page.words import signed
 from distill.results.corruptions import CORRUPTION_NAMES
@@ -57,7 +57,7 @@ def _rendered(page: Page) -> str:
             comparison=page.comparison,
             columns=table.columns(page.members),
             charts=charts,
-            look=look,
+            markers=markers,
             trust=trust,
             pair=page.pair,
             teacher=page.member(page.pair.teacher) if page.pair else None,

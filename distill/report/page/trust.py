@@ -1,4 +1,4 @@
-"""How far answers can be trusted: calibration, errors against coverage, spoilt images."""
+"""How far answers can be trusted: calibration, errors against coverage, corrupted images."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from markupsafe import Markup
 
 from distill.report.page.content import Member
 from distill.report.page.draw import Frame, Scale
-from distill.report.page.look import around, dash, filled, kind_of
+from distill.report.page.markers import around, dash, filled, kind_of
 from distill.results.calibration import Reliability
 from distill.results.corruptions import CORRUPTIONS, SEVERITIES, CorruptionResult
 from distill.text import count, percent
 
-__all__ = ["comparable", "reliability", "risk", "spoilt"]
+__all__ = ["comparable", "corrupted", "reliability", "risk"]
 
 
 def reliability(found: Reliability, member: Member, *, calibrated: Reliability | None = None) -> Markup:
@@ -71,18 +71,18 @@ def risk(members: Sequence[Member]) -> Markup | None:
     return frame.svg.markup()
 
 
-def spoilt(members: Sequence[Member]) -> Markup | None:
-    """Mean top-1 over all corruptions by severity, of those that were shown the same spoilt images."""
+def corrupted(members: Sequence[Member]) -> Markup | None:
+    """Mean top-1 over all corruptions by severity, of those that were shown the same corrupted images."""
     shown = comparable(members)
     if not shown:
         return None
     lines = [(each, [_mean_at(found, level) for level in range(len(SEVERITIES) + 1)]) for each, found in shown]
-    told = "; ".join(f"{each.label} {percent(of[0], 1)}% unspoilt, {percent(of[-1], 1)}% at 5" for each, of in lines)
+    told = "; ".join(f"{each.label} {percent(of[0], 1)}% clean, {percent(of[-1], 1)}% at 5" for each, of in lines)
     frame = Frame(
         f"Top-1 by severity, mean of six corruptions: {told}",
         x=lambda low, high: Scale(0, len(SEVERITIES), low, high),
         y=partial(around, [value for _, of in lines for value in of]),
-        x_name="severity (0: unspoilt)",
+        x_name="severity (0: clean)",
         y_text=lambda value: f"{100 * value:g}%",
         whole=True,
         size=(400, 260),
@@ -97,7 +97,7 @@ def spoilt(members: Sequence[Member]) -> Markup | None:
 
 
 def comparable(members: Sequence[Member]) -> list[tuple[Member, CorruptionResult]]:
-    """The members that were shown the same spoilt images as the first that was shown any."""
+    """The members that were shown the same corrupted images as the first that was shown any."""
     found = [(each, each.corruptions) for each in members if each.corruptions is not None]
     return [(each, result) for each, result in found if result.images_key == found[0][1].images_key]
 

@@ -10,9 +10,9 @@ import torch
 
 from benchmarks import kernels
 from benchmarks.kernels import Case, Journal, bundled_cases, is_known, narrow_cases, summary, trials_of
+from distill.devices.layer_error import Setting, Trial, Verdict
 from distill.devices.layers import Layer
 from distill.devices.probe import Probe
-from distill.devices.trials import Setting, Trial, Verdict
 from distill.recipe import bundled_recipes
 
 NARROW = Layer("conv2d", (4, 16, 16), (8, 4, 1, 1), False, (2, 2), (0, 0), (1, 1))

@@ -11,7 +11,7 @@ from torch import nn
 from distill.compression.quantize import CARE, SCHEMES, Scheme, quantize_model
 from distill.models import Normalize
 from distill.models.deployed import Deployed
-from distill.models.onnx_about import FileAbout
+from distill.models.onnx_metadata import FileAbout
 from distill.models.onnx_open import session
 from distill.models.onnx_write import INPUT, OUTPUT, to_onnx
 

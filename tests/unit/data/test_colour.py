@@ -15,8 +15,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
 from distill.data.augment import APPLIED_VERSION, apply_view, device_view
-from distill.data.looks import draw_looks
 from distill.data.operations import OPERATIONS
+from distill.data.photometric import draw_looks
 from distill.data.views import View, plan_view, view_checksum
 from distill.errors import RecipeError
 from distill.pipeline.banks import _augmentation

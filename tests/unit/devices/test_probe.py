@@ -17,9 +17,9 @@ import torch
 
 from distill.devices import probe as parent
 from distill.devices.child import FORKS
+from distill.devices.layer_error import Setting, Trial, Verdict
 from distill.devices.layers import Layer
 from distill.devices.probe import probe
-from distill.devices.trials import Setting, Trial, Verdict
 from distill.errors import RunError
 
 IS_X86 = platform.machine().lower() in ("x86_64", "amd64") and torch.backends.mkldnn.is_available()
@@ -169,7 +169,7 @@ import sys
 sys.path.insert(0, {str(ROOT)!r})
 from distill.devices.layers import Layer
 from distill.devices.probe import probe
-from distill.devices.trials import Setting, Trial
+from distill.devices.layer_error import Setting, Trial
 print("ready", flush=True)
 probe([{LONG!r}])
 """

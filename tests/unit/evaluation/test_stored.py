@@ -15,7 +15,7 @@ from distill.evaluation.confidence import fit_temperature, reliability, risk_cov
 from distill.evaluation.metrics import evaluate_logits
 from distill.evaluation.stored import Answers, read_evaluation, write_answers, write_sealed, write_temperature
 from distill.files import json_sha256
-from distill.results.corruptions import CORRUPTIONS, SEVERITIES, CorruptionResult, Spoilt
+from distill.results.corruptions import CORRUPTIONS, SEVERITIES, CorruptedTop1, CorruptionResult
 
 LOGITS = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 LABELS = np.random.default_rng(1).integers(0, 3, 40)
@@ -68,9 +68,9 @@ def test_a_temperature_belongs_to_its_weights(tmp_path: Path) -> None:
         assert left.temperature is None
 
 
-def test_spoilt_images_belong_to_the_images_of_the_answers(tmp_path: Path) -> None:
+def test_corrupted_images_belong_to_the_images_of_the_answers(tmp_path: Path) -> None:
     _store(tmp_path)
-    cells = tuple(Spoilt(c, s, 0.5, 0.4, 0.6) for c in CORRUPTIONS for s in SEVERITIES)
+    cells = tuple(CorruptedTop1(c, s, 0.5, 0.4, 0.6) for c in CORRUPTIONS for s in SEVERITIES)
     measured = CorruptionResult(20, 0.9, 0.5, 0.4, 0.6, cells, "key")
     for content, wanted in (("c", measured), ("other images", None)):
         document = {"content": content, "result": measured.to_json()}

@@ -14,7 +14,7 @@ from torch import nn
 from distill.errors import RunError, UsageError
 from distill.models import Normalize
 from distill.models.deployed import Deployed
-from distill.models.onnx_about import FileAbout
+from distill.models.onnx_metadata import FileAbout
 from distill.models.onnx_open import is_exported_file, open_onnx
 from distill.models.onnx_write import to_onnx, write_onnx
 

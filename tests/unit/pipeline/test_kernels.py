@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from distill import check_kernels
+from distill.devices.layer_error import Setting, Trial, Verdict
 from distill.devices.probe import Probe
-from distill.devices.trials import Setting, Trial, Verdict
 from distill.errors import RecipeError, UsageError
 from distill.events import Note, StageProgress
 from distill.pipeline import Options, kernels

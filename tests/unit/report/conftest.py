@@ -26,7 +26,7 @@ from distill.report.page.content import (
     Sentence,
 )
 from distill.results.calibration import Reliability, ReliabilityBin, RiskCoverage, Temperature
-from distill.results.corruptions import CORRUPTIONS, SEVERITIES, CorruptionResult, Spoilt
+from distill.results.corruptions import CORRUPTIONS, SEVERITIES, CorruptedTop1, CorruptionResult
 from distill.results.rows import Comparison, Row
 
 
@@ -47,8 +47,10 @@ def calibration(ece: float = 0.02) -> Reliability:
     return Reliability(bins, ece, 0.1, 0.9, 0.88, 0.4, sum(range(15)))
 
 
-def spoilt(key: str = "k") -> CorruptionResult:
-    cells = tuple(Spoilt(name, level, 0.9 - level / 10, 0.1, 0.9) for name in CORRUPTIONS for level in SEVERITIES)
+def corrupted(key: str = "k") -> CorruptionResult:
+    cells = tuple(
+        CorruptedTop1(name, level, 0.9 - level / 10, 0.1, 0.9) for name in CORRUPTIONS for level in SEVERITIES
+    )
     return CorruptionResult(100, 0.9, 0.6, 0.55, 0.65, cells, key)
 
 
@@ -88,7 +90,7 @@ def page(word: str = "{}", *, epochs: int = 5, seeds: int = 2, students: int = 1
             temperature=Temperature(1.5, False, 100, 0.5, 0.4, 0.05, 0.01),
             calibrated=calibration(0.01),
             risk_coverage=RiskCoverage((0.5, 1.0), (0.01, 0.05), 0.02, 0.01, 0.5, 1.0, 100),
-            corruptions=spoilt(),
+            corruptions=corrupted(),
             recipe=f"name: {named('recipe')}\n" + "# more\n" * 60,
             settings={named("key"): named(str(place)), "same": "1"},
             provenance=tuple(

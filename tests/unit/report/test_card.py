@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 
 from distill.report.card.content import Card
 from distill.report.card.render import escaped, render_card
-from distill.results.corruptions import CORRUPTIONS, SEVERITIES, CorruptionResult, Spoilt
+from distill.results.corruptions import CORRUPTIONS, SEVERITIES, CorruptedTop1, CorruptionResult
 from distill.results.figures import Figures, Latency
 from distill.results.metrics import EvalResult, PerClass
 
@@ -150,7 +150,7 @@ def test_blanks_are_said(make_card) -> None:
     for line in (
         "| latency | not measured |",
         "| multiply-accumulates an image | not measured |",
-        "| spoilt images (noise, blur, light, JPEG) | not measured |",
+        "| corrupted images (noise, blur, light, JPEG) | not measured |",
         "| teacher's weights, sha256 | not stated |",
         "| hardware | not stated |",
         "| commit | not stated |",
@@ -179,11 +179,13 @@ def test_jitter_that_leaves_the_hue_alone_is_told(make_card) -> None:
 
 
 def test_corruptions_are_a_table_where_they_were_measured(make_card) -> None:
-    cells = tuple(Spoilt(name, level, 0.9 - level / 10, 0.1, 0.9) for name in CORRUPTIONS for level in SEVERITIES)
+    cells = tuple(
+        CorruptedTop1(name, level, 0.9 - level / 10, 0.1, 0.9) for name in CORRUPTIONS for level in SEVERITIES
+    )
     card = make_card(corruptions=CorruptionResult(100, 0.9, 0.6, 0.55, 0.65, cells, "k"))
     html = body(card)
     told = "".join(html.text)
-    assert "60.00% in the mean of six corruptions at five severities, 90.00% of the same 100 unspoilt" in told
+    assert "60.00% in the mean of six corruptions at five severities, 90.00% of the same 100 clean" in told
     assert [tag for tag, _ in html.tags].count("table") == 1 + [tag for tag, _ in body(make_card()).tags].count("table")
     assert "90.0 | 80.0 | 70.0 | 60.0 | 50.0 | 40.0 |" in render_card(card)
 

@@ -13,13 +13,13 @@ import pytest
 from distill.evaluation.confidence import fit_temperature, reliability, risk_coverage
 from distill.report.evaluation_plots import plot_corruptions, plot_reliability, plot_risk_coverage
 from distill.report.plots import plot_classes
-from distill.results.corruptions import CORRUPTIONS, SEVERITIES, CorruptionResult, Spoilt
+from distill.results.corruptions import CORRUPTIONS, SEVERITIES, CorruptedTop1, CorruptionResult
 from distill.results.metrics import PerClass
 
 GENERATOR = np.random.default_rng(0)
 LABELS = GENERATOR.integers(0, 5, 400)
 LOGITS = 3 * (GENERATOR.normal(size=(400, 5)) + 1.5 * np.eye(5)[LABELS])
-CELLS = tuple(Spoilt(c, s, 0.9 - s / 10, 0.85 - s / 10, 0.95 - s / 10) for c in CORRUPTIONS for s in SEVERITIES)
+CELLS = tuple(CorruptedTop1(c, s, 0.9 - s / 10, 0.85 - s / 10, 0.95 - s / 10) for c in CORRUPTIONS for s in SEVERITIES)
 RESULT = CorruptionResult(200, 0.93, 0.6, 0.55, 0.65, CELLS, "key")
 
 

@@ -105,7 +105,7 @@ def test_the_policy_allows_what_is_written_here_and_nothing_else(make_page) -> N
 def test_every_picture_says_in_words_what_it_shows(make_page) -> None:
     reader = Reader(render_page(make_page()))
     pictures = [each for each in reader.of("svg") if each.get("role") == "img"]
-    # three costs, two curves, two losses, two calibrations, risk, spoilt images, confusion, errors
+    # three costs, two curves, two losses, two calibrations, risk, corrupted images, confusion, errors
     assert len(pictures) == 13
     assert all(len(each["aria-label"] or "") > 20 for each in pictures)
     assert all(each.get("role") == "img" or each.get("aria-hidden") == "true" for each in reader.of("svg"))
@@ -172,13 +172,13 @@ def test_cells_are_sorted_by_number_and_missing_ones_have_none(make_page, make_r
     assert "900000.0" in [each.get("data-value") for each in reader.of("td")]
 
 
-def test_spoilt_images_are_compared_where_they_are_the_same(make_page) -> None:
+def test_corrupted_images_are_compared_where_they_are_the_same(make_page) -> None:
     members = make_page(students=2).members
     other = replace(members[2], corruptions=replace(members[2].corruptions, images_key="others"))
     assert [each.label for each, _ in trust.comparable((*members[:2], other))] == ["big", "small0"]
-    svg = ET.fromstring(str(trust.spoilt(members)))
-    assert "unspoilt, 40.0% at 5" in svg.get("aria-label")
-    assert trust.spoilt(tuple(replace(each, corruptions=None) for each in members)) is None
+    svg = ET.fromstring(str(trust.corrupted(members)))
+    assert "clean, 40.0% at 5" in svg.get("aria-label")
+    assert trust.corrupted(tuple(replace(each, corruptions=None) for each in members)) is None
     assert trust.risk(tuple(replace(each, risk_coverage=None) for each in members)) is None
 
 

@@ -8,7 +8,7 @@ import torch
 
 from distill.errors import RunError
 from distill.objectives import LossParts
-from distill.train.tally import Tally
+from distill.train.epoch_sums import Tally
 
 CPU = torch.device("cpu")
 

@@ -18,11 +18,12 @@ import pytest
 from PIL import Image
 
 import distill
-from distill.data import decode_pool, going, pictures, room
+from distill.data import decode_pool, decoded_storage, pictures
 from distill.data.array_cache import arrays_folder
 from distill.data.batches import Loader
 from distill.data.datasets import load_dataset
 from distill.data.pictures import Pictures
+from distill.data.resume_decoding import DecodingProgress
 from distill.data.splits import load_splits
 from distill.data.views import plan_view
 from distill.errors import DataError, MissingError, UsageError
@@ -105,12 +106,12 @@ def test_what_was_decoded_before_is_not_decoded_again(root: Path, reads, monkeyp
 
 KILLED = """
 import os, signal, sys
-from distill.data import going
+from distill.data import resume_decoding
 from distill.data.datasets import load_dataset
 from distill.events import StageProgress
 from distill.recipe.schema import DataSpec
 
-going._EVERY_S = 0.0
+resume_decoding._EVERY_S = 0.0
 
 def tell(event):
     if isinstance(event, StageProgress) and event.stage == "decode" and event.done == int(sys.argv[2]):
@@ -153,12 +154,12 @@ def test_a_picture_that_changed_meanwhile_begins_anew(root: Path, reads) -> None
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda folder: (folder / "going.json").write_text('{"done": 40'),
-        lambda folder: (folder / "going.json").write_text('{"key": "x", "done": 40, "bad": {}}'),
-        lambda folder: (folder / "going.json").unlink(),
+        lambda folder: (folder / "decoding.json").write_text('{"done": 40'),
+        lambda folder: (folder / "decoding.json").write_text('{"key": "x", "done": 40, "bad": {}}'),
+        lambda folder: (folder / "decoding.json").unlink(),
         lambda folder: (folder / "images_train.npy").unlink(),
         lambda folder: os.truncate(folder / "images_train.npy", 200),
-        lambda folder: ((folder / "more").mkdir(), (folder / "going.json").write_text("[]")),
+        lambda folder: ((folder / "more").mkdir(), (folder / "decoding.json").write_text("[]")),
     ],
 )
 def test_what_cannot_be_gone_on_with_is_begun_anew(root: Path, reads, damage) -> None:
@@ -263,7 +264,7 @@ def test_a_picture_that_changes_on_the_way_is_an_error_that_names_it(root: Path)
 def test_auto_keeps_what_has_room_and_says_why_it_does_not(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not isinstance(load_dataset(spec_of(root)).train.images, Pictures)
     usage = type("usage", (), {"free": 1000})
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda _path: usage)
+    monkeypatch.setattr(decoded_storage.shutil, "disk_usage", lambda _path: usage)
     assert not isinstance(load_dataset(spec_of(root)).train.images, Pictures)  # it is there already
     data = load_dataset(spec_of(root, image_size=SIDE + 1))
     assert isinstance(data.train.images, Pictures)
@@ -286,25 +287,25 @@ def test_auto_opens_what_is_kept_however_little_the_disk_says_it_takes(
         with open(file, "wb") as sparse:
             sparse.write(content[:128])
             sparse.truncate(len(content))
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda _path: type("usage", (), {"free": 1000}))
+    monkeypatch.setattr(decoded_storage.shutil, "disk_usage", lambda _path: type("usage", (), {"free": 1000}))
     if sum(getattr(file.stat(), "st_blocks", 100) * 512 for file in files) >= 50 * 3 * SIDE * SIDE - 1000:
         pytest.skip("this file system has no holes in files")
     assert not isinstance(load_dataset(spec_of(root)).train.images, Pictures)
 
 
 def test_what_is_larger_than_memory_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "free_memory", lambda: 50 * 3 * SIDE * SIDE - 1)
+    monkeypatch.setattr(decoded_storage, "free_memory", lambda: 50 * 3 * SIDE * SIDE - 1)
     assert load_dataset(spec_of(root)).note.endswith("of memory are free: they are read from the disk as needed")
-    monkeypatch.setattr(room, "free_memory", lambda: 50 * 3 * SIDE * SIDE)
+    monkeypatch.setattr(decoded_storage, "free_memory", lambda: 50 * 3 * SIDE * SIDE)
     assert load_dataset(spec_of(root)).note is None
 
 
 def test_free_memory_is_what_the_system_says() -> None:
     if not Path("/proc/meminfo").is_file():
-        assert room.free_memory() is None
+        assert decoded_storage.free_memory() is None
         return
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert 0 < room.free_memory() <= total
+    assert 0 < decoded_storage.free_memory() <= total
 
 
 def test_where_it_cannot_be_is_one_line(root: Path, tmp_path: Path) -> None:
@@ -331,10 +332,14 @@ def test_what_is_written_down_counts_what_is_on_the_disk(tmp_path: Path) -> None
 
     class File:
         def sync(self) -> None:
-            order.append((tmp_path / "going.json").exists())
+            order.append((tmp_path / "decoding.json").exists())
 
-    at = going.Going.on_in(tmp_path, "k", {})
-    at.stop(3, {"train": {2: "bad"}}, [File()])
+    at = DecodingProgress.resume(tmp_path, "k", {})
+    at.save(3, {"train": {2: "bad"}}, [File()])
     assert order == [False]
-    assert json.loads((tmp_path / "going.json").read_text()) == {"key": "k", "done": 3, "bad": {"train": [[2, "bad"]]}}
-    assert going.Going.on_in(tmp_path, "k", {}).bad == {"train": {2: "bad"}}
+    assert json.loads((tmp_path / "decoding.json").read_text()) == {
+        "key": "k",
+        "done": 3,
+        "bad": {"train": [[2, "bad"]]},
+    }
+    assert DecodingProgress.resume(tmp_path, "k", {}).bad == {"train": {2: "bad"}}

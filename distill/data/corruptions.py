@@ -1,4 +1,4 @@
-"""Images spoilt in six ways at five severities, in the manner of CIFAR-10-C (arXiv:1903.12261).
+"""Images corrupted in six ways at five severities, in the manner of CIFAR-10-C (arXiv:1903.12261).
 
 The severities are our own, and grow with the image where that matters, so figures do not compare with published ones.
 Chance is keyed by the image's place in its data set and by nothing else: a pixel comes out the same in any batch and on
@@ -18,9 +18,9 @@ from PIL import Image
 from distill.data.streams import integers, raw_bits
 from distill.results.corruptions import CORRUPTIONS, SEVERITIES
 
-__all__ = ["SPOIL_VERSION", "spoil"]
+__all__ = ["CORRUPTIONS_VERSION", "corrupt"]
 
-SPOIL_VERSION = 1  # of what comes out: stored results are of one version
+CORRUPTIONS_VERSION = 1  # of what comes out: stored results are of one version
 
 # By severity, 1 to 5. Of blurs what is added to half a pixel (a pixel, of motion), in sides of the image.
 _NOISE_STD = (0.04, 0.06, 0.08, 0.11, 0.15)
@@ -35,8 +35,8 @@ _ONE = 1 << 16  # what the whole numbers of a kernel add up to
 _FINE = 16  # points that a pixel's side is divided into where kernels are made
 
 
-def spoil(images: np.ndarray, corruption: str, severity: int, *, index: np.ndarray) -> np.ndarray:
-    """Spoilt copies of images.
+def corrupt(images: np.ndarray, corruption: str, severity: int, *, index: np.ndarray) -> np.ndarray:
+    """Corrupted copies of images.
 
     Args:
         corruption: One of ``CORRUPTIONS``.
@@ -49,11 +49,11 @@ def spoil(images: np.ndarray, corruption: str, severity: int, *, index: np.ndarr
     Raises:
         ValueError: There is no such corruption or severity, or the shapes do not fit.
     """
-    if corruption not in _SPOILERS or severity not in SEVERITIES:
+    if corruption not in _CORRUPTERS or severity not in SEVERITIES:
         raise ValueError(f"no corruption {corruption!r} of severity {severity!r}")
     if images.dtype != np.uint8 or images.ndim != 4 or len(index) != len(images):
         raise ValueError(f"{images.dtype} images of shape {images.shape} and {len(index)} places do not fit")
-    return _SPOILERS[corruption](images, severity - 1, np.asarray(index))
+    return _CORRUPTERS[corruption](images, severity - 1, np.asarray(index))
 
 
 def _noise(images: np.ndarray, level: int, index: np.ndarray) -> np.ndarray:
@@ -82,14 +82,14 @@ def _contrast(images: np.ndarray, level: int, _index: np.ndarray) -> np.ndarray:
 
 
 def _jpeg(images: np.ndarray, level: int, _index: np.ndarray) -> np.ndarray:
-    spoilt = np.empty_like(images)
+    corrupted = np.empty_like(images)
     for place, image in enumerate(images):
         packed = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(
             packed, "JPEG", quality=_JPEG_QUALITY[level]
         )
-        spoilt[place] = np.asarray(Image.open(packed)).transpose(2, 0, 1)
-    return spoilt
+        corrupted[place] = np.asarray(Image.open(packed)).transpose(2, 0, 1)
+    return corrupted
 
 
 def _defocus(images: np.ndarray, level: int, _index: np.ndarray) -> np.ndarray:
@@ -100,10 +100,10 @@ def _motion(images: np.ndarray, level: int, index: np.ndarray) -> np.ndarray:
     """Along a line through each pixel, in a direction of the image's own."""
     length = 1.0 + _MOTION_LENGTH[level] * images.shape[-1]
     angles = np.array([integers(1, _ANGLES, "motion_blur", int(place))[0] for place in index], dtype=np.int64)
-    spoilt = np.empty_like(images)
+    corrupted = np.empty_like(images)
     for angle in np.unique(angles):
-        spoilt[angles == angle] = _filtered(images[angles == angle], _line(length, int(angle)))
-    return spoilt
+        corrupted[angles == angle] = _filtered(images[angles == angle], _line(length, int(angle)))
+    return corrupted
 
 
 def _as_bytes(values: np.ndarray) -> np.ndarray:
@@ -153,7 +153,7 @@ def _whole(weights: np.ndarray) -> np.ndarray:
     return kernel
 
 
-_SPOILERS: dict[str, Callable[[np.ndarray, int, np.ndarray], np.ndarray]] = {
+_CORRUPTERS: dict[str, Callable[[np.ndarray, int, np.ndarray], np.ndarray]] = {
     "gaussian_noise": _noise,
     "defocus_blur": _defocus,
     "motion_blur": _motion,
@@ -161,4 +161,4 @@ _SPOILERS: dict[str, Callable[[np.ndarray, int, np.ndarray], np.ndarray]] = {
     "contrast": _contrast,
     "jpeg": _jpeg,
 }
-assert tuple(_SPOILERS) == CORRUPTIONS
+assert tuple(_CORRUPTERS) == CORRUPTIONS

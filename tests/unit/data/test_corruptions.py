@@ -1,4 +1,4 @@
-"""Spoilt images: against SciPy, Pillow, matplotlib and torchvision, and the same bytes whoever asks for them."""
+"""Corrupted images: against SciPy, Pillow, matplotlib and torchvision, and the same bytes whoever asks for them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 from PIL import Image, ImageEnhance
 from scipy import fft, stats
 
-from distill.data import spoil as spoil_module
-from distill.data.spoil import spoil
+from distill.data import corruptions as corruptions_module
+from distill.data.corruptions import corrupt
 from distill.results.corruptions import CORRUPTIONS, SEVERITIES
 
 GENERATOR = np.random.default_rng(0)
@@ -34,14 +34,14 @@ LUMINANCE = np.array(  # ITU-T T.81, table K.1
 ALL = tuple(product(CORRUPTIONS, SEVERITIES))
 
 
-def _spoilt(corruption: str, severity: int, images: np.ndarray = SMOOTH) -> np.ndarray:
-    return spoil(images, corruption, severity, index=PLACES[: len(images)])
+def _corrupted(corruption: str, severity: int, images: np.ndarray = SMOOTH) -> np.ndarray:
+    return corrupt(images, corruption, severity, index=PLACES[: len(images)])
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)
 def test_noise_is_normal_of_the_size_that_is_stated(severity: int) -> None:
     grey = np.full((6, 3, 48, 48), 128, dtype=np.uint8)
-    noise = (_spoilt("gaussian_noise", severity, grey).astype(float) - 128).reshape(-1)
+    noise = (_corrupted("gaussian_noise", severity, grey).astype(float) - 128).reshape(-1)
     std = 255 * (0.04, 0.06, 0.08, 0.11, 0.15)[severity - 1]
     assert noise.std() == pytest.approx(std, rel=0.02)
     assert abs(noise.mean()) < 4 * std / np.sqrt(noise.size)
@@ -61,7 +61,7 @@ def test_defocus_is_the_mean_over_a_disk(severity: int) -> None:
     padded = np.pad(SMOOTH.astype(float), ((0, 0), (0, 0), (4, 4), (4, 4)), mode="symmetric")
     windows = np.lib.stride_tricks.sliding_window_view(padded, (9, 9), axis=(2, 3))
     expected = np.einsum("ncyxij,ij->ncyx", windows, kernel)
-    assert np.abs(_spoilt("defocus_blur", severity) - expected).max() < 2.5
+    assert np.abs(_corrupted("defocus_blur", severity) - expected).max() < 2.5
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)
@@ -70,7 +70,7 @@ def test_motion_spreads_a_point_along_a_line(severity: int) -> None:
     point[:, :, 16, 16] = 255
     length = 1 + 33 * (0.03, 0.055, 0.08, 0.12, 0.16)[severity - 1]
     angles = set()
-    for image in _spoilt("motion_blur", severity, point)[:, 0].astype(float):
+    for image in _corrupted("motion_blur", severity, point)[:, 0].astype(float):
         assert image.sum() == pytest.approx(255, abs=0.02 * 255 + 4)
         places = np.argwhere(image > 0) - 16.0
         weights = image[image > 0] / image.sum()
@@ -87,9 +87,9 @@ def test_brightness_is_more_value_of_hsv(severity: int) -> None:
     hsv = rgb_to_hsv(SMOOTH.transpose(0, 2, 3, 1) / 255)
     hsv[..., 2] = np.minimum(hsv[..., 2] + (15, 31, 46, 61, 77)[severity - 1] / 255, 1)
     expected = 255 * hsv_to_rgb(hsv).transpose(0, 3, 1, 2)
-    assert np.abs(_spoilt("brightness", severity) - expected).max() < 0.5001
+    assert np.abs(_corrupted("brightness", severity) - expected).max() < 0.5001
     black = np.zeros((1, 3, 4, 4), dtype=np.uint8)
-    assert set(_spoilt("brightness", severity, black).flat) == {(15, 31, 46, 61, 77)[severity - 1]}
+    assert set(_corrupted("brightness", severity, black).flat) == {(15, 31, 46, 61, 77)[severity - 1]}
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)
@@ -98,7 +98,7 @@ def test_contrast_is_pillows(severity: int) -> None:
         grey = np.repeat(image, 3, axis=0)
         pillow = ImageEnhance.Contrast(Image.fromarray(image[0]))
         expected = np.asarray(pillow.enhance((0.7, 0.5, 0.35, 0.25, 0.15)[severity - 1]), dtype=float)
-        found = spoil(grey[None], "contrast", severity, index=np.zeros(1, dtype=int))[0]
+        found = corrupt(grey[None], "contrast", severity, index=np.zeros(1, dtype=int))[0]
         assert np.abs(found - expected).max() <= 1.5  # Pillow's mean is a whole number, and it cuts
 
 
@@ -112,7 +112,7 @@ def test_jpeg_is_the_standards_cosine_transform(severity: int) -> None:
     levels = np.rint(fft.dctn(blocks, axes=(2, 3), norm="ortho") / steps)
     grey = fft.idctn(levels * steps, axes=(2, 3), norm="ortho").transpose(0, 2, 1, 3).reshape(16, 16) + 128
     shown = np.repeat(image[:, None], 3, axis=1).astype(np.uint8)
-    found = _spoilt("jpeg", severity, shown)[0].astype(float)
+    found = _corrupted("jpeg", severity, shown)[0].astype(float)
     assert np.abs(found - np.clip(grey, 0, 255)).mean() < 1.0
     assert np.abs(found - np.clip(grey, 0, 255)).mean() < np.abs(found - image).mean() / 4
 
@@ -120,20 +120,20 @@ def test_jpeg_is_the_standards_cosine_transform(severity: int) -> None:
 @pytest.mark.parametrize("corruption", CORRUPTIONS)
 def test_a_higher_severity_is_further_from_the_image(corruption: str) -> None:
     textured = np.clip(SMOOTH.astype(int) + GENERATOR.integers(-20, 21, SMOOTH.shape), 0, 255).astype(np.uint8)
-    away = [np.abs(_spoilt(corruption, level, textured).astype(float) - textured).mean() for level in SEVERITIES]
+    away = [np.abs(_corrupted(corruption, level, textured).astype(float) - textured).mean() for level in SEVERITIES]
     assert away == sorted(away)
     assert away[0] > 1
     assert len(set(away)) == 5
 
 
 @pytest.mark.parametrize(("corruption", "severity"), ALL)
-def test_an_image_is_spoilt_the_same_alone_in_any_company_and_on_any_thread(corruption: str, severity: int) -> None:
-    together = _spoilt(corruption, severity)
+def test_an_image_is_corrupted_the_same_alone_in_any_company_and_on_any_thread(corruption: str, severity: int) -> None:
+    together = _corrupted(corruption, severity)
     order = np.array([4, 1, 5, 0, 3, 2])
-    assert (spoil(SMOOTH[order], corruption, severity, index=PLACES[order]) == together[order]).all()
+    assert (corrupt(SMOOTH[order], corruption, severity, index=PLACES[order]) == together[order]).all()
     with ThreadPoolExecutor(6) as pool:
         alone = list(
-            pool.map(lambda at: spoil(SMOOTH[at : at + 1], corruption, severity, index=PLACES[at : at + 1]), range(6))
+            pool.map(lambda at: corrupt(SMOOTH[at : at + 1], corruption, severity, index=PLACES[at : at + 1]), range(6))
         )
     assert (np.concatenate(alone) == together).all()
     assert together.dtype == np.uint8
@@ -144,11 +144,11 @@ def test_an_image_is_spoilt_the_same_alone_in_any_company_and_on_any_thread(corr
 @pytest.mark.parametrize("corruption", CORRUPTIONS)
 def test_any_size_and_no_images(corruption: str, side: int) -> None:
     images = GENERATOR.integers(0, 256, (2, 3, side, side)).astype(np.uint8)
-    assert spoil(images, corruption, 5, index=np.arange(2)).shape == images.shape
-    assert spoil(images[:0], corruption, 5, index=np.arange(0)).shape == (0, 3, side, side)
+    assert corrupt(images, corruption, 5, index=np.arange(2)).shape == images.shape
+    assert corrupt(images[:0], corruption, 5, index=np.arange(0)).shape == (0, 3, side, side)
     flat = np.full((1, 3, side, side), 200, dtype=np.uint8)
     if corruption in ("defocus_blur", "motion_blur", "contrast"):
-        assert (spoil(flat, corruption, 5, index=np.zeros(1, dtype=int)) == flat).all()
+        assert (corrupt(flat, corruption, 5, index=np.zeros(1, dtype=int)) == flat).all()
 
 
 def test_the_bytes_of_version_1() -> None:
@@ -156,8 +156,8 @@ def test_the_bytes_of_version_1() -> None:
     digest = hashlib.sha256()
     for corruption, severity in ALL:
         if corruption != "jpeg":
-            digest.update(spoil(_steps(), corruption, severity, index=np.arange(4)).tobytes())
-    assert (spoil_module.SPOIL_VERSION, digest.hexdigest()[:16]) == (1, "d3969c7f0b763090")
+            digest.update(corrupt(_steps(), corruption, severity, index=np.arange(4)).tobytes())
+    assert (corruptions_module.CORRUPTIONS_VERSION, digest.hexdigest()[:16]) == (1, "d3969c7f0b763090")
 
 
 def _steps() -> np.ndarray:
@@ -167,6 +167,6 @@ def _steps() -> np.ndarray:
 @pytest.mark.parametrize(("corruption", "severity"), [("fog", 1), ("jpeg", 0), ("jpeg", 6)])
 def test_what_there_is_not_is_refused(corruption: str, severity: int) -> None:
     with pytest.raises(ValueError, match="no corruption"):
-        _spoilt(corruption, severity)
+        _corrupted(corruption, severity)
     with pytest.raises(ValueError, match="do not fit"):
-        spoil(SMOOTH, "jpeg", 1, index=np.arange(2))
+        corrupt(SMOOTH, "jpeg", 1, index=np.arange(2))

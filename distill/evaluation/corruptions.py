@@ -1,4 +1,4 @@
-"""A run or a file on spoilt images: asked once, one corruption after the other, and kept beside it as it goes."""
+"""A run or a file on corrupted images: asked once, one corruption after the other, and kept beside it as it goes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from distill.data.corruptions import CORRUPTIONS_VERSION, corrupt
 from distill.data.images import Split
-from distill.data.spoil import SPOIL_VERSION, spoil
 from distill.data.streams import permutation
 from distill.errors import DataError, DistillError, RunError, UsageError
 from distill.evaluation.askable import refuse_drawn_anew, require_classes
@@ -20,7 +20,7 @@ from distill.evaluation.stored import read_sealed, write_sealed
 from distill.evaluation.test_set import DataSets, Query
 from distill.events import StageProgress, Tell, silent
 from distill.models.classifier import Classifier
-from distill.results.corruptions import CORRUPTIONS, SEVERITIES, CorruptionResult, Spoilt
+from distill.results.corruptions import CORRUPTIONS, SEVERITIES, CorruptedTop1, CorruptionResult
 from distill.team.watch import beat
 
 __all__ = ["CORRUPTION_IMAGES", "against", "measure_corruptions"]
@@ -100,7 +100,7 @@ class _Book:
         images: How many were asked for, out of the split's ``of``.
         places: Of those images in their split, rising.
         right: By corruption, of severities 1 to 5 (of ``clean`` one row), whether each image was recognised.
-        digests: By corruption, of the spoilt images.
+        digests: By corruption, of the corrupted images.
     """
 
     query: Query
@@ -121,7 +121,7 @@ class _Book:
         path = self.query.folder / f"{self.split}_corruptions.json"
         document = read_sealed(path, weights=self.query.weights, network=self.query.network)
         try:
-            if document is None or (document["version"], document["asked"]) != (SPOIL_VERSION, self.images):
+            if document is None or (document["version"], document["asked"]) != (CORRUPTIONS_VERSION, self.images):
                 return
             self.content, self.of = document["content"], document["of"]
             self.places = _places(self.of, self.images)
@@ -142,7 +142,7 @@ class _Book:
         self.right[name], self.digests[name] = right, digest
         document: dict[str, Any] = {
             "split": self.split,
-            "version": SPOIL_VERSION,
+            "version": CORRUPTIONS_VERSION,
             "asked": self.images,
             "of": self.of,
             "content": self.content,
@@ -158,7 +158,9 @@ class _Book:
         mean = mean_interval(shares.tolist())
         assert mean is not None, "two or more images"
         cells = [
-            _spoilt(name, severity, self.right[name][severity - 1]) for name in CORRUPTIONS for severity in SEVERITIES
+            _corrupted(name, severity, self.right[name][severity - 1])
+            for name in CORRUPTIONS
+            for severity in SEVERITIES
         ]
         key = hashlib.sha256("\0".join(f"{name} {self.digests[name]}" for name in (_CLEAN, *CORRUPTIONS)).encode())
         return CorruptionResult(
@@ -172,7 +174,7 @@ class _Book:
         )
 
     def shares(self) -> np.ndarray:
-        """Of each image, the share of its spoilt versions that were recognised."""
+        """Of each image, the share of its corrupted versions that were recognised."""
         return np.concatenate([self.right[name] for name in CORRUPTIONS]).mean(axis=0)
 
 
@@ -180,9 +182,9 @@ def _places(of: int, images: int) -> np.ndarray:
     return np.sort(permutation(of, "corruption images")[:images])
 
 
-def _spoilt(name: str, severity: int, right: np.ndarray) -> Spoilt:
+def _corrupted(name: str, severity: int, right: np.ndarray) -> CorruptedTop1:
     interval = share_interval(int(right.sum()), len(right))
-    return Spoilt(name, severity, interval.estimate, interval.low, interval.high)
+    return CorruptedTop1(name, severity, interval.estimate, interval.low, interval.high)
 
 
 def _packed(right: np.ndarray) -> list[str]:
@@ -205,7 +207,7 @@ def _ask(model: Classifier, part: Split, places: np.ndarray, corruption: str, te
         images, labels = part.take(chunk), np.asarray(part.labels)[chunk]
         for row, severity in enumerate(severities):
             beat()
-            shown = spoil(images, corruption, severity, index=chunk) if severity else images
+            shown = corrupt(images, corruption, severity, index=chunk) if severity else images
             digest.update(np.ascontiguousarray(shown).data)
             logits = model.logits(torch.from_numpy(shown)).cpu()
             if not bool(logits.isfinite().all()):

@@ -18,7 +18,7 @@ from scipy.io import savemat
 from torchvision import datasets
 
 from distill.data.datasets import load_dataset, num_classes
-from distill.data.named import is_here
+from distill.data.torchvision_sets import is_here
 from distill.errors import DataError, MissingError
 from distill.evaluation.test_set import _is_here
 from distill.recipe.schema import DataSpec

@@ -14,16 +14,16 @@ from distill.events import Note, Tell
 from distill.files import PARTIAL_SUFFIX
 from distill.runs import Lock, owner_is_dead
 
-__all__ = ["folder_aside", "folder_to_go_on_in", "going_folder", "remove_forsaken"]
+__all__ = ["atomic_folder", "remove_abandoned", "resumable_folder", "resumable_path"]
 
 _LOCK_SUFFIX = ".lock"
-_GOING_SUFFIX = ".going"
-_FORSAKEN_SECONDS = 7 * 24 * 3600
+_RESUMABLE_SUFFIX = ".going"
+_ABANDONED_SECONDS = 7 * 24 * 3600
 _PATIENCE_S = 24 * 3600.0
 
 
 @contextlib.contextmanager
-def folder_aside(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path) -> Iterator[Path]:
     """An empty hidden folder beside ``folder``, removed on the way out unless it was renamed.
 
     A lock beside it tells that somebody is at work; folders whose process died are removed first.
@@ -45,13 +45,13 @@ def folder_aside(folder: Path) -> Iterator[Path]:
         lock.release()
 
 
-def going_folder(parent: Path, name: str) -> Path:
-    """Where :func:`folder_to_go_on_in` lets be filled what will be whole later."""
-    return parent / f".{name}{_GOING_SUFFIX}"
+def resumable_path(parent: Path, name: str) -> Path:
+    """Where :func:`resumable_folder` lets be filled what will be whole later."""
+    return parent / f".{name}{_RESUMABLE_SUFFIX}"
 
 
 @contextlib.contextmanager
-def folder_to_go_on_in(parent: Path, name: str, tell: Tell) -> Iterator[Path]:
+def resumable_folder(parent: Path, name: str, tell: Tell) -> Iterator[Path]:
     """A hidden folder that stays when its process is stopped, for the next one; renamed, it is gone.
 
     Where another process is at work in it, that is told, and waited for.
@@ -60,7 +60,7 @@ def folder_to_go_on_in(parent: Path, name: str, tell: Tell) -> Iterator[Path]:
         OSError: It cannot be made.
     """
     parent.mkdir(parents=True, exist_ok=True)
-    folder = going_folder(parent, name)
+    folder = resumable_path(parent, name)
     lock = Lock(folder.with_name(folder.name + _LOCK_SUFFIX), subject=str(folder))
     try:
         lock.acquire()
@@ -75,13 +75,13 @@ def folder_to_go_on_in(parent: Path, name: str, tell: Tell) -> Iterator[Path]:
         lock.release()
 
 
-def remove_forsaken(parent: Path) -> None:
+def remove_abandoned(parent: Path) -> None:
     """Drop what was begun, and not gone on with for a week."""
-    for folder in parent.glob(f".*{_GOING_SUFFIX}"):
+    for folder in parent.glob(f".*{_RESUMABLE_SUFFIX}"):
         lock = folder.with_name(folder.name + _LOCK_SUFFIX)
         with contextlib.suppress(OSError):
             newest = max(path.stat().st_mtime for path in [folder, *folder.iterdir()])
-            if time.time() - newest > _FORSAKEN_SECONDS and (not lock.exists() or owner_is_dead(lock)):
+            if time.time() - newest > _ABANDONED_SECONDS and (not lock.exists() or owner_is_dead(lock)):
                 shutil.rmtree(folder, ignore_errors=True)
                 lock.unlink(missing_ok=True)
 

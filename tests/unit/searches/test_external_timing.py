@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from distill.errors import RunError, UsageError
-from distill.searches.elsewhere import check_command, measure_elsewhere
+from distill.searches.external_timing import check_command, measure_elsewhere
 
 WANTED = ("latency_b1_ms",)
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distill.devices import layers, trials
+from distill.devices import layer_error, layers
+from distill.devices.layer_error import TOLERANCE, Setting, Trial, deviations
 from distill.devices.layers import Layer
-from distill.devices.trials import TOLERANCE, Setting, Trial, deviations
 
 POINTWISE = Layer("conv2d", (4, 6, 6), (8, 4, 1, 1), True, (2, 2), (0, 0), (1, 1))
 TENSORS = {"inference", "output", "grad_input", "grad_weight", "grad_bias"}
@@ -21,9 +21,9 @@ TENSORS = {"inference", "output", "grad_input", "grad_weight", "grad_bias"}
 @pytest.fixture(autouse=True)
 def _fresh():
     threads = torch.get_num_threads()
-    trials._exact.cache_clear()
+    layer_error._exact.cache_clear()
     yield
-    trials._exact.cache_clear()
+    layer_error._exact.cache_clear()
     torch.set_num_threads(threads)
 
 
@@ -49,7 +49,7 @@ def test_without_a_backward_pass_one_tensor_is_left() -> None:
 
 
 def test_what_it_is_compared_with_is_the_convolution_of_the_textbook() -> None:
-    given = trials._drawn(POINTWISE, 3, "fp32")
+    given = layer_error._drawn(POINTWISE, 3, "fp32")
     x, weight, bias, grad = (tensor.double().numpy() for tensor in (given.x, given.weight, given.bias, given.grad))
     kept, matrix = x[:, :, ::2, ::2], weight[:, :, 0, 0]
     output = np.einsum("nihw,oi->nohw", kept, matrix) + bias[:, None, None]
@@ -62,7 +62,7 @@ def test_what_it_is_compared_with_is_the_convolution_of_the_textbook() -> None:
         "grad_weight": np.einsum("nohw,nihw->oi", grad, kept)[:, :, None, None],
         "grad_bias": grad.sum((0, 2, 3)),
     }
-    exact, _ = trials._exact(POINTWISE, 3, "fp32")
+    exact, _ = layer_error._exact(POINTWISE, 3, "fp32")
     assert exact.keys() == wanted.keys()
     for name, value in wanted.items():
         np.testing.assert_allclose(exact[name].numpy(), value, rtol=1e-12, atol=1e-12)
@@ -108,6 +108,6 @@ def _call(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def test_what_is_not_finite_is_off_without_bound() -> None:
     exact = torch.ones(2, dtype=torch.float64)
     for value in (math.nan, math.inf):
-        assert trials._deviation(torch.tensor([1.0, value]), exact) == math.inf
-    assert trials._deviation(torch.tensor([1.0, 0.5]), 2 * exact) == 0.75
-    assert trials._deviation(torch.tensor([0.0, 0.5]), 0 * exact) == 0.5
+        assert layer_error._deviation(torch.tensor([1.0, value]), exact) == math.inf
+    assert layer_error._deviation(torch.tensor([1.0, 0.5]), 2 * exact) == 0.75
+    assert layer_error._deviation(torch.tensor([0.0, 0.5]), 0 * exact) == 0.5

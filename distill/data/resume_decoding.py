@@ -14,9 +14,9 @@ from typing import Any, Protocol
 from distill.errors import DistillError
 from distill.files import regular, write_json
 
-__all__ = ["Going"]
+__all__ = ["DecodingProgress"]
 
-_FILE = "going.json"
+_FILE = "decoding.json"
 _EVERY_S = 5.0
 
 
@@ -27,7 +27,7 @@ class Syncs(Protocol):
 
 
 @dataclass
-class Going:
+class DecodingProgress:
     """How far a decoding has come.
 
     Attributes:
@@ -44,7 +44,7 @@ class Going:
     _at: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def on_in(cls, folder: Path, key: str, sizes: Mapping[str, int]) -> Going:
+    def resume(cls, folder: Path, key: str, sizes: Mapping[str, int]) -> DecodingProgress:
         """Where a stopped decoding of the same content left off; a folder of anything else is emptied.
 
         Args:
@@ -60,12 +60,12 @@ class Going:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         return cls(folder, key)
 
-    def record(self, done: int, bad: Mapping[str, Mapping[int, str]], files: Iterable[Syncs]) -> None:
+    def save_every_few_seconds(self, done: int, bad: Mapping[str, Mapping[int, str]], files: Iterable[Syncs]) -> None:
         """Write down, now and then, how far it is."""
         if time.monotonic() - self._at >= _EVERY_S:
-            self.stop(done, bad, files)
+            self.save(done, bad, files)
 
-    def stop(self, done: int, bad: Mapping[str, Mapping[int, str]], files: Iterable[Syncs]) -> None:
+    def save(self, done: int, bad: Mapping[str, Mapping[int, str]], files: Iterable[Syncs]) -> None:
         """Write down how far it is: first the pixels are on the disk, then the line that makes them count."""
         for file in files:
             file.sync()
@@ -74,6 +74,6 @@ class Going:
             write_json(self.folder / _FILE, {"key": self.key, "done": done, "bad": rows})
         self._at = time.monotonic()
 
-    def over(self) -> None:
+    def remove(self) -> None:
         """Everything is decoded: nothing to go on with."""
         (self.folder / _FILE).unlink(missing_ok=True)

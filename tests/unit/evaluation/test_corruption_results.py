@@ -10,9 +10,9 @@ import pytest
 import torch
 from scipy import stats
 
-from distill.data.spoil import spoil
+from distill.data.corruptions import corrupt
 from distill.errors import DataError, RunError, UsageError
-from distill.evaluation.spoilt import against, measure_corruptions
+from distill.evaluation.corruptions import against, measure_corruptions
 from distill.evaluation.test_set import DataSets, Query
 from distill.recipe.schema import DataSpec
 from distill.results.corruptions import CORRUPTIONS, SEVERITIES, CorruptionResult
@@ -69,7 +69,7 @@ def test_it_is_what_counting_by_hand_gives(tmp_path: Path, data: DataSets) -> No
     assert found.clean_top1 == (_answers(images, 0).argmax(1).numpy() == labels).mean()
     right = []
     for cell in found.cells:
-        shown = spoil(images, cell.corruption, cell.severity, index=places)
+        shown = corrupt(images, cell.corruption, cell.severity, index=places)
         right.append(_answers(shown, 0).argmax(1).numpy() == labels)
         assert cell.top1 == right[-1].mean()
         wilson = stats.binomtest(int(right[-1].sum()), 60).proportion_ci(method="wilson")
@@ -146,7 +146,7 @@ def test_one_model_is_held_against_another_image_by_image(tmp_path: Path, data: 
     shares = [
         np.mean(
             [
-                _answers(spoil(images, c, s, index=places), shift).argmax(1).numpy() == labels
+                _answers(corrupt(images, c, s, index=places), shift).argmax(1).numpy() == labels
                 for c in CORRUPTIONS
                 for s in SEVERITIES
             ],
