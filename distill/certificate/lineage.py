@@ -65,7 +65,7 @@ def _of_chain(file: Path) -> list[RunFolder]:
     """The runs of the chain that a file lies in."""
     if (folder := _chain_of(file)) is None:
         return []
-    return [run for part in ("trials", "rounded") for run in list_runs(folder / part) if run.status == "finished"]
+    return [run for part in ("trials", "qat") for run in list_runs(folder / part) if run.status == "finished"]
 
 
 def teacher_of(run: RunFolder, runs_dir: Path) -> RunFolder | None:
@@ -80,7 +80,7 @@ def teacher_of(run: RunFolder, runs_dir: Path) -> RunFolder | None:
 
 
 def original(run: RunFolder, runs_dir: Path) -> RunFolder:
-    """The run that a cut, or rounded weights, set out from; of any other it is the run itself.
+    """The run that pruning, or quantisation-aware training, set out from; of any other it is the run itself.
 
     Raises:
         UsageError: It is not here.
@@ -88,16 +88,16 @@ def original(run: RunFolder, runs_dir: Path) -> RunFolder:
     seen = set[Path]()
     while (parent := parent_of(run.info)) is not None and run.path.resolve() not in seen:
         seen.add(run.path.resolve())
-        rounded = run.recipe().train.fake_quantize is not None
+        quantised = run.recipe().train.fake_quantize is not None
         try:
             before = open_named(parent, run, runs_dir=runs_dir)
         except RunError as error:
-            if rounded or cut_from(run.info):
+            if quantised or cut_from(run.info):
                 raise UsageError(
                     f"{run.path}: {parent}, from which it was cut or rounded, is not here", hint=_AGAINST
                 ) from error
             break
-        if not rounded and not any(cut_from(each.info) for each in (run, before)):
+        if not quantised and not any(cut_from(each.info) for each in (run, before)):
             break
         run = before
     return run

@@ -48,7 +48,7 @@ def command(
         bool,
         typer.Option(
             "--train/--no-train",
-            help="Where no calibration is good enough, train the network on with rounded weights.",
+            help="Where no calibration is good enough, quantisation-aware training.",
             rich_help_panel=_ACCURACY,
         ),
     ] = True,
@@ -58,7 +58,7 @@ def command(
             "--epochs",
             min=1,
             metavar="N",
-            help="Epochs of training on with rounded weights.",
+            help="Epochs of quantisation-aware training.",
             show_default="a tenth of the run's",
             rich_help_panel=_ACCURACY,
         ),
@@ -83,8 +83,8 @@ def command(
     """Write a run's network as an int8 ONNX file that lost no more than it may.
 
     Training images set the ranges, validation images decide, the test set is not read. The kernels that this processor
-    is fastest at are found by timing. Where every calibration loses too much, the network learns on from its teacher
-    with rounded weights, as the run <recipe>_rounded. Exits with 3, and no file, where that loses too much as well.
+    is fastest at are found by timing. Where every calibration loses too much, quantisation-aware training follows,
+    from the same teacher, as the run <recipe>_qat. Exits with 3, and no file, where that loses too much as well.
     """
     from distill.pipeline import Options, quantize
     from distill.report.deployment import quantized_table

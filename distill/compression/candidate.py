@@ -21,8 +21,8 @@ class Shipped:
         scheme: How it was quantised.
         size_mb: Of the file.
         latency_b1_ms: Median for one image.
-        trained: Run folder of the network that was trained on with rounded weights, which the file is of, from the
-            chain's folder; None: it is of the candidate's own run.
+        trained: Run folder of the quantisation-aware training that the file is of, from the chain's folder; None:
+            it is of the candidate's own run.
     """
 
     file: str

@@ -53,9 +53,9 @@ class ChainFolder:
         """Where the runs of one candidate are."""
         return self.path / "trials" / f"{ratio:.4f}"
 
-    def rounded(self, ratio: float) -> Path:
-        """Where the runs are that trained a candidate on with rounded weights."""
-        return self.path / "rounded" / f"{ratio:.4f}"
+    def qat(self, ratio: float) -> Path:
+        """Where a candidate's runs of quantisation-aware training are."""
+        return self.path / "qat" / f"{ratio:.4f}"
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -49,7 +49,7 @@ class Attempt:
         latency_b1_ms: Median for one image, timed in turn with the others of its round; None where it lost too much to
             be timed.
         kept: Whether this is the file.
-        trained: Whether the network was trained on with rounded weights before.
+        trained: Whether the network had quantisation-aware training before.
     """
 
     scheme: str

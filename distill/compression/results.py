@@ -48,7 +48,7 @@ class Quantized:
 
     Attributes:
         run: The run it was made from.
-        trained: The run that went on from it with rounded weights, which the file is of; None: the file is of ``run``.
+        trained: The run of quantisation-aware training that the file is of; None: the file is of ``run``.
         scheme: How it was quantised.
         split: The images it was judged on: ``val``, or ``train`` where the run has no validation images.
         latency_b1_ms: Median for one image, in turn with fp32's ``fp32_latency_b1_ms`` on ``threads`` threads.

@@ -1,4 +1,4 @@
-"""The chain: cut, teach again, quantise, export; what each step lost is judged on validation images, and measured."""
+"""The chain: prune, fine-tune, quantise, export; what each step lost is judged on validation images, and measured."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ class _Chain:
             against=self.run.path,
             out=self.folder.exports / f"{self._stem(candidate)}_int8.onnx",
             overwrite=True,
-            options=replace(self.options, into=self.folder.rounded(candidate.ratio)),
+            options=replace(self.options, into=self.folder.qat(candidate.ratio)),
         )
         trained = None if made.trained is None else relative(made.trained, self.folder.path)
         sha256 = sha256_file(made.file)
@@ -368,7 +368,7 @@ def cut_run(run: Path, ratio: float, definition: Definition, options: Options) -
     """Cut a run to a share of its cost and teach it again; the new run's folder is in ``options.into``."""
     goal = _goal(run, ratio, definition)
     made = prune(run, **goal, criterion=definition.criterion, epochs=definition.epochs, options=options)
-    assert made.run is not None, "it was taught again"
+    assert made.run is not None, "it was fine-tuned"
     return made.run
 
 

@@ -1,4 +1,4 @@
-"""A finished run trained on with rounded weights and activations, so that its int8 file loses less."""
+"""Quantisation-aware training of a finished run, so that its int8 file loses less (arXiv:1712.05877)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from distill.recipe import Recipe, dump_recipe, parse_recipe
 from distill.recipe.derived import derived_name
 from distill.runs import RunFolder, begun_runs
 
-__all__ = ["train_rounded"]
+__all__ = ["train_quantised"]
 
 _BITS = 7  # of weights: the kernels of every processor stay open, those of AVX2 without VNNI too
 _SHARE, _LR = 0.1, 0.01  # of the run's epochs and of its learning rate, falling along a cosine: arXiv:2004.09602
 
 
-def train_rounded(source: RunFolder, trained: Trained, *, epochs: int | None, options: Options) -> RunFolder:
-    """The run ``<recipe>_rounded``: ``source``'s weights, trained on as an int8 file will compute.
+def train_quantised(source: RunFolder, trained: Trained, *, epochs: int | None, options: Options) -> RunFolder:
+    """The run ``<recipe>_qat``: ``source``'s weights, trained on as an int8 file will compute.
 
     Its teacher, bank and images are the run's own. One that is there, of the same weights, is gone on with.
 
@@ -39,7 +39,7 @@ def train_rounded(source: RunFolder, trained: Trained, *, epochs: int | None, op
     for run in begun_runs(into):
         if run.info.extra.get("initial_sha256") == initial and _same(run.recipe(), recipe):
             return RunFolder(resume_run(run.path, options=options).run)
-    options.tell(Note(f"training {source.path} on with rounded weights, {recipe.train.epochs} epoch(s)"))
+    options.tell(Note(f"quantisation-aware training of {source.path}, {recipe.train.epochs} epoch(s)"))
     made = launch(train_worker, prepare(recipe, replace(options, init_from=str(source.path))))
     return RunFolder(made.run)
 
@@ -48,7 +48,7 @@ def _recipe(source: RunFolder, trained: Trained, epochs: int | None, options: Op
     recipe = resolve_teacher(taught_as_before(source), runs_dir=options.runs_dir, override=None)
     model = resolved_model(without_weights(recipe.model), trained.normalize)
     objective = recipe.objective.gone_on(recipe.train.epochs)
-    name = derived_name(recipe.name, "_rounded")
+    name = derived_name(recipe.name, "_qat")
     recipe = recipe.model_copy(update={"name": name, "model": model, "objective": objective})
     changes = {
         "train.epochs": epochs or max(1, math.ceil(_SHARE * recipe.train.epochs)),

@@ -27,7 +27,7 @@ from distill.models.trained import Trained, load_trained
 from distill.pipeline.cautions import of_reference
 from distill.pipeline.context import Options
 from distill.pipeline.export import about_run, deployed, target_file
-from distill.pipeline.qat import train_rounded
+from distill.pipeline.qat import train_quantised
 from distill.recipe import Recipe
 from distill.report.verdict import drop_words
 from distill.runs import open_run
@@ -61,7 +61,7 @@ def quantize(
 
     Ranges come from training images, the decision from validation images; the test set is not read. The kernels that
     this processor is fastest at are found by timing. Where plain calibration loses too much, more careful ones follow;
-    then the network is trained on with rounded weights, by the teacher and the bank that it had.
+    then comes quantisation-aware training, with the teacher and the bank that the network had.
 
     Args:
         max_drop: The most top-1 that may be lost, a fraction.
@@ -70,7 +70,7 @@ def quantize(
         out: The file; None: ``exports/<recipe>_int8.onnx``.
         calibration_images: How many training images set the ranges.
         train: False gives up where no calibration is good enough.
-        epochs: Of training on; None: a tenth of the run's. That is a run of its own, ``<recipe>_rounded``; stopped, the
+        epochs: Of training on; None: a tenth of the run's. That is a run of its own, ``<recipe>_qat``; stopped, the
             same call goes on with it.
 
     Raises:
@@ -108,10 +108,10 @@ def quantize(
         reference=right if against is None else _right(against, trained, judged, splits, options),
         tell=lambda text: options.tell(Note(text)),
     )
-    choice, rounded = choose(model), None
+    choice, finetuned = choose(model), None
     if choice.model is None and train and _may_help(trained.recipe, judged, max_drop, prove, options.tell):
-        rounded = train_rounded(run, trained, epochs=epochs, options=replace(options, threads=None))
-        model, _ = _checked(load_trained(rounded, device=torch.device("cpu"), precision="fp32"), judged)
+        finetuned = train_quantised(run, trained, epochs=epochs, options=replace(options, threads=None))
+        model, _ = _checked(load_trained(finetuned, device=torch.device("cpu"), precision="fp32"), judged)
         choice = _after(choice, choose(model))
     kept, latency = _require(choice, run.path, judged, max_drop, prove)
     if against is None:
@@ -121,7 +121,7 @@ def quantize(
     return Quantized(
         file=path,
         run=run.path,
-        trained=None if rounded is None else rounded.path,
+        trained=None if finetuned is None else finetuned.path,
         scheme=attempt.scheme,
         runtime="onnxruntime int8",
         size_mb=path.stat().st_size / 1e6,
@@ -136,9 +136,9 @@ def quantize(
 
 
 def _may_help(recipe: Recipe, judged: Labelled, max_drop: float, prove: bool, tell: Callable[[Note], None]) -> bool:
-    """Whether to train on with rounded weights: not what was, and not where no loss is small enough to be shown."""
+    """Whether quantisation-aware training may help: not once more, nor where no loss is small enough to be shown."""
     if recipe.train.fake_quantize is not None:
-        tell(Note("it was trained with rounded weights already, and is not trained on"))
+        tell(Note("it is of quantisation-aware training already, and is not trained on"))
         return False
     if prove and _too_few(judged, max_drop):
         tell(Note("not trained on: of so few images not even equal answers would show it"))

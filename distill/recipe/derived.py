@@ -1,4 +1,4 @@
-"""Names of recipes that distill makes of others: cut, rounded."""
+"""Names of recipes that distill makes of others: pruned, quantised."""
 
 from __future__ import annotations
 

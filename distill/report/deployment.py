@@ -49,7 +49,7 @@ def quantized_table(made: Quantized, width: int) -> RenderableType:
         [
             ("file", str(made.file)),
             ("from", str(made.run)),
-            *([] if made.trained is None else [("trained on", f"{made.trained}, with rounded weights")]),
+            *([] if made.trained is None else [("trained on", f"{made.trained}, quantisation-aware")]),
             ("scheme", f"{made.scheme}; {count(made.calibration_images)} training images set the ranges"),
             ("size", f"{made.size_mb:.2f} MB, fp32 {made.fp32_size_mb:.2f} MB"),
             ("batch 1", f"{times} ({threads}, in turn)"),

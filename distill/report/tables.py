@@ -103,7 +103,7 @@ def _machine_column(rows: Sequence[Row]) -> list[Column]:
 
 
 def _class_columns(rows: Sequence[Row]) -> list[Column]:
-    """Averages over classes, where they tell something else than top-1: as of classes of unlike size."""
+    """Averages over classes, where they tell something else than top-1: as of imbalanced classes."""
     averages = ("test_balanced_accuracy", "test_macro_f1")
     pairs = [(row.test_top1, getattr(row, name)) for row in rows for name in averages]
     if not any(top1 is not None and mean is not None and abs(top1 - mean) >= _TELLING for top1, mean in pairs):

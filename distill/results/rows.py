@@ -42,7 +42,7 @@ class Row:
         latency_b1_ms: Median of ``latency_b1_calls`` for one image; ``latency_b32_ms`` for a batch of 32.
         images_per_s: In batches of ``throughput_batch``: 32, on a GPU 256.
         ece: Expected calibration error.
-        test_balanced_accuracy: Mean recall of the classes; ``test_macro_f1`` the mean F1: of classes of unlike size.
+        test_balanced_accuracy: Mean recall of the classes; ``test_macro_f1`` the mean F1: of imbalanced classes.
         agreement: Fraction of test images given the teacher's class.
         test_images: How many images its accuracy is of.
         test_set: A name for them: rows of equal names were tested on the same images.

@@ -63,7 +63,7 @@ class Shipped:
     """What ships, and what it lost on validation images; no file where int8 lost too much.
 
     Attributes:
-        run: The run whose weights the file has: cut, or trained on with rounded weights, where that was needed.
+        run: The run whose weights the file has: pruned, or of quantisation-aware training, where that was needed.
         cut: How it was brought within the budgets; None: it was.
         over: Which budget it is over all the same.
     """
@@ -190,7 +190,7 @@ def _why(cuts: Sequence[tuple[RunFolder, Excess]]) -> str:
 
 def _written(run: RunFolder, shipping: Shipping) -> Path:
     """The run whose weights the file has."""
-    options = replace(shipping.options, into=shipping.into / "rounded")
+    options = replace(shipping.options, into=shipping.into / "qat")
     if shipping.runtime != "onnxruntime-int8":
         return export(run.path, out=shipping.file, overwrite=True, options=options).run
     most = min(_INT8_DROP, shipping.max_drop)

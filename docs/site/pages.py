@@ -30,6 +30,7 @@ RESULTS_FIRST = (
 ABOUT = ("docs/reliability.md", "docs/architecture.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
 GUIDES_FIRST = (
     "docs/recipes.md",
+    "docs/runs.md",
     "docs/objectives.md",
     "docs/banks.md",
     "docs/evaluate.md",

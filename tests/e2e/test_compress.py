@@ -456,13 +456,13 @@ def test_where_rounding_costs_too_much_the_file_is_of_a_run_that_learned_to_roun
     made = _compress(copy, trials=0)
     folder = tmp_path / "compressed" / "small"
     assert made.best.shipped is not None
-    assert made.best.shipped.trained == "rounded/1.0000/001"
+    assert made.best.shipped.trained == "qat/1.0000/001"
     rounded = RunFolder(folder / made.best.shipped.trained)
     assert rounded.recipe().train.fake_quantize == 7
     rows = {row.name: row for row in made.comparison.rows}
     assert rows["small_int8"].source_run == str(rounded.path)
     assert rows[rounded.recipe().name].run == str(rounded.path)
-    assert json.loads((folder / "steps.json").read_text())["steps"][0]["shipped"]["trained"] == "rounded/1.0000/001"
+    assert json.loads((folder / "steps.json").read_text())["steps"][0]["shipped"]["trained"] == "qat/1.0000/001"
     again = _compress(copy, trials=0)  # judged before: nothing is trained, or quantised, again
     assert len(asked) == 2
     assert again.best.shipped.sha256 == made.best.shipped.sha256

@@ -167,7 +167,7 @@ def test_where_calibration_is_not_enough_the_network_learns_on_with_rounded_weig
     monkeypatch.setattr(sys.modules["distill.pipeline.source"], "open_live", None)  # its bank answers, no teacher
     options = Options(runs_dir=tmp_path / "runs")
     made = quantize(run, max_drop=0.99, epochs=2, out=tmp_path / "a.onnx", options=options)
-    rounded = RunFolder(tmp_path / "runs" / "tiny_student_rounded" / "001")
+    rounded = RunFolder(tmp_path / "runs" / "tiny_student_qat" / "001")
     assert made.trained == rounded.path
     assert made.kept.trained
     assert [each.trained for each in made.attempts] == sorted(each.trained for each in made.attempts)
@@ -184,7 +184,7 @@ def test_where_calibration_is_not_enough_the_network_learns_on_with_rounded_weig
     assert document["trained"] == str(rounded.path)
     console = Console(width=300, file=io.StringIO())
     console.print(quantized_table(made, 300))
-    assert "tiny_student_rounded/001, with rounded weights" in console.file.getvalue()
+    assert "tiny_student_qat/001, quantisation-aware" in console.file.getvalue()
 
 
 def test_decay_that_is_apart_from_the_rate_falls_with_it_and_grown_terms_are_whole(
@@ -223,12 +223,12 @@ def test_the_same_command_goes_on_with_training_that_was_stopped(
     options = Options(runs_dir=tmp_path / "runs")
     made = quantize(run, max_drop=0.99, epochs=2, out=tmp_path / "a.onnx", options=options)
     assert quantize(run, max_drop=0.99, epochs=2, out=tmp_path / "b.onnx", options=options).trained == made.trained
-    assert [path.name for path in (tmp_path / "runs" / "tiny_student_rounded").glob("0*")] == ["001"]
+    assert [path.name for path in (tmp_path / "runs" / "tiny_student_qat").glob("0*")] == ["001"]
     assert RunFolder(made.trained).metrics()[-1]["epoch"] == 2
     _only_trained_weights_pass(monkeypatch, made.trained)
     told: list[object] = []
     options = Options(runs_dir=tmp_path / "runs", on_event=told.append)
     with pytest.raises(GateMissedError, match="no file was written"):
         quantize(made.trained, max_drop=0.0, out=tmp_path / "c.onnx", options=options)
-    assert any("trained with rounded weights already" in str(event) for event in told)
-    assert not (tmp_path / "runs" / "tiny_student_rounded_rounded").exists()
+    assert any("quantisation-aware training already" in str(event) for event in told)
+    assert not (tmp_path / "runs" / "tiny_student_qat_qat").exists()

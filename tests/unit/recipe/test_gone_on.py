@@ -1,4 +1,4 @@
-"""What an objective is to a run that is trained on: cut, or with rounded weights."""
+"""What an objective is to a run that is trained on: pruned, or quantisation-aware."""
 
 from __future__ import annotations
 

@@ -72,10 +72,10 @@ def _shipped(
     return ship(final, Reference("teacher", np.ones(8, dtype=bool), None), shipping)
 
 
-def test_it_is_the_one_that_was_trained_on_with_rounded_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    rounded = Path("searches/s/rounded/001")
-    made = _shipped(monkeypatch, "onnxruntime-int8", SimpleNamespace(trained=rounded, run=RUN))
-    assert (made.run, made.file) == (rounded, Path("searches/s/best.onnx"))
+def test_it_is_the_one_that_was_trained_on_with_qat_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    qat = Path("searches/s/qat/001")
+    made = _shipped(monkeypatch, "onnxruntime-int8", SimpleNamespace(trained=qat, run=RUN))
+    assert (made.run, made.file) == (qat, Path("searches/s/best.onnx"))
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime-int8", "onnxruntime", "torch"])
