@@ -62,7 +62,7 @@ train: {epochs: 5, batch_size: 40, checkpoint_minutes: 0.000001}
 """
 
 _FLAGS: tuple[list[str], ...] = ([], ["--json"], ["--quiet"], ["--json", "--quiet"])
-_MOST_KILLS = 3  # of one run
+_MAX_KILLS = 3  # of one run
 _CHANGES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.symlink", "os.truncate"}
 
 
@@ -197,7 +197,7 @@ class Harness:
     def trial(self, scenario: Scenario, whole: Life, expected: dict[str, bytes], number: int) -> list[str]:
         """One run, killed up to three times; what of its end differs."""
         home = self._home(f"trial_{number:04d}", with_teacher=scenario.needs_teacher)
-        deaths = iter([self._death(whole) for _ in range(self.draw.randint(1, _MOST_KILLS))])
+        deaths = iter([self._death(whole) for _ in range(self.draw.randint(1, _MAX_KILLS))])
         args = scenario.begin(home)
         while True:
             life = self._live([*args, *self.draw.choice(_FLAGS)], next(deaths, Death()))

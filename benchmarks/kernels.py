@@ -47,7 +47,7 @@ ISAS = ("SSE41", "AVX2", None)
 THREADS = (1, 2)
 EVERY_COUNT = range(1, 34)  # at and between multiples of a block of 4, 8 and 16
 SOME_COUNTS = (2, 6, 9, 12, 17, 31)
-MOST_MACS = 5e7  # of one forward pass
+MAX_MACS = 5e7  # of one forward pass
 OTHER_BATCHES = (33, 5)  # odd ones: a batch that threads share evenly hides some overruns
 NARROW_BATCHES = (64, 33, 16, 5)
 NARROW = ("narrow",)
@@ -92,7 +92,7 @@ def _networks() -> Iterable[tuple[str, nn.Module, int, int]]:
 
 
 def _batches(layer: Layer, batch: int) -> tuple[int, ...]:
-    most = max(int(MOST_MACS / layer.macs), 2)
+    most = max(int(MAX_MACS / layer.macs), 2)
     return tuple(dict.fromkeys(min(each, most) for each in (batch, *OTHER_BATCHES)))
 
 

@@ -24,7 +24,7 @@ _RECIPES = (
     "grouped_resnet_cifar100", "cnn_cifar10", "lenet_cifar10", "vit_tiny_cifar10", "lite0_cifar10",
     "quickstart_teacher",
 )  # fmt: skip
-_MOST_IMAGES = 64
+_MAX_IMAGES = 64
 
 
 def measure(name: str, rounds: int) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     recipe = load_recipe(name)
     classes = 100 if recipe.data.name == "cifar100" else 10
     module = channels_last(build_model(without_weights(recipe.model), num_classes=classes)).train()
-    count, side = min(recipe.train.batch_size, _MOST_IMAGES), recipe.model.input_size
+    count, side = min(recipe.train.batch_size, _MAX_IMAGES), recipe.model.input_size
     images = torch.randn(count, 3, side, side).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(0, classes, (count,))
     spent: dict[str, list[float]] = {"fp32": [], "bf16": []}

@@ -21,7 +21,7 @@ from distill.runs import RunFolder, list_runs
 
 __all__ = ["Machine", "OutOfTimeError", "Outcome", "Watch", "carry_out", "carry_out_all", "find_run", "say"]
 
-_LEAST_S = 90.0  # with less left, a run is not begun: it would hardly be compiled, and compiling hears no deadline
+_MIN_S = 90.0  # with less left, a run is not begun: it would hardly be compiled, and compiling hears no deadline
 
 
 def say(text: str) -> None:
@@ -113,7 +113,7 @@ def carry_out(task: Task, machine: Machine, teacher: str | None = None) -> Outco
     run = find_run(task, machine.runs_dir)
     if run is not None and run.status == "finished":
         return Outcome(task, resume_run(run.path, options=Options(runs_dir=machine.runs_dir)))
-    if machine.left_s < _LEAST_S:
+    if machine.left_s < _MIN_S:
         return Outcome(task, None, "no time left")
     options = machine.options(Watch(task.label, machine.deadline))
     try:
@@ -133,7 +133,7 @@ def carry_out(task: Task, machine: Machine, teacher: str | None = None) -> Outco
 
 def carry_out_all(tasks: Sequence[Task], machine: Machine, teacher: str, *, parallel: int) -> list[Outcome]:
     """Every task in order, ``parallel`` at a time, each of those in a process of its own; all share the device."""
-    if parallel == 1 or machine.left_s < _LEAST_S:  # nothing will be trained: no processes for that
+    if parallel == 1 or machine.left_s < _MIN_S:  # nothing will be trained: no processes for that
         return [_told(carry_out(task, machine, teacher)) for task in tasks]
     with ProcessPoolExecutor(parallel, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(carry_out, task, machine, teacher) for task in tasks]

@@ -17,6 +17,7 @@ from distill.data.images import spread
 from distill.devices.kit_script import IMAGES, MANIFEST, REPORT
 from distill.errors import UsageError
 from distill.evaluation.askable import refuse_drawn_anew, require_classes
+from distill.evaluation.finite import require_finite
 from distill.evaluation.test_set import DataSets
 from distill.events import Note, Tell
 from distill.files import sha256_file, write_atomically, write_json
@@ -30,7 +31,7 @@ from distill.team.watch import watching
 __all__ = ["Kit", "write_kit"]
 
 _SCRIPT, _READ_ME = "measure.py", "README.txt"
-_MANY = 20_000  # images: a kit is copied to small machines
+_MAX_IMAGES = 20_000  # images: a kit is copied to small machines
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def write_kit(
 
     Raises:
         UsageError: Something is there, or there is no such file.
+        RunError: Some answers of the file are NaN or infinite.
         DataError: The data has other classes, or its test images may hold some that the file's network learned from.
         DistillError: The images are not here.
 
@@ -69,8 +71,8 @@ def write_kit(
         20
     """
     options, folder = options or Options(), Path(out)
-    if not 1 <= images <= _MANY:
-        raise UsageError(f"--images {images}: between 1 and {_MANY:,}", hint="some hundreds do")
+    if not 1 <= images <= _MAX_IMAGES:
+        raise UsageError(f"--images {images}: between 1 and {_MAX_IMAGES:,}", hint="some hundreds do")
     file = open_onnx(run_of(reference))
     _check_folder(folder, overwrite=overwrite)
     recipe = parse_recipe(file.about.recipe, source=f"{file.place} (the recipe in it)")
@@ -81,7 +83,9 @@ def write_kit(
     at = spread(len(test), images)
     pixels, labels = test.take(at), np.asarray(test.labels)[at]
     options.tell(Note(f"packing {len(at):,} test images of {recipe.data.title}"))
-    answers = file.logits(torch.from_numpy(pixels)).numpy().argmax(1)
+    logits = file.logits(torch.from_numpy(pixels))
+    require_finite(logits, file.place)
+    answers = logits.numpy().argmax(1)
     packed = io.BytesIO()
     np.savez_compressed(packed, pixels=pixels, labels=labels, answers=answers)
     model = folder / file.path.name
@@ -96,11 +100,17 @@ def write_kit(
 
 
 def _check_folder(folder: Path, *, overwrite: bool) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
-        return
     if not folder.exists() or (overwrite and (folder / MANIFEST).is_file()):
         return
+    if folder.is_dir() and all(overwrite and _is_of_a_kit(path) for path in folder.iterdir()):  # true of an empty one
+        return
     raise UsageError(f"{folder} is there", hint="another folder, or --overwrite where it holds a kit")
+
+
+def _is_of_a_kit(path: Path) -> bool:
+    """By its name: a kit that was stopped while it was written has no manifest yet."""
+    known = (MANIFEST, IMAGES, REPORT, _SCRIPT, _READ_ME, "__pycache__")
+    return path.name in known or path.suffix in (".onnx", ".partial")
 
 
 def _remove_earlier(folder: Path, model: str, tell: Tell) -> None:

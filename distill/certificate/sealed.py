@@ -69,10 +69,13 @@ def read_certificate(path: Path) -> Certificate:
     """Read a certificate whose seal holds.
 
     Raises:
-        RunError: It is missing, damaged, or no certificate.
+        UsageError: There is no such file.
+        RunError: It is damaged, or no certificate.
         GateMissedError: It was edited.
     """
     hint = "write it again: distill certify FILE.onnx"
+    if not path.exists():
+        raise UsageError(f"{path}: no such file", hint=hint)
     tree = read_json(path, hint=hint)
     if "certificate" not in tree or "seal" not in tree:
         raise RunError(f"{path} is no certificate of distill's", hint=hint)

@@ -22,7 +22,7 @@ EXAMPLES = options.examples(
 )
 
 _MORE = "More to measure"
-_MANY = 2000  # images, for corruptions
+_MANY_IMAGES = 2000  # images, for corruptions
 
 _Calibrated = Annotated[
     bool,
@@ -92,7 +92,7 @@ def command(
     ] = "none",
     calibrated: _Calibrated = False,
     corruptions: _Corruptions = False,
-    corruption_images: _Images = _MANY,
+    corruption_images: _Images = _MANY_IMAGES,
     figure: _Figure = None,
     overwrite: options.ReplaceOption = False,
     device: options.DeviceOption = None,
@@ -102,7 +102,7 @@ def command(
     quiet: options.QuietOption = False,
 ) -> None:
     """Measure runs: accuracy, precision, recall and F1 by class, confusion, calibration, corruptions."""
-    if corruption_images != _MANY and not corruptions:
+    if corruption_images != _MANY_IMAGES and not corruptions:
         raise UsageError("--corruption-images without --corruptions", hint="add --corruptions")
     several = len(runs_to_measure) > 1
     figure = _figure(figure, overwrite=overwrite, drawn=several and corruptions, default=plots)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -57,4 +58,4 @@ def command(
         settings = Options(command=options.typed(), on_event=printer)
         made = write_kit(file, out, images=images, overwrite=overwrite, options=settings)
     output.show(made, lambda _: kit_table(str(made.folder), made.images, made.size_mb))
-    output.note(f"there: python {made.folder.name}/measure.py")
+    output.note(f"there: python {shlex.quote(f'{made.folder.name}/measure.py')}")

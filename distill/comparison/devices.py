@@ -31,12 +31,15 @@ def read_reports(paths: Sequence[str | Path]) -> list[tuple[Path, DeviceReport]]
     """Read what kits wrote.
 
     Raises:
-        RunError: One is missing, damaged, edited, or is something else.
+        UsageError: There is no such file.
+        RunError: One is damaged, edited, or is something else.
     """
     return [(Path(path), _read(Path(path))) for path in paths]
 
 
 def _read(path: Path) -> DeviceReport:
+    if not path.exists():
+        raise UsageError(f"--device {path}: no such file", hint=_HINT)
     tree = read_json(path, hint=_HINT)
     if "device" not in tree or "kit" not in tree:
         raise RunError(f"{path} is not what a kit wrote", hint=_HINT)
@@ -56,7 +59,7 @@ def check_files(reports: Sequence[tuple[Path, DeviceReport]], files: Sequence[On
     """Refuse a report of an earlier file beside the file that has its name now: one would pass for the other.
 
     Raises:
-        UsageError: There is one.
+        UsageError: There is one, or one that states other costs than its file has.
     """
     for path, report in reports:
         named = [file for file in files if file.path.name == report.kit.file]
@@ -66,6 +69,13 @@ def check_files(reports: Sequence[tuple[Path, DeviceReport]], files: Sequence[On
                 f"{path} was measured of another {report.kit.file} (sha256 {was}; {named[0].path} has {now})",
                 hint=f"pack this one and measure it there: distill kit {named[0].path} OUT",
             )
+        for file in named:
+            costs = (file.about.params, file.about.gmacs, file.size_bytes / 1e6)
+            if file.sha256 == report.kit.sha256 and costs != (report.kit.params, report.kit.gmacs, report.kit.size_mb):
+                raise UsageError(
+                    f"{path} states other parameters, GMACs or size than {file.path} has",
+                    hint=f"its kit was edited; make it again: distill kit {file.path} OUT",
+                )
 
 
 def device_rows(

@@ -93,8 +93,13 @@ def _meant(baseline: str, rows: Sequence[Row]) -> Row:
     names = several([row.run if meant else row.name for row in meant or rows], 6)
     if meant:
         raise UsageError(f"--baseline {baseline} means {len(meant)} rows", hint=f"name one by its folder: {names}")
+    parts = Path(baseline).parts
+    seeds = next((row.name for row in rows if row.seeds > 1 and row.name in parts[-2:-1]), None)
     raise UsageError(
-        f"--baseline {baseline} is no row of this table", hint=f"there are {names}; name its run among those to compare"
+        f"--baseline {baseline} is no row of this table",
+        hint=f"its seeds are one row here: --baseline {seeds}"
+        if seeds
+        else f"there are {names}; name its run among those to compare",
     )
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from distill.compression.quantize import CARE, SCHEMES, Scheme, quantize_model
-from distill.compression.search import SAME
+from distill.compression.quantize import CALIBRATIONS, SCHEMES, Scheme, quantize_model
+from distill.compression.search import LATENCY_TIE
 from distill.evaluation.drop import DropVerdict, judge_drop
 from distill.evaluation.latency import measure_latency
 from distill.models.onnx_open import on_bytes, session
@@ -103,7 +103,7 @@ def choose_int8(
     if reference is None:
         reference = _right(answers_of(model, judged.pixels), judged.labels)
     attempts: list[Attempt] = []
-    for care in CARE:
+    for care in CALIBRATIONS:
         made: dict[str, onnx.ModelProto] = {}
         for scheme in (replace(scheme, **care) for scheme in schemes):
             quantised = quantize_model(model, calibration, scheme)
@@ -129,7 +129,7 @@ def _fastest(
     timings = time_in_turn({"": model} | made, side, threads=threads)
     latencies = {name: cells[1].median_ms for name, cells in timings.items()}
     least = min(latencies[name] for name in made)
-    best = next(name for name in made if latencies[name] <= SAME * least)  # of those as fast always the same one
+    best = next(name for name in made if latencies[name] <= LATENCY_TIE * least)  # of those as fast always the same one
     timed = tuple(
         replace(each, latency_b1_ms=latencies.get(each.scheme), kept=each.scheme == best) for each in attempts
     )

@@ -27,7 +27,7 @@ __all__ = ["Criterion", "Cut", "criteria", "find_cut", "require_torch_pruning", 
 Criterion = Literal["l2", "bn", "taylor"]
 
 _STEPS = 9  # halvings of the share of channels that go: to 0.2%
-_MOST = 0.95
+_MAX_CUT = 0.95
 _SAFE_MULTIPLE = 16  # at or above it no kernel of a CPU is known to be wrong
 _CPU = torch.device("cpu")
 
@@ -100,7 +100,7 @@ def find_cut(
 
 def smallest(network: nn.Module, input_size: int, *, criterion: Criterion, multiple: int) -> nn.Module:
     """The network with as few channels as :func:`find_cut` would ever leave."""
-    return _Cutter(network, input_size, criterion, multiple).cut(_MOST)
+    return _Cutter(network, input_size, criterion, multiple).cut(_MAX_CUT)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class _Cutter:
     multiple: int
 
     def search(self, fits: Callable[[nn.Module], bool]) -> Cut | None:
-        low, high, best = 0.0, _MOST, self.cut(_MOST)
+        low, high, best = 0.0, _MAX_CUT, self.cut(_MAX_CUT)
         if not fits(best):
             return None
         for _ in range(_STEPS):

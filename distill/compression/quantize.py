@@ -29,7 +29,7 @@ from distill.team.watch import beating
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["CARE", "SCHEMES", "Scheme", "quantize_model"]
+__all__ = ["CALIBRATIONS", "SCHEMES", "Scheme", "quantize_model"]
 
 _BATCH = 64
 _WEIGHTED = ("Conv", "Gemm", "MatMul", "ConvTranspose")
@@ -65,7 +65,7 @@ class Scheme:
 SCHEMES = (Scheme("uint8"), Scheme("uint8", reduce_range=True), Scheme("int8"))
 """Kernels to choose between, by speed on this machine."""
 
-CARE: tuple[dict[str, Any], ...] = (
+CALIBRATIONS: tuple[dict[str, Any], ...] = (
     {},
     {"bias_correction": True},
     {"calibration": "percentile", "bias_correction": True},

@@ -8,16 +8,16 @@ from typing import Literal
 
 from distill.compression.candidate import Candidate
 
-__all__ = ["CLOSE", "LEAST", "SAME", "Goal", "best_candidate", "next_ratio"]
+__all__ = ["LATENCY_TIE", "MIN_RATIO", "STOP_RATIO", "Goal", "best_candidate", "next_ratio"]
 
 Goal = Literal["latency", "size", "macs"]
 
-LEAST = 0.03
+MIN_RATIO = 0.03
 """No smaller share is tried: hardly a layer would have channels left to choose from."""
-CLOSE = 1.15
+STOP_RATIO = 1.15
 """Where the smallest share that held is less than so many times the largest that did not, the search is over."""
 
-SAME = 1.05
+LATENCY_TIE = 1.05
 """Two medians that differ by less are not told apart."""
 
 
@@ -36,20 +36,20 @@ def next_ratio(tried: Mapping[float, bool], *, trials: int) -> float | None:
     """
     held = min((ratio for ratio, holds in tried.items() if holds), default=1.0)
     lost = max((ratio for ratio, holds in tried.items() if not holds and ratio < held), default=None)
-    if len(tried) >= trials or (lost is not None and held / lost < CLOSE):
+    if len(tried) >= trials or (lost is not None and held / lost < STOP_RATIO):
         return None
     ratio = round(held / 2 if lost is None else math.sqrt(held * lost), 4)
-    return None if ratio < LEAST else ratio
+    return None if ratio < MIN_RATIO else ratio
 
 
 def best_candidate(candidates: Sequence[Candidate], goal: Goal) -> Candidate | None:
     """Of those whose file lost no more than it may, the one that serves the goal best; None where there is none.
 
-    Of latencies that differ by less than ``SAME`` the network with fewer multiply-accumulates is taken for the faster.
+    Of latencies within ``LATENCY_TIE`` of each other the network with fewer multiply-accumulates is taken as faster.
     """
     held = [each for each in candidates if each.holds]
     if goal == "latency":
-        most = SAME * min((each.latency_b1_ms for each in held), default=0.0)
+        most = LATENCY_TIE * min((each.latency_b1_ms for each in held), default=0.0)
         return min((each for each in held if each.latency_b1_ms <= most), key=lambda each: each.gmacs, default=None)
     cost: Callable[[Candidate], float] = (lambda each: each.size_mb) if goal == "size" else (lambda each: each.gmacs)
     return min(held, key=lambda each: (cost(each), each.gmacs), default=None)

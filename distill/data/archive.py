@@ -34,7 +34,7 @@ __all__ = ["ArchiveContent", "list_archive", "read_archive"]
 T = TypeVar("T")
 
 _FREE_BYTES = 1 << 30  # any archive may unpack to this much,
-_MOST_RATIO = 100  # and beyond it to this many times its own size: images are compressed already
+_MAX_RATIO = 100  # and beyond it to this many times its own size: images are compressed already
 _BLOCK = 1 << 20
 _DAMAGE = (
     tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError,
@@ -312,7 +312,7 @@ class _BoundedReader:
 
 
 def _most_bytes(path: Path) -> int:
-    return _FREE_BYTES + _MOST_RATIO * path.stat().st_size
+    return _FREE_BYTES + _MAX_RATIO * path.stat().st_size
 
 
 def _bomb(path: Path, member: str) -> DataError:

@@ -22,7 +22,7 @@ from distill.team.watch import beat
 __all__ = ["MAX_FILE_BYTES", "Job", "Rows", "decode_all", "decoding_threads", "read_picture"]
 
 MAX_FILE_BYTES = 256 << 20
-_MOST_THREADS = 8
+_MAX_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _decode(read: Callable[[], bytes], size: int) -> np.ndarray | str:
 
 def decoding_threads() -> int:
     """How many threads decode: one a core, up to where they wait for Python's lock most of the time."""
-    return min(_MOST_THREADS, _usable_cores())
+    return min(_MAX_THREADS, _usable_cores())
 
 
 def _usable_cores() -> int:

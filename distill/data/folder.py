@@ -55,7 +55,7 @@ from distill.text import item_lines
 
 __all__ = ["folder_classes", "list_folder", "load_folder"]
 
-_MOST_SHOWN = 20
+_MAX_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -351,7 +351,7 @@ def _refuse_bad(spec: DataSpec, facts: Mapping[str, Any]) -> None:
     if not bad or spec.skip_bad:
         return
     total = sum(len(paths) for paths in facts["files"].values())
-    lines = [f"{len(bad):,} of {total:,} images in {spec.root} cannot be used:", *item_lines(bad, _MOST_SHOWN)]
+    lines = [f"{len(bad):,} of {total:,} images in {spec.root} cannot be used:", *item_lines(bad, _MAX_SHOWN)]
     raise DataError("\n".join(lines), hint="repair or remove them, or go on without them: --set data.skip_bad=true")
 
 

@@ -33,7 +33,7 @@ __all__ = ["load_given", "load_own", "offer_data", "own_classes", "own_data"]
 
 _KEY = "data.code"
 _BLOCK = 256  # images that are written at once
-_MOST_SHOWN = 10
+_MAX_SHOWN = 10
 _DIGITS = 16  # of a digest, in the name of what was handed over
 
 
@@ -194,7 +194,7 @@ def _refuse_bad(spec: DataSpec, facts: Mapping[str, Any]) -> None:
     total = sum(facts["counts"].values())
     if not bad or (spec.skip_bad and len(bad) < total):
         return
-    lines = [f"{len(bad):,} of {total:,} images of {spec.place} cannot be used:", *item_lines(bad, _MOST_SHOWN)]
+    lines = [f"{len(bad):,} of {total:,} images of {spec.place} cannot be used:", *item_lines(bad, _MAX_SHOWN)]
     without = "; or go on without: --set data.skip_bad=true" if len(bad) < total else ""
     raise DataError("\n".join(lines), hint=f"mend them, or the code that gives them{without}")
 

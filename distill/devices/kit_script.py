@@ -25,7 +25,7 @@ P99_LEAST = 662
 
 MANIFEST, IMAGES, REPORT = "kit.json", "images.npz", "device.json"
 _FORMAT = 1
-_ROUNDS, _WARM_UP, _LEAST, _BATCHES, _ASKED = 1000, 5, 5, (1, 32), 64
+_ROUNDS, _WARM_UP, _MIN_ROUNDS, _BATCHES, _ASKED = 1000, 5, 5, (1, 32), 64
 
 _X86 = (
     "sse4_1", "sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni",
@@ -107,18 +107,24 @@ def measure(folder: str, *, threads: int, seconds: float, name: str) -> dict[str
     """What ``device.json`` holds: accuracy on the kit's images, latency, and the machine.
 
     Raises:
-        SystemExit: A file of the kit is missing, or is not the one that was packed.
+        SystemExit: A file of the kit is missing, or is not the one that was packed; a package is not installed; or
+            the file answers with no number.
     """
-    import numpy
-    import onnxruntime
-
+    try:
+        import numpy
+        import onnxruntime
+    except ImportError as error:
+        sys.exit(f"error: {error.name} is not installed: {sys.executable} -m pip install numpy onnxruntime")
     kit = _kit(folder)
     with numpy.load(os.path.join(folder, IMAGES), allow_pickle=False) as arrays:
         pixels, labels, expected = arrays["pixels"], arrays["labels"], arrays["answers"]
     path = os.path.join(folder, kit["file"])
     sessions = [_session(path, threads) for _ in range(2)]
     logits = [sessions[0].run(None, {"images": pixels[at : at + _ASKED]})[0] for at in range(0, len(pixels), _ASKED)]
-    answers = numpy.concatenate(logits).argmax(1)
+    every = numpy.concatenate(logits)
+    if not numpy.isfinite(every).all():
+        sys.exit(f"error: {kit['file']} answers with NaN or infinity on this machine")
+    answers = every.argmax(1)
     report = {
         "device": _FORMAT,
         "name": name,
@@ -184,7 +190,7 @@ def _latency(sessions: list[Any], pixels: Any, size: int, seconds: float) -> dic
             session.run(None, feed)
     ends = time.perf_counter() + seconds * len(sessions)
     for turn in range(_ROUNDS):
-        if turn >= _LEAST and time.perf_counter() > ends:
+        if turn >= _MIN_ROUNDS and time.perf_counter() > ends:
             break
         for each in (0, 1) if turn % 2 else (1, 0):
             sessions[each].run(None, feed)  # untimed: brings its weights back into the caches
@@ -260,4 +266,7 @@ def _lines(report: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

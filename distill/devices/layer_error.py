@@ -22,7 +22,7 @@ Precision = Literal["fp32", "bf16"]  # what a CPU trains in
 #: How far off a tensor may be, as a share of its largest value.
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "bf16": 2e-2}
 
-_LEAST_PASSES, _MOST_PASSES, _REPEAT_S = 2, 12, 0.1
+_MIN_PASSES, _MAX_PASSES, _REPEAT_S = 2, 12, 0.1
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -91,10 +91,10 @@ def deviations(trial: Trial) -> dict[str, float]:
         exact, _ = _exact(trial.layer, batch, trial.setting.precision)
         given = _as_set(_drawn(trial.layer, batch, trial.setting.precision), trial.setting)
         until = time.monotonic() + _REPEAT_S
-        for number in range(_MOST_PASSES):
+        for number in range(_MAX_PASSES):
             for name, value in _pass(trial.layer, given, trains=trial.setting.trains):
                 worst[name] = max(worst.get(name, 0.0), _deviation(value, exact[name]))
-            if number + 1 >= _LEAST_PASSES and time.monotonic() > until:
+            if number + 1 >= _MIN_PASSES and time.monotonic() > until:
                 break
     return worst
 

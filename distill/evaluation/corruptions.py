@@ -13,8 +13,9 @@ import torch
 from distill.data.corruptions import CORRUPTIONS_VERSION, corrupt
 from distill.data.images import Split
 from distill.data.streams import permutation
-from distill.errors import DataError, DistillError, RunError, UsageError
+from distill.errors import DataError, DistillError, UsageError
 from distill.evaluation.askable import refuse_drawn_anew, require_classes
+from distill.evaluation.finite import require_finite
 from distill.evaluation.statistics import PairedTest, compare_values, mean_interval, share_interval
 from distill.evaluation.stored import read_sealed, write_sealed
 from distill.evaluation.test_set import DataSets, Query
@@ -210,9 +211,7 @@ def _ask(model: Classifier, part: Split, places: np.ndarray, corruption: str, te
             shown = corrupt(images, corruption, severity, index=chunk) if severity else images
             digest.update(np.ascontiguousarray(shown).data)
             logits = model.logits(torch.from_numpy(shown)).cpu()
-            if not bool(logits.isfinite().all()):
-                where = f"{corruption}, severity {severity}" if severity else "clean images"
-                raise RunError(f"{model.place}: NaN or infinite logits on {where}", hint="its training diverged")
+            require_finite(logits, model.place, on=f"({corruption}, severity {severity})" if severity else "(clean)")
             right[row, start:stop] = logits.argmax(dim=1).numpy() == labels
             tell((start + (stop - start) * (row + 1) / len(severities)) / len(places))
     return right, digest.hexdigest()

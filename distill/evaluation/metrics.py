@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.errors import DataError, RunError
+from distill.errors import DataError
+from distill.evaluation.finite import require_finite
 from distill.results.metrics import EvalResult, PerClass
 
 __all__ = ["HasImages", "evaluate_logits", "predict_logits"]
@@ -92,12 +93,7 @@ def _check(logits: Tensor, labels: Tensor, num_classes: int) -> None:
         raise ValueError(
             f"labels run from {int(labels.min())} to {int(labels.max())}, classes from 0 to {num_classes - 1}"
         )
-    broken = int((~logits.isfinite()).any(dim=1).sum())
-    if broken:
-        raise RunError(
-            f"the model's logits are NaN or infinite for {broken} of {len(labels)} images",
-            hint="its training diverged: lower optim.lr, or clip gradients with train.clip_norm",
-        )
+    require_finite(logits, "the model")
 
 
 def _torchmetrics() -> Any:

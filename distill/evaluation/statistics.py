@@ -14,7 +14,7 @@ import numpy as np
 
 __all__ = [
     "LEVEL",
-    "MOST_IMAGES",
+    "MAX_IMAGES",
     "Answers",
     "Interval",
     "PairedTest",
@@ -40,7 +40,7 @@ LEVEL = 0.95
 _DRAWS = 2_000  # of the bootstrap: its bounds vary by some hundredths of their width
 _CHUNK = 200  # draws at a time: 200 x 10,000 images are 16 MB
 _NO_SPREAD = 1e-12  # of accuracies: equal ones differ by rounding errors
-_MOST_SEEDS, MOST_IMAGES = 1_000, 100_000_000  # beyond these "how many more" is no advice
+_MAX_SEEDS, MAX_IMAGES = 1_000, 100_000_000  # beyond these "how many more" is no advice
 
 
 def _stats() -> Any:
@@ -178,13 +178,13 @@ def images_needed(won: int, lost: int, n: int, settles: Callable[[Interval], boo
 
     few, many = n, 2 * n
     while not is_enough(many):
-        if many > MOST_IMAGES:
+        if many > MAX_IMAGES:
             return None
         few, many = many, 2 * many
     while many - few > 1:
         middle = (few + many) // 2
         few, many = (few, middle) if is_enough(middle) else (middle, many)
-    return many if many <= MOST_IMAGES else None
+    return many if many <= MAX_IMAGES else None
 
 
 def paired_interval(won: float, lost: float, n: int, level: float) -> Interval:
@@ -225,7 +225,7 @@ def compare_values(ours: np.ndarray, theirs: np.ndarray, *, level: float = LEVEL
     needed = None
     if verdict_of(interval) == "cannot tell" and interval.estimate:
         needed = math.ceil((normal_quantile(level) * spread / interval.estimate) ** 2)
-    return PairedTest(interval, p_value, "paired t", len(ours), advised(needed, len(ours), MOST_IMAGES))
+    return PairedTest(interval, p_value, "paired t", len(ours), advised(needed, len(ours), MAX_IMAGES))
 
 
 # Several seeds against several
@@ -308,7 +308,7 @@ def _unpaired(ours: np.ndarray, theirs: np.ndarray, level: float, seed: int) -> 
     needed = None
     if verdict_of(interval) == "cannot tell":
         groups = sum(variances) ** 2 / sum(each**2 for each in variances)  # as many as their spreads are worth: 1 to 2
-        needed = advised(_seeds_needed(interval, spread, level, groups=groups), min(runs), _MOST_SEEDS)
+        needed = advised(_seeds_needed(interval, spread, level, groups=groups), min(runs), _MAX_SEEDS)
     return PairedTest(interval, float(2 * t.sf(abs(estimate) / error, freedom)), "welch t", min(runs), needed)
 
 
@@ -330,7 +330,7 @@ def _seeds_needed(interval: Interval, spread: float, level: float, *, groups: fl
     """The smallest n, of each group, whose interval of this spread would leave zero out."""
     if interval.estimate == 0:
         return None
-    for n in range(2, _MOST_SEEDS + 1):
+    for n in range(2, _MAX_SEEDS + 1):
         if _t(groups * (n - 1) + 1, level) * spread / math.sqrt(n) < abs(interval.estimate):
             return n
     return None

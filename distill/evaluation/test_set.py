@@ -26,6 +26,7 @@ from distill.devices import fast_kernels
 from distill.errors import DataError, DistillError, MissingError, UsageError
 from distill.evaluation.askable import refuse_drawn_anew, require_classes
 from distill.evaluation.confidence import reliability, risk_coverage
+from distill.evaluation.finite import require_finite
 from distill.evaluation.metrics import evaluate_logits, predict_logits
 from distill.evaluation.stored import Answers, read_answers, write_answers
 from distill.evaluation.tta import Mirrored
@@ -299,6 +300,7 @@ def assess_classifier(model: Classifier, splits: Splits, spec: DataSpec, *, spli
     loader = Loader(part, device=model.device, fill=None)
     with fast_kernels(model.device):
         logits = predict_logits(model.logits, (batch.images for batch in loader.plain(_BATCH)))
+    require_finite(logits, model.place)
     labels = np.asarray(part.labels)
     return Assessment(
         run=model.place,

@@ -21,7 +21,7 @@ from teachers.mistakes import ImageSizeError
 __all__ = ["check_budget", "check_network", "check_shapes", "leaves_weights_unused", "needs_values"]
 
 _SIDES = (16, 24, 32, 48, 64, 96, 112, 128, 160, 192, 224, 240, 256, 288, 299, 320, 384, 448, 512)
-_MOST_TOLD = 6
+_MAX_TOLD = 6
 _OUTPUT = "its output is"
 _LONGEST_REASON = 120
 _ANY_CLASSES = 10
@@ -187,7 +187,7 @@ def _in_short(error: Exception) -> str:
 def _what_fits(spec: ModelSpec, num_classes: int) -> str | None:
     """Sizes close to the one that was asked for, tried out one by one; None where none of them fits."""
     own = _made_for(spec)
-    fits = sorted(itertools.islice(_fitting(spec, num_classes, own), _MOST_TOLD))
+    fits = sorted(itertools.islice(_fitting(spec, num_classes, own), _MAX_TOLD))
     if not fits:
         return None
     best = next((side for side in fits if side > spec.input_size), fits[-1])

@@ -25,7 +25,7 @@ __all__ = ["OnnxClassifier", "is_exported_file", "on_bytes", "open_onnx", "read_
 
 _BATCH = 64
 _DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")  # of operations: others would need somebody's library
-_MOST_BYTES = 2 << 30  # of a file: what a protobuf can hold
+_MAX_BYTES = 2 << 30  # of a file: what a protobuf can hold
 
 
 def is_exported_file(reference: str | Path) -> bool:
@@ -124,7 +124,7 @@ def read_model(path: Path) -> onnx.ModelProto:
         )
     if not path.is_file():
         raise UsageError(f"{path}: no such file", hint="distill export RUN makes one")
-    if path.stat().st_size > _MOST_BYTES:
+    if path.stat().st_size > _MAX_BYTES:
         raise RunError(f"{path} is larger than an ONNX file can be")
     model = onnx.ModelProto()
     try:

@@ -15,7 +15,7 @@ from distill.recipe.objectives import CRDTerm
 __all__ = ["CRD", "contrast_loss"]
 
 _EPS = 1e-7
-_MANY = 8  # so many times as many memories as are compared with one image: then those alone are read
+_LARGE_MEMORY = 8  # times what is compared with one image: from there on the compared ones alone are read
 
 
 class CRD(Term):
@@ -102,7 +102,7 @@ def _products(features: Tensor, memory: Tensor, compared: Tensor) -> Tensor:
 
     With all rows at once, unless there are many more: to copy ``(B, C, E)`` memories costs ten times as much.
     """
-    if len(memory) > _MANY * compared.shape[1]:
+    if len(memory) > _LARGE_MEMORY * compared.shape[1]:
         return torch.einsum("be,bke->bk", features, memory[compared])
     return (features @ memory.clone().T).gather(1, compared)  # remembering writes into it before the backward pass
 

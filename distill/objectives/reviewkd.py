@@ -13,7 +13,7 @@ from distill.recipe.objectives import ReviewKDTerm
 
 __all__ = ["ReviewKD", "hcl_loss"]
 
-_MOST_MIDDLE = 512
+_MAX_MIDDLE = 512
 _LEVELS = (4, 2, 1)  # sides of the coarser maps that are compared, too
 
 
@@ -25,7 +25,7 @@ class ReviewKD(Term):
         self._pairs, self.weights = StagePairs(spec, setting), {"reviewkd": spec.reviewkd_weight}
         self.asks = self._pairs.asks
         require_maps(spec, self._pairs)
-        middle = min(_MOST_MIDDLE, self._pairs.shapes[-1][0][0])
+        middle = min(_MAX_MIDDLE, self._pairs.shapes[-1][0][0])
         last = len(self._pairs.shapes) - 1
         self.fusions = nn.ModuleList(
             _Fusion(ours[0], middle, theirs[0], joins=at < last) for at, (ours, theirs) in enumerate(self._pairs.shapes)

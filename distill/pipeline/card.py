@@ -11,6 +11,7 @@ from distill.comparison.entries import Entry, Tested
 from distill.comparison.files import FileEntry
 from distill.errors import UsageError
 from distill.files import refuse_to_replace, write_atomically
+from distill.models.onnx_metadata import FileAbout
 from distill.models.onnx_open import is_exported_file
 from distill.pipeline.context import Options
 from distill.pipeline.members import found_of, members, settings_of
@@ -21,6 +22,7 @@ from distill.report.card.content import Card
 from distill.report.card.render import MARK, render_card
 from distill.results.rows import Row
 from distill.team.watch import watching
+from distill.text import count, percent
 
 __all__ = ["check_card_name", "gather_card", "model_card", "write_card"]
 
@@ -119,11 +121,25 @@ def gather_card(examined: Examined, *, wants_file: bool) -> Card:
         versions=comparison.versions,
         hub_dataset=_HUB.get(newest.recipe.data.name),
         corruptions=stored.corruptions if stored else None,
+        quantised=_quantised(newest.file.about) if isinstance(newest, FileEntry) else None,
         teacher=str(teacher.get("name") or "a teacher that is not here") if learned else None,
         teacher_sha256=teachers_weights(teacher),
         teacher_top1=None if row.delta_top1 is None or row.test_top1 is None else row.test_top1 - row.delta_top1,
         notes=comparison.notes,
     )
+
+
+def _quantised(about: FileAbout) -> str | None:
+    """How an int8 file was made, as it says itself."""
+    if about.arithmetic != "int8":
+        return None
+    said = [about.scheme] if about.scheme else []
+    if about.calibration_images:
+        said.append(f"{count(about.calibration_images)} training images set the ranges")
+    if about.max_drop is not None:
+        shown = ", shown by the upper end of the 95% interval" if about.proven else ""
+        said.append(f"at most {percent(about.max_drop)} points of validation top-1 lost{shown}")
+    return "; ".join(said)
 
 
 def _side(entry: Tested) -> int:

@@ -17,7 +17,7 @@ from distill.text import duration
 
 __all__ = ["settle_image_size"]
 
-_LEAST, _MOST = 8, 1024  # as the schema's
+_MIN_SIDE, _MAX_SIDE = 8, 1024  # as the schema's
 
 
 def settle_image_size(recipe: Recipe, *, runs_dir: Path, tell: Tell, splits: Splits | None = None) -> Recipe:
@@ -46,7 +46,7 @@ def settle_image_size(recipe: Recipe, *, runs_dir: Path, tell: Tell, splits: Spl
         _warn_of_enlarging(data.side, takes, seen, tell)
         return recipe
     taught = _teachers_size(recipe, runs_dir)
-    side = taught or max(_LEAST, min(seen.side, takes, _MOST))
+    side = taught or max(_MIN_SIDE, min(seen.side, takes, _MAX_SIDE))
     why = "as its teacher's" if taught else "what the model takes" if side == takes else "what the pictures have"
     cost = f"{seen.images:,} images: {seen.memory_mb(side):,.0f} MB of memory, decoded once"
     time = f" in about {duration(seen.decode_all_s)}" if seen.decode_all_s >= 1 else ""

@@ -38,7 +38,7 @@ __all__ = ["check_kernels"]
 _STAGE = "trying layers"
 _CPU = torch.device("cpu")
 _USUAL_CLASSES = 10  # where they would be counted in a folder that is not here
-_MOST_MACS = 3e8  # of one forward pass
+_MAX_MACS = 3e8  # of one forward pass
 _OTHER_BATCHES = (33, 5)  # odd ones: a batch that threads share evenly hides some overruns
 _HANGS_AFTER_S = 10.0
 _OLDER_ISA = "AVX"  # oneDNN's kernels of before AVX2
@@ -212,7 +212,7 @@ class _Tried:
 
 def _batches(one: Pass, batch: int) -> tuple[int, ...]:
     """The run's own batch, or as much of it as takes seconds, and two odd ones."""
-    most = max(int(_MOST_MACS / one.layer.macs), 2)
+    most = max(int(_MAX_MACS / one.layer.macs), 2)
     wanted = (batch * one.per_image, *_OTHER_BATCHES)
     return tuple(dict.fromkeys(min(each, most) for each in wanted))
 

@@ -16,8 +16,8 @@ from distill.report.page.content import ClassErrors, Hard, Lost, Opinion, Pair
 
 __all__ = ["hardest", "images_asked", "pair_of"]
 
-_MOST_LOST = 8
-_MOST_HARD = 24
+_MAX_LOST = 8
+_MAX_HARD = 24
 _THUMBNAIL = 96  # pixels: two dozen photographs in full would be megabytes
 
 
@@ -63,7 +63,7 @@ def _errors(labels: Sequence[str], theirs: np.ndarray, ours: np.ndarray) -> list
 def _changed(labels: Sequence[str], theirs: np.ndarray, ours: np.ndarray, order: np.ndarray) -> tuple[Lost, ...]:
     """Confusions by ``order``, as far as that is below 0."""
     wrong = np.where(np.eye(len(labels), dtype=bool), 0.0, order)
-    places = np.argsort(wrong, axis=None, kind="stable")[:_MOST_LOST]
+    places = np.argsort(wrong, axis=None, kind="stable")[:_MAX_LOST]
     pairs = [divmod(int(place), len(labels)) for place in places]
     return tuple(
         Lost(labels[i], labels[j], float(theirs[i, j]), float(ours[i, j])) for i, j in pairs if wrong[i, j] < 0
@@ -92,7 +92,7 @@ def hardest(student: Sequence[Tested], teacher: Sequence[Tested], images: Split)
     names = [each.label for each in student[-1].assessment.result.per_class]
     ours, theirs = _probabilities(student), _probabilities(teacher) if teacher else None
     truth = ours[np.arange(len(labels)), labels]
-    worst = np.argsort(truth, kind="stable")[:_MOST_HARD]
+    worst = np.argsort(truth, kind="stable")[:_MAX_HARD]
     pictures = images.take(worst)
     return tuple(
         Hard(

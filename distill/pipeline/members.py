@@ -192,4 +192,9 @@ def repeating(run: RunFolder) -> str | None:
 
 
 def _of_file(entry: FileEntry) -> Provenance:
-    return Provenance(place=entry.file.place, weights=entry.file.sha256, test_images=entry.assessment.content)
+    return Provenance(
+        place=entry.file.place,
+        weights=entry.file.sha256,
+        data=entry.file.about.trained_on or None,
+        test_images=entry.assessment.content,
+    )

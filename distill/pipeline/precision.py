@@ -14,7 +14,7 @@ from distill.recipe import Recipe
 
 __all__ = ["Chosen", "bf16_pays", "training_precision"]
 
-LEAST_MACS = 4_000_000  # of an image: smaller networks spend their time on what bf16 does not make faster
+MIN_MACS = 4_000_000  # of an image: smaller networks spend their time on what bf16 does not make faster
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ def bf16_pays(module: nn.Module, input_size: int) -> tuple[bool, str]:
     if grouped is not None:
         return False, f"layer {grouped} is a grouped convolution, which bf16 does not make faster"
     millions = model_cost(module, input_size).macs / 1e6
-    if millions * 1e6 < LEAST_MACS:
-        least = LEAST_MACS / 1e6
+    if millions * 1e6 < MIN_MACS:
+        least = MIN_MACS / 1e6
         return False, f"{millions:.3g} MMACs an image: bf16 pays from some {least:g} MMACs on"
     size = f"{millions / 1e3:.3g} GMACs" if millions >= 1e3 else f"{millions:.3g} MMACs"
     return True, f"this CPU has bf16, and a network of {size} an image gains by it"

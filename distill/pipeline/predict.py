@@ -18,8 +18,9 @@ from distill.data.decode import BadImageError, decode_image, strict_pillow
 from distill.data.decode_pool import read_picture
 from distill.data.layout import IMAGE_KINDS, IMAGE_SUFFIXES, is_hidden
 from distill.devices import resolve_device, set_threads
-from distill.errors import DataError, RunError, UsageError
+from distill.errors import DataError, UsageError
 from distill.evaluation.calibrate import Calibrated, temperature_of
+from distill.evaluation.finite import require_finite
 from distill.evaluation.test_set import query_of
 from distill.events import Note, StageProgress
 from distill.models.classifier import Classifier
@@ -246,6 +247,5 @@ def _top(model: Classifier, pixels: dict[int, np.ndarray], top: int) -> list[tup
 def _probabilities(model: Classifier, images: Tensor) -> Tensor:
     # asked as a bank asks: what a picture is taken for does not depend on the pictures beside it
     logits = model.logits(images).cpu().double()
-    if not bool(logits.isfinite().all()):
-        raise RunError(f"the logits of {model.place} are NaN or infinite", hint="its training diverged")
+    require_finite(logits, model.place)
     return logits.softmax(dim=1)

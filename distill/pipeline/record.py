@@ -26,7 +26,7 @@ from distill.train.schedule import rates_by_step
 
 __all__ = ["caution", "finish", "read_result", "record", "recorded"]
 
-_MOST_RATES = 200_000  # steps: about a second of work at the end of a run
+_MAX_RATES = 200_000  # steps: about a second of work at the end of a run
 
 
 @contextmanager
@@ -154,7 +154,7 @@ def _write_rates(run: RunFolder, recipe: Recipe, metrics: list[dict[str, Any]]) 
     info = run.info
     assert info.data is not None, "written when the run began"
     steps = steps_per_epoch(info.data["train"], recipe.train.batch_size, info.extra["devices"])
-    if steps * len(metrics) > _MOST_RATES:
+    if steps * len(metrics) > _MAX_RATES:
         return
     rates = rates_by_step(
         recipe.schedule, lr=recipe.optim.lr, steps_per_epoch=steps, epochs=recipe.train.epochs, metrics=metrics

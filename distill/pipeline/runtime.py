@@ -18,8 +18,8 @@ from distill.teaching.teacher_file import Teacher
 
 __all__ = ["choose_runtime"]
 
-LEAST_MACS = 1e12  # of all answers of a run: about a minute of a CPU's thread; an export takes some ten seconds
-MOST_DISAGREEMENT = 1e-4  # of the largest logit; 4e-6 was seen
+MIN_MACS = 1e12  # of all answers of a run: about a minute of a CPU's thread; an export takes some ten seconds
+MAX_DISAGREEMENT = 1e-4  # of the largest logit; 4e-6 was seen
 
 
 def choose_runtime(
@@ -67,12 +67,12 @@ def _choose(recipe: Recipe, splits: Splits, teacher: Teacher, path: Path | None)
         return TORCH, f"it answers in {teacher.identity.precision}"
     macs = spec_cost(teacher.run.recipe().model, len(teacher.identity.classes)).macs
     total = float(macs) * mixture_of(recipe, splits).images * recipe.train.epochs
-    if total < LEAST_MACS:
+    if total < MIN_MACS:
         return TORCH, "asked too little for an export to pay"
     try:
         disagreement = teacher.disagreement(splits, threads=recipe.asking_threads)
     except DistillError as error:
         return TORCH, error.message
-    if disagreement > MOST_DISAGREEMENT:
+    if disagreement > MAX_DISAGREEMENT:
         return TORCH, f"through ONNX Runtime its answers differ by {disagreement:.1g} of the largest"
     return ONNXRUNTIME, f"faster on a CPU; its answers differ from torch's by {disagreement:.1g} of the largest"

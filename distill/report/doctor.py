@@ -149,4 +149,4 @@ def _extras() -> Iterator[Check]:
         package, extra = match[1], match[2]
         version = _version(package)
         fix = None if version else f"python -m pip install {package}"
-        yield Check("optional", package, "ok" if version else "absent", version or f"for distill {extra}", fix)
+        yield Check("optional", package, "ok" if version else "absent", version or f"of the extra {extra!r}", fix)

@@ -17,15 +17,15 @@ __all__ = ["PREDICTION_FIELDS", "evaluation_table", "evaluations_table", "predic
 
 # The columns of a table of predictions.
 PREDICTION_FIELDS = ("file", "rank", "label", "probability", "true_label", "teacher_label")
-_MOST_CLASSES = 20  # a larger confusion matrix is a picture
-_MOST_CONFUSIONS = 10
+_MAX_CLASSES = 20  # a larger confusion matrix is a picture
+_MAX_CONFUSIONS = 10
 
 
 def evaluation_table(evaluation: Evaluation, width: int) -> RenderableType:
     """Metrics over all images, then by class, then which classes are taken for which."""
     result = evaluation.result
     parts: list[RenderableType] = [_metrics(evaluation), Text(), _classes(evaluation, width), Text()]
-    if len(result.per_class) <= _MOST_CLASSES:
+    if len(result.per_class) <= _MAX_CLASSES:
         head = Text("confusion: true class down, predicted class across", style="bold")
         parts += [head, Text(), _confusion(evaluation, width), Text()]
     parts += [Text(f"note: {plain(note)}", style="yellow") for note in evaluation.notes]
@@ -151,7 +151,7 @@ def _confusion(evaluation: Evaluation, width: int) -> RenderableType:
 
 
 def _worst_pairs(evaluation: Evaluation, width: int) -> RenderableType:
-    worst = evaluation.result.top_confusions(_MOST_CONFUSIONS)
+    worst = evaluation.result.top_confusions(_MAX_CONFUSIONS)
     columns = [
         Column("true class", [each.label for each in worst], words=True, style="bold"),
         Column("predicted", [each.predicted for each in worst], words=True),

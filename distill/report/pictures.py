@@ -20,13 +20,13 @@ from distill.text import cut, plain
 
 __all__ = ["disagreements_first", "plot_predictions"]
 
-_MOST = 100
+_MAX_PICTURES = 100
 _COLUMNS = 8
 _LARGEST_SIDE = 240  # pixels; a hundred photographs in full would take gigabytes
 _RIGHT, _WRONG, _UNKNOWN = "#00664B", "#B34700", "#222222"
 
 
-def plot_predictions(predictions: Sequence[Prediction], path: Path, *, most: int = _MOST) -> Path:
+def plot_predictions(predictions: Sequence[Prediction], path: Path, *, most: int = _MAX_PICTURES) -> Path:
     """Draw each picture over its label and prediction; where a teacher was asked, disagreements come first."""
     shown = disagreements_first(predictions)[:most]
     columns = max(min(_COLUMNS, len(shown)), 1)

@@ -28,9 +28,9 @@ __all__ = ["apart", "plot_classes", "plot_comparison", "plot_confusion", "plot_r
 
 Metrics = Sequence[Mapping[str, Any]]
 
-_MOST_NUMBERS = 20  # a larger confusion matrix has no room for digits
-_MOST_LABELS = 40  # nor one with more classes for their names at full size,
-_MOST_SMALL_LABELS = 120  # nor one with more than these for small ones
+_MAX_NUMBERS = 20  # a larger confusion matrix has no room for digits
+_MAX_LABELS = 40  # nor one with more classes for their names at full size,
+_MAX_SMALL_LABELS = 120  # nor one with more than these for small ones
 _NAME_HEIGHT = 0.055  # of a scatter's height: one line of small letters
 _PART_STYLES = ("--", ":", "-.")
 _CLASS_MARKS = (("Precision", "<", TRAIN_COLOR), ("Recall", ">", VAL_COLOR), ("F1", "o", "#222222"))
@@ -155,7 +155,7 @@ def plot_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], pa
         image = axes.imshow(np.where(shares > 0, shares, np.nan), cmap="cividis", norm=LogNorm(1e-3, 1))
         axes.grid(False)
         _name_classes(axes, labels)
-        if len(labels) <= _MOST_NUMBERS:
+        if len(labels) <= _MAX_NUMBERS:
             _write_counts(axes, counts, shares)
         bar = figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class (log)")
         bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
@@ -164,10 +164,10 @@ def plot_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], pa
 
 
 def _name_classes(axes: Axes, labels: Sequence[str]) -> None:
-    if len(labels) > _MOST_SMALL_LABELS:
+    if len(labels) > _MAX_SMALL_LABELS:
         return
     places, labels = range(len(labels)), [shorten(plain(name), 24) for name in labels]
-    few = len(labels) <= _MOST_LABELS
+    few = len(labels) <= _MAX_LABELS
     size, angle = (10, 45) if few else (max(4.0, 420 / len(labels) * 0.9), 90)
     axes.set_xticks(places, labels, rotation=angle, ha="right", va="top" if few else "center", rotation_mode="anchor")
     axes.set_yticks(places, labels)
@@ -183,7 +183,7 @@ def _write_counts(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
 
 def plot_classes(classes: Sequence[PerClass], path: Path) -> Path:
     """Draw precision, recall and F1 of every class, the worst on top; of many classes the worst forty."""
-    shown = sorted(classes, key=lambda each: each.f1)[:_MOST_LABELS]
+    shown = sorted(classes, key=lambda each: each.f1)[:_MAX_LABELS]
     places = np.arange(len(shown))[::-1]
     with drawing():
         figure = Figure(figsize=(6.4, 1.6 + 0.27 * len(shown)), layout="constrained")

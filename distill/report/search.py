@@ -13,7 +13,7 @@ from distill.text import MISSING, count, fixed, percent
 
 __all__ = ["search_table"]
 
-_MOST_ROWS = 20
+_MAX_ROWS = 20
 _LATENCIES = (("latency_b1_ms", "batch 1\nms"), ("latency_b32_ms", "batch 32\nms"))
 
 
@@ -60,7 +60,7 @@ def _costs(costs: Sequence[Mapping[str, float | None]]) -> list[Column]:
 
 
 def _tried(report: SearchReport, width: int) -> RenderableType:
-    rows = report.tried[:_MOST_ROWS]
+    rows = report.tried[:_MAX_ROWS]
     columns = [
         Column("tried", [row.origin for row in rows], words=True, style="bold"),
         Column("shape", [row.shape for row in rows], words=True),

@@ -18,8 +18,8 @@ from distill.text import cut
 
 __all__ = ["plot_sweep"]
 
-_MOST_PANELS = 9
-_MOST_TICKS = 14
+_MAX_PANELS = 9
+_MAX_TICKS = 14
 _SPREAD = 0.2  # how far from its value's place a trial may stand
 _PRUNED_COLOR = "#9A9A9A"
 
@@ -43,7 +43,7 @@ def plot_sweep(report: SweepReport, path: Path, *, log_keys: Sequence[str] = ())
     if report.kind == "search":
         panels.append(lambda axes: _history(axes, rows))
     panels += [_panel(rows, key, log=key in log_keys, grid=report.kind == "grid") for key in keys]
-    panels = panels[:_MOST_PANELS]
+    panels = panels[:_MAX_PANELS]
     with drawing():
         columns = 2 if len(panels) == 4 else min(len(panels), 3)
         lines = -(-len(panels) // columns)
@@ -107,7 +107,7 @@ def _by_choice(axes: Axes, rows: Sequence[TrialRow], values: Mapping[int, Any], 
     means = [_mean_of([row for row in finished if shown[id(row)] == name]) for name in names]
     known = [(place, mean) for place, mean in enumerate(means) if mean is not None]
     axes.plot([place for place, _ in known], [mean for _, mean in known], "_", color=VAL_COLOR, markersize=18, mew=2)
-    step = -(-len(names) // _MOST_TICKS)
+    step = -(-len(names) // _MAX_TICKS)
     long = max(len(name) for name in names) * len(names) > 40
     turned: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if long else {}
     axes.set_xticks(range(0, len(names), step), [cut(name, 24) for name in names[::step]], **turned)

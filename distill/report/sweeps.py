@@ -15,7 +15,7 @@ from distill.text import MISSING, count, duration, percent, plain
 
 __all__ = ["BestTrial", "GroupRow", "SweepReport", "TrialRow", "shown_value", "sweep_table"]
 
-_MOST_ROWS = 40
+_MAX_ROWS = 40
 _BAR_CELLS = 24
 
 TrialStatus = Literal["finished", "pruned", "failed", "running", "interrupted", "waiting"]
@@ -119,7 +119,7 @@ def sweep_table(report: SweepReport, width: int) -> RenderableType:
 
 def _groups_table(report: SweepReport, width: int) -> RenderableType:
     ranked = sorted(report.groups, key=lambda row: -1.0 if row.val_top1 is None else row.val_top1, reverse=True)
-    rows = ranked[:_MOST_ROWS]
+    rows = ranked[:_MAX_ROWS]
     rank = Column("mean", [str(place) for place in range(1, len(rows) + 1)], style="bold")
     columns = [
         rank,
@@ -139,7 +139,7 @@ def _mean(row: GroupRow) -> str:
 
 def _trials_table(report: SweepReport, width: int) -> RenderableType:
     ranked = sorted(report.trials, key=_rank)
-    rows = ranked[:_MOST_ROWS]
+    rows = ranked[:_MAX_ROWS]
     columns = [
         Column("trial", [str(row.number) for row in rows], style="bold"),
         *_param_columns([row.params for row in rows]),
@@ -178,9 +178,9 @@ def _group_style(row: GroupRow, report: SweepReport) -> str:
 
 
 def _left_out(rows: int, report: SweepReport) -> list[Text]:
-    if rows <= _MOST_ROWS:
+    if rows <= _MAX_ROWS:
         return []
-    return [Text(f"and {rows - _MOST_ROWS:,} more: {plain(Path(report.folder) / 'result.json')}", style="dim")]
+    return [Text(f"and {rows - _MAX_ROWS:,} more: {plain(Path(report.folder) / 'result.json')}", style="dim")]
 
 
 def _param_columns(params: Sequence[Mapping[str, Any]]) -> list[Column]:

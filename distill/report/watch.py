@@ -19,8 +19,8 @@ __all__ = ["epoch_lines", "watch_view"]
 
 _TRAIN, _VAL = "cyan", "yellow"
 _STATUS = {"running": "bold green", "finished": "bold", "interrupted": "bold yellow", "failed": "bold red"}
-_LEAST = 5  # lines of a picture
-_MOST = 14
+_MIN_LINES = 5  # lines of a picture
+_MAX_LINES = 14
 
 
 def watch_view(seen: Seen, *, width: int, height: int, letters: bool = False) -> RenderableType:
@@ -32,7 +32,7 @@ def watch_view(seen: Seen, *, width: int, height: int, letters: bool = False) ->
     side_by_side = width >= 90
     each = (width - 6) // 2 if side_by_side else width
     room = height - 7
-    lines = max(min(room if side_by_side else room // 2, _MOST) - 2, _LEAST)
+    lines = max(min(room if side_by_side else room // 2, _MAX_LINES) - 2, _MIN_LINES)
     pictures = [
         _picture(seen, "loss", ("train_loss", "val_loss"), width=each, height=lines, letters=letters),
         _picture(seen, "top-1", ("train_top1", "val_top1"), width=each, height=lines, letters=letters),

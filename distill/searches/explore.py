@@ -6,7 +6,7 @@ It is a function of its answers: killed and begun again, it asks the same questi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from distill.searches.costs import Budgets
@@ -22,7 +22,7 @@ Origin = Literal["uniform", "scaled", "sample", "local", "random"]
 _PATIENCE = 25  # profiles in a row that bring no new shape: the space is seen
 
 
-@dataclass(frozen=True)
+@dataclass
 class Candidate:
     """A shape that fits, where it came from, and how far it was trained.
 
@@ -53,7 +53,7 @@ class Explored:
         uniform: The recipe's own proportions within the budget.
         best: At most three, the best first, each trained to its end.
         randoms: Of the random search, trained to their ends, the best first.
-        search_epochs, random_epochs: What either trained.
+        search_epochs, random_epochs: What either trained, before ``uniform`` was trained to its end.
     """
 
     uniform: Candidate
@@ -165,7 +165,6 @@ def widest_uniform(space: Space, prices: Prices, budgets: Budgets) -> Fitted | N
 
 def _at_random(explorer: _Explorer, count: int) -> list[Candidate]:
     """Random search with the same epochs: whole schedules alone, of shapes by chance that fill the budget too."""
-    searched, explorer.seen = explorer.seen, {}
-    chosen = list(explorer.drawn(random_profiles(explorer.space), "random", count))
-    explorer.seen = searched
+    apart = replace(explorer, seen={})  # it may draw what the search has seen
+    chosen = list(apart.drawn(random_profiles(explorer.space), "random", count))
     return explorer.trained(chosen, len(explorer.plan.rungs) - 1)

@@ -20,7 +20,7 @@ from distill.text import shorten
 __all__ = ["check_command", "measure_elsewhere"]
 
 _PATIENCE_S = 600.0
-_MOST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 _POLL_S = 0.05
 _PLACE = "{file}"
 _HINT = 'it should print one JSON object, as {"latency_b1_ms": 1.93}, and exit with 0'
@@ -100,7 +100,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _read(out: bytes, shown: str, wanted: Collection[str]) -> dict[str, float]:
-    text = out[:_MOST_BYTES].decode(errors="replace").strip()
+    text = out[:_MAX_BYTES].decode(errors="replace").strip()
     try:
         tree: Any = json.loads(text)
     except (ValueError, RecursionError):

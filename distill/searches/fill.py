@@ -14,9 +14,9 @@ from typing import Protocol
 from distill.searches.costs import LATENCIES, Budgets, Costs, filled
 from distill.searches.space import Profile, Shape, Space
 
-__all__ = ["FULL", "Fitted", "Prices", "fill"]
+__all__ = ["FULL_SHARE", "Fitted", "Prices", "fill"]
 
-FULL = 0.85
+FULL_SHARE = 0.85
 """A shape that uses so much of its budget is wide enough."""
 _CONFIRMATIONS, _WIDENINGS = 5, 3
 _HALVINGS = 24  # of the scale: finer than any multiple
@@ -69,7 +69,7 @@ def fill(
             break
         costs = prices.confirmed(shape)
         tried[shape] = Fitted(shape, costs, filled(costs, budgets))
-        if FULL <= tried[shape].share <= 1.0:
+        if FULL_SHARE <= tried[shape].share <= 1.0:
             break
         factors = _corrections(tried[shape], prices, factors)
         wanted, goal = None, _SAFE if tried[shape].share > 1.0 else 1.0
@@ -95,7 +95,7 @@ def _stretched(
     """A shape with single stages wider, where it leaves much of the budget; itself where none was measured to fit."""
     last, goal = best, 1.0
     for _ in range(_WIDENINGS):
-        if best.share >= FULL:
+        if best.share >= FULL_SHARE:
             break
         factors = _corrections(last, prices, [quantity for quantity in budgets if quantity in _MEASURED])
         share = partial(_share, prices=prices, budgets=budgets, factors=factors)
@@ -127,7 +127,7 @@ def _wider(
         The first that is wide enough, or the last; None where no stage may be widened.
     """
     found: Shape | None = None
-    while found is None or share(found) < FULL:
+    while found is None or share(found) < FULL_SHARE:
         widths = (found or shape).widths
         steps = (
             space.settled(Shape(shape.depths, (*widths[:stage], width + space.multiple, *widths[stage + 1 :])))

@@ -26,7 +26,7 @@ from distill.searches.finals import Final, advice, choose, finalist_rows, finals
 from distill.searches.folder import Definition, SearchFolder
 from distill.searches.prices import cheapest, extrapolated, price_curve, rounded_up
 from distill.searches.reference import Reference
-from distill.searches.rungs import LEAST, Plan, plan_of
+from distill.searches.rungs import MIN_EVALUATIONS, Plan, plan_of
 from distill.searches.ship import Excess, Shipped, Shipping, ship
 from distill.searches.trials import Trials
 from distill.text import duration, percent, plain
@@ -99,7 +99,7 @@ class Program:
             return mean * plan_of(count, epochs=plan.epochs, seeds=asked.seeds).total_epochs
 
         assert asked.hours is not None
-        while count > LEAST and seconds(count) > 3600 * asked.hours:
+        while count > MIN_EVALUATIONS and seconds(count) > 3600 * asked.hours:
             count -= 1
         if seconds(count) > 3600 * asked.hours:
             text = f"--hours {asked.hours:g}: the least search takes about {duration(seconds(count))}, and is made"

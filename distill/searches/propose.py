@@ -12,7 +12,7 @@ __all__ = ["random_profiles", "sampled", "scalings", "uniform"]
 
 _DEPTHS = (1.0, 0.5, 1.5)
 _SPREAD = 8.0  # of a sample's channels from the recipe's proportions: the widest stage against the narrowest
-_MOST = 2000  # profiles that are drawn before a search knows that it has seen the space
+_MAX_DRAWS = 2000  # profiles that are drawn before a search knows that it has seen the space
 _CHANCE_SEED = 1
 
 
@@ -40,7 +40,7 @@ def sampled(space: Space) -> Iterator[Profile]:
     stages = len(space.depths) + len(space.own.widths)
     sequence = qmc.Halton(d=stages, scramble=False)
     sequence.fast_forward(1)  # the first point is a corner
-    for point in sequence.random(_MOST):
+    for point in sequence.random(_MAX_DRAWS):
         shares = point[len(space.depths) :]
         ratios = (width * _SPREAD ** (share - 0.5) for width, share in zip(space.own.widths, shares, strict=True))
         yield Profile(_depths(space, point), tuple(map(float, ratios)))
@@ -49,7 +49,7 @@ def sampled(space: Space) -> Iterator[Profile]:
 def random_profiles(space: Space) -> Iterator[Profile]:
     """Blocks and channels by chance alone, each stage of its own; channels evenly over their logarithm."""
     chance = np.random.default_rng(_CHANCE_SEED)
-    for _ in range(_MOST):
+    for _ in range(_MAX_DRAWS):
         point = chance.random(len(space.depths))
         widths = space.narrowest * (space.widest / space.narrowest) ** chance.random(len(space.own.widths))
         yield Profile(_depths(space, point), tuple(map(float, widths)))

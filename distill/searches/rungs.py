@@ -9,10 +9,10 @@ from typing import Protocol, TypeVar
 
 from distill.searches.space import Shape
 
-__all__ = ["FINALISTS", "LEAST", "Judge", "Plan", "Score", "plan_of", "ranked"]
+__all__ = ["FINALISTS", "MIN_EVALUATIONS", "Judge", "Plan", "Score", "plan_of", "ranked"]
 
 FINALISTS = 3
-LEAST = 4
+MIN_EVALUATIONS = 4
 """Fewer evaluations are no search."""
 _THIRD = 3
 _LOCAL = 0.4  # of the evaluations are kept for changes of the best

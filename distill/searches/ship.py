@@ -36,7 +36,7 @@ from distill.text import percent
 __all__ = ["Cut", "Excess", "Shipped", "Shipping", "ship"]
 
 _INT8_DROP = 0.003  # of top-1 that rounding alone may cost: the rest of what may be lost is the shape's
-_MOST_NOISE = 0.1  # a budget means something on a busy machine, too
+_MAX_NOISE = 0.1  # a budget means something on a busy machine, too
 _NOISE = 0.03  # by which a latency may be over its budget: as much as two timings of one network differ by
 _CUTS = 3
 _SAFE = 0.97  # what a cut aims at: timings are noisy, and widths come in multiples
@@ -112,7 +112,7 @@ class Shipping:
         return None if name is None else Excess(name, over[name])
 
     def _slack(self, quantity: str) -> float:
-        return min(max(self.noise, _NOISE), _MOST_NOISE) if quantity in LATENCIES else 0.0
+        return min(max(self.noise, _NOISE), _MAX_NOISE) if quantity in LATENCIES else 0.0
 
 
 def ship(final: Final, reference: Reference, shipping: Shipping) -> Shipped:

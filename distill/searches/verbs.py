@@ -25,7 +25,7 @@ from distill.searches.external_timing import check_command
 from distill.searches.folder import Definition, SearchFolder, searches_dir
 from distill.searches.program import Program
 from distill.searches.reference import reference_of, require_reference, teacher_answers
-from distill.searches.rungs import LEAST
+from distill.searches.rungs import MIN_EVALUATIONS
 from distill.searches.space import Space, space_of
 from distill.searches.trials import Trials
 from distill.sweeps.folder import teachers_to_keep
@@ -167,7 +167,7 @@ def _limits(budgets: str | Sequence[str] | Mapping[str, float]) -> dict[str, flo
 def _check(runtime: str, measure: str | None, evaluations: int, hours: float | None, options: Options) -> None:
     if runtime not in _RUNTIMES:
         raise UsageError(f"--runtime {runtime} is none", hint=f"one of {', '.join(_RUNTIMES)}")
-    count_of(evaluations, "evaluations", least=LEAST)
+    count_of(evaluations, "evaluations", least=MIN_EVALUATIONS)
     if hours is not None and not 0 < hours < math.inf:
         raise UsageError(f"--hours {hours:g} is no time", hint="--hours 8")
     if measure is not None:

@@ -29,8 +29,8 @@ __all__ = [
     "with_seeds",
 ]
 
-_MOST_TRIALS = 20_000
-_MOST_CORNERS = 500
+_MAX_TRIALS = 20_000
+_MAX_CORNERS = 500
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,8 @@ def grid_trials(base: Base, axes: Sequence[Axis], seeds: int) -> list[Trial]:
     count = seeds
     for axis in axes:
         count *= len(axis.values)
-    if count > _MOST_TRIALS:
-        raise UsageError(
-            f"{count:,} trials: more than a sweep takes ({_MOST_TRIALS:,})", hint="use --search --trials N"
-        )
+    if count > _MAX_TRIALS:
+        raise UsageError(f"{count:,} trials: more than a sweep takes ({_MAX_TRIALS:,})", hint="use --search --trials N")
     if seeds == 1:
         return [Trial(params) for params in combinations(axes)]
     if any(axis.key == "train.seed" for axis in axes):
@@ -130,7 +128,7 @@ def corner_trials(variables: Sequence[Variable]) -> list[Trial]:
     axes = [variable for variable in variables if isinstance(variable, Axis)]
     ranges = [variable for variable in variables if isinstance(variable, Range)]
     corners = []
-    for params in itertools.islice(combinations(axes), _MOST_CORNERS):
+    for params in itertools.islice(combinations(axes), _MAX_CORNERS):
         for end in ("low", "high") if ranges else ("low",):
             corners.append(Trial(params | {each.key: repr(getattr(each, end)) for each in ranges}))
     return corners

@@ -66,7 +66,7 @@ class LiveTeacher:
         self._size = 0  # of the largest batch so far: smaller ones are padded to it, so that a GPU compiles one shape
 
     def answer(self, batch: Batch) -> Answer:
-        """Teacher logits of a batch: float32 ``(B, C)``, no gradient."""
+        """The teacher's answer to a batch: logits ``(B, C)`` in float32, and its features by stage; no gradient."""
         self._size = max(self._size, batch.size)
         with using_threads(self._threads):
             logits, *found = ask_for_all(self._told, batch.images, size=self._size)

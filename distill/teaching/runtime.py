@@ -14,7 +14,7 @@ __all__ = ["ONNXRUNTIME", "TORCH", "Asked", "ask_through", "disagreement"]
 
 TORCH, ONNXRUNTIME = "torch", "onnxruntime"
 Asked = Callable[[Tensor], Tensor]
-"""Pixels ``(B, 3, S, S)`` in, float32 logits ``(B, C)`` out."""
+"""Pixels ``(B, 3, S, S)`` in, float32 answers out: logits ``(B, C)``, or with D pooled features ``(B, C + D)``."""
 
 
 def ask_through(trained: Trained, runtime: str, *, threads: int | None) -> Asked:

@@ -16,7 +16,7 @@ from distill.teaching.bank_info import chunk_bounds
 
 __all__ = ["EnsembleTeacher", "StoredTeacher"]
 
-_MOST_FILES = 512  # each costs a handle
+_MAX_FILES = 512  # each costs a handle
 _RESIDENT_BYTES = {"cpu": 2 << 30, "cuda": 8 << 30, "mps": 1 << 30}  # a bank up to this lies where the student learns
 
 
@@ -64,7 +64,7 @@ class StoredTeacher:
     def _file(self, number: int, part: int) -> np.ndarray:
         """A part of a view, mapped: of a large bank no more is in memory than the system has room for."""
         if (number, part) not in self._mapped:
-            if len(self._mapped) >= _MOST_FILES:
+            if len(self._mapped) >= _MAX_FILES:
                 self._mapped.clear()
             self._mapped[number, part] = self.bank.part(number, part)
         return self._mapped[number, part]

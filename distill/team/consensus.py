@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Consensus"]
 
 _SECONDS_BETWEEN_QUESTIONS = 0.2
-_MOST_STEPS_BETWEEN = 64
+_MAX_STEPS_BETWEEN = 64
 _PATIENCE = timedelta(days=7)  # the others wait while the first process validates or saves
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ class Consensus:
             return False, False
         elapsed = max(time.monotonic() - self._asked_at, 1e-3)
         interval = int(self._interval * _SECONDS_BETWEEN_QUESTIONS / elapsed)
-        words = torch.tensor([stop.signal or 0, int(save), min(max(interval, 1), _MOST_STEPS_BETWEEN)])
+        words = torch.tensor([stop.signal or 0, int(save), min(max(interval, 1), _MAX_STEPS_BETWEEN)])
         distributed.all_reduce(words, op=distributed.ReduceOp.MAX, group=self._group)
         number, any_save, self._interval = words.tolist()
         self._steps, self._asked_at = self._interval, time.monotonic()

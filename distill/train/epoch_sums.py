@@ -39,7 +39,7 @@ class Tally:
         values = [result.loss.detach(), *result.parts.values()]
         means = torch.stack([value.detach().to(self._dtype) for value in values])
         hits = (logits.detach().argmax(1) == labels).sum().to(self._dtype)
-        hits *= images / (labels != UNLABELLED).sum().clamp(min=1).to(self._dtype)  # of those that can be right
+        hits *= images / (labels != UNLABELLED).sum().clamp(min=1).to(self._dtype)  # metrics() divides by all images
         row = torch.cat([means * images, hits[None], torch.full_like(hits[None], images)])
         if self._sums is None or self._bad is None:
             self._names = ("loss", *result.parts)

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 __all__ = ["fake_quantize", "rounded_inputs", "rounded_weights"]
 
 _LEVELS = 255  # of 8 bits, for what enters a layer
-_MOST = {8: 127, 7: 64}  # steps of weights to either side of zero
-_LEAST = 1e-12  # of a range: a channel of zeros keeps its zeros
+_STEPS = {8: 127, 7: 64}  # steps of weights to either side of zero
+_MIN_RANGE = 1e-12  # of a range: a channel of zeros keeps its zeros
 
 
 def fake_quantize(module: nn.Module, *, bits: int) -> int:
@@ -37,8 +37,8 @@ def fake_quantize(module: nn.Module, *, bits: int) -> int:
 
 def rounded_weights(weight: Tensor, bits: int) -> Tensor:
     """``(out, ...)`` rounded for each output channel to -127 to 127 steps, 7 bits to -64 to 64: as the runtime."""
-    most = _MOST[bits]
-    scale = weight.detach().flatten(1).abs().amax(1).float().clamp(min=_LEAST) / most
+    most = _STEPS[bits]
+    scale = weight.detach().flatten(1).abs().amax(1).float().clamp(min=_MIN_RANGE) / most
     zero = torch.zeros_like(scale, dtype=torch.int32)
     return torch.fake_quantize_per_channel_affine(weight, scale, zero, 0, -most, most)
 
@@ -47,7 +47,7 @@ def rounded_inputs(inputs: Tensor) -> Tensor:
     """Any shape, rounded to 256 values between the least and the largest of them, zero among these."""
     low, high = torch.aminmax(inputs.detach().float())
     low, high = low.clamp(max=0.0), high.clamp(min=0.0)
-    scale = (high - low).clamp(min=_LEAST) / _LEVELS
+    scale = (high - low).clamp(min=_MIN_RANGE) / _LEVELS
     zero = (-low / scale).round().to(torch.int32)
     rounded = torch.fake_quantize_per_tensor_affine(inputs.float(), scale, zero, 0, _LEVELS)
     return rounded.to(inputs.dtype)

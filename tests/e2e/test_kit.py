@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx.numpy_helper
 import onnxruntime
 import pytest
 from rich.console import Console
@@ -24,8 +26,8 @@ from distill.certificate import write_kit
 from distill.cli import app
 from distill.comparison import compare
 from distill.data.splits import load_splits
-from distill.errors import UsageError
-from distill.files import json_sha256
+from distill.errors import RunError, UsageError
+from distill.files import json_sha256, sha256_file
 from distill.pipeline import Options, RunResult, export, quantize, train_student
 from distill.report.tables import comparison_table
 from distill.runs import RunFolder
@@ -270,6 +272,64 @@ def test_what_was_measured_of_another_file_of_that_name_stands_beside_no_other(
     assert [row.name for row in table.rows][-2:] == ["under_another_name", "student-board"]
     alone = compare([run], latency=False, reports=[measured[1]])
     assert [row.name for row in alone.rows] == ["student", "student-board"]
+
+
+def test_costs_that_are_not_the_files_are_refused_beside_it(
+    shipped: tuple[Path, Path], measured: tuple[Path, Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    tree, path = json.loads(measured[1].read_text()), tmp_path / "device.json"
+    tree["kit"]["params"] = 7
+    del tree["seal"]
+    path.write_text(json.dumps(tree | {"seal": json_sha256(tree)}))
+    with pytest.raises(UsageError, match="states other parameters, GMACs or size than"):
+        compare([shipped[1]], latency=False, reports=[path])
+    missing = tmp_path / "none.json"
+    code, _, stderr = _cli("compare", shipped[0], "--no-latency", "-q", "--device", missing)
+    assert (code, stderr.splitlines()[0]) == (2, f"error: --device {missing}: no such file")
+
+
+def test_answers_that_are_no_numbers_are_neither_packed_nor_measured(
+    shipped: tuple[Path, Path], bare: Path, tmp_path: Path
+) -> None:
+    model = onnx.load(shipped[1])
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) == 4:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(tensor.dims, np.nan, np.float32), tensor.name))
+    broken = tmp_path / "broken.onnx"
+    onnx.save(model, broken)
+    with pytest.raises(RunError, match=r"broken.onnx: its logits are NaN or infinite for 5 of 5 images"):
+        write_kit(broken, tmp_path / "none", images=5)
+    assert not (tmp_path / "none").exists()
+    kit = tmp_path / "kit"
+    write_kit(shipped[1], kit, images=5)
+    manifest = json.loads((kit / "kit.json").read_text())
+    shutil.copy(broken, kit / manifest["file"])  # as if this machine's kernels were wrong
+    manifest["sha256"] = sha256_file(broken)
+    (kit / "kit.json").write_text(json.dumps(manifest))
+    done = _run(bare, kit / "measure.py", "--seconds", "0.1", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == f"error: {manifest['file']} answers with NaN or infinity on this machine\n"
+    assert not (kit / "device.json").exists()
+
+
+def test_a_machine_without_the_runtime_is_told_what_to_install(shipped: tuple[Path, Path], tmp_path: Path) -> None:
+    venv.EnvBuilder(with_pip=False, symlinks=os.name != "nt").create(tmp_path / "empty")
+    python = tmp_path / "empty" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    write_kit(shipped[1], tmp_path / "kit", images=5)
+    done = _run(python, tmp_path / "kit" / "measure.py", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == f"error: numpy is not installed: {python} -m pip install numpy onnxruntime\n"
+
+
+def test_a_kit_that_was_stopped_half_way_is_made_over(
+    shipped: tuple[Path, Path], tmp_path: Path
+) -> None:
+    kit = tmp_path / "kit"
+    write_kit(shipped[1], kit, images=5)
+    (kit / "kit.json").unlink()  # it is written last
+    with pytest.raises(UsageError, match="is there"):
+        write_kit(shipped[1], kit, images=5)
+    assert write_kit(shipped[1], kit, images=5, overwrite=True).images == 5
 
 
 def test_a_kit_that_is_overwritten_leaves_nothing_of_the_one_before(shipped: tuple[Path, Path], tmp_path: Path) -> None:

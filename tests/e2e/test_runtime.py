@@ -72,11 +72,11 @@ def test_auto_takes_it_where_there_is_enough_to_ask(train, monkeypatch: pytest.M
     few = RunFolder(train("augment.view_seed=33", "teacher.logits=live").run)
     assert few.recipe().teacher.runtime == "torch"
     assert "asked too little" in few.info.choices["teacher.runtime_why"]
-    monkeypatch.setattr(rule, "LEAST_MACS", 1.0)
+    monkeypatch.setattr(rule, "MIN_MACS", 1.0)
     many = RunFolder(train("augment.view_seed=33", "teacher.logits=live").run)
     assert many.recipe().teacher.runtime == "onnxruntime"
     assert "runtime: onnxruntime" in dump_recipe(many.recipe())
-    monkeypatch.setattr(rule, "MOST_DISAGREEMENT", -1.0)
+    monkeypatch.setattr(rule, "MAX_DISAGREEMENT", -1.0)
     unsure = RunFolder(train("augment.view_seed=33", "teacher.logits=live").run)
     assert unsure.recipe().teacher.runtime == "torch"
     assert "answers differ" in unsure.info.choices["teacher.runtime_why"]

@@ -28,6 +28,7 @@ class Card:
         recipe: The settings that it was trained with, by the names that ``--set`` takes.
         recipe_text: The same as YAML.
         off: Keys of ``recipe`` that change nothing, with all below them.
+        quantised: Of an int8 file: its scheme, which images set the ranges, and what it was allowed to lose.
         teacher: The name of what it learned from; ``teacher_top1`` on the same test images.
         device: That it was timed on, with ``threads``; ``versions`` of the libraries.
         notes: What the reader must know of the figures.
@@ -48,6 +49,7 @@ class Card:
     versions: Mapping[str, str] = field(default_factory=dict)
     hub_dataset: str | None = None
     corruptions: CorruptionResult | None = None
+    quantised: str | None = None
     teacher: str | None = None
     teacher_sha256: str | None = None
     teacher_top1: float | None = None

@@ -21,7 +21,7 @@ MARK = "<!-- made by distill card -->"
 _SPECIAL = re.compile(r"([\\`*_\[\]<>&|~$@^]|:(?=//)|(?<=www)\.)", re.IGNORECASE)
 _AT_START = re.compile(r"^(\s*\d*)([#+\-=:.)])")  # of a line, where it would be a heading, a list, a rule
 _NOTHING = {"null", "[]", "false", "0", "0.0"}
-_MOST_CLASSES = 50
+_MAX_CLASSES = 50
 
 
 class _Ours(str):
@@ -67,7 +67,7 @@ def render_card(card: Card) -> str:
         worst=sorted((each for each in card.result.per_class if each.n), key=lambda each: each.accuracy)[:5],
         missed=sum(1 for each in card.result.per_class if each.n and each.accuracy < 1),
         confusions=card.result.top_confusions(5),
-        shown_classes=card.classes[:_MOST_CLASSES],
+        shown_classes=card.classes[:_MAX_CLASSES],
         mark=_Ours(MARK),
         settings=lambda prefix: _settings(card, prefix),
         loading=_Ours(_loading(card)),

@@ -17,13 +17,13 @@ from distill.report.page.words import signed
 from distill.results.rows import Row
 from distill.text import count, cut, fixed, percent
 
-__all__ = ["MOST_CELLS", "MOST_CLASSES", "confusion", "cost", "curves", "errors", "parts"]
+__all__ = ["MAX_CELLS", "MAX_CLASSES", "confusion", "cost", "curves", "errors", "parts"]
 
-MOST_CELLS = 24  # classes of a matrix that can still be read,
-MOST_CLASSES = 30  # and of bars
-_MOST_POINTS = 12_000  # of all curves of one picture: each is some ten bytes
+MAX_CELLS = 24  # classes of a matrix that can still be read,
+MAX_CLASSES = 30  # and of bars
+_MAX_POINTS = 12_000  # of all curves of one picture: each is some ten bytes
 _COST = {"latency_b1_ms": "latency of one image, ms", "params": "parameters", "size_mb": "size, MB"}
-_MOST_NAMES, _LONGEST_NAME = 8, 28  # beyond which names would lie over the marks, or be cut to look alike
+_MAX_NAMES, _LONGEST_NAME = 8, 28  # beyond which names would lie over the marks, or be cut to look alike
 _LETTER_WIDTH = 6.6  # of a name
 
 
@@ -96,7 +96,7 @@ def _point(frame: Frame, point: _Point) -> None:
 
 def _names(frame: Frame, points: Sequence[_Point]) -> None:
     """Names beside their points: none over another, and on the side where fewest marks are; the legend has them all."""
-    if len(points) > _MOST_NAMES or any(len(point.member.label) > _LONGEST_NAME for point in points):
+    if len(points) > _MAX_NAMES or any(len(point.member.label) > _LONGEST_NAME for point in points):
         return
     heights = apart([frame.y(point.y) for point in points], 19)
     marks = [(frame.x(point.x), frame.y(point.y)) for point in points]
@@ -130,7 +130,7 @@ def curves(members: Sequence[Member], key: str, *, name: str, share: bool) -> Ma
     shown = [(each, each.curves[key]) for each in members if each.curves.get(key)]
     if not shown:
         return None
-    most = max(_MOST_POINTS // sum(len(of) for _, of in shown), 20)
+    most = max(_MAX_POINTS // sum(len(of) for _, of in shown), 20)
     every = [point for _, of in shown for curve in of for point in curve.points]
     ends = "; ".join(f"{each.label} ends at {_value(of[-1].points[-1][1], share)}" for each, of in shown)
     frame = Frame(
@@ -181,7 +181,7 @@ def parts(member: Member) -> Markup | None:
         size=(340, 190),
         right=60,
     )
-    most = max(_MOST_POINTS // sum(len(of) for _, of in shown), 20)
+    most = max(_MAX_POINTS // sum(len(of) for _, of in shown), 20)
     for place, (_, of) in enumerate(shown):
         for curve in of:
             kind = kind_of(member, "line", DASHES[place % len(DASHES)]).strip()
@@ -203,7 +203,7 @@ def _part(key: str) -> str:
 def confusion(pair: Pair) -> Markup | None:
     """Images that the student takes for something else than the teacher does, by class; None for too many classes."""
     classes = pair.classes
-    if len(classes) > MOST_CELLS:
+    if len(classes) > MAX_CELLS:
         return None
     cell = max(18.0, min(34.0, 460 / len(classes)))
     names = [cut(label, 14) for label in classes]
@@ -251,7 +251,7 @@ def _cell(svg: Svg, x: float, y: float, *, side: float, value: float, level: int
 def errors(pair: Pair, teacher: Member, student: Member) -> Markup:
     """Share of each class's images that teacher and student miss; of many classes those that lost most."""
     known = [each for each in pair.errors if each.teacher is not None and each.student is not None]
-    shown = sorted(known, key=lambda each: (each.teacher or 0) - (each.student or 0))[:MOST_CLASSES]
+    shown = sorted(known, key=lambda each: (each.teacher or 0) - (each.student or 0))[:MAX_CLASSES]
     most = max((value for each in shown for value in (each.teacher, each.student) if value is not None), default=0.0)
     names = [cut(each.label, 18) for each in shown]
     left, high = 16 + max(map(len, names), default=1) * 7.0, 26.0

@@ -17,12 +17,12 @@ from distill.report.page.words import signed
 from distill.results.corruptions import CORRUPTION_NAMES
 from distill.text import MISSING, brief, count, duration, fixed, percent, plain_lines
 
-__all__ = ["GENERATOR", "MOST_BYTES", "render_page"]
+__all__ = ["GENERATOR", "MAX_BYTES", "render_page"]
 
 GENERATOR = "distill report"
 """How a page says what made it: only such a file is replaced."""
 
-MOST_BYTES = 2_000_000
+MAX_BYTES = 2_000_000
 
 
 def render_page(page: Page) -> str:
@@ -32,7 +32,7 @@ def render_page(page: Page) -> str:
     """
     for lighter in (page, *_lighter(page)):
         text = _rendered(lighter)
-        if len(text.encode()) < MOST_BYTES:
+        if len(text.encode()) < MAX_BYTES:
             break
     return text
 

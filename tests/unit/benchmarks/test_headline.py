@@ -61,7 +61,7 @@ def test_a_protocol_is_chosen_on_images_that_were_held_back() -> None:
 
 
 def test_out_of_time_is_saved_and_gone_on_with(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(headline_runs, "_LEAST_S", -math.inf)
+    monkeypatch.setattr(headline_runs, "_MIN_S", -math.inf)
     late = Machine(machine.runs_dir, "cpu", 1, time.time() - 1)
     task = teacher_task(TINY)
     stopped = carry_out(task, late)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill.compression.quantize import CARE, SCHEMES, Scheme, quantize_model
+from distill.compression.quantize import CALIBRATIONS, SCHEMES, Scheme, quantize_model
 from distill.models import Normalize
 from distill.models.deployed import Deployed
 from distill.models.onnx_metadata import FileAbout
@@ -83,7 +83,7 @@ def test_bias_correction_takes_the_mean_error_out() -> None:
     assert errors[True] < 0.5 * errors[False]
 
 
-@pytest.mark.parametrize("care", CARE, ids=lambda care: str(Scheme(**care)))
+@pytest.mark.parametrize("care", CALIBRATIONS, ids=lambda care: str(Scheme(**care)))
 def test_every_degree_of_care_makes_a_graph_that_answers_nearly_alike(care: dict) -> None:
     normalize = Normalize((0.5,) * 3, (0.25,) * 3, 8)
     model, images = _exported(_convolutions(), 8, normalize), _images(100, 8)  # no multiple of a batch

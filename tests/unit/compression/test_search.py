@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.compression.candidate import Candidate, Shipped
-from distill.compression.search import CLOSE, LEAST, best_candidate, next_ratio
+from distill.compression.search import MIN_RATIO, STOP_RATIO, best_candidate, next_ratio
 from distill.evaluation.drop import DropVerdict
 from distill.evaluation.statistics import Interval
 
@@ -27,11 +27,11 @@ def _search(threshold: float, trials: int) -> dict[float, bool]:
 @given(st.floats(0.0, 1.0), st.integers(0, 12))
 def test_the_search_ends_around_the_threshold(threshold: float, trials: int) -> None:
     tried = _search(threshold, trials)
-    assert all(LEAST <= ratio < 1 for ratio in tried)
+    assert all(MIN_RATIO <= ratio < 1 for ratio in tried)
     held = min((ratio for ratio, holds in tried.items() if holds), default=1.0)
     lost = max((ratio for ratio, holds in tried.items() if not holds), default=None)
     if len(tried) < trials:
-        assert held / 2 < LEAST if lost is None else held / lost < CLOSE
+        assert held / 2 < MIN_RATIO if lost is None else held / lost < STOP_RATIO
     if lost is not None:
         assert lost < threshold <= held
 

@@ -176,7 +176,7 @@ def test_an_encrypted_zip_is_named(tmp_path):
 
 def test_a_bomb_of_zeros_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(archive_module, "_FREE_BYTES", 100_000)
-    monkeypatch.setattr(archive_module, "_MOST_RATIO", 10)
+    monkeypatch.setattr(archive_module, "_MAX_RATIO", 10)
     members = {**images(), "train/cat/bomb.png": bytes(5_000_000)}
     for path in (write_tar(tmp_path / "bomb.tgz", members), write_zip(tmp_path / "bomb.zip", members)):
         with pytest.raises(DataError, match=r"bomb\.png': a decompression bomb|at .*: a decompression bomb"):

@@ -165,7 +165,7 @@ def test_one_model_is_held_against_another_image_by_image(tmp_path: Path, data: 
 def test_what_cannot_be_measured(tmp_path: Path, data: DataSets) -> None:
     with pytest.raises(UsageError, match="at least 2"):
         measure_corruptions(_query(tmp_path, Model()), images=1, data=data)
-    with pytest.raises(RunError, match="NaN or infinite logits on clean images"):
+    with pytest.raises(RunError, match=r"model: its logits are NaN or infinite for 20 of 20 images \(clean\)"):
         measure_corruptions(_query(tmp_path, Model(nan=True)), images=20, data=data)
     none = Query("model", tmp_path, "w", SPEC.model_copy(update={"val_fraction": 0.0}), Model)
     with pytest.raises(DataError, match="no validation images"):

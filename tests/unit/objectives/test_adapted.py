@@ -151,7 +151,7 @@ def test_crds_scores_are_the_products_with_the_images_compared(monkeypatch: pyte
     compared = generator.integers(0, 30, (4, 7))
     expected = np.einsum("be,bke->bk", features, memory[compared])
     for many in (1, 1000):
-        monkeypatch.setattr(module, "_MANY", many)
+        monkeypatch.setattr(module, "_LARGE_MEMORY", many)
         told = torch.from_numpy(features).requires_grad_()
         scores = module._products(told, torch.from_numpy(memory), torch.from_numpy(compared))
         np.testing.assert_allclose(scores.detach().numpy(), expected, rtol=1e-12)

@@ -15,7 +15,7 @@ import pytest
 
 from distill.report.page import charts, trust
 from distill.report.page.draw import Scale, Svg, ticks
-from distill.report.page.render import MOST_BYTES, render_page
+from distill.report.page.render import MAX_BYTES, render_page
 from distill.report.page.table import columns
 from distill.report.page.words import against, kept, lead
 
@@ -156,7 +156,7 @@ def test_a_large_page_stays_below_two_megabytes_and_says_what_it_left_out(make_p
     page = make_page(epochs=1000, seeds=10, students=30)
     huge = replace(page.hardest[0], png=b"\x89" * 200_000)
     text = render_page(replace(page, hardest=(huge,) * 20))
-    assert len(text.encode()) < MOST_BYTES
+    assert len(text.encode()) < MAX_BYTES
     assert "left out: the page would be larger than 2 MB" in text
     assert text.count("<polyline") > 30  # curves, thinned, are still there
 

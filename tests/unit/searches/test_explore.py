@@ -11,7 +11,7 @@ import pytest
 from distill.recipe import Recipe, parse_recipe
 from distill.searches.costs import Costs, filled, fits
 from distill.searches.explore import Explored, explore
-from distill.searches.fill import FULL, fill
+from distill.searches.fill import FULL_SHARE, fill
 from distill.searches.propose import random_profiles, sampled
 from distill.searches.rungs import Score, plan_of, ranked
 from distill.searches.space import Profile, Shape, Space, space_of
@@ -201,7 +201,7 @@ def test_where_the_next_size_is_too_much_single_stages_fill_the_budget(
         assert filled(analytic.costs(fitted.shape), budgets) == fitted.share <= 1.0
         first, second = fitted.shape.widths
         wider = (Shape((2, 2), (first + 8, second)), Shape((2, 2), (first, second + 8)))
-        assert fitted.share >= FULL or not any(fits(analytic.costs(each), budgets) for each in wider)
+        assert fitted.share >= FULL_SHARE or not any(fits(analytic.costs(each), budgets) for each in wider)
         assert len(analytic.measured) <= 8
         shares.append(fitted.share)
     assert min(shares) > 0.83
