@@ -194,8 +194,10 @@ def _origin(entry: EntryPoint) -> str:
     return "a package without a name" if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"
 
 
-def call_code(thing: Callable[..., Any], reference: str, *, key: str, **arguments: Any) -> Any:
+def call_code(thing: Callable[..., Any], reference: str, key: str, /, **arguments: Any) -> Any:
     """Call it; what it raises is told in one line, with the place in its own file.
+
+    Its own parameters are by position, so that ``arguments`` may have any name.
 
     Raises:
         UsageError: It raised.
@@ -234,9 +236,11 @@ def _loaded(home: str, key: str) -> ModuleType:
     try:
         return _from_file(Path(home)) if home.endswith(".py") else _imported(home)
     except ModuleNotFoundError as error:
-        raise MissingError(
-            f"{key}: no module {error.name}", hint="modules are looked for in the current folder first; or FILE.py:NAME"
-        ) from error
+        if error.name is not None and f"{home}.".startswith(f"{error.name}."):  # itself, or the package that it is in
+            hint = "modules are looked for in the current folder first; or FILE.py:NAME"
+            raise MissingError(f"{key}: no module {error.name}", hint=hint) from error
+        hint = "it is looked for beside that file and in the current folder, and among what is installed"
+        raise MissingError(f"{key}: {home} imports {error.name}, and there is no such module", hint=hint) from error
     except FileNotFoundError as error:
         raise MissingError(f"{key}: no file {home}", hint="paths start at the current folder") from error
     except (Exception, SystemExit) as error:
@@ -244,10 +248,13 @@ def _loaded(home: str, key: str) -> ModuleType:
 
 
 def _imported(name: str) -> ModuleType:
-    here = os.getcwd()
-    if here not in sys.path:  # a console script begins in its own folder
-        sys.path.insert(0, here)
+    _look_in(os.getcwd())  # a console script begins in its own folder
     return importlib.import_module(name)
+
+
+def _look_in(folder: str) -> None:
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
 
 
 def _from_file(path: Path) -> ModuleType:
@@ -257,6 +264,8 @@ def _from_file(path: Path) -> ModuleType:
         return known
     if not path.is_file():
         raise FileNotFoundError(path)
+    _look_in(os.getcwd())
+    _look_in(str(path.resolve().parent))  # as Python does for a script
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     assert spec is not None
     assert spec.loader is not None

@@ -84,7 +84,7 @@ def _asked_for(spec: DataSpec, code: str) -> Given:
     if not is_data(thing):
         if not callable(thing):
             raise DataError(f"{_KEY}: {code} is {type(thing).__name__}", hint=WANTED)
-        thing = call_code(thing, code, key=_KEY, **spec.options.values)
+        thing = call_code(thing, code, _KEY, **spec.options.values)
     return understand(thing, code)
 
 

@@ -11,7 +11,13 @@ import hashlib
 
 import numpy as np
 
-__all__ = ["integers", "permutation", "quantized", "raw_bits", "uniform"]
+__all__ = ["derive_seed", "integers", "permutation", "quantized", "raw_bits", "uniform"]
+
+
+def derive_seed(seed: int, use: str) -> int:
+    """A 63-bit seed of another generator for one use (``"init"``, ``"dropout"``), the same on every machine."""
+    digest = hashlib.sha256(f"{use}\x1f{seed}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
 
 
 def raw_bits(n: int, *key: int | str) -> np.ndarray:

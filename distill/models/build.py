@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import random
+from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import nn
 
 from distill.code import find_code
+from distill.data.streams import derive_seed
 from distill.models.mistakes import as_user_errors
 from distill.models.own import build_own
 from distill.models.reuse import reuse_head
 from distill.models.timm_folder import settle_timm
 from distill.models.weights import load_weights, without_weights
 from distill.models.widths import set_widths
+from distill.recipe import Recipe
 from distill.recipe.model_specs import ModelSpec, PythonModel, TimmModel
 from students import STUDENTS
 from teachers import TEACHERS
 
-__all__ = ["build_model", "count_params", "outline", "params_of"]
+__all__ = ["build_model", "count_params", "initial_seed", "outline", "params_of"]
 
 _NOT_OPTIONS = {"source", "name", "normalize", "max_params", "weights", "widths", "reuse"}
 
@@ -36,13 +42,35 @@ def build_model(spec: ModelSpec, *, num_classes: int, seed: int = 0) -> nn.Modul
     """
     spec = settle_timm(spec)
     weights = spec.weights if isinstance(spec, TimmModel) else "none"  # a network of one's own loads its weights itself
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _other_generators(seed):
         # not torch.manual_seed: that would seed every accelerator's generator as well
         torch.default_generator.manual_seed(seed)
         module = _build(spec, num_classes, pretrained=weights == "pretrained")
     if isinstance(spec, TimmModel) and weights not in ("none", "pretrained"):
         load_weights(module, weights, spec)
     return module
+
+
+def initial_seed(recipe: Recipe) -> int:
+    """What a run's initial weights are drawn from.
+
+    A student of its teacher's own network would begin with its teacher's initial weights; a student that learns from
+    labels alone, whatever its role, begins with those of the one that is taught.
+    """
+    return derive_seed(recipe.train.seed, "init/teacher" if recipe.role == "teacher" else "init")
+
+
+@contextlib.contextmanager
+def _other_generators(seed: int) -> Iterator[None]:
+    """Python's and NumPy's global random numbers from a seed, for constructors that draw weights with them."""
+    before = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
 
 
 def _build(spec: ModelSpec, num_classes: int, *, pretrained: bool) -> nn.Module:

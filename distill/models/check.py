@@ -87,8 +87,14 @@ def check_shapes(recipe: Recipe, num_classes: int) -> None:
 def _check_own(recipe: Recipe, num_classes: int) -> None:
     """What a network's own code may keep it from, told before a run's folder is there."""
     module = outline(recipe.model, num_classes)
+    if strange := next((key for key, each in module.state_dict().items() if not isinstance(each, Tensor)), None):
+        raise RecipeError(
+            f"{recipe.name}: the state of {recipe.model.name} holds {strange}, which is no tensor",
+            hint="without get_extra_state(): a checkpoint holds tensors alone; register_buffer keeps one",
+        )
+    output = _in_training(recipe, module, num_classes)
     may_learn = any(parameter.requires_grad for parameter in module.parameters())
-    if may_learn and not _learns(module, recipe.model.input_size):
+    if may_learn and not output.requires_grad:
         raise RecipeError(
             f"{recipe.name}: the logits of {recipe.model.name} do not depend on its weights: nothing can be learned",
             hint="forward without torch.no_grad(), inference_mode(), detach() or item()",
@@ -105,19 +111,32 @@ def _check_own(recipe: Recipe, num_classes: int) -> None:
             ) from error
 
 
-def _learns(module: nn.Module, side: int) -> bool:
-    """Whether its logits have gradients, in training mode as when it learns: some ask for that."""
+def _in_training(recipe: Recipe, module: nn.Module, num_classes: int) -> Tensor:
+    """Its logits in training mode, of two images: some networks have another way through for it."""
+    model = recipe.model
+    output: object = None
     module.train()
-    try:
-        with torch.enable_grad():
-            output = module(torch.zeros(2, 3, side, side, device="meta"))  # batch norm cannot train on one
-    except Exception:  # shapes alone were not enough: its first step will tell
-        return True
-    finally:
-        module.eval()
+    with suppress(Exception), torch.enable_grad():  # batch norm cannot train on one image
+        output = module(torch.zeros(2, 3, model.input_size, model.input_size, device="meta"))
+    module.eval()
     with suppress(Exception):  # some keep what they worked out, and of gradients such a thing cannot be copied
-        _pass_one(module, side, device="meta")
-    return not isinstance(output, Tensor) or output.requires_grad
+        _pass_one(module, model.input_size, device="meta")
+    if output is None:  # shapes alone were not enough, or it fails
+        fresh = build_model(without_weights(model), num_classes=num_classes).train()
+        try:
+            with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+                output = fresh(torch.zeros(2, 3, model.input_size, model.input_size))
+        except Exception as error:
+            raise RecipeError(
+                f"{recipe.name}: {model.name} fails in training mode: {_in_short(error)}",
+                hint="in evaluation mode it answers: look at what its forward does where self.training",
+            ) from error
+    if not isinstance(output, Tensor):
+        raise RecipeError(
+            f"{recipe.name}: {model.name} gives {type(output).__name__} in training mode, and no logits",
+            hint="logits alone, in training mode as in evaluation mode",
+        )
+    return output
 
 
 def leaves_weights_unused(spec: ModelSpec) -> bool:
@@ -176,7 +195,8 @@ def _pass_one(module: nn.Module, side: int, *, device: str) -> object:
 
 def needs_values(error: Exception) -> bool:
     """Whether shapes alone were not enough: an operation without a meta kernel, or one that reads a tensor's values."""
-    return isinstance(error, NotImplementedError) or "meta tensor" in str(error)
+    said = str(error)
+    return isinstance(error, NotImplementedError) or "meta tensor" in said or "device meta" in said
 
 
 def _in_short(error: Exception) -> str:

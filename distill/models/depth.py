@@ -18,7 +18,8 @@ def head_parameters(module: nn.Module) -> set[str]:
     get_classifier: Any = getattr(module, "get_classifier", None)
     if not heads and get_classifier is not None:
         classifier = get_classifier()
-        heads = list(classifier) if isinstance(classifier, tuple | list) else [classifier]
+        named = list(classifier) if isinstance(classifier, tuple | list) else [classifier]
+        heads = [each for each in named if isinstance(each, nn.Module)]
     if not heads:
         linears: list[nn.Module] = [m for m in module.modules() if isinstance(m, nn.Linear)]
         heads = linears[-1:]

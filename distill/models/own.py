@@ -32,7 +32,9 @@ def build_own(spec: PythonModel, num_classes: int) -> nn.Module:
         return copy.deepcopy(make)
     if not callable(make):
         raise UsageError(f"{_KEY}: {spec.name} is {type(make).__name__}", hint=_WANTED)
-    module = call_code(_caller(make), spec.name, key=_KEY, num_classes=num_classes, **spec.options.values)
+    if "num_classes" in spec.options.values:
+        raise UsageError("model.options: num_classes comes from the data", hint="leave it out")
+    module = call_code(_caller(make), spec.name, _KEY, num_classes=num_classes, **spec.options.values)
     if not isinstance(module, nn.Module):
         raise UsageError(f"{_KEY}: {spec.name} gave {type(module).__name__}, no torch.nn.Module", hint=_WANTED)
     if spec.weights != "none":

@@ -14,9 +14,12 @@ from distill.devices import DTYPES, PrecisionName, autocast, channels_last, reso
 from distill.errors import RunError
 from distill.fingerprint import state_sha256
 from distill.models import Normalize, build_model, build_normalize, without_weights
+from distill.models.build import initial_seed
 from distill.models.fixed_batch import ask
+from distill.models.own_answers import require_own_answers
 from distill.models.stage_names import classifier_of
 from distill.recipe import Recipe
+from distill.recipe.model_specs import PythonModel
 from distill.runs import RunFolder
 from distill.runs.checkpoints import Checkpoint, best_checkpoint, load_checkpoint
 from distill.team.watch import beat
@@ -137,14 +140,15 @@ def load_trained(run: RunFolder, *, device: torch.device, precision: str = "auto
         precision: Which it answers in; see :func:`asked_precision`.
 
     Raises:
-        RunError: The folder has no whole checkpoint, or it does not fit the recipe beside it.
+        RunError: The folder has no whole checkpoint, or it does not fit the recipe beside it; or a network of the
+            user's own answers otherwise than when it was trained.
     """
     recipe = run.recipe()
     checkpoint = shipped_checkpoint(run)
     classes = run.classes
     # The weights come from the checkpoint: a pretrained download is not repeated.
     spec = without_weights(recipe.model)
-    module = build_model(spec, num_classes=len(classes))
+    module = build_model(spec, num_classes=len(classes), seed=initial_seed(recipe))
     try:
         module.load_state_dict(checkpoint.model_state)
     except RuntimeError as error:
@@ -153,6 +157,8 @@ def load_trained(run: RunFolder, *, device: torch.device, precision: str = "auto
             hint=f"was {run.path / 'recipe.yaml'} edited? ({str(error).splitlines()[-1].strip()})",
         ) from error
     module.eval().requires_grad_(False)
+    if isinstance(spec, PythonModel):
+        require_own_answers(run, module, spec)
     answered = asked_precision(recipe, device, precision)
     if answered != "fp32":
         classify_in_full(module)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -38,7 +38,7 @@ class OwnLoss(Term):
             self.asks |= StagePairs(FeatureTerm(kind=spec.kind, features=features), setting).asks
         found = find_code(spec.name, key=LOSS_KEY)
         if isinstance(found, type):
-            found, self._options = call_code(found, spec.name, key=LOSS_KEY, **spec.options.values), {}
+            found, self._options = call_code(found, spec.name, LOSS_KEY, **spec.options.values), {}
         else:
             self._options = spec.options.values
         if not callable(found):
@@ -46,8 +46,14 @@ class OwnLoss(Term):
         held = _held(found)
         self._loss: Callable[..., Any] = copy.deepcopy(found) if held else found
         if not isinstance(self._loss, nn.Module):  # that is registered as it is
-            self.held = nn.ModuleList(_held(self._loss))
+            kept = _held(self._loss)
+            self.held = nn.ModuleList(each for each in kept if isinstance(each, nn.Module))
+            self.held_parameters = nn.ParameterList(each for each in kept if isinstance(each, nn.Parameter))
         self._named = _named(self._loss)
+        if both := set(self._named) & set(self._options):
+            raise UsageError(
+                f"objective.options: {', '.join(sorted(both))}: {self._name} is given that by distill", hint=_WANTED
+            )
         self._refuse_unasked(spec)
         if setting.classes:
             self._try(setting)
@@ -79,7 +85,7 @@ class OwnLoss(Term):
             known["teacher"] = teacher.logits.detach().float()
             known["teacher_features"] = {name: each.detach().float() for name, each in teacher.features.items()}
         given = {name: known[name] for name in self._named}
-        found = call_code(loss, self._name, key=LOSS_KEY, **given, **self._options)
+        found = call_code(loss, self._name, LOSS_KEY, **given, **self._options)
         if not isinstance(found, Tensor) or found.shape not in ((), (len(labels),)):
             shape = f" of shape {tuple(found.shape)}" if isinstance(found, Tensor) else ""
             raise UsageError(f"{LOSS_KEY}: {self._name} gave {type(found).__name__}{shape}", hint=_WANTED)
@@ -103,7 +109,7 @@ class OwnLoss(Term):
         student = _by_chance(setting.classes, setting.student, self.asks.own_features, learns=True)
         teacher = _by_chance(setting.classes, setting.teacher, self.asks.features, learns=False)
         labels = torch.randint(setting.classes, (_TRIED,))
-        loss = copy.deepcopy(self._loss) if _held(self._loss) else self._loss
+        loss = _copied(self._loss)  # what it remembers of answers by chance is forgotten
         found = self._called(loss, student, teacher if self.asks else None, labels)
         if not found.requires_grad:
             raise UsageError(
@@ -117,11 +123,27 @@ class OwnLoss(Term):
             )
 
 
-def _held(loss: Any) -> list[nn.Module]:
-    """The modules in a loss's attributes, which are trained with the network; of a module, itself."""
+def _held(loss: Any) -> list[nn.Module | nn.Parameter]:
+    """The modules and parameters in a loss's attributes, which are trained with the network; of a module, itself."""
     if isinstance(loss, nn.Module):
         return [loss]
-    return [each for each in getattr(loss, "__dict__", {}).values() if isinstance(each, nn.Module)]
+    return [found for each in getattr(loss, "__dict__", {}).values() for found in _within(each)]
+
+
+def _within(value: Any) -> Iterator[nn.Module | nn.Parameter]:
+    if isinstance(value, nn.Module | nn.Parameter):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from (found for each in value.values() for found in _within(each))
+    elif isinstance(value, list | tuple):
+        yield from (found for each in value for found in _within(each))
+
+
+def _copied(loss: Callable[..., Any]) -> Callable[..., Any]:
+    try:
+        return copy.deepcopy(loss)
+    except Exception:  # it holds what cannot be copied, as a file or a lock
+        return loss
 
 
 def _named(loss: Callable[..., Any]) -> tuple[str, ...]:

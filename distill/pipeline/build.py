@@ -13,6 +13,7 @@ from distill.devices import keep_freed_memory
 from distill.errors import RunError
 from distill.events import Note
 from distill.models import Normalize, build_model, build_normalize, without_weights
+from distill.models.build import initial_seed
 from distill.models.first_filters import fit_first_filters
 from distill.models.trained import shipped_checkpoint
 from distill.objectives import Objective, build_objective, settle_class_weights
@@ -22,7 +23,6 @@ from distill.runs import open_run
 from distill.runs.checkpoints import last_checkpoint
 from distill.teaching.objective import Taught
 from distill.train.loop import Job
-from distill.train.seeds import derive_seed
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -38,10 +38,7 @@ def build_network(context: Context, splits: Splits) -> nn.Module:
     """
     recipe = context.recipe
     spec = without_weights(recipe.model) if goes_on(context) else recipe.model
-    # A student of its teacher's own network would begin with its teacher's initial weights; a student that learns from
-    # labels alone, whatever its role, begins with those of the one that is taught.
-    stream = "init/teacher" if recipe.role == "teacher" else "init"
-    module = build_model(spec, num_classes=len(splits.dataset.classes), seed=derive_seed(recipe.train.seed, stream))
+    module = build_model(spec, num_classes=len(splits.dataset.classes), seed=initial_seed(recipe))
     if not goes_on(context):
         fit_first_filters(module, splits.train, _normalize(context, splits))
     if context.options.init_from is not None and not goes_on(context):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +86,8 @@ def write_draft(draft: Draft, folder: Path, *, overwrite: bool = False) -> tuple
     if there and not overwrite:
         raise UsageError(f"{' and '.join(there)}: there already", hint="another --name or --out, or --overwrite")
     for path, text in zip(paths, (draft.teacher, draft.student), strict=True):
-        write_atomically(path, text)
+        # the commands in it are typed where data.root is looked for: here, and not in its folder
+        write_atomically(path, text.replace(f"--recipe {path.name}", f"--recipe {shlex.quote(str(path))}"))
     if (schema := folder / SCHEMA_FILE).exists():
         return paths
     write_atomically(schema, schema_text())

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from distill.data.splits import Splits
+from distill.data.streams import derive_seed
 from distill.errors import RecipeError
 from distill.models.taps import POOLED, stage_shapes
 from distill.objectives import Objective, Setting, build_objective, settle_class_weights
@@ -18,7 +19,6 @@ from distill.recipe.model_specs import ModelSpec
 from distill.runs import open_run
 from distill.teaching.bank import Bank
 from distill.teaching.teacher_file import Teacher
-from distill.train.seeds import derive_seed
 
 __all__ = ["find_objective", "settle_reuse"]
 

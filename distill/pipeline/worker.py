@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from distill.data.splits import Splits, load_splits
-from distill.errors import DivergedError
+from distill.errors import DataError, DivergedError
 from distill.events import EpochDone, Event, RunStarted, StepDone
 from distill.fingerprint import state_sha256
+from distill.models.own_answers import keep_own_answers
 from distill.models.reuse import copy_classifier
-from distill.models.trained import Trained
+from distill.models.trained import Trained, shipped_checkpoint
 from distill.objectives import Asks, Objective
 from distill.pipeline.build import build_job, build_network, goes_on
 from distill.pipeline.cautions import cautions
@@ -26,6 +27,7 @@ from distill.pipeline.objective import find_objective
 from distill.pipeline.provenance import about_data, foreseen, refuse_changes
 from distill.pipeline.record import caution, finish, read_result, record, recorded
 from distill.pipeline.source import Source, choose_logits, find_teacher, open_source
+from distill.recipe.model_specs import PythonModel
 from distill.results.runs import RunResult
 from distill.runs import RunFolder
 from distill.runs.checkpoints import last_checkpoint, load_checkpoint
@@ -53,6 +55,7 @@ def train_worker(fabric: Fabric, context: Context) -> RunResult:
 
 def _train(fabric: Fabric, team: Team, context: Context, watch: Watch) -> RunResult:
     splits = context.splits or load_splits(context.recipe.data, context.options.tell, unlabelled=True)
+    _require_same_images(splits, context, team)
     teacher = find_teacher(
         context.recipe, runs_dir=context.options.runs_dir, device=fabric.device, classes=tuple(splits.dataset.classes)
     )
@@ -101,10 +104,25 @@ def _train(fabric: Fabric, team: Team, context: Context, watch: Watch) -> RunRes
             tracked=tracked,
         )
         if run is not None:
+            if isinstance(recipe.model, PythonModel):
+                keep_own_answers(run, module, recipe.model, shipped_checkpoint(run).model_state)
             finish(run, context)
     result = team.broadcast(read_result(run) if run is not None else None)  # other machines may not see the folder
     assert result is not None, "the first process has the run"
     return result
+
+
+def _require_same_images(splits: Splits, context: Context, team: Team) -> None:
+    """Code of the user's own is called by each process: all must be given the same images.
+
+    Raises:
+        DataError: This one was given others than the first.
+    """
+    if team.broadcast(splits.shown_fingerprint) != splits.shown_fingerprint:
+        raise DataError(
+            f"{context.recipe.data.place} gave this process other images than the first one",
+            hint="seed what it draws: numpy.random.default_rng(0); every process calls it once",
+        )
 
 
 def _source(

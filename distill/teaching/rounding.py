@@ -80,7 +80,7 @@ def check_logits(largest: float, *, teacher: str, dtype: str) -> None:
     if not math.isfinite(largest):
         raise RunError(
             f"the logits of the teacher {teacher} are NaN or infinite",
-            hint="its training diverged: train it again with a lower optim.lr, or with train.clip_norm",
+            hint="its training diverged (train it again with a lower optim.lr, or train.clip_norm), or it is damaged",
         )
     if dtype == "float16" and largest >= _ENDS:
         raise RunError(

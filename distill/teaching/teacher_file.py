@@ -95,11 +95,20 @@ class TeacherFile:
 
         Raises:
             RunError: It is NaN or infinite.
+            UsageError: Its answers are probabilities.
         """
         batch = next(Loader(splits.train, device=self.device).plain(CPU_ASK_BATCH))
         with using_threads(threads):
-            largest = largest_of(ask(self.trained, batch.images)).item()
+            answers = ask(self.trained, batch.images)
+        largest = largest_of(answers).item()
         check_logits(largest, teacher=self.place, dtype="float32")
+        if bool(
+            (answers >= 0).all() and (answers.sum(dim=1) <= 1.001).all()
+        ):  # of classes that the data lacks the rest
+            raise UsageError(
+                f"the teacher {self.place} answers probabilities, and not logits",
+                hint="export it without its last Softmax",
+            )
         return largest
 
     def bank_path(self, key: BankKey) -> Path:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 
-__all__ = ["derive_seed", "restore_generators", "seed_generators", "snapshot_generators"]
+from distill.data.streams import derive_seed
 
-
-def derive_seed(seed: int, use: str) -> int:
-    """A 63-bit seed for one use (``"init"``, ``"dropout"``), the same on every machine."""
-    digest = hashlib.sha256(f"{use}\x1f{seed}".encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
+__all__ = ["restore_generators", "seed_generators", "snapshot_generators"]
 
 
 def seed_generators(seed: int, *, rank: int = 0) -> None:

@@ -321,9 +321,7 @@ def test_a_machine_without_the_runtime_is_told_what_to_install(shipped: tuple[Pa
     assert done.stderr == f"error: numpy is not installed: {python} -m pip install numpy onnxruntime\n"
 
 
-def test_a_kit_that_was_stopped_half_way_is_made_over(
-    shipped: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_a_kit_that_was_stopped_half_way_is_made_over(shipped: tuple[Path, Path], tmp_path: Path) -> None:
     kit = tmp_path / "kit"
     write_kit(shipped[1], kit, images=5)
     (kit / "kit.json").unlink()  # it is written last

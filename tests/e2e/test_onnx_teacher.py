@@ -91,6 +91,16 @@ def test_its_answers_by_hand_in_the_order_of_the_data(
     np.testing.assert_allclose(teacher(torch.from_numpy(pixels)).numpy(), scores[:, order], rtol=1e-4, atol=1e-4)
 
 
+def test_probabilities_teach_nobody_as_if_they_were_logits(recipe, tmp_path: Path) -> None:
+    model = onnx.load(_file(tmp_path / "other.onnx"))
+    model.graph.node[-1].output[0] = "logits"
+    model.graph.node.append(helper.make_node("Softmax", ["logits"], ["scores"]))
+    onnx.save(model, tmp_path / "soft.onnx")
+    with pytest.raises(UsageError, match=r"soft.onnx answers probabilities, and not logits"):
+        train_student(recipe(path=tmp_path / "soft.onnx"), options=Options(runs_dir=tmp_path / "runs", threads=1))
+    assert not (tmp_path / "runs").exists()
+
+
 def test_live_and_bank_train_to_the_same_bytes_and_compare_has_its_row(recipe, tmp_path: Path) -> None:
     options = Options(runs_dir=tmp_path / "runs", threads=1)
     live = train_student(recipe("teacher.logits=live"), options=options)

@@ -145,7 +145,7 @@ def test_a_run_that_starts_over_starts_from_the_weights_it_began_with(
 ) -> None:
     run = stopped(student_recipe("objective.kind=supervised"), options, error=Killed())
     assert len(run.info.extra["initial_sha256"]) == 64
-    monkeypatch.setattr("distill.pipeline.build.derive_seed", lambda seed, use: 5)
+    monkeypatch.setattr("distill.models.build.derive_seed", lambda seed, use: 5)
     assert "initial weights (was " in refused(run, options)
 
 
