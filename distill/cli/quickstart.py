@@ -25,7 +25,7 @@ def command(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Run the whole pipeline on embedded data, in about two minutes on a laptop CPU.
+    """Run the whole pipeline on embedded data, in a minute or two on a laptop CPU.
 
     Fine-tunes a small teacher on scikit-learn's digits, trains a student from labels alone and the same student
     against the teacher, writes the taught one as an int8 file, and prints the comparison. No network needed. Every
