@@ -131,15 +131,15 @@ class _Chain:
         found = [self._tried(1.0, self.run)]
         verdicts: dict[float, bool] = {}
         refusals: set[str] = set()
-        same = 0  # shares that give a network which was tried
-        while (ratio := next_ratio(verdicts, trials=self.trials + same)) is not None:
-            announce = partial(self._announce, ratio, tuple(found[1:]), left=self.trials + same - len(verdicts))
+        trials = self.trials  # a share that gives a network which was tried costs nothing, and counts for nothing
+        while (ratio := next_ratio(verdicts, trials=trials)) is not None:
             try:
                 if twin := self._twin(ratio, found[1:]):
                     self.options.tell(Note(f"{ratio:.0%} gives the network of {twin.ratio:.0%}: {_outcome(twin)}"))
                     verdicts[ratio] = twin.holds
-                    same += 1
+                    trials += 1
                     continue
+                announce = partial(self._announce, ratio, tuple(found[1:]), left=trials - len(verdicts))
                 found.append(self._tried(ratio, None, announce))
                 verdicts[ratio] = found[-1].holds
             # out of reach: a network keeps some channels whatever is asked; or what was left could not be taught

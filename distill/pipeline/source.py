@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -116,7 +116,7 @@ def choose_logits(recipe: Recipe, splits: Splits, teacher: Teacher | None, asks:
     recipe, choices = choose_how(recipe, splits, teacher, asks)
     if recipe.teacher is None or recipe.teacher.logits != "auto":
         return recipe, choices
-    how, why = ("bank", "a bank was named") if teacher is None else _cheaper(recipe, splits, teacher, asks)
+    how, why = ("bank", "a bank was named") if teacher is None else _live_or_bank(recipe, splits, teacher, asks)
     return _with(recipe, logits=how), choices | {"teacher.logits": how, "teacher.logits_why": why}
 
 
@@ -165,7 +165,8 @@ def _with(recipe: Recipe, **changes: Any) -> Recipe:
     return recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update=changes)})
 
 
-def _cheaper(recipe: Recipe, splits: Splits, teacher: Teacher, asks: Asks) -> tuple[str, str]:
+def _live_or_bank(recipe: Recipe, splits: Splits, teacher: Teacher, asks: Asks) -> tuple[Literal["live", "bank"], str]:
+    """What ``teacher.logits: auto`` becomes, and why."""
     if asks.features and not recipe.stored_features:
         return "live", f"the objective asks for features, which a bank has not: {', '.join(asks.features)}"
     views, epochs = views_of(recipe.augment, recipe.train.epochs), recipe.train.epochs

@@ -194,7 +194,3 @@ class Certificate(Tree):
     def to_json(self) -> dict[str, Any]:
         """As the file has it, but for its seal."""
         return self.model_dump(mode="json")
-
-    def accuracy_on(self, split: str) -> Accuracy | None:
-        """What was measured on one split."""
-        return next((each for each in self.accuracy if each.split == split), None)

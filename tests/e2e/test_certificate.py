@@ -96,7 +96,7 @@ def test_what_it_says_of_the_file_is_what_the_file_does(
     splits = load_splits(RunFolder(run).recipe().data)
     for split, part in (("test", splits.test), ("val", splits.val)):
         right = _answers(file, part.take(slice(None))) == part.labels
-        accuracy = certificate.accuracy_on(split)
+        (accuracy,) = (each for each in certificate.accuracy if each.split == split)
         assert accuracy.top1 == pytest.approx(right.mean())
         assert (accuracy.low, accuracy.high) == pytest.approx(_wilson(int(right.sum()), len(right)))
         bits = np.unpackbits(np.frombuffer(base64.b64decode(accuracy.right), dtype=np.uint8), count=len(right))
