@@ -1,4 +1,4 @@
-"""``distill cache``: a teacher's stored answers."""
+"""``distill cache``: a teacher's stored answers, and decoded images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="Store a teacher's logits once, for any number of students.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Store a teacher's logits once, for any number of students; and see what decoded images take.",
+)
 
 _Banks = Annotated[
     list[str] | None,
@@ -68,7 +71,7 @@ def build(
         raise UsageError("no recipe", hint="name the student's: distill cache build --recipe r18_small")
     loaded = load_recipe(recipe, changes or [])
     from distill.pipeline import Options, build_banks
-    from distill.report.tables import banks_table
+    from distill.report.cache import banks_table
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
@@ -86,7 +89,7 @@ def build(
 def info(*, banks: _Banks = None, runs: options.RunsOption = Path("runs"), json: options.JsonOption = False) -> None:
     """Show banks: teacher and its test accuracy, augmentation, views, size."""
     from distill.pipeline import list_banks
-    from distill.report.tables import banks_table
+    from distill.report.cache import banks_table
 
     output = Output(json=json)
     rows = list_banks(banks or [], runs_dir=runs)
@@ -133,7 +136,7 @@ def verify(
     difference from the stored logits is 0, and about a rounding where it was asked otherwise (ONNX Runtime, bf16).
     """
     from distill.pipeline import Options, verify_banks
-    from distill.report.tables import banks_table
+    from distill.report.cache import banks_table
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
@@ -180,12 +183,41 @@ def clear(
             output.warning(f"not distill's, and still there: {', '.join(map(str, gone.left))}")
 
 
+@app.command("images", epilog=options.examples("distill cache images", "distill cache images --clear"))
+def images(
+    *,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete them; runs decode again what they want.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json: options.JsonOption = False,
+) -> None:
+    """Show which decoded images are kept on this machine, in $DISTILL_CACHE, and what they take."""
+    from distill.data.array_cache import arrays_folder
+    from distill.data.decoded_sets import list_decoded, remove_decoded
+    from distill.report.cache import decoded_table
+
+    output = Output(json=json)
+    found = list_decoded()
+    if not found and not json:
+        output.note(f"no decoded images in {arrays_folder()}")
+        return
+    output.show(found, lambda width: decoded_table(found, width))
+    if clear and found:
+        if not yes:
+            _ask(f"{len(found)} set(s) of decoded images", [each.folder for each in found], output)
+        remove_decoded(found)
+        output.note(f"deleted {len(found)} set(s), {sum(each.size_mb for each in found):,.1f} MB")
+
+
 def _confirm(rows: Sequence[BankRow], output: Output) -> None:
     for row in rows:
         output.note(f"would delete {row.path}, {row.size_mb:,.1f} MB")
+    _ask(f"{len(rows)} bank{'' if len(rows) == 1 else 's'}", [row.path for row in rows], output)
+
+
+def _ask(what: str, places: Sequence[str], output: Output) -> None:
     if not _is_terminal():
-        raise UsageError(f"this would delete {', '.join(row.path for row in rows)}", hint="say so with --yes")
-    if not typer.confirm(f"Delete {len(rows)} bank{'' if len(rows) == 1 else 's'}?", err=True):
+        raise UsageError(f"this would delete {', '.join(places)}", hint="say so with --yes")
+    if not typer.confirm(f"Delete {what}?", err=True):
         output.note("nothing was deleted")
         raise typer.Exit
 

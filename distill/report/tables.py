@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
@@ -19,7 +18,6 @@ from distill.report.verdict import METHODS
 from distill.results.roles import look_of
 from distill.results.rows import (
     ROW_FIELDS,
-    BankRow,
     Check,
     Comparison,
     DryRun,
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
     from distill.recipe import SchemaKey
 
 __all__ = [
-    "banks_table",
     "comparison_csv",
     "comparison_table",
     "comparison_width",
@@ -335,31 +332,6 @@ def schema_table(keys: Sequence[SchemaKey], width: int) -> RenderableType:
         only = f" ({', '.join(key.variants)})" if key.variants else ""
         table.add_row(*(Text(plain(cell)) for cell in (key.path, key.type, key.default, f"{key.description}{only}")))
     return table
-
-
-def banks_table(banks: Sequence[BankRow], width: int) -> RenderableType:
-    """Stored teacher logits."""
-    columns = [
-        Column("bank", [Path(row.path).name for row in banks], words=True, style="bold"),
-        Column("teacher", [row.teacher for row in banks], words=True),
-        Column("dataset", [row.dataset for row in banks], words=True),
-        Column("images", [count(row.images) for row in banks]),
-        Column("views", [count(row.views) for row in banks]),
-        Column("dtype", [row.dtype for row in banks], words=True),
-        Column("size\nMB", [fixed(row.size_mb, 1) for row in banks]),
-        Column("teacher's\ntop-1 %", [percent(row.teacher_top1) for row in banks]),
-        Column("augmentation", [row.augment or "" for row in banks], words=True),
-        Column("view\nseed", ["" if row.view_seed is None else str(row.view_seed) for row in banks]),
-        Column("asked\nagain", [count(row.asked) for row in banks]),
-        Column("largest\ndifference", [_difference(row.max_difference) for row in banks]),
-        Column("status", [row.status for row in banks], words=True),
-        Column("folder", [row.path for row in banks], words=True),
-    ]
-    return stacked(columns, width)
-
-
-def _difference(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.2g}"
 
 
 def doctor_table(checks: Sequence[Check]) -> RenderableType:

@@ -293,6 +293,26 @@ class RecipeRow:
 
 
 @dataclass(frozen=True)
+class DecodedSet:
+    """Decoded images that are kept on this machine.
+
+    Attributes:
+        folder: Its entry in the cache.
+        source: The folder or archive that it was decoded from; of a data set by name its classes.
+        images: How many, by split.
+        image_size: Pixels of a side; None where the entry is damaged.
+        made: When it was written, in UTC.
+    """
+
+    folder: str
+    source: str
+    images: Mapping[str, int]
+    image_size: int | None
+    size_mb: float
+    made: str
+
+
+@dataclass(frozen=True)
 class BankRow:
     """One bank of stored teacher logits.
 

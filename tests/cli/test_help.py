@@ -38,6 +38,7 @@ SURFACE = {
     "cache info": "BANKS --json --runs",
     "cache verify": "BANKS --device --images --json --quiet -q --repair --runs --teacher -t --threads",
     "cache clear": "BANKS --runs --yes -y",
+    "cache images": "--clear --yes -y --json",
     "compare": (
         "RUNS --baseline -b --csv --device --json --latency --no-latency --overwrite --plot --quiet -q --require --runs"
         " --svg --teacher -t --threads"
