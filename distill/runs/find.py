@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from distill.commands import training_verb
 from distill.errors import DistillError, NoRunError, RunError, UsageError
 from distill.files import follow_link, has_controls, sync_folder, writing
 from distill.references import folder_of, run_of
 from distill.runs.folder import RunFolder
 from distill.runs.lock import owner_is_dead
-from distill.runs.released import copy_released
+from distill.runs.released import copy_released, released_networks
 
 __all__ = [
     "begun_runs",
@@ -303,7 +304,13 @@ def _unfinished(folder: RunFolder) -> RunError:
 
 
 def _not_found(text: str, runs_dir: Path, *, name: str | None) -> NoRunError:
+    from distill.recipe import bundled_recipes, load_recipe  # pydantic, for a mistake alone
+
     names = sorted(parent.name for parent in _entries(runs_dir) if _NAME.fullmatch(parent.name) and _runs_in(parent))
+    if name not in names and name in bundled_recipes():
+        verb = training_verb(load_recipe(name).role)
+        hint = f"it is a recipe, which nobody trained here: distill {verb} --recipe {name}"
+        return NoRunError(f"no run {text!r} in {runs_dir}", hint=hint)
     if not names:
         return NoRunError(
             f"no run {text!r}: there are none in {runs_dir}", hint="runs come of distill student and teacher-finetune"
@@ -313,7 +320,7 @@ def _not_found(text: str, runs_dir: Path, *, name: str | None) -> NoRunError:
         numbers = ", ".join(folder.path.name for folder in runs[-_LISTED:])
         trials = ", trials of a sweep: name one by its folder" if all(map(_is_trial, runs)) else ""
         return NoRunError(f"no run {text!r} in {runs_dir}", hint=f"of {name} there are {numbers}{trials}")
-    near = difflib.get_close_matches(name or Path(text).name, names, n=1)
+    near = difflib.get_close_matches(name or Path(text).name, [*names, *released_networks()], n=1)
     guess = f"did you mean {near[0]!r}? " if near else ""
     more = ", ..." if len(names) > _LISTED else ""
     return NoRunError(f"no run {text!r} in {runs_dir}", hint=f"{guess}there are {', '.join(names[:_LISTED])}{more}")

@@ -298,6 +298,20 @@ def test_of_a_name_there_are_several_runs_and_of_a_folder_one(runs, monkeypatch)
         open_runs("b", runs_dir=runs)
 
 
+def test_a_recipe_that_was_not_trained_says_what_trains_it_and_a_network_that_comes_trained_is_a_near_miss(runs):
+    for name, verb in (("r18_small", "student"), ("resnet152_cifar10", "teacher-finetune")):
+        with pytest.raises(RunError) as caught:
+            open_run(name, runs_dir=runs)
+        assert (caught.value.message, caught.value.hint) == (
+            f"no run {name!r} in {runs}",
+            f"it is a recipe, which nobody trained here: distill {verb} --recipe {name}",
+        )
+    make(runs, "other")
+    with pytest.raises(RunError) as caught:
+        open_run("lite2_cifr10", runs_dir=runs)
+    assert caught.value.hint == "did you mean 'lite2_cifar10'? there are other"
+
+
 def test_names_never_mean_a_trial_of_a_sweep(runs):
     """Trials once lay among the runs of their name."""
     real = make(runs, "a")
