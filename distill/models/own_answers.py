@@ -11,6 +11,7 @@ from distill.code import code_sha256, find_code
 from distill.errors import RunError
 from distill.recipe.model_specs import PythonModel
 from distill.runs import RunFolder
+from distill.text import first_line
 
 __all__ = ["keep_own_answers", "require_own_answers"]
 
@@ -51,7 +52,8 @@ def require_own_answers(run: RunFolder, module: nn.Module, spec: PythonModel) ->
         found = _answers(module, spec)
         off = float((found - expected).abs().max() / expected.abs().max().clamp(min=1.0))
     except Exception as error:  # strangers' code, or another number of classes
-        raise RunError(f"{run.path}: {spec.name} cannot answer any more: {error}", hint=_hint(spec)) from error
+        said = first_line(error)
+        raise RunError(f"{run.path}: {spec.name} cannot answer any more: {said}", hint=_hint(spec)) from error
     if not off <= _CLOSE:
         raise RunError(f"{run.path}: {spec.name} answers otherwise than when it was trained", hint=_hint(spec))
 
