@@ -54,7 +54,7 @@ def write_kit(
 ) -> Kit:
     """Pack an exported file with test images and a script that measures it with numpy and onnxruntime alone.
 
-    ``python OUT/measure.py`` there writes ``device.json``, which ``distill compare --device`` takes.
+    ``python OUT/measure.py`` there writes ``device.json``, which ``distill compare --measured`` takes.
 
     Args:
         images: How many test images, spread over all; their labels and the file's own answers go along.
@@ -153,5 +153,5 @@ def _read_me(file: OnnxClassifier, images: int) -> str:
         "    python -m pip install numpy onnxruntime\n"
         f"    python {_SCRIPT} --threads 1 --name board\n\n"
         "It prints accuracy, latency and the machine, and writes device.json. Where distill is:\n\n"
-        "    distill compare FILE.onnx --device device.json\n"
+        "    distill compare FILE.onnx --measured device.json\n"
     )

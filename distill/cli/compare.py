@@ -23,7 +23,7 @@ EXAMPLES = options.examples(
     "distill compare --baseline quickstart_scratch",
     "distill compare r18_small exports/r18_small_int8.onnx "
     "--require 'r18_small_int8.test_top1 >= r18_small.test_top1 - 0.003'",
-    "distill compare r18_small exports/r18_small_int8.onnx --device device.json",
+    "distill compare r18_small exports/r18_small_int8.onnx --measured device.json",
     "distill compare --require 'student.test_top1 >= teacher.test_top1 - 0.01'",
 )
 
@@ -79,18 +79,17 @@ def command(
             autocompletion=options.complete_runs,
         ),
     ] = None,
-    device: Annotated[
-        list[str] | None,
+    measured: Annotated[
+        list[Path] | None,
         typer.Option(
-            "--device",
-            metavar="D",
-            help="cpu, cuda, cuda:1, mps; auto takes $DISTILL_DEVICE, else the first of cuda, mps, cpu. And what a kit "
-            "wrote on another machine, device.json: a row of its own. Repeatable.",
-            show_default="auto",
-            rich_help_panel="Machine",
-            autocompletion=options.complete_devices,
+            "--measured",
+            metavar="FILE",
+            help="What a kit wrote on another machine, device.json: a row of its own. Repeatable.",
+            show_default=False,
+            rich_help_panel=_WHAT,
         ),
     ] = None,
+    device: options.DeviceOption = None,
     threads: options.TimingThreadsOption = 1,
     runs: options.RunsOption = Path("runs"),
     json: options.JsonOption = False,
@@ -122,23 +121,18 @@ def command(
     _check_files(csv, svg, plot, overwrite=overwrite)
     gates = [parse_gate(text) for text in require or []]  # a typing mistake is told before minutes of measuring
     from distill.comparison import compare
-    from distill.comparison.devices import is_device_report
 
-    reports = [each for each in device or [] if is_device_report(each)]
-    here = [each for each in device or [] if each not in reports]
-    if len(here) > 1:
-        raise UsageError(f"--device {' --device '.join(here)}: one of these", hint="several device.json are fine")
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
         comparison = compare(
             references or [],
             runs_dir=runs,
             latency=latency,
-            device=here[0] if here else None,
+            device=device,
             threads_used=threads,
             teacher=teacher,
             baseline=baseline,
-            reports=reports,
+            reports=measured or [],
             tell=printer,
         )
     _show(comparison, output, csv=csv, svg=svg, plot=plot)

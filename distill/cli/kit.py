@@ -47,7 +47,7 @@ def command(
     """Pack an exported file for a machine without PyTorch: the file, test images, and one script that measures it.
 
     The script needs Python 3.8, numpy and onnxruntime. It prints accuracy, latency and the machine, and writes
-    device.json; "distill compare --device device.json" adds that as a row.
+    device.json; "distill compare --measured device.json" adds that as a row.
     """
     from distill.certificate import write_kit
     from distill.pipeline import Options

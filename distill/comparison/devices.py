@@ -16,15 +16,10 @@ from distill.results.device import DeviceReport
 from distill.results.rows import Row
 from distill.text import count
 
-__all__ = ["check_files", "device_rows", "is_device_report", "read_reports"]
+__all__ = ["check_files", "device_rows", "read_reports"]
 
 _HINT = "run the kit there again: python measure.py; distill kit FILE.onnx OUT makes one"
 _DIGITS = 12
-
-
-def is_device_report(reference: str) -> bool:
-    """Whether ``--device`` names what a kit wrote, and no device of this machine."""
-    return reference.lower().endswith(".json")
 
 
 def read_reports(paths: Sequence[str | Path]) -> list[tuple[Path, DeviceReport]]:
@@ -39,7 +34,7 @@ def read_reports(paths: Sequence[str | Path]) -> list[tuple[Path, DeviceReport]]
 
 def _read(path: Path) -> DeviceReport:
     if not path.exists():
-        raise UsageError(f"--device {path}: no such file", hint=_HINT)
+        raise UsageError(f"--measured {path}: no such file", hint=_HINT)
     tree = read_json(path, hint=_HINT)
     if "device" not in tree or "kit" not in tree:
         raise RunError(f"{path} is not what a kit wrote", hint=_HINT)
