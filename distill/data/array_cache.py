@@ -38,6 +38,7 @@ __all__ = [
     "cache_folder",
     "images_file",
     "is_kept",
+    "move_away",
     "open_or_build",
     "peek_facts",
     "read_split",
@@ -277,10 +278,19 @@ def _install(aside: Path, folder: Path, tell: Tell) -> None:
                 raise
         if _open(folder, tell) is not None:
             return
-        damaged = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.damaged")
         with contextlib.suppress(FileNotFoundError):  # another process moved it first
-            os.rename(folder, damaged)
-        shutil.rmtree(damaged, ignore_errors=True)
+            shutil.rmtree(move_away(folder), ignore_errors=True)
+
+
+def move_away(folder: Path) -> Path:
+    """An entry under a name that no one opens, to be deleted: what is left of it a day later goes by itself.
+
+    Raises:
+        OSError: It is gone, or cannot be renamed.
+    """
+    away = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.damaged")
+    os.rename(folder, away)
+    return away
 
 
 def _open(folder: Path, tell: Tell) -> Entry | None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from distill.data.array_cache import arrays_folder
+from distill.data.array_cache import arrays_folder, move_away
 from distill.errors import RunError
 from distill.files import regular
 from distill.results.rows import DecodedSet
@@ -55,12 +54,9 @@ def remove_decoded(sets: list[DecodedSet]) -> None:
         RunError: One cannot be deleted.
     """
     for each in sets:
-        folder = Path(each.folder)
-        aside = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.damaged")  # what is left of it goes in a day
         try:
-            folder.rename(aside)
-            shutil.rmtree(aside)
+            shutil.rmtree(move_away(Path(each.folder)))
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise RunError(f"{folder} cannot be deleted: {error.strerror or error}") from error
+            raise RunError(f"{each.folder} cannot be deleted: {error.strerror or error}") from error

@@ -51,8 +51,11 @@ def predict_logits(forward: Callable[[Tensor], Tensor], batches: Iterable[Tensor
     return torch.cat(collected).cpu()  # outside inference mode, so that the result may enter a loss
 
 
-def evaluate_logits(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> EvalResult:
+def evaluate_logits(logits: Tensor, labels: Tensor, classes: Sequence[str], *, place: str = "the model") -> EvalResult:
     """All test metrics.
+
+    Args:
+        place: Whose logits they are, for messages.
 
     Shapes:
         logits: ``(N, C)`` float.
@@ -65,7 +68,7 @@ def evaluate_logits(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> E
         ValueError: The shapes do not fit each other, or a label is out of range.
     """
     logits, labels = logits.detach().float().cpu(), torch.as_tensor(labels).cpu()
-    _check(logits, labels, len(classes))
+    _check(logits, labels, len(classes), place)
     with _torchmetrics_counts_on_the_cpu():
         confusion = _torchmetrics().multiclass_confusion_matrix(logits, labels, len(classes), validate_args=False)
         macro = _precision_recall_f1(logits, labels, average="macro")
@@ -83,7 +86,7 @@ def evaluate_logits(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> E
         )
 
 
-def _check(logits: Tensor, labels: Tensor, num_classes: int) -> None:
+def _check(logits: Tensor, labels: Tensor, num_classes: int, place: str) -> None:
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or logits.shape[1] != num_classes:
         shapes = f"logits {tuple(logits.shape)}, labels {tuple(labels.shape)}, {num_classes} class names"
         raise ValueError(f"shapes do not fit: {shapes}")
@@ -93,7 +96,7 @@ def _check(logits: Tensor, labels: Tensor, num_classes: int) -> None:
         raise ValueError(
             f"labels run from {int(labels.min())} to {int(labels.max())}, classes from 0 to {num_classes - 1}"
         )
-    require_finite(logits, "the model")
+    require_finite(logits, place)
 
 
 def _torchmetrics() -> Any:

@@ -26,7 +26,6 @@ from distill.devices import fast_kernels
 from distill.errors import DataError, DistillError, MissingError, UsageError
 from distill.evaluation.askable import refuse_drawn_anew, require_classes
 from distill.evaluation.confidence import reliability, risk_coverage
-from distill.evaluation.finite import require_finite
 from distill.evaluation.metrics import evaluate_logits, predict_logits
 from distill.evaluation.stored import Answers, read_answers, write_answers
 from distill.evaluation.tta import Mirrored
@@ -300,12 +299,11 @@ def assess_classifier(model: Classifier, splits: Splits, spec: DataSpec, *, spli
     loader = Loader(part, device=model.device, fill=None)
     with fast_kernels(model.device):
         logits = predict_logits(model.logits, (batch.images for batch in loader.plain(_BATCH)))
-    require_finite(logits, model.place)
     labels = np.asarray(part.labels)
     return Assessment(
         run=model.place,
         split=split,
-        **answers_of(logits.numpy(), labels, model.classes),
+        **answers_of(logits.numpy(), labels, model.classes, place=model.place),
         labels=labels,
         fingerprint=splits.fingerprint,
         content=split_content(splits, split),
@@ -314,10 +312,12 @@ def assess_classifier(model: Classifier, splits: Splits, spec: DataSpec, *, spli
     )
 
 
-def answers_of(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+def answers_of(
+    logits: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, place: str = "the model"
+) -> dict[str, Any]:
     """The parts of an :class:`Assessment` that answers decide, and the answers."""
     return {
-        "result": evaluate_logits(torch.from_numpy(logits), torch.from_numpy(labels), classes),
+        "result": evaluate_logits(torch.from_numpy(logits), torch.from_numpy(labels), classes, place=place),
         "reliability": reliability(logits, labels),
         "risk_coverage": risk_coverage(logits, labels),
         "logits": logits,

@@ -20,9 +20,10 @@ from distill.recipe import dump_recipe
 from distill.references import run_of
 from distill.report.card.content import Card
 from distill.report.card.render import MARK, render_card
+from distill.report.deployment import scheme_sentence
 from distill.results.rows import Row
 from distill.team.watch import watching
-from distill.text import count, percent
+from distill.text import percent
 
 __all__ = ["check_card_name", "gather_card", "model_card", "write_card"]
 
@@ -133,13 +134,11 @@ def _quantised(about: FileAbout) -> str | None:
     """How an int8 file was made, as it says itself."""
     if about.arithmetic != "int8":
         return None
-    said = [about.scheme] if about.scheme else []
-    if about.calibration_images:
-        said.append(f"{count(about.calibration_images)} training images set the ranges")
+    said = [scheme_sentence(about.scheme, about.calibration_images)]
     if about.max_drop is not None:
         shown = ", shown by the upper end of the 95% interval" if about.proven else ""
         said.append(f"at most {percent(about.max_drop)} points of validation top-1 lost{shown}")
-    return "; ".join(said)
+    return "; ".join(filter(None, said))
 
 
 def _side(entry: Tested) -> int:

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from distill.compression.choose import Attempt
     from distill.compression.results import Compressed, Exported, Pruned, Quantized
 
-__all__ = ["compressed_table", "exported_table", "pruned_table", "quantized_table"]
+__all__ = ["compressed_table", "exported_table", "pruned_table", "quantized_table", "scheme_sentence"]
+
+
+def scheme_sentence(scheme: str, images: int) -> str:
+    """How an int8 file was made: its scheme, and how many training images set its ranges; 0: not known."""
+    ranges = f"{count(images)} training images set the ranges" if images else ""
+    return "; ".join(filter(None, (scheme, ranges)))
 
 
 def exported_table(made: Exported) -> RenderableType:
@@ -50,7 +56,7 @@ def quantized_table(made: Quantized, width: int) -> RenderableType:
             ("file", str(made.file)),
             ("from", str(made.run)),
             *([] if made.trained is None else [("trained on", f"{made.trained}, quantisation-aware")]),
-            ("scheme", f"{made.scheme}; {count(made.calibration_images)} training images set the ranges"),
+            ("scheme", scheme_sentence(made.scheme, made.calibration_images)),
             ("size", f"{made.size_mb:.2f} MB, fp32 {made.fp32_size_mb:.2f} MB"),
             ("batch 1", f"{times} ({threads}, in turn)"),
             (made.split, drop_sentence(kept.drop)),
