@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -115,7 +116,7 @@ def command(
     Seeds of one recipe are one row: mean, standard deviation and n. Models are timed in turn, round by round, on this
     machine, so that a drifting machine hurts all alike.
     """
-    from distill.report.gates import check_gates, parse_gate
+    from distill.report.gates import check_gates, check_rows, parse_gate
 
     options.one_document(json=json, csv=csv)
     _check_files(csv, svg, plot, overwrite=overwrite)
@@ -133,6 +134,7 @@ def command(
             teacher=teacher,
             baseline=baseline,
             reports=measured or [],
+            check=partial(check_rows, gates),
             tell=printer,
         )
     _show(comparison, output, csv=csv, svg=svg, plot=plot)

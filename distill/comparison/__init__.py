@@ -2,52 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from distill.comparison.banks import bank_rows
-from distill.comparison.devices import check_files, device_rows, read_reports
+from distill.comparison.devices import check_files, device_rows, placed, read_reports
 from distill.comparison.entries import (
-    Entry,
     Tested,
     caution_notes,
     earlier_images_notes,
     few_images_notes,
-    grouped,
     namesake_notes,
+    precision_notes,
     seed_notes,
 )
-from distill.comparison.files import FileEntry, file_rows, open_files, parted, read_files, with_sources
-from distill.comparison.paired_rows import beside_teachers, image_sets, other_images_notes
-from distill.comparison.reference import Reference
-from distill.comparison.selection import choose, naming
-from distill.comparison.statistics import difference_of, with_statistics
-from distill.comparison.teachers import find_teachers
+from distill.comparison.files import file_rows, open_files, parted
+from distill.comparison.paired_rows import beside_teachers, other_images_notes
+from distill.comparison.run_rows import run_row
+from distill.comparison.statistics import baseline_row, difference_of, with_statistics
+from distill.comparison.subjects import Subjects, gather
+from distill.comparison.timing import busy_notes, measure, with_latency
 from distill.devices import describe_device, library_versions, resolve_device, threads, using_threads
-from distill.errors import DistillError, UsageError
-from distill.evaluation.agreement import agreement
-from distill.evaluation.latency import measure_latency
-from distill.evaluation.spread import mean_std
-from distill.evaluation.test_set import DataSets, assess
-from distill.events import Note, Tell, silent
-from distill.models.trained import Trained, load_trained
+from distill.errors import UsageError
+from distill.evaluation.test_set import DataSets
+from distill.events import Tell, silent
 from distill.references import count_of, folder_of, listed, run_of
 from distill.report.display import Shown
-from distill.results.figures import Latency
 from distill.results.roles import role_order
 from distill.results.rows import Comparison, Row
-from distill.runs import RunFolder, open_run
 from distill.team.watch import watching
 
 __all__ = ["Examined", "compare", "examine"]
-
-_BUSY = 5  # times the median that the slowest tenth of the calls takes
 
 
 @dataclass(frozen=True)
@@ -69,6 +56,7 @@ def compare(
     teacher: str | Path | None = None,
     baseline: Any = None,
     reports: Any = (),
+    check: Callable[[Sequence[Row]], object] | None = None,
     tell: Tell = silent,
 ) -> Comparison:
     """Compare runs: a name means all its seeds, a folder that run, nothing all that is below ``runs_dir``.
@@ -88,6 +76,7 @@ def compare(
             its name, its run or file, or a role that one row alone has.
         reports: Files that kits wrote on other machines (``device.json``), one or several: each is a row, marked as
             such, which nothing measured here is held against.
+        check: Handed all rows before they are timed, which takes longest: what it raises ends the comparison.
 
     Raises:
         RunError: There is nothing to compare.
@@ -111,6 +100,7 @@ def compare(
         teacher=teacher,
         baseline=baseline,
         reports=reports,
+        check=check,
         tell=tell,
     ).comparison
 
@@ -127,6 +117,7 @@ def examine(
     teacher: str | Path | None = None,
     baseline: Any = None,
     reports: Any = (),
+    check: Callable[[Sequence[Row]], object] | None = None,
     tell: Tell = silent,
 ) -> Examined:
     """As :func:`compare`, with the runs and answers that its rows are made of."""
@@ -135,192 +126,86 @@ def examine(
     count_of(threads_used, "threads_used")
     if seconds_per_model <= 0:
         raise UsageError(f"seconds_per_model should be above 0, got {seconds_per_model!r}")
-    target, data, elsewhere = resolve_device(device), DataSets(), read_reports(listed(reports))
-    notes: list[str] = []
-    read = partial(_entry, device=target, data=data, tell=tell)
+    target, data, found_elsewhere = resolve_device(device), DataSets(), read_reports(listed(reports))
     runs, paths = parted(references)
     opened = open_files(paths, threads=threads_used)  # what is no file of ours is told before minutes of measuring
-    check_files(elsewhere, opened)
-    entries = choose(runs, runs_dir, read, notes) if runs or not paths else []
-    wanted = None
-    if teacher is not None:
-        run = open_run(run_of(teacher), runs_dir=runs_dir)
-        wanted = run.path.resolve()
-        if wanted not in {entry.run.path.resolve() for entry in entries}:
-            entries.append(read(run))
-    entries, sources = with_sources(opened, entries, runs_dir, read, target)
-    files = read_files(opened, sources, data, lambda text: tell(Note(text)))
-    groups = grouped(entries, notes)
-    entries = [entry for group in groups.values() for entry in group]
-    teachers = find_teachers(groups, runs_dir, target, data, notes, wanted=wanted)
-    timings, used = dict[str, dict[int, Latency]](), threads()
+    check_files(found_elsewhere, opened)
+
+    notes: list[str] = []
+    subjects = gather(
+        runs,
+        opened,
+        runs_dir=runs_dir,
+        teacher=None if teacher is None else run_of(teacher),
+        device=target,
+        data=data,
+        notes=notes,
+        tell=tell,
+    )
+    rows, tested = _untimed(subjects, data, notes)
+    elsewhere = device_rows(found_elsewhere, rows)
+    held_against = None if baseline is None else baseline_row(run_of(baseline), rows).run
+    if check is not None:
+        check([*rows, *elsewhere])
+
+    used = threads()
     if latency:
-        models = _loaded(groups, target, None if references else notes)
-        notes += _file_notes(files, target)
-        notes += _precision_notes("timed", ((each.recipe.name, each.precision) for each in models.values()))
         with using_threads(threads_used):
             used = threads()
-            timings = _timed(models, files, target, seconds_per_model, tell)
-    images = image_sets(groups | {key: [each] for key, each in files.items()}, data)
-    by_key = {
-        key: replace(_row(group, teachers, timings.get(key)), test_set=images[key]) for key, group in groups.items()
-    }
-    test_sets = {str(entry.run.path): images[key] for key, group in groups.items() for entry in group}
-    shown_names = {row.name for row in by_key.values() if row.role == "teacher"}
-    banks, answers = bank_rows(entries, teachers, shown=shown_names, test_sets=test_sets, data=data, notes=notes)
-    rows = beside_teachers(by_key, banks, groups, teachers, notes)
-    rows.sort(key=lambda row: (role_order(row.role), row.name))
-    rows = file_rows(files, rows, groups, teachers=teachers, timings=timings, images=images, notes=notes)
-    tested: dict[str, Sequence[Tested]] = {str(group[-1].run.path): group for group in groups.values()}
-    tested |= {each.file.place: [each] for each in files.values()} | {run: [each] for run, each in answers.items()}
-    rows = with_statistics(rows, tested, baseline=None if baseline is None else run_of(baseline), notes=notes)
-    notes += _notes(groups, entries, files, rows, data)
-    rows = device_rows(elsewhere, rows, {each.file.place: each.file.sha256 for each in files.values()}, notes)
-    counts = [cell.n for cells in timings.values() for cell in cells.values()]
+            timings = measure(
+                subjects,
+                target,
+                seconds_per_model=seconds_per_model,
+                is_named=bool(references),
+                notes=notes,
+                tell=tell,
+            )
+        rows = with_latency(rows, timings)
+    counts = [cell.n for cells in timings.values() for cell in cells.values()] if latency else []
+    rows = with_statistics(rows, tested, baseline=held_against, notes=notes)
+    notes += _notes(subjects, rows, data)
+    rows = placed(elsewhere, rows, {each.file.place: each.file.sha256 for each in subjects.files.values()}, notes)
     shown = Shown(
         rows=tuple(rows),
         device=describe_device(target),
         threads=used,
-        versions=library_versions(*(["onnxruntime"] if files else [])),
+        versions=library_versions(*(["onnxruntime"] if subjects.files else [])),
         notes=tuple(notes),
-        latency_n=min(counts) if counts else None,
+        latency_n=min(counts, default=None),
         difference=difference_of(tested),
     )
     return Examined(shown, tested)
 
 
-def _entry(run: RunFolder, *, device: torch.device, data: DataSets, tell: Tell) -> Entry:
-    tell(Note(f"test set: {run.path}"))
-    return Entry(run, run.info, run.recipe(), assess(run, device=device, data=data), run.figures())
-
-
-# Timing
-
-
-def _loaded(groups: Mapping[str, list[Entry]], device: torch.device, notes: list[str] | None) -> dict[str, Trained]:
-    """The newest model of each row; where there are notes to write, one that cannot be loaded is one."""
-    loaded = {}
-    for key, group in groups.items():
-        try:
-            loaded[key] = load_trained(group[-1].run, device=device)
-        except (DistillError, OSError) as error:
-            if notes is None:
-                raise
-            notes.append(f"not timed: {naming(group[-1].run, error)}")
-    return loaded
-
-
-def _timed(
-    models: Mapping[str, Trained], files: Mapping[str, FileEntry], device: torch.device, seconds: float, tell: Tell
-) -> dict[str, dict[int, Latency]]:
-    """Runs on ``device``, files on the CPU, all in turn."""
-    if not models and not files:
-        return {}
-    sides = {key: trained.normalize.input_size for key, trained in models.items()}
-    sides |= {key: entry.file.image_size for key, entry in files.items()}
-    forwards: dict[str, Callable[[Tensor], Any]] = {key: trained.to_time() for key, trained in models.items()}
-    forwards |= {key: entry.file.to_time() for key, entry in files.items()}
-    return measure_latency(
-        forwards,
-        {key: (3, side, side) for key, side in sides.items()},
-        device=device,
-        seconds_per_model=seconds,
-        tell=tell,
+def _untimed(subjects: Subjects, data: DataSets, notes: list[str]) -> tuple[list[Row], dict[str, Sequence[Tested]]]:
+    """The rows of runs, banks and files, in their order, and what answered the test set, by a row's ``run``."""
+    groups, teachers, images = subjects.groups, subjects.teachers, subjects.images
+    by_key = {key: run_row(group, teachers, test_set=images[key]) for key, group in groups.items()}
+    banks, answers = bank_rows(
+        subjects.entries,
+        teachers,
+        shown={row.name for row in by_key.values() if row.role == "teacher"},
+        test_sets={str(entry.run.path): images[key] for key, group in groups.items() for entry in group},
+        data=data,
+        notes=notes,
     )
+    rows = beside_teachers(by_key, banks, groups, teachers, notes)
+    rows.sort(key=lambda row: (role_order(row.role), row.name))
+    rows = file_rows(subjects.files, rows, groups, teachers=teachers, images=images, notes=notes)
+    return rows, subjects.tested | {run: [each] for run, each in answers.items()}
 
 
-def _file_notes(files: Mapping[str, FileEntry], device: torch.device) -> list[str]:
-    if not files:
-        return []
-    notes = ["files are timed from bytes to logits, runs from normalised images: scaling is in a file's time"]
-    return notes + ([] if device.type == "cpu" else [f"files are timed on the CPU, runs on {device.type}"])
-
-
-def _precision_notes(what: str, precisions: Iterable[tuple[str, str | None]]) -> list[str]:
-    """Which models ran in less than fp32, as they do by default on a GPU; answers may be of an earlier day."""
-    names: dict[str, dict[str, None]] = {}
-    for name, precision in precisions:
-        if precision not in (None, "fp32"):
-            names.setdefault(precision, {})[name] = None
-    return [f"{what} in {precision}: {', '.join(of)}" for precision, of in names.items()]
-
-
-def _notes(
-    groups: Mapping[str, list[Entry]],
-    entries: Sequence[Entry],
-    files: Mapping[str, FileEntry],
-    rows: Sequence[Row],
-    data: DataSets,
-) -> list[str]:
+def _notes(subjects: Subjects, rows: Sequence[Row], data: DataSets) -> list[str]:
     """What the reader must know of the answers, and of what they were given to."""
-    answered: list[Tested] = [*entries, *files.values()]
-    notes = _precision_notes("tested", ((each.recipe.name, each.assessment.precision) for each in entries))
-    notes += (
-        _busy_notes(rows) + few_images_notes(answered) + other_images_notes(rows) + earlier_images_notes(answered, data)
-    )
-    return notes + namesake_notes(groups) + seed_notes(groups) + caution_notes(groups)
-
-
-def _busy_notes(rows: Sequence[Row]) -> list[str]:
-    """Times that vary by far more than those of a machine which does nothing else."""
-    shares = {
-        row.name: row.latency_b1_p90_ms / row.latency_b1_ms
-        for row in rows
-        if row.latency_b1_ms and row.latency_b1_p90_ms and row.measured_on is None
-    }
-    worst = max(shares, key=lambda name: shares[name], default=None)
-    if worst is None or shares[worst] < _BUSY:
-        return []
+    groups, entries = subjects.groups, subjects.entries
+    answered: list[Tested] = [*entries, *subjects.files.values()]
     return [
-        f"the machine was busy while it timed: one call in ten of {worst} took {shares[worst]:.0f} times the median or "
-        "more; measure again when it is not"
+        *precision_notes("tested", ((each.recipe.name, each.assessment.precision) for each in entries)),
+        *busy_notes(rows),
+        *few_images_notes(answered),
+        *other_images_notes(rows),
+        *earlier_images_notes(answered, data),
+        *namesake_notes(groups),
+        *seed_notes(groups),
+        *caution_notes(groups),
     ]
-
-
-# Rows
-
-
-def _row(group: Sequence[Entry], teachers: Mapping[str, Reference | None], timing: Mapping[int, Latency] | None) -> Row:
-    newest = group[-1]
-    top1, std = mean_std([entry.assessment.result.top1 for entry in group])
-    pairs = [(entry, reference) for entry in group if (reference := teachers[str(entry.run.path)]) is not None]
-    if len(pairs) < len(group):  # a mean over some of the seeds would stand beside a mean over all
-        pairs = []
-    figures = replace(
-        newest.figures,
-        latency_ms=timing or {},
-        test_images=len(newest.assessment.labels),
-        test_top1=top1,
-        test_ece=_mean([entry.assessment.result.ece for entry in group]),
-        test_balanced_accuracy=_mean([entry.assessment.result.balanced_accuracy for entry in group]),
-        test_macro_f1=_mean([entry.assessment.result.macro_f1 for entry in group]),
-    )
-    row = Row(
-        name=newest.recipe.name,
-        role=newest.recipe.role,
-        run=str(newest.run.path),
-        dataset=newest.recipe.data.title,
-        objective=newest.recipe.objective.kind,
-        seeds=len(group),
-        test_top1_std=std,
-        delta_top1=_mean([entry.assessment.result.top1 - reference.top1 for entry, reference in pairs]),
-        agreement=_mean([value for pair in pairs if (value := _agreement(*pair)) is not None]),
-        runtime=_runtime(newest),
-    )
-    return row.with_figures(figures)
-
-
-def _runtime(entry: Entry) -> str:
-    precision = entry.assessment.precision  # an older version did not keep it
-    return "torch" if precision is None else f"torch {precision}"
-
-
-def _agreement(entry: Entry, reference: Reference) -> float | None:
-    ours = entry.assessment.logits
-    if reference.logits is None or reference.logits.shape != ours.shape:
-        return None
-    return agreement(ours, reference.logits)
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return mean_std(list(values))[0] if values else None

@@ -16,7 +16,7 @@ from distill.results.device import DeviceReport
 from distill.results.rows import Row
 from distill.text import count
 
-__all__ = ["check_files", "device_rows", "read_reports"]
+__all__ = ["check_files", "device_rows", "placed", "read_reports"]
 
 _HINT = "run the kit there again: python measure.py; distill kit FILE.onnx OUT makes one"
 _DIGITS = 12
@@ -73,28 +73,38 @@ def check_files(reports: Sequence[tuple[Path, DeviceReport]], files: Sequence[On
                 )
 
 
-def device_rows(
-    reports: Sequence[tuple[Path, DeviceReport]], rows: Sequence[Row], files: Mapping[str, str], notes: list[str]
+def device_rows(reports: Sequence[tuple[Path, DeviceReport]], rows: Sequence[Row]) -> dict[Row, DeviceReport]:
+    """A row of each report.
+
+    Args:
+        rows: Those that were measured here.
+
+    Raises:
+        UsageError: Two would be called alike.
+    """
+    made = {_row(path, report): report for path, report in reports}
+    names = [row.name for row in [*rows, *made]]
+    if alike := next((row.name for row in made if names.count(row.name) > 1), None):
+        raise UsageError(f"two rows would be called {alike}", hint="name the machine there: measure.py --name board")
+    return made
+
+
+def placed(
+    elsewhere: Mapping[Row, DeviceReport], rows: Sequence[Row], files: Mapping[str, str], notes: list[str]
 ) -> list[Row]:
-    """All rows, each report's below the row of its file, or at the end.
+    """All rows, each of a report below the row of its file, or at the end.
 
     They stand on no front, beside no teacher and against no baseline: nothing of them was measured here, and their
     images are some of the test images.
 
     Args:
+        elsewhere: As :func:`device_rows` gives them.
         files: By the ``run`` of a file's row its sha256.
-
-    Raises:
-        UsageError: Two would be called alike.
     """
-    made = [(report, _row(path, report)) for path, report in reports]
-    names = [row.name for row in [*rows, *(row for _, row in made)]]
-    if alike := next((row.name for _, row in made if names.count(row.name) > 1), None):
-        raise UsageError(f"two rows would be called {alike}", hint="name the machine there: measure.py --name board")
     ordered = list(rows)
-    for report, row in made:
+    for row, report in elsewhere.items():
         of_file = {run for run, sha256 in files.items() if sha256 == report.kit.sha256}
-        of_file |= {str(path) for path, other in reports if other.kit.sha256 == report.kit.sha256}
+        of_file |= {other.run for other, its in elsewhere.items() if its.kit.sha256 == report.kit.sha256}
         places = [at for at, each in enumerate(ordered) if each.run in of_file]
         ordered.insert(places[-1] + 1 if places else len(ordered), row)
         notes.append(_note(row, report))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +26,7 @@ __all__ = [
     "message",
     "namesake_notes",
     "origin",
+    "precision_notes",
     "seed_notes",
 ]
 
@@ -141,6 +142,15 @@ def few_images_notes(tested: Sequence[Tested]) -> list[str]:
     """Which classes have too few test images to be judged by; rows that were tested on the same ones are told once."""
     found = ((each.recipe.data.title, few_images_note(each.assessment.result.per_class)) for each in tested)
     return list(dict.fromkeys(f"{name}: {note}" for name, note in found if note is not None))
+
+
+def precision_notes(what: str, precisions: Iterable[tuple[str, str | None]]) -> list[str]:
+    """Which models ran in less than fp32, as they do by default on a GPU; answers may be of an earlier day."""
+    names: dict[str, dict[str, None]] = {}
+    for name, precision in precisions:
+        if precision not in (None, "fp32"):
+            names.setdefault(precision, {})[name] = None
+    return [f"{what} in {precision}: {', '.join(of)}" for precision, of in names.items()]
 
 
 def seed_notes(groups: Mapping[str, list[Entry]]) -> list[str]:

@@ -18,7 +18,6 @@ from distill.evaluation.agreement import agreement
 from distill.evaluation.test_set import Assessment, DataSets, assess_file
 from distill.models.onnx_open import OnnxClassifier, is_exported_file, open_onnx
 from distill.recipe import Recipe, parse_recipe
-from distill.results.figures import Latency
 from distill.results.roles import role_order
 from distill.results.rows import Row
 from distill.runs import RunFolder, list_runs
@@ -123,17 +122,15 @@ def file_rows(
     groups: Mapping[str, Sequence[Entry]],
     *,
     teachers: Mapping[str, Reference | None],
-    timings: Mapping[str, Mapping[int, Latency]],
     images: Mapping[str, str | None],
     notes: list[str],
 ) -> list[Row]:
-    """All rows in their order, each file's under its run's.
+    """All rows in their order, each file's under its run's; not timed.
 
     Args:
         rows: Of runs and banks.
         groups: The runs of a row, by its key.
         teachers: By the paths of runs.
-        timings: By key.
         images: A name for the test images, by key.
     """
     by_run = {row.run: row for row in rows}
@@ -141,7 +138,7 @@ def file_rows(
     for key, entry in files.items():
         home = _home(entry, groups, notes)
         reference = None if entry.source is None else teachers.get(str(entry.source.run.path))
-        row = replace(_row(entry, reference, timings.get(key)), test_set=images[key])
+        row = replace(_row(entry, reference), test_set=images[key])
         teacher = by_run.get(by_run[home].teacher or "") if home in by_run else None
         below.setdefault(home, []).append(row if teacher is None else beside(row, teacher))
     ordered = []
@@ -166,7 +163,7 @@ def _home(entry: FileEntry, groups: Mapping[str, Sequence[Entry]], notes: list[s
     return str(group[-1].run.path) if group else ""
 
 
-def _row(entry: FileEntry, teacher: Reference | None, timing: Mapping[int, Latency] | None) -> Row:
+def _row(entry: FileEntry, teacher: Reference | None) -> Row:
     about, logits, source = entry.file.about, entry.assessment.logits, entry.source
     top1 = entry.assessment.result.top1
     figures = replace(
@@ -174,7 +171,7 @@ def _row(entry: FileEntry, teacher: Reference | None, timing: Mapping[int, Laten
         params=about.params,
         gmacs=about.gmacs,
         size_mb=entry.file.size_bytes / 1e6,
-        latency_ms=timing or {},
+        latency_ms={},
     )
     row = Row(
         name=entry.file.name,

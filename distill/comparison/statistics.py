@@ -21,7 +21,7 @@ from distill.evaluation.statistics import (
 from distill.results.rows import Difference, Row
 from distill.text import several
 
-__all__ = ["difference_of", "with_statistics"]
+__all__ = ["baseline_row", "difference_of", "with_statistics"]
 
 
 def with_statistics(
@@ -31,13 +31,13 @@ def with_statistics(
 
     Args:
         tested: What answered the test set, by the row's ``run``; a bank may not hold its teacher's answers.
-        baseline: A row's name, its run's folder, its file, or a role that one row alone has.
+        baseline: As :func:`baseline_row` takes it.
 
     Raises:
-        UsageError: No row is meant by ``baseline``, or several are.
+        UsageError: As :func:`baseline_row`.
     """
     answers = {run: _answers(group) for run, group in tested.items()}
-    chosen = None if baseline is None else _meant(baseline, rows)
+    chosen = None if baseline is None else baseline_row(baseline, rows)
     rows = [_with_interval(row, answers.get(row.run)) for row in rows]
     rows = _with_front(rows)
     return rows if chosen is None else [_against(row, chosen, answers, notes) for row in rows]
@@ -81,7 +81,12 @@ def _with_front(rows: Sequence[Row]) -> list[Row]:
 # Against one row
 
 
-def _meant(baseline: str, rows: Sequence[Row]) -> Row:
+def baseline_row(baseline: str, rows: Sequence[Row]) -> Row:
+    """The row that is meant by its name, its run's folder, its file, or a role that one row alone has.
+
+    Raises:
+        UsageError: None is, or several are.
+    """
     ways = (
         [row for row in rows if row.name == baseline],
         [row for row in rows if Path(row.run).resolve() == Path(baseline).resolve()],

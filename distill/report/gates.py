@@ -22,7 +22,7 @@ from distill.errors import GateMissedError, UsageError
 from distill.results.roles import ROLES
 from distill.results.rows import ROW_FIELDS, Comparison, Row
 
-__all__ = ["Finding", "Gate", "Value", "check_gates", "findings", "missed", "parse_gate"]
+__all__ = ["Finding", "Gate", "Value", "check_gates", "check_rows", "findings", "missed", "parse_gate"]
 
 _TEXT_FIELDS = {"name", "role", "run", "dataset", "objective", "test_set", "teacher", "runtime", "source_run"}
 _TEXT_FIELDS |= {"on_front", "baseline", "baseline_method", "baseline_verdict", "measured_on"}
@@ -215,12 +215,7 @@ def _numbers(value: Value, rows: Sequence[Row], gate: Gate) -> list[_Number]:
     """The value for each row it names, with a name that tells row, column and offset; a bare number has none."""
     if value.row is None or value.column is None:
         return [_Number("", value.offset)]
-    matching = [row for row in rows if row.name == value.row] or [
-        row for row in rows if row.role == value.row and row.measured_on is None
-    ]
-    if not matching:
-        names = ", ".join(dict.fromkeys([*(row.name for row in rows), *(row.role for row in rows)]))
-        raise UsageError(f"--require {gate.text!r}: no row or role {value.row!r}", hint=f"there are: {names or 'none'}")
+    matching = _named(value.row, rows, gate)
     offset = f" {'-' if value.offset < 0 else '+'} {abs(value.offset):g}" if value.offset else ""
     return [
         _Number(
@@ -232,6 +227,16 @@ def _numbers(value: Value, rows: Sequence[Row], gate: Gate) -> list[_Number]:
         )
         for row in matching
     ]
+
+
+def _named(name: str, rows: Sequence[Row], gate: Gate) -> list[Row]:
+    """The rows of that name, else those of that role which were measured here."""
+    matching = [row for row in rows if row.name == name]
+    matching = matching or [row for row in rows if row.role == name and row.measured_on is None]
+    if not matching:
+        there = ", ".join(dict.fromkeys([*(row.name for row in rows), *(row.role for row in rows)]))
+        raise UsageError(f"--require {gate.text!r}: no row or role {name!r}", hint=f"there are: {there or 'none'}")
+    return matching
 
 
 def _number(row: Row, column: str, gate: Gate) -> float:
@@ -247,6 +252,18 @@ def _holds(left: float, op: str, right: float) -> bool:
     if math.isclose(left, right, rel_tol=1e-9, abs_tol=1e-12):
         return op in (">=", "<=", "==")
     return bool(_OPERATORS[op](left, right))
+
+
+def check_rows(gates: Sequence[Gate], rows: Sequence[Row]) -> None:
+    """Find the rows that every requirement is about, before anything of them is timed.
+
+    Raises:
+        UsageError: One is not there.
+    """
+    for gate in gates:
+        for value in (gate.left, gate.right):
+            if value.row is not None:
+                _named(value.row, rows, gate)
 
 
 def check_gates(gates: Sequence[Gate], comparison: Comparison, *, tell: Callable[[str], object] = str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from distill.results.calibration import Reliability, RiskCoverage, Temperature
 from distill.results.corruptions import CorruptionResult
-from distill.results.figures import Figures, LayerCost
+from distill.results.figures import Figures, Latency, LayerCost
 from distill.results.metrics import EvalResult
 
 __all__ = [
@@ -110,24 +110,31 @@ class Row:
 
     def with_figures(self, figures: Figures) -> Row:
         """The row with what was measured of its model."""
-        one, many = figures.latency_ms.get(1), figures.latency_ms.get(32)
-        full = figures.latency_ms.get(256, many)  # timed on a GPU alone
-        return replace(
+        row = replace(
             self,
             test_top1=figures.test_top1,
             params=figures.params,
             gmacs=figures.gmacs,
             size_mb=figures.size_mb,
+            ece=figures.test_ece,
+            test_balanced_accuracy=figures.test_balanced_accuracy,
+            test_macro_f1=figures.test_macro_f1,
+            test_images=figures.test_images,
+        )
+        return row.with_latency(figures.latency_ms)
+
+    def with_latency(self, latency_ms: Mapping[int, Latency]) -> Row:
+        """The row with its times, by batch size."""
+        one, many = latency_ms.get(1), latency_ms.get(32)
+        full = latency_ms.get(256, many)  # timed on a GPU alone
+        return replace(
+            self,
             latency_b1_ms=one.median_ms if one else None,
             latency_b1_p90_ms=one.p90_ms if one else None,
             latency_b1_calls=one.n if one else None,
             latency_b32_ms=many.median_ms if many else None,
             images_per_s=full.images_per_s if full else None,
             throughput_batch=full.batch_size if full else None,
-            ece=figures.test_ece,
-            test_balanced_accuracy=figures.test_balanced_accuracy,
-            test_macro_f1=figures.test_macro_f1,
-            test_images=figures.test_images,
         )
 
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -199,3 +200,24 @@ def test_through_the_command(train: Callable[..., RunResult], teacher_run: RunRe
     text = str(compare([teacher_run, run], baseline=teacher_run, latency=False, device="cpu"))
     assert "Δ baseline" in text
     assert "McNemar" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--baseline", "tiny_techer"], "--baseline tiny_techer is no row of this table"),
+        (["--require", "tiny_techer.latency_b1_ms < 5"], "no row or role 'tiny_techer'"),
+        (["--require", "0.5 < tiny_techer.test_top1"], "no row or role 'tiny_techer'"),
+    ],
+)
+def test_a_misspelt_row_is_told_before_anything_is_timed(
+    options: list[str], line: str, teacher_run: RunResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def timed(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("it was timed")
+
+    monkeypatch.setattr("distill.comparison.timing.measure_latency", timed)
+    result = CliRunner().invoke(app, ["compare", str(teacher_run.run), "--device", "cpu", *options])
+    assert result.exit_code == 2
+    assert line in result.stderr.replace("\n", " ")
+    assert "there are" in result.stderr

@@ -1,0 +1,68 @@
+"""The row of one recipe's runs: means over its seeds, and what one of them costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from distill.comparison.entries import Entry
+from distill.comparison.reference import Reference
+from distill.evaluation.agreement import agreement
+from distill.evaluation.spread import mean_std
+from distill.results.rows import Row
+
+__all__ = ["run_row"]
+
+
+def run_row(group: Sequence[Entry], teachers: Mapping[str, Reference | None], *, test_set: str | None) -> Row:
+    """A row, not timed.
+
+    Args:
+        group: Seeds of one recipe, the newest last: parameters and size are its.
+        teachers: By the paths of runs.
+        test_set: A name for the images that they were tested on.
+    """
+    newest = group[-1]
+    top1, std = mean_std([entry.assessment.result.top1 for entry in group])
+    pairs = [(entry, reference) for entry in group if (reference := teachers[str(entry.run.path)]) is not None]
+    if len(pairs) < len(group):  # a mean over some of the seeds would stand beside a mean over all
+        pairs = []
+    figures = replace(
+        newest.figures,
+        latency_ms={},
+        test_images=len(newest.assessment.labels),
+        test_top1=top1,
+        test_ece=_mean([entry.assessment.result.ece for entry in group]),
+        test_balanced_accuracy=_mean([entry.assessment.result.balanced_accuracy for entry in group]),
+        test_macro_f1=_mean([entry.assessment.result.macro_f1 for entry in group]),
+    )
+    row = Row(
+        name=newest.recipe.name,
+        role=newest.recipe.role,
+        run=str(newest.run.path),
+        dataset=newest.recipe.data.title,
+        objective=newest.recipe.objective.kind,
+        seeds=len(group),
+        test_top1_std=std,
+        delta_top1=_mean([entry.assessment.result.top1 - reference.top1 for entry, reference in pairs]),
+        agreement=_mean([value for pair in pairs if (value := _agreement(*pair)) is not None]),
+        runtime=_runtime(newest),
+        test_set=test_set,
+    )
+    return row.with_figures(figures)
+
+
+def _runtime(entry: Entry) -> str:
+    precision = entry.assessment.precision  # an older version did not keep it
+    return "torch" if precision is None else f"torch {precision}"
+
+
+def _agreement(entry: Entry, reference: Reference) -> float | None:
+    ours = entry.assessment.logits
+    if reference.logits is None or reference.logits.shape != ours.shape:
+        return None
+    return agreement(ours, reference.logits)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return mean_std(list(values))[0] if values else None
