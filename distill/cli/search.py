@@ -106,7 +106,7 @@ def command(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Find the shape of a network that is best within a budget, and write it as a file that is.
+    """Find the most accurate shape of a network within a budget, and export it.
 
     Every candidate is exported untrained and timed before anything is trained: what is over budget never is. Candidates
     learn from the recipe's own bank. Uniform width at the same cost and random search with the same epochs are trained

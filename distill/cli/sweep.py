@@ -122,8 +122,8 @@ def command(
 ) -> None:
     """Train one recipe many times: grids, repeated seeds, or a search by Optuna.
 
-    Validation accuracy decides, the test set has no say. Each trial is a run in sweeps/NAME/trials, which no name
-    of a run means; finished ones are not repeated, and the best becomes the recipe sweeps/NAME/best.yaml.
+    Validation accuracy decides, the test set has no say. Each trial is a run in sweeps/NAME/trials, not
+    found by a run's name; finished ones are not repeated, and the best becomes the recipe sweeps/NAME/best.yaml.
     """
     given = {"--set": changes, "--teacher": teacher, "--grid": grid, "--search": search, "--name": name}
     _check(recipe, resume, given | {"--seeds": seeds != 1, "--no-prune": not prune})

@@ -1,4 +1,4 @@
-"""Budget first: shapes that fit are measured before they are trained, and a file that is proven comes out."""
+"""Budget first: shapes that fit are measured before they are trained, and a file with its certificate comes out."""
 
 from __future__ import annotations
 

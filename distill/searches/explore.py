@@ -1,4 +1,4 @@
-"""The search itself: draw, train a little, keep a third, change the best, train on. It asks for costs and scores alone.
+"""The search itself: draw, halve by a third (rungs.py), change the best, train on. It asks for costs and scores alone.
 
 It is a function of its answers: killed and begun again, it asks the same questions, which by then cost nothing.
 """
@@ -114,7 +114,7 @@ class _Explorer:
             if not tried:
                 continue
             left -= len(tried)
-            promising = self.trained(tried, 0)[: self.plan.climbing(len(tried))]
+            promising = self.trained(tried, 0)[: self.plan.promoted(len(tried))]
             going = self.trained([*going, *promising], rung)
         return going
 
@@ -140,7 +140,7 @@ def explore(
     going, last = explorer.trained(first, 0), len(plan.rungs) - 1
     middle = max(last - 1, 0)
     for rung in range(1, middle + 1):
-        going = explorer.trained(going[: plan.climbing(len(going))], rung)
+        going = explorer.trained(going[: plan.promoted(len(going))], rung)
     going = explorer.local(going, middle)
     best = explorer.trained(going[:FINALISTS], last)
     candidates = tuple(explorer.seen.values())

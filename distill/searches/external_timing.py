@@ -21,7 +21,7 @@ __all__ = ["check_command", "measure_elsewhere"]
 
 _PATIENCE_S = 600.0
 _MAX_BYTES = 1 << 20
-_POLL_S = 0.05
+_POLL_S = 1.0
 _PLACE = "{file}"
 _HINT = 'it should print one JSON object, as {"latency_b1_ms": 1.93}, and exit with 0'
 
@@ -79,10 +79,10 @@ def _waited(process: subprocess.Popen[bytes], patience_s: float) -> tuple[bytes,
     left = patience_s
     while True:
         try:
-            return process.communicate(timeout=min(_POLL_S * 20, max(left, _POLL_S)))
+            return process.communicate(timeout=min(_POLL_S, left))
         except subprocess.TimeoutExpired:
             beat()
-            left -= _POLL_S * 20
+            left -= _POLL_S
             if left <= 0:
                 raise
 

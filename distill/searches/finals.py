@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from distill.evaluation.spread import mean_std
 from distill.evaluation.statistics import LEVEL, Answers, PairedTest, compare_runs
+from distill.report.verdict import METHODS
 from distill.results.search import Finalist, Tried
 from distill.runs import RunFolder
 from distill.searches.explore import Candidate, Explored
 from distill.searches.space import Shape
 from distill.searches.trials import Trials
 
-__all__ = ["Final", "advice", "choose", "finalist_rows", "finals", "tried_rows"]
+__all__ = ["Final", "advice", "choose", "finalist_rows", "finalist_shapes", "finals", "tried_rows"]
+
+
+_BASELINES = {"uniform": "uniform width within the budget", "random": "random search with the same epochs"}
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Final:
         runs: One for each seed that could be trained.
         seeds: Of those runs, in rising order, counted from the recipe's own, which is 0.
         right: ``(seeds, N)`` bool, of validation images.
+        best_of: By those images it was chosen among so many, before its further seeds.
     """
 
     kinds: tuple[str, ...]
@@ -34,6 +39,7 @@ class Final:
     runs: tuple[RunFolder, ...]
     seeds: tuple[int, ...]
     right: np.ndarray
+    best_of: int = 1
 
     @property
     def top1(self) -> float:
@@ -45,13 +51,22 @@ def finals(explored: Explored, trials: Trials, seeds: int) -> list[Final]:
     """The search's best, the uniform shape, and the best of the random ones, each with all of its seeds."""
     kinds: dict[Shape, list[str]] = {}
     by_shape: dict[Shape, Candidate] = {}
-    named = [("search", each) for each in explored.best] + [("uniform", explored.uniform)]
-    named += [("random", each) for each in explored.randoms[:1]]
-    for kind, each in named:
+    for kind, each in _named_candidates(explored):
         by_shape.setdefault(each.shape, each)
         kinds.setdefault(each.shape, []).append(kind)
     found = [_final(tuple(kinds[shape]), each, trials, seeds) for shape, each in by_shape.items()]
-    return [each for each in found if each is not None]
+    of = max(len(explored.randoms), 1)
+    return [replace(each, best_of=of if each.kinds == ("random",) else 1) for each in found if each is not None]
+
+
+def finalist_shapes(explored: Explored) -> list[Shape]:
+    """Those that :func:`finals` trains, each once."""
+    return list(dict.fromkeys(each.shape for _, each in _named_candidates(explored)))
+
+
+def _named_candidates(explored: Explored) -> list[tuple[str, Candidate]]:
+    named = [("search", each) for each in explored.best] + [("uniform", explored.uniform)]
+    return named + [("random", each) for each in explored.randoms[:1]]
 
 
 def _final(kinds: tuple[str, ...], candidate: Candidate, trials: Trials, seeds: int) -> Final | None:
@@ -95,14 +110,17 @@ def _chosen_from(found: Sequence[Final], other: Final) -> int:
 def choose(found: Sequence[Final]) -> tuple[Final, bool | None]:
     """What to take, and whether the search helped: whether its best is better than the uniform shape beyond chance.
 
-    None: one of the two could not be trained, so nobody knows.
+    None: one of the two could not be trained, so nobody knows. The best of the random ones is taken where it is better
+    than either beyond chance, and then the search did not help.
     """
     best, uniform = _named(found, "search"), _named(found, "uniform")
     if best is None or uniform is None:
         return best or uniform or found[0], None
-    if best is uniform or difference(best, uniform, best_of=_chosen_from(found, uniform)).verdict != "better":
-        return uniform, False
-    return best, True
+    helped = best is not uniform and difference(best, uniform, best_of=_chosen_from(found, uniform)).verdict == "better"
+    taken, chance = best if helped else uniform, _named(found, "random")
+    if chance is not None and difference(chance, taken, best_of=chance.best_of).verdict == "better":
+        return chance, False
+    return taken, helped
 
 
 def advice(found: Sequence[Final]) -> tuple[str, ...]:
@@ -111,7 +129,7 @@ def advice(found: Sequence[Final]) -> tuple[str, ...]:
     if best is None:
         return ("no candidate of the search could be trained to its end",)
     lines = []
-    for kind, what in (("uniform", "uniform width at the same cost"), ("random", "random search with the same epochs")):
+    for kind, what in _BASELINES.items():
         other = _named(found, kind)
         if other is None:
             lines.append(f"there is no shape of {what} to compare with")
@@ -119,8 +137,10 @@ def advice(found: Sequence[Final]) -> tuple[str, ...]:
             lines.append(f"the best shape is that of {what}")
         else:
             lines.append(_against(best, other, what, _chosen_from(found, other)))
-    if choose(found)[1] is False:
-        lines.append("search did not help: take the uniform one")
+    taken, helped = choose(found)
+    if helped is False:
+        which = "uniform one" if "uniform" in taken.kinds else "best of the random ones, which is better"
+        lines.append(f"search did not help: take the {which}")
     return tuple(lines)
 
 
@@ -128,16 +148,9 @@ def _against(best: Final, other: Final, what: str, best_of: int) -> str:
     test = difference(best, other, best_of=best_of)
     points = 100 * test.difference.estimate
     bounds = f"[{100 * test.difference.low:+.2f}, {100 * test.difference.high:+.2f}]"
-    by = {
-        "mcnemar": "paired by image",
-        "paired t": "paired by seed",
-        "welch t": "Welch's t over seeds",
-        "t and images": "Student's t over seeds, with the images' own chance",
-        "bootstrap": "bootstrap over images and seeds",
-    }
     words = {"better": "better", "worse": "worse", "cannot tell": "no difference that can be told"}[test.verdict]
     chosen = f", the best of {best_of}" if best_of > 1 else ""
-    return f"against {what}: {points:+.2f} points {bounds}, {by[test.method]}, n = {test.n}{chosen}: {words}"
+    return f"against {what}: {points:+.2f} points {bounds}, {METHODS[test.method]}, n = {test.n}{chosen}: {words}"
 
 
 # Rows

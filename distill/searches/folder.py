@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from distill.errors import RunError, UsageError
 from distill.files import read_json, write_json
-from distill.sweeps.folder import SweepFolder, check_name, teachers_kept
+from distill.sweeps.folder import SweepFolder, check_name
 from distill.sweeps.plan import Base
 
 __all__ = ["Definition", "SearchFolder", "searches_dir"]
@@ -54,7 +55,7 @@ class Definition:
     teacher: tuple[str, ...]
     teachers: dict[str, str]
 
-    @property
+    @cached_property
     def base(self) -> Base:
         """The recipe that candidates change."""
         return Base(self.recipe, self.source)
@@ -72,7 +73,7 @@ class Definition:
         """
         try:
             known = {each.name: tree[each.name] for each in fields(cls)}
-            definition = cls(**(known | {"teacher": teachers_kept(known["teacher"])}))
+            definition = cls(**(known | {"teacher": tuple(map(str, known["teacher"]))}))
             assert isinstance(definition.recipe, dict)
             assert isinstance(definition.teachers, dict)
         except (KeyError, TypeError, AssertionError) as error:

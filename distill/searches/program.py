@@ -15,14 +15,13 @@ from distill.errors import DistillError
 from distill.events import Note
 from distill.files import write_atomically, write_json
 from distill.pipeline.context import Options
-from distill.pipeline.teacher import taught_by
 from distill.recipe import dump_recipe
 from distill.report.verdict import drop_sentence
 from distill.results.search import SearchReport, budget_text
 from distill.searches.bench import Runtime
 from distill.searches.costs import LATENCIES
 from distill.searches.explore import Explored, explore, widest_uniform
-from distill.searches.finals import Final, advice, choose, finalist_rows, finals, tried_rows
+from distill.searches.finals import Final, advice, choose, finalist_rows, finalist_shapes, finals, tried_rows
 from distill.searches.folder import Definition, SearchFolder
 from distill.searches.prices import cheapest, extrapolated, price_curve, rounded_up
 from distill.searches.reference import Reference
@@ -139,6 +138,7 @@ class Program:
         return replace(report, missed=missed, nearest=nearest, priced=quantity, prices=prices)
 
     def _finished(self, report: SearchReport, explored: Explored, plan: Plan) -> SearchReport:
+        self.trials.plan_rest(finalist_shapes(explored), plan.seeds)
         found = finals(explored, self.trials, plan.seeds)
         report = replace(
             report,
@@ -190,7 +190,7 @@ class Program:
         if shipped.drop.passes(prove=report.prove):
             return report if over is None else replace(report, missed=excess, nearest=self._enough(over))
         lost = shipped.drop.drop.high if report.prove else shipped.drop.drop.estimate
-        missed = f"the best file within the budget {words}, against {report.reference}"
+        missed = f"the file of the shape that was taken {words}, against {report.reference}"
         missed += f"; {excess}" if excess else ""
         return self._priced(replace(report, missed=missed), lost - report.max_drop)
 
@@ -208,7 +208,7 @@ class Program:
 
     def _write_recipe(self, taken: Final, shipped: Shipped) -> Path:
         path = self.folder.path / "best.yaml"
-        recipe = taught_by(self.trials.recipe_of(taken.candidate.shape), self.definition.teacher)
+        recipe = self.trials.kept.trainer.pinned(self.trials.recipe_of(taken.candidate.shape))
         budgets = ", ".join(f"{name} <= {limit:g}" for name, limit in self.definition.budgets.items())
         lines = [f"Found by distill search within {budgets}: {taken.candidate.shape}."]
         if shipped.cut is not None:
@@ -221,7 +221,7 @@ class Program:
         return path
 
     def _certified(self, file: Path, run: Path | None, taken: Final) -> str | None:
-        """What is proven of the file, beside it; None where that cannot be had, which is told."""
+        """The file's certificate, beside it; None where that cannot be had, which is told."""
         asked = self.definition
         budgets = {name: limit for name, limit in asked.budgets.items() if self._is_of_file(name)}
         place = self.folder.path / "certificate.json"

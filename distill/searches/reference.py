@@ -10,6 +10,7 @@ import torch
 
 from distill.data.splits import Splits
 from distill.errors import UsageError
+from distill.evaluation.correct import correct
 from distill.evaluation.test_set import assess_classifier, split_content
 from distill.events import Note, Tell, silent
 from distill.files import json_sha256, write_with
@@ -44,10 +45,10 @@ def teacher_answers(
     Raises:
         UsageError: It knows other classes.
     """
-    teacher = find_teacher(recipe, runs_dir=runs_dir, device=device, classes=tuple(splits.dataset.classes))
+    teacher = find_teacher(recipe, runs_dir=runs_dir, device=device, classes=splits.dataset.classes)
     if teacher is None:
         return None
-    teacher.require_classes(tuple(splits.dataset.classes))
+    teacher.require_classes(splits.dataset.classes)
     who = json_sha256([teacher.identity.weights, teacher.identity.architecture, split_content(splits, "val")])
     path = kept / f"teacher_val-{who[:16]}.npy"
     run = None if teacher.run is None else teacher.run.path
@@ -114,14 +115,13 @@ def reference_of(
         UsageError: There is neither a run that was named nor a teacher that can be asked.
     """
     assert splits.val is not None, "checked before"
-    labels = np.asarray(splits.val.labels)
     if against is not None:
         run = open_run(against, runs_dir=runs_dir)
         for line in of_reference(run, recipe.data, splits):
             tell(Note(line, "warning"))
-        logits = assess_classifier(load_trained(run, device=device), splits, recipe.data, split="val").logits
-        return Reference(run.name, np.asarray(logits.argmax(axis=1) == labels), run.path)
+        answers = assess_classifier(load_trained(run, device=device), splits, recipe.data, split="val")
+        return Reference(run.name, answers.correct, run.path)
     if teacher is None:
         raise _nothing_to_ask(recipe)
     name, logits, path = teacher
-    return Reference(name, np.asarray(logits.argmax(axis=1) == labels), path)
+    return Reference(name, correct(logits, np.asarray(splits.val.labels)), path)

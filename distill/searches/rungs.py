@@ -1,4 +1,4 @@
-"""How many candidates are trained how far, and which of them go on. No torch."""
+"""Successive halving (arXiv:1502.07943): how many candidates are trained how far, and which go on. No torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["FINALISTS", "MIN_EVALUATIONS", "Judge", "Plan", "Score", "plan_of", 
 FINALISTS = 3
 MIN_EVALUATIONS = 4
 """Fewer evaluations are no search."""
-_THIRD = 3
+_ETA = 3  # of so many one is promoted
 _LOCAL = 0.4  # of the evaluations are kept for changes of the best
 
 
@@ -58,15 +58,15 @@ class Plan:
         """Of the whole schedule."""
         return self.rungs[-1]
 
-    def climbing(self, count: int) -> int:
-        """How many of so many go on from a rung."""
-        return max(math.ceil(count / _THIRD), 1)
+    def promoted(self, count: int) -> int:
+        """How many of so many are trained on after a rung."""
+        return max(math.ceil(count / _ETA), 1)
 
     @property
     def search_epochs(self) -> int:
         """About how many epochs the search trains before its finalists' further seeds."""
         spent = (self.first + self.local) * self.rungs[0]
-        going = self.climbing(self.first) + self.climbing(self.local) * bool(self.local)
+        going = self.promoted(self.first) + self.promoted(self.local) * bool(self.local)
         for lower, upper in zip(self.rungs[:-1], self.rungs[1:], strict=True):
             spent += going * (upper - lower)
             going = min(going, FINALISTS)
@@ -81,7 +81,7 @@ class Plan:
 
 def plan_of(evaluations: int, *, epochs: int, seeds: int) -> Plan:
     """Split evaluations; rungs are a ninth, a third and all of the schedule, as far as these differ."""
-    rungs = dict.fromkeys(max(math.ceil(epochs / part), 1) for part in (_THIRD**2, _THIRD, 1))
+    rungs = dict.fromkeys(max(math.ceil(epochs / part), 1) for part in (_ETA**2, _ETA, 1))
     local = int(_LOCAL * evaluations)
     return Plan(tuple(rungs), evaluations - local, local, seeds)
 

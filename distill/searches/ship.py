@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from distill.errors import DivergedError, GateMissedError, MissingError, UsageError
 from distill.evaluation.drop import DropVerdict, judge_drop
 from distill.evaluation.test_set import assess_file
@@ -24,9 +22,9 @@ from distill.pipeline.context import Options
 from distill.pipeline.export import export
 from distill.pipeline.prune import prune
 from distill.pipeline.quantize import quantize
-from distill.pipeline.verbs import resume_run
+from distill.pipeline.resumable import resumed_or
 from distill.recipe import Recipe
-from distill.runs import RunFolder, begun_runs
+from distill.runs import RunFolder
 from distill.searches.bench import Runtime
 from distill.searches.costs import LATENCIES, Budgets, Costs
 from distill.searches.finals import Final
@@ -148,8 +146,7 @@ def ship(final: Final, reference: Reference, shipping: Shipping) -> Shipped:
             break
         tell(Note(f"{path}: {_why(cuts)}"))
     found = assess_file(open_onnx(path), split="val")
-    right = np.asarray(found.logits.argmax(axis=1) == found.labels)
-    drop = judge_drop(right, reference.right, allowed=shipping.max_drop)
+    drop = judge_drop(found.correct, reference.right, allowed=shipping.max_drop)
     cut = Cut(cuts[-1][0], _why(cuts)) if cuts else None
     return Shipped(path, drop, made[-1], cut=cut, over=over)
 
@@ -202,20 +199,21 @@ def _cut(run: RunFolder, excesses: Sequence[Excess], shipping: Shipping) -> RunF
     """A run with fewer channels, trained to its end; gone on with where it was stopped."""
     by_params, share = _measure(excesses[-1].quantity) == "parameters", _share(excesses)
     into = shipping.into / "cut" / f"{run.path.name}-{share:.4f}"  # another file may be over by more
-    options = replace(shipping.options, into=into)
-    if begun := begun_runs(into):
-        return RunFolder(resume_run(begun[-1].path, options=options).run)
-    params = run.figures().params
-    assert params is not None
-    made = prune(
-        run.path,
-        macs=None if by_params else round(share, 4),
-        params=round(share * params) if by_params else None,
-        multiple=shipping.multiple,
-        options=options,
-    )
-    assert made.run is not None, "it was trained on"
-    return RunFolder(made.run)
+
+    def begin(options: Options) -> Path:
+        params = run.figures().params
+        assert params is not None
+        made = prune(
+            run.path,
+            macs=None if by_params else round(share, 4),
+            params=round(share * params) if by_params else None,
+            multiple=shipping.multiple,
+            options=options,
+        )
+        assert made.run is not None, "it was trained on"
+        return made.run
+
+    return resumed_or(begin, into, shipping.options)
 
 
 def _measure(quantity: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,7 +22,7 @@ from distill.searches.space import Shape, Space
 from distill.sweeps.grid import values_of
 from distill.sweeps.plan import Base, trial_key
 from distill.sweeps.trainer import TrialFailedError
-from distill.sweeps.training_cache import Kept
+from distill.sweeps.training_cache import TrainingCache
 from distill.text import duration
 
 __all__ = ["Trials", "closeness"]
@@ -41,7 +42,7 @@ class Trials:
     base: Base
     space: Space
     bench: Bench
-    kept: Kept
+    kept: TrainingCache
     device: torch.device
     tell: Tell
     teacher: np.ndarray | None
@@ -119,7 +120,7 @@ class Trials:
         picked = run.picked(lines[:epochs])
         assert picked is not None, "a search has validation images"
         top1 = picked["val_top1"]
-        if self.teacher is None or len(lines) > epochs:  # an earlier version's, judged at its end alone
+        if self.teacher is None or len(lines) > epochs:  # its answers after so many are gone
             return Score(float(top1), None)
         answers = self.answers(run)
         return Score(float(top1), closeness(answers, self.teacher, self.temperature))
@@ -130,8 +131,7 @@ class Trials:
 
     def right(self, run: RunFolder, split: str = "val") -> np.ndarray:
         """Which images its best checkpoint answers right, ``(N,)`` bool."""
-        found = assess(run, split=split, device=self.device, data=self._data)
-        return np.asarray(found.logits.argmax(axis=1) == found.labels)
+        return assess(run, split=split, device=self.device, data=self._data).correct
 
     # Time
 
@@ -139,6 +139,16 @@ class Trials:
         """Mean of all that was trained here; None before the first epoch."""
         spent = self._spent()
         return sum(spent) / len(spent) if spent else None
+
+    def plan_rest(self, shapes: Sequence[Shape], seeds: int) -> None:
+        """From now on what is left is so many seeds of these shapes: fewer than was thought where some coincide."""
+        whole = self.base.recipe.train.epochs
+        runs = [self.run_of(shape, self._seed(number)) for shape in shapes for number in range(seeds)]
+        left = sum(whole - (0 if run is None else len(run.metrics())) for run in runs)
+        self.epochs = len(self._spent()) + left
+
+    def _seed(self, number: int) -> int | None:
+        return self.base.recipe.train.seed + number if number else None
 
     def _spent(self) -> list[float]:
         """Seconds of every epoch that was trained here."""

@@ -30,7 +30,7 @@ from distill.searches.space import Space, space_of
 from distill.searches.trials import Trials
 from distill.sweeps.folder import teachers_to_keep
 from distill.sweeps.trainer import Trainer
-from distill.sweeps.training_cache import Kept
+from distill.sweeps.training_cache import TrainingCache
 from distill.team.stop import stopping_saves
 from distill.team.watch import watching
 
@@ -121,7 +121,7 @@ def search(
     )
     trainer = Trainer(options, folder.trials, definition.teacher, dict(definition.teachers))
     base = trainer.resolved(definition.base.recipe)
-    classes = tuple(trainer.splits(base).dataset.classes)  # what cannot be had is told before a folder is there
+    classes = trainer.splits(base).dataset.classes  # what cannot be had is told before a folder is there
     device = resolve_device(options.device)
     require_reference(definition.against, base, classes, runs_dir=options.runs_dir, device=device)
     again = shlex.join(options.command) if options.command else "the same call again"
@@ -148,7 +148,7 @@ def _program(definition: Definition, folder: SearchFolder, trainer: Trainer, spa
         base=definition.base,
         space=space,
         bench=Bench(own, splits, target, folder.path.parent / "timings"),
-        kept=Kept(folder, trainer),
+        kept=TrainingCache(folder, trainer),
         device=device,
         tell=options.tell,
         teacher=None if teacher is None else teacher[1],

@@ -9,6 +9,7 @@ import secrets
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -30,7 +31,6 @@ __all__ = [
     "portable",
     "redacted",
     "sweeps_dir",
-    "teachers_kept",
     "teachers_to_keep",
 ]
 
@@ -98,7 +98,7 @@ class Definition:
     runs: str = "../../runs"
     commands: tuple[tuple[str, ...], ...] = ()
 
-    @property
+    @cached_property
     def base(self) -> Base:
         """The recipe that trials change."""
         return Base(self.recipe, self.source)
@@ -124,7 +124,7 @@ class Definition:
         try:
             lists = {key: tuple(known[key]) for key in ("grid", "search")}
             commands = tuple(map(tuple, known.get("commands", ())))
-            teacher = teachers_kept(known.get("teacher"))
+            teacher = tuple(map(str, known["teacher"]))
             definition = cls(**(known | lists | {"commands": commands, "teacher": teacher}))
             assert isinstance(definition.recipe, dict)
             assert isinstance(definition.teachers, dict)
@@ -166,10 +166,9 @@ class SweepFolder:
         """How a trial's run is written down: from the sweep's folder, so that both may move together."""
         return portable(run.path, self.path)
 
-    def run_of(self, entry: str, runs_dir: Path) -> RunFolder:
-        """The run that was written down; trials of older versions lie among the other runs."""
-        here, there = self.path / entry, runs_dir / entry
-        return RunFolder(there if there.is_dir() and not here.is_dir() else here)
+    def run_of(self, entry: str) -> RunFolder:
+        """The run that was written down."""
+        return RunFolder(self.path / entry)
 
     def remove_orphans(self, entries: Collection[str]) -> None:
         """Remove what a killed sweep left of trials before it wrote them down in ``entries``: no step was done in them.
@@ -215,11 +214,6 @@ def teachers_to_keep(teacher: Any) -> tuple[str, ...]:
     """
     named = teachers_named(teacher)
     return tuple(os.path.abspath(name) if name.lower().endswith(".onnx") else name for name in named)
-
-
-def teachers_kept(teacher: Any) -> tuple[str, ...]:
-    """``--teacher`` as a folder's file has it; earlier versions kept a name, or null."""
-    return tuple(map(str, [teacher] if isinstance(teacher, str) else teacher or ()))
 
 
 def check_same(before: Definition, now: Definition, path: Path) -> None:

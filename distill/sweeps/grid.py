@@ -16,8 +16,8 @@ from distill.sweeps.folder import SweepFolder
 from distill.sweeps.plan import Base, Trial, trial_key
 from distill.sweeps.space import value_of
 from distill.sweeps.trainer import Trainer, TrialFailedError
-from distill.sweeps.training_cache import Kept
-from distill.text import duration, percent
+from distill.sweeps.training_cache import TrainingCache
+from distill.text import counted, duration, percent
 
 __all__ = ["earlier_trials", "finished_text", "row_of_run", "run_grid", "values_of"]
 
@@ -54,7 +54,7 @@ def earlier_trials(folder: SweepFolder, trainer: Trainer, base: Base, planned: C
     Args:
         planned: The keys of the trials that are asked for.
     """
-    kept, found = Kept(folder, trainer), []
+    kept, found = TrainingCache(folder, trainer), []
     for key in [key for key in kept.ledger if key not in planned]:
         if (run := kept.run_of(key)) is None:
             continue
@@ -94,7 +94,7 @@ class _Grid:
     def __init__(
         self, folder: SweepFolder, trainer: Trainer, trials: Sequence[Trial], recipes: Sequence[Recipe]
     ) -> None:
-        self.kept, self.trainer = Kept(folder, trainer), trainer
+        self.kept, self.trainer = TrainingCache(folder, trainer), trainer
         self.trials, self.recipes = trials, recipes
         self.keys = [trial_key(recipe) for recipe in recipes]
 
@@ -147,7 +147,7 @@ def run_grid(
     if len(left) < asked:
         tell(Note(f"{asked - len(left)} of {asked} trials are finished already"))
     if more := len(trials) - asked:
-        tell(Note(f"{more} earlier trial{'' if more == 1 else 's'} of this sweep stay{'s' * (more == 1)} in the table"))
+        tell(Note(f"{counted(more, 'earlier trial')} of this sweep stay{'s' * (more == 1)} in the table"))
     done = (grid.row(number) for number in range(len(trials)) if number not in set(left))
     best = max((row.val_top1 for row in done if row.status == "finished" and row.val_top1 is not None), default=None)
     for place, number in enumerate(left, start=1):

@@ -55,10 +55,10 @@ def _group(members: Sequence[TrialRow]) -> GroupRow:
 
 
 def best_of(rows: Sequence[TrialRow], recipe: Path) -> BestTrial | None:
-    """The combination with the best mean over its seeds, however many were asked of it; ties go to the first.
+    """The combination with the best mean over the seeds that all have, or over its own where none is everyone's.
 
-    A combination that lost seeds to failures is passed over while another has all of its own. A search has one seed: of
-    its trials the best is the best.
+    Ties go to the first. A combination that lost seeds to failures is passed over while another has all of its own. A
+    search has one seed: of its trials the best is the best.
     """
     groups = [group for group in grouped(rows) if group.val_top1 is not None]
     if not groups:
@@ -67,13 +67,29 @@ def best_of(rows: Sequence[TrialRow], recipe: Path) -> BestTrial | None:
     whole = [group for group in groups if identity(group.params) not in lost]
     most = max(group.seeds for group in groups)
     pool = whole or [group for group in groups if group.seeds == most]
-    best = max(pool, key=lambda group: group.val_top1 or 0.0)
+    tops = {identity(group.params): _by_seed(rows, group.params) for group in pool}
+    shared = set.intersection(*(set(each) for each in tops.values()))
+
+    def mean(group: GroupRow) -> float:
+        own = tops[identity(group.params)]
+        return statistics.fmean(top for seed, top in own.items() if seed in shared or not shared)
+
+    best = max(pool, key=mean)
     members = [row for row in rows if identity(row.params) == identity(best.params) and row.status == "finished"]
     top = max(members, key=lambda row: row.val_top1 or 0.0)
     assert best.val_top1 is not None
     return BestTrial(
         best.params, best.val_top1, best.val_top1_std, best.seeds, trial=top.number, run=top.run, recipe=str(recipe)
     )
+
+
+def _by_seed(rows: Sequence[TrialRow], params: Mapping[str, Any]) -> dict[int | None, float]:
+    """Validation top-1 of a combination's finished trials; of a seed that was trained twice the first."""
+    found: dict[int | None, float] = {}
+    for row in rows:
+        if identity(row.params) == identity(params) and row.status == "finished" and row.val_top1 is not None:
+            found.setdefault(row.seed, row.val_top1)
+    return found
 
 
 def main_effects(rows: Sequence[TrialRow]) -> dict[str, float] | None:

@@ -22,6 +22,7 @@ from distill.sweeps.plan import Base, Trial, takes_whole_numbers
 from distill.sweeps.space import Range, Variable, value_of
 from distill.sweeps.storage import require_optuna
 from distill.sweeps.trainer import PrunedTrial, Trainer, TrialFailedError, Watch, refuse_mixture
+from distill.text import counted
 
 __all__ = ["Search"]
 
@@ -55,7 +56,7 @@ class Search:
     others: Others = field(init=False)
 
     def __post_init__(self) -> None:
-        self.others = Others(self.worker)
+        self.other_workers = Others(self.worker)
 
     def run(self) -> list[TrialRow]:
         """Train until the study has ``trials`` trials that are over, on whichever machines."""
@@ -174,12 +175,12 @@ class Search:
     def _suggest(self, trial: Any, variable: Variable) -> str:
         if not isinstance(variable, Range):
             return trial.suggest_categorical(variable.key, list(variable.values))
-        if takes_whole_numbers(self.base, variable, self._others):
+        if takes_whole_numbers(self.base, variable, self._fixed_choices):
             return repr(trial.suggest_int(variable.key, int(variable.low), int(variable.high), log=variable.log))
         return repr(trial.suggest_float(variable.key, float(variable.low), float(variable.high), log=variable.log))
 
     @property
-    def _others(self) -> Trial:
+    def _fixed_choices(self) -> Trial:
         """Any valid choice of the keys that are no ranges."""
         return Trial({each.key: each.values[0] for each in self.variables if not isinstance(each, Range)})
 
@@ -226,23 +227,23 @@ class Search:
 
     def _are_wanted(self) -> bool:
         """Whether another trial is to be begun. Before the last word is spoken, dead workers' trials are looked for."""
-        self.others.listen_anew()
+        self.other_workers.listen_anew()
         told = False
         while True:
             trials = self._all()
-            self.others.look(trials)
-            if dead := self.others.dead(trials):
+            self.other_workers.look(trials)
+            if dead := self.other_workers.dead(trials):
                 for trial in dead:
                     self.trainer.options.tell(Note(f"trial {trial.number}: its worker has died; it is tried again"))
                     self._fail(trial)
                 trials = self._all()
             # of one and the same look: a trial that ends between two would be over and at work
-            if sum(map(_is_over, trials)) + len(self.others.at_work(trials)) < self.trials:
+            if sum(map(_is_over, trials)) + len(self.other_workers.at_work(trials)) < self.trials:
                 return True
-            if not (unknown := self.others.unknown(trials)):
+            if not (unknown := self.other_workers.unknown(trials)):
                 return False
             if not told:
-                what = f"listening whether {len(unknown)} trial(s) of other workers are still at work"
+                what = f"listening whether {counted(len(unknown), 'trial')} of other workers are still at work"
                 self.trainer.options.tell(Note(what))
                 told = True
             time.sleep(_LOOK_S)
@@ -278,7 +279,7 @@ class Search:
         return run if run.path.is_dir() and not run.never_began() else None
 
     def _run_of(self, attrs: Mapping[str, Any]) -> RunFolder:
-        return self.folder.run_of(attrs["run"], self.trainer.options.runs_dir)
+        return self.folder.run_of(attrs["run"])
 
     def _is_replaced(self, trial: Any) -> bool:
         """Stopped before it was over, and tried again since; or queued only."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from distill.data.splits import Splits, load_splits
-from distill.errors import DivergedError, InterruptedRunError, RunError
+from distill.errors import DivergedError, InterruptedRunError, RunError, UsageError
 from distill.events import EpochDone, Event, Note, RunStarted, Tell
 from distill.pipeline.context import Options, prepare
 from distill.pipeline.ensemble import first_member, with_banks
@@ -22,6 +22,7 @@ from distill.pipeline.teacher import taught_by, with_folders
 from distill.pipeline.verbs import resume_run
 from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe
+from distill.recipe.schema import DataSpec
 from distill.results.runs import RunResult
 from distill.runs import RunFolder, RunInfo, open_run
 from distill.sweeps.folder import portable
@@ -95,6 +96,7 @@ class Trainer:
     into: Path
     teacher: tuple[str, ...] = ()
     teachers: dict[str, str] = field(default_factory=dict)
+    _settled: dict[str, DataSpec] = field(default_factory=dict)
     _splits: dict[str, Splits] = field(default_factory=dict)
 
     def resolved(self, recipe: Recipe) -> Recipe:
@@ -104,18 +106,38 @@ class Trainer:
             RunError: There is no such finished run.
             UsageError: What the recipe says of its teacher does not go with those that were named.
         """
+        return self._taught(recipe, self._folder)
+
+    def pinned(self, recipe: Recipe) -> Recipe:
+        """The recipe with its teacher by name and number, as a recipe file has it: of that name the newest is another.
+
+        Raises:
+            RunError, UsageError: As :meth:`resolved`.
+        """
+        return self._taught(recipe, self._place)
+
+    def _taught(self, recipe: Recipe, named: Callable[[str], str]) -> Recipe:
         recipe = taught_by(recipe, self.teacher)
         if (teacher := recipe.teacher) is None:
             return recipe
         if teacher.run is not None:
-            teacher = teacher.model_copy(update={"run": self._folder(teacher.run)})
-        return recipe.model_copy(update={"teacher": with_folders(teacher, self._folder)})
+            teacher = teacher.model_copy(update={"run": named(teacher.run)})
+        teacher = with_folders(teacher, named)
+        runs = [bank.run for bank in teacher.banks if bank.run is not None]
+        if twice := next((run for run in runs if runs.count(run) > 1), None):
+            raise UsageError(f"{twice} is named twice among the teachers", hint="name each once")
+        return recipe.model_copy(update={"teacher": teacher})
 
     def _folder(self, reference: str) -> str:
         runs_dir = self.options.runs_dir
+        return str(open_run(runs_dir / self._place(reference), runs_dir=runs_dir).path)
+
+    def _place(self, reference: str) -> str:
+        """The folder of a run from the folder of runs: decided once."""
         if reference not in self.teachers:
+            runs_dir = self.options.runs_dir
             self.teachers[reference] = portable(open_run(reference, runs_dir=runs_dir).path, runs_dir)
-        return str(open_run(runs_dir / self.teachers[reference], runs_dir=runs_dir).path)
+        return self.teachers[reference]
 
     def splits(self, recipe: Recipe) -> Splits:
         """The recipe's data, loaded once for all trials that share it.
@@ -123,17 +145,25 @@ class Trainer:
         Raises:
             UsageError: There is no validation split.
         """
-        key = recipe.data.model_dump_json()
+        spec = self._settled_data(recipe)
+        key = spec.model_dump_json()
         if key in self._splits:
             return self._splits[key]
-        recipe = settle_image_size(first_member(recipe), runs_dir=self.options.runs_dir, tell=self.options.tell)
-        splits = load_splits(recipe.data, self.options.tell, unlabelled=True)
+        splits = load_splits(spec, self.options.tell, unlabelled=True)
         for line in (splits.note or "").splitlines():
             self.options.tell(Note(line))
         if splits.val is None:
             raise no_validation()
         self._splits[key] = splits
         return self._splits[key]
+
+    def _settled_data(self, recipe: Recipe) -> DataSpec:
+        """Its data at the size it is kept at, which what the model takes and the teacher's size may decide."""
+        asked = recipe.model_dump_json(include={"data": True, "model": {"input_size"}, "teacher": True})
+        if asked not in self._settled:
+            recipe = settle_image_size(first_member(recipe), runs_dir=self.options.runs_dir, tell=self.options.tell)
+            self._settled[asked] = recipe.data
+        return self._settled[asked]
 
     def changes_since(self, before: RunInfo, recipe: Recipe) -> list[str]:
         """What a trial stood on, images and teacher, that is another now: such trials are not to be ranked together."""
@@ -145,7 +175,7 @@ class Trainer:
                 recipe,
                 runs_dir=self.options.runs_dir,
                 device=torch.device("cpu"),
-                classes=tuple(splits.dataset.classes),
+                classes=splits.dataset.classes,
             )
         ) is not None:
             about = about_run(teacher)

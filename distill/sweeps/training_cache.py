@@ -12,10 +12,10 @@ from distill.runs.checkpoints import last_checkpoint, read_meta
 from distill.sweeps.folder import SweepFolder
 from distill.sweeps.trainer import PrunedTrial, Trainer, TrialFailedError, Watch, refuse_mixture
 
-__all__ = ["Kept"]
+__all__ = ["TrainingCache"]
 
 
-class Kept:
+class TrainingCache:
     """The runs of a folder, as its ledger has them."""
 
     def __init__(self, folder: SweepFolder, trainer: Trainer) -> None:
@@ -31,7 +31,7 @@ class Kept:
         entry = self.ledger.get(key)
         if entry is None or "run" not in entry:
             return None
-        run = self.folder.run_of(entry["run"], self.trainer.options.runs_dir)
+        run = self.folder.run_of(entry["run"])
         return run if run.path.is_dir() and not run.never_began() else None
 
     def failure(self, key: str) -> str | None:
@@ -39,7 +39,7 @@ class Kept:
         return self.ledger.get(key, {}).get("failed")
 
     def is_over(self, key: str) -> bool:
-        """Whether there is nothing left to do: it is finished, or it failed."""
+        """Whether there is nothing left to do: its run is finished, or failed. One that left no run is tried again."""
         run = self.run_of(key)
         if run is None:
             return False

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distill.errors import InterruptedRunError, RunError, Terminated, TerminatedRunError, UsageError
+from distill.events import Note
 from distill.files import relative
 from distill.pipeline.context import Options
-from distill.pipeline.teacher import asks_none, taught_by
+from distill.pipeline.teacher import asks_none
 from distill.recipe import Recipe, load_recipe
 from distill.references import count_of, listed
 from distill.report.sweeps import SweepReport, TrialRow
@@ -45,6 +46,9 @@ from distill.sweeps.study import Search
 from distill.sweeps.trainer import Trainer
 
 __all__ = ["resume_sweep", "sweep"]
+
+#: Settings of ``data`` that decide which images validate.
+_JUDGES = ("name", "root", "code", "options", "limit", "split_seed", "val_fraction", "test_fraction")
 
 
 def sweep(
@@ -202,6 +206,15 @@ def _check_shared(definition: Definition, trainer: Trainer, recipes: Sequence[Re
     for recipe in recipes:
         trainer.resolved(recipe)
     trainer.splits(recipes[0])
+    keys = [text.partition("=")[0].strip() for text in (*definition.grid, *definition.search)]
+    if decide := [key for key in keys if key == "data" or key.removeprefix("data.").partition(".")[0] in _JUDGES]:
+        trainer.options.tell(
+            Note(
+                f"{', '.join(decide)} decides which validation images a trial is judged by: accuracies on different "
+                "images do not compare, and the best of them may have had the easier ones",
+                "warning",
+            )
+        )
 
 
 @contextmanager
@@ -294,6 +307,6 @@ def _published(
         errors = [row.error for row in report.trials if row.error]
         what = f"every trial failed: {errors[0]}" if errors else "no trial was finished"
         raise RunError(f"{folder.path}: {what}", hint=f"see {folder.path / 'result.json'}")
-    recipe = taught_by(definition.base.recipe_of(chosen), definition.teacher)
+    recipe = trainer.pinned(definition.base.recipe_of(chosen))
     write_best(report.best, recipe, name=report.name, trials=len(report.trials), commands=definition.commands)
     return report

@@ -111,20 +111,6 @@ def test_trials_live_with_their_sweep_and_no_name_means_one(teacher_recipe, stud
     assert evaluate_run(report.trials[1].run, options=options()).run == str(trials / "002")
 
 
-def test_trials_that_lie_among_the_runs_still_count(tiny, options, tmp_path: Path) -> None:
-    first = sweep(tiny(), grid=[LR], options=options())
-    (tmp_path / "runs" / "tiny_student").mkdir(parents=True)
-    for row in first.trials:  # as older versions had it
-        Path(row.run).rename(tmp_path / "runs" / "tiny_student" / Path(row.run).name)
-    ledger = tmp_path / "sweeps" / "tiny_student" / "trials.json"
-    ledger.write_text(ledger.read_text().replace("trials/", "tiny_student/"))
-    listener = Listener()
-    assert _tops(sweep(tiny(), grid=[LR], options=options(listener))) == _tops(first)
-    assert listener.runs == []
-    assert len(sweep(tiny(), grid=["optim.lr=0.001,0.02,0.05"], options=options(listener)).trials) == 3
-    assert listener.runs == [(str(tmp_path / "sweeps" / "tiny_student" / "trials" / "001"), 0)]
-
-
 class Killed(BaseException):
     """As kill -9 would: nothing is caught, nothing saved."""
 
@@ -547,3 +533,34 @@ def test_importances_need_enough_trials(tiny, options) -> None:
     if len(set(_tops(report))) > 1:
         assert set(report.importances) == {"optim.lr", "optim.name"}
         assert sum(report.importances.values()) == pytest.approx(1.0)
+
+
+def test_the_best_recipe_names_the_teacher_that_the_trials_had(student_recipe, teacher_recipe, options) -> None:
+    """Of a name the newest run is another one, once that is trained again."""
+    first = finetune_teacher(teacher_recipe("train.epochs=1"), options=options())
+    recipe = student_recipe("train.epochs=1")
+    report = sweep(recipe, grid=["optim.lr=0.001,0.05"], options=options())
+    finetune_teacher(teacher_recipe("train.epochs=1", "train.seed=1"), options=options())
+    best = load_recipe(report.best.recipe)
+    assert best.teacher.run == f"{first.run.parent.name}/{first.run.name}"
+    trained = train_student(best, options=options())
+    assert RunFolder(trained.run).info.teacher["run"] == str(first.run)
+
+
+def test_trials_that_are_judged_by_other_images_are_warned_of(tiny, options) -> None:
+    told: list[str] = []
+    heard = options(lambda event: told.append(event.message) if isinstance(event, Note) else None)
+    sweep(tiny("train.epochs=1"), grid=["data.split_seed=0,1"], options=heard)
+    assert any(text.startswith("data.split_seed decides which validation images") for text in told)
+    told.clear()
+    sweep(tiny("train.epochs=1"), grid=["optim.lr=0.1"], options=heard, name="other")
+    assert not any("decides which validation images" in text for text in told)
+
+
+def test_one_teacher_under_two_names_is_no_ensemble(student_recipe, teacher_recipe, options, tmp_path: Path) -> None:
+    teacher = finetune_teacher(teacher_recipe("train.epochs=1"), options=options())
+    with pytest.raises(UsageError, match="is named twice among the teachers"):
+        sweep(
+            student_recipe("train.epochs=1"), grid=[LR], teacher=[str(teacher.run), "tiny_teacher"], options=options()
+        )
+    assert not (tmp_path / "sweeps").exists()

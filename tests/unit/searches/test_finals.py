@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from scipy import stats
 
 from distill.searches.explore import Explored
-from distill.searches.finals import Final, advice, choose, difference, finals
+from distill.searches.finals import Final, advice, choose, difference, finalist_shapes, finals
 
 N = 1000
 # Right answers by seed, (uniform, search): seeds vary by far more than the two shapes do.
@@ -55,7 +56,7 @@ def test_a_seed_that_failed_leaves_the_others_paired(lost: int) -> None:
     assert test.difference.estimate == pytest.approx((search - uniform).mean())
     assert test.p_value == pytest.approx(expected.pvalue)
     assert choose(found) == (ours, True)
-    assert "paired by seed, n = 2: better" in advice(found)[0]
+    assert "paired by seed, Student's t, n = 2: better" in advice(found)[0]
 
 
 def test_without_two_seeds_in_common_nothing_is_paired() -> None:
@@ -100,3 +101,22 @@ def test_nobody_knows_whether_a_search_without_a_uniform_shape_helped() -> None:
     best = _final("search", 20, 30, 42)
     assert choose([best]) == (best, None)
     assert not any("did not help" in line for line in advice([best]))
+
+
+def test_the_best_of_the_random_ones_is_taken_where_it_is_better_beyond_chance() -> None:
+    """Random search found one that is better than both; drawn from many, it would have to be better by more."""
+    uniform, best, chance = _final("uniform", 0, 0, 0), _final("search", 1, 2, 3), _final("random", 20, 30, 42)
+    assert choose([best, uniform, chance]) == (chance, False)
+    assert advice([best, uniform, chance])[-1].endswith("take the best of the random ones, which is better")
+    drawn = replace(chance, best_of=3)
+    assert choose([best, uniform, drawn]) == (uniform, False)
+    assert advice([best, uniform, drawn])[-1] == "search did not help: take the uniform one"
+
+
+def test_the_random_finalist_knows_of_how_many_it_is_the_best() -> None:
+    best, uniform, *drawn = (SimpleNamespace(shape=each) for each in ("search", "uniform", "search", "other"))
+    explored = Explored(uniform, (), (best,), (SimpleNamespace(shape="random"), *drawn), 0, 0)  # type: ignore[arg-type]
+    trials: Any = Trained()
+    found = finals(explored, trials, 1)
+    assert [(each.kinds, each.best_of) for each in found] == [(("search",), 1), (("uniform",), 1), (("random",), 3)]
+    assert finalist_shapes(explored) == ["search", "uniform", "random"]

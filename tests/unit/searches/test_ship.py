@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from distill.errors import DistillError, GateMissedError, InterruptedRunError, RunError, UsageError
-from distill.pipeline import Options
+from distill.pipeline import Options, resumable
 from distill.recipe import Recipe
 from distill.searches import ship as module
 from distill.searches.costs import Costs
@@ -20,14 +20,13 @@ from distill.searches.reference import Reference
 from distill.searches.ship import Excess, Shipped, Shipping, ship
 
 RUN = Path("searches/s/trials/001")
-LABELS = np.arange(8) % 2
 
 
 @pytest.fixture(autouse=True)
 def _without_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "searches" / "s").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    answers = SimpleNamespace(logits=np.eye(2)[LABELS], labels=LABELS)
+    answers = SimpleNamespace(correct=np.ones(8, dtype=bool))
     monkeypatch.setattr(module, "open_onnx", lambda path: path)
     monkeypatch.setattr(module, "assess_file", lambda path, split: answers)
 
@@ -121,7 +120,7 @@ def cuts(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         return SimpleNamespace(run=Path(f"cut-{len(asked)}"))
 
     monkeypatch.setattr(module, "prune", prune)
-    monkeypatch.setattr(module, "RunFolder", Run)
+    monkeypatch.setattr(resumable, "RunFolder", Run)
     return asked
 
 
@@ -153,8 +152,8 @@ def test_a_file_that_takes_longer_than_it_may_is_cut_until_it_does_not(
     assert made.cut.why == f"{said}; {more}"
 
     takes.update({"own": 2.6, "cut-1": 1.0, "cut-3": 9.0, "cut-4": 9.0})  # timed again, all would be other numbers
-    monkeypatch.setattr(module, "begun_runs", lambda into: [SimpleNamespace(path=Path(there[into.name]))])
-    monkeypatch.setattr(module, "resume_run", lambda run, options: SimpleNamespace(run=run))
+    monkeypatch.setattr(resumable, "begun_runs", lambda into: [SimpleNamespace(path=Path(there[into.name]))])
+    monkeypatch.setattr(resumable, "resume_run", lambda run, options: SimpleNamespace(run=run))
     there = {f"001-{share:.4f}": f"cut-{number}" for number, share in enumerate(shares, 1)}
     again = _shipped(monkeypatch, "onnxruntime", budgets=budgets, measured=measured)
     assert again.cut is not None
@@ -177,8 +176,8 @@ def test_another_file_of_that_run_is_measured_for_itself(
 
 def test_a_cut_that_is_there_is_gone_on_with(monkeypatch: pytest.MonkeyPatch, cuts: list[dict[str, Any]]) -> None:
     there = {Path(f"searches/s/cut/001-{0.97 / 1.2:.4f}"): [SimpleNamespace(path=Path("begun"))]}
-    monkeypatch.setattr(module, "begun_runs", lambda into: there.get(into, []))
-    monkeypatch.setattr(module, "resume_run", lambda run, options: SimpleNamespace(run=Path(f"{run}-and-ended")))
+    monkeypatch.setattr(resumable, "begun_runs", lambda into: there.get(into, []))
+    monkeypatch.setattr(resumable, "resume_run", lambda run, options: SimpleNamespace(run=Path(f"{run}-and-ended")))
     takes = {"own": 1.2, "begun-and-ended": 0.9}
     made = _shipped(
         monkeypatch,

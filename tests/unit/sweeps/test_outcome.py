@@ -32,6 +32,18 @@ def test_means_and_spread_over_seeds() -> None:
     assert two.val_top1_std is None
 
 
+def test_of_unlike_many_seeds_those_count_that_all_have() -> None:
+    """By their own means lr 2 would win, by a seed that was kind to both."""
+    rows = [row(0, 0.80, seed=0, lr=1), row(1, 0.60, seed=1, lr=1), row(2, 0.75, seed=0, lr=2)]
+    best = best_of(rows, Path("best.yaml"))
+    assert best is not None
+    assert (best.params, best.seeds) == ({"lr": 1}, 2)
+    assert best.val_top1 == pytest.approx(0.7)
+    apart = best_of([row(0, 0.80, seed=0, lr=1), row(1, 0.85, seed=1, lr=2)], Path("best.yaml"))
+    assert apart is not None
+    assert apart.params == {"lr": 2}
+
+
 def test_the_best_has_the_best_mean_and_all_its_seeds() -> None:
     rows = [
         row(0, 0.5, seed=0, lr=1),

@@ -48,7 +48,7 @@ def test_a_trial_that_ends_while_they_are_counted_counts_once() -> None:
     at_work, over = [_trial("RUNNING", 2)], [_trial("COMPLETE", 2)]
     for looks in range(1, 4):  # after so many looks it is over
         study.looks = [*[at_work] * looks, over]
-        search.others._seen[0] = (1, search.others._seen[0][1])
+        search.other_workers._seen[0] = (1, search.other_workers._seen[0][1])
         assert search._are_wanted(), looks  # one is over or at work, and two shall be
 
 
