@@ -1,4 +1,4 @@
-"""What is proven of a file that ships: written, measured again, taken to other machines."""
+"""The certificate of a file that ships: written, measured again, taken to other machines."""
 
 from distill.certificate.kit import write_kit
 from distill.certificate.verify import verify_file

@@ -99,7 +99,7 @@ class Measured:
     @property
     def right(self) -> np.ndarray:
         """Which images it answers right, ``(N,)`` bool."""
-        return _right(self.assessment)
+        return self.assessment.correct
 
 
 def accuracy_of(
@@ -120,7 +120,7 @@ def accuracy_of(
         if split == "test" or _has_validation(file, data):
             raise
         return None
-    right = _right(assessment)
+    right = assessment.correct
     interval = share_interval(int(right.sum()), len(right))
     accuracy = Accuracy(
         split=split,
@@ -128,7 +128,7 @@ def accuracy_of(
         top1=interval.estimate,
         low=interval.low,
         high=interval.high,
-        content=assessment.content or "",
+        content=assessment.content,
         right=_bits(right),
     )
     return Measured(accuracy, assessment, file)
@@ -137,10 +137,6 @@ def accuracy_of(
 def _has_validation(file: OnnxClassifier, data: DataSets) -> bool:
     splits = data.load(parse_recipe(file.about.recipe, source=file.place).data)
     return splits.val is not None and len(splits.val) > 0
-
-
-def _right(assessment: Assessment) -> np.ndarray:
-    return np.asarray(assessment.logits.argmax(1) == assessment.labels)
 
 
 def _bits(right: np.ndarray) -> str:
@@ -178,7 +174,7 @@ def drop_against(
         theirs = _asked(measured, run, device, data)
     except DistillError as error:
         return f"not held against {run.path} on {split} images: {error.message}"
-    verdict = judge_drop(measured.right, _right(theirs), allowed=0.0 if allowed is None else allowed)
+    verdict = judge_drop(measured.right, theirs.correct, allowed=0.0 if allowed is None else allowed)
     return Drop(
         reference=reference,
         run=str(run.path),
@@ -194,7 +190,7 @@ def drop_against(
         prove=prove,
         verdict=None if allowed is None else verdict.word,
         needed=None if allowed is None else verdict.needed,
-        right=_bits(_right(theirs)),
+        right=_bits(theirs.correct),
     )
 
 

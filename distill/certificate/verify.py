@@ -23,7 +23,7 @@ from distill.report.verdict import drop_sentence
 from distill.results.certificate import Accuracy, Certificate, Machine, Timing
 from distill.results.checks import Held, State, Verified
 from distill.team.watch import watching
-from distill.text import percent
+from distill.text import counted, percent
 
 __all__ = ["verify_file"]
 
@@ -112,14 +112,14 @@ def _is_same(certified: Certificate, now: Machine, runtime: str, threads: int) -
 
 def _called(machine: Machine, threads: int, runtime: str) -> str:
     affinity = "" if machine.affinity is None else f" (cores {machine.affinity})"
-    return f"{machine.cpu}, {threads} thread{'' if threads == 1 else 's'}{affinity}, onnxruntime {runtime}"
+    return f"{machine.cpu}, {counted(threads, 'thread')}{affinity}, onnxruntime {runtime}"
 
 
 def _notes(certified: Certificate) -> tuple[str, ...]:
     if certified.disjoint is None:
         return ("of some steps to this file it is not known which images they read",)
     shared = [each for each in certified.overlaps if each.images and not each.within]
-    return tuple(f"{each.images} image(s) of {each.one} are in {each.other} too" for each in shared)
+    return tuple(f"{each.one} and {each.other} share {counted(each.images, 'image')}" for each in shared)
 
 
 def _latency_lines(certified: Certificate, timed: Mapping[str, Timing], slack: float, same: bool) -> Iterator[Held]:

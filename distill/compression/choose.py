@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from distill.compression.quantize import CALIBRATIONS, SCHEMES, Scheme, quantize_model
+from distill.compression.quantize import CALIBRATIONS, SCHEMES, quantize_model
 from distill.compression.search import LATENCY_TIE
-from distill.evaluation.drop import DropVerdict, judge_drop
+from distill.evaluation.correct import correct
+from distill.evaluation.drop import DropVerdict, can_be_shown, judge_drop
 from distill.evaluation.latency import measure_latency
 from distill.models.onnx_open import on_bytes, session
 from distill.models.onnx_write import INPUT, OUTPUT
@@ -85,7 +86,6 @@ def choose_int8(
     prove: bool = False,
     threads: int = 1,
     reference: np.ndarray | None = None,
-    schemes: Sequence[Scheme] = SCHEMES,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Choice:
     """Quantise with more and more care until something loses at most ``allowed``; of those take the fastest.
@@ -101,22 +101,32 @@ def choose_int8(
         tell: Told in a line what is not good enough.
     """
     if reference is None:
-        reference = _right(answers_of(model, judged.pixels), judged.labels)
+        reference = correct(answers_of(model, judged.pixels), judged.labels)
     attempts: list[Attempt] = []
     for care in CALIBRATIONS:
         made: dict[str, onnx.ModelProto] = {}
-        for scheme in (replace(scheme, **care) for scheme in schemes):
+        for scheme in (replace(scheme, **care) for scheme in SCHEMES):
             quantised = quantize_model(model, calibration, scheme)
-            drop = judge_drop(_right(answers_of(quantised, judged.pixels), judged.labels), reference, allowed=allowed)
+            drop = judge_drop(correct(answers_of(quantised, judged.pixels), judged.labels), reference, allowed=allowed)
             attempts.append(Attempt(str(scheme), drop))
             if drop.passes(prove=prove):
                 made[str(scheme)] = quantised
         if made:
             return _fastest(model, made, attempts, judged.pixels.shape[-1], threads)
-        least = min(attempts[-len(schemes) :], key=lambda each: each.drop.drop.estimate)
-        lost = f"{100 * least.drop.drop.estimate:.2f} points on {least.drop.n} {judged.split} images"
-        tell(f"{least.scheme} loses {lost}, and no other kernel less: too much")
+        tell(_too_much(attempts[-len(SCHEMES) :], judged.split, prove=prove))
+        if prove and not can_be_shown(len(judged.labels), allowed):
+            break  # nor would a file that answers all alike
     return Choice(tuple(attempts), None, None)
+
+
+def _too_much(attempts: Sequence[Attempt], split: str, *, prove: bool) -> str:
+    """Why none of these is good enough, by the one that came nearest."""
+    best = min(attempts, key=lambda each: each.drop.drop.high if prove else each.drop.drop.estimate)
+    drop, on = best.drop.drop, f"on {best.drop.n} {split} images"
+    if prove:
+        bounds = f"{100 * drop.estimate:.2f} points lost {on}, {100 * drop.high:.2f} at most with 95%"
+        return f"{best.scheme}: {bounds}, above the allowed {100 * best.drop.allowed:.2f}"
+    return f"{best.scheme} loses {100 * drop.estimate:.2f} points {on}, and no other kernel less: too much"
 
 
 def _fastest(
@@ -154,7 +164,3 @@ def answers_of(model: onnx.ModelProto, pixels: np.ndarray) -> np.ndarray:
     starts = beating(range(0, len(pixels), _BATCH))
     parts = [running.run([OUTPUT], {INPUT: pixels[at : at + _BATCH]})[0] for at in starts]
     return np.concatenate(parts)
-
-
-def _right(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return logits.argmax(axis=1) == labels

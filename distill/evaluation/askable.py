@@ -34,7 +34,7 @@ def require_classes(splits: Splits, spec: DataSpec, model: Classifier) -> None:
     Raises:
         DataError: It has.
     """
-    if tuple(splits.dataset.classes) != model.classes:
+    if splits.dataset.classes != model.classes:
         raise DataError(
             f"{spec.place}: the classes are not those that {model.place} was trained on",
             hint="point data.root at the data set of that run" if spec.code is None else None,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from distill.errors import RunError
+from distill.evaluation.correct import correct
 from distill.results.calibration import Reliability, ReliabilityBin, RiskCoverage, Temperature
 
-__all__ = ["fit_temperature", "reliability", "risk_coverage"]
+__all__ = ["BINS", "fit_temperature", "reliability", "risk_coverage"]
 
-BINS = 15  # as in the ECE of every table
+BINS = 15
+"""Of equal width: of every reliability diagram, and of every ECE."""
 _POINTS = 100  # of a drawn curve; AURC is of all
-_COLDEST, _HOTTEST = 0.05, 20.0
+_MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.05, 20.0
 
 
 def reliability(logits: np.ndarray, labels: np.ndarray, *, temperature: float = 1.0) -> Reliability:
@@ -27,7 +29,7 @@ def reliability(logits: np.ndarray, labels: np.ndarray, *, temperature: float = 
         ValueError: The shapes do not fit, or there are no images.
     """
     scores = _checked(logits, labels) / temperature
-    confidence, right = 1 / (1 + _doubt(scores)), scores.argmax(axis=1) == labels
+    confidence, right = 1 / (1 + _doubt(scores)), correct(scores, labels)
     place = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     counts = np.bincount(place, minlength=BINS)
     sums = [np.bincount(place, weights=each, minlength=BINS) for each in (confidence, right.astype(np.float64))]
@@ -59,7 +61,7 @@ def risk_coverage(logits: np.ndarray, labels: np.ndarray) -> RiskCoverage:
         ValueError: As there.
     """
     scores = _checked(logits, labels)
-    n, wrong = len(scores), (scores.argmax(axis=1) != labels).astype(np.float64)
+    n, wrong = len(scores), (~correct(scores, labels)).astype(np.float64)
     answered = np.arange(1, n + 1)
     risk = _errors_by_doubt(_doubt(scores), wrong) / answered
     best = np.maximum(answered - (n - int(wrong.sum())), 0) / answered
@@ -90,11 +92,11 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> Temperature:
     scores = _checked(logits, labels)
     if not np.isfinite(scores).all():
         raise RunError("the model's logits are NaN or infinite", hint="its training diverged")
-    value = _coldest_that_fits(scores, labels)
+    value = _least_nll_temperature(scores, labels)
     before, after = reliability(scores, labels), reliability(scores, labels, temperature=value)
     return Temperature(
         value=value,
-        at_bound=value in (_COLDEST, _HOTTEST),
+        at_bound=value in (_MIN_TEMPERATURE, _MAX_TEMPERATURE),
         n=len(scores),
         nll_before=before.nll,
         nll_after=after.nll,
@@ -103,7 +105,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> Temperature:
     )
 
 
-def _coldest_that_fits(scores: np.ndarray, labels: np.ndarray) -> float:
+def _least_nll_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
     from scipy.optimize import brentq  # a second to import
 
     own = scores[np.arange(len(scores)), labels]
@@ -115,11 +117,11 @@ def _coldest_that_fits(scores: np.ndarray, labels: np.ndarray) -> float:
         shares /= shares.sum(axis=1, keepdims=True)
         return float(((shares * scores).sum(axis=1) - own).mean())
 
-    if slope(1 / _COLDEST) <= 0:  # the surer the better
-        return _COLDEST
-    if slope(1 / _HOTTEST) >= 0:
-        return _HOTTEST
-    return float(1 / brentq(slope, 1 / _HOTTEST, 1 / _COLDEST, xtol=1e-13, rtol=1e-12))
+    if slope(1 / _MIN_TEMPERATURE) <= 0:  # the surer the better
+        return _MIN_TEMPERATURE
+    if slope(1 / _MAX_TEMPERATURE) >= 0:
+        return _MAX_TEMPERATURE
+    return float(1 / brentq(slope, 1 / _MAX_TEMPERATURE, 1 / _MIN_TEMPERATURE, xtol=1e-13, rtol=1e-12))
 
 
 def _checked(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from distill.data.images import Split
 from distill.data.streams import permutation
 from distill.errors import DataError, DistillError, UsageError
 from distill.evaluation.askable import refuse_drawn_anew, require_classes
+from distill.evaluation.correct import correct
 from distill.evaluation.finite import require_finite
 from distill.evaluation.statistics import PairedTest, compare_values, mean_interval, share_interval
 from distill.evaluation.stored import read_sealed, write_sealed
@@ -212,7 +213,7 @@ def _ask(model: Classifier, part: Split, places: np.ndarray, corruption: str, te
             digest.update(np.ascontiguousarray(shown).data)
             logits = model.logits(torch.from_numpy(shown)).cpu()
             require_finite(logits, model.place, on=f"({corruption}, severity {severity})" if severity else "(clean)")
-            right[row, start:stop] = logits.argmax(dim=1).numpy() == labels
+            right[row, start:stop] = correct(logits.numpy(), labels)
             tell((start + (stop - start) * (row + 1) / len(severities)) / len(places))
     return right, digest.hexdigest()
 

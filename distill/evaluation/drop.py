@@ -17,7 +17,7 @@ from distill.evaluation.statistics import (
     paired_interval,
 )
 
-__all__ = ["DropVerdict", "images_to_show", "judge_drop"]
+__all__ = ["DropVerdict", "can_be_shown", "images_to_show", "judge_drop"]
 
 
 @dataclass(frozen=True)
@@ -87,3 +87,13 @@ def images_to_show(allowed: float, *, level: float = LEVEL) -> int | None:
     while paired_interval(0, 0, n, level).high > allowed:
         n += 1
     return n
+
+
+def can_be_shown(n: int, allowed: float) -> bool:
+    """Whether ``n`` images, all answered alike, show that at most ``allowed`` of top-1 is lost.
+
+    >>> can_be_shown(922, 0.003), can_be_shown(921, 0.003), can_be_shown(10**6, 0.0)
+    (True, False, False)
+    """
+    enough = images_to_show(allowed)
+    return enough is not None and n >= enough

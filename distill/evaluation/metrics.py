@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distill.errors import DataError
+from distill.evaluation.confidence import BINS
 from distill.evaluation.finite import require_finite
 from distill.results.metrics import EvalResult, PerClass
 
 __all__ = ["HasImages", "evaluate_logits", "predict_logits"]
 
-ECE_BINS = 15
 TOP5_MIN_CLASSES = 10  # among fewer classes, five guesses are nearly always right
 
 
@@ -141,7 +141,7 @@ def _calibration_error(logits: Tensor, labels: Tensor) -> float:
     below_one = 1.0 - torch.finfo(torch.float32).eps / 2
     probabilities = logits.softmax(dim=1).clamp(max=below_one)
     error = _torchmetrics().multiclass_calibration_error(
-        probabilities, labels, logits.shape[1], n_bins=ECE_BINS, norm="l1", validate_args=False
+        probabilities, labels, logits.shape[1], n_bins=BINS, norm="l1", validate_args=False
     )
     return _number(error)
 

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from distill.errors import RunError
-from distill.evaluation.confidence import reliability, risk_coverage
+from distill.evaluation.confidence import reliability
 from distill.files import json_sha256, read_json, sha256_file, write_json, write_with
 from distill.results.calibration import Reliability, RiskCoverage, Temperature
 from distill.results.corruptions import CorruptionResult
 from distill.results.metrics import EvalResult
 
 __all__ = [
+    "ABOUT",
     "Answers",
     "StoredEvaluation",
     "read_answers",
@@ -34,6 +35,8 @@ __all__ = [
 
 _DAMAGE = (RunError, OSError, ValueError, KeyError, TypeError, AttributeError, EOFError)
 _KINDS = ("logits", "labels")
+#: What is kept of where and on what a network was asked.
+ABOUT = ("fingerprint", "content", "device_type", "precision")
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def read_evaluation(folder: Path, split: str = "test") -> StoredEvaluation | Non
 def _corruptions(folder: Path, split: str, answers: Answers) -> CorruptionResult | None:
     document = read_sealed(folder / f"{split}_corruptions.json", weights=answers.weights, network=answers.network)
     try:
-        if document is None or not document["result"] or document["content"] != answers.about.get("content"):
+        if document is None or not document["result"] or document["content"] != answers.about["content"]:
             return None  # of other images than the answers are, it is no figure beside theirs
         return CorruptionResult.from_json(document["result"])
     except _DAMAGE:
@@ -101,8 +104,9 @@ class Answers:
     """What a network answered on one split, with what was made of it.
 
     Attributes:
-        weights: Hex sha256 of the file that holds them; ``network`` is what else decides the answers of a run.
-        about: Where and on what it was asked: ``fingerprint``, ``content``, ``device_type``, ``precision``.
+        weights: Hex sha256 of the file that holds them; ``network`` is what else decides the answers of a run, None
+            for an exported file.
+        about: By the names of :data:`ABOUT`.
     """
 
     weights: str
@@ -131,7 +135,7 @@ def _save(path: Path, *, array: np.ndarray) -> None:
 
 
 def read_answers(folder: Path, split: str) -> Answers | None:
-    """What is stored; None where it is absent or damaged. Older versions stored less: that is made from the logits."""
+    """What is stored; None where it is absent or damaged."""
     try:
         document = _read(folder / f"{split}.json")
         paths = {kind: folder / f"{split}_{kind}.npy" for kind in _KINDS}
@@ -141,14 +145,13 @@ def read_answers(folder: Path, split: str) -> Answers | None:
         result = EvalResult.from_json(document["result"])
         if len(logits) != len(labels) or len(labels) != result.n:
             return None
-        bins, curve = document.get("reliability"), document.get("risk_coverage")
         return Answers(
             weights=document["weights"],
-            network=document.get("network"),
-            about={name: document.get(name) for name in ("fingerprint", "content", "device_type", "precision")},
+            network=document["network"],
+            about={name: document[name] for name in ABOUT},
             result=result,
-            reliability=Reliability.from_json(bins) if bins else reliability(logits, labels),
-            risk_coverage=RiskCoverage.from_json(curve) if curve else risk_coverage(logits, labels),
+            reliability=Reliability.from_json(document["reliability"]),
+            risk_coverage=RiskCoverage.from_json(document["risk_coverage"]),
             logits=logits,
             labels=labels,
         )
@@ -169,8 +172,7 @@ def read_sealed(path: Path, *, weights: str, network: str | None) -> dict[str, A
     """What :func:`write_sealed` wrote; None where it is absent, damaged, or of other weights or another network."""
     try:
         document = _read(path)
-        known = document.get("network")  # older versions did not say, and a file has none
-        return document if document["weights"] == weights and (None in (known, network) or known == network) else None
+        return document if (document["weights"], document["network"]) == (weights, network) else None
     except _DAMAGE:
         return None
 

@@ -26,8 +26,9 @@ from distill.devices import fast_kernels
 from distill.errors import DataError, DistillError, MissingError, UsageError
 from distill.evaluation.askable import refuse_drawn_anew, require_classes
 from distill.evaluation.confidence import reliability, risk_coverage
+from distill.evaluation.correct import correct
 from distill.evaluation.metrics import evaluate_logits, predict_logits
-from distill.evaluation.stored import Answers, read_answers, write_answers
+from distill.evaluation.stored import ABOUT, Answers, read_answers, write_answers
 from distill.evaluation.tta import Mirrored
 from distill.files import json_sha256, sha256_file
 from distill.fingerprint import architecture_sha256
@@ -57,7 +58,6 @@ __all__ = [
 ]
 
 _BATCH = 256
-_ABOUT = ("content", "device_type", "precision")  # absent from what older versions stored
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class Assessment:
         logits: float32 ``(N, C)``.
         labels: int64 ``(N,)``.
         fingerprint: Of the data and the split it was trained on.
-        content: Hex sha256 of the images, labels and class names it was asked about; None where an older version asked.
-        device_type: Where it was asked (``cpu``, ``cuda``), and in which ``precision``; None as above.
+        content: Hex sha256 of the images, labels and class names it was asked about.
+        device_type: Where it was asked (``cpu``, ``cuda``), and in which ``precision``; None of a bank's answers.
     """
 
     run: str
@@ -80,9 +80,14 @@ class Assessment:
     logits: np.ndarray
     labels: np.ndarray
     fingerprint: str
-    content: str | None = None
-    device_type: str | None = None
-    precision: str | None = None
+    content: str
+    device_type: str | None
+    precision: str | None
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Which images it gave their label, ``(N,)`` bool."""
+        return correct(self.logits, self.labels)
 
     @property
     def figures(self) -> Figures:
@@ -137,12 +142,8 @@ class DataSets:
             raise content
         return content
 
-    def are_still(self, content: str | None, spec: DataSpec, split: str) -> bool:
-        """Whether a split's images are those of a digest; yes where they are not here, and there is none to ask again.
-
-        Args:
-            content: What :meth:`content` gave; None where an older version did not keep it.
-        """
+    def are_still(self, content: str, spec: DataSpec, split: str) -> bool:
+        """Whether :meth:`content` of a split is still this; yes where its images are not here."""
         try:
             return content == self.content(spec, split)
         except DistillError:
@@ -170,14 +171,10 @@ def split_content(splits: Splits, split: str = "test", *, name: str = "the data"
     """
     part, classes = _part(splits, split, name), splits.dataset.classes
     digest = hashlib.sha256(f"images {part.image_size} {len(part)} {pixel_digest(part)} ".encode())
-    digest.update(_labels_sha256(part.labels).encode())
+    labels = np.ascontiguousarray(part.labels, dtype="<i8")
+    digest.update(hashlib.sha256(labels.tobytes()).hexdigest().encode())
     digest.update("\0".join(classes).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
-
-
-def _labels_sha256(labels: np.ndarray) -> str:
-    """Hex sha256 of labels in their order: equal for one test set at any image size."""
-    return hashlib.sha256(np.ascontiguousarray(labels, dtype="<i8").tobytes()).hexdigest()
 
 
 def assess(
@@ -187,7 +184,6 @@ def assess(
     device: torch.device,
     again: bool = False,
     data: DataSets | None = None,
-    mirrored: bool = False,
 ) -> Assessment:
     """Evaluate a run's best checkpoint, or read what an earlier call found on the same images.
 
@@ -197,30 +193,23 @@ def assess(
         split: ``test``, or ``val`` (the part of the training images that picked the checkpoint).
         again: Ask the network even where the answers are stored.
         data: Shared by the assessments of several runs.
-        mirrored: Test-time augmentation: with the mean of an image's logits and its mirror image's. What is found so
-            is not stored, and nothing stored is read: no table ever takes it for the run's own.
     """
     _check_split(split)
-    return assess_query(query_of(run, device=device), split, again, data or DataSets(), mirrored=mirrored)
+    return assess_query(query_of(run, device=device), split, again, data or DataSets())
 
 
 def assess_file(
-    file: OnnxClassifier,
-    *,
-    split: str = "test",
-    again: bool = False,
-    data: DataSets | None = None,
-    mirrored: bool = False,
+    file: OnnxClassifier, *, split: str = "test", again: bool = False, data: DataSets | None = None
 ) -> Assessment:
     """Evaluate an exported file, or read what an earlier call found; its answers are kept in a folder beside it.
 
     Which images it is asked about is what the recipe inside it says.
 
     Args:
-        split, again, data, mirrored: As for :func:`assess`.
+        split, again, data: As for :func:`assess`.
     """
     _check_split(split)
-    return assess_query(query_of(file), split, again, data or DataSets(), mirrored=mirrored)
+    return assess_query(query_of(file), split, again, data or DataSets())
 
 
 @dataclass(frozen=True)
@@ -264,6 +253,10 @@ def query_of(subject: RunFolder | OnnxClassifier, *, device: torch.device | None
 
 def assess_query(query: Query, split: str, again: bool, data: DataSets, *, mirrored: bool = False) -> Assessment:
     """Evaluate what was made by :func:`query_of`, or read what an earlier call found.
+
+    Args:
+        mirrored: Test-time augmentation: with the mean of an image's logits and its mirror image's. What is found so
+            is not stored, and nothing stored is read: no table ever takes it for the run's own.
 
     Raises:
         DataError: The split is drawn from other images than when it was trained, and may hold some that taught it.
@@ -327,6 +320,8 @@ def answers_of(
 def _part(splits: Splits, split: str, name: str) -> Split:
     part = splits.test if split == "test" else splits.val
     if part is None or len(part) == 0:
+        if split == "test":
+            raise DataError(f"{name} has no test images")
         raise DataError(f"{name} has no validation images (data.val_fraction: 0)", hint="--split test")
     return part
 
@@ -344,7 +339,7 @@ def _write(query: Query, assessment: Assessment) -> None:
         Answers(
             weights=query.weights,
             network=query.network,
-            about={name: getattr(assessment, name) for name in ("fingerprint", *_ABOUT)},
+            about={name: getattr(assessment, name) for name in ABOUT},
             result=assessment.result,
             reliability=assessment.reliability,
             risk_coverage=assessment.risk_coverage,
@@ -357,9 +352,7 @@ def _write(query: Query, assessment: Assessment) -> None:
 def _read(query: Query, split: str) -> Assessment | None:
     """What is stored, or None where it is absent, damaged, or of other weights or another network."""
     found = read_answers(query.folder, split)
-    if found is None or found.weights != query.weights:
-        return None
-    if found.network not in (None, query.network):  # older versions did not say
+    if found is None or (found.weights, found.network) != (query.weights, query.network):
         return None
     return Assessment(
         run=query.place,

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from distill.report.layout import Column, key_values, stacked
-from distill.text import count, percent, plain
+from distill.text import count, counted, percent, plain
 
 if TYPE_CHECKING:
     from distill.results.certificate import Certificate, Drop, Timing
@@ -25,7 +25,7 @@ def certificate_table(path: str, certificate: Certificate, width: int) -> Render
     """What was measured and promised, and which images each step read."""
     file, machine = certificate.file, certificate.machine
     affinity = "" if machine.affinity is None else f", on cores {machine.affinity}"
-    threads = f"{certificate.threads} thread{'' if certificate.threads == 1 else 's'}"
+    threads = counted(certificate.threads, "thread")
     pairs = [
         ("certificate", path),
         ("file", f"{file.name}: {file.size_bytes / 1e6:.2f} MB, {count(file.params)} parameters, {file.sha256[:12]}"),

@@ -11,7 +11,7 @@ from rich.text import Text
 from distill.report.layout import Column, key_values, stacked
 from distill.report.tables import comparison_table
 from distill.report.verdict import drop_sentence
-from distill.text import MISSING, count, fixed, percent
+from distill.text import MISSING, count, counted, fixed, percent
 
 if TYPE_CHECKING:
     from distill.compression.candidate import Candidate, Shipped
@@ -49,7 +49,7 @@ def quantized_table(made: Quantized, width: int) -> RenderableType:
     """The file, the verdict on its loss, and every attempt."""
     kept = made.kept
     faster = made.fp32_latency_b1_ms / made.latency_b1_ms if made.latency_b1_ms else float("nan")
-    threads = f"{made.threads} thread{'' if made.threads == 1 else 's'}"
+    threads = counted(made.threads, "thread")
     times = f"{made.latency_b1_ms:.2f} ms, fp32 {made.fp32_latency_b1_ms:.2f} ms: {faster:.1f} times as fast"
     head = key_values(
         [

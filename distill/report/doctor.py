@@ -13,6 +13,7 @@ from pathlib import Path
 
 from distill.results.rows import Check
 from distill.runs import own_commit
+from distill.text import counted
 
 __all__ = ["examine"]
 
@@ -86,7 +87,7 @@ def _devices() -> Iterator[Check]:
         from distill.devices import describe_device, threads
     except Exception:  # told above
         return
-    used = f"{threads()} thread{'' if threads() == 1 else 's'} an operation"
+    used = f"{counted(threads(), 'thread')} an operation"
     yield Check("devices", "cpu", "ok", f"{describe_device(torch.device('cpu'))}, {used}")
     for number in range(torch.cuda.device_count()):
         memory = torch.cuda.get_device_properties(number).total_memory / 1e9

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from distill.report.layout import Column, key_values, stacked
 from distill.results.corruptions import CORRUPTION_NAMES, CORRUPTIONS, SEVERITIES, CorruptionResult
-from distill.results.evaluations import Evaluations
-from distill.results.rows import Evaluation, Prediction
+from distill.results.evaluations import Evaluation, Evaluations
+from distill.results.rows import Prediction
 from distill.text import MISSING, count, csv_text, cut, fixed, percent, plain
 
 __all__ = ["PREDICTION_FIELDS", "evaluation_table", "evaluations_table", "predictions_csv", "predictions_table"]

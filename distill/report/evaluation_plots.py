@@ -16,7 +16,7 @@ from distill.report.figure import TRAIN_COLOR, VAL_COLOR, drawing, label, save
 from distill.report.plots import plot_classes, plot_confusion
 from distill.results.calibration import Reliability, RiskCoverage
 from distill.results.corruptions import CORRUPTION_NAMES, CORRUPTIONS, SEVERITIES, CorruptionResult
-from distill.results.rows import Evaluation
+from distill.results.evaluations import Evaluation
 from distill.text import plain, shorten
 
 __all__ = ["draw_evaluation", "plot_corruptions", "plot_reliability", "plot_risk_coverage"]

@@ -45,6 +45,7 @@ _TABLE_MARK = 'id="distill-clip-terminal"'  # of tables, which rich draws: the n
 # Shares of a figure of 6.4 by 3.8 inches, with a line of title, tick labels and one line below them; the pad in inches.
 _LEFT, _RIGHT, _BOTTOM, _TOP, _PAD = 0.1, 0.9935, 0.1245, 0.9365, 0.04
 # Who drew it, and no date: the same bytes every time.
+_USUAL = "png"
 _METADATA = {
     "svg": {"Date": None, "Creator": _MARK},
     "pdf": {"CreationDate": None, "Creator": _MARK},
@@ -107,10 +108,10 @@ def check_suffix(path: Path, *, only: str | None = None) -> None:
     Raises:
         UsageError: It ends in no format of pictures, or is a folder's.
     """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", hint=f"name a file: {path / f'picture.{only or _USUAL}'}")
     if _kind(path) != (only or _kind(path)):
         raise UsageError(f"{path}: this picture is an .{only}", hint=f"for example {path.with_suffix(f'.{only}')}")
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder", hint=f"name a file: {path / 'picture.png'}")
 
 
 def check_name(path: Path, *, overwrite: bool = False, only: str | None = None) -> None:

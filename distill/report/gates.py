@@ -206,9 +206,7 @@ def _made_from(row: Row | None, others: Sequence[_Number]) -> list[_Number]:
 
 
 def _same_images(one: Row | None, other: Row | None) -> bool:
-    if one is None or other is None:
-        return True
-    return (one.test_set or one.dataset) == (other.test_set or other.dataset)
+    return one is None or other is None or one.same_test_images(other)
 
 
 def _numbers(value: Value, rows: Sequence[Row], gate: Gate) -> list[_Number]:
@@ -243,6 +241,7 @@ def _number(row: Row, column: str, gate: Gate) -> float:
     number = getattr(row, column)
     if number is None:
         hint = "leave out --no-latency" if column.startswith(("latency", "images")) else None
+        hint = "name what it is held against: --baseline ROW" if column.startswith("baseline_") else hint
         raise UsageError(f"--require {gate.text!r}: {row.name} has no {column}", hint=hint)
     return float(number)
 

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from distill.report.kernel_rows import KernelCheck, KernelRow, KernelTrial
 from distill.report.layout import Column, stacked
-from distill.text import duration, plain
+from distill.text import counted, duration, plain
 
 __all__ = ["kernels_table"]
 
@@ -56,7 +56,7 @@ def _others(row: KernelRow) -> str:
 
 def _what(check: KernelCheck) -> str:
     layout = "channels-last" if check.channels_last else "contiguous"
-    threads = f"{check.threads} thread{'' if check.threads == 1 else 's'}"
+    threads = counted(check.threads, "thread")
     heap = "glibc's heap check on" if check.heap_check else "without a heap check"
     return (
         f"{check.recipe} on {check.device}: {len(check.layers)} distinct layers, "

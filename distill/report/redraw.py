@@ -11,8 +11,8 @@ from distill.evaluation.stored import read_evaluation
 from distill.files import read_json
 from distill.report.evaluation_plots import draw_evaluation
 from distill.report.plots import plot_run
+from distill.results.evaluations import Evaluation
 from distill.results.metrics import EvalResult
-from distill.results.rows import Evaluation
 from distill.runs import RunFolder
 
 __all__ = ["redraw"]

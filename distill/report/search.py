@@ -9,7 +9,7 @@ from rich.text import Text
 
 from distill.report.layout import Column, key_values, stacked
 from distill.results.search import SearchReport
-from distill.text import MISSING, count, fixed, percent
+from distill.text import MISSING, count, counted, fixed, percent
 
 __all__ = ["search_table"]
 
@@ -92,7 +92,7 @@ def _prices(report: SearchReport, width: int) -> RenderableType:
 def _ending(report: SearchReport) -> list[tuple[str, str]]:
     budgets = ", ".join(f"{name} <= {limit:g}" for name, limit in report.budgets.items())
     noise = "" if report.noise is None else f"; two timings of one network differed by {percent(report.noise, 1)}%"
-    threads = f"{report.threads} thread{'' if report.threads == 1 else 's'}"
+    threads = counted(report.threads, "thread")
     pairs = [("budget", f"{budgets}; {report.runtime}, {threads}, {report.machine}{noise}")]
     if report.search_epochs:
         trained = f"{report.search_epochs} epochs for the search, {report.random_epochs} for random search"

@@ -27,7 +27,7 @@ from distill.results.rows import (
     Row,
 )
 from distill.results.runs import RunResult
-from distill.text import MISSING, count, csv_text, duration, fixed, percent, plain
+from distill.text import MISSING, count, counted, csv_text, duration, fixed, percent, plain
 
 if TYPE_CHECKING:
     from distill.recipe import SchemaKey
@@ -183,7 +183,7 @@ def _significant(value: float | None) -> str:
 
 
 def _measured_on(comparison: Comparison) -> RenderableType:
-    threads = f"{comparison.threads} thread{'' if comparison.threads == 1 else 's'}"
+    threads = counted(comparison.threads, "thread")
     lines = [f"{plain(comparison.device)}, {threads}"]
     if tested := _test_images(comparison.rows):
         lines.insert(0, f"accuracy on {tested}")

@@ -1,4 +1,4 @@
-"""Several models evaluated at once, and how they stand to the first of them on corrupted images."""
+"""What was measured of a model on one split, and of several, beside the first of them on corrupted images."""
 
 from __future__ import annotations
 
@@ -6,9 +6,50 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.results.rows import Evaluation
+from distill.results.calibration import Reliability, RiskCoverage, Temperature
+from distill.results.corruptions import CorruptionResult
+from distill.results.metrics import EvalResult
 
-__all__ = ["Against", "Evaluations"]
+__all__ = ["Against", "Evaluation", "Evaluations"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What ``distill evaluate`` measured, and the pictures it drew of that.
+
+    Attributes:
+        tta: Test-time augmentation: ``none`` or ``flip``.
+        temperature: Fitted on validation images, where it was asked for now or before.
+        calibrated: Reliability on this split with the logits divided by it.
+        corruptions: On corrupted images of this split, where it was asked for.
+        notes: What the reader must know: classes with too few images.
+    """
+
+    run: str
+    split: str
+    result: EvalResult
+    plots: tuple[str, ...] = ()
+    tta: str = "none"
+    reliability: Reliability | None = None
+    risk_coverage: RiskCoverage | None = None
+    temperature: Temperature | None = None
+    calibrated: Reliability | None = None
+    corruptions: CorruptionResult | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that ``distill evaluate --json`` prints."""
+        metrics = self.result.to_json()
+        more: dict[str, Any] = {
+            "balanced_accuracy": self.result.balanced_accuracy,
+            "top_confusions": [asdict(each) for each in self.result.top_confusions()],
+            "plots": list(self.plots),
+            "notes": list(self.notes),
+        }
+        for name in ("reliability", "risk_coverage", "temperature", "calibrated", "corruptions"):
+            part = getattr(self, name)
+            more[name] = None if part is None else part.to_json()
+        return {"run": self.run, "split": self.split, "tta": self.tta} | metrics | more
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-from distill.results.calibration import Reliability, RiskCoverage, Temperature
-from distill.results.corruptions import CorruptionResult
 from distill.results.figures import Figures, Latency, LayerCost
-from distill.results.metrics import EvalResult
 
 __all__ = [
     "ROW_FIELDS",
@@ -18,7 +15,6 @@ __all__ = [
     "Comparison",
     "Difference",
     "DryRun",
-    "Evaluation",
     "Guess",
     "ModelRow",
     "ModelSummary",
@@ -108,6 +104,10 @@ class Row:
     throughput_batch: int | None = None
     latency_b1_calls: int | None = None
 
+    def same_test_images(self, other: Row) -> bool:
+        """Whether both were tested on the same images; of a row that was tested on none nobody can say so."""
+        return self.test_set is not None and self.test_set == other.test_set
+
     def with_figures(self, figures: Figures) -> Row:
         """The row with what was measured of its model."""
         row = replace(
@@ -185,45 +185,6 @@ class Comparison:
             "latency_n": self.latency_n,
             "notes": list(self.notes),
         }
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What ``distill evaluate`` measured, and the pictures it drew of that.
-
-    Attributes:
-        tta: Test-time augmentation: ``none`` or ``flip``.
-        temperature: Fitted on validation images, where it was asked for now or before.
-        calibrated: Reliability on this split with the logits divided by it.
-        corruptions: On corrupted images of this split, where it was asked for.
-        notes: What the reader must know: classes with too few images.
-    """
-
-    run: str
-    split: str
-    result: EvalResult
-    plots: tuple[str, ...] = ()
-    tta: str = "none"
-    reliability: Reliability | None = None
-    risk_coverage: RiskCoverage | None = None
-    temperature: Temperature | None = None
-    calibrated: Reliability | None = None
-    corruptions: CorruptionResult | None = None
-    notes: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """The document that ``distill evaluate --json`` prints."""
-        metrics = self.result.to_json()
-        more: dict[str, Any] = {
-            "balanced_accuracy": self.result.balanced_accuracy,
-            "top_confusions": [asdict(each) for each in self.result.top_confusions()],
-            "plots": list(self.plots),
-            "notes": list(self.notes),
-        }
-        for name in ("reliability", "risk_coverage", "temperature", "calibrated", "corruptions"):
-            part = getattr(self, name)
-            more[name] = None if part is None else part.to_json()
-        return {"run": self.run, "split": self.split, "tta": self.tta} | metrics | more
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from distill.report.card.content import Card
 from distill.results.corruptions import CORRUPTION_NAMES
-from distill.text import MISSING, count, duration, fixed, percent, plain
+from distill.text import MISSING, count, counted, duration, fixed, percent, plain
 
 __all__ = ["MARK", "escaped", "render_card"]
 
@@ -54,6 +54,7 @@ def render_card(card: Card) -> str:
         "code": _code,
         "fence": _fence,
         "count": _of(count),
+        "counted": counted,
         "percent": _of(percent),
         "fixed": _of(fixed),
         "duration": _of(duration),

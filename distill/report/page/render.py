@@ -15,7 +15,7 @@ from distill.report.page import charts, markers, table, trust
 from distill.report.page.content import Page
 from distill.report.page.words import signed
 from distill.results.corruptions import CORRUPTION_NAMES
-from distill.text import MISSING, brief, count, duration, fixed, percent, plain_lines
+from distill.text import MISSING, brief, count, counted, duration, fixed, percent, plain_lines
 
 __all__ = ["GENERATOR", "MAX_BYTES", "render_page"]
 
@@ -81,6 +81,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "count": count,
+        "counted": counted,
         "duration": duration,
         "foldable": _foldable,
         "fixed": fixed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from distill.report.page.content import Sentence
 from distill.report.verdict import METHODS
 from distill.results.rows import Row
-from distill.text import count, fixed, percent, several
+from distill.text import count, counted, fixed, percent, several
 
 __all__ = ["accuracy", "against", "evidence", "kept", "lead", "method", "shipped", "signed"]
 
@@ -117,7 +117,7 @@ def lead(name: str | None, row: Row | None, teacher: Row | None, sentence: Sente
         names: Of all rows, for a page without a student.
     """
     if name is None or row is None:
-        return f"{len(names)} model{'' if len(names) == 1 else 's'} side by side: {several(names, 4)}."
+        return f"{counted(len(names), 'model')} side by side: {several(names, 4)}."
     told = kept(row, teacher, name) if teacher is not None else None
     if told is None:
         return sentence.text if sentence else f"{name} is right on {percent(row.test_top1)}% of the test images."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,6 @@ import torch
 from distill.evaluation.confidence import fit_temperature, reliability, risk_coverage
 from distill.evaluation.metrics import evaluate_logits
 from distill.evaluation.stored import Answers, read_evaluation, write_answers, write_sealed, write_temperature
-from distill.files import json_sha256
 from distill.results.corruptions import CORRUPTIONS, SEVERITIES, CorruptedTop1, CorruptionResult
 
 LOGITS = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
@@ -40,17 +38,6 @@ def test_it_comes_back(tmp_path: Path) -> None:
     assert found.result.n == 40
     assert (found.temperature, found.calibrated, found.corruptions) == (None, None, None)
     assert read_evaluation(tmp_path, "val") is None
-
-
-def test_what_an_older_version_left_is_made_up_from_its_logits(tmp_path: Path) -> None:
-    _store(tmp_path)
-    document = json.loads((tmp_path / "test.json").read_text())
-    del document["sha256"], document["reliability"], document["risk_coverage"], document["network"]
-    (tmp_path / "test.json").write_text(json.dumps(document | {"sha256": json_sha256(document)}))
-    found = read_evaluation(tmp_path)
-    assert found is not None
-    assert found.reliability == reliability(LOGITS, LABELS)
-    assert found.risk_coverage == risk_coverage(LOGITS, LABELS)
 
 
 def test_a_temperature_belongs_to_its_weights(tmp_path: Path) -> None:

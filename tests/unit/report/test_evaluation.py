@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console, RenderableType
 
 from distill.report.evaluation import evaluation_table, predictions_csv, predictions_table
+from distill.results.evaluations import Evaluation
 from distill.results.metrics import EvalResult, PerClass
-from distill.results.rows import Evaluation, Guess, Prediction
+from distill.results.rows import Guess, Prediction
 
 
 def _text(renderable: RenderableType, width: int) -> str:

@@ -18,7 +18,7 @@ from distill.results.rows import Comparison, Difference, Row
 
 
 def _row(name: str, role: str, top1: float | None, **more: Any) -> Row:
-    return Row(name, role, f"runs/{name}/001", "digits", "kd", 1, top1, **more)
+    return Row(name, role, f"runs/{name}/001", "digits", "kd", 1, top1, **{"test_set": "a"} | more)
 
 
 ROWS = (_row("big", "teacher", 0.95, params=100), _row("r18-small.v2", "student", 0.94), _row("r20", "student", 0.90))
