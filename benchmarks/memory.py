@@ -120,6 +120,7 @@ def train(root: str, size: int, steps: int) -> int:
     from distill.events import StepDone
     from distill.pipeline.build import build_job, build_network
     from distill.pipeline.context import Context, Options
+    from distill.pipeline.objective import find_objective
     from distill.recipe import parse_recipe
     from distill.train.loop import fit
 
@@ -129,7 +130,8 @@ def train(root: str, size: int, steps: int) -> int:
     context = Context(recipe, Options(), fabric.device, params=0, splits=splits)
     done = 0
     module = build_network(context, splits)
-    job = build_job(fabric, context, splits, None, module=module, path=Path(root), saves=False)
+    objective = find_objective(recipe, splits, None)
+    job = build_job(fabric, context, splits, None, module=module, objective=objective, path=Path(root), saves=False)
     for event in fit(job, fabric):
         if isinstance(event, StepDone):
             done = event.step

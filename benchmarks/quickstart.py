@@ -99,8 +99,7 @@ def _answers(run: Path) -> Any:
     from distill.evaluation.test_set import assess
     from distill.runs import RunFolder
 
-    found = assess(RunFolder(run), device=torch.device("cpu"))
-    return found.logits.argmax(1) == found.labels
+    return assess(RunFolder(run), device=torch.device("cpu")).correct
 
 
 def _group(runs: list[Path]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Distill a large image classifier into a small one, and prove what was kept.
+"""Distill a large image classifier into a small one, and measure what was kept.
 
 Everything the command line does is one import away::
 

@@ -12,6 +12,7 @@ __all__ = [
     "MISSING",
     "brief",
     "count",
+    "counted",
     "csv_text",
     "cut",
     "duration",
@@ -122,6 +123,15 @@ def fixed(value: float | None, digits: int) -> str:
 def count(value: float | None) -> str:
     """A whole number, thousands separated."""
     return fixed(value, 0)
+
+
+def counted(n: int, noun: str) -> str:
+    """A number of things, each called by a noun whose plural ends in s.
+
+    >>> counted(1, "thread"), counted(2_000, "image")
+    ('1 thread', '2,000 images')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def percent(fraction: float | None, digits: int = 2) -> str:

@@ -25,6 +25,7 @@ from distill.models import Normalize
 from distill.models.trained import Trained, classify_in_full
 from distill.pipeline.build import build_job, build_network
 from distill.pipeline.context import Context, Options
+from distill.pipeline.objective import find_objective
 from distill.pipeline.resolve import resolve_auto
 from distill.pipeline.source import Source
 from distill.pipeline.threads import Crew
@@ -122,6 +123,7 @@ class Ours:
                 self.splits,
                 source,
                 module=build_network(context, self.splits),
+                objective=find_objective(self.recipe, self.splits, None),
                 path=Path(folder),
                 saves=False,
             )

@@ -52,12 +52,16 @@ __all__ = ["app", "main"]
 _TRAIN, _MEASURE, _SHIP, _LOOK = "Train", "Measure", "Ship", "Look around"
 
 
-class _Group(TyperGroup):
-    """The root of all commands: the one place where an error becomes a line and an exit code."""
+class _Commands(TyperGroup):
+    """Several commands, whose ``--help`` takes no value."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         _let_switches_be_switches(self.get_params(ctx))
         super().format_help(ctx, formatter)
+
+
+class _Group(_Commands):
+    """The root of all commands: the one place where an error becomes a line and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -122,7 +126,7 @@ def _root(
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    """Distill a large image classifier into a small one, and prove what was kept."""
+    """Distill a large image classifier into a small one, and measure what was kept."""
 
 
 app.command("quickstart", epilog=quickstart.EXAMPLES, rich_help_panel=_TRAIN)(quickstart.command)
@@ -213,6 +217,8 @@ class _Command(TyperCommand):
         super().format_help(ctx, formatter)
 
 
+for _group in app.registered_groups:
+    _group.cls = _Commands
 for _each in _all_of(app):
     _offer_leave(_each)
     _let_help_flow(_each)

@@ -13,6 +13,7 @@ from distill.cli import options
 from distill.cli.output import Output
 from distill.cli.progress import ProgressPrinter
 from distill.errors import RunError, UsageError
+from distill.text import counted
 
 if TYPE_CHECKING:
     from distill.results.rows import BankRow
@@ -203,15 +204,15 @@ def images(
     output.show(found, lambda width: decoded_table(found, width))
     if clear and found:
         if not yes:
-            _ask(f"{len(found)} set(s) of decoded images", [each.folder for each in found], output)
+            _ask(f"{counted(len(found), 'set')} of decoded images", [each.folder for each in found], output)
         remove_decoded(found)
-        output.note(f"deleted {len(found)} set(s), {sum(each.size_mb for each in found):,.1f} MB")
+        output.note(f"deleted {counted(len(found), 'set')}, {sum(each.size_mb for each in found):,.1f} MB")
 
 
 def _confirm(rows: Sequence[BankRow], output: Output) -> None:
     for row in rows:
         output.note(f"would delete {row.path}, {row.size_mb:,.1f} MB")
-    _ask(f"{len(rows)} bank{'' if len(rows) == 1 else 's'}", [row.path for row in rows], output)
+    _ask(counted(len(rows), "bank"), [row.path for row in rows], output)
 
 
 def _ask(what: str, places: Sequence[str], output: Output) -> None:

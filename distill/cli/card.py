@@ -35,7 +35,7 @@ def command(
         typer.Option("--out", "-o", metavar="FILE", help="Write it there (.md) and not to stdout.", show_default=False),
     ] = None,
     latency: Annotated[bool, typer.Option("--latency/--no-latency", help="Time the model.")] = True,
-    overwrite: options.OverwriteOption = False,
+    overwrite: options.ReplaceOption = False,
     device: options.DeviceOption = None,
     threads: options.TimingThreadsOption = 1,
     runs: options.RunsOption = Path("runs"),

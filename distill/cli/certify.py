@@ -44,7 +44,7 @@ def command(
         typer.Option(
             "--against",
             metavar="RUN",
-            help="The run that --max-drop is against, as its teacher.",
+            help="Reference run for --max-drop, for example the teacher.",
             show_default="the run it was made from, before cuts and rounding",
             rich_help_panel=_ACCURACY,
             autocompletion=options.complete_runs,
@@ -56,7 +56,7 @@ def command(
             "--max-drop",
             min=0.0,
             metavar="D",
-            help="The most top-1 that may be lost, a fraction below 1: 0.003 is three tenths of a point.",
+            help="Largest allowed drop in top-1, a fraction: 0.003 is 0.3 points.",
             show_default="nothing is promised",
             rich_help_panel=_ACCURACY,
         ),

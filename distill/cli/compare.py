@@ -51,7 +51,7 @@ def command(
             "--require",
             metavar="EXPR",
             help="Exit with 3 unless ROW.COLUMN >= ROW.COLUMN - NUMBER holds. A row is a name or a role; "
-            "also <=, >, <, ==, and plain numbers. Repeatable.",
+            "also <=, >, <, ==, and plain numbers; baseline_* columns need --baseline. Repeatable.",
             rich_help_panel=_WHAT,
         ),
     ] = None,
@@ -61,7 +61,7 @@ def command(
             "--teacher",
             "-t",
             metavar="RUN",
-            help="What rows without a teacher of their own are measured against.",
+            help="Teacher for rows that name none.",
             show_default="the only one in the table, or the one its students name",
             rich_help_panel=_WHAT,
             autocompletion=options.complete_runs,

@@ -79,7 +79,7 @@ def command(
         typer.Option("--split", help="Which images: the test set, or those that picked the checkpoint."),
     ] = "test",
     again: Annotated[
-        bool, typer.Option("--again", help="Ask the network even where an earlier answer is stored.")
+        bool, typer.Option("--again", help="Ignore stored predictions and run the network again.")
     ] = False,
     plots: Annotated[
         bool, typer.Option("--plots/--no-plots", help="Draw what was measured into the run's evaluation/.")
@@ -87,7 +87,8 @@ def command(
     tta: Annotated[
         Literal["none", "flip"],
         typer.Option(
-            "--tta", help="Test-time augmentation; flip: an image and its mirror image. It is told and kept nowhere."
+            "--tta",
+            help="Test-time augmentation; flip: an image and its mirror image. The result is printed, not stored.",
         ),
     ] = "none",
     calibrated: _Calibrated = False,

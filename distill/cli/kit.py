@@ -37,7 +37,7 @@ def command(
             min=1,
             metavar="N",
             help="Test images that go along, spread over all of them.",
-            rich_help_panel="Accuracy",
+            rich_help_panel="What goes along",
         ),
     ] = 500,
     overwrite: options.OverwriteOption = False,

@@ -179,7 +179,7 @@ ThreadsOption = Annotated[
         "--threads",
         min=1,
         metavar="N",
-        help="CPU threads of one operation. They change results in the last bits, so their number is recorded.",
+        help="CPU threads per operation. The number affects the last bits of results, so it is recorded.",
         show_default="in training train.threads; elsewhere one per core",
         rich_help_panel=_MACHINE,
     ),
@@ -229,7 +229,8 @@ TrackOption = Annotated[
     typer.Option(
         "--track",
         metavar="NAME",
-        help="Tell tensorboard, wandb or mlflow too. Repeatable; one that fails is warned of, and the run goes on.",
+        help="Also log to tensorboard, wandb or mlflow. Repeatable; a tracker that fails gives a warning, and the run "
+        "goes on.",
         rich_help_panel=_OUTPUT,
     ),
 ]
@@ -283,7 +284,7 @@ MaxDropOption = Annotated[
         "--max-drop",
         min=0.0,
         metavar="D",
-        help="The most top-1 that may be lost, a fraction below 1: 0.003 is three tenths of a point.",
+        help="Largest allowed drop in top-1, a fraction: 0.003 is 0.3 points.",
         rich_help_panel=_ACCURACY,
     ),
 ]
@@ -291,7 +292,7 @@ ProveOption = Annotated[
     bool,
     typer.Option(
         "--prove",
-        help="Hold --max-drop against the upper end of the paired 95% interval, not against the estimate.",
+        help="Require the upper end of the paired 95% interval, not the estimate alone, to stay within --max-drop.",
         rich_help_panel=_ACCURACY,
     ),
 ]
@@ -301,7 +302,7 @@ TimingThreadsOption = Annotated[
         "--threads",
         min=1,
         metavar="N",
-        help="CPU threads of one operation while timing; one compares best between machines.",
+        help="CPU threads per operation while timing; one compares best between machines.",
         rich_help_panel=_MACHINE,
     ),
 ]

@@ -64,7 +64,7 @@ def command(
 ) -> None:
     """Classify pictures: the most probable classes of each.
 
-    Files that are no pictures are named at the end, and the exit code is 1; the others are classified.
+    Unreadable files are listed at the end, with exit code 1; the others are classified.
     """
     options.one_document(json=json, csv=csv)
     from distill.report.evaluation import PREDICTION_FIELDS, predictions_csv, predictions_table

@@ -63,7 +63,7 @@ def command(
         typer.Option(
             "--criterion",
             help="How channels are ranked: by the L2 norm of their weights, by the scale of their batch norm, or by "
-            "what the loss would do without them.",
+            "a first-order Taylor estimate of the loss increase.",
             rich_help_panel=_CUT,
         ),
     ] = "l2",

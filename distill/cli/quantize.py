@@ -48,7 +48,7 @@ def command(
         bool,
         typer.Option(
             "--train/--no-train",
-            help="Where no calibration is good enough, quantisation-aware training.",
+            help="Run quantisation-aware training if no calibration meets --max-drop.",
             rich_help_panel=_ACCURACY,
         ),
     ] = True,
@@ -80,7 +80,7 @@ def command(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Write a run's network as an int8 ONNX file that lost no more than it may.
+    """Write an int8 ONNX file of a run, if its accuracy drop stays within --max-drop.
 
     Training images set the ranges, validation images decide, the test set is not read. The kernels that this processor
     is fastest at are found by timing. Where every calibration loses too much, quantisation-aware training follows,

@@ -70,7 +70,7 @@ def command(
     latency: Annotated[
         bool, typer.Option("--latency/--no-latency", help="Time the models in turn.", rich_help_panel=_PAGE)
     ] = True,
-    overwrite: options.OverwriteOption = False,
+    overwrite: options.ReplaceOption = False,
     device: options.DeviceOption = None,
     threads: options.TimingThreadsOption = 1,
     runs: options.RunsOption = Path("runs"),

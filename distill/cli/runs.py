@@ -12,6 +12,7 @@ import typer
 from distill.cli import options
 from distill.cli.output import Output
 from distill.errors import UsageError
+from distill.text import counted
 
 __all__ = ["app"]
 
@@ -57,6 +58,9 @@ def remove(
     for reference in references:
         folders = [runs / reference, Path(os.path.expanduser(reference))] if reference else []
         all_of_a_name = next((found for folder in folders if (found := runs_in(folder))), [])
+        trials = next((each / "trials" for each in folders if runs_in(each / "trials")), None)
+        if trials is not None and not all_of_a_name:
+            raise UsageError(f"{reference} is a sweep or a search", hint=f"its runs: distill runs remove {trials}")
         for run in all_of_a_name or [open_run(reference, runs_dir=runs, finished=False)]:
             chosen[run.path.resolve()] = run
     rows = describe_runs(runs, list(chosen.values()))
@@ -66,6 +70,6 @@ def remove(
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError("nobody is here to ask", hint="distill runs remove ... --yes")
-        typer.confirm(f"Delete {len(chosen)} run{'' if len(chosen) == 1 else 's'}?", abort=True, err=True)
+        typer.confirm(f"Delete {counted(len(chosen), 'run')}?", abort=True, err=True)
     freed = remove_runs(list(chosen.values()), runs_dir=runs)
-    output.note(f"deleted {len(freed)} run{'' if len(freed) == 1 else 's'}, {sum(n for _, n in freed) / 1e6:,.1f} MB")
+    output.note(f"deleted {counted(len(freed), 'run')}, {sum(n for _, n in freed) / 1e6:,.1f} MB")

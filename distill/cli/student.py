@@ -45,7 +45,8 @@ def command(
             min=1,
             max=100,
             metavar="N",
-            help="Train N students one after the other, each the next one's teacher. The same command goes on.",
+            help="Train N students one after the other, each the next one's teacher. Run the same command again to "
+            "continue an interrupted chain.",
             rich_help_panel=options.RECIPE_PANEL,
         ),
     ] = 1,

@@ -11,7 +11,7 @@ from distill.cli import options
 from distill.cli.output import Output
 from distill.cli.progress import ProgressPrinter
 from distill.errors import GateMissedError, MissingError
-from distill.text import several
+from distill.text import counted, several
 
 if TYPE_CHECKING:
     from distill.results.checks import Verified
@@ -63,7 +63,7 @@ def command(
             "--threads",
             min=1,
             metavar="N",
-            help="CPU threads of one operation while timing.",
+            help="CPU threads per operation while timing.",
             show_default="as certified",
             rich_help_panel="Machine",
         ),
@@ -100,6 +100,7 @@ def _end(found: Verified) -> None:
     if found.unchecked:
         first = found.unchecked[0]
         raise MissingError(
-            f"{found.file}: {len(found.unchecked)} thing(s) could not be checked; the first: {first.what}: {first.why}",
+            f"{found.file}: {counted(len(found.unchecked), 'thing')} could not be checked; the first: {first.what}: "
+            f"{first.why}",
             hint="what could be checked holds",
         )

@@ -10,6 +10,7 @@ import typer
 from distill.cli import options
 from distill.cli.output import Output, open_console
 from distill.errors import RunError
+from distill.text import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,7 +67,7 @@ def command(
         if seen.status == "failed":
             state = f"has failed{f': {seen.error}' if seen.error else ''}"
         else:
-            state = f"was interrupted after {seen.done} epoch{'' if seen.done == 1 else 's'}, and is saved"
+            state = f"was interrupted after {counted(seen.done, 'epoch')}, and is saved"
         raise RunError(f"{folder} {state}", hint=f"go on with it: {folder.resume_command()}")
 
 

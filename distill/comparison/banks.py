@@ -14,13 +14,14 @@ import numpy as np
 from distill.comparison.entries import Entry, message
 from distill.comparison.reference import Reference
 from distill.errors import DistillError, RunError
+from distill.evaluation.correct import correct
 from distill.evaluation.test_set import Assessment, DataSets, answers_of
 from distill.recipe import Recipe, parse_recipe
 from distill.results.rows import Row
 from distill.teaching.bank import Bank
 from distill.teaching.bank_info import TeacherRecord
 from distill.teaching.recorded import former_bank
-from distill.text import fixed
+from distill.text import counted, fixed
 
 __all__ = ["UNREADABLE", "BankAnswers", "bank_rows", "of_banks"]
 
@@ -48,7 +49,7 @@ class _Named:
 
 
 def _banks_named(entry: Entry) -> list[_Named]:
-    """The banks that run.json names; before there were ensembles it named one path."""
+    """The banks that run.json names: several that were asked for, or the one that an ONNX teacher left."""
     about = entry.teacher or {}
     named = about.get("banks") or [{"path": about["bank"], "weight": 1.0, "sha256": about.get("sha256")}]
     return [
@@ -79,7 +80,7 @@ def of_banks(entry: Entry, data: DataSets) -> Reference:
     if len(logits) < len(members) or any(each.shape != (len(labels), *logits[0].shape[1:]) for each in logits):
         raise RunError(f"the test logits of {name} are not all there, or not of one shape")
     mean = np.average(np.stack(logits).astype(np.float64), axis=0, weights=weights)
-    top1 = int((mean.argmax(axis=1) == labels).sum()) / len(labels)
+    top1 = int(correct(mean, labels).sum()) / len(labels)
     records = tuple(record for member in members for record in member.members)
     return Reference(name, mean.astype(np.float32), top1, members[0].content, members=records)
 
@@ -239,5 +240,5 @@ def _bank_note(path: str, record: TeacherRecord) -> str:
     note = f"{record.name} was not loaded: its figures were measured when {path} was built"
     if (one := figures.latency_ms.get(1)) is None:
         return note
-    where = f"on {figures.hardware or figures.latency_device} with {figures.threads} thread(s)"
+    where = f"on {figures.hardware or figures.latency_device} with {counted(figures.threads or 1, 'thread')}"
     return f"{note}; it was not timed beside the others: then one image took {fixed(one.median_ms, 2)} ms {where}"

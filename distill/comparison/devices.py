@@ -14,7 +14,7 @@ from distill.files import json_sha256, read_json
 from distill.models.onnx_open import OnnxClassifier
 from distill.results.device import DeviceReport
 from distill.results.rows import Row
-from distill.text import count
+from distill.text import count, counted
 
 __all__ = ["check_files", "device_rows", "placed", "read_reports"]
 
@@ -137,7 +137,7 @@ def _row(path: Path, report: DeviceReport) -> Row:
         images_per_s=None if many is None else 32_000.0 / many.median_ms,
         throughput_batch=None if many is None else 32,
         runtime=kit.runtime,
-        measured_on=f"{report.machine.cpu}, {report.threads} thread{'' if report.threads == 1 else 's'}",
+        measured_on=f"{report.machine.cpu}, {counted(report.threads, 'thread')}",
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from distill.errors import DistillError
 from distill.evaluation.by_class import few_images_note
 from distill.evaluation.test_set import Assessment, DataSets
-from distill.recipe import Recipe, dump_recipe, flat_settings
+from distill.recipe import Recipe, compared_settings, dump_recipe
 from distill.results.figures import Figures
 from distill.runs import RunFolder, RunInfo
 from distill.text import brief
@@ -87,12 +87,18 @@ def grouped(entries: Sequence[Entry], notes: list[str]) -> dict[str, list[Entry]
 def _by_seed(group: Sequence[Entry], notes: list[str]) -> list[Entry]:
     """A seed that was run twice is one draw of chance, not two."""
     kept: dict[int, Entry] = {}
-    for entry in sorted(group, key=lambda entry: (len(entry.run.path.name), entry.run.path.name)):  # 999, then 1000
+    for entry in sorted(group, key=_age):
         seed = entry.recipe.train.seed
         if (older := kept.pop(seed, None)) is not None:
             notes.append(f"left out: {older.run.path}: {entry.run.path} has the same seed, {seed}, and counts")
         kept[seed] = entry
     return list(kept.values())
+
+
+def _age(entry: Entry) -> tuple[str, int, str]:
+    """Ascends from run to run: when it began, and of one second its number, 999 before 1000."""
+    name = entry.run.path.name
+    return entry.info.started or "", len(name), name
 
 
 def _of_the_same_images(group: list[Entry], notes: list[str]) -> list[Entry]:
@@ -111,9 +117,7 @@ def namesake_notes(groups: Mapping[str, list[Entry]]) -> list[str]:
     by_name: dict[str, list[dict[str, Any]]] = {}
     for group in groups.values():
         recipe = group[0].recipe
-        own = {"train": {"seed", "threads"}, "teacher": {"threads"}}  # what runs of one recipe may differ in
-        tree = flat_settings(recipe.model_dump(mode="json", exclude=own))
-        by_name.setdefault(recipe.name, []).append(origin(group[0].info) | tree)
+        by_name.setdefault(recipe.name, []).append(origin(group[0].info) | compared_settings(recipe))
     notes = []
     for name, trees in by_name.items():
         keys = [key for key in _keys(trees) if len({str(tree.get(key)) for tree in trees}) > 1]

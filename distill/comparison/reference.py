@@ -37,11 +37,9 @@ class Reference:
     def saw(self, entry: Tested, sets: DataSets) -> bool:
         """Whether it was tested on the images and classes that ``entry`` was, decoded at whatever size."""
         theirs, size = entry.assessment.content, entry.recipe.data.side
-        if self.content is None or theirs is None:
-            return False
         if self.content == theirs:
             return True
-        if self.data is None or self.data.side == size:
+        if self.content is None or self.data is None or self.data.side == size:
             return False
         try:
             return sets.content(self.data.model_copy(update={"image_size": size}), "test") == theirs

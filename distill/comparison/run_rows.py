@@ -46,15 +46,10 @@ def run_row(group: Sequence[Entry], teachers: Mapping[str, Reference | None], *,
         test_top1_std=std,
         delta_top1=_mean([entry.assessment.result.top1 - reference.top1 for entry, reference in pairs]),
         agreement=_mean([value for pair in pairs if (value := _agreement(*pair)) is not None]),
-        runtime=_runtime(newest),
+        runtime=f"torch {newest.assessment.precision}",
         test_set=test_set,
     )
     return row.with_figures(figures)
-
-
-def _runtime(entry: Entry) -> str:
-    precision = entry.assessment.precision  # an older version did not keep it
-    return "torch" if precision is None else f"torch {precision}"
 
 
 def _agreement(entry: Entry, reference: Reference) -> float | None:

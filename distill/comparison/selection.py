@@ -8,6 +8,7 @@ from pathlib import Path
 from distill.comparison.entries import Entry, identity, message
 from distill.errors import DistillError, RunError
 from distill.runs import RunFolder, list_damaged, list_runs, open_runs
+from distill.text import counted
 
 __all__ = ["choose", "naming"]
 
@@ -50,8 +51,8 @@ def _meant(reference: str | Path, runs_dir: Path, notes: list[str]) -> list[RunF
     kept = [run for (of, _), run in newest.items() if of == wanted]
     if others := len(newest) - len(kept):
         notes.append(
-            f"{reference}: the seeds of {latest.path}; {others} run(s) of that name with another recipe, data or start "
-            "are left out: name their folders"
+            f"{reference}: the seeds of {latest.path}; {counted(others, 'run')} of that name with another recipe, data "
+            "or start left out: name the folders"
         )
     return kept
 
@@ -60,7 +61,9 @@ def _all(runs_dir: Path, notes: list[str]) -> list[RunFolder]:
     finished = [run for run in list_runs(runs_dir) if run.status == "finished"]
     runs = [run for run in finished if "sweep" not in run.info.extra]
     if trials := len(finished) - len(runs):
-        notes.append(f"left out: {trials} trial(s) of sweeps: distill sweep --resume NAME shows them, or name a folder")
+        notes.append(
+            f"left out: {counted(trials, 'trial')} of sweeps: distill sweep --resume NAME shows them, or name a folder"
+        )
     newest = list(_newest(runs, notes).values())
     notes += [f"left out: {error.message}" for _, error in list_damaged(runs_dir)]
     if not newest:

@@ -10,6 +10,7 @@ import numpy as np
 
 from distill.comparison.entries import Tested
 from distill.errors import UsageError
+from distill.evaluation.correct import correct
 from distill.evaluation.statistics import (
     Answers,
     PairedTest,
@@ -44,7 +45,7 @@ def with_statistics(
 
 
 def _answers(group: Sequence[Tested]) -> Answers:
-    right = [each.assessment.logits.argmax(1) == each.assessment.labels for each in group]
+    right = [correct(each.assessment.logits, each.assessment.labels) for each in group]
     return Answers(tuple(each.recipe.train.seed for each in group), np.stack(right))
 
 
@@ -66,7 +67,7 @@ def _with_interval(row: Row, answers: Answers | None) -> Row:
 def _with_front(rows: Sequence[Row]) -> list[Row]:
     """Of accuracy and latency for one image, among rows that were tested on the same images."""
     marks: dict[int, bool] = {}
-    for name in {row.test_set for row in rows}:
+    for name in {row.test_set for row in rows if row.test_set is not None}:
         places = [place for place, row in enumerate(rows) if row.test_set == name]
         points = [
             None if row.test_top1 is None or row.latency_b1_ms is None else (row.test_top1, row.latency_b1_ms)
@@ -74,7 +75,7 @@ def _with_front(rows: Sequence[Row]) -> list[Row]:
         ]
         marks |= dict(zip(places, front(points), strict=True))
     return [
-        replace(row, on_front=None if row.latency_b1_ms is None else marks[place]) for place, row in enumerate(rows)
+        replace(row, on_front=None if row.latency_b1_ms is None else marks.get(place)) for place, row in enumerate(rows)
     ]
 
 
@@ -137,7 +138,7 @@ def _pair(row: Row, other: Row, answers: Mapping[str, Answers]) -> tuple[Answers
     ours, theirs = answers.get(row.run), answers.get(other.run)
     if ours is None or theirs is None:
         return "its answers are not here"
-    if row.test_set is None or row.test_set != other.test_set or ours.right.shape[1] != theirs.right.shape[1]:
+    if not row.same_test_images(other) or ours.right.shape[1] != theirs.right.shape[1]:
         return "it was tested on other images"
     return ours, theirs
 

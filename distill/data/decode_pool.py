@@ -126,4 +126,5 @@ def decoding_threads() -> int:
 
 
 def _usable_cores() -> int:
+    """As :func:`distill.devices.usable_cores`, without torch: commands that list things get here."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

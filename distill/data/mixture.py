@@ -11,6 +11,7 @@ from distill.data.splits import Splits
 from distill.data.views import epoch_order
 from distill.errors import UsageError
 from distill.recipe import Recipe
+from distill.text import counted
 
 __all__ = ["Mixture", "mixture_of"]
 
@@ -97,7 +98,7 @@ def mixture_of(recipe: Recipe, splits: Splits) -> Mixture:
     mixture = Mixture(len(splits.train) - unlabelled, unlabelled, recipe.data.unlabelled_share, recipe.train.batch_size)
     if mixture.per_batch > unlabelled:
         raise UsageError(
-            f"data.unlabelled has {unlabelled:,} image(s), and a batch of {recipe.train.batch_size:,} takes "
+            f"data.unlabelled has {counted(unlabelled, 'image')}, and a batch of {recipe.train.batch_size:,} takes "
             f"{mixture.per_batch:,} (data.unlabelled_share {recipe.data.unlabelled_share:g})",
             hint="a smaller share or batch: --set data.unlabelled_share=0.25",
         )

@@ -19,7 +19,7 @@ from distill.data.layout import IMAGE_KINDS, IMAGE_SUFFIXES, is_hidden
 from distill.errors import DataError, MissingError
 from distill.events import Tell
 from distill.recipe.schema import DataSpec
-from distill.text import several
+from distill.text import counted, several
 
 __all__ = ["Unlabelled", "with_unlabelled"]
 
@@ -75,9 +75,9 @@ def with_unlabelled(spec: DataSpec, train: Split, fingerprint: str, tell: Tell) 
     count = len(joined) - len(train)
     if count == 0:
         raise DataError(f"data.unlabelled {root}: every image is bad")
-    more = [f"{ignored:,} other file(s) ignored"] if ignored else []
-    more += [f"{len(bad):,} unreadable image(s) skipped"] if bad else []
-    note = f"data.unlabelled: {count:,} image(s) of {root}" + (f" ({', '.join(more)})" if more else "")
+    more = [f"{counted(ignored, 'other file')} ignored"] if ignored else []
+    more += [f"{counted(len(bad), 'unreadable image')} skipped"] if bad else []
+    note = f"data.unlabelled: {counted(count, 'image')} of {root}" + (f" ({', '.join(more)})" if more else "")
     return joined, Unlabelled(count, entry.facts["digest"], note)
 
 

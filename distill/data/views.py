@@ -44,7 +44,7 @@ _ANGLE_UNIT = 2**-8  # of rotations, in degrees
 _CROP_TRIES = 10  # of a resized crop, as in torchvision
 
 
-# Stored banks have checksums that are older than these: where they are off, they are not part of one.
+# Where these are off, they are no part of a checksum: banks that were built before there were any keep theirs.
 _LATER = ("bare", "blur_side", "operation", "strength", "jitter_order", "jitter", "grayscale", "blur")
 
 

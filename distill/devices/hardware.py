@@ -13,6 +13,7 @@ import torch
 
 from distill.devices.kit_script import cpu_model
 from distill.errors import UsageError
+from distill.text import counted
 
 __all__ = [
     "describe_device",
@@ -50,7 +51,7 @@ def describe_device(device: torch.device) -> str:
     if device.type == "mps":
         return f"{cpu_model()} GPU"
     cores = usable_cores()
-    return f"{cpu_model()}, {cores} logical core{'' if cores == 1 else 's'}"
+    return f"{cpu_model()}, {counted(cores, 'logical core')}"
 
 
 def usable_cores() -> int:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from distill.devices.layers import Layer
+from distill.text import counted
 
 __all__ = ["TOLERANCE", "Outcome", "Precision", "Setting", "Trial", "Verdict", "deviations", "float64_seconds"]
 
@@ -44,7 +45,7 @@ class Setting:
     def __str__(self) -> str:
         """As in ``channels-last, 2 threads, fp32``."""
         parts = ["channels-last" if self.channels_last else "contiguous"]
-        parts += [f"{self.threads} thread{'' if self.threads == 1 else 's'}", self.precision]
+        parts += [counted(self.threads, "thread"), self.precision]
         parts += [] if self.isa is None else [f"up to {self.isa}"]
         return ", ".join([*parts, *([] if self.trains else ["forward alone"])])
 

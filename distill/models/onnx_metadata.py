@@ -30,8 +30,8 @@ class FileAbout:
         scheme: How it was quantised, in a few words; empty for fp32.
         version: Of the distill that wrote it.
         temperature: What its logits were divided by so that confidence is accuracy; None where they are the network's.
-        calibration_images: How many training images set the ranges of int8; 0 for fp32, and where a version before
-            certificates wrote it. ``calibration_sha256`` says which: of their digests, one after the other.
+        calibration_images: How many training images set the ranges of int8; 0 for fp32. ``calibration_sha256`` says
+            which: of their digests, one after the other.
         max_drop: How much of its run's validation top-1 an int8 file was allowed to lose, a fraction; None for fp32,
             and where it was held against another run. ``proven``: by the upper end of the interval.
         trained_on: Fingerprint of the images that the run learned from; empty where it is not known.

@@ -14,9 +14,11 @@ from distill.devices import deterministic_kernels
 from distill.errors import DistillError, NoRunError, RunError, UsageError
 from distill.events import Note
 from distill.pipeline.context import Context, Options, prepare
+from distill.pipeline.ensure_bank import ensure_bank
 from distill.pipeline.launch import launch
-from distill.pipeline.source import choose_how, ensure_bank, find_teacher
+from distill.pipeline.source import find_teacher
 from distill.pipeline.teacher import resolve_teacher
+from distill.pipeline.teacher_settings import choose_how
 from distill.recipe import Recipe, load_recipe
 from distill.results.figures import Figures
 from distill.results.rows import BankRow
@@ -149,11 +151,9 @@ def _build(fabric: Fabric, context: Context, *, views: int, path: Path | None) -
 def _built(fabric: Fabric, team: Team, context: Context, *, views: int, path: Path | None) -> Path:
     options, recipe = context.options, context.recipe
     splits = context.splits or load_splits(recipe.data, options.tell, unlabelled=True)
-    teacher = find_teacher(
-        recipe, runs_dir=options.runs_dir, device=fabric.device, classes=tuple(splits.dataset.classes)
-    )
+    teacher = find_teacher(recipe, runs_dir=options.runs_dir, device=fabric.device, classes=splits.dataset.classes)
     assert teacher is not None, "seen to by _require_run"
-    teacher.require_classes(tuple(splits.dataset.classes))
+    teacher.require_classes(splits.dataset.classes)
     recipe, _ = team.broadcast(choose_how(recipe, splits, teacher, path=path) if team.leads else (recipe, {}))
     bank = ensure_bank(
         teacher, splits, recipe, views=views, path=path, renew_figures=True, tell=options.tell, team=team

@@ -16,7 +16,7 @@ from distill.models import Normalize, build_model, build_normalize, without_weig
 from distill.models.build import initial_seed
 from distill.models.first_filters import fit_first_filters
 from distill.models.trained import shipped_checkpoint
-from distill.objectives import Objective, build_objective, settle_class_weights
+from distill.objectives import Objective
 from distill.pipeline.context import Context
 from distill.pipeline.source import Source
 from distill.runs import open_run
@@ -62,26 +62,13 @@ def build_job(
     source: Source | None,
     *,
     module: nn.Module,
+    objective: Objective,
     path: Path,
     saves: bool,
-    objective: Objective | None = None,
 ) -> Job:
-    """The network, its data and its objective, ready to fit.
-
-    Args:
-        objective: Where it is built already; one that asks for features must be.
-    """
+    """The network, its data and its objective, ready to fit."""
     keep_freed_memory(fabric.device)
     recipe = context.recipe
-    if objective is None:
-        objective = build_objective(
-            recipe.objective,
-            label_smoothing=recipe.train.label_smoothing,
-            class_weights=settle_class_weights(
-                recipe.objective.class_weights, splits.labelled.labels, splits.dataset.classes
-            ),
-            unlabelled=splits.unlabelled is not None,
-        )
     return Job(
         run=str(path),
         recipe=recipe,

@@ -87,7 +87,9 @@ def check_card_name(path: Path, *, overwrite: bool = False) -> None:
     Raises:
         UsageError: It is refused; the hint says what to do.
     """
-    if path.suffix.lower() != ".md" or path.is_dir():
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", hint=f"name a file: {path / 'README.md'}")
+    if path.suffix.lower() != ".md":
         raise UsageError(f"{path}: a card is a file of Markdown", hint="for example README.md")
     mark = MARK.encode()
     refuse_to_replace(path, ours=lambda there: mark in there, why="distill did not make it", overwrite=overwrite)

@@ -31,7 +31,7 @@ from distill.pipeline.context import Options
 from distill.pipeline.export import export
 from distill.pipeline.prune import check_cut, cost_of_cut, prune
 from distill.pipeline.quantize import check_drop, quantize
-from distill.pipeline.verbs import resume_run
+from distill.pipeline.resumable import resumed_or
 from distill.report.verdict import drop_words
 from distill.results.figures import Figures
 from distill.results.rows import Comparison
@@ -211,10 +211,7 @@ class _Chain:
     def _cut(self, ratio: float) -> RunFolder:
         """The run of a candidate: one that is there, finished or gone on with, or a new one."""
         into = self.folder.trials(ratio)
-        options = replace(self.options, into=into)
-        if begun := begun_runs(into):
-            return RunFolder(resume_run(begun[-1].path, options=options).run)
-        return RunFolder(cut_run(self.run.path, ratio, self.definition, options))
+        return resumed_or(partial(cut_run, self.run.path, ratio, self.definition), into, self.options)
 
     def _judged(self, ratio: float, run: RunFolder) -> Candidate:
         drop = self._network_drop(run)
@@ -245,8 +242,7 @@ class _Chain:
         """What a candidate's network lost of the run's validation accuracy, before any rounding."""
         device = resolve_device(self.options.device)
         ours, theirs = (assess(each, split="val", device=device) for each in (run, self.run))
-        right = [each.logits.argmax(axis=1) == each.labels for each in (ours, theirs)]
-        return judge_drop(*right, allowed=self.max_drop)
+        return judge_drop(ours.correct, theirs.correct, allowed=self.max_drop)
 
     def _quantized(self, candidate: Candidate, run: RunFolder) -> Candidate:
         made = quantize(

@@ -119,11 +119,10 @@ def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, spl
         splits: The recipe's data where it is loaded already, as by a sweep for the trial before.
 
     Raises:
-        UsageError: A folder of runs, or a teacher's, whose path no recipe can hold.
+        UsageError: Settings that cannot be had on this device; a path that no recipe can hold.
         BudgetError: More parameters than ``model.max_params``.
         MissingError: No such device, no data, no weights.
         DataError: The data cannot be used.
-        UsageError: Settings that cannot be had on this device.
     """
     if resume is None:
         check_runs_dir(options.runs_dir)

@@ -22,8 +22,9 @@ from distill.pipeline.ensemble import first_member
 from distill.pipeline.failures import on_this_machine
 from distill.pipeline.launch import launch
 from distill.pipeline.objective import find_objective
-from distill.pipeline.source import Source, choose_logits, find_teacher, open_live, open_source
+from distill.pipeline.source import Source, find_teacher, open_live, open_source
 from distill.pipeline.teacher import resolve_teacher
+from distill.pipeline.teacher_settings import choose_logits
 from distill.recipe import Recipe, load_recipe
 from distill.recipe.model_specs import TimmModel
 from distill.results.rows import DryRun
@@ -65,7 +66,7 @@ def _try_out(fabric: Fabric, context: Context) -> DryRun:
     assert splits is not None, "a dry run has one process"
     source = None
     teacher = find_teacher(
-        recipe, runs_dir=context.options.runs_dir, device=fabric.device, classes=tuple(splits.dataset.classes)
+        recipe, runs_dir=context.options.runs_dir, device=fabric.device, classes=splits.dataset.classes
     )
     objective = find_objective(recipe, splits, teacher)
     if recipe.teacher is not None:

@@ -20,9 +20,8 @@ from distill.pipeline.context import Options
 from distill.references import run_of
 from distill.results.calibration import Temperature
 from distill.results.corruptions import CorruptionResult
-from distill.results.evaluations import Against, Evaluations
+from distill.results.evaluations import Against, Evaluation, Evaluations
 from distill.results.metrics import EvalResult
-from distill.results.rows import Evaluation
 from distill.runs import RunFolder, open_run
 from distill.team.watch import watching
 
@@ -134,6 +133,8 @@ def evaluate_runs(
 
         check_suffix(Path(figure))
     subjects = [_subject(run_of(each), options) for each in references]
+    if not subjects:
+        raise UsageError("no run to evaluate", hint="evaluate_runs(['r18_small'])")
     found = tuple(_evaluate(each, asked, data, options) for each in subjects)
     names, roles = zip(*(_name_and_role(each) for each in subjects), strict=True)
     many = Evaluations(found, names, roles)

@@ -64,6 +64,8 @@ def _teachers_size(recipe: Recipe, runs_dir: Path) -> int | None:
     teacher = recipe.teacher
     if teacher is None:
         return None
+    if teacher.onnx is not None:
+        return None if teacher.input is None else teacher.input.size
     if teacher.run is not None:
         spec: DataSpec = open_run(teacher.run, runs_dir=runs_dir).recipe().data
         return spec.side

@@ -19,7 +19,7 @@ from distill.comparison.files import FileEntry
 from distill.errors import DistillError
 from distill.evaluation.stored import StoredEvaluation, read_evaluation
 from distill.pipeline.provenance import teachers_weights
-from distill.recipe import Recipe, dump_recipe, flat_settings
+from distill.recipe import Recipe, compared_settings, dump_recipe
 from distill.report.lines import loss_parts
 from distill.report.page.content import Curve, Member, Provenance
 from distill.results.roles import ROLES
@@ -33,7 +33,6 @@ __all__ = ["differences", "found_of", "members", "repeating", "settings_of"]
 
 _SHAPES = {"teacher": "square", "baseline": "triangle", "student": "circle"}
 _LOOKS = 7  # colours of the page; the first three are the roles'
-_OWN = {"train": {"seed", "threads"}, "teacher": {"threads"}}  # what seeds of one recipe may differ in
 _NOTHING = {"", "null", "[]"}  # a section that is not there, and one that says nothing
 _NOT_COMPARED = ("name", "schema_version")
 
@@ -141,7 +140,7 @@ def _curves(runs: Sequence[Entry]) -> tuple[dict[str, tuple[Curve, ...]], tuple[
 
 def settings_of(recipe: Recipe) -> dict[str, str]:
     """A recipe by the names that ``--set`` takes, without what seeds of one recipe may differ in."""
-    tree = flat_settings(recipe.model_dump(mode="json", exclude=_OWN))
+    tree = compared_settings(recipe)
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in tree.items()}
 
 

@@ -92,10 +92,10 @@ def check_page_name(path: Path, *, overwrite: bool = False) -> None:
     Raises:
         UsageError: It is refused; the hint says what to do.
     """
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"{path}: a page is .html", hint=f"for example {path.with_suffix('.html')}")
     if path.is_dir():
         raise UsageError(f"{path} is a folder", hint=f"name a file: {path / 'report.html'}")
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"{path}: a page is .html", hint=f"for example {path.with_suffix('.html')}")
     mark = f'content="{GENERATOR}"'.encode()
     refuse_to_replace(path, ours=lambda there: mark in there, why="distill did not make it", overwrite=overwrite)
 
@@ -227,7 +227,7 @@ def _against_default(rows: list[Row], student: Row | None, tested: _Tested, note
     if student is None or any(row.baseline for row in rows):
         return rows
     others = [row for row in rows if row.role != "teacher" and row.run != student.run and _is_run(row, tested)]
-    untaught = [row for row in others if row.test_set == student.test_set and not _was_taught(row, tested)]
+    untaught = [row for row in others if row.same_test_images(student) and not _was_taught(row, tested)]
     alike = [row for row in untaught if row.params == student.params] or untaught
     if len(alike) != 1:
         return rows

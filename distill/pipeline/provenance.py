@@ -88,7 +88,7 @@ def about_banks(banks: Sequence[tuple[Bank, float]], views: int) -> dict[str, An
 
 def teachers_weights(about: Mapping[str, Any]) -> str | None:
     """The sha256 of a run's teacher's weights, or those of its several teachers; None where it does not say."""
-    several = [str(each["sha256"]) for each in about.get("banks") or () if "sha256" in each]  # older runs say the first
+    several = [str(each["sha256"]) for each in about.get("banks") or ()]
     return ", ".join(several) if several else about.get("sha256")
 
 
@@ -131,12 +131,9 @@ def changes(before: RunInfo, *, data: dict[str, Any], teacher: dict[str, Any] | 
         ),
         "teacher": (then.get("sha256"), now.get("sha256")),
         "teacher's network": (then.get("architecture"), now.get("architecture")),
+        "bank": (then.get("bank_key"), now.get("bank_key")),
+        "stored answers": (_answers(then), _answers(now)),
     }
-    if "answers" in then:  # older versions had keys of another kind
-        pairs |= {
-            "bank": (then.get("bank_key"), now.get("bank_key")),
-            "stored answers": (_answers(then), _answers(now)),
-        }
     return differing({part: pair for part, pair in pairs.items() if None not in pair})
 
 

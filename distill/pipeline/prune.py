@@ -23,7 +23,7 @@ from distill.evaluation.askable import refuse_drawn_anew
 from distill.evaluation.cost import model_cost
 from distill.evaluation.latency import measure_latency
 from distill.evaluation.test_set import assess_trained
-from distill.events import Note
+from distill.events import Note, silent
 from distill.fingerprint import state_sha256
 from distill.models import build_model, resolved_model, without_weights
 from distill.models.trained import Trained, load_trained
@@ -193,7 +193,7 @@ def cost_of_cut(
 ) -> Figures:
     """Parameters and multiply-accumulates of the network that :func:`prune` would train on; nothing is written."""
     goal = _Goal(macs, params, None)
-    source = _Source.of(reference, replace(options or Options(), on_event=None))
+    source = _Source.of(reference, replace(options or Options(), on_event=silent))
     _, cut = source.cut_to(goal, criterion, _MULTIPLE)
     return model_cost(cut.module, source.recipe.model.input_size).figures
 
@@ -278,7 +278,7 @@ def _write_cut(source: RunFolder, recipe: Recipe, cut: Cut, splits: Splits, opti
     recipe = recipe.model_copy(update={"name": derived_name(recipe.name, "_cut")})
     into = None if options.into is None else options.into.with_name(f"{options.into.name}_cut")
     context = prepare(recipe, replace(options, into=into, init_from=str(source.path), devices=1), splits=splits)
-    classes = tuple(splits.dataset.classes)
+    classes = splits.dataset.classes
     teacher = find_teacher(context.recipe, runs_dir=options.runs_dir, device=_CPU, classes=classes)
     state = cut.module.state_dict()
     about = foreseen(context.recipe, splits, teacher)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 from distill.events import Note
 from distill.fingerprint import state_sha256
@@ -11,12 +12,13 @@ from distill.models import resolved_model, without_weights
 from distill.models.trained import Trained
 from distill.pipeline.context import Options, prepare
 from distill.pipeline.launch import launch
+from distill.pipeline.resumable import resumed_or
 from distill.pipeline.teacher import resolve_teacher, taught_as_before
-from distill.pipeline.verbs import resume_run
 from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe, dump_recipe, parse_recipe
 from distill.recipe.derived import derived_name
-from distill.runs import RunFolder, begun_runs
+from distill.runs import RunFolder
+from distill.text import counted
 
 __all__ = ["train_quantised"]
 
@@ -36,12 +38,15 @@ def train_quantised(source: RunFolder, trained: Trained, *, epochs: int | None, 
     recipe = _recipe(source, trained, epochs, options)
     into = options.into or options.runs_dir / recipe.name
     initial = state_sha256(trained.module.state_dict())
-    for run in begun_runs(into):
-        if run.info.extra.get("initial_sha256") == initial and _same(run.recipe(), recipe):
-            return RunFolder(resume_run(run.path, options=options).run)
-    options.tell(Note(f"quantisation-aware training of {source.path}, {recipe.train.epochs} epoch(s)"))
-    made = launch(train_worker, prepare(recipe, replace(options, init_from=str(source.path))))
-    return RunFolder(made.run)
+
+    def begin(options: Options) -> Path:
+        options.tell(Note(f"quantisation-aware training of {source.path}, {counted(recipe.train.epochs, 'epoch')}"))
+        return launch(train_worker, prepare(recipe, replace(options, init_from=str(source.path)))).run
+
+    def fits(run: RunFolder) -> bool:
+        return run.info.extra.get("initial_sha256") == initial and _same(run.recipe(), recipe)
+
+    return resumed_or(begin, into, options, fits=fits)
 
 
 def _recipe(source: RunFolder, trained: Trained, epochs: int | None, options: Options) -> Recipe:

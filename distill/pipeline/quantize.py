@@ -20,7 +20,8 @@ from distill.data.images import spread
 from distill.data.splits import Splits, load_splits
 from distill.errors import GateMissedError, UsageError
 from distill.evaluation.askable import refuse_drawn_anew
-from distill.evaluation.drop import images_to_show
+from distill.evaluation.correct import correct
+from distill.evaluation.drop import can_be_shown, images_to_show
 from distill.events import Note
 from distill.models.onnx_write import to_onnx, write_onnx
 from distill.models.trained import Trained, load_trained
@@ -140,16 +141,10 @@ def _may_help(recipe: Recipe, judged: Labelled, max_drop: float, prove: bool, te
     if recipe.train.fake_quantize is not None:
         tell(Note("it is of quantisation-aware training already, and is not trained on"))
         return False
-    if prove and _too_few(judged, max_drop):
+    if prove and not can_be_shown(len(judged.labels), max_drop):
         tell(Note("not trained on: of so few images not even equal answers would show it"))
         return False
     return True
-
-
-def _too_few(judged: Labelled, max_drop: float) -> bool:
-    """Whether even a file that answers as the network does would not be shown to lose at most ``max_drop``."""
-    enough = images_to_show(max_drop)
-    return enough is None or len(judged.labels) < enough
 
 
 def _after(before: Choice, choice: Choice) -> Choice:
@@ -182,7 +177,7 @@ def _checked(trained: Trained, judged: Labelled) -> tuple[onnx.ModelProto, np.nd
     model = to_onnx(deployed(trained), about_run(trained))
     answers = answers_of(model, judged.pixels)
     check_parity(_answers(trained, judged.pixels), answers, split=judged.split).require("the exported graph")
-    return model, np.asarray(answers.argmax(axis=1) == judged.labels)
+    return model, correct(answers, judged.labels)
 
 
 def _right(against: Any, trained: Trained, judged: Labelled, splits: Splits, options: Options) -> np.ndarray:
@@ -196,7 +191,7 @@ def _right(against: Any, trained: Trained, judged: Labelled, splits: Splits, opt
             f"{other.place} and {trained.place} know different classes, or images of another size",
             hint="a loss is measured against a run of the same data",
         )
-    return np.asarray(_answers(other, judged.pixels).argmax(axis=1) == judged.labels)
+    return correct(_answers(other, judged.pixels), judged.labels)
 
 
 def _answers(trained: Trained, pixels: np.ndarray) -> np.ndarray:
@@ -217,7 +212,7 @@ def _require(
     )
     lost = best.drop.drop.high if prove else best.drop.drop.estimate
     hint = f"allow more: --max-drop {math.ceil(1000 * lost) / 1000:g}; or "
-    if prove and _too_few(judged, max_drop):
+    if prove and not can_be_shown(len(judged.labels), max_drop):
         enough = images_to_show(max_drop)
         message += "" if enough is None else f"; {count(enough)} images, answered alike, would show it"
         hint += "judge by more validation images: data.val_fraction"

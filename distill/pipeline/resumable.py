@@ -1,8 +1,9 @@
-"""Several runs, one after another, that the same call goes on with where it was stopped."""
+"""Runs that the same call goes on with where it was stopped: one of a folder, or several, one after another."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +15,31 @@ from distill.files import read_json, relative, write_json, writing
 from distill.pipeline.context import Options
 from distill.pipeline.verbs import resume_run
 from distill.results.runs import RunResult
-from distill.runs import Lock, open_run
+from distill.runs import Lock, RunFolder, begun_runs, open_run
 from distill.team.ranks import process_rank
 
-__all__ = ["Begun"]
+__all__ = ["Begun", "resumed_or"]
 
 _FOLDER = ".begun"
+
+
+def resumed_or(
+    begin: Callable[[Options], Path],
+    into: Path,
+    options: Options,
+    *,
+    fits: Callable[[RunFolder], bool] = lambda run: True,
+) -> RunFolder:
+    """The newest run of a folder that fits, trained to its end; where there is none, the one that ``begin`` makes.
+
+    Args:
+        begin: Trains a run in the folder of the options that it is given.
+    """
+    options = replace(options, into=into)
+    for run in reversed(begun_runs(into)):
+        if fits(run):
+            return RunFolder(resume_run(run.path, options=options).run)
+    return RunFolder(begin(options))
 
 
 class Start(Protocol):

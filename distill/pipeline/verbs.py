@@ -185,7 +185,7 @@ def _as_before(run: RunFolder, options: Options) -> Options:
         runs_dir=options.runs_dir,
         device=options.device or device,
         devices=options.devices if options.devices > 1 else devices,
-        # the recipe has them, unless the run was begun by an earlier version, or went on with others
+        # the recipe has them, unless the run went on with others
         threads=options.threads or (None if threads == info.threads else info.threads),
         init_from=None if start is None else str(place_named(start, run)),
         command=options.command,

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 
 from distill.data.splits import Splits, load_splits
 from distill.errors import DataError, DivergedError
-from distill.events import EpochDone, Event, RunStarted, StepDone
+from distill.events import EpochDone, Event, Note, RunStarted, StepDone
 from distill.fingerprint import state_sha256
 from distill.models.own_answers import keep_own_answers
 from distill.models.reuse import copy_classifier
 from distill.models.trained import Trained, shipped_checkpoint
-from distill.objectives import Asks, Objective
+from distill.objectives import Objective
 from distill.pipeline.build import build_job, build_network, goes_on
 from distill.pipeline.cautions import cautions
 from distill.pipeline.context import Context
 from distill.pipeline.failures import on_this_machine
 from distill.pipeline.introduce import introduce
+from distill.pipeline.namesake import namesake_note
 from distill.pipeline.objective import find_objective
 from distill.pipeline.provenance import about_data, foreseen, refuse_changes
 from distill.pipeline.record import caution, finish, read_result, record, recorded
-from distill.pipeline.source import Source, choose_logits, find_teacher, open_source
+from distill.pipeline.source import Source, find_teacher, open_source
+from distill.pipeline.teacher_settings import choose_logits
 from distill.recipe.model_specs import PythonModel
 from distill.results.runs import RunResult
 from distill.runs import RunFolder
@@ -53,11 +54,66 @@ def train_worker(fabric: Fabric, context: Context) -> RunResult:
         return _train(fabric, team, context, watch)
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What all processes agree on before there is a folder.
+
+    Attributes:
+        context: With every ``auto`` of the teacher resolved.
+        module: The network as the run begins with it.
+    """
+
+    context: Context
+    splits: Splits
+    teacher: Teacher | None
+    objective: Objective
+    module: nn.Module
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A run that has its folder, which the first process alone writes: to the others it is a path."""
+
+    path: Path
+    run: RunFolder | None
+    tracked: Tracking | None
+
+
 def _train(fabric: Fabric, team: Team, context: Context, watch: Watch) -> RunResult:
+    plan = _planned(fabric, team, context)
+    recipe, options = plan.context.recipe, plan.context.options
+    with ExitStack() as stack:
+        begun = _begin(stack, plan, team, watch)
+        source = None
+        if recipe.teacher is not None:  # a missing bank is built first, by all processes together
+            source = open_source(
+                recipe,
+                plan.splits,
+                plan.teacher,
+                asks=plan.objective.asks,
+                device=fabric.device,
+                tell=options.tell,
+                team=team,
+            )
+        if begun.run is not None and source is not None:
+            if plan.context.resume:
+                refuse_changes(begun.run, data=about_data(plan.splits), teacher=source.about)
+            begun.run.write_info(teacher=source.about)
+        _fit(fabric, team, plan, begun, source, watch=watch)
+        if begun.run is not None:
+            if isinstance(recipe.model, PythonModel):
+                keep_own_answers(begun.run, plan.module, recipe.model, shipped_checkpoint(begun.run).model_state)
+            finish(begun.run, plan.context)
+    result = team.broadcast(read_result(begun.run) if begun.run is not None else None)  # others may not see the folder
+    assert result is not None, "the first process has the run"
+    return result
+
+
+def _planned(fabric: Fabric, team: Team, context: Context) -> _Plan:
     splits = context.splits or load_splits(context.recipe.data, context.options.tell, unlabelled=True)
     _require_same_images(splits, context, team)
     teacher = find_teacher(
-        context.recipe, runs_dir=context.options.runs_dir, device=fabric.device, classes=tuple(splits.dataset.classes)
+        context.recipe, runs_dir=context.options.runs_dir, device=fabric.device, classes=splits.dataset.classes
     )
     objective = find_objective(context.recipe, splits, teacher, devices=team.world)
     chosen = choose_logits(context.recipe, splits, teacher, objective.asks) if team.leads else None
@@ -70,46 +126,30 @@ def _train(fabric: Fabric, team: Team, context: Context, watch: Watch) -> RunRes
         assert teacher is not None, "simkd names its teacher"
         assert isinstance(teacher.trained, Trained), "the schema asks for a run"
         copy_classifier(module, teacher.trained.module)
-    with ExitStack() as stack:
-        run, tracked = None, None
-        if team.leads:
-            for note in introduce(recipe, teacher):
-                context.options.tell(note)
-            about = foreseen(recipe, splits, teacher)
-            initial = None if goes_on(context) else state_sha256(module.state_dict())
-            run = stack.enter_context(recorded(context, splits, teacher=about, initial=initial))
-            watch.log = run.log
-            trackers = context.options.track or (known_trackers(run.path) if context.resume else ())
-            tracked = stack.enter_context(tracking(run, trackers, context.options.tell))
-            if initial is not None:
-                caution(run, cautions(recipe, splits, teacher, initial=initial), context.options.tell)
-        path = Path(team.broadcast(str(run.path) if run else ""))
-        watch.hint = f"is a kernel wrong on this machine? distill doctor --recipe {path / 'recipe.yaml'}"
-        source = _source(context, splits, teacher, objective.asks, device=fabric.device, team=team)
-        if run is not None and source is not None:
-            if context.resume:
-                refuse_changes(run, data=about_data(splits), teacher=source.about)
-            run.write_info(teacher=source.about)
-        _fit(
-            fabric,
-            context,
-            splits,
-            source,
-            objective,
-            team=team,
-            module=module,
-            run=run,
-            path=path,
-            watch=watch,
-            tracked=tracked,
-        )
-        if run is not None:
-            if isinstance(recipe.model, PythonModel):
-                keep_own_answers(run, module, recipe.model, shipped_checkpoint(run).model_state)
-            finish(run, context)
-    result = team.broadcast(read_result(run) if run is not None else None)  # other machines may not see the folder
-    assert result is not None, "the first process has the run"
-    return result
+    return _Plan(context, splits, teacher, objective, module)
+
+
+def _begin(stack: ExitStack, plan: _Plan, team: Team, watch: Watch) -> _Begun:
+    """Make the run's folder, or take it up again; what the stack holds then ends with the run."""
+    context, recipe, splits, teacher = plan.context, plan.context.recipe, plan.splits, plan.teacher
+    tell = context.options.tell
+    run, tracked = None, None
+    if team.leads:
+        for note in introduce(recipe, teacher):
+            tell(note)
+        about = foreseen(recipe, splits, teacher)
+        initial = None if goes_on(context) else state_sha256(plan.module.state_dict())
+        run = stack.enter_context(recorded(context, splits, teacher=about, initial=initial))
+        watch.log = run.log
+        if not context.resume and context.options.into is None and (line := namesake_note(run, recipe)) is not None:
+            tell(Note(line))
+        trackers = context.options.track or (known_trackers(run.path) if context.resume else ())
+        tracked = stack.enter_context(tracking(run, trackers, tell))
+        if initial is not None:
+            caution(run, cautions(recipe, splits, teacher, initial=initial), tell)
+    path = Path(team.broadcast(str(run.path) if run else ""))
+    watch.hint = f"is a kernel wrong on this machine? distill doctor --recipe {path / 'recipe.yaml'}"
+    return _Begun(path, run, tracked)
 
 
 def _require_same_images(splits: Splits, context: Context, team: Team) -> None:
@@ -125,37 +165,9 @@ def _require_same_images(splits: Splits, context: Context, team: Team) -> None:
         )
 
 
-def _source(
-    context: Context, splits: Splits, teacher: Teacher | None, asks: Asks, *, device: torch.device, team: Team
-) -> Source | None:
-    """The teacher of this run; a missing bank is built first, by all processes together."""
-    if context.recipe.teacher is None:
-        return None
-    return open_source(
-        context.recipe,
-        splits,
-        teacher,
-        asks=asks,
-        device=device,
-        tell=context.options.tell,
-        team=team,
-    )
-
-
-def _fit(
-    fabric: Fabric,
-    context: Context,
-    splits: Splits,
-    source: Source | None,
-    objective: Objective,
-    *,
-    team: Team,
-    module: nn.Module,
-    run: RunFolder | None,
-    path: Path,
-    watch: Watch,
-    tracked: Tracking | None,
-) -> None:
+def _fit(fabric: Fabric, team: Team, plan: _Plan, begun: _Begun, source: Source | None, *, watch: Watch) -> None:
+    """Train to the end, from the last checkpoint where there is one; every event is recorded, told and tracked."""
+    context, run, path = plan.context, begun.run, begun.path
     last = last_checkpoint(path / "checkpoints") if run is not None and context.resume else None
     last = team.broadcast(last)
     resume = None if last is None else load_checkpoint(last)
@@ -164,7 +176,14 @@ def _fit(
         run.truncate_metrics(kept)
         run.truncate_timing(kept)
     job = build_job(
-        fabric, context, splits, source, module=module, path=path, saves=run is not None, objective=objective
+        fabric,
+        context,
+        plan.splits,
+        source,
+        module=plan.module,
+        objective=plan.objective,
+        path=path,
+        saves=run is not None,
     )
     try:
         with watch_signals() as stop, closing(fit(job, fabric, resume=resume, stop=stop)) as events:
@@ -173,8 +192,8 @@ def _fit(
                 if run is not None:
                     record(run, event)
                     context.options.tell(event)
-                    if tracked is not None:
-                        tracked(event)
+                    if begun.tracked is not None:
+                        begun.tracked(event)
     except DivergedError:
         if source is not None:
             source.check_answers()  # was it the student?

@@ -2,7 +2,7 @@
 
 from distill.recipe.bundled import bundled_recipes, find_recipe
 from distill.recipe.describe import SchemaKey, describe_schema
-from distill.recipe.dump import dump_recipe, flat_settings
+from distill.recipe.dump import compared_settings, dump_recipe, flat_settings
 from distill.recipe.load import check_text, load_recipe, parse_recipe
 from distill.recipe.overrides import apply_overrides
 from distill.recipe.schema import Recipe
@@ -15,6 +15,7 @@ __all__ = [
     "apply_overrides",
     "bundled_recipes",
     "check_text",
+    "compared_settings",
     "describe_schema",
     "dump_recipe",
     "find_recipe",

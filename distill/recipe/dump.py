@@ -12,7 +12,7 @@ from distill.recipe.base import Spec
 from distill.recipe.schema import Recipe
 from distill.recipe.yaml_tree import parse_scalar
 
-__all__ = ["dump_recipe", "flat_settings"]
+__all__ = ["compared_settings", "dump_recipe", "flat_settings"]
 
 WIDTH = 110
 _INDENT = "  "
@@ -52,6 +52,11 @@ def flat_settings(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         flat |= flat_settings(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
+
+
+def compared_settings(recipe: Recipe) -> dict[str, Any]:
+    """What tells recipes apart, by the names that ``--set`` takes: all but what runs of one recipe may differ in."""
+    return flat_settings(recipe.model_dump(mode="json", exclude={"train": {"seed", "threads"}, "teacher": {"threads"}}))
 
 
 def _tree(value: Any) -> Any:

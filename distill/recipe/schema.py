@@ -248,7 +248,7 @@ class TrainSpec(Spec):
     clip_value: Positive | None = None
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    threads: ThreadsSpec = Field("auto", description="CPU threads of one operation; auto: by the work of a layer")
+    threads: ThreadsSpec = Field("auto", description="CPU threads per operation; auto: by the work of a layer")
     channels_last: Literal["auto"] | bool = "auto"
     compile: Literal["auto", "default", "reduce-overhead", "max-autotune"] | bool = Field(
         "auto", description="torch.compile; auto: on CUDA. reduce-overhead: CUDA graphs, for small networks"

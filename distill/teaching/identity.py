@@ -1,6 +1,6 @@
 """Who a teacher is: all that decides its answers. Its run's folder states it; no network is built to know it.
 
-A run writes ``identity.json`` when it has finished; for a run of an older version it is computed once.
+A run writes ``identity.json`` when it has finished; where that is missing it is computed once.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def read_identity(run: RunFolder, *, device: torch.device, precision: str = "aut
     """Of a run that would be asked on ``device``, in ``precision`` (``auto``: as :func:`asked_precision` has it).
 
     The weights are as the folder states them, all else is as recipe.yaml and run.json say today: that is what would be
-    built. Where nothing is stated (an older version's run), the weights are read, and the statement is written.
+    built. Where nothing is stated, the weights are read, and the statement is written.
 
     Raises:
         RunError: The run has no whole checkpoint, or its recipe is damaged.

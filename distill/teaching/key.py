@@ -15,7 +15,7 @@ from distill.text import brief
 
 __all__ = ["BankKey", "augmentation_key", "bank_key"]
 
-_LATER = ("rand_augment", "trivial_augment", "jitter", "grayscale", "blur")  # banks are older than these
+_LATER = ("rand_augment", "trivial_augment", "jitter", "grayscale", "blur")  # off, they are no part of a key
 _TEACHERS_OWN = ("teacher",)  # a student far from the teacher cannot know it
 
 
@@ -100,7 +100,7 @@ def augmentation_key(augment: AugmentSpec) -> dict[str, Any]:
     """What decides an image's pixels in a view. A table of all views has a key of its own kind."""
     spec = augment.model_dump(mode="json", exclude={"views", "view_seed"})
     if not augment.hflip_alternates:
-        del spec["hflip_alternates"]  # banks are older than that setting
+        del spec["hflip_alternates"]
     for name in _LATER:
         if not augment.turned_on[name]:
             del spec[name]

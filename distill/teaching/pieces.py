@@ -19,6 +19,7 @@ from distill.teaching.bank import Bank
 from distill.teaching.bank_files import chunk_name, claim_name
 from distill.teaching.bank_info import chunk_bounds
 from distill.team.watch import beat
+from distill.text import counted
 
 __all__ = ["Piece", "Pieces", "claimed"]
 
@@ -52,7 +53,9 @@ class Pieces:
             if (piece := self._claimed(missing)) is not None:
                 return piece
             if not told:
-                yield Note(f"{self._bank.path}: other processes are at the last {len(missing)} file(s); waiting")
+                yield Note(
+                    f"{self._bank.path}: other processes are at the last {counted(len(missing), 'file')}; waiting"
+                )
                 told = True
             beat()
             time.sleep(_LOOK_S)

@@ -35,6 +35,7 @@ class TeacherFile:
     """
 
     run = None
+    recipe = None  # it has logits alone
 
     def __init__(self, spec: TeacherSpec, classes: tuple[str, ...]) -> None:
         assert spec.onnx is not None

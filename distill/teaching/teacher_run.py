@@ -14,6 +14,7 @@ from distill.errors import RunError, UsageError
 from distill.fingerprint import state_sha256
 from distill.models.fixed_batch import CPU_ASK_BATCH, ask
 from distill.models.trained import Trained, load_trained
+from distill.recipe import Recipe
 from distill.runs import RunFolder
 from distill.teaching.identity import Identity, identity_of, read_identity, read_statement, write_identity
 from distill.teaching.key import BankKey
@@ -44,6 +45,11 @@ class TeacherRun:
     def place(self) -> str:
         """The run's folder."""
         return str(self.run)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The run's."""
+        return self.run.recipe()
 
     @property
     def home(self) -> Path:

@@ -6,7 +6,7 @@ from itertools import chain
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 __all__ = ["build_ema"]
 
@@ -26,7 +26,7 @@ class _Average(AveragedModel):
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
-        super().__init__(module, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+        super().__init__(module, use_buffers=True)
         self._decay = decay
 
     @torch.no_grad()

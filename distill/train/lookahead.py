@@ -9,7 +9,7 @@ from timm.optim import Lookahead
 from torch import Tensor
 from torch.optim import Optimizer
 
-__all__ = ["ManyLookahead", "bring_home"]
+__all__ = ["ManyLookahead", "pull_to_slow"]
 
 
 class ManyLookahead(Lookahead):
@@ -26,11 +26,11 @@ class ManyLookahead(Lookahead):
         for weights, state in zip(fast, states, strict=True):
             if "lookahead_slow_buff" not in state:
                 state["lookahead_slow_buff"] = weights.detach().clone()
-        bring_home(fast, [state["lookahead_slow_buff"] for state in states], alpha=group["lookahead_alpha"])
+        pull_to_slow(fast, [state["lookahead_slow_buff"] for state in states], alpha=group["lookahead_alpha"])
 
 
 @torch.no_grad()
-def bring_home(fast: list[Tensor], slow: list[Tensor], *, alpha: float) -> None:
+def pull_to_slow(fast: list[Tensor], slow: list[Tensor], *, alpha: float) -> None:
     """``slow += alpha * (fast - slow)``, and ``fast`` becomes it."""
     if fast:
         torch._foreach_add_(slow, torch._foreach_sub(fast, slow), alpha=alpha)

@@ -31,11 +31,12 @@ from distill.runs.checkpoints import Checkpoint
 from distill.team.consensus import Consensus
 from distill.team.shares import Together
 from distill.team.stop import StopRequest
+from distill.text import counted
 from distill.train.cautions import cautions
 from distill.train.epoch_sums import Tally, calmer
 from distill.train.saver import Saver, saving, writes_behind
 from distill.train.seeds import seed_generators
-from distill.train.state import Standing, restore, save
+from distill.train.state import TrainProgress, restore, save
 from distill.train.step import Criterion, Learner
 
 if TYPE_CHECKING:
@@ -97,10 +98,10 @@ class _Fit:
         self.steps = steps_per_epoch(self.count, self.train.batch_size, self.team.world)
         if self.steps == 0:
             raise UsageError(
-                f"{self.count} training image(s) are too few: a step takes two for each device",
+                f"{counted(self.count, 'training image')}: too few, as a step takes two for each device",
                 hint="see data.limit and data.val_fraction; or fewer --devices",
             )
-        self.at = Standing()
+        self.at = TrainProgress()
         self.consensus = Consensus(self.team)
         self.saved_at = time.monotonic()
         self.clock = CompileClock()
@@ -149,8 +150,8 @@ class _Fit:
         whole, world = min(self.train.batch_size, self.count), self.team.world
         if accumulate > (pieces := piece_count(accumulate, whole=whole, world=world)):
             yield Note(
-                f"train.accumulate {accumulate}: the {whole // world} image(s) of a step make {pieces} piece(s), "
-                "as batch norm needs two images in each",
+                f"train.accumulate {accumulate}: the {counted(whole // world, 'image')} of a step make "
+                f"{counted(pieces, 'piece')}, as batch norm needs two images in each",
                 "warning",
             )
         for caution in cautions(self.recipe, validates=self.job.val is not None):
@@ -158,11 +159,11 @@ class _Fit:
         dropped = self.count - min(self.count, self.steps * self.train.batch_size)
         if dropped:
             yield Note(
-                f"the last {dropped} image(s) of each epoch are left out: too few for batch norm on every device"
+                f"{counted(dropped, 'image')} at the end of each epoch left out: too few for batch norm on every device"
             )
         if self.ranks_before != self.consensus.world:
             yield Note(
-                f"this run had {self.ranks_before} device(s) and goes on with {self.consensus.world}: "
+                f"this run had {counted(self.ranks_before, 'device')} and goes on with {self.consensus.world}: "
                 "the last bits, and what dropout draws, will differ",
                 "warning",
             )

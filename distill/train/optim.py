@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from distill.models.depth import stage_of
 from distill.recipe.optimization import Lookahead, OptimSpec
 
-__all__ = ["OPTIMIZERS", "build_optimizer", "parameter_groups", "set_lookahead", "settle"]
+__all__ = ["OPTIMIZERS", "build_optimizer", "parameter_groups", "set_lookahead", "sync_lookahead"]
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "sgd": torch.optim.SGD,
@@ -82,21 +82,21 @@ def set_lookahead(optimizer: Optimizer, spec: Lookahead | None, progress: float)
             group["lookahead_alpha"] = spec.alpha + (spec.alpha_end - spec.alpha) * progress**3
 
 
-def settle(optimizer: Optimizer) -> None:
+def sync_lookahead(optimizer: Optimizer) -> None:
     """Bring Lookahead's fast weights home to its slow ones, as at the end of each of its cycles.
 
     The slow weights are what Lookahead found (arXiv:1907.08610); in mid-cycle the network holds the fast ones. Other
-    optimisers have nothing to settle.
+    optimisers have none.
     """
     base = getattr(optimizer, "_base_optimizer", None)
     if base is not None:
-        from distill.train.lookahead import bring_home
+        from distill.train.lookahead import pull_to_slow
 
         # Not timm's sync_lookahead: that one skips parameters without a gradient, and after a step none has any.
         for group in optimizer.param_groups:
             pairs = [(fast, base.state.get(fast, {}).get("lookahead_slow_buff")) for fast in group["params"]]
             found = [(fast, slow) for fast, slow in pairs if slow is not None]  # else no cycle has ended yet
-            bring_home([fast for fast, _ in found], [slow for _, slow in found], alpha=group["lookahead_alpha"])
+            pull_to_slow([fast for fast, _ in found], [slow for _, slow in found], alpha=group["lookahead_alpha"])
 
 
 def parameter_groups(

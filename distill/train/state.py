@@ -18,11 +18,11 @@ from distill.train.saver import Saver, snapshot
 from distill.train.seeds import restore_generators, snapshot_generators
 from distill.train.step import Learner
 
-__all__ = ["Standing", "restore", "save"]
+__all__ = ["TrainProgress", "restore", "save"]
 
 
 @dataclass
-class Standing:
+class TrainProgress:
     """How far training is and how well it went.
 
     Attributes:
@@ -50,7 +50,7 @@ class Standing:
 
 def save(
     folder: Path | None,
-    standing: Standing,
+    progress: TrainProgress,
     learner: Learner,
     tally: Tally,
     *,
@@ -61,16 +61,16 @@ def save(
     saver: Saver,
 ) -> Iterator[CheckpointSaved]:
     """Write a checkpoint of all processes; only the one that has a ``folder`` does. Tells what is whole now."""
-    own = {"tally": tally.state_dict() if standing.step else None, "generators": snapshot_generators(device)}
+    own = {"tally": tally.state_dict() if progress.step else None, "generators": snapshot_generators(device)}
     ranks = consensus.gather(own)
     if folder is None:
         yield CheckpointSaved("", is_best)
         return
-    model, resume = learner.shipped.state_dict(), asdict(standing) | learner.state_dict() | {"ranks": ranks}
+    model, resume = learner.shipped.state_dict(), asdict(progress) | learner.state_dict() | {"ranks": ranks}
     if saver.behind:
         model, resume = snapshot(model), snapshot(resume)
 
-    def write(epoch: int = standing.epoch, step: int = standing.step) -> CheckpointSaved:
+    def write(epoch: int = progress.epoch, step: int = progress.step) -> CheckpointSaved:
         path = save_checkpoint(
             folder, epoch=epoch, step=step, model_state=model, resume_state=resume, meta={"metrics": metrics}
         )
@@ -85,7 +85,7 @@ def save(
 
 def restore(
     checkpoint: Checkpoint, learner: Learner, tally: Tally, *, consensus: Consensus, device: torch.device
-) -> tuple[Standing, int]:
+) -> tuple[TrainProgress, int]:
     """Take up where a checkpoint stands; returns that, and how many processes saved it.
 
     Raises:
@@ -93,8 +93,8 @@ def restore(
     """
     state = checkpoint.load_resume()
     try:
-        standing = Standing(**{key: state[key] for key in asdict(Standing())})
-        learner.load_state_dict(checkpoint.model_state, state, epoch=standing.epoch, step=standing.step)
+        progress = TrainProgress(**{key: state[key] for key in asdict(TrainProgress())})
+        learner.load_state_dict(checkpoint.model_state, state, epoch=progress.epoch, step=progress.step)
         _restore_ranks(state["ranks"], tally, consensus=consensus, device=device)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, torch.OutOfMemoryError):
@@ -103,7 +103,7 @@ def restore(
             f"{checkpoint.path} does not fit the recipe of its run: {str(error).strip().splitlines()[-1].strip()}",
             hint="was recipe.yaml edited? a changed recipe is a new run: --recipe",
         ) from error
-    return standing, len(state["ranks"])
+    return progress, len(state["ranks"])
 
 
 def _restore_ranks(ranks: list[dict[str, Any]], tally: Tally, *, consensus: Consensus, device: torch.device) -> None:

@@ -22,7 +22,7 @@ from distill.train.auxiliary import Own, clip_gradients
 from distill.train.ema import build_ema
 from distill.train.epoch_sums import Tally
 from distill.train.fake_quantize import fake_quantize
-from distill.train.optim import build_optimizer, set_lookahead, settle
+from distill.train.optim import build_optimizer, set_lookahead, sync_lookahead
 from distill.train.schedule import build_schedule
 from distill.train.sync import synchronized
 
@@ -228,7 +228,7 @@ class Learner:
 
     def end_epoch(self) -> None:
         """Before validation: what is validated and saved is what the optimiser means."""
-        settle(self._optimizer.optimizer)
+        sync_lookahead(self._optimizer.optimizer)
 
     def _clip(self) -> None:
         if self.train.clip_value is None and self.train.clip_norm is None:

@@ -21,14 +21,25 @@ import distill.runs
 from distill.errors import BudgetError, DistillError, InterruptedRunError, MissingError, RunError, TerminatedRunError
 from distill.events import EpochDone, Note, RunStarted, StepDone
 from distill.pipeline import QuickstartResult, RerunResult, RunResult
-from distill.results.evaluations import Evaluations
-from distill.results.rows import Comparison, DryRun, Evaluation, Row
+from distill.results.evaluations import Evaluation, Evaluations
+from distill.results.rows import Comparison, DryRun, Row
 
 RESULT = RunResult(Path("runs/r18_small/003"), "finished", 12, 0.9345, 62.4, 12_345.6, "student")
 COMPARISON = Comparison(
     (
-        Row("big", "teacher", "runs/big/001", "digits", "supervised", 1, 0.95, params=100, latency_b1_ms=2.0),
-        Row("=small", "student", "runs/small/001", "digits", "kd", 1, 0.94, params=10, latency_b1_ms=1.0),
+        Row(
+            "big",
+            "teacher",
+            "runs/big/001",
+            "digits",
+            "supervised",
+            1,
+            0.95,
+            params=100,
+            latency_b1_ms=2.0,
+            test_set="a",
+        ),
+        Row("=small", "student", "runs/small/001", "digits", "kd", 1, 0.94, params=10, latency_b1_ms=1.0, test_set="a"),
     ),
     "test cpu",
     1,
@@ -322,11 +333,16 @@ def test_compare_replaces_what_it_made_itself_and_nothing_else(cli, library: Lib
     assert mine.read_bytes() == before
 
 
-def test_a_folder_is_no_table(cli, monkeypatch) -> None:
+@pytest.mark.parametrize("place", [".", "/"])
+@pytest.mark.parametrize(
+    "command",
+    [("compare", "--csv"), ("compare", "--svg"), ("compare", "--plot"), ("report", "--html"), ("card", "r", "--out")],
+)
+def test_a_folder_is_no_file(cli, monkeypatch, command: tuple[str, ...], place: str) -> None:
     monkeypatch.setattr(distill.comparison, "compare", lambda *_, **__: pytest.fail("measured"))
-    result = cli("compare", "--csv", ".")
+    result = cli(*command, place)
     assert result.exit_code == 2
-    assert ". is a folder" in result.stderr
+    assert f"{place} is a folder" in result.stderr
 
 
 def test_compare_pictures(cli, library: Library) -> None:

@@ -26,6 +26,7 @@ from distill.pipeline import Options
 from distill.pipeline.build import build_job, build_network
 from distill.pipeline.context import Context, prepare
 from distill.pipeline.launch import launch
+from distill.pipeline.objective import find_objective
 from distill.pipeline.teacher import resolve_teacher
 from distill.pipeline.worker import train_worker
 from distill.recipe import parse_recipe
@@ -125,7 +126,10 @@ def _digests(fabric: Fabric, context: Context) -> list[str]:
     context = case("whole", settings, teacher="", options=replace(context.options, devices=1))
     splits = load_splits(context.recipe.data)
     module = build_network(context, splits)
-    job = build_job(fabric, context, splits, None, module=module, path=Path("nowhere"), saves=False)
+    objective = find_objective(context.recipe, splits, None)
+    job = build_job(
+        fabric, context, splits, None, module=module, objective=objective, path=Path("nowhere"), saves=False
+    )
     for _ in fit(job, fabric):
         pass
     return Consensus(Together(fabric)).gather(state_sha256(job.module.state_dict()))

@@ -139,7 +139,7 @@ def test_who_waits_for_others_says_so(taught: Recipe, teacher_run: RunResult, tm
         if isinstance(event, Note) and "waiting" in event.message:
             told.append(event.message)
             theirs.release()
-    assert told == [f"{bank.path}: other processes are at the last 1 file(s); waiting"]
+    assert told == [f"{bank.path}: other processes are at the last 1 file; waiting"]
     assert Bank.read(bank.path).info.views == 1
 
 

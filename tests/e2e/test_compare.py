@@ -15,7 +15,7 @@ import scipy.stats
 import torch
 from rich.console import Console
 
-import distill.comparison
+import distill.comparison.timing
 import distill.evaluation.test_set
 from distill.comparison import compare
 from distill.data.images import Split
@@ -136,7 +136,7 @@ def test_a_name_means_all_its_seeds_and_a_folder_that_run(copies, student: Path,
     named = compare(["tiny_student"], runs_dir=folder, latency=False)
     (row,) = [row for row in named.rows if row.role == "student"]
     assert (row.seeds, row.run) == (3, str(runs[4].path))
-    assert any("1 run(s) of that name with another recipe, data or start are left out" in n for n in named.notes)
+    assert any("1 run of that name with another recipe, data or start left out" in n for n in named.notes)
     bare = compare(runs_dir=folder, latency=False)
     assert row in bare.rows
     for reference in ("tiny_student/002", runs[1].path):
@@ -150,7 +150,7 @@ def test_trials_of_sweeps_are_compared_where_they_are_named(copies, tmp_path: Pa
     for references in ((), ("tiny_student",)):
         table = compare(references, runs_dir=tmp_path / "runs", latency=False)
         assert [row.run for row in table.rows if row.role == "student"] == [str(run.path)]
-        assert any("left out: 1 trial(s) of sweeps" in note for note in table.notes) == (references == ())
+        assert any("left out: 1 trial of sweeps" in note for note in table.notes) == (references == ())
     table = compare([run.path, trial.path], latency=False)
     assert [row.seeds for row in table.rows if row.role == "student"] == [2]
 
@@ -327,7 +327,7 @@ def test_what_a_bank_says_of_speed_stands_beside_no_time_of_today(copies, studen
     assert row.latency_b1_ms is not None
     assert (row.times_faster, row.on_front) == (None, True)
     assert row.times_smaller == teacher.size_mb / row.size_mb
-    assert any("then one image took 0.12 ms on a large GPU with 4 thread(s)" in note for note in table.notes)
+    assert any("then one image took 0.12 ms on a large GPU with 4 threads" in note for note in table.notes)
 
 
 def test_a_bank_without_test_answers_is_held_against_nothing(copies, student: Path, tmp_path: Path) -> None:
@@ -437,7 +437,7 @@ def test_how_many_times_smaller_and_faster(two_teachers, monkeypatch: pytest.Mon
         sizes = {key: sum(p.numel() for p in model.parameters()) for key, model in models.items()}
         return {key: {n: Latency(n, size * 1e-3, size * 1e-3, 5) for n in (1, 32)} for key, size in sizes.items()}
 
-    monkeypatch.setattr(distill.comparison, "measure_latency", timed)
+    monkeypatch.setattr(distill.comparison.timing, "measure_latency", timed)
     teacher, student = compare([first, alone]).rows
     assert (student.teacher, teacher.teacher, teacher.times_faster) == (str(first), None, None)
     assert student.times_smaller == pytest.approx(teacher.size_mb / student.size_mb)
@@ -629,7 +629,7 @@ def test_the_threads_of_the_timing_are_told_and_given_back(copies, monkeypatch: 
         assert torch.get_num_threads() == wanted
         raise UsageError("stop")
 
-    monkeypatch.setattr(distill.comparison, "measure_latency", fail)
+    monkeypatch.setattr(distill.comparison.timing, "measure_latency", fail)
     with pytest.raises(UsageError, match="stop"):
         compare([run.path], threads_used=wanted)
     assert torch.get_num_threads() == before
@@ -638,10 +638,14 @@ def test_the_threads_of_the_timing_are_told_and_given_back(copies, monkeypatch: 
 def test_a_precision_below_fp32_is_told(copies, monkeypatch: pytest.MonkeyPatch) -> None:
     run = copies(1)
     quick = {size: Latency(size, 1.0, 1.0, 5) for size in (1, 32)}
-    monkeypatch.setattr(distill.comparison, "measure_latency", lambda models, *_, **__: dict.fromkeys(models, quick))
+    monkeypatch.setattr(
+        distill.comparison.timing, "measure_latency", lambda models, *_, **__: dict.fromkeys(models, quick)
+    )
     assert not any(" in bf16" in note for note in compare([run.path]).notes)
-    real = distill.comparison.load_trained  # as a GPU would
-    monkeypatch.setattr(distill.comparison, "load_trained", lambda *a, **k: replace(real(*a, **k), precision="bf16"))
+    real = distill.comparison.timing.load_trained  # as a GPU would
+    monkeypatch.setattr(
+        distill.comparison.timing, "load_trained", lambda *a, **k: replace(real(*a, **k), precision="bf16")
+    )
     _rewrite(run.path / "evaluation" / "test.json", precision="bf16", device_type="cuda")
     notes = compare([run.path]).notes
     assert "timed in bf16: tiny_student" in notes

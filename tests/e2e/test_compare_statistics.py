@@ -22,7 +22,7 @@ from distill.report.tables import comparison_table
 from distill.results.rows import Comparison, Row
 
 
-def _row(name: str, top1: float, n: int, *, ms: float | None = None, seeds: int = 1, test_set: str = "a") -> Row:
+def _row(name: str, top1: float, n: int, *, ms: float | None = None, seeds: int = 1, test_set: str | None = "a") -> Row:
     return Row(
         name=name, role="student", run=f"runs/{name}/001", dataset="digits", objective="kd", seeds=seeds,
         test_top1=top1, test_images=n, latency_b1_ms=ms, test_set=test_set,
@@ -221,3 +221,10 @@ def test_a_misspelt_row_is_told_before_anything_is_timed(
     assert result.exit_code == 2
     assert line in result.stderr.replace("\n", " ")
     assert "there are" in result.stderr
+
+
+def test_rows_whose_images_nobody_knows_are_on_no_front() -> None:
+    """Two rows without a name for their images: neither may be said to beat the other."""
+    rows = [_row("one", 0.9, 100, ms=1.0, test_set=None), _row("two", 0.8, 100, ms=2.0, test_set=None)]
+    assert [row.on_front for row in with_statistics(rows, {}, baseline=None, notes=[])] == [None, None]
+    assert not rows[0].same_test_images(rows[1])

@@ -126,7 +126,7 @@ def test_a_file_is_judged_against_the_run_that_the_chain_began_with(copy: Path, 
 
 def test_finished_steps_are_not_repeated(copy: Path, cuts: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     first = _compress(copy)
-    for verb in ("quantize", "export", "cut_run", "resume_run"):
+    for verb in ("quantize", "export", "cut_run", "resumed_or"):
         monkeypatch.setattr(MODULE, verb, lambda *_, **__: pytest.fail("done again"))
     told: list[str] = []
     again = _compress(copy, on_event=lambda event: told.append(str(getattr(event, "message", ""))))

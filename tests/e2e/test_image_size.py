@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distill.events import Event, Note
+from distill.events import Event, Note, silent
 from distill.pipeline import Options, finetune_teacher, train_student
 from distill.pipeline.context import prepare
+from distill.pipeline.image_size import settle_image_size
 from distill.recipe import Recipe, parse_recipe
+from distill.runs import RunFolder
+from distill.sweeps import sweep
 
 TEACHER = """
 schema_version: 1
@@ -91,3 +94,19 @@ def test_a_student_keeps_images_as_its_teacher_does(photos: Path, tmp_path: Path
     text = (result.run / "recipe.yaml").read_text()
     assert "image_size: 24" in text
     assert any("kept at 24, as its teacher's" in each.message for each in told if isinstance(each, Note))
+
+
+@pytest.mark.parametrize(("said", "kept"), [("input: {size: 24}", 24), ("classes: [cat, dog]", 16)])
+def test_a_file_that_teaches_is_given_images_of_the_size_it_states(photos: Path, said: str, kept: int) -> None:
+    """Where the recipe states none, of the size that the student takes."""
+    recipe = _recipe(STUDENT.replace("{run: big}", f"{{onnx: other.onnx, {said}}}"), photos)
+    settled = settle_image_size(recipe, runs_dir=Path("runs"), tell=silent)
+    assert settled.data.image_size == kept
+
+
+def test_trials_of_a_sweep_keep_images_at_the_size_that_each_alone_would(photos: Path, tmp_path: Path) -> None:
+    """Pictures of 40 pixels: one network takes 16 of them, the other would like 64."""
+    recipe = _recipe(TEACHER, photos)
+    report = sweep(recipe, grid=["model.input_size=16,64"], options=Options(runs_dir=tmp_path / "runs", threads=1))
+    kept = {row.params["model.input_size"]: RunFolder(Path(row.run)).recipe().data.image_size for row in report.trials}
+    assert kept == {16: 16, 64: 40}

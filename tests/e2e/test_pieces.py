@@ -31,7 +31,7 @@ def test_batch_norm_never_meets_a_single_image(teacher_recipe, tmp_path: Path, p
     finetune_teacher(teacher_recipe(*NORMED, f"train.accumulate={pieces}"), options=options)
     notes = [event.message for event in seen if isinstance(event, Note) and "train.accumulate" in event.message]
     assert notes == ([] if pieces <= 20 else [notes[0]])
-    assert pieces <= 20 or "the 40 image(s) of a step make 20 piece(s)" in notes[0]
+    assert pieces <= 20 or "the 40 images of a step make 20 pieces" in notes[0]
 
 
 def test_pieces_of_different_sizes_learn_as_the_whole_batch_does(teacher_recipe, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from distill.cli import app
 from distill.files import write_json
-from distill.pipeline import Options, RunResult, finetune_teacher, rerun, resume_run
+from distill.pipeline import Options, RunResult, finetune_teacher, rerun, resume_run, train_student
 from distill.runs import RunFolder, lock
 from distill.runs.checkpoints import MODEL_FILE
 
@@ -113,3 +113,20 @@ def test_a_copied_run_repeats_where_its_teacher_is_still_there(train, tmp_path: 
     first = train("train.epochs=1", "teacher.logits=live")
     shutil.copytree(first.run, tmp_path / "elsewhere" / "mine", symlinks=True)
     assert _again(tmp_path / "elsewhere" / "mine", tmp_path) == ()
+
+
+def test_a_run_says_where_it_differs_from_the_last_of_its_name(student_recipe, tmp_path: Path) -> None:
+    """By a name the newest run is meant: whoever changes a setting is told, whoever changes the seed is not."""
+    told: list[str] = []
+    options = Options(
+        runs_dir=tmp_path / "runs", threads=1, on_event=lambda event: told.append(getattr(event, "message", ""))
+    )
+    plain = ("objective.kind=supervised", "train.epochs=1")
+    for more in ((), ("train.seed=1",), ("optim.lr=0.25", "train.seed=2")):
+        train_student(student_recipe(*plain, *more), options=options)
+    before = student_recipe(*plain).optim.lr
+    (line,) = [text for text in told if "its last run" in text]
+    last = tmp_path / "runs" / "tiny_student" / "002"
+    assert line.startswith(f"tiny_student: its last run, {last}, differs in optim.lr ({before},")
+    assert "now 0.25)" in line
+    assert line.endswith("--set name=NAME keeps them apart")

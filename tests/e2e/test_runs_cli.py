@@ -175,3 +175,13 @@ def test_a_folder_that_is_no_run(runs: Path, tmp_path: Path) -> None:
     code, _, _ = _cli("runs", "remove", str(tmp_path / "mine"), "--yes", "--runs", str(runs))
     assert code != 0
     assert (tmp_path / "mine" / "thesis.tex").is_file()
+
+
+def test_a_sweep_is_no_run_and_its_trials_are_named(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(runs.parent)
+    (runs.parent / "sweeps" / "s").mkdir(parents=True)
+    shutil.copytree(runs / "tiny_student", runs.parent / "sweeps" / "s" / "trials")
+    result = CliRunner().invoke(app, ["runs", "remove", "sweeps/s", "--yes"])
+    assert result.exit_code == 2
+    assert "sweeps/s is a sweep or a search" in result.stderr
+    assert "distill runs remove sweeps/s/trials" in result.stderr

@@ -47,8 +47,8 @@ def test_they_stand_behind_the_training_images_with_no_label(pictures):
     assert np.array_equal(more.labelled.take(slice(None)), plain.train.take(slice(None)))
     assert (more.dataset.mean, more.fingerprint) == (plain.dataset.mean, plain.fingerprint)
     assert more.shown_fingerprint != plain.shown_fingerprint == plain.fingerprint
-    assert "3 image(s)" in more.note
-    assert "1 other file(s) ignored" in more.note
+    assert "3 images" in more.note
+    assert "1 other file ignored" in more.note
 
 
 def test_links_to_folders_are_followed_once_and_circles_end(pictures, tmp_path):
@@ -86,7 +86,7 @@ def test_bad_pictures_are_named_or_skipped(pictures):
     splits = load_splits(spec(root, skip_bad=True), unlabelled=True)
     assert splits.unlabelled.count == 3
     assert (splits.train.labels == -1).sum() == 3
-    assert "1 unreadable image(s) skipped" in splits.note
+    assert "1 unreadable image skipped" in splits.note
 
 
 def test_a_folder_that_is_not_there_or_holds_no_picture_is_refused(tmp_path):
