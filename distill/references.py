@@ -1,4 +1,4 @@
-"""What callers from Python may hand over where a run, a recipe or a folder is named: text, a path or the object itself.
+"""How runs, recipes and folders are named, and what callers from Python may hand over: text, a path or the object.
 
 Each function says in one line what it cannot use; the command line never gets here with anything but text.
 """
@@ -6,13 +6,33 @@ Each function says in one line what it cannot use; the command line never gets h
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from distill.errors import UsageError
 
-__all__ = ["count_of", "folder_of", "listed", "run_of"]
+__all__ = ["LONGEST_NAME", "NAME", "check_name", "count_of", "folder_of", "listed", "run_of"]
+
+LONGEST_NAME = 64
+NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{LONGEST_NAME - 1}}}")
+"""Of a recipe, and so of the folder of its runs; of a sweep, a search, a chain."""
+
+
+def check_name(name: str, what: str) -> str:
+    """The name, where it can be one.
+
+    Args:
+        what: Whose it is, as in ``a sweep``.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    if not NAME.fullmatch(name):
+        hint = f"letters, digits, '_', '-', '.', {LONGEST_NAME} at most, no '.' first"
+        raise UsageError(f"not {what}'s name: {name!r}", hint=hint)
+    return name
 
 
 def folder_of(value: Any, what: str) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,11 +13,10 @@ from distill.compression.candidate import Candidate
 from distill.compression.prune import Criterion
 from distill.errors import RunError, UsageError
 from distill.files import read_json, remove_partials, sha256_file, write_json, writing
+from distill.references import check_name
 from distill.runs import Lock, RunFolder
 
 __all__ = ["ChainFolder", "Definition"]
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # as a recipe's name
 
 
 @dataclass(frozen=True)
@@ -78,11 +76,7 @@ class ChainFolder:
         Raises:
             UsageError: The name cannot be a folder's.
         """
-        if not _NAME.fullmatch(name):
-            raise UsageError(
-                f"not a chain's name: {name!r}", hint="letters, digits, '_', '-', '.', 64 at most, no '.' first"
-            )
-        return cls(runs_dir.parent / "compressed" / name)
+        return cls(runs_dir.parent / "compressed" / check_name(name, "a chain"))
 
     def claim(self, definition: Definition) -> None:
         """Begin the chain, or go on with it; where nothing was cut yet, how it is to be cut may change.

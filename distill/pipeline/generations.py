@@ -18,8 +18,7 @@ from distill.pipeline.resumable import Begun
 from distill.pipeline.teacher import resolve_teacher, with_folders
 from distill.pipeline.verbs import train_student
 from distill.recipe import Recipe, dump_recipe, load_recipe
-from distill.recipe.derived import LONGEST_NAME
-from distill.references import count_of
+from distill.references import LONGEST_NAME, count_of
 from distill.results.runs import RunResult
 
 __all__ = ["Generations", "train_generations"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
-__all__ = ["LONGEST_NAME", "derived_name"]
+from distill.references import LONGEST_NAME
 
-LONGEST_NAME = 64
+__all__ = ["derived_name"]
+
 _DIGEST = 8
 
 

@@ -21,6 +21,7 @@ from distill.recipe.objectives import (
 from distill.recipe.optimization import SGD, Constant, OptimSpec, ScheduleSpec
 from distill.recipe.own import OwnOptions, Reference
 from distill.recipe.search_space import SearchSpec
+from distill.references import NAME
 from distill.results.roles import RoleName
 
 __all__ = [
@@ -42,7 +43,6 @@ __all__ = [
 ]
 
 STUDENT_BUDGET = 5_000_000
-
 
 # Of every data set that comes by name.
 NATIVE_SIDES = {
@@ -271,7 +271,7 @@ class Recipe(Spec):
     """Everything about one run."""
 
     schema_version: Literal[1] = 1
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
     role: RoleName
     data: DataSpec
     augment: AugmentSpec = AugmentSpec()

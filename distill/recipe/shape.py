@@ -14,6 +14,7 @@ from typing import Any
 
 from distill.recipe.schema import Recipe
 from distill.recipe.yaml_tree import show
+from distill.references import LONGEST_NAME, NAME
 
 __all__ = [
     "CEILING",
@@ -49,7 +50,7 @@ MODEL_TAGS = ("source", "name")
 CEILING = 1e9
 
 _PATTERN_WORDS = {
-    r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$": "1 to 64 letters, digits, '_', '-' and '.', a letter or digit first",
+    f"^{NAME.pattern}$": f"1 to {LONGEST_NAME} letters, digits, '_', '-' and '.', a letter or digit first",
     r"^(stem|stage[1-9][0-9]?|pooled)$": "stem, stage1, stage2 and so on, or pooled",
 }
 

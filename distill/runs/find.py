@@ -14,7 +14,7 @@ from typing import Any
 from distill.commands import training_verb
 from distill.errors import DistillError, NoRunError, RunError, UsageError
 from distill.files import follow_link, has_controls, sync_folder, writing
-from distill.references import folder_of, run_of
+from distill.references import NAME, check_name, folder_of, run_of
 from distill.runs.folder import RunFolder
 from distill.runs.lock import owner_is_dead
 from distill.runs.released import copy_released, released_networks
@@ -33,9 +33,8 @@ __all__ = [
     "runs_in",
 ]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # as a recipe's name
 _NUMBER = re.compile(r"[0-9]{3,9}")
-_REFERENCE = re.compile(rf"(?P<name>{_NAME.pattern})(?:[/\\](?P<number>[0-9]{{1,9}}|latest))?[/\\]?")
+_REFERENCE = re.compile(rf"(?P<name>{NAME.pattern})(?:[/\\](?P<number>[0-9]{{1,9}}|latest))?[/\\]?")
 _LISTED = 10
 
 
@@ -48,9 +47,7 @@ def create_run(runs_dir: Path, name: str) -> RunFolder:
         UsageError: The name cannot be a folder's.
         DistillError: The folder cannot be made.
     """
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"not a run's name: {name!r}", hint="letters, digits, '_', '-', '.', 64 at most, no '.' first")
-    parent = runs_dir / name
+    parent = runs_dir / check_name(name, "a run")
     for run in _runs_in(parent):
         _clear_dead(run)
     with writing(parent):
@@ -228,7 +225,7 @@ def _is_trial(folder: RunFolder) -> bool:
 
 def _candidates(runs_dir: Path) -> Iterator[RunFolder]:
     for parent in sorted(_entries(runs_dir)):
-        if _NAME.fullmatch(parent.name) and parent.is_dir():
+        if NAME.fullmatch(parent.name) and parent.is_dir():
             yield from _runs_in(parent)
 
 
@@ -306,7 +303,7 @@ def _unfinished(folder: RunFolder) -> RunError:
 def _not_found(text: str, runs_dir: Path, *, name: str | None) -> NoRunError:
     from distill.recipe import bundled_recipes, load_recipe  # pydantic, for a mistake alone
 
-    names = sorted(parent.name for parent in _entries(runs_dir) if _NAME.fullmatch(parent.name) and _runs_in(parent))
+    names = sorted(parent.name for parent in _entries(runs_dir) if NAME.fullmatch(parent.name) and _runs_in(parent))
     if name not in names and name in bundled_recipes():
         verb = training_verb(load_recipe(name).role)
         hint = f"it is a recipe, which nobody trained here: distill {verb} --recipe {name}"

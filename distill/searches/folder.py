@@ -11,7 +11,8 @@ from typing import Any
 
 from distill.errors import RunError, UsageError
 from distill.files import read_json, write_json
-from distill.sweeps.folder import SweepFolder, check_name
+from distill.references import check_name
+from distill.sweeps.folder import SweepFolder
 from distill.sweeps.plan import Base
 
 __all__ = ["Definition", "SearchFolder", "searches_dir"]
@@ -137,4 +138,4 @@ def searches_dir(runs_dir: Path, name: str) -> SearchFolder:
     Raises:
         UsageError: The name cannot be a folder's.
     """
-    return SearchFolder(runs_dir.parent / "searches" / check_name(name))
+    return SearchFolder(runs_dir.parent / "searches" / check_name(name, "a search"))

@@ -25,7 +25,6 @@ from distill.sweeps.space import parse_grid, parse_search
 __all__ = [
     "Definition",
     "SweepFolder",
-    "check_name",
     "check_same",
     "find_sweep",
     "portable",
@@ -34,7 +33,6 @@ __all__ = [
     "teachers_to_keep",
 ]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _SECRET = re.compile(r"([?&](?:\w*password|passwd|pwd|token|secret)=)[^&#]*", re.IGNORECASE)
 _OTHER = "give this sweep a name of its own: --name NAME"
 
@@ -229,19 +227,6 @@ def check_same(before: Definition, now: Definition, path: Path) -> None:
     if different:
         more = f" and {len(different) - 3} more" if len(different) > 3 else ""
         raise UsageError(f"{path} holds another sweep: other {', '.join(different[:3])}{more}", hint=_OTHER)
-
-
-def check_name(name: str) -> str:
-    """The name of a sweep's folder.
-
-    Raises:
-        UsageError: It cannot be one.
-    """
-    if not _NAME.fullmatch(name):
-        raise UsageError(
-            f"not a sweep's name: {name!r}", hint="letters, digits, '_', '-', '.', 64 at most, no '.' first"
-        )
-    return name
 
 
 def find_sweep(reference: str | Path, runs_dir: Path) -> SweepFolder:

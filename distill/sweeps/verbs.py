@@ -16,13 +16,12 @@ from distill.files import relative
 from distill.pipeline.context import Options
 from distill.pipeline.teacher import asks_none
 from distill.recipe import Recipe, load_recipe
-from distill.references import count_of, listed
+from distill.references import check_name, count_of, listed
 from distill.report.sweeps import SweepReport, TrialRow
 from distill.runs import check_runs_dir
 from distill.sweeps.folder import (
     Definition,
     SweepFolder,
-    check_name,
     check_same,
     find_sweep,
     redacted,
@@ -111,7 +110,7 @@ def sweep(
         device=options.device,
         threads=options.threads,
     )
-    folder = SweepFolder(sweeps_dir(options.runs_dir) / check_name(name or loaded.name))
+    folder = SweepFolder(sweeps_dir(options.runs_dir) / check_name(name or loaded.name, "a sweep"))
     return _carry_out(definition, folder, options)
 
 
