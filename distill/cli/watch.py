@@ -68,7 +68,7 @@ def command(
             state = f"has failed{f': {seen.error}' if seen.error else ''}"
         else:
             state = f"was interrupted after {counted(seen.done, 'epoch')}, and is saved"
-        raise RunError(f"{folder} {state}", hint=f"go on with it: {folder.resume_command()}")
+        raise RunError(f"{folder} {state}", hint=f"to continue: {folder.resume_command()}")
 
 
 def _drawn(folder: RunFolder, console: Console, *, every: float, once: bool) -> Seen | None:

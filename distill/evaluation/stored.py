@@ -1,6 +1,6 @@
 """What ``distill evaluate`` keeps beside a run or a file, written whole and read without torch or a model.
 
-``read_evaluation(run.path / "evaluation")`` is all that a page or a picture needs.
+``read_evaluation(run.evaluation)`` is all that a page or a picture needs.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ __all__ = [
     "ABOUT",
     "Answers",
     "StoredEvaluation",
+    "evaluation_of_file",
     "read_answers",
     "read_evaluation",
     "read_sealed",
@@ -60,11 +61,16 @@ class StoredEvaluation:
     corruptions: CorruptionResult | None = None
 
 
+def evaluation_of_file(path: Path) -> Path:
+    """The folder of what an exported file answered: beside it, by its name without its ending."""
+    return path.parent / "evaluation" / path.stem
+
+
 def read_evaluation(folder: Path, split: str = "test") -> StoredEvaluation | None:
     """What is stored in an ``evaluation`` folder; None where the split was not evaluated, or its files are damaged.
 
     Args:
-        folder: A run's ``evaluation``, or ``evaluation/NAME`` beside the exported file NAME.onnx.
+        folder: A run's ``evaluation``, or :func:`evaluation_of_file`.
         split: ``test`` or ``val``.
     """
     answers = read_answers(folder, split)

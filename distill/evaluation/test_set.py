@@ -28,7 +28,7 @@ from distill.evaluation.askable import refuse_drawn_anew, require_classes
 from distill.evaluation.confidence import reliability, risk_coverage
 from distill.evaluation.correct import correct
 from distill.evaluation.metrics import evaluate_logits, predict_logits
-from distill.evaluation.stored import ABOUT, Answers, read_answers, write_answers
+from distill.evaluation.stored import ABOUT, Answers, evaluation_of_file, read_answers, write_answers
 from distill.evaluation.tta import Mirrored
 from distill.files import json_sha256, sha256_file
 from distill.fingerprint import architecture_sha256
@@ -240,15 +240,15 @@ def query_of(subject: RunFolder | OnnxClassifier, *, device: torch.device | None
         RunError: A run has no whole checkpoint.
     """
     if isinstance(subject, OnnxClassifier):
-        folder = subject.path.parent / "evaluation" / subject.path.stem
+        folder = evaluation_of_file(subject.path)
         spec = parse_recipe(subject.about.recipe, source=f"{subject.path} (the recipe in it)").data
         trained_on = subject.about.trained_on or None
         return Query(subject.place, folder, subject.sha256, spec, lambda: subject, trained_on=trained_on)
     recipe, run = subject.recipe(), subject
     weights = sha256_file(best_checkpoint(run.checkpoints) / MODEL_FILE)
     load = partial(load_trained, run, device=device or torch.device("cpu"))
-    folder, network = run.path / "evaluation", _network_id(recipe)
-    return Query(str(run.path), folder, weights, recipe.data, load, network, run.info.trained_on)
+    network = _network_id(recipe)
+    return Query(str(run.path), run.evaluation, weights, recipe.data, load, network, run.info.trained_on)
 
 
 def assess_query(query: Query, split: str, again: bool, data: DataSets, *, mirrored: bool = False) -> Assessment:

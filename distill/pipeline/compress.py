@@ -105,7 +105,7 @@ def compress(
     folder = ChainFolder.beside(options.runs_dir, name or run.recipe().name)
     if trials:
         require_torch_pruning()
-    with stopping_saves(folder.path, hint="go on with it: give the same command again"), folder.lock():
+    with stopping_saves(folder.path, hint="to continue, run the same command again"), folder.lock():
         folder.claim(definition)
         chain = _Chain(run, folder, definition, max_drop=max_drop, prove=prove, trials=trials, options=options)
         return chain.finished(chain.searched(), goal)

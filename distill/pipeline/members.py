@@ -17,7 +17,7 @@ from distill.commands import rerun_command
 from distill.comparison.entries import Entry, Tested
 from distill.comparison.files import FileEntry
 from distill.errors import DistillError
-from distill.evaluation.stored import StoredEvaluation, read_evaluation
+from distill.evaluation.stored import StoredEvaluation, evaluation_of_file, read_evaluation
 from distill.pipeline.provenance import teachers_weights
 from distill.recipe import Recipe, compared_settings, dump_recipe
 from distill.report.lines import loss_parts
@@ -83,7 +83,7 @@ def _looks(rows: Sequence[Row], groups: Mapping[str, Sequence[Tested]]) -> dict[
 
 
 def _member(row: Row, group: Sequence[Tested], *, label: str, look: int) -> Member:
-    hollow = row.source_run is not None or (row.runtime or "").startswith("onnxruntime")
+    hollow = row.source_run is not None or row.is_file
     member = Member(row, label, look, _SHAPES.get(row.role, "diamond"), hollow)
     if not group:
         return member
@@ -114,8 +114,8 @@ def _member(row: Row, group: Sequence[Tested], *, label: str, look: int) -> Memb
 def found_of(entry: Tested) -> StoredEvaluation | None:
     """What was found of a run or a file, and kept; None of a teacher that left its bank alone."""
     if isinstance(entry, FileEntry):
-        return read_evaluation(entry.file.path.parent / "evaluation" / entry.file.path.stem)
-    return read_evaluation(entry.run.path / "evaluation") if isinstance(entry, Entry) else None
+        return read_evaluation(evaluation_of_file(entry.file.path))
+    return read_evaluation(entry.run.evaluation) if isinstance(entry, Entry) else None
 
 
 def _curves(runs: Sequence[Entry]) -> tuple[dict[str, tuple[Curve, ...]], tuple[str, ...]]:

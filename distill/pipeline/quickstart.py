@@ -51,7 +51,7 @@ def quickstart(*, seeds: int = 3, options: Options | None = None) -> QuickstartR
     seeds, options = count_of(seeds, "seeds"), options or Options()
     texts = [dump_recipe(load_recipe(name)) for name in (_TEACHER, *_STUDENTS)]
     begun = Begun.within(options.runs_dir, f"quickstart-{json_sha256(texts)[:16]}")
-    hint, place = "go on with it: give the same command again", f"the quickstart in {options.runs_dir}"
+    hint, place = "to continue, run the same command again", f"the quickstart in {options.runs_dir}"
     with begun.lock("this quickstart"), stopping_saves(place, hint=hint):
         return _toured(seeds, begun, options)
 

@@ -209,7 +209,7 @@ def plot_comparison(comparison: Comparison, path: Path) -> Path:
     another machine measured is left out: its milliseconds are no point of this axis.
     """
     rows = [row for row in comparison.rows if row.test_top1 is not None and row.measured_on is None]
-    has_files = any(map(_is_file, rows))
+    has_files = any(row.is_file for row in rows)
     size = ("size, MB", "size_mb") if has_files else ("parameters", "params")
     panels = [(*size, "Accuracy and size")]
     if any(row.latency_b1_ms for row in rows):
@@ -242,7 +242,7 @@ def _scatter(axes: Axes, rows: Sequence[Row], column: str) -> None:
             fmt=look.marker,
             color=look.color,
             markersize=7,
-            markerfacecolor="white" if _is_file(row) else look.color,
+            markerfacecolor="white" if row.is_file else look.color,
             capsize=3,
         )
     if points:
@@ -277,17 +277,12 @@ def _role_legend(figure: Figure, rows: Sequence[Row]) -> None:
     handles = [
         Line2D([], [], linestyle="", marker=look.marker, color=look.color, label=role) for role, look in looks.items()
     ]
-    if any(map(_is_file, rows)):
+    if any(row.is_file for row in rows):
         handles.append(
             Line2D([], [], linestyle="", marker="o", color="#444444", markerfacecolor="white", label="exported file")
         )
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-
-
-def _is_file(row: Row) -> bool:
-    """Whether the row is of an exported file."""
-    return (row.runtime or "").startswith("onnxruntime")
 
 
 def _short_number(value: float, _place: int) -> str:

@@ -28,7 +28,7 @@ def redraw(run: RunFolder) -> list[Path]:
         run.metrics(), run.plots, name=f"{run.name}/{run.path.name}", rates=_rates(run.path / "rates.json")
     )
     for split in ("val", "test"):
-        source = run.path / "evaluation" / f"{split}.json"
+        source = run.evaluation / f"{split}.json"
         if source.is_file():
             files += _evaluation(source, split)
     return files

@@ -63,7 +63,7 @@ def comparison_width(comparison: Comparison) -> int:
 
 
 def _comparison_columns(rows: Sequence[Row]) -> list[Column]:
-    has_files = any(row.runtime and row.runtime.startswith("onnxruntime") for row in rows)
+    has_files = any(row.is_file for row in rows)
     names = Counter((row.name, row.runtime if has_files else None) for row in rows)
     runs = [row.run if names[row.name, row.runtime if has_files else None] > 1 else "" for row in rows]
     return [

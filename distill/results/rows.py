@@ -104,6 +104,11 @@ class Row:
     throughput_batch: int | None = None
     latency_b1_calls: int | None = None
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is an exported file, here or on another machine."""
+        return (self.runtime or "").startswith("onnxruntime")
+
     def same_test_images(self, other: Row) -> bool:
         """Whether both were tested on the same images; of a row that was tested on none nobody can say so."""
         return self.test_set is not None and self.test_set == other.test_set

@@ -297,7 +297,7 @@ def _unfinished(folder: RunFolder) -> RunError:
     if status == "running":
         return RunError(f"{folder} is not finished: {folder.owner} is at work", hint="wait until it has ended")
     state = {"interrupted": "was interrupted", "failed": "has failed"}.get(status, status)
-    return RunError(f"{folder} is not finished: it {state}", hint=f"go on with it: {folder.resume_command()}")
+    return RunError(f"{folder} is not finished: it {state}", hint=f"to continue: {folder.resume_command()}")
 
 
 def _not_found(text: str, runs_dir: Path, *, name: str | None) -> NoRunError:

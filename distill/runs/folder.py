@@ -56,6 +56,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def evaluation(self) -> Path:
+        """The folder of what its network answered, and what was made of that."""
+        return self.path / "evaluation"
+
+    @property
     def plots(self) -> Path:
         """The folder of plots."""
         return self.path / "plots"
@@ -68,7 +73,7 @@ class RunFolder:
             RunError: ``runs/x/003 is in use by process 123 on host H``.
         """
         with Lock(self.path / "lock.json", subject=str(self.path), wait_s=wait_s) as lock:
-            for folder in (self.path, self.plots, self.path / "evaluation"):
+            for folder in (self.path, self.plots, self.evaluation):
                 remove_partials(folder)
             clear_half_written(self.checkpoints)  # after its last checkpoint a run prunes no more
             yield lock

@@ -125,7 +125,7 @@ def search(
     device = resolve_device(options.device)
     require_reference(definition.against, base, classes, runs_dir=options.runs_dir, device=device)
     again = shlex.join(options.command) if options.command else "the same call again"
-    with stopping_saves(folder.path, hint=f"go on with it: {again}"), folder.lock():
+    with stopping_saves(folder.path, hint=f"to continue: {again}"), folder.lock():
         folder.claim(replace(definition, teachers=trainer.teachers))
         return _program(definition, folder, trainer, space, base).run()
 

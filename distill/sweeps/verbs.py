@@ -219,7 +219,7 @@ def _check_shared(definition: Definition, trainer: Trainer, recipes: Sequence[Re
 @contextmanager
 def _hinting(folder: SweepFolder) -> Iterator[None]:
     """An interrupted sweep says how to go on with all of it, not with the one run it was at."""
-    hint = f"go on with it: distill sweep --resume {shlex.quote(str(folder.path))}"
+    hint = f"to continue: distill sweep --resume {shlex.quote(str(folder.path))}"
     try:
         yield
     except Terminated:

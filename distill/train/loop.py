@@ -311,7 +311,7 @@ class _Fit:
 
     def _stopped(self) -> Exception:
         self.consensus.wait()  # whoever started the processes may end them all once one has ended
-        return self.stop.error(self.job.run, hint=f"go on with it: {resume_command(self.recipe.role, self.job.run)}")
+        return self.stop.error(self.job.run, hint=f"to continue: {resume_command(self.recipe.role, self.job.run)}")
 
 
 def _all_finite(module: nn.Module) -> bool:

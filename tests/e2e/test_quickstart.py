@@ -45,7 +45,7 @@ def test_a_quickstart_that_was_stopped_goes_on_with_the_same_command(
     options = Options(runs_dir=tmp_path / "runs", device="cpu", on_event=partial(watch, stop_at=3))
     with pytest.raises(InterruptedRunError, match=r"the quickstart in .*runs and its runs are saved") as stopped:
         tour.quickstart(seeds=2, options=options)
-    assert stopped.value.hint == "go on with it: give the same command again"
+    assert stopped.value.hint == "to continue, run the same command again"
     assert begun == [("quickstart_teacher", "001"), ("quickstart_scratch", "001"), ("quickstart_student", "001")]
     begun.clear()
     options = Options(runs_dir=tmp_path / "runs", device="cpu", on_event=watch)

@@ -156,7 +156,7 @@ def test_ctrl_c_is_another_exit_code(train, tmp_path: Path) -> None:
         train(on_event=Stopper(at_step(1, 2), number=signal.SIGINT))
     run = stopped_run(tmp_path)
     assert caught.value.exit_code == RunFolder(run).info.exit_code == 130
-    assert caught.value.hint == f"go on with it: distill student --resume {run}"
+    assert caught.value.hint == f"to continue: distill student --resume {run}"
     assert os.readlink(run / "checkpoints" / "last") == "000001-000002"
 
 

@@ -162,7 +162,7 @@ def test_ctrl_c_says_how_to_go_on(searched: Callable[..., SearchReport]) -> None
     with pytest.raises(InterruptedRunError) as error:
         searched(Listener(kill_at=60))
     assert error.value.exit_code == 130
-    assert error.value.hint == "go on with it: distill search ..."
+    assert error.value.hint == "to continue: distill search ..."
 
 
 def test_a_finished_search_costs_nothing_and_may_be_judged_anew(searched: Callable[..., SearchReport]) -> None:

@@ -180,7 +180,7 @@ def test_ctrl_c_says_how_to_go_on_and_going_on_ends_with_the_same_numbers(tiny, 
     with pytest.raises(InterruptedRunError) as error:
         sweep(tiny(), grid=[LR], name="cut", options=options(Listener(stop_at=(2, 1))))
     assert error.value.exit_code == 130
-    assert error.value.hint == f"go on with it: distill sweep --resume {tmp_path / 'sweeps' / 'cut'}"
+    assert error.value.hint == f"to continue: distill sweep --resume {tmp_path / 'sweeps' / 'cut'}"
     listener = Listener()
     report = resume_sweep("cut", options=options(listener))
     assert [epoch for _, epoch in listener.runs] == [1]  # the second run alone, from its first epoch on

@@ -151,7 +151,7 @@ def test_an_unfinished_run_says_how_to_go_on(runs, status, role, message, hint):
         with pytest.raises(RunError) as caught:
             open_run(reference, runs_dir=runs)
         assert caught.value.message == f"{folder.path} is not finished: {message}"
-        assert caught.value.hint == f"go on with it: {hint} {folder.path}"
+        assert caught.value.hint == f"to continue: {hint} {folder.path}"
     assert open_run("a", runs_dir=runs, finished=False) == folder
 
 
@@ -246,7 +246,7 @@ def test_a_run_killed_before_run_json_can_be_resumed(runs, role, verb):
     assert open_run(folder.path, runs_dir=runs, finished=False) == folder
     with pytest.raises(RunError, match="it was interrupted") as caught:
         open_run("a", runs_dir=runs)
-    assert caught.value.hint == f"go on with it: distill {verb} --resume {folder.path}"
+    assert caught.value.hint == f"to continue: distill {verb} --resume {folder.path}"
     assert list_runs(runs) == [folder]
     (folder.path / "metrics.jsonl").write_text("{}\n")
     with pytest.raises(RunError, match=r"run\.json: missing"):
