@@ -20,7 +20,8 @@ Gather = Callable[[list[float]], list[list[float]]]
 def calmer(epochs: int) -> str:
     """What to do about a loss that is not finite, ``epochs`` being done: the first one leaves no checkpoint behind."""
     kept = "; the best checkpoint so far is kept" if epochs else ""
-    return f"lower optim.lr, add schedule.warmup_epochs or train.clip_norm, or set train.precision=fp32{kept}"
+    first = "lower optim.lr or the weights of the objective, add schedule.warmup_epochs or train.clip_norm"
+    return f"{first}, or set train.precision=fp32{kept}"
 
 
 class Tally:

@@ -14,8 +14,9 @@ from typer.testing import CliRunner, Result
 
 from distill.cli import app
 from distill.data.splits import load_splits
+from distill.errors import UsageError
 from distill.models.trained import load_trained
-from distill.pipeline import Options, RunResult, finetune_teacher
+from distill.pipeline import Options, RunResult, evaluate_runs, finetune_teacher
 from distill.runs import RunFolder
 
 CONTRACT = "run split top1 top5 macro_precision macro_recall macro_f1 nll ece per_class confusion"
@@ -141,3 +142,8 @@ def test_test_time_augmentation_is_the_mean_of_both_told_and_kept_nowhere(evalua
     told = evaluate(run, "--tta", "flip").stdout
     assert "flip: not the run's own figures" in told
     assert "test-time" not in evaluate(run).stdout
+
+
+def test_no_run_is_nothing_to_evaluate() -> None:
+    with pytest.raises(UsageError, match="no run to evaluate"):
+        evaluate_runs([])
