@@ -19,7 +19,7 @@ from distill.evaluation.statistics import (
     mean_interval,
     share_interval,
 )
-from distill.results.rows import Difference, Row
+from distill.results.rows import Difference, Row, row_labels
 from distill.text import several
 
 __all__ = ["baseline_row", "difference_of", "with_statistics"]
@@ -41,7 +41,10 @@ def with_statistics(
     chosen = None if baseline is None else baseline_row(baseline, rows)
     rows = [_with_interval(row, answers.get(row.run)) for row in rows]
     rows = _with_front(rows)
-    return rows if chosen is None else [_against(row, chosen, answers, notes) for row in rows]
+    if chosen is None:
+        return rows
+    labels = dict(zip((row.run for row in rows), row_labels(rows), strict=True))
+    return [_against(row, chosen, answers, labels, notes) for row in rows]
 
 
 def _answers(group: Sequence[Tested]) -> Answers:
@@ -109,16 +112,18 @@ def baseline_row(baseline: str, rows: Sequence[Row]) -> Row:
     )
 
 
-def _against(row: Row, baseline: Row, answers: Mapping[str, Answers], notes: list[str]) -> Row:
+def _against(
+    row: Row, baseline: Row, answers: Mapping[str, Answers], labels: Mapping[str, str], notes: list[str]
+) -> Row:
     if row.run == baseline.run:
         return replace(row, baseline=baseline.run)
     pair = _pair(row, baseline, answers)
     if isinstance(pair, str):
-        notes.append(f"{row.name} is not held against {baseline.name}: {pair}")
+        notes.append(f"{labels[row.run]} is not held against {labels[baseline.run]}: {pair}")
         return row
     ours, theirs = pair
     test = compare_runs(ours, theirs)
-    notes += _limits(row, baseline, (len(ours.seeds), len(theirs.seeds)), test)
+    notes += _limits(labels[row.run], labels[baseline.run], (len(ours.seeds), len(theirs.seeds)), test)
     return replace(
         row,
         baseline=baseline.run,
@@ -162,13 +167,11 @@ def difference_of(tested: Mapping[str, Sequence[Tested]]) -> Callable[[Row, Row]
     return difference
 
 
-def _limits(row: Row, baseline: Row, runs: tuple[int, int], test: PairedTest) -> list[str]:
+def _limits(row: str, baseline: str, runs: tuple[int, int], test: PairedTest) -> list[str]:
     """What the interval of a difference leaves out."""
     if test.method == "t and images":
-        single = row.name if runs[0] == 1 else baseline.name
-        return [
-            f"{row.name} against {baseline.name}: {single} is one run, whose spread over seeds is not in the interval"
-        ]
+        single = row if runs[0] == 1 else baseline
+        return [f"{row} against {baseline}: {single} is one run, whose spread over seeds is not in the interval"]
     if test.method == "paired t" and test.n < max(runs):
-        return [f"{row.name} against {baseline.name}: over the {test.n} seeds that both have"]
+        return [f"{row} against {baseline}: over the {test.n} seeds that both have"]
     return []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -23,7 +22,7 @@ from distill.recipe import Recipe, compared_settings, dump_recipe
 from distill.report.lines import loss_parts
 from distill.report.page.content import Curve, Member, Provenance
 from distill.results.roles import ROLES
-from distill.results.rows import Row
+from distill.results.rows import Row, row_labels
 from distill.runs import RunFolder
 from distill.runs.journal import is_number
 from distill.runs.origin import cut_from
@@ -43,18 +42,8 @@ def members(rows: Sequence[Row], tested: Mapping[str, Sequence[Tested]]) -> tupl
     looks = _looks(rows, groups)
     return tuple(
         _member(row, groups[row.run], label=label, look=looks[row.run])
-        for row, label in zip(rows, _labels(rows), strict=True)
+        for row, label in zip(rows, row_labels(rows), strict=True)
     )
-
-
-def _labels(rows: Sequence[Row]) -> list[str]:
-    """Names; where one is borne twice, with the run's number, or with its whole place."""
-    names = [row.name for row in rows]
-    for places in ([Path(row.run).name for row in rows], [row.run for row in rows]):
-        often = Counter(names)
-        longer = [f"{row.name} {place}" for row, place in zip(rows, places, strict=True)]
-        names = [more if often[name] > 1 else name for name, more in zip(names, longer, strict=True)]
-    return names
 
 
 def _looks(rows: Sequence[Row], groups: Mapping[str, Sequence[Tested]]) -> dict[str, int]:

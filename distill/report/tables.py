@@ -25,6 +25,7 @@ from distill.results.rows import (
     ModelSummary,
     RecipeRow,
     Row,
+    row_labels,
 )
 from distill.results.runs import RunResult
 from distill.text import MISSING, count, counted, csv_text, duration, fixed, percent, plain
@@ -210,11 +211,11 @@ def _statistics_lines(rows: Sequence[Row]) -> list[str]:
     if any(row.on_front for row in rows):
         front = "is as accurate and faster for one image, or as fast and more accurate"
         lines.append(f"on the front: no other row that was tested on the same images {front}")
-    for row in rows:
+    for row, label in zip(rows, row_labels(rows), strict=True):
         if row.baseline_verdict == "cannot tell":
             unit = "images" if row.baseline_method == "mcnemar" else "seeds"
             more = f"about {count(row.baseline_needed)} {unit} would" if row.baseline_needed else f"more {unit} may"
-            lines.append(f"{plain(row.name)} against the baseline: cannot tell; {more}")
+            lines.append(f"{plain(label)} against the baseline: cannot tell; {more}")
     return lines
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from distill.results.figures import Figures, Latency, LayerCost
@@ -21,6 +23,7 @@ __all__ = [
     "Prediction",
     "RecipeRow",
     "Row",
+    "row_labels",
 ]
 
 
@@ -141,6 +144,16 @@ class Row:
             images_per_s=full.images_per_s if full else None,
             throughput_batch=full.batch_size if full else None,
         )
+
+
+def row_labels(rows: Sequence[Row]) -> list[str]:
+    """Names; where several rows have one, with the run's number or the file's name, or with its whole place."""
+    names = [row.name for row in rows]
+    for places in ([Path(row.run).name for row in rows], [row.run for row in rows]):
+        often = Counter(names)
+        longer = [f"{row.name} {place}" for row, place in zip(rows, places, strict=True)]
+        names = [more if often[name] > 1 else name for name, more in zip(names, longer, strict=True)]
+    return names
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NoReturn
@@ -19,7 +20,7 @@ from distill.comparison.statistics import difference_of, with_statistics
 from distill.errors import UsageError
 from distill.pipeline import RunResult
 from distill.report.tables import comparison_table
-from distill.results.rows import Comparison, Row
+from distill.results.rows import Comparison, Row, row_labels
 
 
 def _row(name: str, top1: float, n: int, *, ms: float | None = None, seeds: int = 1, test_set: str | None = "a") -> Row:
@@ -228,3 +229,21 @@ def test_rows_whose_images_nobody_knows_are_on_no_front() -> None:
     rows = [_row("one", 0.9, 100, ms=1.0, test_set=None), _row("two", 0.8, 100, ms=2.0, test_set=None)]
     assert [row.on_front for row in with_statistics(rows, {}, baseline=None, notes=[])] == [None, None]
     assert not rows[0].same_test_images(rows[1])
+
+
+def test_a_run_and_its_file_of_one_name_are_told_apart() -> None:
+    """``distill export RUN`` calls the file as the run is called."""
+    rows = [
+        _row("net", 0.9, 100, seeds=2),
+        replace(_row("net", 0.9, 100), run="exports/net.onnx", runtime="onnxruntime fp32"),
+        _row("other", 0.8, 100),
+    ]
+    assert row_labels(rows) == ["net 001", "net net.onnx", "other"]
+    tested = {
+        rows[0].run: _tested(_right(100, 90), _right(100, 91), seeds=(0, 1)),
+        rows[1].run: _tested(_right(100, 90)),
+        rows[2].run: _tested(_right(100, 80)),
+    }
+    notes: list[str] = []
+    with_statistics(rows, tested, baseline="runs/net/001", notes=notes)
+    assert any(note.startswith("net net.onnx against net 001: net net.onnx is one run") for note in notes)

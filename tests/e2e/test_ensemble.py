@@ -14,7 +14,6 @@ from distill.cli import app
 from distill.comparison import compare
 from distill.errors import RecipeError, RunError, UsageError
 from distill.events import Event, Note
-from distill.files import write_json
 from distill.pipeline import (
     Options,
     build_bank,
@@ -262,9 +261,3 @@ def test_a_sweep_is_taught_by_the_several_that_were_named(house: House) -> None:
         assert sorted(Path(each["path"]) for each in about["banks"]) == house.banks()
     with pytest.raises(UsageError, match="other --teacher"):
         sweep(recipe, grid=["optim.lr=0.01,0.02"], teacher=two[0], options=house.options)
-    alone = sweep(recipe, grid=["optim.lr=0.01"], teacher=two[0], name="one", options=house.options)
-    # as earlier versions wrote it
-    definition = Path(alone.folder) / "sweep.json"
-    write_json(definition, json.loads(definition.read_text()) | {"teacher": two[0]})
-    again = sweep(recipe, grid=["optim.lr=0.01"], teacher=two[0], name="one", options=house.options)
-    assert [row.run for row in again.trials] == [row.run for row in alone.trials]
