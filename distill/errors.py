@@ -28,10 +28,10 @@ __all__ = [
 
 
 class DistillError(Exception):
-    """Base of every error that a user can cause or meet: ``exit_code`` 1, the run failed.
+    """Base class of every error that a user can cause or meet: ``exit_code`` 1, the run failed.
 
     Args:
-        message: One line that says what is wrong and where. Several mistakes of one recipe are several lines.
+        message: One line that says what is wrong and where. Several mistakes in one recipe are several lines.
         hint: What to do next, often a command to copy.
 
     Example:

@@ -54,17 +54,17 @@ def write_kit(
 ) -> Kit:
     """Pack an exported file with test images and a script that measures it with numpy and onnxruntime alone.
 
-    ``python OUT/measure.py`` there writes ``device.json``, which ``distill compare --measured`` takes.
+    On another machine, ``python OUT/measure.py`` writes ``device.json``, which ``distill compare --measured`` reads.
 
     Args:
-        images: How many test images, spread over all; their labels and the file's own answers go along.
-        overwrite: Write into a folder that holds a kit already.
+        images: How many test images, spread over all; their labels and the file's own predictions are included.
+        overwrite: Write into a folder that already holds a kit.
 
     Raises:
-        UsageError: Something is there, or there is no such file.
-        RunError: Some answers of the file are NaN or infinite.
-        DataError: The data has other classes, or its test images may hold some that the file's network learned from.
-        DistillError: The images are not here.
+        UsageError: ``out`` already holds something, or there is no such file.
+        RunError: Some logits of the file are NaN or infinite.
+        DataError: The data has other classes, or its test images may include some that the network was trained on.
+        DistillError: The images are missing.
 
     Example:
         >>> write_kit("exports/quickstart_student.onnx", "kit", images=20).images

@@ -38,21 +38,21 @@ def verify_file(
     seconds: float = 8.0,
     options: Options | None = None,
 ) -> Verified:
-    """Measure a certified file again and say what holds.
+    """Measure a certified file again and report what holds.
 
-    What cannot change (the file, its size, its answers to the same images) must be as it was; a loss is judged again
-    with the reference's answers, which the certificate has. Budgets hold or not on this machine, whichever it is. Other
-    latencies are held against the certificate on the machine that it is of, and shown beside it on another.
+    What cannot change (the file, its size, its predictions on the same images) must be as it was. A loss is judged anew
+    with the reference's predictions, which the certificate holds. Budgets are checked on this machine, whichever it is.
+    Other latencies are checked against the certificate on the machine it was made on, and shown beside it on another.
 
     Args:
         certificate: None: ``<file>.certificate.json`` or ``certificate.json`` beside the file.
-        latency: Time it, too.
-        slack: How much slower than certified still holds, as a share: beyond the noise of both measurements, and
-            beyond what a fixed graph, timed in turn with the file then and now, says the machine has become slower.
+        latency: Also time the file.
+        slack: How much slower than certified still passes, as a share, beyond the noise of both measurements and beyond
+            the slowdown of the machine, as shown by a fixed graph timed in turn with the file then and now.
 
     Raises:
         UsageError: There is no certificate.
-        GateMissedError: The certificate was edited, or is of another file: it says nothing of this one.
+        GateMissedError: The certificate was edited, or belongs to another file: it says nothing about this one.
         RunError: The certificate or the file is damaged.
 
     Example:

@@ -63,31 +63,31 @@ def certify(
     made: Mapping[str, Any] | None = None,
     options: Options | None = None,
 ) -> Certified:
-    """Measure an exported file, and write what was found and how the file came about beside it.
+    """Measure an exported file, and write the results and the provenance of the file beside it.
 
-    Its latency is timed on this machine, on ``options.threads`` threads (1 by default), its accuracy found on the test
-    images, and on the validation images, which decide about ``max_drop``; the test images must not refute it.
+    Its latency is timed on this machine, on ``options.threads`` threads (1 by default). Its accuracy is measured on the
+    test images and on the validation images. The latter decide about ``max_drop``; the test images must not refute it.
 
     Args:
-        reference: The file, or what wrote it.
+        reference: The file, or the result of the call that wrote it.
         run: The run it was made from; None looks for it below ``options.runs_dir``.
-        against: The run that ``max_drop`` is against; None: the one it was made from, before cuts and rounding.
+        against: The run that ``max_drop`` is relative to; None: the one it was made from, before cuts and rounding.
         max_drop: The most top-1 that may be lost, a fraction; None promises nothing.
-        prove: Hold the interval's upper end against it, not the estimate.
-        budgets: The most that may be measured, by quantity: params, gmacs, size_mb, latency_b1_ms, latency_b32_ms.
-        seconds: Of timing.
+        prove: Judge by the upper end of the interval instead of the estimate.
+        budgets: Upper limits on what is measured, by quantity: params, gmacs, size_mb, latency_b1_ms, latency_b32_ms.
+        seconds: Time spent on timing.
         out: The certificate; None: ``<file>.certificate.json`` beside the file.
-        overwrite: Replace something else that is there; a certificate is replaced always.
-        require: Write none where something that is promised does not hold. False writes what was found.
-        commands: What makes the file again; None typed: as the run's folder tells it.
-        chosen: What chose its run among others, on validation images, as the folder of a search.
-        made: What else is to be said of how the file was made, to be kept as it is.
+        overwrite: Replace another kind of file there; a certificate is always replaced.
+        require: Write no certificate if a promise does not hold. False: write the results anyway.
+        commands: Commands that make the file again; without any, those recorded in the run's folder.
+        chosen: What chose its run among others, on validation images, such as the folder of a search.
+        made: Further details of how the file was made, recorded unchanged.
 
     Raises:
-        UsageError: ``prove`` without ``max_drop``, or a number that cannot be.
+        UsageError: ``prove`` without ``max_drop``, or a number out of range.
         GateMissedError: A promise does not hold: no certificate was written.
         RunError: The images are no longer those that the run was trained on.
-        DistillError: The file, the run or the images are not here, or cannot be used.
+        DistillError: The file, the run or the images are missing or cannot be used.
 
     Example:
         >>> done = certify("exports/quickstart_student.onnx", budgets={"size_mb": 1.0}, seconds=0.5)

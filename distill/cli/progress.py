@@ -32,10 +32,10 @@ _SECONDS_BETWEEN_STAGE_LINES = 20.0
 
 
 class ProgressPrinter:
-    """Prints what the loop tells. Use it as a context manager, so that the terminal is given back.
+    """Prints the progress of a run. Use it as a context manager, so that the terminal is restored.
 
     Args:
-        quiet: Warnings only.
+        quiet: Print only warnings.
 
     Example:
         >>> with ProgressPrinter() as printer:

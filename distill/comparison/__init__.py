@@ -59,29 +59,29 @@ def compare(
     check: Callable[[Sequence[Row]], object] | None = None,
     tell: Tell = silent,
 ) -> Comparison:
-    """Compare runs: a name means all its seeds, a folder that run, nothing all that is below ``runs_dir``.
+    """Compare runs: a name means all its seeds, a folder that run, no reference everything below ``runs_dir``.
 
-    Runs that differ in ``train.seed`` alone become one row with mean, spread and n. An exported file is a row under the
-    run it was made from, which joins the table. Every model is timed in turn, round by round, within
+    Runs that differ only in ``train.seed`` become one row with mean, spread and n. An exported file is a row under the
+    run it was made from, which is added to the table. Models are timed in turn, round by round, each within
     ``seconds_per_model``. Without references, a run that cannot be read is left out, with a note.
 
     Args:
         references: Runs: names, folders, or what training returned; files that ``export`` or ``quantize`` wrote; one
-            alone or several. Without any, the newest finished run of each (recipe, data, start, seed); no trial of a
-            sweep.
-        threads_used: CPU threads while timing, of runs and files; one compares best between machines.
-        teacher: The run that those are measured against which learned from none; it joins the table. None: the one
-            teacher in the table, or the one that its students name.
-        baseline: The row that all others are held against, with intervals and a paired test on the same test images:
-            its name, its run or file, or a role that one row alone has.
+            or several. Without any, the newest finished run of each (recipe, data, start, seed), excluding trials of
+            sweeps.
+        threads_used: CPU threads while timing, of runs and files; 1 is the most comparable across machines.
+        teacher: The run against which runs trained without a teacher are measured; it is added to the table. None: the
+            only teacher in the table, or the one that its students name.
+        baseline: The row that all others are compared with, with intervals and a paired test on the same test images:
+            its name, its run or file, or a role that only one row has.
         reports: Files that kits wrote on other machines (``device.json``), one or several: each is a row, marked as
-            such, which nothing measured here is held against.
-        check: Handed all rows before they are timed, which takes longest: what it raises ends the comparison.
+            such, with which nothing measured here is compared.
+        check: Called with all rows before timing, the longest step: an exception it raises ends the comparison.
 
     Raises:
         RunError: There is nothing to compare.
         DistillError: A named run, or the data of one, cannot be read.
-        UsageError: Something that is no run, no folder, no time, or no row.
+        UsageError: An argument is not a valid run, folder, time or row.
 
     Example:
         >>> table = compare(["quickstart_scratch", "quickstart_student"], baseline="quickstart_scratch", latency=False)

@@ -106,16 +106,16 @@ def own_classes(spec: DataSpec) -> tuple[str, ...]:
 
 
 def offer_data(data: Any) -> str:
-    """Hand images over to recipes of this process: arrays, a Dataset, or a function that gives them.
+    """Make images available to recipes in this process: arrays, a Dataset, or a function that returns them.
 
-    Runs that were trained on arrays or a Dataset from Python name them by their content. Handing the same over again
-    lets this process evaluate such runs; what was decoded of them is found without.
+    Runs trained on arrays or a Dataset from Python identify them by their content. Offering the same data again lets
+    this process evaluate such runs; data that was already decoded is found without it.
 
     Returns:
         What names them in a recipe: ``data: {name: python, code: ...}``.
 
     Raises:
-        DataError: They are not understood.
+        DataError: The data is in no supported form.
 
     Example:
         >>> import numpy as np

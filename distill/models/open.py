@@ -34,13 +34,13 @@ def open_model(reference: str | Path, *, runs_dir: Path, device: torch.device, t
 
 
 def load_model(reference: Any, *, runs_dir: str | Path = "runs", device: str | None = None) -> Classifier:
-    """A finished run (its name, folder, or what training returned) or an exported file, ready to classify.
+    """Load a finished run (its name, folder, or what training returned) or an exported file, ready to classify.
 
     ``load_model("r18_small").logits(pixels)`` takes uint8 pixels ``(N, 3, S, S)`` with ``S = .image_size`` and returns
     float32 logits ``(N, C)``, in the order of ``.classes``.
 
     Args:
-        device: Where a run's network goes (``cpu``, ``cuda``, ``mps``); None: the best there is.
+        device: Where to place a run's network (``cpu``, ``cuda``, ``mps``); None: the best available.
 
     Raises:
         RunError: There is no such run or file, or it is damaged.

@@ -45,17 +45,17 @@ def build_bank(
     splits: Splits | None = None,
     options: Options | None = None,
 ) -> BankRow:
-    """Store a teacher's logits for the views that a student's recipe shows; go on with what is there.
+    """Store a teacher's logits for the views that a student's recipe shows; an existing bank is continued.
 
     Args:
         teacher: A run that replaces the recipe's ``teacher.run``.
-        views: How many; by default as many as the recipe shows.
+        views: How many views; by default as many as the recipe shows.
         path: The bank's folder; by default one in the teacher's run.
-        splits: The recipe's data where it is loaded already.
+        splits: The recipe's data, if already loaded.
 
     Raises:
-        UsageError: The recipe asks no teacher or names only a bank; ``path`` holds something else.
-        RunError: There is no such teacher, or no room.
+        UsageError: The recipe uses no teacher or names only a bank; ``path`` holds something else.
+        RunError: There is no such teacher, or not enough disk space.
 
     Example:
         >>> bank = build_bank("quickstart_student", views=4)
@@ -81,16 +81,16 @@ def build_banks(
     path: Path | None = None,
     options: Options | None = None,
 ) -> list[BankRow]:
-    """:func:`build_bank` for each of several teachers, one after the other: all are found before the first is asked.
+    """:func:`build_bank` for each of several teachers in sequence: all are found before the first is run.
 
     Args:
-        teacher: A run, or several, in the place of those that the recipe names.
-        views: As for :func:`build_bank`, of each.
-        path: As there, for one teacher alone.
+        teacher: A run, or several, replacing those that the recipe names.
+        views: As for :func:`build_bank`, for each teacher.
+        path: As for :func:`build_bank`, with a single teacher only.
 
     Raises:
-        UsageError: As there, or ``path`` is given for several.
-        RunError: As there.
+        UsageError: As for :func:`build_bank`, or ``path`` is given for several teachers.
+        RunError: As for :func:`build_bank`.
 
     Example:
         >>> banks = build_banks("quickstart_student", teacher=["quickstart_teacher"], views=4)
@@ -202,7 +202,7 @@ def _below(folders: Iterable[Path]) -> Iterator[Path]:
 
 
 def list_banks(references: Sequence[str | Path] = (), *, runs_dir: Path = Path("runs")) -> tuple[BankRow, ...]:
-    """What banks there are; a damaged one is a row that says so.
+    """List the banks; a damaged one is a row that says so.
 
     Example:
         >>> {bank.status for bank in list_banks()}
@@ -298,10 +298,10 @@ def _looks(augment: dict[str, Any]) -> list[str]:
 
 
 def clear_banks(references: Sequence[str | Path] = (), *, runs_dir: Path = Path("runs")) -> tuple[Removal, ...]:
-    """Delete banks. What distill did not make stays, and is named in the result.
+    """Delete banks. Files that distill did not make are kept, and named in the result.
 
     Raises:
-        RunError: A name is no bank, or a bank is being built.
+        RunError: A name is not a bank, or a bank is being built.
 
     Example:
         >>> [removal.left for removal in clear_banks(["quickstart_teacher"])]  # what distill did not make

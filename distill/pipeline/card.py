@@ -32,17 +32,17 @@ _HUB = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}
 
 @watching()
 def model_card(reference: Any, *, latency: bool = True, options: Options | None = None) -> str:
-    """A model card of a run or an exported file: Markdown with Hugging Face's metadata block.
+    """Make a model card of a run or an exported file: Markdown with Hugging Face's metadata block.
 
-    It holds what was measured or recorded; what was not is said to be missing. A name means all its seeds, of which the
-    results are; the weights are the latest run's.
+    It reports what was measured or recorded, and says what is missing. A name means all its seeds: the results are over
+    these, the weights are the latest run's.
 
     Args:
         reference: A run (name, folder, result), or an exported file.
-        latency: Time the model, too.
+        latency: Also time the model.
 
     Raises:
-        DistillError: As ``compare``.
+        DistillError: As for ``compare``.
 
     Example:
         >>> card = model_card("quickstart_student", latency=False)
@@ -64,11 +64,11 @@ def model_card(reference: Any, *, latency: bool = True, options: Options | None 
 def write_card(
     reference: Any, *, out: str | Path, latency: bool = True, overwrite: bool = False, options: Options | None = None
 ) -> Path:
-    """Write :func:`model_card` to a file, ``README.md`` where a hub is to show it.
+    """Write :func:`model_card` to a file, ``README.md`` if a hub is to display it.
 
     Raises:
-        UsageError: The file's name is none of a card's, or belongs to something else.
-        DistillError: As ``compare``.
+        UsageError: The file's name is not valid for a card, or belongs to something else.
+        DistillError: As for ``compare``.
 
     Example:
         >>> write_card("quickstart_student", out="README.md", latency=False).name

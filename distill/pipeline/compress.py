@@ -60,24 +60,24 @@ def compress(
     name: str | None = None,
     options: Options | None = None,
 ) -> Compressed:
-    """Cut a student as far as it goes, teach what is left again, quantise and export it, and measure every step.
+    """Prune a student as far as possible, retrain what is left, quantise and export it, and measure every step.
 
-    The shares that stay are found by bisection: each candidate is cut from the run, learns from the run's own bank, and
-    its int8 file may lose ``max_drop`` of validation top-1 against the run, all in all. The test set is read at the
-    end, for the table. Called again with the same arguments, a chain goes on where it was stopped; with another
-    ``max_drop``, goal or number of trials it keeps the networks that are trained.
+    The shares to keep are found by bisection: each candidate is cut from the run, learns from the run's own bank, and
+    its int8 file may lose ``max_drop`` of validation top-1 against the run in total. The test set is read at the end,
+    for the table. Called again with the same arguments, a chain continues where it was stopped; with another
+    ``max_drop``, goal or number of trials, it keeps the networks already trained.
 
     Args:
         reference: A finished run that has validation images.
-        prove: Ask the upper end of the paired 95% interval instead of the estimate.
-        goal: What to have least of: ``latency`` and ``macs`` cut multiply-accumulates, ``size`` cuts parameters.
-        trials: How many cuts are tried at most; 0 quantises and exports the run as it is.
-        epochs: Of teaching again; None: as many as the run had.
+        prove: Judge by the upper end of the paired 95% interval instead of the estimate.
+        goal: What to minimise: ``latency`` and ``macs`` cut multiply-accumulates, ``size`` cuts parameters.
+        trials: The most cuts to try; 0 quantises and exports the run as it is.
+        epochs: Epochs of retraining; None: as many as the run had.
         criterion: How channels are ranked: ``l2``, ``bn`` or ``taylor``.
-        name: Of the folder, ``compressed/<name>`` beside the folder of runs; None: the recipe's.
+        name: Name of the folder, ``compressed/<name>`` beside the folder of runs; None: the recipe's.
 
     Raises:
-        GateMissedError: No int8 file of the run itself loses so little: no smaller one is looked for.
+        GateMissedError: Even the uncut run has no int8 file that loses so little: no smaller one is sought.
         MissingError: Torch-Pruning is not installed, and something is to be cut.
         UsageError: The run has no validation images, the network cannot be cut, or the folder holds another chain.
 

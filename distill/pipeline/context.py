@@ -36,19 +36,19 @@ __all__ = ["Context", "Options", "prepare"]
 
 @dataclass(frozen=True)
 class Options:
-    """Where and how a run is carried out: what a recipe does not say.
+    """Where and how a run is carried out: everything that a recipe does not specify.
 
     Attributes:
         runs_dir: The folder of all runs, where names are looked up.
-        into: The folder that the new run gets its number in; None takes ``runs_dir``'s of the recipe's name.
-        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None picks the best there is.
-        devices: How many processes, each with a device of its own.
-        threads: CPU threads of each process, whatever the recipe says; None leaves them to it.
-        init_from: A run whose weights the network starts from, where names and shapes agree.
+        into: The folder in which the new run is numbered; None: the folder in ``runs_dir`` with the recipe's name.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None picks the best available.
+        devices: How many processes, each on its own device.
+        threads: CPU threads of each process, overriding the recipe; None leaves them to the recipe.
+        init_from: A run whose weights initialise the network, where names and shapes match.
         command: What the user typed, kept in ``run.json``.
-        track: ``tensorboard``, ``wandb``, ``mlflow``: who is told too. A run that goes on tells whom it told before.
-        on_event: Called with everything the run has to tell; must be picklable for several devices. None: silent,
-            but in a notebook, where progress is printed (``distill.ProgressPrinter()`` prints it anywhere).
+        track: ``tensorboard``, ``wandb``, ``mlflow``: where to log as well. A resumed run logs where it did before.
+        on_event: Called with every event of the run; must be picklable for several devices. None: silent,
+            except in a notebook, where progress is printed (``distill.ProgressPrinter()`` prints it anywhere).
 
     Example:
         >>> from pathlib import Path

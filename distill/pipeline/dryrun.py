@@ -40,9 +40,9 @@ _STEPS = 3  # the first one warms up
 
 
 def dry_run(recipe: Recipe | str | Path, *, teacher: Any = None, options: Options | None = None) -> DryRun:
-    """Shapes, parameters, memory and estimated time of a run, from three real steps.
+    """Report the shapes, parameters, memory and estimated time of a run, from three real steps.
 
-    A teacher is asked live; a bank that is named is read.
+    A teacher is run live; a bank that is named is read.
 
     Example:
         >>> dry_run("quickstart_student", teacher="quickstart_teacher").params

@@ -67,25 +67,25 @@ def evaluate_run(
     corruption_images: int = CORRUPTION_IMAGES,
     options: Options | None = None,
 ) -> Evaluation:
-    """Accuracy, precision, recall and F1 by class, calibration and confusion of a run's best checkpoint, or of a file.
+    """Measure a run's best checkpoint, or a file: accuracy, per-class precision, recall and F1, calibration, confusion.
 
-    What it finds is kept in the run's ``evaluation/``, or in one beside the file; a run's figures on the test set enter
-    its ``result.json`` too.
+    The results are kept in the run's ``evaluation/``, or in one beside the file; a run's test-set results are also
+    written to its ``result.json``.
 
     Args:
-        reference: A run (folder, name or result), or an exported file, which is asked about the data that the recipe in
-            it names.
+        reference: A run (folder, name or result), or an exported file, which is evaluated on the data that its embedded
+            recipe names.
         split: ``test`` or ``val``.
-        again: Ask the network even where the answers are stored.
-        plots: Draw what was measured into ``evaluation/``; not with test-time augmentation.
-        tta: Test-time augmentation: ``none``, or ``flip``, the mean of an image's logits and its mirror image's. What
-            that finds is told and kept nowhere.
-        calibrated: Fit a temperature on the validation images, where none is stored, and tell calibration with it too.
+        again: Run the network even where its outputs are stored.
+        plots: Plot the results into ``evaluation/``; not with test-time augmentation.
+        tta: Test-time augmentation: ``none``, or ``flip``, the mean of an image's logits and its mirror image's.
+            Its results are reported but not kept.
+        calibrated: Fit a temperature on the validation images, if none is stored, and report calibration with it too.
         corruptions: Measure accuracy under six corruptions at five severities.
-        corruption_images: On so many images of the split, the same for every model.
+        corruption_images: How many images of the split to corrupt, the same for every model.
 
     Raises:
-        UsageError: There is no such test-time augmentation, or it does not go with what else is asked for.
+        UsageError: There is no such test-time augmentation, or it conflicts with another argument.
         DataError: The split has no images, or ``calibrated`` has no validation images.
 
     Example:
@@ -112,14 +112,14 @@ def evaluate_runs(
     figure: str | Path | None = None,
     options: Options | None = None,
 ) -> Evaluations:
-    """Several runs and files, one after the other; under corruptions each is held against the first.
+    """Evaluate several runs and files in sequence; under corruptions each is compared with the first.
 
     Args:
         split, again, plots, tta, calibrated, corruptions, corruption_images: As for ``evaluate``.
-        figure: Where to draw all of them under corruptions in one picture (.svg, .png or .pdf).
+        figure: Where to plot all of them under corruptions in one figure (.svg, .png or .pdf).
 
     Raises:
-        UsageError, DataError: As there; nothing is measured where a reference or the figure's name is no good.
+        UsageError, DataError: As for ``evaluate``; nothing is measured if a reference or the figure's name is invalid.
 
     Example:
         >>> both = evaluate_runs(["quickstart_teacher", "quickstart_student"], plots=False)

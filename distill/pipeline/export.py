@@ -50,23 +50,23 @@ def export(
     overwrite: bool = False,
     options: Options | None = None,
 ) -> Exported:
-    """Write a run's network as one file: bytes of images in, logits out, any batch.
+    """Write a run's network as one file: uint8 images in, logits out, any batch size.
 
-    Before the file appears, it must answer 512 validation images (training images where there are none) as the network
-    does: no class changes but for ties, logits within 1e-4 of the largest.
+    Before the file appears, it must match the network on 512 validation images (training images where there are none):
+    no predicted class changes except for ties, logits within 1e-4 of the largest.
 
     Args:
-        to: ``onnx``, or ``torch`` for a ``torch.export`` program (``.pt2``); ``timm`` for a folder that timm opens, of
-            a network that is timm's.
+        to: ``onnx``, or ``torch`` for a ``torch.export`` program (``.pt2``); ``timm`` for a folder that timm opens, for
+            a timm network.
         out: The file; None: ``exports/<recipe>.onnx`` or ``.pt2``, or the folder ``exports/<recipe>_timm``.
         calibrated: Divide the logits, in the file, by the temperature fitted on the run's validation images; it
-            is fitted where none is stored.
-        overwrite: Replace a file that is there.
+            is fitted now where none is stored.
+        overwrite: Replace an existing file.
 
     Raises:
-        UsageError: The network cannot be exported, or the file is there.
-        DataError: ``calibrated``, and the run has no validation images.
-        RunError: The file does not answer as the network: none was written.
+        UsageError: The network cannot be exported, or the file already exists.
+        DataError: ``calibrated`` is set, but the run has no validation images.
+        RunError: The file does not match the network: none was written.
 
     Example:
         >>> export("quickstart_student").file.name

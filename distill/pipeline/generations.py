@@ -38,20 +38,21 @@ def train_generations(
     teacher: Any = None,
     options: Options | None = None,
 ) -> Generations:
-    """Train students one after the other: the first learns from its teacher, each other from the one before.
+    """Train students in sequence: the first learns from its teacher, each later one from the one before.
 
-    Called again with the same recipes and teacher, a chain that was stopped goes on where it was; one that is finished
-    begins anew.
+    Called again with the same recipes and teacher, a stopped chain continues where it left off; a finished one
+    starts again.
 
     Args:
         recipes: One or several (teacher assistants, arXiv:1902.03393), the largest student first.
-        generations: How often the last one is trained (born-again networks, arXiv:1805.04770). Generation g is called
-            ``<name>_gen<g>``; its ``train.seed`` is g - 1 higher: it does not begin with its teacher's first weights.
+        generations: How many times to train the last one (born-again networks, arXiv:1805.04770). Generation g is
+            called ``<name>_gen<g>``; its ``train.seed`` is g - 1 higher, so it does not start from its teacher's
+            initial weights.
         teacher: A run that replaces the first recipe's ``teacher.run``, or several.
 
     Raises:
-        UsageError: A recipe asks no teacher, or is no student's.
-        BudgetError: A network has more parameters than it may have; nothing is trained.
+        UsageError: A recipe uses no teacher, or is not a student's.
+        BudgetError: A network exceeds its parameter limit; nothing is trained.
 
     Example:
         >>> recipe = load_recipe("quickstart_student", ["name=again", "train.epochs=1"])

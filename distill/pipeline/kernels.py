@@ -69,16 +69,15 @@ class _Way:
 
 
 def check_kernels(recipe: Recipe | str | Path, *, options: Options | None = None) -> KernelCheck:
-    """Try every distinct layer of a recipe's network on this CPU, forward and backward, against float64.
+    """Test every distinct layer of a recipe's network on this CPU, forward and backward, against float64.
 
-    Each is tried as a run would compute it (memory format, threads, precision), and otherwise: in the other format, on
-    one thread (or one a core), in bf16 where the CPU has it; and where something is not right, with oneDNN's older
-    kernels. All of it happens in processes of its own, which get shapes alone; what crashes or hangs there is a
-    finding.
+    Each is tested as a run would compute it (memory format, threads, precision) and in other ways: in the other format,
+    on one thread (or one per core), in bf16 where the CPU has it and, where something is wrong, with oneDNN's older
+    kernels. All tests run in separate processes, which receive only shapes; a crash or hang there is a finding.
 
     Raises:
-        RecipeError, UsageError: A wrong recipe, or settings that cannot be had.
-        RunError: No process can be started.
+        RecipeError, UsageError: An invalid recipe, or settings that are not available.
+        RunError: A process cannot be started.
 
     Example:
         >>> check_kernels("quickstart_student").is_right  # on this processor

@@ -45,23 +45,23 @@ def write_page(
     overwrite: bool = False,
     options: Options | None = None,
 ) -> Path:
-    """Measure runs and files as ``compare`` does, and write what came of them as one HTML file that loads nothing.
+    """Measure runs and files as ``compare`` does, and write the results as one self-contained HTML file.
 
     Args:
-        references: As for ``compare``: names, folders, exported files; without any the newest of every recipe and seed.
+        references: As for ``compare``: names, folders, exported files; without any, the newest of each recipe and seed.
         out: The file, which ends in ``.html``.
-        title: At its head; None: the names of the data sets.
-        latency: Time the models, too.
-        teacher, baseline: As for ``compare``; without a baseline the student is held against the one that learned
-            without a teacher, where there is one such row.
+        title: Its heading; None: the names of the data sets.
+        latency: Also time the models.
+        teacher, baseline: As for ``compare``; without a baseline, the student is compared with the one trained without
+            a teacher, where there is one such row.
         overwrite: Replace a file that distill did not make.
 
     Returns:
         The file.
 
     Raises:
-        UsageError: The file's name is none of a page's, or belongs to something else.
-        DistillError: As ``compare``.
+        UsageError: The file's name is not valid for a page, or belongs to something else.
+        DistillError: As for ``compare``.
 
     Example:
         >>> write_page(out="report.html", latency=False).name

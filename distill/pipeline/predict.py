@@ -77,20 +77,20 @@ def predict(
     leave_out: Path | None = None,
     options: Options | None = None,
 ) -> Predictions:
-    """The most probable classes of each picture, decoded as a data set's would be at the size it was trained on.
+    """Predict the most probable classes of each picture, decoded as in a data set, at the model's training size.
 
     Args:
-        reference: A run (folder or name), or an exported file: that one needs nothing else.
+        reference: A run (folder or name), or an exported file, which needs nothing else.
         paths: Pictures, and folders of pictures, searched to any depth.
-        top: How many classes a picture; at most as many as there are.
-        teacher: A run that is asked too.
-        calibrated: Divide the logits by the temperature that was fitted on the model's validation images; it is fitted
-            where none is stored. The teacher's are left as they are.
-        leave_out: A file in those folders that is no input: the picture of an earlier call's results.
+        top: How many classes per picture; at most as many as there are.
+        teacher: A run whose predictions are reported too.
+        calibrated: Divide the logits by the temperature fitted on the model's validation images, which is fitted now
+            where none is stored. The teacher's logits are left unchanged.
+        leave_out: A file in those folders that is not an input: the picture of an earlier call's results.
 
     Raises:
-        DataError: There is not one file to look at, or ``calibrated`` has no validation images.
-        UsageError: A path does not exist, or the teacher knows other classes.
+        DataError: There are no files to classify, or ``calibrated`` has no validation images.
+        UsageError: A path does not exist, or the teacher has other classes.
 
     Example:
         >>> answers = predict("quickstart_student", ["photo.png"], top=3)

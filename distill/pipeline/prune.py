@@ -137,23 +137,24 @@ def prune(
     train: bool = True,
     options: Options | None = None,
 ) -> Pruned:
-    """Cut channels of a finished run's network until it is small or fast enough, and train it on.
+    """Cut channels of a finished run's network until it is small or fast enough, and train it further.
 
-    What is cut is a run of its own (``<recipe>_<goal>_cut``): its recipe states every width, so that it is rebuilt
-    without the pruning library. Training on is the run ``<recipe>_<goal>``, with the same teacher, bank and images.
+    The cut network is a run of its own (``<recipe>_<goal>_cut``): its recipe states every width, so that it is rebuilt
+    without the pruning library. Training continues as the run ``<recipe>_<goal>``, with the same teacher, bank and
+    images.
 
     Args:
-        macs: The share of multiply-accumulates that may stay.
-        params: The most parameters.
+        macs: The share of multiply-accumulates that may remain.
+        params: The most parameters it may have.
         latency_ms: The most milliseconds for one image, in PyTorch on a CPU; each candidate is timed alone.
         criterion: How channels are ranked: ``l2``, ``bn`` or ``taylor``.
-        multiple: Widths stay multiples of it, which vector kernels like.
-        epochs: Of training on; None: as many as the run had.
+        multiple: Widths stay multiples of this, which suits vector kernels.
+        epochs: Epochs of further training; None: as many as the run had.
         train: False stops after the cut.
 
     Raises:
         MissingError: Torch-Pruning is not installed.
-        UsageError: A goal out of reach, or a network that cannot be pruned (transformers).
+        UsageError: A goal is out of reach, or the network cannot be pruned (transformers).
 
     Example:
         >>> cut = prune("quickstart_teacher", macs=0.5, train=False)

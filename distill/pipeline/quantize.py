@@ -60,23 +60,23 @@ def quantize(
 ) -> Quantized:
     """Write a run's network as an int8 ONNX file.
 
-    Ranges come from training images, the decision from validation images; the test set is not read. The kernels that
-    this processor is fastest at are found by timing. Where plain calibration loses too much, more careful ones follow;
-    then comes quantisation-aware training, with the teacher and the bank that the network had.
+    Ranges come from training images, the decision from validation images; the test set is not read. The fastest
+    kernels on this processor are found by timing. Where plain calibration loses too much, more careful methods follow,
+    then quantisation-aware training, with the teacher and the bank that the network had.
 
     Args:
         max_drop: The most top-1 that may be lost, a fraction.
-        prove: Ask the upper end of the paired 95% interval instead of the estimate.
-        against: The run that the loss is measured against, as one that this was cut from; None: the run itself.
+        prove: Judge by the upper end of the paired 95% interval instead of the estimate.
+        against: The run that the loss is measured against, such as the one it was cut from; None: the run itself.
         out: The file; None: ``exports/<recipe>_int8.onnx``.
         calibration_images: How many training images set the ranges.
-        train: False gives up where no calibration is good enough.
-        epochs: Of training on; None: a tenth of the run's. That is a run of its own, ``<recipe>_qat``; stopped, the
-            same call goes on with it.
+        train: False: give up where no calibration is good enough.
+        epochs: Epochs of further training; None: a tenth of the run's. That is a run of its own, ``<recipe>_qat``; if
+            it is stopped, the same call resumes it.
 
     Raises:
         GateMissedError: Everything that was tried lost more; no file was written.
-        UsageError: The network cannot be exported, or the file is there.
+        UsageError: The network cannot be exported, or the file already exists.
 
     Example:
         >>> quantize("quickstart_student", max_drop=0.99).file.name  # 0.003 is the default

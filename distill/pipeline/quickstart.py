@@ -38,12 +38,12 @@ class QuickstartResult:
 
 
 def quickstart(*, seeds: int = 3, options: Options | None = None) -> QuickstartResult:
-    """The whole pipeline on embedded data: a teacher, a student with CE alone, the same with CE + KL, an int8 file.
+    """Run the whole pipeline on embedded data: a teacher, a student with CE alone, the same with CE + KL, an int8 file.
 
-    Called again after it was stopped, it goes on where it was; after it is finished it begins anew.
+    Called again after being stopped, it continues where it left off; after finishing, it starts again.
 
     Args:
-        seeds: How many of each student: one seed says little about a small difference.
+        seeds: How many of each student to train: one seed says little about a small difference.
 
     Example:
         >>> quickstart(seeds=3)  # doctest: +SKIP

@@ -41,14 +41,14 @@ def finetune_teacher(
     objective: Callable[..., Any] | None = None,
     options: Options | None = None,
 ) -> RunResult:
-    """Fine-tune (or train from scratch) a network that will teach.
+    """Fine-tune (or train from scratch) a network to be used as a teacher.
 
     Args:
         recipe: A recipe, a path, or a bundled name; its role is ``teacher`` or ``baseline``.
-        network: One of your own in the place of the recipe's: ``make(num_classes=...)``, or a module, which is copied.
-        data: Images of your own in the place of the recipe's: ``{"train": (images, labels), "test": (images, labels),
-            "classes": [...]}``, a map-style Dataset in the place of a pair, or a function that gives such.
-        objective: A loss of your own in the place of the recipe's main term: ``loss(student, labels)``, or a class.
+        network: Your own network instead of the recipe's: ``make(num_classes=...)``, or a module, which is copied.
+        data: Your own images instead of the recipe's: ``{"train": (images, labels), "test": (images, labels),
+            "classes": [...]}``, a map-style Dataset instead of a pair, or a function that returns either.
+        objective: Your own loss instead of the recipe's main term: ``loss(student, labels)``, or a class.
 
     Raises:
         DistillError: See :mod:`distill.errors` for the kinds and their exit codes.
@@ -76,15 +76,15 @@ def train_student(
     objective: Callable[..., Any] | None = None,
     options: Options | None = None,
 ) -> RunResult:
-    """Train a student against its teacher, or, with objective ``supervised``, without one.
+    """Train a student from its teacher or, with objective ``supervised``, without one.
 
     Args:
         teacher: A run (its name, its folder, or what ``finetune_teacher`` returned) that replaces the recipe's
-            ``teacher.run``; or several, which teach by the mean of their logits.
-        network: One of your own in the place of the recipe's: ``make(num_classes=...)``, or a module, which is copied.
-        data: Images of your own in the place of the recipe's: ``{"train": (images, labels), "test": (images, labels),
-            "classes": [...]}``, a map-style Dataset in the place of a pair, or a function that gives such.
-        objective: A loss of your own in the place of the recipe's term: ``loss(student, teacher, labels)``, or a class.
+            ``teacher.run``; or several, which teach with their mean logits.
+        network: Your own network instead of the recipe's: ``make(num_classes=...)``, or a module, which is copied.
+        data: Your own images instead of the recipe's: ``{"train": (images, labels), "test": (images, labels),
+            "classes": [...]}``, a map-style Dataset instead of a pair, or a function that returns either.
+        objective: Your own loss instead of the recipe's term: ``loss(student, teacher, labels)``, or a class.
 
     Example:
         >>> taught = train_student(load_recipe("quickstart_student", ["train.epochs=2"]), teacher="quickstart_teacher")
@@ -99,9 +99,9 @@ def train_student(
 
 
 def resume_run(reference: Any, *, options: Options | None = None) -> RunResult:
-    """Go on with a run; on the CPU it ends with the bytes of a run that never stopped.
+    """Resume a run; on the CPU the result is byte for byte that of an uninterrupted run.
 
-    A finished run's result is returned as it is; one that never saved a checkpoint starts over in its folder.
+    A finished run's result is returned unchanged; a run that never saved a checkpoint starts over in its folder.
 
     Example:
         >>> resume_run("quickstart_student").epochs  # it has finished: its result is returned
@@ -134,7 +134,7 @@ class RerunResult:
 
 
 def rerun(reference: Any, *, options: Options | None = None) -> RerunResult:
-    """Repeat a finished run in a new folder, by its recipe, seeds and threads, and compare the bytes.
+    """Repeat a finished run in a new folder, with the same recipe, seeds and threads, and compare the bytes.
 
     Example:
         >>> rerun("quickstart_scratch").differences

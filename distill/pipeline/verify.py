@@ -52,15 +52,15 @@ def verify_banks(
     repair: bool = False,
     options: Options | None = None,
 ) -> tuple[BankRow, ...]:
-    """Compare every checksum, then ask the teacher again where it is here, for random images in random views.
+    """Compare every checksum, then run the teacher again, if it is here, on random images in random views.
 
     Args:
-        images: How many stored answers to ask for again; 0 asks for none.
-        teacher: The run of the banks' teacher, where they have left its run folder.
-        repair: Drop what is damaged, and the views after it, so that the next build makes it again.
+        images: How many stored logit vectors to recompute; 0: none.
+        teacher: The run of the banks' teacher, if they are no longer in its run folder.
+        repair: Drop what is damaged, and the views after it, so that the next build recreates it.
 
     Raises:
-        UsageError: ``teacher`` is not the one that a bank was asked of.
+        UsageError: ``teacher`` is not the one that a bank was built from.
 
     Example:
         >>> {(bank.status, bank.asked) for bank in verify_banks(images=8)}

@@ -24,12 +24,12 @@ _YAML_1_1_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 
 
 def dump_recipe(recipe: Recipe | str | os.PathLike[str]) -> str:
-    """YAML text that loads back to an equal recipe.
+    """Return YAML text that loads back to an equal recipe.
 
     Args:
         recipe: A recipe, a path, or a bundled name.
 
-    A section that fits on one line is written in braces; a longer one has a line for each key.
+    A section that fits on one line is written in braces; a longer one has one line per key.
 
     Example:
         >>> print(dump_recipe("r18_small").splitlines()[1])

@@ -41,17 +41,17 @@ _HINT = "see every key: distill recipe schema"
 def load_recipe(
     path_or_name: str | os.PathLike[str] | Recipe, overrides: str | Sequence[str] | Mapping[str, Any] = ()
 ) -> Recipe:
-    """Read a recipe from a file, or a bundled one by its name, with or without ``.yaml``.
+    """Read a recipe from a file, or a bundled recipe by its name, with or without ``.yaml``.
 
-    A file of that path comes before a bundled recipe of that name.
+    A file at that path takes precedence over a bundled recipe of that name.
 
     Args:
-        path_or_name: A path, or a name of :func:`distill.recipe.bundled_recipes`.
+        path_or_name: A path, or a name from :func:`distill.recipe.bundled_recipes`.
         overrides: Changes: ``section.key=value``, one or several, or a dict of ``section.key`` to value.
 
     Raises:
-        UsageError: Changes to a recipe that is loaded already.
-        RecipeError: No such recipe, or one line ``file:line: what`` for every mistake in it.
+        UsageError: Overrides for a recipe that is already loaded.
+        RecipeError: No such recipe, or one line ``file:line: what`` for each mistake in it.
 
     Example:
         >>> recipe = load_recipe("r18_small", ["optim.lr=0.05", "train.epochs=30"])

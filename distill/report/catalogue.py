@@ -16,7 +16,7 @@ _USUAL_CLASSES = 10
 
 
 def list_models() -> tuple[ModelRow, ...]:
-    """The network of every bundled recipe, for the recipe's classes and input size; counted once, then remembered.
+    """List the network of every bundled recipe, at the recipe's classes and input size; computed once, then cached.
 
     Example:
         >>> [model.params for model in list_models() if model.name == "r18_small"]
@@ -28,13 +28,13 @@ def list_models() -> tuple[ModelRow, ...]:
 
 
 def describe_model(recipe: Recipe | str | Path) -> ModelSummary:
-    """A recipe's network, layer by layer.
+    """Describe a recipe's network, layer by layer.
 
     Args:
         recipe: A recipe, a path, or a bundled name.
 
     Raises:
-        UsageError: No such network, or options that do not go together.
+        UsageError: No such network, or conflicting options.
 
     Example:
         >>> summary = describe_model("r18_small")

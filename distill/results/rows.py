@@ -33,34 +33,36 @@ class Row:
 
     Attributes:
         role: teacher, student or baseline.
-        run: A run folder that exists, of several seeds the newest; or an exported file; or, of a teacher that is not
-            here, its bank; of several teachers together, their banks.
-        seeds: How many runs the means are of.
+        run: An existing run folder (the newest of several seeds); an exported file; for a teacher that is not here, its
+            bank; for several teachers together, their banks.
+        seeds: How many runs the means are over.
         test_top1_std: Sample standard deviation over the seeds; None for one.
         delta_top1: Test top-1 minus the teacher's.
-        latency_b1_ms: Median of ``latency_b1_calls`` for one image; ``latency_b32_ms`` for a batch of 32.
-        images_per_s: In batches of ``throughput_batch``: 32, on a GPU 256.
+        latency_b1_ms: Median over ``latency_b1_calls`` calls, for one image; ``latency_b32_ms`` for a batch of 32.
+        images_per_s: Throughput in batches of ``throughput_batch``: 32, or 256 on a GPU.
         ece: Expected calibration error.
-        test_balanced_accuracy: Mean recall of the classes; ``test_macro_f1`` the mean F1: of imbalanced classes.
-        agreement: Fraction of test images given the teacher's class.
-        test_images: How many images its accuracy is of.
-        test_set: A name for them: rows of equal names were tested on the same images.
-        teacher: The run, as its row has it, that this one is measured against; None where that is not in the table.
-        times_smaller: The teacher's size over this one's; ``times_faster`` its latency for one image.
-        runtime: What computed its test answers, and in which arithmetic: ``torch fp32``, ``onnxruntime int8``.
-        source_run: Of an exported file the run it was made from; ``agreement_source`` is the fraction of test images
-            given that run's class.
-        test_top1_low: 95% interval of ``test_top1``: Wilson's for one run, Student's over seeds; ``test_top1_high``.
-        on_front: Whether no row tested on the same images is as accurate and faster for one image, or as fast and
-            more accurate; None where it was not timed.
-        baseline: The run whose row this one is held against, of equal ``run`` for that row itself.
-        baseline_difference: Test top-1 minus the baseline's, in ``baseline_low`` to ``baseline_high`` with 95%.
-        baseline_p: Two-sided, of no difference; None for the last two methods.
-        baseline_method: ``mcnemar`` (one run each, by image), ``paired t`` (by seed), ``welch t`` (seeds of their own),
+        test_balanced_accuracy: Mean recall over the classes; ``test_macro_f1``: mean F1. Both for imbalanced classes.
+        agreement: Fraction of test images on which it predicts the teacher's class.
+        test_images: How many images its accuracy was measured on.
+        test_set: Identifies those images: rows with equal names were tested on the same images.
+        teacher: The ``run`` of the row that this one is measured against; None where that is not in the table.
+        times_smaller: The teacher's size divided by this one's; ``times_faster``: likewise for the latency for one
+            image.
+        runtime: What computed its test predictions, and in which arithmetic: ``torch fp32``, ``onnxruntime int8``.
+        source_run: For an exported file, the run it was made from; ``agreement_source`` is the fraction of test images
+            on which it predicts that run's class.
+        test_top1_low: Lower end of the 95% interval of ``test_top1`` (Wilson for one run, Student's t over seeds);
+            ``test_top1_high`` is the upper end.
+        on_front: Whether it is on the Pareto front: no row tested on the same images is as accurate and faster for one
+            image, or as fast and more accurate; None where it was not timed.
+        baseline: The run whose row this one is compared with; equal to ``run`` for that row itself.
+        baseline_difference: Test top-1 minus the baseline's; ``baseline_low`` to ``baseline_high`` is its 95% interval.
+        baseline_p: Two-sided p-value of no difference; None for the last two methods.
+        baseline_method: ``mcnemar`` (one run each, by image), ``paired t`` (by seed), ``welch t`` (different seeds),
             ``t and images`` (one run against several) or ``bootstrap``.
-        baseline_n: Images for ``mcnemar``, else seeds; ``baseline_needed`` is about how many would tell.
+        baseline_n: Images for ``mcnemar``, else seeds; ``baseline_needed``: roughly how many would be enough to tell.
         baseline_verdict: ``better``, ``worse``, or ``cannot tell``.
-        measured_on: Another machine, which measured it by a kit; None: this one. ``run`` is what it wrote.
+        measured_on: Another machine, which measured it with a kit (``run`` is the file it wrote); None: this machine.
     """
 
     name: str
@@ -175,14 +177,14 @@ ROW_FIELDS = tuple(each.name for each in fields(Row))
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows, and what they were measured on.
+    """The rows of a comparison, and what they were measured on.
 
     Attributes:
-        device: What the hardware is called.
-        threads: CPU threads of one operation.
-        latency_n: The fewest timed calls of a model and batch size; None where nothing was timed.
+        device: Name of the hardware.
+        threads: CPU threads per operation.
+        latency_n: The fewest timed calls over all models and batch sizes; None where nothing was timed.
         notes: What the reader must know: models left out, seeds missing, banks used.
-        difference: Of any two rows, worked out when it is asked for; None for rows that cannot be paired.
+        difference: Gives the difference of any two rows, computed on demand; None for rows that cannot be paired.
     """
 
     rows: tuple[Row, ...]

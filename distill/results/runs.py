@@ -14,9 +14,9 @@ class RunResult:
 
     Attributes:
         run: The run folder.
-        val_top1: Of the best epoch, a fraction; None where nothing was validated.
-        seconds: Of training, over all its epochs.
-        images_per_s: Training images over those seconds.
+        val_top1: Validation top-1 of the best epoch, a fraction; None without validation.
+        seconds: Training time over all epochs.
+        images_per_s: Training images divided by those seconds.
         role: ``teacher``, ``student`` or ``baseline``.
     """
 

@@ -84,21 +84,21 @@ class PricePoint:
 
 @dataclass(frozen=True)
 class SearchReport:
-    """All a search came to.
+    """The results of a search.
 
     Attributes:
-        machine: What milliseconds were measured on.
-        noise: How far apart two timings of one network were there, as a share.
+        machine: What the latencies were measured on.
+        noise: Relative difference between two timings of one network there.
         reference: What the loss is measured against.
-        drop: Of the file's validation top-1, with interval and verdict; None where there is no file.
-        drop_words: The same in a sentence.
+        drop: Drop in the file's validation top-1, with interval and verdict; None if there is no file.
+        drop_words: The drop in a sentence.
         helped: Whether the search's best is better than the uniform shape beyond chance, as the best of its finalists;
-            None where one of the two could not be trained.
-        advice: What to make of it, in sentences.
-        cut: Why channels of the chosen shape were cut; None where they were not.
-        missed: Why the command ends with 3; None where it does not.
-        nearest: The nearest budgets that would hold, where they are known.
-        max_params: What the recipe allows, ``model.max_params``; None: as many as one likes.
+            None if one of the two could not be trained.
+        advice: How to interpret the results, in sentences.
+        cut: Why channels of the chosen shape were cut; None if they were not.
+        missed: Why the command exits with code 3; None if it does not.
+        nearest: The nearest budgets that can be met, where known.
+        max_params: The recipe's limit, ``model.max_params``; None: no limit.
         priced: The quantity of ``prices``.
     """
 

@@ -91,17 +91,17 @@ def check_runs_dir(runs_dir: Path) -> None:
 def open_run(reference: Any, *, runs_dir: str | Path = Path("runs"), finished: bool = True) -> RunFolder:
     """Find a run by its path, by name (the latest), or by name and number.
 
-    Where no run has a name that a network of :func:`released_networks` has, that is copied there and opened.
+    If no run has the name but a network of :func:`released_networks` does, that is copied there and opened.
 
     Args:
-        reference: ``runs/r18_small/003``, ``r18_small`` or ``r18_small/003`` (a path goes before a name), a run folder,
-            or what a training verb returned.
+        reference: ``runs/r18_small/003``, ``r18_small`` or ``r18_small/003`` (a path takes precedence), a run folder,
+            or what a training function returned.
         runs_dir: Where names are looked up.
-        finished: Accept finished runs alone. Otherwise a name means its latest run, whatever its state.
+        finished: Accept only finished runs. Otherwise a name means its latest run, whatever its state.
 
     Raises:
         RunError: There is none, it is damaged, or it is not finished; the hint says what to do.
-        UsageError: The reference is nothing that names a run.
+        UsageError: The reference cannot name a run.
 
     Example:
         >>> open_run("quickstart_student").recipe().train.epochs
@@ -185,7 +185,7 @@ def open_named(name: str, by: RunFolder, *, runs_dir: Path, fits: Callable[[Path
 
 
 def list_runs(runs_dir: str | Path = Path("runs")) -> list[RunFolder]:
-    """Every readable run, by name and number; whatever else stands there is passed over.
+    """List every readable run, by name and number; anything else there is ignored.
 
     Example:
         >>> sorted({run.path.parent.name for run in list_runs()})[-1]

@@ -58,35 +58,35 @@ def search(
     name: str | None = None,
     options: Options | None = None,
 ) -> SearchReport:
-    """Find the shape of a recipe's network that is best within budgets, and write it as a file.
+    """Find the best shape of a recipe's network within budgets, and write it as a file.
 
-    What is over budget is never trained: every candidate is exported untrained and timed first. Candidates learn by the
-    recipe, from its teacher's bank. Called again with the same arguments, a search goes on where it was stopped, and
+    Nothing over budget is trained: every candidate is first exported untrained and timed. Candidates are trained by the
+    recipe, from its teacher's bank. Called again with the same arguments, a search continues where it was stopped, and
     ends with the same result. The test set is read at the end, for the finalists.
 
     Args:
         budgets: ``latency_b1_ms <= 2.0`` each, or a dict: over params, gmacs, size_mb, latency_b1_ms, latency_b32_ms.
         overrides: Changes to the recipe.
-        teacher: A run that stands in for the recipe's teacher; several, which teach by the mean of their logits (then
-            ``against`` is needed: they are not asked here); or an ONNX file.
+        teacher: A run that replaces the recipe's teacher; several, which teach with their mean logits (then
+            ``against`` is required: they are not run here); or an ONNX file.
         max_drop: The most top-1 that may be lost, a fraction, on validation images.
-        prove: Hold the upper end of the paired 95% interval against it, instead of the estimate.
+        prove: Judge by the upper end of the paired 95% interval instead of the estimate.
         against: The run that the loss is measured against; None: the teacher.
-        runtime: What the file is to run on: latencies and sizes are of that.
-        threads: CPU threads of one operation, of what is timed.
+        runtime: What the file is to run on; latencies and sizes are measured for it.
+        threads: CPU threads per operation while timing.
         measure: A command that times an ONNX file elsewhere: its ``{file}`` is replaced, and it prints JSON.
-        evaluations: Candidates that are trained, some of them only a little.
-        hours: Make fewer evaluations where these would take longer.
-        seeds: Of each finalist.
-        name: Of the folder, ``searches/<name>`` beside the folder of runs; None: the recipe's.
+        evaluations: How many candidates to train, some of them only briefly.
+        hours: Make fewer evaluations if these would take longer.
+        seeds: How many seeds to train of each finalist.
+        name: Name of the folder, ``searches/<name>`` beside the folder of runs; None: the recipe's.
 
     Returns:
-        What was found; ``missed`` says what the budget or the gate left unmet.
+        The results; ``missed`` says what the budget or the gate left unmet.
 
     Raises:
-        RecipeError, UsageError: Something that cannot be searched; nothing was trained.
+        RecipeError, UsageError: The search is not possible as given; nothing was trained.
         RunError: The measuring command failed.
-        InterruptedRunError: Stopped; the same call goes on with it.
+        InterruptedRunError: Stopped; the same call continues it.
 
     Example:
         >>> found = search("quickstart_student", budgets={"params": 1000})

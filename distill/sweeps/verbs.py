@@ -64,29 +64,28 @@ def sweep(
     name: str | None = None,
     options: Options | None = None,
 ) -> SweepReport:
-    """Train one recipe many times and keep the best by validation accuracy; the test set has no say.
+    """Train one recipe many times and keep the best by validation accuracy; the test set plays no part.
 
-    Each trial is a run folder like any other, in ``sweeps/<name>/trials``, beside the folder of runs: no name of a run
-    ever means one. Called again with the same arguments, a sweep goes on where it was stopped; with other values of the
-    same keys it trains those, and what it had stays in its table and may be its best.
+    Each trial is a run folder like any other, in ``sweeps/<name>/trials``, beside the folder of runs: a run name
+    never refers to one. Called again with the same arguments, a sweep continues where it was stopped; with other values
+    of the same keys, it trains those, and earlier trials stay in its table and may be its best.
 
     Args:
         overrides: Changes to the recipe, for all trials.
-        teacher: A run that stands in for the recipe's teacher; several, which teach by the mean of their logits; or an
-            ONNX file.
+        teacher: A run that replaces the recipe's teacher; several, which teach with their mean logits; or an ONNX file.
         grid: ``key=value,value`` each; every combination is a trial.
         search: ``key=LOW:HIGH``, ``key=LOW:HIGH:log`` or ``key=[a, b]`` each; Optuna chooses.
-        trials: How many choices of ``search``, over all machines that share the study.
-        seeds: Train each combination of a grid with so many seeds, counting up from the recipe's.
+        trials: How many trials of ``search``, over all machines that share the study.
+        seeds: Train each combination of a grid with this many seeds, counting up from the recipe's.
         storage: Where machines share the study: ``journal:FILE``, or Optuna's storage URL; by default an SQLite file.
         prune: End trials of a search early that do worse than the median of the others at the same epoch.
-        name: Of the sweep; by default the recipe's.
+        name: The sweep's name; by default the recipe's.
 
     Raises:
-        RecipeError: Some trial would not be a valid recipe; none was started.
-        UsageError: Options that exclude each other, no validation split, or another sweep of that name.
+        RecipeError: A trial would not be a valid recipe; none was started.
+        UsageError: Conflicting options, no validation split, or another sweep of that name.
         MissingError: Optuna, data or a device is missing.
-        InterruptedRunError: Stopped; the hint says how to go on.
+        InterruptedRunError: Stopped; the hint says how to continue.
 
     Example:
         >>> report = sweep("quickstart_student", overrides=["train.epochs=1"], grid=["objective.temperature=2,4"])
@@ -117,11 +116,11 @@ def sweep(
 def resume_sweep(
     reference: str | Path, *, trials: int | None = None, storage: str | None = None, options: Options | None = None
 ) -> SweepReport:
-    """Go on with a sweep, by its folder or its name: what is finished stays, what was stopped goes on.
+    """Resume a sweep, by its folder or its name: finished trials are kept, stopped ones continue.
 
     Args:
         trials: A new number of trials for a search.
-        storage: The study's URL again, where it has a password, which is kept nowhere.
+        storage: The study's URL again, if it contains a password, which is never stored.
 
     Raises:
         RunError: There is no such sweep.
