@@ -79,7 +79,7 @@ def certify(
         out: The certificate; None: ``<file>.certificate.json`` beside the file.
         overwrite: Replace another kind of file there; a certificate is always replaced.
         require: Write no certificate if a promise does not hold. False: write the results anyway.
-        commands: Commands that make the file again; without any, those recorded in the run's folder.
+        commands: Commands to record before those that make the file again and verify it.
         chosen: What chose its run among others, on validation images, such as the folder of a search.
         made: Further details of how the file was made, recorded unchanged.
 

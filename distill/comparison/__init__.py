@@ -69,6 +69,9 @@ def compare(
         references: Runs: names, folders, or what training returned; files that ``export`` or ``quantize`` wrote; one
             or several. Without any, the newest finished run of each (recipe, data, start, seed), excluding trials of
             sweeps.
+        runs_dir: Where names of runs are looked up.
+        device: For runs (``cpu``, ``cuda``, ``mps``); None: the best available. Files run on the CPU.
+        latency: Also time the models, each for ``seconds_per_model`` seconds.
         threads_used: CPU threads while timing, of runs and files; 1 is the most comparable across machines.
         teacher: The run against which runs trained without a teacher are measured; it is added to the table. None: the
             only teacher in the table, or the one that its students name.
