@@ -56,7 +56,7 @@ class _Commands(TyperGroup):
     """Several commands, whose ``--help`` takes no value."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        _let_switches_be_switches(self.get_params(ctx))
+        _hide_needless_types(self.get_params(ctx))
         super().format_help(ctx, formatter)
 
 
@@ -78,11 +78,13 @@ class _Group(_Commands):
             raise _ended(error_lines) from None
 
 
-def _let_switches_be_switches(params: Sequence[Any]) -> None:
-    """No type for what takes no value: typer writes ``<bool>`` in the help, as if one followed."""
+def _hide_needless_types(params: Sequence[Any]) -> None:
+    """No ``<bool>`` for what takes no value, and no ``<list[str]>`` for an argument that its name tells."""
     for param in params:
         if getattr(param, "is_flag", False) and param.metavar is None:
             param.metavar = ""
+        elif param.param_type_name == "argument" and param.metavar is not None:
+            param.display_type_rich = lambda **_: None
 
 
 def _ended(error: DistillError) -> typer.Exit:
@@ -213,7 +215,7 @@ class _Command(TyperCommand):
             raise
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        _let_switches_be_switches(self.get_params(ctx))
+        _hide_needless_types(self.get_params(ctx))
         super().format_help(ctx, formatter)
 
 

@@ -22,12 +22,12 @@ __all__ = ["app"]
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Store a teacher's logits once, for any number of students; and see what decoded images take.",
+    help="Store a teacher's logits once for any number of students; list decoded images.",
 )
 
 _Banks = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[BANKS]...", help="Bank folders, or runs of teachers.", show_default="all below the runs"),
+    typer.Argument(metavar="BANKS", help="Bank folders, or runs of teachers.", show_default="all below the runs"),
 ]
 
 

@@ -41,7 +41,7 @@ def command(
     runs: options.RunsOption = Path("runs"),
     quiet: options.QuietOption = False,
 ) -> None:
-    """Write a model card: Markdown with Hugging Face's metadata block, of measured facts alone.
+    """Write a model card, Markdown with Hugging Face's metadata block, from measured facts only.
 
     Data, how it was distilled, results with spread and n, latency and hardware, limits, how to load it. What was not
     measured or stated is said so.

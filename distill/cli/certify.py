@@ -90,7 +90,7 @@ def command(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Measure an exported file, and write beside it what was found and how the file came about.
+    """Measure an exported file, and write a certificate beside it.
 
     The certificate holds the file's sha256, the machine, latency with the noise of the same minutes, accuracy and loss
     with intervals, which images each step read and whether they are apart, seeds and commands. Exits with 3, and writes

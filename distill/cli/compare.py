@@ -36,7 +36,7 @@ def command(
     references: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUNS]...",
+            metavar="RUNS",
             help="Names, each with all its seeds, run folders, or exported files (.onnx).",
             show_default="the newest of every recipe and seed",
             autocompletion=options.complete_runs,
@@ -73,7 +73,7 @@ def command(
             "--baseline",
             "-b",
             metavar="ROW",
-            help="Hold every row against this one (a name, a folder, a role): better, worse or cannot tell, by a "
+            help="Compare every row with this one (a name, a folder, a role): better, worse or cannot tell, by a "
             "paired test on the same test images.",
             show_default=False,
             rich_help_panel=_WHAT,
@@ -85,7 +85,7 @@ def command(
         typer.Option(
             "--measured",
             metavar="FILE",
-            help="What a kit wrote on another machine, device.json: a row of its own. Repeatable.",
+            help="What a kit measured on another machine (device.json), as a row. Repeatable.",
             show_default=False,
             rich_help_panel=_WHAT,
         ),
@@ -114,7 +114,7 @@ def command(
     """Show accuracy, parameters and latency of runs and exported files side by side.
 
     Seeds of one recipe are one row: mean, standard deviation and n. Models are timed in turn, round by round, on this
-    machine, so that a drifting machine hurts all alike.
+    machine, so that drift affects all equally.
     """
     from distill.report.gates import check_gates, check_rows, parse_gate
 

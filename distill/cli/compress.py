@@ -83,7 +83,7 @@ def command(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Cut a student as far as it goes, teach it again, quantise and export it, and show what each step lost.
+    """Prune, fine-tune, quantise and export a student, and show what each step lost.
 
     Cuts are found by bisection; validation images judge the int8 file of each against the run, all in all. Each learns
     from the run's own bank: none costs a teacher. The same command again goes on where a chain was stopped. Exits with

@@ -32,7 +32,7 @@ def command(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Tell what this machine has: versions, devices, data, weights, optional packages.
+    """Show what this machine has: versions, devices, data, weights, optional packages.
 
     Exits with 4 only if distill itself cannot work. With --recipe: try each layer of the recipe's network on this CPU,
     forward and backward, against float64, as its run would compute it and otherwise; exits with 1 if anything that the

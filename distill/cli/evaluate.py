@@ -68,7 +68,7 @@ def command(
     runs_to_measure: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN...",
+            metavar="RUN",
             help="Run folders, names (each its latest finished run), or exported files.",
             show_default=False,
             autocompletion=options.complete_runs,
@@ -102,7 +102,7 @@ def command(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Measure runs: accuracy, precision, recall and F1 by class, confusion, calibration, corruptions."""
+    """Evaluate runs: per-class metrics, confusion, calibration, corrupted images."""
     if corruption_images != _MANY_IMAGES and not corruptions:
         raise UsageError("--corruption-images without --corruptions", hint="add --corruptions")
     several = len(runs_to_measure) > 1

@@ -56,7 +56,7 @@ def command(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Write a run's network as one file that takes images as bytes and, as ONNX, needs no PyTorch.
+    """Export a run's network as one file that takes images as bytes; as ONNX it needs no PyTorch.
 
     Scaling, normalisation and resizing are inside, batch norm is folded, and the file says its classes. It appears only
     if it answers 512 validation images as the network does. A folder for timm (config.json, model.safetensors) is asked

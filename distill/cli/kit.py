@@ -44,7 +44,7 @@ def command(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Pack an exported file for a machine without PyTorch: the file, test images, and one script that measures it.
+    """Pack an exported file, test images and a measuring script for a machine without PyTorch.
 
     The script needs Python 3.8, numpy and onnxruntime. It prints accuracy, latency and the machine, and writes
     device.json; "distill compare --measured device.json" adds that as a row.

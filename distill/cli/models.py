@@ -19,7 +19,7 @@ def command(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]",
+            metavar="NAME",
             help="A recipe, for its network layer by layer.",
             show_default="every bundled recipe's network",
             autocompletion=options.complete_recipes,

@@ -31,7 +31,7 @@ def command(
         ),
     ],
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATHS...", help="Pictures, and folders of pictures.", show_default=False)
+        list[Path], typer.Argument(metavar="PATHS", help="Pictures, and folders of pictures.", show_default=False)
     ],
     top: Annotated[int, typer.Option("--top", min=1, metavar="K", help="How many classes a picture.")] = 5,
     teacher: Annotated[

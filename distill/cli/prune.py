@@ -92,7 +92,7 @@ def command(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Cut channels of a run's network until it is small or fast enough, and train it on.
+    """Cut channels of a run's network until it is small or fast enough, then fine-tune it.
 
     What is left is a run like any other: its recipe states every width, its teacher and bank are those of the run it
     came from. Channels that hang together go together, along the network's dependency graph.

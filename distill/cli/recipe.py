@@ -161,7 +161,7 @@ def check(
     *,
     names: Annotated[
         list[str],
-        typer.Argument(metavar="NAMES...", help="Files, or names of bundled recipes.", show_default=False),
+        typer.Argument(metavar="NAMES", help="Files, or names of bundled recipes.", show_default=False),
     ],
     changes: options.SetOption = None,
 ) -> None:

@@ -29,7 +29,7 @@ def command(
     references: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUNS]...",
+            metavar="RUNS",
             help="Run folders or names of runs; with --html exported files too.",
             show_default="all runs; with --html the newest of every recipe and seed",
             autocompletion=options.complete_runs,
@@ -77,7 +77,7 @@ def command(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Draw the pictures of runs again, or, with --html, write one page that says what came of them.
+    """Redraw the plots of runs or, with --html, write one page that summarises them.
 
     Without --html: curves into plots/, confusion and classes into evaluation/. The page has the verdict and how sure it
     is, the table, accuracy against cost, curves of all seeds, calibration, what the student lost of its teacher, the

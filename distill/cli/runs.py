@@ -16,7 +16,7 @@ from distill.text import counted
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="See what runs there are, and remove some.")
+app = typer.Typer(no_args_is_help=True, help="List runs, and remove some.")
 
 
 @app.command("list", epilog=options.examples("distill runs list", "distill runs list --json"))
@@ -39,7 +39,7 @@ def remove(
     references: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUNS...",
+            metavar="RUNS",
             help="Run folders; a name with its number (student/002); a name alone, or its folder: all runs of it.",
             show_default=False,
             autocompletion=options.complete_runs,

@@ -66,7 +66,7 @@ def command(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Train a student against a teacher, or a baseline from labels alone.
+    """Train a student with a teacher, or a baseline from labels alone.
 
     The recipe says which network, which losses, and whose logits: --teacher puts another run, or several, in its place.
     The run is written to RUNS/NAME/NNN.

@@ -71,7 +71,7 @@ def command(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Measure a certified file again, on this machine, and say what holds and what does not.
+    """Measure a certified file again on this machine, and report what holds.
 
     The file must be the one that was certified, and answer the same images as then; its loss is judged again. Budgets
     hold or not on this machine. Other latencies are held against the certificate on the machine that it is of, and

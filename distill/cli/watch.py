@@ -28,7 +28,7 @@ def command(
     run: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RUN]",
+            metavar="RUN",
             help="A run folder, or a name (its latest run).",
             show_default="the last begun of those at work",
             autocompletion=options.complete_runs,
@@ -41,7 +41,7 @@ def command(
     once: Annotated[bool, typer.Option("--once", help="Show how it stands and end.")] = False,
     runs: options.RunsOption = Path("runs"),
 ) -> None:
-    """Follow a run's curves in this terminal while another process trains it; over ssh too.
+    """Follow a run's curves in this terminal while another process trains it, over ssh too.
 
     Files are read, and nothing is written. It ends when the run does, with 1 where that failed or was stopped; Ctrl-C
     ends the watching alone. Without a terminal on stdout, each epoch is a line.
