@@ -27,7 +27,7 @@ app = typer.Typer(
 
 _Banks = Annotated[
     list[str] | None,
-    typer.Argument(metavar="BANKS", help="Bank folders, or runs of teachers.", show_default="all below the runs"),
+    typer.Argument(metavar="BANKS", help="Bank folders or teacher runs.", show_default="all under the runs folder"),
 ]
 
 
@@ -46,12 +46,12 @@ def build(
     teacher: options.EachTeacherOption = None,
     views: Annotated[
         int | None,
-        typer.Option("--views", min=1, metavar="N", help="How many views.", show_default="as many as the recipe shows"),
+        typer.Option("--views", min=1, metavar="N", help="Number of views.", show_default="as many as the recipe uses"),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="DIR", help="The bank's folder, of one teacher.", show_default="in the teacher's run"
+            "--out", metavar="DIR", help="The bank's folder, for one teacher only.", show_default="in the teacher's run"
         ),
     ] = None,
     device: options.DeviceOption = None,
@@ -61,10 +61,10 @@ def build(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Ask a teacher for its logits on the views that a student's recipe shows, and store them.
+    """Run a teacher on the views that a student's recipe uses, and store its logits.
 
-    An interrupted build goes on where it stopped; more views extend it. A bank may be made on a GPU and used elsewhere.
-    Several teachers have a bank each; --json is a list then.
+    An interrupted build continues where it stopped; more views extend it. A bank may be built on a GPU and used
+    elsewhere. Each of several teachers gets its own bank; --json is then a list.
     """
     from distill.recipe import load_recipe
 
@@ -108,7 +108,7 @@ def verify(
     *,
     banks: _Banks = None,
     images: Annotated[
-        int, typer.Option("--images", min=0, metavar="N", help="Ask the teacher again for N random stored answers.")
+        int, typer.Option("--images", min=0, metavar="N", help="Recompute N random stored answers with the teacher.")
     ] = 64,
     teacher: Annotated[
         str | None,
@@ -116,14 +116,14 @@ def verify(
             "--teacher",
             "-t",
             metavar="RUN",
-            help="The teacher's run, of a bank that has left it.",
-            show_default="the run that the bank lies in",
+            help="The teacher's run, for a bank moved out of it.",
+            show_default="the run that contains the bank",
             autocompletion=options.complete_runs,
         ),
     ] = None,
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Drop what is damaged and the views after it; cache build makes them again."),
+        typer.Option("--repair", help="Remove what is damaged and all later views; cache build recreates them."),
     ] = False,
     device: options.DeviceOption = None,
     threads: options.ThreadsOption = None,
@@ -131,10 +131,10 @@ def verify(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Check banks: every file's checksum, and some answers against the teacher. Exits with 1 if one is damaged.
+    """Check banks: every file's checksum, and some logits against the teacher. Exits with 1 if one is damaged.
 
-    The teacher is asked through PyTorch in full precision: on a CPU like the one that built the bank the largest
-    difference from the stored logits is 0, and about a rounding where it was asked otherwise (ONNX Runtime, bf16).
+    The teacher runs in PyTorch in full precision: on a CPU like the one that built the bank, the largest difference
+    from the stored logits is 0, or about a rounding error if the bank was built otherwise (ONNX Runtime, bf16).
     """
     from distill.pipeline import Options, verify_banks
     from distill.report.cache import banks_table
@@ -169,7 +169,7 @@ def clear(
     runs: options.RunsOption = Path("runs"),
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete banks, after saying which; files that distill did not make stay."""
+    """Delete banks, after listing them; files that distill did not make stay."""
     from distill.pipeline import clear_banks, list_banks
 
     output = Output()
@@ -187,11 +187,11 @@ def clear(
 @app.command("images", epilog=options.examples("distill cache images", "distill cache images --clear"))
 def images(
     *,
-    clear: Annotated[bool, typer.Option("--clear", help="Delete them; runs decode again what they want.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete them; runs decode again what they need.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: options.JsonOption = False,
 ) -> None:
-    """Show which decoded images are kept on this machine, in $DISTILL_CACHE, and what they take."""
+    """Show the decoded images stored on this machine, in $DISTILL_CACHE, and their size."""
     from distill.data.array_cache import arrays_folder
     from distill.data.decoded_sets import list_decoded, remove_decoded
     from distill.report.cache import decoded_table

@@ -32,7 +32,9 @@ def command(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="Write it there (.md) and not to stdout.", show_default=False),
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="Write to this file (.md), not to stdout.", show_default=False
+        ),
     ] = None,
     latency: Annotated[bool, typer.Option("--latency/--no-latency", help="Time the model.")] = True,
     overwrite: options.ReplaceOption = False,
@@ -43,8 +45,8 @@ def command(
 ) -> None:
     """Write a model card, Markdown with Hugging Face's metadata block, from measured facts only.
 
-    Data, how it was distilled, results with spread and n, latency and hardware, limits, how to load it. What was not
-    measured or stated is said so.
+    Data, distillation, results with spread and n, latency and hardware, limits, how to load it. What was not measured
+    or stated is marked as such.
     """
     from distill.pipeline import Options
     from distill.pipeline.card import model_card, write_card

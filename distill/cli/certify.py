@@ -33,8 +33,8 @@ def command(
         typer.Option(
             "--run",
             metavar="RUN",
-            help="The run that it was made from.",
-            show_default="the newest with its weights",
+            help="The file's source run.",
+            show_default="the newest with the same weights",
             rich_help_panel="Run folders",
             autocompletion=options.complete_runs,
         ),
@@ -45,7 +45,7 @@ def command(
             "--against",
             metavar="RUN",
             help="Reference run for --max-drop, for example the teacher.",
-            show_default="the run it was made from, before cuts and rounding",
+            show_default="the source run, before pruning and rounding",
             rich_help_panel=_ACCURACY,
             autocompletion=options.complete_runs,
         ),
@@ -57,7 +57,7 @@ def command(
             min=0.0,
             metavar="D",
             help="Largest allowed drop in top-1, a fraction: 0.003 is 0.3 points.",
-            show_default="nothing is promised",
+            show_default="no promise",
             rich_help_panel=_ACCURACY,
         ),
     ] = None,
@@ -67,7 +67,7 @@ def command(
         typer.Option(
             "--budget",
             metavar="EXPR",
-            help="The most that may be measured: params, gmacs, size_mb, latency_b1_ms or latency_b32_ms, <=, a "
+            help="Upper limit to promise: params, gmacs, size_mb, latency_b1_ms or latency_b32_ms, then <= and a "
             "number. Repeatable.",
             rich_help_panel=_PROMISES,
         ),
@@ -92,10 +92,10 @@ def command(
 ) -> None:
     """Measure an exported file, and write a certificate beside it.
 
-    The certificate holds the file's sha256, the machine, latency with the noise of the same minutes, accuracy and loss
-    with intervals, which images each step read and whether they are apart, seeds and commands. Exits with 3, and writes
-    none, where something that is promised does not hold. Validation images decide about --max-drop; the test images
-    must not refute it.
+    The certificate contains the file's sha256, the machine, latency with the noise of the same minutes, accuracy and
+    its drop with intervals, which images each step read and whether they are disjoint, seeds and commands. Exits with
+    3, and writes none, if a promise does not hold. Validation images decide about --max-drop; the test images must
+    not refute it.
     """
     from distill.certificate import certify
     from distill.certificate.promises import budgets_of

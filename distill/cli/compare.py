@@ -37,13 +37,13 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="RUNS",
-            help="Names, each with all its seeds, run folders, or exported files (.onnx).",
-            show_default="the newest of every recipe and seed",
+            help="Names (each with all its seeds), run folders, or exported files (.onnx).",
+            show_default="the newest run of every recipe and seed",
             autocompletion=options.complete_runs,
         ),
     ] = None,
     latency: Annotated[
-        bool, typer.Option("--latency/--no-latency", help="Time the models in turn.", rich_help_panel=_WHAT)
+        bool, typer.Option("--latency/--no-latency", help="Time the models alternately.", rich_help_panel=_WHAT)
     ] = True,
     require: Annotated[
         list[str] | None,
@@ -51,7 +51,7 @@ def command(
             "--require",
             metavar="EXPR",
             help="Exit with 3 unless ROW.COLUMN >= ROW.COLUMN - NUMBER holds. A row is a name or a role; "
-            "also <=, >, <, ==, and plain numbers; baseline_* columns need --baseline. Repeatable.",
+            "<=, >, <, == and plain numbers work too; baseline_* columns need --baseline. Repeatable.",
             rich_help_panel=_WHAT,
         ),
     ] = None,
@@ -61,8 +61,8 @@ def command(
             "--teacher",
             "-t",
             metavar="RUN",
-            help="Teacher for rows that name none.",
-            show_default="the only one in the table, or the one its students name",
+            help="Teacher for rows that specify none.",
+            show_default="the only one in the table, or the one its students specify",
             rich_help_panel=_WHAT,
             autocompletion=options.complete_runs,
         ),
@@ -85,7 +85,7 @@ def command(
         typer.Option(
             "--measured",
             metavar="FILE",
-            help="What a kit measured on another machine (device.json), as a row. Repeatable.",
+            help="Add a kit's results from another machine (device.json) as a row. Repeatable.",
             show_default=False,
             rich_help_panel=_WHAT,
         ),
@@ -97,14 +97,14 @@ def command(
     csv: options.CsvOption = None,
     svg: Annotated[
         Path | None,
-        typer.Option("--svg", metavar="FILE", help="Save the table as a picture (SVG).", rich_help_panel=_OUTPUT),
+        typer.Option("--svg", metavar="FILE", help="Save the table as an SVG image.", rich_help_panel=_OUTPUT),
     ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(
             "--plot",
             metavar="FILE",
-            help="Draw accuracy against latency and size (.svg, .png or .pdf).",
+            help="Plot accuracy against latency and size (.svg, .png or .pdf).",
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
@@ -113,8 +113,8 @@ def command(
 ) -> None:
     """Show accuracy, parameters and latency of runs and exported files side by side.
 
-    Seeds of one recipe are one row: mean, standard deviation and n. Models are timed in turn, round by round, on this
-    machine, so that drift affects all equally.
+    Seeds of one recipe are one row: mean, standard deviation and n. Models are timed alternately, round by round, on
+    this machine, so that drift affects all equally.
     """
     from distill.report.gates import check_gates, check_rows, parse_gate
 

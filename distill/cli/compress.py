@@ -39,13 +39,13 @@ def command(
         Literal["latency", "size", "macs"],
         typer.Option(
             "--goal",
-            help="What to make small: latency (measured) and macs cut multiply-accumulates, size cuts parameters.",
+            help="What to minimise: latency (measured) and macs cut multiply-accumulates, size cuts parameters.",
             rich_help_panel=_SEARCH,
         ),
     ] = "latency",
     trials: Annotated[
         int,
-        typer.Option("--trials", min=0, metavar="N", help="Cuts that are tried at most.", rich_help_panel=_SEARCH),
+        typer.Option("--trials", min=0, metavar="N", help="Maximum number of cuts to try.", rich_help_panel=_SEARCH),
     ] = 4,
     epochs: Annotated[
         int | None,
@@ -53,7 +53,7 @@ def command(
             "--epochs",
             min=1,
             metavar="N",
-            help="Epochs of teaching what is left again.",
+            help="Epochs of fine-tuning after each cut.",
             show_default="as many as the run had",
             rich_help_panel=_SEARCH,
         ),
@@ -62,8 +62,8 @@ def command(
         Literal["l2", "bn", "taylor"],
         typer.Option(
             "--criterion",
-            help="How channels are ranked: by the L2 norm of their weights, by the scale of their batch norm, or by "
-            "a first-order Taylor estimate of the loss increase.",
+            help="Channel ranking: L2 norm of the weights, batch-norm scale, or first-order Taylor estimate of the "
+            "loss increase.",
             rich_help_panel=_SEARCH,
         ),
     ] = "l2",
@@ -72,7 +72,7 @@ def command(
         typer.Option(
             "--name",
             metavar="NAME",
-            help="Of the chain's folder, compressed/NAME beside the runs folder.",
+            help="Name of the chain's folder: compressed/NAME beside the runs folder.",
             show_default="the recipe's",
             rich_help_panel="Run folders",
         ),
@@ -83,11 +83,11 @@ def command(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Prune, fine-tune, quantise and export a student, and show what each step lost.
+    """Prune, fine-tune, quantise and export a student, and show each step's accuracy loss.
 
-    Cuts are found by bisection; validation images judge the int8 file of each against the run, all in all. Each learns
-    from the run's own bank: none costs a teacher. The same command again goes on where a chain was stopped. Exits with
-    3 where no int8 file of the run itself loses so little.
+    Cuts are found by bisection; the int8 file of each is judged by its total accuracy loss against the run on
+    validation images. All learn from the run's own bank: none runs the teacher. Run the same command again to continue
+    a stopped chain. Exits with 3 if no int8 file of the run itself meets --max-drop.
     """
     from distill.pipeline import Options, compress
     from distill.report.deployment import compressed_table

@@ -22,9 +22,7 @@ EXAMPLES = options.examples(
 
 def command(
     *,
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="The folder to look for data sets in.")] = Path(
-        "data"
-    ),
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder to search for data sets.")] = Path("data"),
     recipe: options.RecipeOption = None,
     changes: options.SetOption = None,
     threads: options.ThreadsOption = None,
@@ -34,9 +32,9 @@ def command(
 ) -> None:
     """Show what this machine has: versions, devices, data, weights, optional packages.
 
-    Exits with 4 only if distill itself cannot work. With --recipe: try each layer of the recipe's network on this CPU,
-    forward and backward, against float64, as its run would compute it and otherwise; exits with 1 if anything that the
-    run would use is wrong, crashes or hangs, and says what to set.
+    Exits with 4 only if distill itself cannot work. With --recipe: test each layer of the recipe's network on this CPU,
+    forward and backward, against float64, with the run's settings and with others; exits with 1 if anything the run
+    would use is wrong, crashes or hangs, and says what to set.
     """
     if recipe is not None:
         _kernels(recipe, changes or [], threads, Output(json=json, quiet=quiet))

@@ -28,7 +28,7 @@ _Calibrated = Annotated[
     bool,
     typer.Option(
         "--calibrated",
-        help="Fit a temperature on validation images, keep it beside the run, and tell calibration with it too.",
+        help="Fit a temperature on validation images, store it beside the run, and report calibration with it too.",
         rich_help_panel=_MORE,
     ),
 ]
@@ -37,7 +37,7 @@ _Corruptions = Annotated[
     typer.Option(
         "--corruptions",
         help="Accuracy under Gaussian noise, defocus and motion blur, brightness, contrast and JPEG, at five "
-        "severities each; of several runs in one figure.",
+        "severities each; several runs share one figure.",
         rich_help_panel=_MORE,
     ),
 ]
@@ -47,7 +47,7 @@ _Images = Annotated[
         "--corruption-images",
         min=2,
         metavar="N",
-        help="On N images of the split, the same for every run; each is shown 30 times.",
+        help="Corrupt N images of the split, the same for every run; each in 30 versions.",
         rich_help_panel=_MORE,
     ),
 ]
@@ -56,7 +56,7 @@ _Figure = Annotated[
     typer.Option(
         "--figure",
         metavar="FILE",
-        help="Where several runs under corruptions are drawn together (.svg, .png or .pdf).",
+        help="Figure of several runs under corruptions (.svg, .png or .pdf).",
         show_default="corruptions.svg",
         rich_help_panel=_MORE,
     ),
@@ -76,19 +76,19 @@ def command(
     ],
     split: Annotated[
         Literal["test", "val"],
-        typer.Option("--split", help="Which images: the test set, or those that picked the checkpoint."),
+        typer.Option("--split", help="The test set, or the validation images, which select checkpoints."),
     ] = "test",
     again: Annotated[
         bool, typer.Option("--again", help="Ignore stored predictions and run the network again.")
     ] = False,
     plots: Annotated[
-        bool, typer.Option("--plots/--no-plots", help="Draw what was measured into the run's evaluation/.")
+        bool, typer.Option("--plots/--no-plots", help="Plot the results into the run's evaluation/.")
     ] = True,
     tta: Annotated[
         Literal["none", "flip"],
         typer.Option(
             "--tta",
-            help="Test-time augmentation; flip: an image and its mirror image. The result is printed, not stored.",
+            help="Test-time augmentation; flip: an image and its mirror image. Results are printed, not stored.",
         ),
     ] = "none",
     calibrated: _Calibrated = False,
@@ -102,7 +102,7 @@ def command(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Evaluate runs: per-class metrics, confusion, calibration, corrupted images."""
+    """Evaluate runs: per-class metrics, confusion matrix, calibration, corrupted images."""
     if corruption_images != _MANY_IMAGES and not corruptions:
         raise UsageError("--corruption-images without --corruptions", hint="add --corruptions")
     several = len(runs_to_measure) > 1

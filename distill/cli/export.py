@@ -35,7 +35,7 @@ def command(
         Literal["onnx", "torch", "timm"],
         typer.Option(
             "--to",
-            help="ONNX for any runtime; a torch.export program (.pt2); or, of timm's networks, a folder for timm.",
+            help="ONNX for any runtime; a torch.export program (.pt2); or, for timm networks, a timm folder.",
             rich_help_panel="Output",
         ),
     ] = "onnx",
@@ -44,7 +44,7 @@ def command(
         typer.Option(
             "--out",
             metavar="FILE",
-            help="The file to write, or the folder for timm.",
+            help="The file to write, or the timm folder.",
             show_default="exports/<recipe>.onnx, .pt2, or <recipe>_timm/",
             rich_help_panel="Output",
         ),
@@ -56,11 +56,11 @@ def command(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Export a run's network as one file that takes images as bytes; as ONNX it needs no PyTorch.
+    """Export a run's network as one file that takes uint8 images; as ONNX it needs no PyTorch.
 
-    Scaling, normalisation and resizing are inside, batch norm is folded, and the file says its classes. It appears only
-    if it answers 512 validation images as the network does. A folder for timm (config.json, model.safetensors) is asked
-    through timm itself, and takes what timm's own transforms give.
+    Scaling, normalisation and resizing are included, batch norm is folded, and the file lists its classes. It is
+    written only if it agrees with the network on 512 validation images. A timm folder (config.json,
+    model.safetensors) is checked by running it in timm, and takes the output of timm's own transforms.
     """
     from distill.pipeline import Options, export
     from distill.report.deployment import exported_table

@@ -28,7 +28,7 @@ def command(
     ],
     out: Annotated[
         Path,
-        typer.Argument(metavar="OUT", help="The folder to make.", show_default=False),
+        typer.Argument(metavar="OUT", help="The folder to create.", show_default=False),
     ],
     images: Annotated[
         int,
@@ -36,7 +36,7 @@ def command(
             "--images",
             min=1,
             metavar="N",
-            help="Test images that go along, spread over all of them.",
+            help="Number of test images to include, evenly spaced.",
             rich_help_panel="What goes along",
         ),
     ] = 500,
@@ -44,7 +44,7 @@ def command(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Pack an exported file, test images and a measuring script for a machine without PyTorch.
+    """Pack an exported file, test images and a benchmark script for a machine without PyTorch.
 
     The script needs Python 3.8, numpy and onnxruntime. It prints accuracy, latency and the machine, and writes
     device.json; "distill compare --measured device.json" adds that as a row.

@@ -20,7 +20,7 @@ def command(
         str | None,
         typer.Argument(
             metavar="NAME",
-            help="A recipe, for its network layer by layer.",
+            help="A recipe, to show its network layer by layer.",
             show_default="every bundled recipe's network",
             autocompletion=options.complete_recipes,
         ),
@@ -30,8 +30,8 @@ def command(
 ) -> None:
     """List networks with their exact parameters and GMACs, or show one layer by layer.
 
-    What installed packages offer to recipes through entry points (distill.students, distill.teachers,
-    distill.objectives, distill.data) stands below, with its origin.
+    What installed packages add to recipes through entry points (distill.students, distill.teachers,
+    distill.objectives, distill.data) is listed below, with its origin.
     """
     from distill.report.tables import layers_table, models_table
 

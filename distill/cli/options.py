@@ -135,7 +135,7 @@ SeedOption = Annotated[
         "--seed",
         min=0,
         metavar="N",
-        help="Seed of initial weights, order and dropout: short for --set train.seed=N.",
+        help="Seed for initial weights, data order and dropout; short for --set train.seed=N.",
         show_default="the recipe's",
         rich_help_panel=_RECIPE,
     ),
@@ -147,21 +147,21 @@ def _teacher(told: str) -> Any:
         "--teacher",
         "-t",
         metavar="RUN",
-        help=f"The teacher: a run, by its folder or name, or an ONNX file.{told}",
+        help=f"The teacher: a run (its folder or name) or an ONNX file.{told}",
         show_default="the recipe's",
         rich_help_panel=_RECIPE,
         autocompletion=complete_runs,
     )
 
 
-EachTeacherOption = Annotated[list[str] | None, _teacher(" Repeatable: each is asked.")]
-TeachersOption = Annotated[list[str] | None, _teacher(" Repeatable: several teach by the mean of their logits.")]
+EachTeacherOption = Annotated[list[str] | None, _teacher(" Repeatable: each is run.")]
+TeachersOption = Annotated[list[str] | None, _teacher(" Repeatable: the logits of several are averaged.")]
 DeviceOption = Annotated[
     str | None,
     typer.Option(
         "--device",
         metavar="D",
-        help="cpu, cuda, cuda:1, mps; auto takes $DISTILL_DEVICE, else the first of cuda, mps, cpu.",
+        help="cpu, cuda, cuda:1, mps; auto uses $DISTILL_DEVICE, else the first available of cuda, mps, cpu.",
         autocompletion=complete_devices,
         show_default="auto",
         rich_help_panel=_MACHINE,
@@ -169,9 +169,7 @@ DeviceOption = Annotated[
 ]
 DevicesOption = Annotated[
     int,
-    typer.Option(
-        "--devices", min=1, metavar="N", help="Work on N devices, one process each.", rich_help_panel=_MACHINE
-    ),
+    typer.Option("--devices", min=1, metavar="N", help="Use N devices, one process each.", rich_help_panel=_MACHINE),
 ]
 ThreadsOption = Annotated[
     int | None,
@@ -180,7 +178,7 @@ ThreadsOption = Annotated[
         min=1,
         metavar="N",
         help="CPU threads per operation. The number affects the last bits of results, so it is recorded.",
-        show_default="in training train.threads; elsewhere one per core",
+        show_default="train.threads for training, else one per core",
         rich_help_panel=_MACHINE,
     ),
 ]
@@ -190,7 +188,7 @@ RunsOption = Annotated[
         "--runs",
         metavar="DIR",
         envvar="DISTILL_RUNS",
-        help="The folder that holds the runs.",
+        help="The folder of all runs.",
         rich_help_panel=_RUN,
     ),
 ]
@@ -199,7 +197,7 @@ ResumeOption = Annotated[
     typer.Option(
         "--resume",
         metavar="RUN",
-        help="Go on with an interrupted run from its last checkpoint, by its own recipe.",
+        help="Continue an interrupted run from its last checkpoint, with its own recipe.",
         rich_help_panel=_RUN,
         autocompletion=complete_runs,
     ),
@@ -209,7 +207,7 @@ RerunOption = Annotated[
     typer.Option(
         "--rerun",
         metavar="RUN",
-        help="Repeat a run from the start, by its recipe, seeds and threads, in a new folder.",
+        help="Repeat a run from the start, with its recipe, seeds and threads, in a new folder.",
         rich_help_panel=_RUN,
         autocompletion=complete_runs,
     ),
@@ -219,7 +217,7 @@ InitFromOption = Annotated[
     typer.Option(
         "--init-from",
         metavar="RUN",
-        help="Start a new run from the weights of another one, where names and shapes agree.",
+        help="Initialise a new run with another run's weights, where names and shapes match.",
         rich_help_panel=_RUN,
         autocompletion=complete_runs,
     ),
@@ -229,8 +227,8 @@ TrackOption = Annotated[
     typer.Option(
         "--track",
         metavar="NAME",
-        help="Also log to tensorboard, wandb or mlflow. Repeatable; a tracker that fails gives a warning, and the run "
-        "goes on.",
+        help="Also log to tensorboard, wandb or mlflow. Repeatable; if a tracker fails, a warning is printed and "
+        "the run continues.",
         rich_help_panel=_OUTPUT,
     ),
 ]
@@ -238,7 +236,7 @@ DryRunOption = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Build everything, run one batch, print shapes, parameters, memory and estimated time; write no run.",
+        help="Build everything, run one batch, print shapes, parameters, memory and estimated time; create no run.",
         rich_help_panel=_RUN,
     ),
 ]
@@ -246,7 +244,7 @@ AllowCodeOption = Annotated[
     bool,
     typer.Option(
         "--allow-code",
-        help="Let recipes run Python code of your own: a network, images, a loss.",
+        help="Let recipes run your own Python code: a network, images, a loss.",
         rich_help_panel="Safety",
     ),
 ]
@@ -256,25 +254,25 @@ JsonOption = Annotated[
 CsvOption = Annotated[
     str | None,
     typer.Option(
-        "--csv", metavar="FILE", help="Write the table as CSV too; - prints it instead.", rich_help_panel=_OUTPUT
+        "--csv", metavar="FILE", help="Also write the table as CSV; - prints it instead.", rich_help_panel=_OUTPUT
     ),
 ]
 CalibratedOption = Annotated[
     bool,
     typer.Option(
         "--calibrated",
-        help="Divide logits by the temperature fitted on the run's validation images; fitted where none is stored.",
+        help="Divide logits by the temperature fitted on the run's validation images; it is fitted if none is stored.",
         rich_help_panel=_ACCURACY,
     ),
 ]
 OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite", help="Replace a file that is there.", rich_help_panel=_OUTPUT)
+    bool, typer.Option("--overwrite", help="Replace an existing file.", rich_help_panel=_OUTPUT)
 ]
 ReplaceOption = Annotated[
     bool,
     typer.Option(
         "--overwrite",
-        help="Replace a file that distill did not make, too; its own are replaced anyway.",
+        help="Also replace a file that distill did not make; its own are always replaced.",
         rich_help_panel=_OUTPUT,
     ),
 ]
@@ -292,7 +290,7 @@ ProveOption = Annotated[
     bool,
     typer.Option(
         "--prove",
-        help="Require the upper end of the paired 95% interval, not the estimate alone, to stay within --max-drop.",
+        help="Require the upper end of the paired 95% interval, not only the estimate, to stay within --max-drop.",
         rich_help_panel=_ACCURACY,
     ),
 ]
@@ -302,7 +300,7 @@ TimingThreadsOption = Annotated[
         "--threads",
         min=1,
         metavar="N",
-        help="CPU threads per operation while timing; one compares best between machines.",
+        help="CPU threads per operation while timing; 1 compares best between machines.",
         rich_help_panel=_MACHINE,
     ),
 ]
@@ -313,12 +311,12 @@ TimingSecondsOption = Annotated[
         min=0.01,
         max=3600.0,
         metavar="S",
-        help="How long the file is timed; a fast one is timed a thousand times at most.",
+        help="How long to time the file; a fast one is timed at most a thousand times.",
         rich_help_panel="What to measure",
     ),
 ]
 QuietOption = Annotated[
-    bool, typer.Option("--quiet", "-q", help="No progress and no notes, on stderr.", rich_help_panel=_OUTPUT)
+    bool, typer.Option("--quiet", "-q", help="Print no progress or notes to stderr.", rich_help_panel=_OUTPUT)
 ]
 
 

@@ -31,16 +31,16 @@ def command(
         ),
     ],
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATHS", help="Pictures, and folders of pictures.", show_default=False)
+        list[Path], typer.Argument(metavar="PATHS", help="Pictures or folders of pictures.", show_default=False)
     ],
-    top: Annotated[int, typer.Option("--top", min=1, metavar="K", help="How many classes a picture.")] = 5,
+    top: Annotated[int, typer.Option("--top", min=1, metavar="K", help="Number of classes per picture.")] = 5,
     teacher: Annotated[
         str | None,
         typer.Option(
             "--teacher",
             "-t",
             metavar="RUN",
-            help="Ask this run too; in the grid, disagreements come first.",
+            help="Run this teacher too; in the grid, disagreements come first.",
             autocompletion=options.complete_runs,
         ),
     ] = None,
@@ -62,7 +62,7 @@ def command(
     overwrite: options.ReplaceOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Classify pictures: the most probable classes of each.
+    """Classify pictures: list the most probable classes of each.
 
     Unreadable files are listed at the end, with exit code 1; the others are classified.
     """

@@ -39,21 +39,21 @@ def command(
         typer.Option(
             "--macs",
             metavar="SHARE",
-            help="The share of multiply-accumulates that may stay: 0.5.",
+            help="Fraction of multiply-accumulates to keep, such as 0.5.",
             show_default=False,
             rich_help_panel=_GOAL,
         ),
     ] = None,
     params: Annotated[
         int | None,
-        typer.Option("--params", metavar="N", help="The most parameters.", show_default=False, rich_help_panel=_GOAL),
+        typer.Option("--params", metavar="N", help="Maximum parameters.", show_default=False, rich_help_panel=_GOAL),
     ] = None,
     latency_ms: Annotated[
         float | None,
         typer.Option(
             "--latency-ms",
             metavar="MS",
-            help="The most milliseconds for one image, in PyTorch on this machine's CPU.",
+            help="Maximum milliseconds for one image, in PyTorch on this machine's CPU.",
             show_default=False,
             rich_help_panel=_GOAL,
         ),
@@ -62,14 +62,14 @@ def command(
         Literal["l2", "bn", "taylor"],
         typer.Option(
             "--criterion",
-            help="How channels are ranked: by the L2 norm of their weights, by the scale of their batch norm, or by "
-            "a first-order Taylor estimate of the loss increase.",
+            help="Channel ranking: L2 norm of the weights, batch-norm scale, or first-order Taylor estimate of the "
+            "loss increase.",
             rich_help_panel=_CUT,
         ),
     ] = "l2",
     multiple: Annotated[
         int,
-        typer.Option("--multiple", min=1, metavar="N", help="Widths stay multiples of N.", rich_help_panel=_CUT),
+        typer.Option("--multiple", min=1, metavar="N", help="Keep widths multiples of N.", rich_help_panel=_CUT),
     ] = 8,
     epochs: Annotated[
         int | None,
@@ -77,14 +77,14 @@ def command(
             "--epochs",
             min=1,
             metavar="N",
-            help="Epochs of training on.",
+            help="Epochs of fine-tuning.",
             show_default="as many as the run had",
             rich_help_panel=_CUT,
         ),
     ] = None,
     train: Annotated[
         bool,
-        typer.Option("--train/--no-train", help="Train what is left, as the run was trained.", rich_help_panel=_CUT),
+        typer.Option("--train/--no-train", help="Fine-tune the result as the run was trained.", rich_help_panel=_CUT),
     ] = True,
     device: options.DeviceOption = None,
     threads: options.ThreadsOption = None,
@@ -92,10 +92,10 @@ def command(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Cut channels of a run's network until it is small or fast enough, then fine-tune it.
+    """Prune channels of a run's network until it is small or fast enough, then fine-tune it.
 
-    What is left is a run like any other: its recipe states every width, its teacher and bank are those of the run it
-    came from. Channels that hang together go together, along the network's dependency graph.
+    The result is a run like any other: its recipe states every width, its teacher and bank are those of the source
+    run. Coupled channels are removed together, following the network's dependency graph.
     """
     from distill.pipeline import Options, prune
     from distill.report.deployment import pruned_table

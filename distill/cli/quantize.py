@@ -40,7 +40,7 @@ def command(
             "--calibration-images",
             min=1,
             metavar="N",
-            help="Training images that set the ranges of activations.",
+            help="Training images for calibrating activation ranges.",
             rich_help_panel=_ACCURACY,
         ),
     ] = 512,
@@ -82,9 +82,9 @@ def command(
 ) -> None:
     """Write an int8 ONNX file of a run, if its accuracy drop stays within --max-drop.
 
-    Training images set the ranges, validation images decide, the test set is not read. The kernels that this processor
-    is fastest at are found by timing. Where every calibration loses too much, quantisation-aware training follows,
-    from the same teacher, as the run <recipe>_qat. Exits with 3, and no file, where that loses too much as well.
+    Training images calibrate the ranges, validation images decide, the test set is not read. The fastest kernels for
+    this processor are found by timing. If every calibration loses too much, quantisation-aware training follows, with
+    the same teacher, as the run <recipe>_qat. Exits with 3, and writes no file, if that loses too much as well.
     """
     from distill.pipeline import Options, quantize
     from distill.report.deployment import quantized_table

@@ -25,11 +25,11 @@ def command(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Run the whole pipeline on embedded data, in a minute or two on a laptop CPU.
+    """Run the whole pipeline on built-in data, in a minute or two on a laptop CPU.
 
-    Fine-tunes a small teacher on scikit-learn's digits, trains a student from labels alone and the same student
-    against the teacher, writes the taught one as an int8 file, and prints the comparison. No network needed. Every
-    other command works on its runs.
+    Fine-tunes a small teacher on scikit-learn's digits, trains a student on labels only and the same student with the
+    teacher, exports the distilled one as an int8 file, and prints the comparison. Needs no internet. Every other
+    command works on its runs.
     """
     from distill.comparison import compare
     from distill.pipeline import Options, quickstart

@@ -34,7 +34,7 @@ _Name = Annotated[
     ),
 ]
 
-_Overwrite = Annotated[bool, typer.Option("--overwrite", "--force", help="Replace a file that is there.")]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", "--force", help="Replace an existing file.")]
 
 
 @app.command("list", epilog=options.examples("distill recipe list", "distill recipe list --json"))
@@ -76,7 +76,7 @@ def show(
     *,
     name: _Name,
     changes: options.SetOption = None,
-    full: Annotated[bool, typer.Option("--full", help="Spell out every default; comments are left out.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Spell out every default; comments are omitted.")] = False,
 ) -> None:
     """Print a recipe: as it is written, or with --full or --set with every default spelled out."""
     from distill.recipe import dump_recipe, load_recipe
@@ -101,10 +101,10 @@ def _file(name: str) -> Path:
 def copy(
     *,
     name: _Name,
-    target: Annotated[Path, typer.Argument(metavar="FILE", help="Where to: a file or a folder.", show_default=False)],
+    target: Annotated[Path, typer.Argument(metavar="FILE", help="The target file or folder.", show_default=False)],
     overwrite: _Overwrite = False,
 ) -> None:
-    """Copy a recipe, comments and all, to change it; beside it the schema by which editors check it."""
+    """Copy a recipe, with comments, for editing; beside it goes the schema, for checks in editors."""
     from distill.recipe import SCHEMA_FILE, schema_text
 
     source = _file(name)
@@ -127,14 +127,12 @@ def new(
     ],
     name: Annotated[
         str | None,
-        typer.Option(
-            "--name", metavar="NAME", help="What the recipes' names begin with.", show_default="the folder's name"
-        ),
+        typer.Option("--name", metavar="NAME", help="Prefix of the recipes' names.", show_default="the folder's name"),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write them into.")] = Path(),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the recipes.")] = Path(),
     overwrite: _Overwrite = False,
 ) -> None:
-    """Look at a folder of pictures and write a teacher's and a student's recipe for it, with reasons."""
+    """Inspect a folder of pictures and write teacher and student recipes for it, with reasons."""
     from distill.pipeline.draft import draft_recipes, write_draft
     from distill.report.drafts import draft_table
 
@@ -165,7 +163,7 @@ def check(
     ],
     changes: options.SetOption = None,
 ) -> None:
-    """Check recipes: every mistake with its file and line, and the parameter budget. Reads no data."""
+    """Check recipes: every error with its file and line, and the parameter budget. Reads no data."""
     output = Output()
     mistakes: list[UsageError] = []
     for name in names:
@@ -217,7 +215,7 @@ def _params(recipe: Recipe) -> int | None:
     "schema", epilog=options.examples("distill recipe schema", "distill recipe schema --json > recipe.schema.json")
 )
 def schema(*, json: options.JsonOption = False) -> None:
-    """Explain every key of a recipe; --json is the JSON Schema, for editors that complete and check YAML."""
+    """Explain every key of a recipe; --json prints the JSON Schema, for editors to complete and check YAML."""
     from distill.recipe import describe_schema, recipe_schema
     from distill.report.tables import schema_table
 

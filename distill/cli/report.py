@@ -40,7 +40,7 @@ def command(
         typer.Option(
             "--html",
             metavar="FILE",
-            help="Measure the runs side by side, and write what came of them as one page that loads nothing.",
+            help="Measure the runs side by side, and write the results as one self-contained page.",
             show_default=False,
             rich_help_panel=_PAGE,
         ),
@@ -50,8 +50,8 @@ def command(
         typer.Option(
             "--title",
             metavar="TEXT",
-            help="The title at the head of the page.",
-            show_default="the data sets'",
+            help="The page's title.",
+            show_default="the data sets' names",
             rich_help_panel=_PAGE,
         ),
     ] = None,
@@ -61,14 +61,14 @@ def command(
             "--baseline",
             "-b",
             metavar="ROW",
-            help="The row that all others are held against: a name, a folder, a role.",
-            show_default="the one that learned without a teacher",
+            help="The row that all others are compared with: a name, a folder, a role.",
+            show_default="the one trained without a teacher",
             rich_help_panel=_PAGE,
             autocompletion=options.complete_runs,
         ),
     ] = None,
     latency: Annotated[
-        bool, typer.Option("--latency/--no-latency", help="Time the models in turn.", rich_help_panel=_PAGE)
+        bool, typer.Option("--latency/--no-latency", help="Time the models alternately.", rich_help_panel=_PAGE)
     ] = True,
     overwrite: options.ReplaceOption = False,
     device: options.DeviceOption = None,
@@ -79,9 +79,9 @@ def command(
 ) -> None:
     """Redraw the plots of runs or, with --html, write one page that summarises them.
 
-    Without --html: curves into plots/, confusion and classes into evaluation/. The page has the verdict and how sure it
-    is, the table, accuracy against cost, curves of all seeds, calibration, what the student lost of its teacher, the
-    hardest images, the recipes' differences, and where all of it came from.
+    Without --html: curves go to plots/, confusion and classes to evaluation/. The page has the verdict and its
+    certainty, the table, accuracy against cost, curves of all seeds, calibration, what the student lost against its
+    teacher, the hardest images, the recipes' differences, and where all of it came from.
     """
     output = Output(json=json, quiet=quiet)
     if html is None:

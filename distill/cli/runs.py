@@ -16,12 +16,12 @@ from distill.text import counted
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="List runs, and remove some.")
+app = typer.Typer(no_args_is_help=True, help="List and remove runs.")
 
 
 @app.command("list", epilog=options.examples("distill runs list", "distill runs list --json"))
 def list_(*, runs: options.RunsOption = Path("runs"), json: options.JsonOption = False) -> None:
-    """Show every run: how it ended, how far it came, how large it is, and what stands on it."""
+    """Show every run: status, epochs, size, and which runs need it."""
     from distill.report.runs import runs_table
     from distill.runs.find import list_damaged
     from distill.runs.remove import describe_runs
@@ -40,7 +40,7 @@ def remove(
         list[str],
         typer.Argument(
             metavar="RUNS",
-            help="Run folders; a name with its number (student/002); a name alone, or its folder: all runs of it.",
+            help="Run folders; a name with a number (student/002); only a name, or its folder: all its runs.",
             show_default=False,
             autocompletion=options.complete_runs,
         ),
@@ -48,7 +48,7 @@ def remove(
     runs: options.RunsOption = Path("runs"),
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete runs, with their checkpoints and banks. What a run that stays needs is not deleted."""
+    """Delete runs, with their checkpoints and banks. Runs that a remaining run needs are not deleted."""
     from distill.report.runs import runs_table
     from distill.runs import open_run
     from distill.runs.find import runs_in

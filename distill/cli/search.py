@@ -34,14 +34,14 @@ def command(
         typer.Option(
             "--budget",
             metavar="EXPR",
-            help="The most it may cost: params, gmacs, size_mb, latency_b1_ms or latency_b32_ms, <=, a number. "
+            help="Upper limit: params, gmacs, size_mb, latency_b1_ms or latency_b32_ms, then <= and a number. "
             "Repeatable.",
             rich_help_panel=_BUDGET,
         ),
     ] = None,
     runtime: Annotated[
         Literal["torch", "onnxruntime", "onnxruntime-int8"],
-        typer.Option("--runtime", help="What the file runs on: what is timed and weighed.", rich_help_panel=_BUDGET),
+        typer.Option("--runtime", help="Runtime of the file, for latency and size.", rich_help_panel=_BUDGET),
     ] = "onnxruntime",
     threads: options.TimingThreadsOption = 1,
     measure: Annotated[
@@ -50,7 +50,7 @@ def command(
             "--measure",
             metavar="CMD",
             help="Time files elsewhere: a command that takes an ONNX file at {file} and prints JSON, "
-            'as {"latency_b1_ms": 1.9}.',
+            'such as {"latency_b1_ms": 1.9}.',
             show_default="this machine",
             rich_help_panel=_BUDGET,
         ),
@@ -62,7 +62,7 @@ def command(
         typer.Option(
             "--against",
             metavar="RUN",
-            help="The run that --max-drop is against.",
+            help="Reference run for --max-drop.",
             show_default="the teacher",
             rich_help_panel="Accuracy",
             autocompletion=options.complete_runs,
@@ -74,7 +74,7 @@ def command(
             "--evaluations",
             min=4,
             metavar="N",
-            help="Shapes that are trained, most of them for a ninth of the schedule.",
+            help="Shapes to train, most of them for a ninth of the schedule.",
             rich_help_panel=_EFFORT,
         ),
     ] = 18,
@@ -83,7 +83,7 @@ def command(
         typer.Option(
             "--hours",
             metavar="H",
-            help="Train fewer where these would take longer, by the time of the first epochs.",
+            help="Train fewer shapes if all would take longer, judging by the first epochs.",
             rich_help_panel=_EFFORT,
         ),
     ] = None,
@@ -96,7 +96,7 @@ def command(
         typer.Option(
             "--name",
             metavar="NAME",
-            help="Of the search's folder, searches/NAME beside the runs folder.",
+            help="Name of the search's folder: searches/NAME beside the runs folder.",
             show_default="the recipe's",
             rich_help_panel="Run folders",
         ),
@@ -106,12 +106,13 @@ def command(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Find the most accurate shape of a network within a budget, and export it.
+    """Find the most accurate network shape within a budget, and export it.
 
-    Every candidate is exported untrained and timed before anything is trained: what is over budget never is. Candidates
-    learn from the recipe's own bank. Uniform width at the same cost and random search with the same epochs are trained
-    too, and shown. The same command again goes on where a search was stopped. Exits with 3 where nothing fits, the
-    best that fits loses more than --max-drop on validation images, or its file is over the budget and cannot be cut.
+    Every candidate is exported untrained and timed before any training; those over budget are never trained.
+    Candidates learn from the recipe's own bank. Uniform width at the same cost and random search with the same epochs
+    are trained as baselines. Run the same command again to continue a stopped search. Exits with 3 if nothing fits,
+    the best that fits loses more than --max-drop on validation images, or its file is over budget and cannot be
+    pruned.
     """
     if recipe is None:
         raise UsageError("no recipe", hint="distill search --recipe R --budget 'latency_b1_ms <= 2'")

@@ -45,7 +45,7 @@ def command(
             min=1,
             max=100,
             metavar="N",
-            help="Train N students one after the other, each the next one's teacher. Run the same command again to "
+            help="Train N students in sequence, each the next one's teacher. Run the same command again to "
             "continue an interrupted chain.",
             rich_help_panel=options.RECIPE_PANEL,
         ),
@@ -55,7 +55,7 @@ def command(
         typer.Option(
             "--then",
             metavar="RECIPE",
-            help="Another student, taught by the one before (a teacher assistant); may be repeated.",
+            help="Another student, taught by the previous one (a teacher assistant). Repeatable.",
             show_default=False,
             rich_help_panel=options.RECIPE_PANEL,
             autocompletion=options.complete_recipes,
@@ -66,9 +66,9 @@ def command(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Train a student with a teacher, or a baseline from labels alone.
+    """Train a student with a teacher, or a baseline on labels only.
 
-    The recipe says which network, which losses, and whose logits: --teacher puts another run, or several, in its place.
+    The recipe defines the network, the losses and the teacher; --teacher uses another run, or several, instead.
     The run is written to RUNS/NAME/NNN.
     """
     changed = options.overrides(changes, seed)

@@ -29,7 +29,7 @@ _Grid = Annotated[
     typer.Option(
         "--grid",
         metavar="A.B=V,W",
-        help="Try each value. Repeatable: all combinations.",
+        help="Values to try. Repeatable: all combinations.",
         rich_help_panel=_SEARCH,
     ),
 ]
@@ -58,7 +58,7 @@ _Trials = Annotated[
         "--trials",
         min=1,
         metavar="N",
-        help="How many choices of --search, over all machines.",
+        help="Number of --search trials, over all machines.",
         rich_help_panel=_SEARCH,
     ),
 ]
@@ -66,7 +66,7 @@ _Prune = Annotated[
     bool,
     typer.Option(
         "--prune/--no-prune",
-        help="End trials of a search that do worse than the median of others at the same epoch.",
+        help="End search trials that are worse than the median of others at the same epoch.",
         rich_help_panel=_SEARCH,
     ),
 ]
@@ -75,7 +75,7 @@ _Storage = Annotated[
     typer.Option(
         "--storage",
         metavar="URL",
-        help="Where machines share the study: journal:FILE, or Optuna's URL of a database. It has the sweep's name.",
+        help="The study that machines share: journal:FILE or an Optuna database URL. It has the sweep's name.",
         show_default="sqlite, sweeps/NAME/study.db",
         rich_help_panel=_SEARCH,
     ),
@@ -95,7 +95,7 @@ _Resume = Annotated[
     typer.Option(
         "--resume",
         metavar="SWEEP",
-        help="Go on with a stopped sweep: its folder or its name. The same command again does so too.",
+        help="Continue a stopped sweep (folder or name). Running the same command again does so too.",
         rich_help_panel=_FOLDER,
     ),
 ]
@@ -120,10 +120,10 @@ def command(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Train one recipe many times: grids, repeated seeds, or a search by Optuna.
+    """Train one recipe many times: grids, repeated seeds, or an Optuna search.
 
-    Validation accuracy decides, the test set has no say. Each trial is a run in sweeps/NAME/trials, not
-    found by a run's name; finished ones are not repeated, and the best becomes the recipe sweeps/NAME/best.yaml.
+    Validation accuracy decides, never the test set. Each trial is a run in sweeps/NAME/trials, not found by run name;
+    finished ones are not repeated, and the best becomes the recipe sweeps/NAME/best.yaml.
     """
     given = {"--set": changes, "--teacher": teacher, "--grid": grid, "--search": search, "--name": name}
     _check(recipe, resume, given | {"--seeds": seeds != 1, "--no-prune": not prune})

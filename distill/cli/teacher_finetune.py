@@ -41,8 +41,8 @@ def command(
 ) -> None:
     """Fine-tune a teacher on your data.
 
-    Without --recipe it is resnet152_cifar10: timm's ResNet-152 with ImageNet weights, fitted to CIFAR-10.
-    The run is written to RUNS/NAME/NNN; its best checkpoint is what students learn from.
+    The default recipe is resnet152_cifar10: timm's ResNet-152 with ImageNet weights, adapted to CIFAR-10.
+    The run is written to RUNS/NAME/NNN; students learn from its best checkpoint.
     """
     changed = options.overrides(changes, seed)
     named = recipe or (None if resume or rerun else DEFAULT_RECIPE)

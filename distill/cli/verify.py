@@ -51,8 +51,8 @@ def command(
             "--slack",
             min=0.0,
             metavar="S",
-            help="How much slower than certified still holds, as a share, beyond the noise of both measurements and "
-            "the pace of the machine, which a fixed graph tells.",
+            help="Allowed slowdown from the certified latency, a fraction, beyond the noise of both measurements and "
+            "the machine's pace, measured with a fixed graph.",
             rich_help_panel=_WHAT,
         ),
     ] = 0.1,
@@ -73,10 +73,10 @@ def command(
 ) -> None:
     """Measure a certified file again on this machine, and report what holds.
 
-    The file must be the one that was certified, and answer the same images as then; its loss is judged again. Budgets
-    hold or not on this machine. Other latencies are held against the certificate on the machine that it is of, and
-    shown on another. Exits with 3 where something fails or the certificate was edited, with 4 where something could
-    not be checked, as without the images.
+    The file must be the certified one, and classify the same images correctly; its accuracy drop is judged again.
+    Budgets are checked on this machine. Other latencies are judged on the certified machine, and only shown on
+    another. Exits with 3 if something fails or the certificate was edited, with 4 if something could not be checked,
+    for example without the images.
     """
     from distill.certificate import verify_file
     from distill.pipeline import Options

@@ -30,21 +30,21 @@ def command(
         typer.Argument(
             metavar="RUN",
             help="A run folder, or a name (its latest run).",
-            show_default="the last begun of those at work",
+            show_default="the active run started last",
             autocompletion=options.complete_runs,
         ),
     ] = None,
     every: Annotated[
         float,
-        typer.Option("--every", min=0.1, max=86_400.0, metavar="SECONDS", help="How often its files are looked at."),
+        typer.Option("--every", min=0.1, max=86_400.0, metavar="SECONDS", help="How often to read its files."),
     ] = 1.0,
-    once: Annotated[bool, typer.Option("--once", help="Show how it stands and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Show the current state and exit.")] = False,
     runs: options.RunsOption = Path("runs"),
 ) -> None:
-    """Follow a run's curves in this terminal while another process trains it, over ssh too.
+    """Follow a run's curves in this terminal while another process trains it, also over ssh.
 
-    Files are read, and nothing is written. It ends when the run does, with 1 where that failed or was stopped; Ctrl-C
-    ends the watching alone. Without a terminal on stdout, each epoch is a line.
+    Files are only read. It ends when the run does, with 1 if that failed or was stopped; Ctrl-C ends only the
+    watching. Without a terminal on stdout, each epoch is printed as a line.
     """
     from distill.report.watch import epoch_lines
     from distill.runs.follow import follow, to_watch
