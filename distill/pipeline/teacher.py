@@ -110,8 +110,17 @@ def with_folders(teacher: TeacherSpec, folder: Callable[[str], str]) -> TeacherS
 
     Args:
         folder: Of a run, by what names it.
+
+    Raises:
+        UsageError: Two of them are one.
     """
-    banks = (bank if bank.run is None else bank.model_copy(update={"run": folder(bank.run)}) for bank in teacher.banks)
+    banks = [bank if bank.run is None else bank.model_copy(update={"run": folder(bank.run)}) for bank in teacher.banks]
+    places = [Path(bank.run).resolve() for bank in banks if bank.run is not None]
+    twice = next((bank.run for bank in banks if bank.run and places.count(Path(bank.run).resolve()) > 1), None)
+    if twice is not None:
+        raise UsageError(
+            f"{twice} is named twice among the teachers", hint="name each once: weights say what it counts"
+        )
     return teacher.model_copy(update={"banks": tuple(banks)})
 
 

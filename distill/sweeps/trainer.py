@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from distill.data.splits import Splits, load_splits
-from distill.errors import DivergedError, InterruptedRunError, RunError, UsageError
+from distill.errors import DivergedError, InterruptedRunError, RunError
 from distill.events import EpochDone, Event, Note, RunStarted, Tell
 from distill.pipeline.context import Options, prepare
 from distill.pipeline.ensemble import first_member, with_banks
@@ -122,11 +122,7 @@ class Trainer:
             return recipe
         if teacher.run is not None:
             teacher = teacher.model_copy(update={"run": named(teacher.run)})
-        teacher = with_folders(teacher, named)
-        runs = [bank.run for bank in teacher.banks if bank.run is not None]
-        if twice := next((run for run in runs if runs.count(run) > 1), None):
-            raise UsageError(f"{twice} is named twice among the teachers", hint="name each once")
-        return recipe.model_copy(update={"teacher": teacher})
+        return recipe.model_copy(update={"teacher": with_folders(teacher, named)})
 
     def _folder(self, reference: str) -> str:
         runs_dir = self.options.runs_dir

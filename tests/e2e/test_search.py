@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -366,8 +367,9 @@ def test_what_cannot_be_searched_is_told_before_anything_begins(
             searched(**asked)
     with pytest.raises(UsageError, match="has no teacher that can be asked"):
         searched(overrides=("objective.kind=supervised",), teacher=None)
+    other = shutil.copytree(teacher_run.run, tmp_path / "elsewhere" / "tiny_teacher" / "001", symlinks=True)
     with pytest.raises(UsageError, match="has no teacher that can be asked") as several:
-        searched(teacher=[str(teacher_run.run), str(teacher_run.run)])
+        searched(teacher=[str(teacher_run.run), str(other)])
     assert "--against RUN" in several.value.hint
     with pytest.raises(UsageError, match="val_fraction is 0"):
         searched(overrides=("data.val_fraction=0",))

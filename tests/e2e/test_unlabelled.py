@@ -169,7 +169,7 @@ def test_it_goes_on_only_with_the_same_pictures_and_is_evaluated_without_any(run
         ({"objective": "{kind: kd, add: [{kind: crd}]}"}, (RecipeError, "objective crd asks for every image's label")),
         ({"share": 1.0}, (RecipeError, "above 0, below 1")),
         ({"train": ", batch_size: 1"}, (RecipeError, "no room for both kinds")),
-        ({"share": 0.9, "train": ", batch_size: 48"}, (UsageError, "40 image.s., and a batch of 48 takes 43")),
+        ({"share": 0.9, "train": ", batch_size: 48"}, (UsageError, "40 images, and a batch of 48 takes 43")),
     ],
 )
 def test_what_cannot_have_them_is_refused_before_there_is_a_folder(runs, teacher, pictures, changes, refusal):
