@@ -74,7 +74,7 @@ def _final(kinds: tuple[str, ...], candidate: Candidate, trials: Trials, seeds: 
     recipe = trials.recipe_of(candidate.shape)
     runs = dict[int, RunFolder]()
     for number in range(seeds):
-        seed = recipe.train.seed + number if number else None
+        seed = trials.seed_of(number)
         if trials.score(candidate.shape, recipe.train.epochs, seed) is not None:
             run = trials.run_of(candidate.shape, seed)
             assert run is not None, "it was scored"

@@ -143,11 +143,12 @@ class Trials:
     def plan_rest(self, shapes: Sequence[Shape], seeds: int) -> None:
         """From now on what is left is so many seeds of these shapes: fewer than was thought where some coincide."""
         whole = self.base.recipe.train.epochs
-        runs = [self.run_of(shape, self._seed(number)) for shape in shapes for number in range(seeds)]
+        runs = [self.run_of(shape, self.seed_of(number)) for shape in shapes for number in range(seeds)]
         left = sum(whole - (0 if run is None else len(run.metrics())) for run in runs)
         self.epochs = len(self._spent()) + left
 
-    def _seed(self, number: int) -> int | None:
+    def seed_of(self, number: int) -> int | None:
+        """The seed of a shape's run of this number; None, the recipe's own, of the first."""
         return self.base.recipe.train.seed + number if number else None
 
     def _spent(self) -> list[float]:

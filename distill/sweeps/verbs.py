@@ -47,7 +47,10 @@ from distill.sweeps.trainer import Trainer
 __all__ = ["resume_sweep", "sweep"]
 
 #: Settings of ``data`` that decide which images validate.
-_JUDGES = ("name", "root", "code", "options", "limit", "split_seed", "val_fraction", "test_fraction")
+_JUDGES = tuple(
+    f"data.{name}"
+    for name in ("name", "root", "code", "options", "limit", "split_seed", "val_fraction", "test_fraction")
+)
 
 
 def sweep(
@@ -205,7 +208,7 @@ def _check_shared(definition: Definition, trainer: Trainer, recipes: Sequence[Re
         trainer.resolved(recipe)
     trainer.splits(recipes[0])
     keys = [text.partition("=")[0].strip() for text in (*definition.grid, *definition.search)]
-    if decide := [key for key in keys if key == "data" or key.removeprefix("data.").partition(".")[0] in _JUDGES]:
+    if decide := [key for key in keys if key == "data" or key.startswith(_JUDGES)]:
         trainer.options.tell(
             Note(
                 f"{', '.join(decide)} decides which validation images a trial is judged by: accuracies on different "

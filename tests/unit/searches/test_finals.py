@@ -27,6 +27,9 @@ class Trained:
     def recipe_of(self, shape: str) -> Any:
         return SimpleNamespace(train=SimpleNamespace(seed=7, epochs=3))
 
+    def seed_of(self, number: int) -> int | None:
+        return 7 + number if number else None
+
     def score(self, shape: str, epochs: int, seed: int | None) -> object | None:
         return None if self.run_of(shape, seed) in self.failed else object()
 
