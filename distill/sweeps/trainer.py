@@ -136,7 +136,7 @@ class Trainer:
         return self.teachers[reference]
 
     def splits(self, recipe: Recipe) -> Splits:
-        """The recipe's data, loaded once for all trials that share it.
+        """The data of a recipe that is :meth:`resolved`, loaded once for all trials that share it.
 
         Raises:
             UsageError: There is no validation split.
@@ -163,8 +163,9 @@ class Trainer:
 
     def changes_since(self, before: RunInfo, recipe: Recipe) -> list[str]:
         """What a trial stood on, images and teacher, that is another now: such trials are not to be ranked together."""
+        recipe = self.resolved(recipe)
         splits = self.splits(recipe)
-        recipe = with_banks(self.resolved(recipe), self.options, splits=splits)
+        recipe = with_banks(recipe, self.options, splits=splits)
         about = None
         if (
             teacher := find_teacher(

@@ -204,9 +204,8 @@ def _check_shared(definition: Definition, trainer: Trainer, recipes: Sequence[Re
             raise asks_none(recipes[0], definition.teacher)
         if any(text.startswith("teacher.") for text in (*definition.grid, *definition.search)):
             raise UsageError("--teacher and a swept teacher exclude each other", hint="leave out --teacher")
-    for recipe in recipes:
-        trainer.resolved(recipe)
-    trainer.splits(recipes[0])
+    resolved = [trainer.resolved(recipe) for recipe in recipes]
+    trainer.splits(resolved[0])
     keys = [text.partition("=")[0].strip() for text in (*definition.grid, *definition.search)]
     if decide := [key for key in keys if key == "data" or key.startswith(_JUDGES)]:
         trainer.options.tell(

@@ -110,3 +110,17 @@ def test_trials_of_a_sweep_keep_images_at_the_size_that_each_alone_would(photos:
     report = sweep(recipe, grid=["model.input_size=16,64"], options=Options(runs_dir=tmp_path / "runs", threads=1))
     kept = {row.params["model.input_size"]: RunFolder(Path(row.run)).recipe().data.image_size for row in report.trials}
     assert kept == {16: 16, 64: 40}
+
+
+def test_a_sweep_settles_the_size_once_by_the_teacher_that_teaches(photos: Path, tmp_path: Path) -> None:
+    """Named instead of the recipe's own, which nobody trained here, it is asked from the first look on."""
+    told: list[str] = []
+    options = Options(
+        runs_dir=tmp_path / "runs", threads=1, on_event=lambda event: told.append(getattr(event, "message", ""))
+    )
+    teacher = finetune_teacher(_recipe(TEACHER, photos, "data.image_size=24", "name=other"), options=options)
+    told.clear()
+    report = sweep(_recipe(STUDENT, photos), grid=["optim.lr=0.05,0.1"], teacher=str(teacher.run), options=options)
+    assert [RunFolder(Path(row.run)).recipe().data.image_size for row in report.trials] == [24, 24]
+    (said,) = [text for text in told if text.startswith("data.image_size: auto")]
+    assert "are kept at 24, as its teacher's" in said
