@@ -59,7 +59,7 @@ def command(
     """Export a run's network as one file that takes uint8 images; as ONNX it needs no PyTorch.
 
     Scaling, normalisation and resizing are included, batch norm is folded, and the file lists its classes. It is
-    written only if it agrees with the network on 512 validation images. A timm folder (config.json,
+    written only if it agrees with the network on up to 512 validation images. A timm folder (config.json,
     model.safetensors) is checked by running it in timm, and takes the output of timm's own transforms.
     """
     from distill.pipeline import Options, export

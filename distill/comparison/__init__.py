@@ -23,7 +23,7 @@ from distill.comparison.paired_rows import beside_teachers, other_images_notes
 from distill.comparison.run_rows import run_row
 from distill.comparison.statistics import baseline_row, difference_of, with_statistics
 from distill.comparison.subjects import Subjects, gather
-from distill.comparison.timing import busy_notes, measure, with_latency
+from distill.comparison.timing import Timings, busy_notes, measure, with_latency
 from distill.devices import describe_device, library_versions, resolve_device, threads, using_threads
 from distill.errors import UsageError
 from distill.evaluation.test_set import DataSets
@@ -151,7 +151,7 @@ def examine(
     if check is not None:
         check([*rows, *elsewhere])
 
-    used = threads()
+    used, timings = threads(), Timings()
     if latency:
         with using_threads(threads_used):
             used = threads()
@@ -164,7 +164,7 @@ def examine(
                 tell=tell,
             )
         rows = with_latency(rows, timings)
-    counts = [cell.n for cells in timings.values() for cell in cells.values()] if latency else []
+    counts = [cell.n for cells in timings.values() for cell in cells.values()]
     rows = with_statistics(rows, tested, baseline=held_against, notes=notes)
     notes += _notes(subjects, rows, data)
     rows = placed(elsewhere, rows, {each.file.place: each.file.sha256 for each in subjects.files.values()}, notes)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from distill.errors import DistillError
 from distill.evaluation.by_class import few_images_note
 from distill.evaluation.test_set import Assessment, DataSets
-from distill.recipe import Recipe, compared_settings, dump_recipe
+from distill.recipe import Recipe, compared_settings, dump_recipe, of_any_seed
 from distill.results.figures import Figures
 from distill.runs import RunFolder, RunInfo
 from distill.text import brief
@@ -68,12 +67,7 @@ def origin(info: RunInfo) -> dict[str, Any]:
 
 def identity(recipe: Recipe, info: RunInfo) -> str:
     """A run without its seed, and with its teacher's name for the teacher's folder."""
-    teacher = recipe.teacher
-    if teacher is not None and teacher.run is not None:
-        teacher = teacher.model_copy(update={"run": Path(teacher.run).parent.name, "logits": "auto", "threads": "auto"})
-    train = recipe.train.model_copy(update={"seed": 0, "threads": "auto"})  # threads change the last bits of sums
-    plain = dump_recipe(recipe.model_copy(update={"train": train, "teacher": teacher}))
-    return f"{plain}{origin(info)}"
+    return f"{dump_recipe(of_any_seed(recipe))}{origin(info)}"
 
 
 def grouped(entries: Sequence[Entry], notes: list[str]) -> dict[str, list[Entry]]:

@@ -7,14 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from distill.comparison.entries import Entry, identity
 from distill.comparison.paired_rows import beside
 from distill.comparison.reference import Reference
 from distill.errors import RunError
-from distill.evaluation.agreement import agreement
+from distill.evaluation.agreement import agreement_if_alike
 from distill.evaluation.test_set import Assessment, DataSets, assess_file
 from distill.models.onnx_open import OnnxClassifier, is_exported_file, open_onnx
 from distill.recipe import Recipe, parse_recipe
@@ -181,7 +180,7 @@ def _row(entry: FileEntry, teacher: Reference | None) -> Row:
         objective=entry.recipe.objective.kind,
         seeds=1,
         delta_top1=None if teacher is None else top1 - teacher.top1,
-        agreement=None if teacher is None else _agreement(logits, teacher.logits),
+        agreement=None if teacher is None else agreement_if_alike(logits, teacher.logits),
         runtime=entry.file.runtime,
         source_run=None if source is None else str(source.run.path),
         agreement_source=None if source is None else _source_agreement(entry.assessment, source.assessment),
@@ -189,9 +188,5 @@ def _row(entry: FileEntry, teacher: Reference | None) -> Row:
     return row.with_figures(figures)
 
 
-def _agreement(ours: np.ndarray, theirs: np.ndarray | None) -> float | None:
-    return None if theirs is None or theirs.shape != ours.shape else agreement(ours, theirs)
-
-
 def _source_agreement(ours: Assessment, theirs: Assessment) -> float | None:
-    return _agreement(ours.logits, theirs.logits) if ours.content == theirs.content else None
+    return agreement_if_alike(ours.logits, theirs.logits) if ours.content == theirs.content else None

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from distill.comparison.entries import Entry
 from distill.comparison.reference import Reference
-from distill.evaluation.agreement import agreement
+from distill.evaluation.agreement import agreement_if_alike
 from distill.evaluation.spread import mean_std
 from distill.results.rows import Row
 
@@ -27,6 +27,7 @@ def run_row(group: Sequence[Entry], teachers: Mapping[str, Reference | None], *,
     pairs = [(entry, reference) for entry in group if (reference := teachers[str(entry.run.path)]) is not None]
     if len(pairs) < len(group):  # a mean over some of the seeds would stand beside a mean over all
         pairs = []
+    agreements = [agreement_if_alike(entry.assessment.logits, reference.logits) for entry, reference in pairs]
     figures = replace(
         newest.figures,
         latency_ms={},
@@ -45,18 +46,11 @@ def run_row(group: Sequence[Entry], teachers: Mapping[str, Reference | None], *,
         seeds=len(group),
         test_top1_std=std,
         delta_top1=_mean([entry.assessment.result.top1 - reference.top1 for entry, reference in pairs]),
-        agreement=_mean([value for pair in pairs if (value := _agreement(*pair)) is not None]),
+        agreement=_mean([value for value in agreements if value is not None]),
         runtime=f"torch {newest.assessment.precision}",
         test_set=test_set,
     )
     return row.with_figures(figures)
-
-
-def _agreement(entry: Entry, reference: Reference) -> float | None:
-    ours = entry.assessment.logits
-    if reference.logits is None or reference.logits.shape != ours.shape:
-        return None
-    return agreement(ours, reference.logits)
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -20,11 +20,11 @@ from distill.models.trained import Trained, load_trained
 from distill.results.figures import Latency
 from distill.results.rows import Row
 
-__all__ = ["busy_notes", "measure", "with_latency"]
+__all__ = ["Timings", "busy_notes", "measure", "with_latency"]
 
 _BUSY = 5  # times the median that the slowest tenth of the calls takes
 
-Timings = Mapping[str, Mapping[int, Latency]]
+Timings = dict[str, dict[int, Latency]]
 
 
 def measure(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-__all__ = ["agreement"]
+__all__ = ["agreement", "agreement_if_alike"]
 
 
 def agreement(a_logits: Tensor | np.ndarray, b_logits: Tensor | np.ndarray) -> float:
@@ -30,3 +30,8 @@ def agreement(a_logits: Tensor | np.ndarray, b_logits: Tensor | np.ndarray) -> f
     if len(a) == 0:
         raise ValueError("agreement over no images")
     return int((a.argmax(axis=1) == b.argmax(axis=1)).sum()) / len(a)
+
+
+def agreement_if_alike(ours: np.ndarray, theirs: np.ndarray | None) -> float | None:
+    """As :func:`agreement`; None where there are no others' logits, or they are of another shape."""
+    return None if theirs is None or theirs.shape != ours.shape else agreement(ours, theirs)

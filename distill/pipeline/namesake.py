@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 from distill.errors import RunError
-from distill.recipe import Recipe, compared_settings
+from distill.recipe import Recipe, compared_settings, of_any_seed
 from distill.runs import RunFolder
 from distill.runs.find import runs_in
 from distill.text import brief
@@ -22,7 +19,7 @@ def namesake_note(run: RunFolder, recipe: Recipe) -> str | None:
     if not earlier:
         return None
     try:
-        before, now = _settings(earlier[-1].recipe()), _settings(recipe)
+        before, now = (compared_settings(of_any_seed(each)) for each in (earlier[-1].recipe(), recipe))
     except RunError:  # damaged: told by whoever reads it
         return None
     keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
@@ -34,9 +31,3 @@ def namesake_note(run: RunFolder, recipe: Recipe) -> str | None:
         f"{recipe.name}: its last run, {earlier[-1].path}, differs in {', '.join(shown)}{more}; by its name the newest "
         "is meant: --set name=NAME keeps them apart"
     )
-
-
-def _settings(recipe: Recipe) -> dict[str, Any]:
-    settings = compared_settings(recipe) | {"teacher.logits": None}  # how it was asked changes nothing
-    teacher = settings.get("teacher.run")
-    return settings | {"teacher.run": None if teacher is None else Path(teacher).parent.name}

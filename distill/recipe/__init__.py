@@ -2,7 +2,7 @@
 
 from distill.recipe.bundled import bundled_recipes, find_recipe
 from distill.recipe.describe import SchemaKey, describe_schema
-from distill.recipe.dump import compared_settings, dump_recipe, flat_settings
+from distill.recipe.dump import compared_settings, dump_recipe, flat_settings, of_any_seed
 from distill.recipe.load import check_text, load_recipe, parse_recipe
 from distill.recipe.overrides import apply_overrides
 from distill.recipe.schema import Recipe
@@ -21,6 +21,7 @@ __all__ = [
     "find_recipe",
     "flat_settings",
     "load_recipe",
+    "of_any_seed",
     "parse_recipe",
     "recipe_schema",
     "schema_text",

@@ -6,13 +6,14 @@ import os
 import re
 from collections.abc import Mapping
 from inspect import get_annotations
+from pathlib import Path
 from typing import Any
 
 from distill.recipe.base import Spec
 from distill.recipe.schema import Recipe
 from distill.recipe.yaml_tree import parse_scalar
 
-__all__ = ["compared_settings", "dump_recipe", "flat_settings"]
+__all__ = ["compared_settings", "dump_recipe", "flat_settings", "of_any_seed"]
 
 WIDTH = 110
 _INDENT = "  "
@@ -52,6 +53,15 @@ def flat_settings(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         flat |= flat_settings(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
+
+
+def of_any_seed(recipe: Recipe) -> Recipe:
+    """A run's recipe without what runs of one recipe differ in: seed, threads, and which run of its name teaches."""
+    teacher = recipe.teacher
+    if teacher is not None and teacher.run is not None:
+        teacher = teacher.model_copy(update={"run": Path(teacher.run).parent.name, "logits": "auto", "threads": "auto"})
+    train = recipe.train.model_copy(update={"seed": 0, "threads": "auto"})  # threads change the last bits of sums
+    return recipe.model_copy(update={"train": train, "teacher": teacher})
 
 
 def compared_settings(recipe: Recipe) -> dict[str, Any]:

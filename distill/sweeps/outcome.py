@@ -30,19 +30,29 @@ def identity(params: Mapping[str, Any]) -> str:
 
 def grouped(rows: Sequence[TrialRow]) -> tuple[GroupRow, ...]:
     """Trials that differ in their seed alone, in the order in which they first came."""
+    return tuple(_group(members) for members in _by_choice(rows).values())
+
+
+def _by_choice(rows: Sequence[TrialRow]) -> dict[str, list[TrialRow]]:
+    """The trials of each combination."""
     groups: dict[str, list[TrialRow]] = {}
     for row in rows:
         groups.setdefault(identity(row.params), []).append(row)
-    return tuple(_group(members) for members in groups.values())
+    return groups
 
 
-def _group(members: Sequence[TrialRow]) -> GroupRow:
+def _by_seed(members: Sequence[TrialRow]) -> dict[int | None, TrialRow]:
+    """The finished trials of one combination, one for each seed."""
     # A search may choose the same twice: of one seed that is the same run, or another that tells nothing more.
     by_seed: dict[int | None, TrialRow] = {}
     for row in members:
         if row.status == "finished" and row.val_top1 is not None:
             by_seed.setdefault(row.seed, row)
-    done = list(by_seed.values())
+    return by_seed
+
+
+def _group(members: Sequence[TrialRow]) -> GroupRow:
+    done = list(_by_seed(members).values())
     mean, std = mean_std([row.val_top1 for row in done if row.val_top1 is not None]) if done else (None, None)
     return GroupRow(
         params=members[0].params,
@@ -67,29 +77,21 @@ def best_of(rows: Sequence[TrialRow], recipe: Path) -> BestTrial | None:
     whole = [group for group in groups if identity(group.params) not in lost]
     most = max(group.seeds for group in groups)
     pool = whole or [group for group in groups if group.seeds == most]
-    tops = {identity(group.params): _by_seed(rows, group.params) for group in pool}
-    shared = set.intersection(*(set(each) for each in tops.values()))
+    trials = _by_choice(rows)
+    done = {identity(group.params): _by_seed(trials[identity(group.params)]) for group in pool}
+    shared = set.intersection(*(set(each) for each in done.values()))
 
     def mean(group: GroupRow) -> float:
-        own = tops[identity(group.params)]
-        return statistics.fmean(top for seed, top in own.items() if seed in shared or not shared)
+        own = done[identity(group.params)]
+        return statistics.fmean(row.val_top1 or 0.0 for seed, row in own.items() if seed in shared or not shared)
 
     best = max(pool, key=mean)
-    members = [row for row in rows if identity(row.params) == identity(best.params) and row.status == "finished"]
+    members = [row for row in trials[identity(best.params)] if row.status == "finished"]
     top = max(members, key=lambda row: row.val_top1 or 0.0)
     assert best.val_top1 is not None
     return BestTrial(
         best.params, best.val_top1, best.val_top1_std, best.seeds, trial=top.number, run=top.run, recipe=str(recipe)
     )
-
-
-def _by_seed(rows: Sequence[TrialRow], params: Mapping[str, Any]) -> dict[int | None, float]:
-    """Validation top-1 of a combination's finished trials; of a seed that was trained twice the first."""
-    found: dict[int | None, float] = {}
-    for row in rows:
-        if identity(row.params) == identity(params) and row.status == "finished" and row.val_top1 is not None:
-            found.setdefault(row.seed, row.val_top1)
-    return found
 
 
 def main_effects(rows: Sequence[TrialRow]) -> dict[str, float] | None:
