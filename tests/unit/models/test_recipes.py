@@ -16,6 +16,7 @@ COUNTS = {
     "fast_cifar10": 1_971_352,
     "fast_cifar100": 1_994_392,
     "fast_cifar100_kd": 1_994_392,
+    "fast_cifar100_lite2_kd": 1_994_392,
     "fast_cifar10_kd": 1_971_352,
     "fast_cifar10_long": 1_971_352,
     "fast_cifar10_short": 1_971_352,
