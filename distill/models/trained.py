@@ -10,7 +10,7 @@ from types import MethodType
 import torch
 from torch import Tensor, nn
 
-from distill.devices import DTYPES, PrecisionName, autocast, channels_last, resolve_precision
+from distill.devices import DTYPES, PrecisionName, autocast, channels_last, keep_freed_memory, resolve_precision
 from distill.errors import RunError
 from distill.fingerprint import state_sha256
 from distill.models import Normalize, build_model, build_normalize, without_weights
@@ -143,6 +143,7 @@ def load_trained(run: RunFolder, *, device: torch.device, precision: str = "auto
         RunError: The folder has no whole checkpoint, or it does not fit the recipe beside it; or a network of the
             user's own answers otherwise than when it was trained.
     """
+    keep_freed_memory(device)
     recipe = run.recipe()
     checkpoint = shipped_checkpoint(run)
     classes = run.classes
