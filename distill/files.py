@@ -25,6 +25,7 @@ __all__ = [
     "json_sha256",
     "link_atomically",
     "link_target",
+    "may_write",
     "read_json",
     "read_text",
     "refuse_to_replace",
@@ -77,6 +78,12 @@ def _cannot_write(path: Path, error: OSError) -> DistillError:
 def in_the_way(path: Path) -> Path | None:
     """What stands where one of the folders above ``path`` would be, and is none."""
     return next((each for each in path.parents if os.path.lexists(each) and not each.is_dir()), None)
+
+
+def may_write(folder: Path) -> bool:
+    """Whether files can be made in ``folder``, or, where it does not exist, in the nearest one above it that does."""
+    nearest = next(each for each in (folder, *folder.parents) if each.exists())
+    return os.access(nearest, os.W_OK)
 
 
 def sync_file(path: Path) -> None:

@@ -48,7 +48,10 @@ def temperature_of(
             hint="leave out --calibrated, or train with some: --set data.val_fraction=0.1",
         ) from error
     found = fit_temperature(assessment.logits, assessment.labels)
-    write_temperature(query.folder, found, weights=query.weights, network=query.network, content=assessment.content)
+    if query.keeps:
+        write_temperature(
+            query.folder, found, weights=query.weights, network=query.network, content=assessment.content
+        )
     return found
 
 

@@ -30,7 +30,7 @@ from distill.evaluation.correct import correct
 from distill.evaluation.metrics import evaluate_logits, predict_logits
 from distill.evaluation.stored import ABOUT, Answers, evaluation_of_file, read_answers, write_answers
 from distill.evaluation.tta import Mirrored
-from distill.files import json_sha256, sha256_file
+from distill.files import json_sha256, may_write, sha256_file
 from distill.fingerprint import architecture_sha256
 from distill.models.classifier import Classifier
 from distill.models.onnx_open import OnnxClassifier
@@ -187,7 +187,8 @@ def assess(
 ) -> Assessment:
     """Evaluate a run's best checkpoint, or read what an earlier call found on the same images.
 
-    Where the data is no longer here, what was found on it stands.
+    Where the data is no longer here, what was found on it stands. What is found in a folder that may only be read is
+    not kept.
 
     Args:
         split: ``test``, or ``val`` (the part of the training images that picked the checkpoint).
@@ -228,6 +229,11 @@ class Query:
     load: Callable[[], Classifier]
     network: str | None = None
     trained_on: str | None = None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether its answers can be kept; not where a run may only be read."""
+        return may_write(self.folder)
 
 
 def query_of(subject: RunFolder | OnnxClassifier, *, device: torch.device | None = None) -> Query:
@@ -271,7 +277,8 @@ def assess_query(query: Query, split: str, again: bool, data: DataSets, *, mirro
     if mirrored:
         return assess_classifier(Mirrored(query.load()), splits, query.spec, split=split)
     assessment = assess_classifier(query.load(), splits, query.spec, split=split)
-    _write(query, assessment)
+    if query.keeps:
+        _write(query, assessment)
     return assessment
 
 

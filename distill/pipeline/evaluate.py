@@ -179,8 +179,11 @@ def _evaluate(subject: _Subject, asked: _Asked, data: DataSets, options: Options
     query = query_of(subject, device=resolve_device(options.device))
     what, mirrored = "test set" if asked.split == "test" else "validation images", asked.tta == "flip"
     options.tell(Note(f"measuring {query.place} on its {what}"))
+    keeps = query.keeps and not mirrored
+    if not query.keeps and not mirrored:
+        options.tell(Note(f"{query.place} may only be read: what is found is not kept, and not plotted", "warning"))
     assessment = assess_query(query, asked.split, asked.again, data, mirrored=mirrored)
-    if isinstance(subject, RunFolder) and asked.split == "test" and not mirrored:
+    if isinstance(subject, RunFolder) and asked.split == "test" and keeps:
         _keep(subject, assessment.result)
     note = few_images_note(
         assessment.result.per_class, what="test images" if asked.split == "test" else "validation images"
@@ -202,7 +205,7 @@ def _evaluate(subject: _Subject, asked: _Asked, data: DataSets, options: Options
         evaluation = replace(evaluation, temperature=temperature, calibrated=after)
     if asked.corruptions:
         evaluation = replace(evaluation, corruptions=_corrupted(query, asked, data, options))
-    return replace(evaluation, plots=_draw(query.folder, evaluation)) if asked.plots else evaluation
+    return replace(evaluation, plots=_draw(query.folder, evaluation)) if asked.plots and keeps else evaluation
 
 
 def _temperature(query: Query, asked: _Asked, data: DataSets, options: Options) -> Temperature | None:

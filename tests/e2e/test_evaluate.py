@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from typer.testing import CliRunner, Result
 
 from distill.cli import app
+from distill.comparison import compare
 from distill.data.splits import load_splits
 from distill.errors import UsageError
 from distill.models.trained import load_trained
@@ -82,6 +84,26 @@ def test_a_second_call_reads_what_the_first_one_found(evaluate, train, monkeypat
     assert evaluate(run, "--json").stdout == first
     with pytest.raises(AssertionError, match="asked"):
         evaluate(run, "--json", "--again")
+
+
+def test_a_run_that_may_only_be_read_is_measured_and_left_as_it_was(
+    evaluate, train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train("teacher.logits=live").run
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    access = os.access
+    monkeypatch.setattr(
+        "os.access", lambda path, mode: not (mode == os.W_OK and Path(path).is_relative_to(run)) and access(path, mode)
+    )
+    read_only = evaluate(run, "--json", "--calibrated")
+    assert f"warning: {run} may only be read: what is found is not kept, and not plotted" in read_only.stderr
+    compared = compare([run])
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    monkeypatch.undo()
+    kept = json.loads(evaluate(run, "--json", "--calibrated").stdout)
+    assert json.loads(read_only.stdout) == kept | {"plots": []}
+    assert compared.rows[0].test_top1 == kept["top1"]
+    assert (run / "evaluation" / "test.json").is_file()
 
 
 def test_a_run_without_validation_says_so(evaluate, teacher_recipe, tmp_path: Path) -> None:
