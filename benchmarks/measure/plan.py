@@ -57,6 +57,7 @@ STAGES = (
     Stage(("lite2_cifar10",)),
     Stage(("lite0_cifar100",)),
     Stage(("lite2_cifar100",)),
+    Stage(("fast_cifar100_short", "fast_cifar100_short_lite2_kd"), seeds=4),
     Stage(("fast_cifar100", "fast_cifar100_kd", "fast_cifar100_lite2_kd"), seeds=3),
     Stage(("resnet9_cifar10",)),
     Stage(("lenet_cifar10",)),
@@ -80,6 +81,7 @@ GAINS = (
     Gain("fast_cifar10_kd", "fast_cifar10"),
     Gain("fast_cifar100_kd", "fast_cifar100"),
     Gain("fast_cifar100_lite2_kd", "fast_cifar100"),
+    Gain("fast_cifar100_short_lite2_kd", "fast_cifar100_short"),
     Gain("r222_adam_kd", "r222_adam", looked_after=3),
 )
 

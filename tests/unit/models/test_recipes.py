@@ -17,6 +17,8 @@ COUNTS = {
     "fast_cifar100": 1_994_392,
     "fast_cifar100_kd": 1_994_392,
     "fast_cifar100_lite2_kd": 1_994_392,
+    "fast_cifar100_short": 1_994_392,
+    "fast_cifar100_short_lite2_kd": 1_994_392,
     "fast_cifar10_kd": 1_971_352,
     "fast_cifar10_long": 1_971_352,
     "fast_cifar10_short": 1_971_352,
