@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from distill.data.augment import DeviceView, apply_part, device_view
+from distill.data.mixture import labels_per_image
 from distill.data.pictures import Pictures
 from distill.data.prefetch import Rows, prefetch_chunks
 from distill.data.views import View
@@ -85,6 +86,7 @@ class Batch:
         labels: ``(B,)`` int64, on the loader's device.
         index: ``(B,)`` int64 position within the split, on the loader's device.
         views: ``(B,)`` int64 number of the stored view that each image shows, on the loader's device.
+        labelled: ``()`` float32, labels for each image of the whole step, by their shares; None: each has its own.
     """
 
     images: Tensor
@@ -93,6 +95,7 @@ class Batch:
     views: Tensor
     mix: Mix | None = None
     on_host: OnHost | None = None
+    labelled: Tensor | None = None
 
     @property
     def host(self) -> OnHost:
@@ -114,6 +117,7 @@ class Picked:
         at: ``(B,)`` int64, their positions within the split; ``(2B,)``, partners last, where ``mixes``.
         where: As ``at``, their positions in ``images``.
         host_at: As ``at``, on the host.
+        labelled: As in :class:`Batch`.
     """
 
     images: Tensor
@@ -121,6 +125,7 @@ class Picked:
     where: Tensor
     mixes: bool
     host_at: np.ndarray
+    labelled: Tensor | None = None
 
     @property
     def size(self) -> int:
@@ -188,7 +193,7 @@ class Epoch:
             pixels = pixels.contiguous(memory_format=torch.channels_last)
         host = picked.host_at[: picked.size]
         on_host = OnHost(host, self.host_views[host])
-        return Batch(pixels, labels, own, self.views.index_select(0, own), mix, on_host)
+        return Batch(pixels, labels, own, self.views.index_select(0, own), mix, on_host, picked.labelled)
 
 
 def steps_per_epoch(n: int, batch_size: int, world: int = 1, *, keep_all: bool = False) -> int:
@@ -280,7 +285,8 @@ class Loader:
             self._images, self._device_index = self._copied_to_device(), None
         elif isinstance(self._host, _Array):
             self._images = self._host.tensor
-        self._labels = torch.from_numpy(np.array(split.labels, dtype=np.int64)).to(self.device)
+        self._host_labels = np.array(split.labels, dtype=np.int64)
+        self._labels = torch.from_numpy(self._host_labels).to(self.device)
         self._fill = torch.from_numpy(np.array([0, 0, 0] if fill is None else fill, dtype=np.uint8)).to(self.device)
 
     def __len__(self) -> int:
@@ -313,8 +319,10 @@ class Loader:
         assert view.n == self.n == len(views)
         batches = batch_positions(order, batch_size, start_step=start_step, shard=shard, keep_all=keep_all)
         needed = [_with_partners(index, view.partner) for index in batches]
+        whole = batch_positions(order, batch_size, start_step=start_step, keep_all=keep_all)
+        labelled = labels_per_image(self._host_labels, view, whole[: len(batches)])
         return Epoch(
-            picked=self._pick(needed, mixes=view.partner is not None),
+            picked=self._pick(needed, mixes=view.partner is not None, labelled=labelled),
             view=device_view(view, self.device),
             views=torch.from_numpy(views).to(self.device),
             host_views=views,
@@ -331,22 +339,25 @@ class Loader:
             pixels = picked.images.index_select(0, picked.where)
             yield Batch(pixels, self._labels.index_select(0, at), at, torch.zeros_like(at))
 
-    def _pick(self, needed: list[np.ndarray], *, mixes: bool = False) -> Generator[Picked]:
+    def _pick(
+        self, needed: list[np.ndarray], *, mixes: bool = False, labelled: np.ndarray | None = None
+    ) -> Generator[Picked]:
         if not needed:
             return
         # One transfer an epoch: a copy of each small index would wait for the device.
         positions = torch.from_numpy(np.concatenate(needed)).to(self.device).split([len(each) for each in needed])
+        shares = [None] * len(needed) if labelled is None else torch.from_numpy(labelled).to(self.device).unbind()
         if self.resident:
             assert self._images is not None, "resident"
-            for at, host in zip(positions, needed, strict=True):
+            for at, host, share in zip(positions, needed, shares, strict=True):
                 where = at if self._device_index is None else self._device_index.index_select(0, at)
                 beat()
-                yield Picked(self._images, at, where, mixes, host)
+                yield Picked(self._images, at, where, mixes, host, share)
             return
         chunks = prefetch_chunks(self._host, self._rows_of(needed), self.device)
-        for chunk, at, host in zip(chunks, positions, needed, strict=True):
+        for chunk, at, host, share in zip(chunks, positions, needed, shares, strict=True):
             beat()
-            yield Picked(chunk, at, torch.arange(len(at), device=self.device), mixes, host)
+            yield Picked(chunk, at, torch.arange(len(at), device=self.device), mixes, host, share)
 
     def _rows_of(self, needed: list[np.ndarray]) -> Iterator[Tensor]:
         """For each batch: the rows to send."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from distill.data import streams
+from distill.data.images import UNLABELLED
 from distill.data.splits import Splits
-from distill.data.views import epoch_order
+from distill.data.views import View, epoch_order
 from distill.errors import UsageError
 from distill.recipe import Recipe
 from distill.text import counted
 
-__all__ = ["Mixture", "mixture_of"]
+__all__ = ["Mixture", "labels_per_image", "mixture_of"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,25 @@ def _dealt(mine: np.ndarray, beside: np.ndarray, world: int) -> np.ndarray:
     batch = np.empty(count, dtype=np.int64)
     batch[np.concatenate([np.arange(rank, count, world) for rank in range(world)])] = spread
     return batch
+
+
+def labels_per_image(labels: np.ndarray, view: View, steps: Sequence[np.ndarray]) -> np.ndarray | None:
+    """How many labels the images of each step have on average; a mixed one has the share of those that are there.
+
+    Args:
+        steps: Positions of the images of each, over all processes.
+
+    Shapes:
+        labels: ``(N,)`` int64.
+        returns: ``(steps,)`` float32 from 0 to 1; None where every image has its label.
+    """
+    has = (labels != UNLABELLED).astype(np.float64)
+    if has.all():
+        return None
+    if view.partner is not None:
+        assert view.mix_weight is not None, "mixes"
+        has = view.mix_weight * has + (1.0 - view.mix_weight) * has[view.partner]
+    return np.array([has[at].mean() for at in steps], dtype=np.float32)
 
 
 def mixture_of(recipe: Recipe, splits: Splits) -> Mixture:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ class Combined(nn.Module):
         self.asks = reduce(or_, (term.asks for _, term in terms.values()), Asks())
         self._ce_weight, self._label_smoothing = ce_weight, label_smoothing
         self._class_weights = class_weights  # no buffer: the recipe and the data say it, no state needs to
-        self._cross_entropy = labelled_cross_entropy if unlabelled else cross_entropy
+        self._unlabelled = unlabelled
         self._specs = {kind: spec for kind, (spec, _) in terms.items()}
         self._active: list[tuple[Term, dict[str, float]]] = []
         self.begin_epoch(0)
@@ -54,15 +54,7 @@ class Combined(nn.Module):
                 self._active.append((term, {part: share * weight for part, weight in term.weights.items()}))
 
     def forward(self, student: Answer, teacher: Answer | None, batch: Batch) -> LossParts:
-        if self._class_weights is not None and self._class_weights.device != student.logits.device:
-            self._class_weights = self._class_weights.to(student.logits.device)
-        ce = self._cross_entropy(
-            student.logits,
-            batch.labels,
-            label_smoothing=self._label_smoothing,
-            mix=batch.mix,
-            class_weights=self._class_weights,
-        )
+        ce = self._cross_entropy(student.logits, batch)
         loss, parts = self._ce_weight * ce, {"ce": ce.detach()}
         for term, weights in self._active:
             if teacher is None and term.asks:
@@ -72,6 +64,18 @@ class Combined(nn.Module):
                 loss = loss + weights[name] * part
                 parts[name] = part.detach()
         return LossParts(loss=loss, parts=parts)
+
+    def _cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
+        if self._class_weights is not None and self._class_weights.device != logits.device:
+            self._class_weights = self._class_weights.to(logits.device)
+        work_out = partial(labelled_cross_entropy, labelled=batch.labelled) if self._unlabelled else cross_entropy
+        return work_out(
+            logits,
+            batch.labels,
+            label_smoothing=self._label_smoothing,
+            mix=batch.mix,
+            class_weights=self._class_weights,
+        )
 
 
 def share_of(spec: TermSpec, epoch: int) -> float:

@@ -40,8 +40,8 @@ class Tally:
         values = [result.loss.detach(), *result.parts.values()]
         means = torch.stack([value.detach().to(self._dtype) for value in values])
         hits = (logits.detach().argmax(1) == labels).sum().to(self._dtype)
-        hits *= images / (labels != UNLABELLED).sum().clamp(min=1).to(self._dtype)  # metrics() divides by all images
-        row = torch.cat([means * images, hits[None], torch.full_like(hits[None], images)])
+        labelled = (labels != UNLABELLED).sum().to(self._dtype)
+        row = torch.cat([means * images, torch.stack([hits, labelled, torch.full_like(hits, images)])])
         if self._sums is None or self._bad is None:
             self._names = ("loss", *result.parts)
             self._sums = torch.zeros_like(row)
@@ -75,9 +75,9 @@ class Tally:
     def metrics(self) -> dict[str, float]:
         """Means over the epoch: ``train_loss``, ``train_<part>``, ``train_top1`` (waits for the device)."""
         assert self._sums is not None, "an epoch without a step"
-        *totals, hits, images = self._sums.tolist()
+        *totals, hits, labelled, images = self._sums.tolist()
         means = {f"train_{name}": total / images for name, total in zip(self._names, totals, strict=True)}
-        return means | {"train_top1": hits / images}
+        return means | {"train_top1": hits / max(labelled, 1.0)}
 
     def reduce(self, total: Callable[[Tensor], Tensor]) -> None:
         """Take the sums of all ranks: ``total`` adds a tensor up over them."""

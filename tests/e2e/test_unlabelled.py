@@ -76,6 +76,19 @@ def weights(run):
     return (run / "checkpoints/last/model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("augment", ["", ", mixup: {alpha: 0.5}"])
+def test_pieces_of_a_batch_learn_as_the_whole_of_it_does(runs, teacher, pictures, augment):
+    """Of 16 images a piece has two or three labels: a mean over each piece's own would be another loss."""
+    common = {"objective": "{kind: kd, ce_weight: 1.0}", "model": ", norm: false", "augment": augment}
+    whole = student(runs, teacher, pictures, name="whole", **common)
+    parts = student(runs, teacher, pictures, name="parts", **common, train=", accumulate: 3")
+    for one, other in zip(metrics(whole), metrics(parts), strict=True):
+        assert other == pytest.approx(one, rel=1e-5)
+    theirs = load_file(whole / "checkpoints/last/model.safetensors")
+    for name, tensor in load_file(parts / "checkpoints/last/model.safetensors").items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("objective", "augment"),
     [("{kind: kd}", ", mixup: {alpha: 0.4}"), ("{kind: rkd, add: [{kind: mse}]}", "")],

@@ -127,6 +127,15 @@ def test_of_a_mixed_image_the_label_that_is_there_pays_by_its_share():
     assert loss.item() == pytest.approx(paid / whole, rel=1e-5)
 
 
+def test_the_parts_of_a_step_average_to_the_mean_over_its_labels():
+    logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(3))
+    labels = torch.tensor([2, -1, -1, -1, 3, 1])
+    parts = [
+        labelled_cross_entropy(logits[at], labels[at], labelled=torch.tensor(3 / 6)) for at in (slice(4), slice(4, 6))
+    ]
+    torch.testing.assert_close((4 * parts[0] + 2 * parts[1]) / 6, labelled_cross_entropy(logits, labels))
+
+
 def test_where_every_image_has_its_label_it_is_cross_entropy():
     logits, labels = torch.randn(5, 4, generator=torch.Generator().manual_seed(2)), torch.tensor([0, 1, 2, 3, 0])
     mix = mixed([3, 2, 1, 0, 1], [0.9, 0.5, 0.3, 1.0, 0.6])
