@@ -49,9 +49,7 @@ def temperature_of(
         ) from error
     found = fit_temperature(assessment.logits, assessment.labels)
     if query.keeps:
-        write_temperature(
-            query.folder, found, weights=query.weights, network=query.network, content=assessment.content
-        )
+        write_temperature(query.folder, found, weights=query.weights, network=query.network, content=assessment.content)
     return found
 
 

@@ -53,6 +53,11 @@ class Combined(nn.Module):
             if share > 0.0:
                 self._active.append((term, {part: share * weight for part, weight in term.weights.items()}))
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether a term that asks a teacher takes part in this epoch."""
+        return any(term.asks for term, _ in self._active)
+
     def forward(self, student: Answer, teacher: Answer | None, batch: Batch) -> LossParts:
         ce = self._cross_entropy(student.logits, batch)
         loss, parts = self._ce_weight * ce, {"ce": ce.detach()}

@@ -77,8 +77,13 @@ class Objective(Protocol):
         """Weights may depend on how many epochs are done."""
         ...
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether it wants to know anything of a teacher in the epoch that has begun."""
+        ...
+
     def __call__(self, student: Answer, teacher: Answer | None, batch: Batch) -> LossParts:
-        """The loss of a batch; ``teacher`` is None where :attr:`asks` is false."""
+        """The loss of a batch; ``teacher`` may be None where :attr:`is_asking` is false."""
         ...
 
 

@@ -17,6 +17,7 @@ from distill.pipeline.context import Context, Options, prepare
 from distill.pipeline.ensure_bank import ensure_bank
 from distill.pipeline.launch import launch
 from distill.pipeline.source import find_teacher
+from distill.pipeline.taught import taught_views
 from distill.pipeline.teacher import resolve_teacher
 from distill.pipeline.teacher_settings import choose_how
 from distill.recipe import Recipe, load_recipe
@@ -124,9 +125,9 @@ def _require_run(recipe: Recipe) -> None:
 def _how_many(recipe: Recipe, views: int | None, options: Options) -> int:
     """The number of views to store; asking for more than there are says so."""
     if views is None:
-        return views_of(recipe.augment, recipe.train.epochs)
+        return taught_views(recipe)
     if recipe.augment.views == "all":
-        entries = views_of(recipe.augment, recipe.train.epochs)
+        entries = taught_views(recipe)
         if views != entries:
             raise UsageError(f"augment.views: all has {entries} views, not {views}", hint="leave out --views")
         return entries

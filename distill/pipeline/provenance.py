@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.data.splits import Splits
-from distill.data.views import views_of
 from distill.errors import RunError
+from distill.pipeline.taught import taught_views
 from distill.recipe import Recipe
 from distill.recipe.schema import TeacherSpec
 from distill.runs import RunFolder, RunInfo
@@ -104,7 +104,7 @@ def foreseen(recipe: Recipe, splits: Splits, teacher: Teacher | None) -> dict[st
     """What run.json will keep of the teacher, as far as that is known before anything is loaded or built."""
     if recipe.teacher is None:
         return None
-    views = views_of(recipe.augment, recipe.train.epochs)
+    views = taught_views(recipe)
     if teacher is None:
         return about_banks([(Bank.read(path), weight) for path, weight in named_banks(recipe.teacher)], views)
     if recipe.teacher.logits == "live":

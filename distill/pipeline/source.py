@@ -11,12 +11,13 @@ import torch
 from distill.data.batches import steps_per_epoch
 from distill.data.mixture import mixture_of
 from distill.data.splits import Splits
-from distill.data.views import view_checksum, views_of
+from distill.data.views import view_checksum
 from distill.errors import UsageError
 from distill.events import Tell
 from distill.objectives import Asks
 from distill.pipeline.ensure_bank import ensure_bank
 from distill.pipeline.provenance import about_bank, about_banks, about_run, named_banks
+from distill.pipeline.taught import taught_epochs, taught_views
 from distill.recipe import Recipe
 from distill.runs import open_run
 from distill.teaching.bank import Bank
@@ -111,17 +112,19 @@ def open_source(
         live = open_live(recipe, teacher, asks)
         if isinstance(teacher, TeacherRun):
             train = recipe.train
-            steps = train.epochs * steps_per_epoch(mixture_of(recipe, splits).images, train.batch_size, team.world)
+            steps = taught_epochs(recipe) * steps_per_epoch(
+                mixture_of(recipe, splits).images, train.batch_size, team.world
+            )
             compile_teacher(teacher.trained, train, batches=steps * train.accumulate)
         return live
-    views = views_of(recipe.augment, recipe.train.epochs)
+    views = taught_views(recipe)
     bank = ensure_bank(teacher, splits, recipe, views=views, tell=tell, team=team)
     return Source(_stored(bank, recipe, splits, device=device), about_run(teacher) | about_bank(bank, views), teacher)
 
 
 def _stored(bank: Bank, recipe: Recipe, splits: Splits, *, device: torch.device) -> StoredTeacher:
     """The bank's answers, after a look whether its views were drawn as they are drawn now."""
-    views = views_of(recipe.augment, recipe.train.epochs)
+    views = taught_views(recipe)
     for number in {0, views - 1}:
         view = planned_view(recipe.augment, n=len(splits.train), image_size=recipe.data.side, number=number)
         if view_checksum(view) != bank.info.plans[number]:
@@ -148,7 +151,7 @@ def open_live(recipe: Recipe, teacher: Teacher, asks: Asks) -> Source:
 def _from_banks(recipe: Recipe, splits: Splits, *, device: torch.device) -> Source:
     assert recipe.teacher is not None
     banks = [(Bank.open(path), weight) for path, weight in named_banks(recipe.teacher)]
-    views = views_of(recipe.augment, recipe.train.epochs)
+    views = taught_views(recipe)
     for bank, _ in banks:
         bank.require(_students_key(recipe, splits, bank), views=views, teachers_own=False)
         if bank.info.classes != splits.dataset.classes:

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from distill.data.mixture import mixture_of
 from distill.data.splits import Splits
-from distill.data.views import views_of
 from distill.objectives import Asks
 from distill.pipeline.provenance import named_banks
 from distill.pipeline.runtime import choose_runtime
+from distill.pipeline.taught import taught_epochs, taught_views
 from distill.recipe import Recipe
 from distill.teaching.bank import Bank
 from distill.teaching.bank_files import INFO
@@ -51,7 +51,7 @@ def _live_or_bank(recipe: Recipe, splits: Splits, teacher: Teacher, asks: Asks) 
     """What ``teacher.logits: auto`` becomes, and why."""
     if asks.features and not recipe.stored_features:
         return "live", f"the objective asks for features, which a bank has not: {', '.join(asks.features)}"
-    views, epochs = views_of(recipe.augment, recipe.train.epochs), recipe.train.epochs
+    views, epochs = taught_views(recipe), taught_epochs(recipe)
     key = bank_key(recipe, splits, teacher.identity)
     path = teacher.bank_path(key)
     if (path / INFO).is_file() and Bank.read(path).info.views >= views:

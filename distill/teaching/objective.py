@@ -41,7 +41,8 @@ class Taught:
 
     def __call__(self, student: Answer, batch: Batch) -> LossParts:
         """The loss of a batch."""
-        return self._objective(student, None if self._source is None else self._source.answer(batch), batch)
+        asked = self._source if self._objective.is_asking else None
+        return self._objective(student, None if asked is None else asked.answer(batch), batch)
 
 
 def _has_tensors(objective: nn.Module) -> bool:

@@ -17,6 +17,7 @@ from distill.events import StepDone
 from distill.pipeline.verify import verify_banks
 from distill.recipe import parse_recipe
 from distill.teaching.bank import Bank
+from distill.teaching.live import LiveTeacher
 
 RECIPE = """
 schema_version: 1
@@ -101,6 +102,27 @@ def test_a_term_that_has_ended_is_told_no_more(runs, teacher):
     assert "train_mse" in first
     assert "train_mse" not in second
     assert "train_kd" in second
+
+
+def test_once_the_last_term_has_ended_nobody_asks_the_teacher(runs, teacher, monkeypatch):
+    """Live it is asked in those epochs alone, and a bank has their views and no more: both teach the same bytes."""
+    objective = "{kind: kd, ce_weight: 1.0, until_epoch: 1, add: [{kind: mse, until_epoch: 2}]}"
+    steps, answer = [], LiveTeacher.answer
+
+    def counted(source, batch):
+        steps.append(batch)
+        return answer(source, batch)
+
+    monkeypatch.setattr(LiveTeacher, "answer", counted)
+    live = student(runs, teacher, objective, name="ended_live", logits="live", epochs=5)
+    images = json.loads((live / "run.json").read_text())["data"]["train"]
+    assert len(steps) == 2 * -(-images // 16)
+    stored = student(runs, teacher, objective, name="ended_bank", logits="bank", epochs=5)
+    bank = Bank.open(Path(json.loads((stored / "run.json").read_text())["teacher"]["bank"]))
+    assert bank.info.views == 2
+    weights = [(run / "checkpoints/last/model.safetensors").read_bytes() for run in (live, stored)]
+    assert weights[0] == weights[1]
+    assert metrics(live) == metrics(stored)
 
 
 FEATURES = [
