@@ -20,7 +20,7 @@ import torch
 from torch.nn import functional as F
 
 from distill.devices import autocast, channels_last, describe_device, deterministic_kernels, resolve_precision
-from distill.errors import DistillError, MissingError, PeerLostError, RunError
+from distill.errors import DistillError, MissingError, PeerLostError, RunError, UsageError
 from distill.models import build_model, without_weights
 from distill.pipeline.context import Context
 from distill.recipe import Recipe
@@ -93,6 +93,11 @@ def explain(error: BaseException) -> DistillError | None:
         return _explain_system(error)
     if isinstance(error, RuntimeError):
         return _explain_device(error)
+    if isinstance(error, ValueError) and "Expected more than 1 value per channel when training" in str(error):
+        return UsageError(
+            "batch norm cannot train on one image whose map is a single pixel: a step has no more",
+            hint="--set train.batch_size=2 or more",
+        )
     if isinstance(error, TypeError) and _NOT_ON_MPS.search(str(error)):  # how float64 is refused there
         return _not_on_mps(error)
     return None

@@ -112,10 +112,8 @@ def open_source(
         live = open_live(recipe, teacher, asks)
         if isinstance(teacher, TeacherRun):
             train = recipe.train
-            steps = taught_epochs(recipe) * steps_per_epoch(
-                mixture_of(recipe, splits).images, train.batch_size, team.world
-            )
-            compile_teacher(teacher.trained, train, batches=steps * train.accumulate)
+            steps = steps_per_epoch(mixture_of(recipe, splits).images, train.batch_size, team.world)
+            compile_teacher(teacher.trained, train, batches=taught_epochs(recipe) * steps * train.accumulate)
         return live
     views = taught_views(recipe)
     bank = ensure_bank(teacher, splits, recipe, views=views, tell=tell, team=team)

@@ -180,8 +180,8 @@ def has_momentum(optim: OptimSpec) -> bool:
 def _one_cycle(spec: OneCycle, optimizer: Optimizer, total: int) -> OneCycleLR:
     has_any = all("momentum" in group or "betas" in group for group in optimizer.param_groups)
     rise = spec.warmup_fraction
-    if rise * (total + 1) == 1.0:  # torch divides by the steps behind the first, of which there are none
-        rise *= 1.0 - 1e-9
+    if rise * (total + 1) <= 1.0:  # the first step is the peak's; at 1 torch would divide by the steps before it
+        rise = (1.0 - 1e-9) / (total + 1)
     return OneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],

@@ -220,6 +220,12 @@ def test_what_the_machine_refuses_is_one_line(error: Exception, kind: type[Disti
     assert type(caught.value).__name__ in ("RunError", "MissingError")
 
 
+def test_batch_norm_of_a_single_number_is_one_line() -> None:
+    with pytest.raises(UsageError, match="batch norm cannot train on one image") as caught, explained():
+        torch.nn.BatchNorm2d(8)(torch.zeros(1, 8, 1, 1))
+    assert "train.batch_size=2" in str(caught.value.hint)
+
+
 @pytest.mark.parametrize(
     "error",
     [TypeError("x"), KeyError("x"), ValueError("x"), RuntimeError("x"), OSError(errno.EPIPE, "Broken pipe")],

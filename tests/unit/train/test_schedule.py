@@ -212,10 +212,10 @@ def test_a_run_that_goes_on_with_other_steps_an_epoch_has_the_rates_of_its_epoch
     assert rates == pytest.approx(whole[5 * (STEPS + 1) :])
 
 
-def test_one_cycle_whose_rise_is_its_first_step_begins_at_the_peak() -> None:
-    rates = rates_by_step(
-        OneCycle(kind="one_cycle", warmup_fraction=0.1), lr=LR, steps_per_epoch=9, epochs=1, metrics=[{}]
-    )
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.1])
+def test_one_cycle_whose_rise_is_no_longer_than_its_first_step_begins_at_the_peak(share: float) -> None:
+    spec = OneCycle(kind="one_cycle", warmup_fraction=share)
+    rates = rates_by_step(spec, lr=LR, steps_per_epoch=9, epochs=1, metrics=[{}])
     assert rates[0] == pytest.approx(LR)
     assert sorted(rates, reverse=True) == rates
 
