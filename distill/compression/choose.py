@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from distill.compression.quantize import CALIBRATIONS, SCHEMES, quantize_model
+from distill.compression.quantize import CALIBRATIONS, SCHEMES, kernels, quantizer
 from distill.compression.search import LATENCY_TIE
+from distill.data.images import spread
 from distill.evaluation.correct import correct
 from distill.evaluation.drop import DropVerdict, can_be_shown, judge_drop
 from distill.evaluation.latency import measure_latency
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Attempt", "Choice", "Labelled", "answers_of", "choose_int8", "time_in_turn"]
 
 _BATCH = 64
+_GLANCE = 1000
+_NO_DOUBT = 0.999
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ def choose_int8(
     prove: bool = False,
     threads: int = 1,
     reference: np.ndarray | None = None,
+    enlarged: bool = False,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Choice:
     """Quantise with more and more care until something loses at most ``allowed``; of those take the fastest.
@@ -98,25 +102,37 @@ def choose_int8(
         threads: While timing.
         reference: Which judged images were answered right by what the loss is measured against, ``(N,)`` bool; None:
             by the fp32 graph.
+        enlarged: The network takes larger images than there are: its first layer stays in float.
         tell: Told in a line what is not good enough.
     """
     if reference is None:
         reference = correct(answers_of(model, judged.pixels), judged.labels)
     attempts: list[Attempt] = []
-    for care in CALIBRATIONS:
-        made: dict[str, onnx.ModelProto] = {}
-        for scheme in (replace(scheme, **care) for scheme in SCHEMES):
-            quantised = quantize_model(model, calibration, scheme)
-            drop = judge_drop(correct(answers_of(quantised, judged.pixels), judged.labels), reference, allowed=allowed)
-            attempts.append(Attempt(str(scheme), drop))
-            if drop.passes(prove=prove):
-                made[str(scheme)] = quantised
-        if made:
-            return _fastest(model, made, attempts, judged.pixels.shape[-1], threads)
-        tell(_too_much(attempts[-len(SCHEMES) :], judged.split, prove=prove))
-        if prove and not can_be_shown(len(judged.labels), allowed):
-            break  # nor would a file that answers all alike
+    with quantizer(model, calibration) as quantised_by:
+        for care in CALIBRATIONS:
+            made: dict[str, onnx.ModelProto] = {}
+            for scheme in (replace(scheme, **care) for scheme in kernels(enlarged=enlarged)):
+                quantised = quantised_by(scheme)
+                drop = _judge(quantised, judged, reference, allowed)
+                attempts.append(Attempt(str(scheme), drop))
+                if drop.passes(prove=prove):
+                    made[str(scheme)] = quantised
+            if made:
+                return _fastest(model, made, attempts, judged.pixels.shape[-1], threads)
+            tell(_too_much(attempts[-len(SCHEMES) :], judged.split, prove=prove))
+            if prove and not can_be_shown(len(judged.labels), allowed):
+                break  # nor would a file that answers all alike
     return Choice(tuple(attempts), None, None)
+
+
+def _judge(model: onnx.ModelProto, judged: Labelled, reference: np.ndarray, allowed: float) -> DropVerdict:
+    """On all images; of many on some alone where these leave no doubt that it loses more."""
+    some = spread(len(judged.labels), _GLANCE)
+    if len(judged.labels) >= 2 * _GLANCE:
+        right = correct(answers_of(model, judged.pixels[some]), judged.labels[some])
+        if judge_drop(right, reference[some], allowed=allowed, level=_NO_DOUBT).word == "refuted":
+            return judge_drop(right, reference[some], allowed=allowed)
+    return judge_drop(correct(answers_of(model, judged.pixels), judged.labels), reference, allowed=allowed)
 
 
 def _too_much(attempts: Sequence[Attempt], split: str, *, prove: bool) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,7 +31,7 @@ from distill.team.watch import beating
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["CALIBRATIONS", "SCHEMES", "Scheme", "quantize_model"]
+__all__ = ["CALIBRATIONS", "SCHEMES", "Scheme", "kernels", "quantize_model", "quantizer"]
 
 _BATCH = 64
 _WEIGHTED = ("Conv", "Gemm", "MatMul", "ConvTranspose")
@@ -46,6 +48,8 @@ class Scheme:
             (percentile 99.999), or those that lose the least information; arXiv:2004.09602 compares them.
         bias_correction: Take the mean error that rounding weights causes out of each bias (arXiv:1906.04721).
         float_ends: Leave the first and the last layer in float.
+        float_first: Leave the first layer, and what comes before it, in float. An enlarged image has next to no fine
+            detail: filters that look for some see the rounding of its pixels instead.
     """
 
     activations: Literal["int8", "uint8"] = "uint8"
@@ -53,12 +57,14 @@ class Scheme:
     calibration: Literal["minmax", "percentile", "entropy"] = "minmax"
     bias_correction: bool = False
     float_ends: bool = False
+    float_first: bool = False
 
     def __str__(self) -> str:
         words = [f"{'U8' if self.activations == 'uint8' else 'S8'}S8{' reduced range' if self.reduce_range else ''}"]
         words += [self.calibration] if self.calibration != "minmax" else []
         words += ["bias correction"] if self.bias_correction else []
         words += ["first and last layer in float"] if self.float_ends else []
+        words += ["first layer in float"] if self.float_first and not self.float_ends else []
         return ", ".join(words)
 
 
@@ -76,34 +82,55 @@ CALIBRATIONS: tuple[dict[str, Any], ...] = (
 """What is tried, in this order, where plain calibration loses too much: each as changes of a :class:`Scheme`."""
 
 
+def kernels(*, enlarged: bool) -> tuple[Scheme, ...]:
+    """:data:`SCHEMES` for a network that takes its images as they are, or for one that takes them ``enlarged``."""
+    return tuple(replace(scheme, float_first=enlarged) for scheme in SCHEMES)
+
+
 def quantize_model(model: onnx.ModelProto, images: np.ndarray, scheme: Scheme) -> onnx.ModelProto:
-    """The int8 twin of an exported fp32 graph; ``model`` is not touched.
+    """One int8 twin of an exported fp32 graph, as :func:`quantizer` makes them."""
+    with quantizer(model, images) as made_by:
+        return made_by(scheme)
+
+
+@contextlib.contextmanager
+def quantizer(model: onnx.ModelProto, images: np.ndarray) -> Iterator[Callable[[Scheme], onnx.ModelProto]]:
+    """What makes int8 twins of an exported fp32 graph, which is not touched; what they share is worked out once.
+
+    Calling it raises a :class:`RunError` where ONNX Runtime cannot quantise the graph.
 
     Shapes:
         images: ``(N, 3, S, S)`` uint8, training images, as many as shall set the ranges.
-
-    Raises:
-        RunError: ONNX Runtime cannot quantise the graph.
     """
     import onnx
 
-    with tempfile.TemporaryDirectory(prefix="distill-") as folder, _quietly():
+    means = cache(partial(_mean_inputs, model, images))
+    with tempfile.TemporaryDirectory(prefix="distill-") as folder:
         plain, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         onnx.save(copy.deepcopy(model), plain)  # the quantiser moves the weights of what it is given
-        try:
-            _quantize(plain, target, _Images(images), scheme, _ends(model) if scheme.float_ends else [])
-        except Exception as error:  # the tool raises whatever its parts do
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            raise RunError(f"the graph cannot be quantised ({scheme}): {reason}") from error
-        made = onnx.load(target)
-    if scheme.bias_correction:
-        _correct_biases(made, model, images)
-    _describe(made, model, scheme, images)
-    return made
+
+        def make(scheme: Scheme) -> onnx.ModelProto:
+            try:
+                with _quietly():
+                    _quantize(plain, target, _Images(images), scheme, _kept_in_float(model, scheme))
+            except Exception as error:  # the tool raises whatever its parts do
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+                raise RunError(f"the graph cannot be quantised ({scheme}): {reason}") from error
+            made = onnx.load(target)
+            if scheme.bias_correction:
+                _correct_biases(made, model, means())
+            _describe(made, model, scheme, images)
+            return made
+
+        yield make
 
 
 def _quantize(plain: Path, target: Path, images: _Images, scheme: Scheme, excluded: list[str]) -> None:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    ranges = {}
+    if "calibration_cache_path" in inspect.signature(quantize_static).parameters:  # older ones have none
+        ranges = {"calibration_cache_path": plain.with_name(f"{scheme.calibration}.json")}
 
     methods = {
         "minmax": CalibrationMethod.MinMax,
@@ -123,6 +150,7 @@ def _quantize(plain: Path, target: Path, images: _Images, scheme: Scheme, exclud
         calibrate_method=methods[scheme.calibration],
         # a histogram's batch after batch: all at once it holds every activation of every image
         extra_options={} if scheme.calibration == "minmax" else {"CalibStridedMinMax": 1},
+        **ranges,
     )
 
 
@@ -163,9 +191,12 @@ def _quietly() -> Iterator[None]:
         root.setLevel(level)
 
 
-def _ends(model: onnx.ModelProto) -> list[str]:
-    weighted = [node.name for node in model.graph.node if node.op_type in _WEIGHTED]
-    return [weighted[0], weighted[-1]] if weighted else []
+def _kept_in_float(model: onnx.ModelProto, scheme: Scheme) -> list[str]:
+    """Names of the nodes that are not quantised."""
+    weighted = [at for at, node in enumerate(model.graph.node) if node.op_type in _WEIGHTED]
+    kept = {weighted[0], weighted[-1]} if scheme.float_ends and weighted else set()
+    kept |= set(range(weighted[0] + 1)) if scheme.float_first and weighted else set()
+    return [model.graph.node[at].name for at in sorted(kept)]
 
 
 def state(made: onnx.ModelProto, *, max_drop: float, prove: bool) -> None:
@@ -197,9 +228,8 @@ def _set_about(made: onnx.ModelProto, about: FileAbout) -> None:
 # Bias correction
 
 
-def _correct_biases(made: onnx.ModelProto, model: onnx.ModelProto, images: np.ndarray) -> None:
-    """Shift each convolution's and linear layer's bias by the mean of what its rounded weights add, on real inputs."""
-    inputs = _mean_inputs(model, images)
+def _correct_biases(made: onnx.ModelProto, model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> None:
+    """Shift each convolution's and linear layer's bias by the mean of what its rounded weights add to mean inputs."""
     ours, theirs = _layers(made), _layers(model)
     for name, (node, weight, bias) in ours.items():
         if bias is None or name not in theirs or name not in inputs:

@@ -106,6 +106,7 @@ def quantize(
         allowed=max_drop,
         prove=prove,
         threads=threads,
+        enlarged=trained.recipe.model.input_size > trained.image_size,
         reference=right if against is None else _right(against, trained, judged, splits, options),
         tell=lambda text: options.tell(Note(text)),
     )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import distill
-from distill.compression.quantize import SCHEMES, quantize_model
+from distill.compression.quantize import kernels, quantizer
 from distill.data.images import spread
 from distill.data.splits import Splits
 from distill.devices import library_versions, using_threads
@@ -225,8 +225,10 @@ class Bench:
             return {"": plain}
         images = self.splits.train
         pixels = images.take(spread(len(images), _CALIBRATION))
-        schemes = SCHEMES if self.target.command is None else SCHEMES[:1]
-        return {str(scheme): quantize_model(plain, pixels, scheme) for scheme in schemes}
+        schemes = kernels(enlarged=recipe.model.input_size > self._side)
+        with quantizer(plain, pixels) as quantised_by:
+            wanted = schemes if self.target.command is None else schemes[:1]
+            return {str(scheme): quantised_by(scheme) for scheme in wanted}
 
     def _about(self, recipe: Recipe) -> FileAbout:
         data = self.splits.dataset

@@ -6,7 +6,8 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,12 @@ def _cli(*arguments: str) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-def _blinded(model: Any, images: np.ndarray, scheme: object) -> Any:
+@contextmanager
+def _blinding(model: Any, images: np.ndarray) -> Iterator[Callable[[object], Any]]:
+    yield lambda scheme: _blinded(model)
+
+
+def _blinded(model: Any) -> Any:
     made = type(model)()
     made.CopyFrom(model)
     for tensor in made.graph.initializer:
@@ -68,7 +74,7 @@ def test_the_file_and_its_document(teacher_run: RunResult, tmp_path: Path) -> No
 def test_what_loses_too_much_is_exit_code_3_and_no_file(
     teacher_run: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distill.compression.choose.quantize_model", _blinded)
+    monkeypatch.setattr("distill.compression.choose.quantizer", _blinding)
     code, _, stderr = _cli("quantize", str(teacher_run.run), "--no-train", "--out", str(tmp_path / "a.onnx"), "-q")
     assert code == 3
     assert "no file was written" in stderr

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill.compression.quantize import CALIBRATIONS, SCHEMES, Scheme, quantize_model
+from distill.compression.quantize import CALIBRATIONS, SCHEMES, Scheme, kernels, quantize_model, quantizer
 from distill.models import Normalize
 from distill.models.deployed import Deployed
 from distill.models.onnx_metadata import FileAbout
@@ -105,6 +105,40 @@ def test_the_ends_stay_in_float() -> None:
     assert any(name.endswith("network.0.weight") for name in floats)
     assert any(name.endswith("network.6.weight") for name in floats)
     assert not any(name.endswith("network.2.weight") for name in floats)
+
+
+def test_of_an_enlarged_image_the_first_layer_and_what_comes_before_stay_in_float() -> None:
+    """A filter of sharp detail on a smooth picture: of its answer most would be what rounding the pixels makes."""
+    network = _convolutions()
+    with torch.no_grad():  # it sums to nothing, so that a constant picture is none to it
+        network[0].weight.copy_(40 * (network[0].weight - network[0].weight.mean(dim=(2, 3), keepdim=True)))
+    normalize = Normalize((0.5,) * 3, (0.25,) * 3, 40)
+    ramps = np.linspace(0, 1, 8) * np.random.default_rng(0).uniform(40, 250, (64, 3, 8, 1))
+    model, images = _exported(network, 8, normalize), ramps.astype(np.uint8)
+    exact = _answers(model, images)
+    errors = []
+    for scheme in (Scheme(), *kernels(enlarged=True)[:1]):
+        made = quantize_model(model, images, scheme)
+        errors.append(np.square(_answers(made, images) - exact).mean())
+    assert errors[1] < 0.5 * errors[0]
+    nodes = list(made.graph.node)
+    first = next(at for at, node in enumerate(nodes) if node.op_type == "Conv")
+    into = {name for node in nodes[:first] if node.op_type == "QuantizeLinear" for name in node.input}
+    assert not into & {name for node in nodes[: first + 1] for name in node.output}
+    assert kernels(enlarged=False) == SCHEMES
+
+
+@pytest.mark.parametrize("care", CALIBRATIONS, ids=lambda care: str(Scheme(**care)))
+def test_what_is_made_after_others_is_what_is_made_alone(care: dict) -> None:
+    """Ranges are found once for each calibration, and used again."""
+    normalize = Normalize((0.5,) * 3, (0.25,) * 3, 8)
+    model, images = _exported(_convolutions(), 8, normalize), _images(100, 8)
+    scheme = Scheme("int8", **care)
+    with quantizer(model, images) as made_by:
+        made_by(Scheme("uint8", calibration=scheme.calibration))
+        after = made_by(scheme)
+    alone = quantize_model(model, images, scheme)
+    assert after.SerializeToString(deterministic=True) == alone.SerializeToString(deterministic=True)
 
 
 def test_the_fp32_graph_is_left_as_it_was() -> None:
