@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from distill.data.cifar import load_cifar
@@ -53,6 +53,7 @@ class Dataset:
         ignored: Entries of a folder that were passed over: other file types, folders within class folders.
         note: What was decided about it that a user should know, or None.
         is_test_carved: Whether ``test`` was set aside from what would be training images.
+        twins: Splits and rows of equal images, as they were decoded; empty where nobody looked.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Dataset:
     ignored: int = 0
     note: str | None = None
     is_test_carved: bool = False
+    twins: tuple[Sequence[tuple[str, int]], ...] = ()
 
 
 def load_dataset(spec: DataSpec, *, tell: Tell = silent) -> Dataset:
@@ -102,6 +104,7 @@ def load_dataset(spec: DataSpec, *, tell: Tell = silent) -> Dataset:
         ignored=decoded.ignored,
         note=decoded.note,
         is_test_carved=decoded.is_test_carved,
+        twins=decoded.twins,
     )
 
 

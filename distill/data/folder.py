@@ -32,7 +32,7 @@ from distill.data.array_cache import (
 from distill.data.decode import BadImageError
 from distill.data.decode_pool import Job, decode_all, read_picture
 from distill.data.decoded_storage import choose_place
-from distill.data.images import Decoded, Split, channel_stats
+from distill.data.images import Decoded, Split, channel_stats, image_digests
 from distill.data.layout import (
     EXPECTED_LAYOUT,
     IMAGE_SUFFIXES,
@@ -47,6 +47,7 @@ from distill.data.layout import (
 from distill.data.pictures import Census, Pictures
 from distill.data.resume_decoding import DecodingProgress
 from distill.data.test_split import decoded_set
+from distill.data.twins import find_twins
 from distill.errors import DataError, MissingError, UsageError
 from distill.events import Note, Tell, silent
 from distill.files import json_sha256
@@ -296,8 +297,9 @@ def _build(spec: DataSpec, source: Callable[[], _Source], key: str, tell: Tell, 
     _refuse_bad(spec, facts)
     _refuse_emptied_classes(listing, bad)
     stats = channel_stats(_without_bad("train", read_split(aside, "train"), facts))
+    twins = find_twins({name: image_digests(read_split(aside, name).chunks()) for name in listing.splits}, bad)
     progress.remove()
-    return {**facts, "listing_note": listing.note, "mean": stats.mean, "std": stats.std}
+    return {**facts, "listing_note": listing.note, "mean": stats.mean, "std": stats.std, "twins": twins}
 
 
 def _unkept(
@@ -332,7 +334,8 @@ def _look_at_all(spec: DataSpec, root: Path, listing: Listing, tell: Tell, _asid
     _refuse_emptied_classes(listing, bad)
     found = {name: each.found() for name, each in seen.items()}
     stats = {"mean": found["train"]["mean"], "std": found["train"]["std"]}
-    return {**facts, **stats, "digests": {name: each["digest"] for name, each in found.items()}}
+    twins = find_twins({name: each.digests for name, each in seen.items()}, bad)
+    return {**facts, **stats, "digests": {name: each["digest"] for name, each in found.items()}, "twins": twins}
 
 
 def _facts(spec: DataSpec, listing: Listing, bad: Mapping[str, Mapping[int, str]]) -> dict[str, Any]:

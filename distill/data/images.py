@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,6 +114,7 @@ class Decoded:
     ignored: int = 0
     note: str | None = None  # what was decided about it that a user should know
     is_test_carved: bool = False  # from what would be training images, as it brings no test images
+    twins: tuple[Sequence[tuple[str, int]], ...] = ()  # rows of equal images, where these were looked for
 
 
 def channel_stats(split: Split) -> ChannelStats:

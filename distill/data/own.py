@@ -21,9 +21,10 @@ from distill.data.array_cache import (
     write_labels,
 )
 from distill.data.decode import fit_rgb, strict_pillow
-from distill.data.images import Decoded, Split, channel_stats
+from distill.data.images import Decoded, Split, channel_stats, image_digests
 from distill.data.own_given import WANTED, Given, Images, is_data, once, pixels_of, reason, understand
 from distill.data.test_split import decoded_set
+from distill.data.twins import find_twins
 from distill.errors import DataError, MissingError
 from distill.events import StageProgress, Tell, silent
 from distill.recipe.schema import DataSpec
@@ -156,7 +157,9 @@ def _build(spec: DataSpec, given: Given, tell: Tell, aside: Path) -> Mapping[str
     facts = {"classes": given.classes, "bad": bad, "counts": {name: len(each) for name, each in given.splits.items()}}
     _refuse_bad(spec, facts)
     stats = channel_stats(_without_bad("train", read_split(aside, "train"), facts))
-    return {**facts, "mean": stats.mean, "std": stats.std}
+    digests = {name: image_digests(read_split(aside, name).chunks()) for name in given.splits}
+    twins = find_twins(digests, {name: [row for row, _ in rows] for name, rows in bad.items()})
+    return {**facts, "mean": stats.mean, "std": stats.std, "twins": twins}
 
 
 def _count(tell: Tell, before: int, total: int, done: int) -> None:

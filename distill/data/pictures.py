@@ -98,10 +98,12 @@ class Census:
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
         self._sums = ChannelSums()
+        self.digests: list[bytes] = []  # of each image
 
     def write(self, _row: int, block: np.ndarray) -> None:
         """The next images: uint8 ``(k, 3, S, S)``."""
         self._digest.update(np.ascontiguousarray(block).data)
+        self.digests += [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in block]
         self._sums.add(block)
 
     def sync(self) -> None:

@@ -11,6 +11,7 @@ from distill.data.datasets import Dataset, load_dataset, split_fingerprint
 from distill.data.images import Split
 from distill.data.layout import IMAGE_KINDS
 from distill.data.stratify import stratified_fraction
+from distill.data.twins import leaks
 from distill.data.unlabelled import Unlabelled, with_unlabelled
 from distill.events import Tell, silent
 from distill.recipe.schema import DataSpec
@@ -40,6 +41,7 @@ class Splits:
         val_fingerprint: Of a validation split that the data set brings along; None where it is carved from training.
         train_index: int64 ``(N,)``, the position in ``dataset.train`` of each training image that has a label.
         note: What a user should know about the data, a line each, or None.
+        leaks: What makes its figures look better than they are: images that judge and are trained on, too.
     """
 
     dataset: Dataset
@@ -51,6 +53,7 @@ class Splits:
     note: str | None = None
     val_fingerprint: str | None = None
     unlabelled: Unlabelled | None = None
+    leaks: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> Split:
@@ -117,12 +120,20 @@ def load_splits(spec: DataSpec, tell: Tell = silent, *, unlabelled: bool = False
         train = dataset.train.subset(index) if len(carved.val) else dataset.train
         val = dataset.train.subset(carved.val) if len(carved.val) else None
     fingerprint = hashlib.sha256(f"split {dataset.fingerprint} ".encode() + index.astype("<i8").tobytes()).hexdigest()
+    leaking = _leaks(dataset, train, val)
     more = None
     if unlabelled and spec.unlabelled is not None:
         train, more = with_unlabelled(spec, train, fingerprint, tell)
     own_val = None if dataset.val is None else split_fingerprint(dataset.val, dataset.classes)
     note = "\n".join(each for each in (_note(spec, dataset, val), more and more.note) if each) or None
-    return Splits(dataset, train, val, dataset.test, fingerprint, index, note, own_val, more)
+    return Splits(dataset, train, val, dataset.test, fingerprint, index, note, own_val, more, leaking)
+
+
+def _leaks(dataset: Dataset, train: Split, val: Split | None) -> tuple[str, ...]:
+    parts = {"training": ("train", train), "test": ("train" if dataset.is_test_carved else "test", dataset.test)}
+    if val is not None:
+        parts["validation"] = ("train" if dataset.val is None else "val", val)
+    return leaks(dataset.twins, parts)
 
 
 def _without_validation(dataset: Dataset, val: Split | None) -> list[str]:

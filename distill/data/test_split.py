@@ -21,7 +21,7 @@ def decoded_set(spec: DataSpec, splits: Mapping[str, Split], facts: Mapping[str,
 
     Args:
         facts: ``classes``; ``mean`` and ``std`` of all training images; ``bad`` images by split, which are not among
-            ``splits``; ``ignored``, where entries were.
+            ``splits``; ``ignored``, where entries were; ``twins``, where equal images were looked for.
         note: What was decided about it already.
 
     Raises:
@@ -42,6 +42,7 @@ def decoded_set(spec: DataSpec, splits: Mapping[str, Split], facts: Mapping[str,
         ignored=facts.get("ignored", 0),
         note=note,
         is_test_carved=is_carved,
+        twins=tuple(facts.get("twins", ())),
     )
 
 

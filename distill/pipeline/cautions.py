@@ -26,6 +26,10 @@ def cautions(recipe: Recipe, splits: Splits, teacher: Teacher | None, *, initial
         teacher: The run that teaches; None where none does, or only its answers are here.
         initial: sha256 of the weights that training begins with.
     """
+    return [*splits.leaks, *_of_teacher(recipe, splits, teacher, initial)]
+
+
+def _of_teacher(recipe: Recipe, splits: Splits, teacher: Teacher | None, initial: str) -> list[str]:
     if recipe.teacher is None:
         return []
     if teacher is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -144,6 +145,24 @@ def test_images_of_another_place_are_others_at_any_size(
     assert _warnings(told, "validation flatters") == []
     learn(data("ours", 32, 0), teacher=same)
     assert len(_warnings(told, "validation flatters")) == 1
+
+
+def test_a_test_image_that_is_trained_on_is_told_and_stays_with_the_run(places: Path, learn, told: list[Event]) -> None:
+    root = places / "ours"
+    for label in ("ant", "bee"):
+        (root / "test" / label).mkdir(parents=True)
+        (root / "train").mkdir(exist_ok=True)
+        (root / label).rename(root / "train" / label)
+        (places / "theirs" / label / "00.png").rename(root / "test" / label / "00.png")
+    shutil.copy(root / "train" / "ant" / "07.png", root / "test" / "ant" / "01.png")
+    data = f"data={{name: folder, root: '{root}', image_size: 32, val_fraction: 0.0}}"
+    run = learn(data, "objective.kind=supervised", "role=baseline")
+    (said,) = _warnings(told, "trained on, too")
+    assert said.startswith(
+        "1 of the 3 test images is trained on, too (test/ant/01.png is the same picture as train/ant/07"
+    )
+    assert run.info.extra["cautions"] == [said]
+    assert any(said in note for note in compare([run]).notes)
 
 
 def test_a_teacher_far_away_is_known_by_its_bank(teach, student_recipe, options, told: list[Event], tmp_path) -> None:

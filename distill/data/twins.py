@@ -1,0 +1,65 @@
+"""Images that a data set holds twice, pixel by pixel: one that is trained on says little where it tests."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from distill.data.images import Split
+
+__all__ = ["Place", "find_twins", "leaks"]
+
+Place = tuple[str, int]
+"""A split as it was decoded, and a row of it."""
+
+_MOST = 10_000  # groups of them that are kept: of more, the count is a lower bound
+
+
+def find_twins(digests: Mapping[str, Sequence[bytes]], bad: Mapping[str, Iterable[int]]) -> list[list[Place]]:
+    """Groups of two or more places of equal images.
+
+    Args:
+        digests: Of every image, by split and row.
+        bad: Rows that hold none.
+    """
+    groups: dict[bytes, list[Place]] = defaultdict(list)
+    for name, each in digests.items():
+        without = set(bad.get(name, ()))
+        for row, digest in enumerate(each):
+            if row not in without:
+                groups[digest].append((name, row))
+    return [group for group in groups.values() if len(group) > 1][:_MOST]
+
+
+def leaks(twins: Iterable[Sequence[Place]], parts: Mapping[str, tuple[str, Split]]) -> tuple[str, ...]:
+    """A line for each kind of judging images of which some are trained on, too.
+
+    Args:
+        twins: From :func:`find_twins`; of rows that no part holds nothing is said.
+        parts: ``training``, and ``validation`` and ``test`` where there are such images: the split that each was
+            decoded in, and its images.
+    """
+    groups = [list(map(tuple, group)) for group in twins]
+    wanted = {place for group in groups for place in group}
+    found: dict[tuple[object, ...], tuple[str, int, str]] = {}
+    for part, (decoded_in, split) in parts.items() if wanted else ():
+        for at, row in enumerate(split.base_index(slice(None)).tolist()):
+            if (decoded_in, row) in wanted:
+                name = f"{decoded_in} {row}" if split.files is None else split.files[at]
+                found[decoded_in, row] = (part, int(split.labels[at]), name)
+    said: dict[str, list[tuple[str, str, bool]]] = defaultdict(list)
+    for group in groups:
+        members = [found[place] for place in group if place in found]
+        trained = [each for each in members if each[0] == "training"]
+        for part, label, name in members:
+            if trained and part != "training":
+                said[part].append((name, trained[0][2], all(label != each[1] for each in trained)))
+    return tuple(_line(part, len(parts[part][1]), pairs) for part, pairs in said.items())
+
+
+def _line(part: str, images: int, pairs: Sequence[tuple[str, str, bool]]) -> str:
+    judging, training, _ = pairs[0]
+    line = f"{len(pairs):,} of the {images:,} {part} images {'is' if len(pairs) == 1 else 'are'} trained on, too "
+    line += f"({judging} is the same picture as {training}): on other pictures expect less"
+    unlike = sum(each[2] for each in pairs)
+    return line + (f"; {unlike:,} with another label" if unlike else "")

@@ -1,0 +1,78 @@
+"""Pictures that are trained on and judge, too."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from distill.data.own import offer_data
+from distill.data.splits import Splits, load_splits
+from distill.data.twins import find_twins
+from distill.recipe.schema import DataSpec
+
+
+def _picture(path: Path, seed: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for number in range(12):
+        _picture(tmp_path / "pets" / "train" / ("cat", "dog")[number % 2] / f"{number}.png", number)
+    for number in range(4):
+        _picture(tmp_path / "pets" / "test" / ("cat", "dog")[number % 2] / f"new{number}.png", 100 + number)
+    return tmp_path / "pets"
+
+
+def _load(root: Path, decoded: str = "auto", **settings: float) -> Splits:
+    spec = {"name": "folder", "root": str(root), "image_size": 8, "val_fraction": 0.0, "decoded": decoded} | settings
+    return load_splits(DataSpec(**spec))
+
+
+@pytest.mark.parametrize("decoded", ["auto", "per_batch"])
+def test_test_images_that_are_trained_on_are_counted_with_one_of_them_named(root: Path, decoded: str) -> None:
+    assert _load(root, decoded).leaks == ()
+    shutil.copy(root / "train/cat/4.png", root / "test/cat/copied.png")
+    shutil.copy(root / "train/cat/6.png", root / "test/dog/another.png")
+    (line,) = _load(root, decoded).leaks
+    assert line == (
+        "2 of the 6 test images are trained on, too (test/cat/copied.png is the same picture as train/cat/4.png): "
+        "on other pictures expect less; 1 with another label"
+    )
+    assert _load(root, decoded, limit=2).leaks in ((), (line,))  # where those are not trained on, nothing is said
+
+
+def test_what_is_carved_may_part_two_of_a_kind(root: Path) -> None:
+    shutil.rmtree(root / "test")
+    for path in sorted((root / "train").glob("*/*.png")):
+        shutil.copy(path, path.with_name(f"copy_{path.name}"))
+    splits = _load(root, test_fraction=0.25, val_fraction=0.25)
+    pixels = {
+        name: [image.tobytes() for image in part.take(slice(None))]
+        for name, part in (("train", splits.train), ("validation", splits.val), ("test", splits.test))
+        if part is not None
+    }
+    for name in ("test", "validation"):
+        count = sum(image in pixels["train"] for image in pixels[name])
+        assert count > 0
+        assert any(line.startswith(f"{count} of the {len(pixels[name])} {name} images") for line in splits.leaks)
+
+
+def test_bad_rows_are_nobodys_twins() -> None:
+    digests = {"train": [b"a", b"b", b"zero", b"zero"], "test": [b"b", b"zero"]}
+    assert find_twins(digests, {"train": [2, 3], "test": [1]}) == [[("train", 1), ("test", 0)]]
+
+
+def test_arrays_that_are_handed_over_are_looked_at_too() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), dtype=np.uint8)
+    labels = np.arange(8) % 2
+    given = {"train": (images, labels), "test": (images[:3], labels[:3])}
+    spec = DataSpec(name="python", code=offer_data(given), image_size=8, val_fraction=0.0)
+    (line,) = load_splits(spec).leaks
+    assert line.startswith("3 of the 3 test images are trained on, too (test 0 is the same picture as train 0)")
