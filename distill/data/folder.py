@@ -35,6 +35,7 @@ from distill.data.decoded_storage import choose_place
 from distill.data.images import Decoded, Split, channel_stats, image_digests
 from distill.data.layout import (
     EXPECTED_LAYOUT,
+    IMAGE_KINDS,
     IMAGE_SUFFIXES,
     SPLIT_FOLDERS,
     Entries,
@@ -52,7 +53,7 @@ from distill.errors import DataError, MissingError, UsageError
 from distill.events import Note, Tell, silent
 from distill.files import json_sha256
 from distill.recipe.schema import DataSpec
-from distill.text import item_lines
+from distill.text import item_lines, several
 
 __all__ = ["folder_classes", "list_folder", "load_folder"]
 
@@ -166,11 +167,8 @@ def _find(root: Path, *, files: bool = True) -> Entries:
                     _find_class(entries, split, label, files)
         folders = [] if entries.splits else _class_folders(root)
         pictured = [folder for folder in folders if _has_pictures(Path(folder.path))]
-        if len(pictured) == 1 and not entries.splits and not _has_pictures(root):
-            raise DataError(
-                f"{root} has one class folder with pictures: {pictured[0].name}",
-                hint="a classifier needs two: a folder for each class",
-            )
+        if len(pictured) < 2 and not entries.splits and not _has_pictures(root):
+            _refuse_too_few(root, pictured, [folder for folder in folders if folder not in pictured])
         if len(pictured) > 1:
             entries.add_split("train", "")
             entries.no_class += [folder.name for folder in folders if folder not in pictured]
@@ -179,6 +177,22 @@ def _find(root: Path, *, files: bool = True) -> Entries:
     except OSError as error:
         raise DataError(f"cannot list {error.filename}: {error.strerror}") from error
     return entries
+
+
+def _refuse_too_few(root: Path, pictured: Sequence[os.DirEntry[str]], others: Sequence[os.DirEntry[str]]) -> None:
+    """Say that one folder is no two classes; of files of kinds that are not read, which kinds these are."""
+    told = []
+    for folder in others:
+        names = [entry.name for entry in _visible(Path(folder.path)) if not _is_folder(entry)]
+        kinds = sorted({Path(name).suffix.lower() for name in names} - {""})
+        if kinds:
+            told.append(f"{folder.name}/ ({several(kinds, 4)})")
+    one = f"{root} has one class folder with pictures: {pictured[0].name}" if pictured else str(root)
+    if told:
+        unread = f"no file in {several(sorted(told), 8)} is named like a {IMAGE_KINDS}"
+        raise DataError(f"{one}; {unread}" if pictured else f"{one}: {unread}", hint="convert them to one of these")
+    if pictured:
+        raise DataError(one, hint="a classifier needs two: a folder for each class")
 
 
 def _find_class(entries: Entries, split: str, label: os.DirEntry[str], files: bool) -> None:

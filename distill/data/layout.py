@@ -20,13 +20,14 @@ __all__ = [
     "check_layout",
     "check_split_names",
     "class_names",
+    "ignored_note",
     "is_hidden",
 ]
 
 SPLIT_NAMES = ("train", "val", "test")
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 IMAGE_KINDS = "PNG, JPEG, WebP, BMP, GIF or TIFF"
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 EXPECTED_LAYOUT = (
     f"expected train/<class>/<image> ({IMAGE_KINDS}, directly in the class folder), optionally test/ and val/ or "
     "valid/ alike; or <class>/<image> alone"
@@ -102,6 +103,14 @@ class Listing:
             return None
         names, one = several([f"{name}/" for name in self.no_class], most=8), len(self.no_class) == 1
         return f"{names} {'holds' if one else 'hold'} no picture directly: {'no class' if one else 'no classes'}"
+
+
+def ignored_note(ignored: int) -> str | None:
+    """What is said of entries that were passed over; None where none were."""
+    if not ignored:
+        return None
+    what = "file or folder" if ignored == 1 else "files or folders"
+    return f"ignored {ignored:,} {what} not named like a {IMAGE_KINDS}"
 
 
 def check_layout(entries: Entries, where: str) -> Listing:

@@ -158,6 +158,8 @@ def once(spec: DataSpec, make: Callable[[], Given]) -> Given:
 
 
 def _split(value: Any, where: str) -> Images:
+    if isinstance(value, list) and len(value) == 2 and getattr(value[0], "ndim", 0) >= 3:  # no data set of two
+        value = tuple(value)
     if isinstance(value, tuple) and len(value) == 2 and not isinstance(value[0], tuple):
         return _Pairs(_array(value[0], f"{where} images"), _labels(value[1], where), where)
     if is_data(value) and not isinstance(value, np.ndarray | str | bytes):
@@ -179,8 +181,13 @@ def _array(images: Any, where: str) -> Any:
 
 def _labels(labels: Any, where: str) -> np.ndarray:
     found = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)
+    if found.ndim == 1 and found.dtype == object:  # names or numbers out of a table
+        found = np.asarray(found.tolist())
     if found.ndim != 1 or found.dtype.kind not in "iuUT":
-        raise DataError(f"{where} labels are {found.dtype} of shape {found.shape}: one number or name for each image")
+        raise DataError(
+            f"{where} labels are {found.dtype} of shape {found.shape}: one whole number or name for each image",
+            hint="labels.astype(int), or labels.astype(str)" if found.ndim == 1 else None,
+        )
     return found
 
 

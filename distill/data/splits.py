@@ -9,7 +9,7 @@ import numpy as np
 
 from distill.data.datasets import Dataset, load_dataset, split_fingerprint
 from distill.data.images import Split
-from distill.data.layout import IMAGE_KINDS
+from distill.data.layout import ignored_note
 from distill.data.stratify import stratified_fraction
 from distill.data.twins import leaks
 from distill.data.unlabelled import Unlabelled, with_unlabelled
@@ -153,7 +153,6 @@ def _note(spec: DataSpec, dataset: Dataset, val: Split | None) -> str | None:
         notes.append(f"validation has no image of {several(none, 8)}: each has too few to spare one")
     if dataset.skipped:
         notes.append(f"skipped {dataset.skipped:,} unreadable image{'s' if dataset.skipped > 1 else ''}")
-    if dataset.ignored:
-        passed_over = "file or folder" if dataset.ignored == 1 else "files or folders"
-        notes.append(f"ignored {dataset.ignored:,} {passed_over} not named like a {IMAGE_KINDS}")
+    if ignored := ignored_note(dataset.ignored):
+        notes.append(ignored)
     return "\n".join(notes) or None

@@ -18,7 +18,7 @@ from distill.data.decode_pool import read_picture
 from distill.data.folder import list_folder
 from distill.data.hugging_face import hugging_face_data
 from distill.data.images import spread
-from distill.data.layout import IMAGE_KINDS, Listing
+from distill.data.layout import IMAGE_KINDS, Listing, ignored_note
 from distill.data.own import own_data
 from distill.data.own_given import WANTED, Given, pixels_of
 from distill.devices import usable_cores
@@ -92,6 +92,7 @@ def survey(spec: DataSpec, *, check: bool = False) -> Survey:
     if not sides:
         raise DataError(f"no picture of a sample of {spec.root} can be opened", hint=f"pictures are {IMAGE_KINDS}")
     train = listing.splits["train"]
+    notes = (listing.note, ignored_note(listing.ignored), _unusable(spec, listing, bad, len(sides), check))
     return Survey(
         classes=listing.classes,
         counts={name: len(split.paths) for name, split in listing.splits.items()},
@@ -99,7 +100,7 @@ def survey(spec: DataSpec, *, check: bool = False) -> Survey:
         side=round(statistics.median(sides)),
         sides=(min(sides), max(sides)),
         decode_s=statistics.median(seconds) if seconds else 0.0,
-        note="; ".join(filter(None, (listing.note, _unusable(spec, listing, bad, len(sides), check)))) or None,
+        note="; ".join(each for each in notes if each) or None,
     )
 
 

@@ -30,6 +30,7 @@ from distill.evaluation.correct import correct
 from distill.evaluation.metrics import evaluate_logits, predict_logits
 from distill.evaluation.stored import ABOUT, Answers, evaluation_of_file, read_answers, write_answers
 from distill.evaluation.tta import Mirrored
+from distill.events import Note, Tell, silent
 from distill.files import json_sha256, may_write, sha256_file
 from distill.fingerprint import architecture_sha256
 from distill.models.classifier import Classifier
@@ -58,6 +59,7 @@ __all__ = [
 ]
 
 _BATCH = 256
+_NAMES = {"test": "test images", "val": "validation images"}
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,11 @@ class DataSets:
         if isinstance(content, DistillError):
             raise content
         return content
+
+    def why_unread(self, spec: DataSpec, split: str) -> str | None:
+        """Why a split's images could not be looked at; None where they were, or nobody tried."""
+        content = self._contents.get((spec, split))
+        return content.message if isinstance(content, DistillError) else None
 
     def are_still(self, content: str, spec: DataSpec, split: str) -> bool:
         """Whether :meth:`content` of a split is still this; yes where its images are not here."""
@@ -257,19 +264,26 @@ def query_of(subject: RunFolder | OnnxClassifier, *, device: torch.device | None
     return Query(str(run.path), run.evaluation, weights, recipe.data, load, network, run.info.trained_on)
 
 
-def assess_query(query: Query, split: str, again: bool, data: DataSets, *, mirrored: bool = False) -> Assessment:
+def assess_query(
+    query: Query, split: str, again: bool, data: DataSets, *, mirrored: bool = False, tell: Tell = silent
+) -> Assessment:
     """Evaluate what was made by :func:`query_of`, or read what an earlier call found.
 
     Args:
         mirrored: Test-time augmentation: with the mean of an image's logits and its mirror image's. What is found so
             is not stored, and nothing stored is read: no table ever takes it for the run's own.
+        tell: Told when the network is asked, and where the answers are stored ones of images that cannot be looked at.
 
     Raises:
         DataError: The split is drawn from other images than when it was trained, and may hold some that taught it.
     """
     stored = None if again or mirrored else _read(query, split)
+    what = _NAMES[split]
     if stored is not None and data.are_still(stored.content, query.spec, stored.split):
+        if reason := data.why_unread(query.spec, split):
+            tell(Note(f"{query.place} answered its {what} earlier; they cannot be looked at now: {reason}", "warning"))
         return stored
+    tell(Note(f"measuring {query.place} on its {what}"))
     splits = data.load(query.spec)
     if stored is not None and splits.is_drawn_anew(split, query.trained_on):
         return stored  # as where the data is no longer here
@@ -283,7 +297,7 @@ def assess_query(query: Query, split: str, again: bool, data: DataSets, *, mirro
 
 
 def _check_split(split: str) -> None:
-    if split not in ("test", "val"):
+    if split not in _NAMES:
         raise UsageError(f"no split {split!r}", hint="test or val")
 
 

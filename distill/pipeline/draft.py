@@ -11,7 +11,7 @@ from pathlib import Path
 
 from distill.data.batches import steps_per_epoch
 from distill.data.survey import Survey, survey
-from distill.errors import UsageError
+from distill.errors import DataError, UsageError
 from distill.files import has_controls, write_atomically
 from distill.models import params_of
 from distill.recipe import SCHEMA_FILE, Recipe, parse_recipe, schema_text
@@ -67,6 +67,11 @@ def draft_recipes(data: str | Path, *, name: str | None = None) -> Draft:
         )
     spec = DataSpec(name="folder", root=str(data))
     seen = survey(spec, check=True)
+    if "test" not in seen.counts and max(seen.per_class) < 2:
+        raise DataError(
+            f"{data} has one picture of each class, and no test/: none is left to train on",
+            hint="some hundreds of each class make a classifier; two at least",
+        )
     name = _name(name, data)
     side = _side(seen)
     draft = Draft(name, seen, _teacher(seen, side, str(data), name), _student(seen, side, str(data), name))

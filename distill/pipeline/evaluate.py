@@ -177,12 +177,11 @@ def _name_and_role(subject: _Subject) -> tuple[str, str]:
 
 def _evaluate(subject: _Subject, asked: _Asked, data: DataSets, options: Options) -> Evaluation:
     query = query_of(subject, device=resolve_device(options.device))
-    what, mirrored = "test set" if asked.split == "test" else "validation images", asked.tta == "flip"
-    options.tell(Note(f"measuring {query.place} on its {what}"))
+    mirrored = asked.tta == "flip"
     keeps = query.keeps and not mirrored
     if not query.keeps and not mirrored:
         options.tell(Note(f"{query.place} may only be read: what is found is not kept, and not plotted", "warning"))
-    assessment = assess_query(query, asked.split, asked.again, data, mirrored=mirrored)
+    assessment = assess_query(query, asked.split, asked.again, data, mirrored=mirrored, tell=options.tell)
     if isinstance(subject, RunFolder) and asked.split == "test" and keeps:
         _keep(subject, assessment.result)
     note = few_images_note(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from typer.testing import CliRunner, Result
 
@@ -104,6 +106,31 @@ def test_a_run_that_may_only_be_read_is_measured_and_left_as_it_was(
     assert json.loads(read_only.stdout) == kept | {"plots": []}
     assert compared.rows[0].test_top1 == kept["top1"]
     assert (run / "evaluation" / "test.json").is_file()
+
+
+def test_answers_of_images_that_cannot_be_looked_at_any_more_are_said_to_be_earlier_ones(
+    evaluate, teacher_recipe, tmp_path: Path
+) -> None:
+    for split, number in itertools.product(("train", "test"), range(8)):
+        (folder := tmp_path / "pets" / split / ("cat", "dog")[number % 2]).mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng([number, split == "test"]).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    data = f"data={{name: folder, root: '{tmp_path / 'pets'}', image_size: 8, val_fraction: 0.0}}"
+    recipe = teacher_recipe(data, "train.epochs=1", "model={source: students, name: tiny}")
+    run = finetune_teacher(recipe, options=Options(runs_dir=tmp_path, threads=1)).run
+    first = evaluate(run, "--json", "--no-plots")
+    assert "measuring" in first.stderr
+    (tmp_path / "pets/test/cat/0.png").write_bytes(b"")
+    again = evaluate(run, "--json", "--no-plots")
+    assert again.stdout == first.stdout
+    assert "measuring" not in again.stderr
+    assert (
+        f"warning: {run} answered its test images earlier; they cannot be looked at now: 1 of 16 images" in again.stderr
+    )
+    (tmp_path / "pets").rename(tmp_path / "elsewhere")
+    gone = evaluate(run, "--json", "--no-plots")
+    assert gone.stdout == first.stdout
+    assert "they cannot be looked at now" in gone.stderr
 
 
 def test_a_run_without_validation_says_so(evaluate, teacher_recipe, tmp_path: Path) -> None:

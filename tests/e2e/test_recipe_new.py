@@ -168,6 +168,30 @@ def test_a_folder_of_something_else(cli: Callable[..., Result], tmp_path: Path) 
     assert "no picture of a sample of broken can be opened" in result.stderr
 
 
+def test_files_of_other_kinds_are_named_and_jfif_is_jpeg(cli: Callable[..., Result], tmp_path: Path) -> None:
+    root = _pictures(tmp_path / "phone", {"cat": 4, "dog": 4})
+    for number, path in enumerate(sorted((root / "dog").iterdir())):
+        path.rename(path.with_suffix(".HEIC" if number else ".txt"))
+    said = cli("recipe", "new", "phone").stderr
+    assert "phone has one class folder with pictures: cat; no file in dog/ (.heic, .txt) is named like a PNG" in said
+    for path in (root / "cat").iterdir():
+        path.rename(path.with_suffix(".heic"))
+    assert "no file in cat/ (.heic), dog/ (.heic, .txt) is named like" in cli("recipe", "new", "phone").stderr
+    for label, number in (("cat", 0), ("cat", 1), ("dog", 0), ("dog", 1)):
+        Image.new("RGB", (40, 40)).save(root / label / f"{number}.jfif", format="JPEG")
+    found = survey(DataSpec(name="folder", root=str(root)))
+    assert found.counts == {"train": 4}
+    assert found.note == "ignored 8 files or folders not named like a PNG, JPEG, WebP, BMP, GIF or TIFF"
+
+
+def test_one_picture_of_each_class_makes_no_recipe(cli: Callable[..., Result], tmp_path: Path) -> None:
+    _pictures(tmp_path / "single", {"cat": 1, "dog": 1})
+    result = cli("recipe", "new", "single")
+    assert result.exit_code == 1
+    assert "single has one picture of each class, and no test/" in result.stderr
+    assert not list(tmp_path.glob("*.yaml"))
+
+
 def test_a_hint_is_a_command_to_copy(cli: Callable[..., Result], tmp_path: Path) -> None:
     _pictures(tmp_path / "photos/inner/train", {"cat": 3, "dog": 3})
     for wrong, hint in (

@@ -12,6 +12,7 @@ from PIL import Image
 from distill.data.own import offer_data
 from distill.data.splits import Splits, load_splits
 from distill.data.twins import find_twins
+from distill.errors import DataError
 from distill.recipe.schema import DataSpec
 
 
@@ -67,6 +68,16 @@ def test_what_is_carved_may_part_two_of_a_kind(root: Path) -> None:
 def test_bad_rows_are_nobodys_twins() -> None:
     digests = {"train": [b"a", b"b", b"zero", b"zero"], "test": [b"b", b"zero"]}
     assert find_twins(digests, {"train": [2, 3], "test": [1]}) == [[("train", 1), ("test", 0)]]
+
+
+def test_labels_out_of_a_table_are_names_and_a_list_of_two_arrays_is_a_pair() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    names = np.array(["cat", "dog", "eel"] * 2, dtype=object)
+    spec = DataSpec(name="python", code=offer_data([images, names]), image_size=8)
+    assert load_splits(spec).dataset.classes == ("cat", "dog", "eel")
+    with pytest.raises(DataError, match="one whole number or name for each image") as caught:
+        offer_data((images, np.array([0.0, 1.0, 0.5] * 2)))
+    assert "astype(int)" in str(caught.value.hint)
 
 
 def test_arrays_that_are_handed_over_are_looked_at_too() -> None:
