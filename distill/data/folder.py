@@ -32,7 +32,7 @@ from distill.data.array_cache import (
 from distill.data.decode import BadImageError
 from distill.data.decode_pool import Job, decode_all, read_picture
 from distill.data.decoded_storage import choose_place
-from distill.data.images import Decoded, Split, channel_stats, image_digests
+from distill.data.images import Decoded, Split, channel_stats
 from distill.data.layout import (
     EXPECTED_LAYOUT,
     IMAGE_KINDS,
@@ -48,7 +48,7 @@ from distill.data.layout import (
 from distill.data.pictures import Census, Pictures
 from distill.data.resume_decoding import DecodingProgress
 from distill.data.test_split import decoded_set
-from distill.data.twins import find_twins
+from distill.data.twins import find_twins, row_digests
 from distill.errors import DataError, MissingError, UsageError
 from distill.events import Note, Tell, silent
 from distill.files import json_sha256
@@ -58,6 +58,7 @@ from distill.text import item_lines, several
 __all__ = ["folder_classes", "list_folder", "load_folder"]
 
 _MAX_SHOWN = 20
+_OTHER_KINDS = {".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".psd", ".dng", ".cr2", ".nef", ".arw", ".npy"}
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def _refuse_too_few(root: Path, pictured: Sequence[os.DirEntry[str]], others: Se
     told = []
     for folder in others:
         names = [entry.name for entry in _visible(Path(folder.path)) if not _is_folder(entry)]
-        kinds = sorted({Path(name).suffix.lower() for name in names} - {""})
+        kinds = sorted({Path(name).suffix.lower() for name in names} & _OTHER_KINDS)
         if kinds:
             told.append(f"{folder.name}/ ({several(kinds, 4)})")
     one = f"{root} has one class folder with pictures: {pictured[0].name}" if pictured else str(root)
@@ -311,7 +312,7 @@ def _build(spec: DataSpec, source: Callable[[], _Source], key: str, tell: Tell, 
     _refuse_bad(spec, facts)
     _refuse_emptied_classes(listing, bad)
     stats = channel_stats(_without_bad("train", read_split(aside, "train"), facts))
-    twins = find_twins({name: image_digests(read_split(aside, name).chunks()) for name in listing.splits}, bad)
+    twins = find_twins({name: row_digests(read_split(aside, name), without=bad[name]) for name in listing.splits})
     progress.remove()
     return {**facts, "listing_note": listing.note, "mean": stats.mean, "std": stats.std, "twins": twins}
 
@@ -348,7 +349,7 @@ def _look_at_all(spec: DataSpec, root: Path, listing: Listing, tell: Tell, _asid
     _refuse_emptied_classes(listing, bad)
     found = {name: each.found() for name, each in seen.items()}
     stats = {"mean": found["train"]["mean"], "std": found["train"]["std"]}
-    twins = find_twins({name: each.digests for name, each in seen.items()}, bad)
+    twins = find_twins({name: each.digests for name, each in seen.items()})
     return {**facts, **stats, "digests": {name: each["digest"] for name, each in found.items()}, "twins": twins}
 
 

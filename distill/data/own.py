@@ -21,10 +21,10 @@ from distill.data.array_cache import (
     write_labels,
 )
 from distill.data.decode import fit_rgb, strict_pillow
-from distill.data.images import Decoded, Split, channel_stats, image_digests
+from distill.data.images import Decoded, Split, channel_stats
 from distill.data.own_given import WANTED, Given, Images, is_data, once, pixels_of, reason, understand
 from distill.data.test_split import decoded_set
-from distill.data.twins import find_twins
+from distill.data.twins import find_twins, row_digests
 from distill.errors import DataError, MissingError
 from distill.events import StageProgress, Tell, silent
 from distill.recipe.schema import DataSpec
@@ -157,8 +157,8 @@ def _build(spec: DataSpec, given: Given, tell: Tell, aside: Path) -> Mapping[str
     facts = {"classes": given.classes, "bad": bad, "counts": {name: len(each) for name, each in given.splits.items()}}
     _refuse_bad(spec, facts)
     stats = channel_stats(_without_bad("train", read_split(aside, "train"), facts))
-    digests = {name: image_digests(read_split(aside, name).chunks()) for name in given.splits}
-    twins = find_twins(digests, {name: [row for row, _ in rows] for name, rows in bad.items()})
+    without = {name: [row for row, _ in rows] for name, rows in bad.items()}
+    twins = find_twins({name: row_digests(read_split(aside, name), without=without[name]) for name in given.splits})
     return {**facts, "mean": stats.mean, "std": stats.std, "twins": twins}
 
 

@@ -181,8 +181,9 @@ def _array(images: Any, where: str) -> Any:
 
 def _labels(labels: Any, where: str) -> np.ndarray:
     found = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)
-    if found.ndim == 1 and found.dtype == object:  # names or numbers out of a table
-        found = np.asarray(found.tolist())
+    if found.ndim == 1 and found.dtype == object:  # names or numbers out of a table; none of them may be missing
+        kinds = {type(each) for each in found.tolist()}
+        found = np.asarray(found.tolist()) if kinds in ({str}, {int}) else found
     if found.ndim != 1 or found.dtype.kind not in "iuUT":
         raise DataError(
             f"{where} labels are {found.dtype} of shape {found.shape}: one whole number or name for each image",

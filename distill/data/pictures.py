@@ -98,12 +98,13 @@ class Census:
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
         self._sums = ChannelSums()
-        self.digests: list[bytes] = []  # of each image
+        self.digests: dict[int, bytes] = {}  # of each image, by its row
 
-    def write(self, _row: int, block: np.ndarray) -> None:
-        """The next images: uint8 ``(k, 3, S, S)``."""
+    def write(self, row: int, block: np.ndarray) -> None:
+        """The images from ``row`` on: uint8 ``(k, 3, S, S)``."""
         self._digest.update(np.ascontiguousarray(block).data)
-        self.digests += [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in block]
+        for at, image in enumerate(block):
+            self.digests[row + at] = hashlib.sha256(np.ascontiguousarray(image).data).digest()
         self._sums.add(block)
 
     def sync(self) -> None:

@@ -5,30 +5,35 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from distill.data.images import Split
+from distill.data.images import Split, image_digests
 
-__all__ = ["Place", "find_twins", "leaks"]
+__all__ = ["Place", "find_twins", "leaks", "row_digests"]
 
 Place = tuple[str, int]
 """A split as it was decoded, and a row of it."""
 
-_MOST = 10_000  # groups of them that are kept: of more, the count is a lower bound
+_MOST = 10_000  # groups that are kept, and places of each
 
 
-def find_twins(digests: Mapping[str, Sequence[bytes]], bad: Mapping[str, Iterable[int]]) -> list[list[Place]]:
-    """Groups of two or more places of equal images.
+def row_digests(split: Split, *, without: Iterable[int]) -> dict[int, bytes]:
+    """The digest of each image of a split as it was decoded, by its row; rows ``without`` one are left out."""
+    passed_over = set(without)
+    return {row: each for row, each in enumerate(image_digests(split.chunks())) if row not in passed_over}
+
+
+def find_twins(digests: Mapping[str, Mapping[int, bytes]]) -> list[list[Place]]:
+    """Groups of two or more places of equal images, those of several splits first.
 
     Args:
-        digests: Of every image, by split and row.
-        bad: Rows that hold none.
+        digests: Of the images' pixels, by split and row.
     """
     groups: dict[bytes, list[Place]] = defaultdict(list)
     for name, each in digests.items():
-        without = set(bad.get(name, ()))
-        for row, digest in enumerate(each):
-            if row not in without:
-                groups[digest].append((name, row))
-    return [group for group in groups.values() if len(group) > 1][:_MOST]
+        for row, digest in each.items():
+            groups[digest].append((name, row))
+    twins = [group for group in groups.values() if len(group) > 1]
+    twins.sort(key=lambda group: group[0][0] == group[-1][0])  # splits come one after the other
+    return [[*group[: _MOST - 1], group[-1]] if len(group) > _MOST else group for group in twins[:_MOST]]
 
 
 def leaks(twins: Iterable[Sequence[Place]], parts: Mapping[str, tuple[str, Split]]) -> tuple[str, ...]:
@@ -54,7 +59,9 @@ def leaks(twins: Iterable[Sequence[Place]], parts: Mapping[str, tuple[str, Split
         for part, label, name in members:
             if trained and part != "training":
                 said[part].append((name, trained[0][2], all(label != each[1] for each in trained)))
-    return tuple(_line(part, len(parts[part][1]), pairs) for part, pairs in said.items())
+    cut = len(groups) == _MOST or any(len(group) == _MOST for group in groups)
+    lines = (_line(part, len(parts[part][1]), pairs) for part, pairs in said.items())
+    return tuple(f"at least {line}" if cut else line for line in lines)
 
 
 def _line(part: str, images: int, pairs: Sequence[tuple[str, str, bool]]) -> str:

@@ -240,7 +240,7 @@ class Query:
     @property
     def keeps(self) -> bool:
         """Whether its answers can be kept; not where a run may only be read."""
-        return may_write(self.folder)
+        return may_write(self.folder) and may_write(self.folder.parent)
 
 
 def query_of(subject: RunFolder | OnnxClassifier, *, device: torch.device | None = None) -> Query:

@@ -50,7 +50,7 @@ class Combined(nn.Module):
         for kind, spec in self._specs.items():
             term, share = self.terms[kind], share_of(spec, epoch)
             assert isinstance(term, Term)
-            if share > 0.0:
+            if share > 0.0 and any(term.weights.values()):
                 self._active.append((term, {part: share * weight for part, weight in term.weights.items()}))
 
     @property

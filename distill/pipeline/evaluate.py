@@ -179,6 +179,11 @@ def _evaluate(subject: _Subject, asked: _Asked, data: DataSets, options: Options
     query = query_of(subject, device=resolve_device(options.device))
     mirrored = asked.tta == "flip"
     keeps = query.keeps and not mirrored
+    if asked.corruptions and not keeps:
+        raise UsageError(
+            f"{query.place} may only be read, and what --corruptions measures is kept there",
+            hint="copy it to where you may write",
+        )
     if not query.keeps and not mirrored:
         options.tell(Note(f"{query.place} may only be read: what is found is not kept, and not plotted", "warning"))
     assessment = assess_query(query, asked.split, asked.again, data, mirrored=mirrored, tell=options.tell)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any, Literal
 
 from distill.data.mixture import mixture_of
 from distill.data.splits import Splits
+from distill.files import may_write
 from distill.objectives import Asks
 from distill.pipeline.provenance import named_banks
 from distill.pipeline.runtime import choose_runtime
@@ -56,7 +56,7 @@ def _live_or_bank(recipe: Recipe, splits: Splits, teacher: Teacher, asks: Asks) 
     path = teacher.bank_path(key)
     if (path / INFO).is_file() and Bank.read(path).info.views >= views:
         return "bank", f"a bank with {views} views is there: {path}"
-    if not os.access(next(each for each in (path, *path.parents) if each.exists()), os.W_OK):
+    if not may_write(path):
         return "live", f"no bank can be written below {teacher.home}"
     width = len(teacher.identity.classes) + pooled_features(recipe, teacher.recipe)
     disk = views * len(splits.train) * width * (2 if key.dtype == "float16" else 4)

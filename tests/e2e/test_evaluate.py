@@ -99,6 +99,8 @@ def test_a_run_that_may_only_be_read_is_measured_and_left_as_it_was(
     )
     read_only = evaluate(run, "--json", "--calibrated")
     assert f"warning: {run} may only be read: what is found is not kept, and not plotted" in read_only.stderr
+    refused = evaluate(run, "--corruptions")
+    assert (refused.exit_code, "measuring" in refused.stderr) == (2, False)
     compared = compare([run])
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     monkeypatch.undo()

@@ -171,12 +171,15 @@ def test_a_folder_of_something_else(cli: Callable[..., Result], tmp_path: Path) 
 def test_files_of_other_kinds_are_named_and_jfif_is_jpeg(cli: Callable[..., Result], tmp_path: Path) -> None:
     root = _pictures(tmp_path / "phone", {"cat": 4, "dog": 4})
     for number, path in enumerate(sorted((root / "dog").iterdir())):
-        path.rename(path.with_suffix(".HEIC" if number else ".txt"))
+        path.rename(path.with_suffix(".HEIC" if number else ".avif"))
     said = cli("recipe", "new", "phone").stderr
-    assert "phone has one class folder with pictures: cat; no file in dog/ (.heic, .txt) is named like a PNG" in said
+    assert "phone has one class folder with pictures: cat; no file in dog/ (.avif, .heic) is named like a PNG" in said
     for path in (root / "cat").iterdir():
         path.rename(path.with_suffix(".heic"))
-    assert "no file in cat/ (.heic), dog/ (.heic, .txt) is named like" in cli("recipe", "new", "phone").stderr
+    assert "no file in cat/ (.heic), dog/ (.avif, .heic) is named like" in cli("recipe", "new", "phone").stderr
+    (tmp_path / "deep/animals/cat").mkdir(parents=True)
+    (tmp_path / "deep/animals/labels.csv").write_text("")
+    assert "expected train/<class>/<image>" in cli("recipe", "new", "deep").stderr
     for label, number in (("cat", 0), ("cat", 1), ("dog", 0), ("dog", 1)):
         Image.new("RGB", (40, 40)).save(root / label / f"{number}.jfif", format="JPEG")
     found = survey(DataSpec(name="folder", root=str(root)))

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from distill.data import twins
 from distill.data.own import offer_data
 from distill.data.splits import Splits, load_splits
-from distill.data.twins import find_twins
 from distill.errors import DataError
 from distill.recipe.schema import DataSpec
 
@@ -46,7 +46,12 @@ def test_test_images_that_are_trained_on_are_counted_with_one_of_them_named(root
         "2 of the 6 test images are trained on, too (test/cat/copied.png is the same picture as train/cat/4.png): "
         "on other pictures expect less; 1 with another label"
     )
-    assert _load(root, decoded, limit=2).leaks in ((), (line,))  # where those are not trained on, nothing is said
+    (root / "train/cat/0.png").write_bytes(b"no picture")  # rows behind a bad one keep their places
+    assert _load(root, decoded, skip_bad=True).leaks == (line,)
+    few = _load(root, decoded, skip_bad=True, limit=4)
+    trained = {image.tobytes() for image in few.train.take(slice(None))}
+    count = sum(image.tobytes() in trained for image in few.test.take(slice(None)))
+    assert [each.partition(" ")[0] for each in few.leaks] == [str(count)] * (count > 0)
 
 
 def test_what_is_carved_may_part_two_of_a_kind(root: Path) -> None:
@@ -65,9 +70,18 @@ def test_what_is_carved_may_part_two_of_a_kind(root: Path) -> None:
         assert any(line.startswith(f"{count} of the {len(pixels[name])} {name} images") for line in splits.leaks)
 
 
-def test_bad_rows_are_nobodys_twins() -> None:
-    digests = {"train": [b"a", b"b", b"zero", b"zero"], "test": [b"b", b"zero"]}
-    assert find_twins(digests, {"train": [2, 3], "test": [1]}) == [[("train", 1), ("test", 0)]]
+def test_those_of_several_splits_come_first_and_a_count_that_was_cut_says_so(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(twins, "_MOST", 2)
+    digests = {"train": {0: b"a", 1: b"a", 3: b"b", 4: b"c"}, "test": {0: b"c", 7: b"b", 8: b"b"}}
+    found = twins.find_twins(digests)
+    assert found == [[("train", 3), ("test", 8)], [("train", 4), ("test", 0)]]
+    splits = _load(root)
+    (line,) = twins.leaks(
+        [[("train", 0), ("test", 0)]] * 2, {"training": ("train", splits.train), "test": ("test", splits.test)}
+    )
+    assert line.startswith("at least 2 of the 4 test images")
 
 
 def test_labels_out_of_a_table_are_names_and_a_list_of_two_arrays_is_a_pair() -> None:
@@ -78,6 +92,9 @@ def test_labels_out_of_a_table_are_names_and_a_list_of_two_arrays_is_a_pair() ->
     with pytest.raises(DataError, match="one whole number or name for each image") as caught:
         offer_data((images, np.array([0.0, 1.0, 0.5] * 2)))
     assert "astype(int)" in str(caught.value.hint)
+    for missing in (float("nan"), None, True):  # no class of that name
+        with pytest.raises(DataError, match="one whole number or name for each image"):
+            offer_data((images, np.array(["cat", "dog", missing] * 2, dtype=object)))
 
 
 def test_arrays_that_are_handed_over_are_looked_at_too() -> None:
