@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from distill.data.channels import ChannelStats, ChannelSums
-from distill.data.pictures import Pictures, census
+from distill.data.pictures import Pictures, census, image_digests
 from distill.team.watch import beat
 
 __all__ = [
@@ -138,15 +138,6 @@ def pixel_digest(split: Split) -> str:
     for chunk in split.chunks():
         digest.update(chunk.data)
     return digest.hexdigest()
-
-
-def image_digests(chunks: Iterable[np.ndarray]) -> list[bytes]:
-    """sha256 of each image's pixels, whatever split it is in: equal for equal images of one size.
-
-    Args:
-        chunks: Images, ``(B, 3, S, S)`` uint8 each, as :meth:`Split.chunks` gives them.
-    """
-    return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for chunk in chunks for image in chunk]
 
 
 def digest_of_all(digests: Iterable[bytes]) -> str:

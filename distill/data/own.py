@@ -157,8 +157,7 @@ def _build(spec: DataSpec, given: Given, tell: Tell, aside: Path) -> Mapping[str
     facts = {"classes": given.classes, "bad": bad, "counts": {name: len(each) for name, each in given.splits.items()}}
     _refuse_bad(spec, facts)
     stats = channel_stats(_without_bad("train", read_split(aside, "train"), facts))
-    without = {name: [row for row, _ in rows] for name, rows in bad.items()}
-    twins = find_twins({name: row_digests(read_split(aside, name), without=without[name]) for name in given.splits})
+    twins = find_twins({name: row_digests(read_split(aside, name), without=dict(bad[name])) for name in given.splits})
     return {**facts, "mean": stats.mean, "std": stats.std, "twins": twins}
 
 

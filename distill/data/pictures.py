@@ -19,7 +19,7 @@ from distill.data.decode_pool import decoding_threads, read_picture
 from distill.errors import DataError, DistillError
 from distill.files import read_json, write_json
 
-__all__ = ["Census", "Pictures", "census"]
+__all__ = ["Census", "Pictures", "census", "image_digests"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +92,15 @@ class Pictures:
         return found
 
 
+def image_digests(chunks: Iterable[np.ndarray]) -> list[bytes]:
+    """sha256 of each image's pixels, whatever split it is in: equal for equal images of one size.
+
+    Args:
+        chunks: Images, ``(B, 3, S, S)`` uint8 each, as :meth:`Split.chunks` gives them.
+    """
+    return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for chunk in chunks for image in chunk]
+
+
 class Census:
     """Looks at images one after another, and keeps none: their digest, and the sums of their channels."""
 
@@ -103,8 +112,7 @@ class Census:
     def write(self, row: int, block: np.ndarray) -> None:
         """The images from ``row`` on: uint8 ``(k, 3, S, S)``."""
         self._digest.update(np.ascontiguousarray(block).data)
-        for at, image in enumerate(block):
-            self.digests[row + at] = hashlib.sha256(np.ascontiguousarray(image).data).digest()
+        self.digests.update(enumerate(image_digests([block]), row))
         self._sums.add(block)
 
     def sync(self) -> None:

@@ -45,6 +45,7 @@ from distill.runs import RunFolder
 from distill.runs.checkpoints import MODEL_FILE, best_checkpoint
 
 __all__ = [
+    "IMAGES_OF",
     "Assessment",
     "DataSets",
     "Query",
@@ -59,7 +60,7 @@ __all__ = [
 ]
 
 _BATCH = 256
-_NAMES = {"test": "test images", "val": "validation images"}
+IMAGES_OF = {"test": "test images", "val": "validation images"}
 
 
 @dataclass(frozen=True)
@@ -278,7 +279,7 @@ def assess_query(
         DataError: The split is drawn from other images than when it was trained, and may hold some that taught it.
     """
     stored = None if again or mirrored else _read(query, split)
-    what = _NAMES[split]
+    what = IMAGES_OF[split]
     if stored is not None and data.are_still(stored.content, query.spec, stored.split):
         if reason := data.why_unread(query.spec, split):
             tell(Note(f"{query.place} answered its {what} earlier; they cannot be looked at now: {reason}", "warning"))
@@ -297,7 +298,7 @@ def assess_query(
 
 
 def _check_split(split: str) -> None:
-    if split not in _NAMES:
+    if split not in IMAGES_OF:
         raise UsageError(f"no split {split!r}", hint="test or val")
 
 

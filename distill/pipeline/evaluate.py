@@ -13,7 +13,7 @@ from distill.evaluation.by_class import few_images_note
 from distill.evaluation.calibrate import kept_temperature, temperature_of
 from distill.evaluation.confidence import reliability
 from distill.evaluation.corruptions import CORRUPTION_IMAGES, against, measure_corruptions
-from distill.evaluation.test_set import DataSets, Query, assess_query, query_of
+from distill.evaluation.test_set import IMAGES_OF, DataSets, Query, assess_query, query_of
 from distill.events import Note
 from distill.models.onnx_open import OnnxClassifier, is_exported_file, open_onnx
 from distill.pipeline.context import Options
@@ -45,7 +45,7 @@ class _Asked:
     def __post_init__(self) -> None:
         if self.tta not in TTA:
             raise UsageError(f"no test-time augmentation {self.tta!r}", hint=" or ".join(TTA))
-        if self.split not in ("test", "val"):
+        if self.split not in IMAGES_OF:
             raise UsageError(f"no split {self.split!r}", hint="test or val")
         if self.tta != "none" and (self.calibrated or self.corruptions):
             raise UsageError(
@@ -189,9 +189,7 @@ def _evaluate(subject: _Subject, asked: _Asked, data: DataSets, options: Options
     assessment = assess_query(query, asked.split, asked.again, data, mirrored=mirrored, tell=options.tell)
     if isinstance(subject, RunFolder) and asked.split == "test" and keeps:
         _keep(subject, assessment.result)
-    note = few_images_note(
-        assessment.result.per_class, what="test images" if asked.split == "test" else "validation images"
-    )
+    note = few_images_note(assessment.result.per_class, what=IMAGES_OF[asked.split])
     evaluation = Evaluation(
         run=assessment.run,
         split=assessment.split,
