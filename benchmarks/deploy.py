@@ -156,7 +156,7 @@ def onnx_ways(
     pixels = np.random.default_rng(0).integers(0, 256, (CALIBRATION, 3, side, side), dtype=np.uint8)
     quantised = {str(scheme): quantize_model(plain, pixels, scheme) for scheme in SCHEMES}
     timings = time_in_turn(quantised, side, threads=1)
-    best = min(quantised, key=lambda scheme: timings[scheme][1].median_ms)
+    best = min(quantised, key=lambda scheme: timings[scheme].median_ms)
     for arithmetic, model, scheme in (("fp32", plain, ""), ("int8", quantised[best], best)):
         content = model.SerializeToString()
         row = Row(

@@ -7,14 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from distill.compression.quantize import CALIBRATIONS, SCHEMES, kernels, quantizer
 from distill.compression.search import LATENCY_TIE
 from distill.data.images import spread
 from distill.evaluation.correct import correct
 from distill.evaluation.drop import DropVerdict, can_be_shown, judge_drop
-from distill.evaluation.latency import measure_latency
+from distill.evaluation.latency import time_one_image
 from distill.models.onnx_open import on_bytes, session
 from distill.models.onnx_write import INPUT, OUTPUT
 from distill.results.figures import Latency
@@ -153,7 +152,7 @@ def _fastest(
     threads: int,
 ) -> Choice:
     timings = time_in_turn({"": model} | made, side, threads=threads)
-    latencies = {name: cells[1].median_ms for name, cells in timings.items()}
+    latencies = {name: latency.median_ms for name, latency in timings.items()}
     least = min(latencies[name] for name in made)
     best = next(name for name in made if latencies[name] <= LATENCY_TIE * least)  # of those as fast always the same one
     timed = tuple(
@@ -162,16 +161,13 @@ def _fastest(
     return Choice(timed, made[best], latencies[""])
 
 
-def time_in_turn(
-    models: dict[str, onnx.ModelProto], side: int, *, threads: int, batch_sizes: Sequence[int] = (1,)
-) -> dict[str, dict[int, Latency]]:
-    """Time graphs side by side on images of ``side`` pixels."""
+def time_in_turn(models: dict[str, onnx.ModelProto], side: int, *, threads: int) -> dict[str, Latency]:
+    """Time graphs side by side for one image of ``side`` pixels."""
     runs = {
         name: on_bytes(session(model.SerializeToString(), threads=threads, place="the quantised graph"), side)
         for name, model in models.items()
     }
-    shapes = dict.fromkeys(models, (3, side, side))
-    return measure_latency(runs, shapes, device=torch.device("cpu"), batch_sizes=batch_sizes, seconds_per_model=1.0)
+    return time_one_image(runs, side)
 
 
 def answers_of(model: onnx.ModelProto, pixels: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from distill.events import StageProgress, Tell, silent
 from distill.results.figures import Latency
 from distill.team.watch import beat
 
-__all__ = ["measure_latency"]
+__all__ = ["measure_latency", "time_one_image"]
 
 MIN_TIMINGS = 5
 SETTLE_BELOW_S = 0.1
@@ -103,6 +103,13 @@ def measure_latency(
             _warm_up(cell, warmup, clock)
         _run_rounds(rows, rounds, clock, tell)
     return {row[0].name: {cell.batch_size: _summary(cell) for cell in row} for row in rows}
+
+
+def time_one_image(models: Mapping[str, Callable[[Tensor], Tensor]], side: int) -> dict[str, Latency]:
+    """Time one RGB image of ``side`` x ``side`` pixels on the CPU, in turn, for about a second a model."""
+    shapes = dict.fromkeys(models, (3, side, side))
+    timings = measure_latency(models, shapes, device=torch.device("cpu"), batch_sizes=(1,), seconds_per_model=1.0)
+    return {name: by_batch[1] for name, by_batch in timings.items()}
 
 
 def batch_sizes_on(device: torch.device) -> tuple[int, ...]:

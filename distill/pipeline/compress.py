@@ -22,7 +22,7 @@ from distill.compression.search import Goal, best_candidate, next_ratio
 from distill.devices import resolve_device
 from distill.errors import DistillError, DivergedError, GateMissedError, RecipeError, UsageError
 from distill.evaluation.drop import DropVerdict, judge_drop
-from distill.evaluation.latency import measure_latency
+from distill.evaluation.latency import time_one_image
 from distill.evaluation.test_set import assess
 from distill.events import Note, StageProgress
 from distill.files import relative, sha256_file
@@ -311,15 +311,10 @@ class _Chain:
         """The candidates with their files timed anew, in turn: of days apart two times cannot be told apart."""
         threads = self.options.threads or 1
         files = {each.ratio: open_onnx(self._file(each), threads=threads) for each in candidates if each.shipped}
-        timings = measure_latency(
-            {str(ratio): file.to_time() for ratio, file in files.items()},
-            {str(ratio): (3, file.image_size, file.image_size) for ratio, file in files.items()},
-            device=torch.device("cpu"),
-            batch_sizes=(1,),
-            seconds_per_model=1.0,
-        )
+        (side,) = {file.image_size for file in files.values()}  # all were cut from one run
+        timings = time_one_image({str(ratio): file.to_time() for ratio, file in files.items()}, side)
         return [
-            replace(each, shipped=replace(each.shipped, latency_b1_ms=timings[str(each.ratio)][1].median_ms))
+            replace(each, shipped=replace(each.shipped, latency_b1_ms=timings[str(each.ratio)].median_ms))
             if each.shipped
             else each
             for each in candidates

@@ -21,7 +21,7 @@ from distill.devices import set_threads
 from distill.errors import UsageError
 from distill.evaluation.askable import refuse_drawn_anew
 from distill.evaluation.cost import model_cost
-from distill.evaluation.latency import measure_latency
+from distill.evaluation.latency import time_one_image
 from distill.evaluation.test_set import assess_trained
 from distill.events import Note, silent
 from distill.fingerprint import state_sha256
@@ -37,7 +37,7 @@ from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe, dump_recipe, parse_recipe
 from distill.recipe.derived import derived_name
 from distill.recipe.model_specs import ModelSpec
-from distill.results.figures import Figures, Latency
+from distill.results.figures import Figures
 from distill.runs import RunFolder, open_run, utc_now
 from distill.runs.checkpoints import save_checkpoint, set_link
 from distill.teaching.identity import write_identity
@@ -233,7 +233,7 @@ def _gather_gradients(network: nn.Module, trained: Trained, splits: Splits) -> N
 def _fits(goal: _Goal, network: nn.Module, size: int) -> Callable[[nn.Module], bool]:
     if goal.latency_ms is not None:
         most_ms = goal.latency_ms
-        return lambda cut: _latency({"cut": cut}, size)["cut"].median_ms <= most_ms
+        return lambda cut: time_one_image({"cut": cut}, size)["cut"].median_ms <= most_ms
     if goal.params is not None:
         most = goal.params
         return lambda cut: model_cost(cut, size).params <= most
@@ -243,15 +243,9 @@ def _fits(goal: _Goal, network: nn.Module, size: int) -> Callable[[nn.Module], b
 
 def _least(network: nn.Module, size: int, criterion: Criterion, multiple: int) -> str:
     module = smallest(network, size, criterion=criterion, multiple=multiple)
-    cost, latency = model_cost(module, size), _latency({"least": module}, size)["least"].median_ms
+    cost, latency = model_cost(module, size), time_one_image({"least": module}, size)["least"].median_ms
     share = 100 * cost.macs / model_cost(network, size).macs
     return f"the least is {cost.params:,} parameters, {share:.3g}% of its multiply-accumulates, {latency:.2f} ms"
-
-
-def _latency(models: dict[str, nn.Module], size: int) -> dict[str, Latency]:
-    shapes = dict.fromkeys(models, (3, size, size))
-    measured = measure_latency(models, shapes, device=_CPU, batch_sizes=(1,), seconds_per_model=1.0)
-    return {name: by_batch[1] for name, by_batch in measured.items()}
 
 
 def _spec(spec: ModelSpec, trained: Trained, cut: Cut) -> ModelSpec:
@@ -308,7 +302,7 @@ def _val_top1(trained: Trained, splits: Splits) -> float | None:
 def _figures(
     modules: tuple[nn.Module, nn.Module], top1: tuple[float | None, float | None], size: int, images: int | None
 ) -> tuple[Figures, Figures]:
-    latency = _latency({"before": modules[0], "after": modules[1]}, size)
+    latency = time_one_image({"before": modules[0], "after": modules[1]}, size)
     before, after = (
         replace(model_cost(module, size).figures, latency_ms={1: latency[name]}, val_top1=own, val_images=images)
         for name, module, own in zip(("before", "after"), modules, top1, strict=True)

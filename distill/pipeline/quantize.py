@@ -169,7 +169,7 @@ def _judged(splits: Splits, tell: Callable[[Note], None]) -> Labelled:
         return Labelled(splits.val.take(slice(None)), np.asarray(splits.val.labels), "val")
     tell(Note("this run has no validation images: files are judged on images it was trained on", "warning"))
     part = splits.train
-    chosen = np.linspace(0, len(part) - 1, min(len(part), _JUDGED_MOST)).round().astype(np.int64)  # of every class
+    chosen = spread(len(part), _JUDGED_MOST)  # of every class
     return Labelled(part.take(chosen), np.asarray(part.labels)[chosen], "train")
 
 
