@@ -79,7 +79,11 @@ def work_of(place: Place, item: Item) -> float:
 
     recipe = place.recipe(item)
     gmacs = spec_cost(recipe.model, _CLASSES[recipe.data.name]).macs / 1e9
-    return gmacs * _TRAIN_IMAGES * (1 - recipe.data.val_fraction) * recipe.train.epochs
+    data = recipe.data
+    images = min(data.limit or _TRAIN_IMAGES, _TRAIN_IMAGES) * (1 - data.val_fraction)
+    if data.unlabelled is not None:
+        images /= 1 - data.unlabelled_share
+    return gmacs * images * recipe.train.epochs
 
 
 def known(out: Path, anew: list[Item]) -> Results:

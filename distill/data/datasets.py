@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from distill.data.cifar import load_cifar
 from distill.data.digits import load_digits
 from distill.data.folder import folder_classes, load_folder
@@ -44,6 +46,7 @@ class Dataset:
         name: As in the recipe.
         classes: Names in the order of their labels.
         train: All training images (after ``data.limit``), before validation is carved from them.
+        left_out: The training images that ``data.limit`` leaves out; None where it leaves none.
         val: Only where the data set brings a validation split of its own.
         test: Test images (after ``data.test_limit``).
         fingerprint: Hex sha256 over pixels, labels and class names of ``train``: content alone, no paths or dates.
@@ -69,6 +72,7 @@ class Dataset:
     note: str | None = None
     is_test_carved: bool = False
     twins: tuple[Sequence[tuple[str, int]], ...] = ()
+    left_out: Split | None = None
 
 
 def load_dataset(spec: DataSpec, *, tell: Tell = silent) -> Dataset:
@@ -89,14 +93,15 @@ def load_dataset(spec: DataSpec, *, tell: Tell = silent) -> Dataset:
             hint="leave it out: such images are kept in memory",
         )
     decoded = LOADERS[spec.name](spec, tell)
-    train = _limited(decoded.train, spec.limit, "train", spec.split_seed)
+    train, left_out = _limited(decoded.train, spec.limit, "train", spec.split_seed)
+    test, _ = _limited(decoded.test, spec.test_limit, "test", spec.split_seed)
     stats = decoded.stats if decoded.stats is not None and train is decoded.train else channel_stats(train)
     return Dataset(
         name=spec.name,
         classes=decoded.classes,
         train=train,
         val=decoded.val,
-        test=_limited(decoded.test, spec.test_limit, "test", spec.split_seed),
+        test=test,
         fingerprint=split_fingerprint(train, decoded.classes),
         mean=stats.mean,
         std=stats.std,
@@ -105,6 +110,7 @@ def load_dataset(spec: DataSpec, *, tell: Tell = silent) -> Dataset:
         note=decoded.note,
         is_test_carved=decoded.is_test_carved,
         twins=decoded.twins,
+        left_out=left_out,
     )
 
 
@@ -123,10 +129,12 @@ def num_classes(spec: DataSpec) -> int:
     return len(find(spec))
 
 
-def _limited(split: Split, limit: int | None, name: str, split_seed: int) -> Split:
+def _limited(split: Split, limit: int | None, name: str, split_seed: int) -> tuple[Split, Split | None]:
+    """So many images of a split, and the others; None: there are no others."""
     if limit is None or limit >= len(split):
-        return split
-    return split.subset(balanced_subset(split.labels, limit, "data", "limit", name, split_seed))
+        return split, None
+    kept = balanced_subset(split.labels, limit, "data", "limit", name, split_seed)
+    return split.subset(kept), split.subset(np.setdiff1d(np.arange(len(split)), kept, assume_unique=True))
 
 
 def split_fingerprint(split: Split, classes: tuple[str, ...]) -> str:

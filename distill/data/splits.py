@@ -123,7 +123,7 @@ def load_splits(spec: DataSpec, tell: Tell = silent, *, unlabelled: bool = False
     leaking = _leaks(dataset, train, val)
     more = None
     if unlabelled and spec.unlabelled is not None:
-        train, more = with_unlabelled(spec, train, fingerprint, tell)
+        train, more = with_unlabelled(spec, train, fingerprint, tell, left_out=dataset.left_out)
     own_val = None if dataset.val is None else split_fingerprint(dataset.val, dataset.classes)
     note = "\n".join(each for each in (_note(spec, dataset, val), more and more.note) if each) or None
     return Splits(dataset, train, val, dataset.test, fingerprint, index, note, own_val, more, leaking)

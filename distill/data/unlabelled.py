@@ -1,4 +1,7 @@
-"""Images without labels, behind those that have one: pictures of a folder, however deep, taught by a teacher alone."""
+"""Images without labels, behind those that have one, taught by a teacher alone.
+
+They are the pictures of a folder, however deep, or the training images that ``data.limit`` leaves out.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from distill.data.images import UNLABELLED, Split, pixel_digest
 from distill.data.layout import IMAGE_KINDS, IMAGE_SUFFIXES, is_hidden
 from distill.errors import DataError, MissingError
 from distill.events import Tell
-from distill.recipe.schema import DataSpec
+from distill.recipe.data_spec import REST, DataSpec
 from distill.text import counted, several
 
 __all__ = ["Unlabelled", "with_unlabelled"]
@@ -40,18 +43,43 @@ class Unlabelled:
     note: str
 
 
-def with_unlabelled(spec: DataSpec, train: Split, fingerprint: str, tell: Tell) -> tuple[Split, Unlabelled]:
+def with_unlabelled(
+    spec: DataSpec, train: Split, fingerprint: str, tell: Tell, *, left_out: Split | None
+) -> tuple[Split, Unlabelled]:
     """The training images with those of ``data.unlabelled`` behind them, label ``UNLABELLED``.
-
-    Both are kept as one array beside the other decoded images, so that they can be looked up as one.
 
     Args:
         fingerprint: Of ``train``.
+        left_out: By ``data.limit``, on the base array of ``train``.
 
     Raises:
         MissingError: No such folder, or decoded images cannot be kept.
-        DataError: It holds no picture, or bad ones.
+        DataError: It holds no picture, or bad ones; or the limit leaves no image out.
     """
+    if spec.unlabelled == REST:
+        return _with_rest(spec, train, left_out)
+    return _with_pictures(spec, train, fingerprint, tell)
+
+
+def _with_rest(spec: DataSpec, train: Split, left_out: Split | None) -> tuple[Split, Unlabelled]:
+    if left_out is None:
+        raise DataError(
+            f"data.unlabelled: {REST}: data.limit {spec.limit:,} leaves no training image out",
+            hint="a lower limit, or no data.unlabelled",
+        )
+    count = len(left_out)
+    joined = Split(
+        train.images,
+        np.concatenate([train.labels, np.full(count, UNLABELLED, dtype=np.int64)]),
+        None if train.files is None or left_out.files is None else train.files + left_out.files,
+        np.concatenate([part.base_index(slice(None)) for part in (train, left_out)]),
+    )
+    note = f"data.unlabelled: the {counted(count, 'training image')} that data.limit leaves out"
+    return joined, Unlabelled(count, _fingerprint(count, pixel_digest(left_out)), note)
+
+
+def _with_pictures(spec: DataSpec, train: Split, fingerprint: str, tell: Tell) -> tuple[Split, Unlabelled]:
+    """Both kinds are kept as one array beside the other decoded images, so that they can be looked up as one."""
     assert spec.unlabelled is not None
     root = Path(spec.unlabelled).expanduser()
     if not root.is_dir():
@@ -133,4 +161,8 @@ def _build(root: Path, paths: list[str], train: Split, tell: Tell, aside: Path) 
     bad = [(row - own, reason) for row, reason in sorted(found.items())]
     good = np.setdiff1d(np.arange(own, len(labels)), list(found))
     digest = pixel_digest(read_split(aside, _NAME).subset(good))
-    return {"bad": bad, "digest": hashlib.sha256(f"unlabelled {len(good)} {digest}".encode()).hexdigest()}
+    return {"bad": bad, "digest": _fingerprint(len(good), digest)}
+
+
+def _fingerprint(count: int, digest: str) -> str:
+    return hashlib.sha256(f"unlabelled {count} {digest}".encode()).hexdigest()

@@ -11,7 +11,9 @@ from pydantic import Field, model_validator
 from distill.recipe.base import PositiveInt, Spec
 from distill.recipe.own import OwnOptions, Reference
 
-__all__ = ["DataSpec"]
+__all__ = ["REST", "DataSpec"]
+
+REST = "rest"
 
 # Of every data set that comes by name.
 NATIVE_SIDES = {
@@ -64,7 +66,9 @@ class DataSpec(Spec):
     limit: PositiveInt | None = Field(None, description="a fixed, class-balanced subset of the training images")
     test_limit: PositiveInt | None = Field(None, description="the same for the test images")
     unlabelled: str | None = Field(
-        None, description="a folder of pictures without labels, however deep, which the teacher alone teaches"
+        None,
+        description="images without labels, which the teacher alone teaches: a folder of pictures, however deep; or "
+        "rest: the training images that limit leaves out",
     )
     unlabelled_share: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         0.5, description="of each batch, of data.unlabelled; the rest is labelled"
@@ -82,6 +86,12 @@ class DataSpec(Spec):
             raise ValueError(f"code is for name: python, and name is {self.name}")
         if self.name not in ("python", "hf") and self.options.values:
             raise ValueError(f"options are for name: python and hf, and name is {self.name}")
+        return self
+
+    @model_validator(mode="after")
+    def _rest_is_of_a_limit(self) -> DataSpec:
+        if self.unlabelled == REST and self.limit is None:
+            raise ValueError(f"unlabelled: {REST} is what limit leaves out, and there is no limit")
         return self
 
     @property
