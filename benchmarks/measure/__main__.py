@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,9 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = [item for item in planned if only & {item.recipe, str(item)}]
     runs = options.runs.absolute()
     taught = {} if options.list else _trained_teachers(runs, {item.recipe for item in chosen})
-    settings = _weights(options.weights) | {recipe: (setting,) for recipe, setting in taught.items()}
+    settings = _weights(options.weights, {item.recipe for item in planned}) | {
+        recipe: (setting,) for recipe, setting in taught.items()
+    }
     kind = None if options.list else cpu_kind()
     if kind is not None and kind["bf16"]:
         settings |= {recipe: ("teacher.precision=bf16",) for recipe in SOONER}
@@ -160,17 +163,13 @@ def main(arguments: list[str] | None = None) -> int:
     return run_queue(place, results, out, chosen, kind)
 
 
-def _weights(folder: Path | None) -> dict[str, tuple[str, ...]]:
+def _weights(folder: Path | None, recipes: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Where each pretrained teacher of the queue finds its weights."""
     if folder is None:
         return {}
-    files = {name: folder.absolute() / f"tf_efficientnet_{name}.safetensors" for name in ("lite0", "lite2")}
-    found: dict[str, tuple[str, ...]] = {}
-    for recipe in bundled_recipes():
-        file = files.get(recipe.partition("_")[0])
-        if file is not None and file.is_file():
-            found[recipe] = (f"model.weights={file}",)
-    return found
+    files = {path.stem: path for path in folder.absolute().glob("*.safetensors")}
+    networks = {recipe: load_recipe(recipe).model.name for recipe in recipes}
+    return {recipe: (f"model.weights={files[name]}",) for recipe, name in networks.items() if name in files}
 
 
 def _trained_teachers(runs: Path, chosen: set[str]) -> dict[str, str]:
