@@ -15,10 +15,12 @@ from safetensors.torch import load_file
 
 from distill import Options, evaluate, finetune_teacher, resume_run, train_student
 from distill.certificate.images import Images
-from distill.errors import InterruptedRunError, RecipeError, RunError, UsageError
+from distill.data.splits import load_splits
+from distill.errors import DataError, InterruptedRunError, RecipeError, RunError, UsageError
 from distill.events import StepDone, silent
 from distill.pipeline.verify import verify_banks
 from distill.recipe import parse_recipe
+from distill.recipe.data_spec import DataSpec
 from distill.runs import RunFolder
 from distill.teaching.bank import Bank
 
@@ -26,14 +28,14 @@ RECIPE = """
 schema_version: 1
 name: {name}
 role: {role}
-data: {{name: synthetic, image_size: 16, limit: 64, test_limit: 20, val_fraction: 0.25{data}}}
+data: {{name: synthetic, image_size: 16, limit: {limit}, test_limit: 20, val_fraction: 0.25{data}}}
 augment: {{crop_padding: 2, hflip: 0.5, erase: {{size: 4}}{augment}}}
 model: {{source: {source}, name: tiny, width: 4, input_size: 16{model}}}
 optim: {{name: sgd, lr: 0.05}}
 train: {{epochs: 2{train}}}
 {rest}
 """
-EMPTY = {"data": "", "augment": "", "model": "", "train": "", "rest": ""}
+EMPTY = {"limit": 64, "data": "", "augment": "", "model": "", "train": "", "rest": ""}
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +131,34 @@ def test_what_their_teacher_says_is_all_they_teach(runs, teacher, pictures):
         torch.testing.assert_close(tensor, theirs[name], rtol=1e-4, atol=1e-5)
     taught = student(runs, teacher, pictures, name="spoken", model=", norm: false")
     assert weights(taught) != weights(mixed)
+
+
+def test_what_a_limit_leaves_out_teaches_as_a_folder_of_these_pictures_does(runs, teacher, tmp_path):
+    everything = load_splits(DataSpec(name="synthetic", image_size=16, val_fraction=0.0)).train
+    kept = load_splits(DataSpec(name="synthetic", image_size=16, val_fraction=0.0, limit=64)).train
+    pixels = everything.take(slice(None))
+    limited = {image.tobytes() for image in kept.take(slice(None))}
+    others = [image for image in pixels if image.tobytes() not in limited]
+    assert len(others) == len(pixels) - 64 > 0
+    for number, image in enumerate(others):
+        Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / f"{number:05d}.png")
+    of_folder, rest = (
+        student(runs, teacher, root, name=name, logits="live")
+        for name, root in (("of_folder", tmp_path), ("rest", "rest"))
+    )
+    assert weights(rest) == weights(of_folder)
+    assert metrics(rest) == metrics(of_folder)
+    about = [json.loads((run / "run.json").read_text())["data"] for run in (rest, of_folder)]
+    assert about[0] == about[1]
+    assert about[0]["unlabelled"] == len(others)
+
+
+def test_a_limit_that_leaves_nothing_out_has_no_rest(runs, teacher):
+    with pytest.raises(DataError, match="data.limit 1,000,000 leaves no training image out"):
+        student(runs, teacher, "rest", name="refused", limit=1_000_000)
+    assert not (runs / "refused").exists()
+    with pytest.raises(RecipeError, match="and there is no limit"):
+        student(runs, teacher, "rest", name="refused", limit="null")
 
 
 def test_two_processes_learn_what_one_learns_of_them(runs, teacher, pictures):
