@@ -213,6 +213,9 @@ class Recipe(Spec):
         mixes = self.augment.mixup.alpha > 0 or self.augment.cutmix.alpha > 0
         if mixes and any(term.kind == "crd" for term in self.objective.terms):
             raise ValueError("objective crd tells an image from all others: turn off augment.mixup and augment.cutmix")
+        alone = self.train.batch_size < 2
+        if alone and (comparing := [term.kind for term in self.objective.terms if term.kind in ("sp", "rkd", "pkt")]):
+            raise ValueError(f"objective {comparing[0]} compares images of a batch: train.batch_size 1 leaves it none")
         return self
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from distill import Options, export, finetune_teacher, load_model, prune, resume
 from distill.errors import InterruptedRunError, RecipeError
 from distill.events import StepDone
 from distill.pipeline.verify import verify_banks
-from distill.recipe import parse_recipe
+from distill.recipe import load_recipe, parse_recipe
 from distill.teaching.bank import Bank
 from distill.teaching.live import LiveTeacher
 
@@ -151,6 +151,13 @@ def test_crd_trains_and_mixed_images_are_refused(runs, teacher):
     assert "train_crd" in metrics(run)[0]
     with pytest.raises(RecipeError, match=r"turn off augment.mixup"):
         student(runs, teacher, "{kind: crd}", augment=", mixup: {alpha: 0.4}")
+
+
+@pytest.mark.parametrize("kind", ["sp", "rkd", "pkt"])
+def test_what_compares_images_is_refused_batches_of_one(kind):
+    settings = ["train.batch_size=1", f"objective.add=[{{kind: {kind}}}]"]
+    with pytest.raises(RecipeError, match=rf"{kind} compares images of a batch"):
+        load_recipe("quickstart_student", settings)
 
 
 @pytest.mark.parametrize("objective", ["{kind: rkd}", "{kind: crd, negatives: 9, add: [{kind: kd}]}"])

@@ -154,7 +154,7 @@ def test_what_a_limit_leaves_out_teaches_as_a_folder_of_these_pictures_does(runs
 
 
 def test_a_limit_that_leaves_nothing_out_has_no_rest(runs, teacher):
-    with pytest.raises(DataError, match="data.limit 1,000,000 leaves no training image out"):
+    with pytest.raises(DataError, match=r"data.limit 1,000,000 leaves no training image out"):
         student(runs, teacher, "rest", name="refused", limit=1_000_000)
     assert not (runs / "refused").exists()
     with pytest.raises(RecipeError, match="and there is no limit"):
