@@ -118,7 +118,14 @@ def copy(
     output.note(f"next: distill recipe check {path}")
 
 
-@app.command("new", epilog=options.examples("distill recipe new photos", "distill recipe new photos.zip --out mine"))
+@app.command(
+    "new",
+    epilog=options.examples(
+        "distill recipe new photos",
+        "distill recipe new photos.zip --out mine",
+        "distill recipe new photos --unlabelled more",
+    ),
+)
 def new(
     *,
     pictures: Annotated[
@@ -129,6 +136,15 @@ def new(
         str | None,
         typer.Option("--name", metavar="NAME", help="Prefix of the recipes' names.", show_default="the folder's name"),
     ] = None,
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(
+            "--unlabelled",
+            metavar="DIR",
+            help="More pictures, without labels, at any depth: the student learns the teacher's answers to them.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the recipes.")] = Path(),
     overwrite: _Overwrite = False,
 ) -> None:
@@ -137,15 +153,15 @@ def new(
     from distill.report.drafts import draft_table
 
     try:
-        draft = draft_recipes(pictures, name=name)
+        draft = draft_recipes(pictures, name=name, unlabelled=unlabelled)
     except DistillError as error:
         # no recipe yet that has keys
-        error.message = error.message.removeprefix("data.root ")
+        error.message = error.message.removeprefix("data.root ").removeprefix("data.unlabelled ")
         error.hint = error.hint and error.hint.replace("--set data.root=", "distill recipe new ")
         raise
     written = write_draft(draft, out, overwrite=overwrite)
     output = Output()
-    output.table(lambda _: draft_table(draft.survey, draft.set_aside))
+    output.table(lambda _: draft_table(draft.survey, draft.set_aside, draft.unlabelled))
     for path in written:
         output.note(f"wrote {path}")
     output.note("the teacher's first run downloads ImageNet weights; without a network: --set model.weights=FILE")

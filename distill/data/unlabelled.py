@@ -24,7 +24,7 @@ from distill.events import Tell
 from distill.recipe.data_spec import REST, DataSpec
 from distill.text import counted, several
 
-__all__ = ["Unlabelled", "with_unlabelled"]
+__all__ = ["Unlabelled", "list_unlabelled", "with_unlabelled"]
 
 _NAME = "train"
 
@@ -82,11 +82,7 @@ def _with_pictures(spec: DataSpec, train: Split, fingerprint: str, tell: Tell) -
     """Both kinds are kept as one array beside the other decoded images, so that they can be looked up as one."""
     assert spec.unlabelled is not None
     root = Path(spec.unlabelled).expanduser()
-    if not root.is_dir():
-        raise MissingError(f"data.unlabelled {root}: no such folder", hint="name one that holds pictures, however deep")
-    paths, ignored = _listed(root)
-    if not paths:
-        raise DataError(f"data.unlabelled {root} holds no {IMAGE_KINDS}")
+    paths, ignored = list_unlabelled(root)
     key = array_key("unlabelled", fingerprint, str(root.resolve()), train.image_size, _identity(root, paths))
     entry = open_or_build(key, partial(_build, root, paths, train, tell), tell)
     bad: list[tuple[int, str]] = entry.facts["bad"]
@@ -109,8 +105,15 @@ def _with_pictures(spec: DataSpec, train: Split, fingerprint: str, tell: Tell) -
     return joined, Unlabelled(count, entry.facts["digest"], note)
 
 
-def _listed(root: Path) -> tuple[list[str], int]:
-    """Pictures below the folder, as paths in order, and how many other files there are; what is hidden is no file."""
+def list_unlabelled(root: Path) -> tuple[list[str], int]:
+    """Pictures below the folder, as paths in order, and how many other files there are; what is hidden is no file.
+
+    Raises:
+        MissingError: No such folder.
+        DataError: It holds no picture, or cannot be listed.
+    """
+    if not root.is_dir():
+        raise MissingError(f"data.unlabelled {root}: no such folder", hint="name one that holds pictures, however deep")
     paths, ignored = [], 0
 
     def refuse(error: OSError) -> None:
@@ -131,6 +134,8 @@ def _listed(root: Path) -> tuple[list[str], int]:
                     paths.append(Path(folder, name).relative_to(root).as_posix())
                 else:
                     ignored += not is_hidden(name)
+    if not paths:
+        raise DataError(f"data.unlabelled {root} holds no {IMAGE_KINDS}")
     return sorted(paths), ignored
 
 

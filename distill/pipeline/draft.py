@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.data.batches import steps_per_epoch
+from distill.data.layout import SPLIT_FOLDERS
+from distill.data.mixture import Mixture
 from distill.data.survey import Survey, survey
+from distill.data.unlabelled import list_unlabelled
 from distill.errors import DataError, UsageError
 from distill.files import has_controls, write_atomically
 from distill.models import params_of
 from distill.recipe import SCHEMA_FILE, Recipe, parse_recipe, schema_text
 from distill.recipe.schema import DataSpec
-from distill.text import count
+from distill.text import count, counted
 
 __all__ = ["Draft", "draft_recipes", "write_draft"]
 
@@ -25,6 +28,7 @@ _CIFAR_STEM_BELOW = 64  # pixels: a stem that shrinks four times would leave too
 _FEW = 2_000  # training images: a network of a quarter of the parameters has enough to learn from
 _TEACHER_STEPS, _STUDENT_STEPS = 2_000, 8_000
 _TEST_FRACTION, _VAL_FRACTION = 0.2, 0.1
+_MOST_UNLABELLED = 0.9  # of a batch: the labels keep their say
 _NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -35,12 +39,14 @@ class Draft:
     Attributes:
         name: What both names begin with.
         teacher, student: YAML.
+        unlabelled: Pictures without labels that the student is taught on, too.
     """
 
     name: str
     survey: Survey
     teacher: str
     student: str
+    unlabelled: int = 0
 
     @property
     def set_aside(self) -> dict[str, float]:
@@ -48,23 +54,48 @@ class Draft:
         return _set_aside(self.survey)
 
 
-def draft_recipes(data: str | Path, *, name: str | None = None) -> Draft:
+@dataclass(frozen=True)
+class _More:
+    """Pictures without labels, and how batches mix them with the others."""
+
+    root: str
+    mixture: Mixture
+
+    @classmethod
+    def of(cls, root: str | Path, seen: Survey, data: str | Path) -> _More:
+        path = Path(root).expanduser()
+        paths, _ = list_unlabelled(path)
+        _refuse_overlap(path.resolve(), Path(data).expanduser().resolve(), seen)
+        labelled, count = _labelled(seen), len(paths)
+        batch = _batch(labelled + count)
+        if count < batch:
+            raise UsageError(
+                f"{root} holds {counted(count, 'picture')}: too few to be worth a teacher's answers",
+                hint=f"at least a batch of them: {batch}",
+            )
+        share = min(max(round(count / (labelled + count), 2), 0.01), _MOST_UNLABELLED)
+        return cls(str(root), Mixture(labelled, count, share, batch))
+
+
+def draft_recipes(data: str | Path, *, name: str | None = None, unlabelled: str | Path | None = None) -> Draft:
     """Look at pictures, and write recipes that run on them as they stand.
 
     Args:
         data: A folder or archive of class folders, split or not.
         name: What the recipes' names begin with; None: the folder's name.
+        unlabelled: A folder of pictures without labels, however deep: the student learns the teacher's answers to them.
 
     Raises:
         MissingError: There is no such folder.
         DataError: Its layout is wrong, or its pictures cannot be opened.
-        UsageError: ``name``, or the path, cannot be a recipe's.
+        UsageError: ``name``, or a path, cannot be a recipe's; ``unlabelled`` holds too few pictures, or labelled ones.
     """
-    if has_controls(str(data)):
-        raise UsageError(
-            f"{data}: a path that has control characters, or is not UTF-8, stands in no recipe",
-            hint="rename it, or name a link to it",
-        )
+    for path in (data, unlabelled):
+        if path is not None and has_controls(str(path)):
+            raise UsageError(
+                f"{path}: a path that has control characters, or is not UTF-8, stands in no recipe",
+                hint="rename it, or name a link to it",
+            )
     spec = DataSpec(name="folder", root=str(data))
     seen = survey(spec, check=True)
     if "test" not in seen.counts and max(seen.per_class) < 2:
@@ -73,8 +104,15 @@ def draft_recipes(data: str | Path, *, name: str | None = None) -> Draft:
             hint="some hundreds of each class make a classifier; two at least",
         )
     name = _name(name, data)
+    more = None if unlabelled is None else _More.of(unlabelled, seen, data)
     side = _side(seen)
-    draft = Draft(name, seen, _teacher(seen, side, str(data), name), _student(seen, side, str(data), name))
+    draft = Draft(
+        name=name,
+        survey=seen,
+        teacher=_teacher(seen, side, str(data), name),
+        student=_student(seen, side, str(data), name, more),
+        unlabelled=0 if more is None else more.mixture.unlabelled,
+    )
     for text in (draft.teacher, draft.student):
         parse_recipe(text, source=f"the drafted {name}")  # a mistake here is distill's own
     return draft
@@ -97,6 +135,19 @@ def write_draft(draft: Draft, folder: Path, *, overwrite: bool = False) -> tuple
         return paths
     write_atomically(schema, schema_text())
     return *paths, schema
+
+
+def _refuse_overlap(unlabelled: Path, data: Path, seen: Survey) -> None:
+    """Pictures that test must not be taught, and those of a class folder have a label."""
+    if data.is_relative_to(unlabelled):
+        raise UsageError(
+            f"{unlabelled} holds the labelled pictures of {data}, too, and those that test",
+            hint="name a folder that holds the others alone",
+        )
+    if unlabelled.is_relative_to(data) and unlabelled.relative_to(data).parts[0] in {*seen.classes, *SPLIT_FOLDERS}:
+        raise UsageError(
+            f"{unlabelled} holds labelled pictures of {data}", hint="name a folder that holds the others alone"
+        )
 
 
 def _name(name: str | None, data: str | Path) -> str:
@@ -125,8 +176,9 @@ def _teacher(seen: Survey, side: int, root: str, name: str) -> str:
         if cifar
         else "its own stem; images stay at the size they are kept at"
     )
-    batch = _batch(seen)
-    epochs = _epochs(seen, batch, _TEACHER_STEPS, most=40)
+    batch = _batch(seen.counts["train"])
+    steps = _steps(_labelled(seen), batch)
+    epochs = _epochs(steps, _TEACHER_STEPS, most=40)
     return f"""\
 # A teacher for the pictures in {_comment(root)}: timm's ResNet-34 with ImageNet weights, fine-tuned.
 # Run:    distill teacher-finetune --recipe {name}_teacher.yaml
@@ -144,30 +196,35 @@ model: {{source: timm, name: resnet34, stem: {stem}, weights: pretrained, input_
 objective: {{kind: supervised}}
 optim: {{name: sgd, lr: 0.02, momentum: 0.9, weight_decay: 5e-4, backbone_lr_scale: 0.2}}  # a new head: faster
 schedule: {{kind: cosine, warmup_epochs: 1}}
-# {epochs} epochs are about {count(_steps(seen, batch) * epochs)} steps: pretrained weights need few
+# {epochs} epochs are about {count(steps * epochs)} steps: pretrained weights need few
 train: {{epochs: {epochs}, batch_size: {batch}, seed: 0, freeze_backbone_epochs: 1}}
 """
 
 
-def _student(seen: Survey, side: int, root: str, name: str) -> str:
-    few = seen.counts["train"] < _FEW
+def _student(seen: Survey, side: int, root: str, name: str, more: _More | None) -> str:
+    images = seen.counts["train"] + (0 if more is None else more.mixture.unlabelled)
+    few = images < _FEW
     channels = [16, 32, 64, 128] if few else [32, 64, 128, 256]
     strides = [1, 2, 2, 2] if side <= 48 else [2, 2, 2, 2]
-    batch = _batch(seen)
-    epochs = _epochs(seen, batch, _STUDENT_STEPS, most=200)
+    labelled = _labelled(seen)
+    mixture = Mixture(labelled, 0, 0.0, _batch(seen.counts["train"])) if more is None else more.mixture
+    batch = mixture.batch_size
+    steps, passes = _steps(mixture.images, batch), mixture.images / (labelled + mixture.unlabelled)  # of an epoch
+    epochs = _epochs(steps, _STUDENT_STEPS, most=round(200 / passes))
+    views = max(1, round(epochs * passes))
     text = f"""\
 # A student for the pictures in {_comment(root)}: a compact ResNet of PARAMS parameters, taught by {name}_teacher.
 # Run:    distill student --recipe {name}_student.yaml                 (after the teacher)
 # Beside: the same with labels alone, to see what the teacher is worth:
 #         distill student --recipe {name}_student.yaml --set role=baseline --set name={name}_scratch \\
-#           --set objective.kind=supervised --set teacher=null
-{_seen(seen)}
+#           --set objective.kind=supervised --set teacher=null{_without(more, epochs * steps)}
+{_seen(seen, more)}
 # yaml-language-server: $schema={SCHEMA_FILE}
 schema_version: 1
 name: {name}_student
 role: student
-{_data(seen, side, root)}
-{_augment(side)}
+{_data(seen, side, root, more)}
+{_augment(side, views=views if views < epochs else None)}
 # {"narrow: there are few images to learn from" if few else "wide enough for these images, and under the budget"}
 model: {{source: students, name: resnet, blocks: [2, 2, 2, 2], channels: {channels}, strides: {strides},
         input_size: {side}, max_params: 5000000}}
@@ -175,10 +232,18 @@ teacher: {{run: {name}_teacher, logits: auto}}                                  
 objective: {{kind: kd, ce_weight: 0.1, kd_weight: 0.9, temperature: 4.0}}      # mostly the teacher's softened answers
 optim: {{name: sgd, lr: 0.05, momentum: 0.9, nesterov: true, weight_decay: 5e-4}}
 schedule: {{kind: cosine, warmup_epochs: {min(5, epochs // 10)}}}
-# {epochs} epochs are about {count(_steps(seen, batch) * epochs)} steps: a network from scratch needs many
+# {epochs} epochs are about {count(steps * epochs)} steps: a network from scratch needs many
 train: {{epochs: {epochs}, batch_size: {batch}, seed: 0}}
 """
     return text.replace("PARAMS", count(_params(text, len(seen.classes))), 1)
+
+
+def _without(more: _More | None, steps: int) -> str:
+    """What a student learns without that of which it has the teacher's answers alone, in as many steps."""
+    if more is None:
+        return ""
+    alone = _steps(more.mixture.labelled, more.mixture.batch_size)
+    return f" \\\n#           --set data.unlabelled=null --set train.epochs={max(1, round(steps / alone))}"
 
 
 def _params(text: str, classes: int) -> int:
@@ -189,7 +254,7 @@ def _params(text: str, classes: int) -> int:
 # What both say
 
 
-def _seen(seen: Survey) -> str:
+def _seen(seen: Survey, more: _More | None = None) -> str:
     """What was looked at, as comment lines."""
     parts = ", ".join(f"{count(n)} {split}" for split, n in seen.counts.items())
     low, high = seen.sides
@@ -201,10 +266,12 @@ def _seen(seen: Survey) -> str:
             f"#         The largest class has {seen.imbalance:.0f} times the pictures of the smallest "
             f"({_comment(seen.classes[smallest])}: {count(seen.per_class[smallest])}): read macro F1 beside top-1."
         )
+    if more is not None:
+        lines.append(f"#         {count(more.mixture.unlabelled)} pictures without labels, in {_comment(more.root)}")
     return "\n".join(lines)
 
 
-def _data(seen: Survey, side: int, root: str) -> str:
+def _data(seen: Survey, side: int, root: str, more: _More | None = None) -> str:
     own_val = "val" in seen.counts
     why = "the largest usual size that does not enlarge them" if side <= seen.side else "they are smaller: enlarged"
     lines = [f"# kept at {side} pixels: {why}"]
@@ -212,17 +279,23 @@ def _data(seen: Survey, side: int, root: str) -> str:
         lines.append("# no test/ folder: a fifth of each class is set aside for testing, the same in both recipes")
     fraction = "" if own_val else f", val_fraction: {_VAL_FRACTION}"
     test = "" if "test" in seen.counts else f", test_fraction: {_TEST_FRACTION}"
-    lines.append(
-        f"data: {{name: folder, root: {json.dumps(root, ensure_ascii=False)}, image_size: {side}{fraction}{test}}}"
-    )
+    beside = ""
+    if more is not None:
+        lines.append("# of those without labels it learns what the teacher answers; each epoch shows all that have one")
+        share = f"unlabelled_share: {more.mixture.share}"
+        beside = f",\n       unlabelled: {json.dumps(more.root, ensure_ascii=False)}, {share}"
+    place = json.dumps(root, ensure_ascii=False)
+    lines.append(f"data: {{name: folder, root: {place}, image_size: {side}{fraction}{test}{beside}}}")
     return "\n".join(lines)
 
 
-def _augment(side: int) -> str:
-    return (
-        "# mirrored half of the time: hflip: 0 where a mirrored picture is another class (text, digits)\n"
-        f"augment: {{crop_padding: {side // 8}, crop_fill: reflect, hflip: 0.5}}"
-    )
+def _augment(side: int, *, views: int | None = None) -> str:
+    why = "# mirrored half of the time: hflip: 0 where a mirrored picture is another class (text, digits)\n"
+    more = ""
+    if views is not None:
+        why += f"# the teacher answers {counted(views, 'view')} of each picture: no more are shown on average\n"
+        more = f", views: {views}"
+    return f"{why}augment: {{crop_padding: {side // 8}, crop_fill: reflect, hflip: 0.5{more}}}"
 
 
 def _comment(text: str) -> str:
@@ -230,8 +303,8 @@ def _comment(text: str) -> str:
     return " ".join("".join(char if char.isprintable() else "?" for char in text).split())[:80]
 
 
-def _batch(seen: Survey) -> int:
-    return 32 if seen.counts["train"] < _FEW else 64 if seen.counts["train"] < 10 * _FEW else 128
+def _batch(images: int) -> int:
+    return 32 if images < _FEW else 64 if images < 10 * _FEW else 128
 
 
 def _set_aside(seen: Survey) -> dict[str, float]:
@@ -240,11 +313,15 @@ def _set_aside(seen: Survey) -> dict[str, float]:
     return {split: share for split, share in wanted.items() if split not in seen.counts}
 
 
-def _steps(seen: Survey, batch: int) -> int:
-    """Of an epoch, on what is left of the training images."""
-    left = math.prod(1 - share for share in _set_aside(seen).values())
-    return max(1, steps_per_epoch(round(seen.counts["train"] * left), batch))
+def _labelled(seen: Survey) -> int:
+    """Training pictures that are left when some are set aside."""
+    return max(1, round(seen.counts["train"] * math.prod(1 - share for share in _set_aside(seen).values())))
 
 
-def _epochs(seen: Survey, batch: int, steps: int, *, most: int) -> int:
-    return max(5, min(most, round(steps / _steps(seen, batch))))
+def _steps(images: int, batch: int) -> int:
+    return max(1, steps_per_epoch(images, batch))
+
+
+def _epochs(steps: int, wanted: int, *, most: int) -> int:
+    """So many that they make about ``wanted`` steps, of ``steps`` each."""
+    return max(5, min(most, round(wanted / steps)))

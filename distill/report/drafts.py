@@ -18,11 +18,12 @@ __all__ = ["draft_table"]
 _FOR = {"test": "for testing", "val": "for validation"}
 
 
-def draft_table(seen: Survey, set_aside: Mapping[str, float]) -> RenderableType:
+def draft_table(seen: Survey, set_aside: Mapping[str, float], unlabelled: int = 0) -> RenderableType:
     """Classes, counts, what the recipes set aside, sizes and imbalance.
 
     Args:
         set_aside: Shares of the training pictures: for ``test``, of the rest for ``val``; what has no own folder.
+        unlabelled: Pictures that have no label.
     """
     low, high = seen.sides
     few, many = min(seen.per_class), max(seen.per_class)
@@ -33,6 +34,7 @@ def draft_table(seen: Survey, set_aside: Mapping[str, float]) -> RenderableType:
         [
             ("classes", f"{count(len(seen.classes))}, {each} training pictures each"),
             ("pictures", ", ".join(f"{count(n)} {split}" for split, n in seen.counts.items())),
+            *([("without labels", f"{count(unlabelled)}, for the student")] if unlabelled else []),
             *([("set aside", f"of the training pictures {', then '.join(aside)}")] if aside else []),
             ("sizes", f"shorter sides of {seen.side} pixels in the median, {low} to {high} in a sample"),
             ("decoding", f"about {duration(seen.decode_all_s)}, once"),

@@ -89,6 +89,60 @@ def test_both_recipes_run_by_the_commands_that_are_printed(cli: Callable[..., Re
     assert result.exit_code == 0, result.stderr
 
 
+def test_pictures_without_labels_are_the_students(cli: Callable[..., Result], tmp_path: Path) -> None:
+    _pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
+    _pictures(tmp_path / "more", {"2025/summer": 30, "2026": 41})
+    made = cli("recipe", "new", "photos", "--unlabelled", "more")
+    assert made.exit_code == 0, made.stderr
+    assert "71, for the student" in made.stdout
+    teacher, student = (load_recipe(f"photos_{role}.yaml") for role in ("teacher", "student"))
+    assert teacher.data.unlabelled is None
+    # 29 of the 40 are left when test and validation pictures are set aside, and 0.71 is 71 of 100
+    assert (student.data.unlabelled, student.data.unlabelled_share) == ("more", 0.71)
+    text = Path("photos_student.yaml").read_text()
+    assert "views" not in text, "each picture is shown once an epoch"
+    ((epochs, steps),) = re.findall(r"(\d+) epochs are about ([\d,]+) steps", text)
+    shown = -(-29 * 32 // 9)  # in batches of 32, 23 of them without a label
+    assert steps == f"{-(-shown // 32) * int(epochs):,}"
+    beside = re.search(r"distill student [^\n]*--set role.*?train.epochs=\d+", text, re.DOTALL)[0]
+    settings = shlex.split(beside.replace("\\\n#", " "))[4:]
+    alone = load_recipe("photos_student.yaml", [word for word in settings if word != "--set"])
+    assert (alone.role, alone.teacher, alone.data.unlabelled) == ("baseline", None, None)
+    assert alone.train.epochs == int(steps.replace(",", "")), "29 images are one batch: as many steps"
+
+
+def test_of_many_pictures_without_labels_an_epoch_shows_a_part(tmp_path: Path) -> None:
+    root = _pictures(tmp_path / "photos", {"cat": 10, "dog": 10})
+    more = _pictures(tmp_path / "more", {"all": 1000}, side=8)
+    recipe = parse_recipe(draft_recipes(root, unlabelled=more).student, source="test")
+    assert recipe.data.unlabelled_share == 0.9
+    # 14 labels with nine others each, of 1,014 pictures
+    assert recipe.augment.views == pytest.approx(recipe.train.epochs * 14 * 10 / 1014, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("where", "code", "refusal"),
+    [
+        ("photos", 2, "holds the labelled pictures of"),
+        (".", 2, "holds the labelled pictures of"),
+        ("photos/cat", 2, "holds labelled pictures of"),
+        ("nothing", 4, "nothing: no such folder"),
+        ("few", 2, "holds 3 pictures: too few"),
+        ("empty", 1, "empty holds no"),
+    ],
+)
+def test_what_cannot_be_pictures_without_labels(
+    cli: Callable[..., Result], tmp_path: Path, where: str, code: int, refusal: str
+) -> None:
+    _pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
+    _pictures(tmp_path / "few", {"all": 3})
+    (tmp_path / "empty").mkdir()
+    made = cli("recipe", "new", "photos", "--unlabelled", where)
+    assert made.exit_code == code
+    assert refusal in made.stderr
+    assert not Path("photos_student.yaml").exists()
+
+
 @pytest.mark.parametrize("side", [20, 40, 70, 300])
 def test_the_size_never_enlarges_pictures_where_it_need_not(tmp_path: Path, side: int) -> None:
     _pictures(tmp_path / "photos", {"cat": 3, "dog": 3}, side=side)
