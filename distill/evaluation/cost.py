@@ -46,14 +46,29 @@ class Cost:
 def model_cost(module: nn.Module, input_size: int, *, in_channels: int = 3) -> Cost:
     """Count by a pass of one image through a twin on the meta device: nothing is computed, ``module`` is untouched.
 
-    A network that looks at the values of its tensors is counted on the CPU, for a black image.
+    A network that looks at the values of its tensors is counted on the CPU, for a black image; one that cannot be
+    copied is counted itself, where it is.
     """
     try:
-        return _counted(module, _meta_twin(module), torch.empty(1, in_channels, input_size, input_size, device="meta"))
+        twin = _meta_twin(module)
+    except Exception:  # it holds a lock, a file, or a tensor with a gradient
+        return _counted_itself(module, torch.zeros(1, in_channels, input_size, input_size))
+    try:
+        return _counted(module, twin, torch.empty(1, in_channels, input_size, input_size, device="meta"))
     except Exception as error:  # a network's own code can raise nearly anything
         if not needs_values(error):
             raise
     return _counted(module, _cpu_twin(module), torch.zeros(1, in_channels, input_size, input_size))
+
+
+def _counted_itself(module: nn.Module, image: Tensor) -> Cost:
+    modes = {each: each.training for each in module.modules()}
+    device = next((tensor.device for tensor in module.parameters()), image.device)
+    try:
+        return _counted(module, module, image.to(device))
+    finally:
+        for each, training in modes.items():
+            each.training = training
 
 
 def _counted(module: nn.Module, twin: nn.Module, image: Tensor) -> Cost:
@@ -65,10 +80,12 @@ def _counted(module: nn.Module, twin: nn.Module, image: Tensor) -> Cost:
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        twin(image)
-    for hook in hooks:
-        hook.remove()
+    try:
+        with torch.no_grad(), counter:
+            twin(image)
+    finally:  # it may be the network itself
+        for hook in hooks:
+            hook.remove()
     macs = _macs_by_name(counter, names[twin], type(twin).__name__)
     layers = _layers(twin, shapes, macs)
     tensors = [*module.parameters(), *module.buffers()]

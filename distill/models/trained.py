@@ -83,14 +83,15 @@ class Trained:
         """
         if self.device.type != "cuda" or self.precision == "fp32":
             return self.network
-        cast, side = _Cast(deepcopy(self.module), DTYPES[self.precision]), self.normalize.input_size
+        side = self.normalize.input_size
         try:
+            cast = _Cast(deepcopy(self.module), DTYPES[self.precision])
             with torch.inference_mode():
                 cast(torch.zeros(1, 3, side, side, device=self.device))
         except (
             RuntimeError,
             TypeError,
-        ):  # float32 numbers of its own, which autocast brings along
+        ):  # float32 numbers of its own, which autocast brings along; or it cannot be copied
             return self.network
         return cast
 

@@ -27,6 +27,7 @@ from distill.runs import RunFolder
 from distill.teaching.bank import Bank
 
 MINE = """
+import threading
 from pathlib import Path
 
 import torch
@@ -79,6 +80,12 @@ class Careful(Small):
     def forward(self, images):
         with torch.set_grad_enabled(self.training):
             return super().forward(images)
+
+
+class Locked(Small):
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        self.lock = threading.Lock()
 
 
 class Old(Small):
@@ -215,6 +222,17 @@ def test_one_that_has_gradients_where_it_is_trained_alone_learns(here: Path, tea
     model = '{source: python, name: "mine:Careful"}'
     (here / "own.yaml").write_text(_student(str(teacher_run.run), model=model))
     assert _distill("student", "--recipe", "own.yaml", "--allow-code", "-q")[0] == 0
+
+
+def test_one_that_cannot_be_copied_finishes(here: Path, teacher_run: RunResult) -> None:
+    model = '{source: python, name: "mine:Locked"}'
+    (here / "own.yaml").write_text(_student(str(teacher_run.run), model=model))
+    exit_code, _, stderr = _distill("student", "--recipe", "own.yaml", "--allow-code", "-q")
+    assert exit_code == 0, stderr
+    run = RunFolder(here / "runs" / "own" / "001")
+    assert run.status == "finished"
+    assert run.figures().params == _params(load_trained(run, device=torch.device("cpu")).module)
+    assert _distill("export", "own", "--out", "own.onnx", "-q")[0] == 0
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")

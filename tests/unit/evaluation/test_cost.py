@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import timm
 import torch
@@ -70,6 +72,16 @@ def test_counting_leaves_the_network_alone():
     assert net.training
     assert not any(m._forward_hooks for m in net.modules())
     assert all(torch.equal(v, before[k]) and v.device.type == "cpu" for k, v in net.state_dict().items())
+
+
+def test_one_that_cannot_be_copied_is_counted_itself():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).train()
+    expected = model_cost(net, 8)
+    net[1].eval()
+    net.lock = threading.Lock()
+    assert model_cost(net, 8) == expected
+    assert [each.training for each in net.modules()] == [True, True, False, True]
+    assert not any(m._forward_hooks for m in net.modules())
 
 
 def test_size_counts_buffers_and_float32():
