@@ -24,10 +24,11 @@ _SEARCH_HINT = "as in --search optim.lr=1e-4:1e-1:log, --search train.batch_size
 
 @dataclass(frozen=True)
 class Axis:
-    """A key and the values to choose from, as they were written."""
+    """A key and the values to choose from, as they were written; ``repeated`` are those that were written again."""
 
     key: str
     values: tuple[str, ...]
+    repeated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,20 +111,27 @@ def _key_and_text(text: str) -> tuple[str, str]:
 
 def _grid_axis(text: str) -> Axis:
     key, rest = _key_and_text(text)
-    return Axis(key, _distinct(key, _split(rest)))
+    return _axis(key, _split(rest))
 
 
-def _distinct(key: str, values: Sequence[str]) -> tuple[str, ...]:
+def _axis(key: str, values: Sequence[str]) -> Axis:
     """The values, each once (``0.1`` and ``1e-1`` are one); a value that is no YAML is an error."""
     kept: list[Override] = []
+    repeated: list[str] = []
     for value in values:
         try:
             override = parse_override(f"{key}={value}")
         except OverrideError as error:
             raise ValueError(str(error).removeprefix(f"--set {error.text}: ")) from None
-        if not any(other.value == override.value and type(other.value) is type(override.value) for other in kept):
+        if any(other.value == override.value and _kind(other.value) is _kind(override.value) for other in kept):
+            repeated.append(value)
+        else:
             kept.append(override)
-    return tuple(override.text.partition("=")[2] for override in kept)
+    return Axis(key, tuple(override.text.partition("=")[2] for override in kept), tuple(repeated))
+
+
+def _kind(value: object) -> type:
+    return float if type(value) is int else type(value)  # 4 and 4.0 are one number, 1 and true are not
 
 
 def _split(text: str) -> list[str]:
@@ -148,7 +156,7 @@ def _split(text: str) -> list[str]:
 def _search_variable(text: str) -> Variable:
     key, rest = _key_and_text(text)
     if rest.startswith("[") and rest.endswith("]"):
-        return Axis(key, _distinct(key, _split(rest[1:-1])))
+        return _axis(key, _split(rest[1:-1]))
     low_text, *others = rest.split(":")
     if len(others) not in (1, 2) or others[1:] not in ([], ["log"]):
         raise ValueError("neither LOW:HIGH, LOW:HIGH:log nor [a, b]")

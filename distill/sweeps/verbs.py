@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distill.errors import InterruptedRunError, RunError, Terminated, TerminatedRunError, UsageError
-from distill.events import Note
+from distill.events import Note, Tell
 from distill.files import relative
 from distill.pipeline.context import Options
 from distill.pipeline.teacher import asks_none
@@ -39,7 +39,7 @@ from distill.sweeps.plan import (
     trial_key,
     with_seeds,
 )
-from distill.sweeps.space import parse_grid, parse_search
+from distill.sweeps.space import Axis, Variable, parse_grid, parse_search
 from distill.sweeps.storage import open_study, require_optuna
 from distill.sweeps.study import Search
 from distill.sweeps.trainer import Trainer
@@ -149,7 +149,7 @@ def resume_sweep(
 def _carry_out(definition: Definition, folder: SweepFolder, options: Options, *, is_new: bool = True) -> SweepReport:
     check_runs_dir(options.runs_dir)
     _check_request(definition, options)
-    planned, recipes = _planned(definition)
+    planned, recipes = _planned(definition, options.tell)
     before = folder.definition()
     if before is not None:
         check_same(before, definition, folder.path)
@@ -186,14 +186,22 @@ def _check_request(definition: Definition, options: Options) -> None:
         raise UsageError("a sweep trains on one device", hint="start it once a device, with one --storage for all")
 
 
-def _planned(definition: Definition) -> tuple[list[Trial], list[Recipe]]:
+def _planned(definition: Definition, tell: Tell) -> tuple[list[Trial], list[Recipe]]:
     """The trials of a grid, or those at the corners of a search, and their recipes: every mistake is found here."""
     base = definition.base
+    variables: Sequence[Variable]
     if definition.search:
         require_optuna()
-        planned, option = corner_trials(parse_search(definition.search)), "--search"
+        variables, option = parse_search(definition.search), "--search"
+        planned = corner_trials(variables)
     else:
-        planned, option = grid_trials(base, parse_grid(definition.grid), definition.seeds), "--grid"
+        axes, option = parse_grid(definition.grid), "--grid"
+        variables = axes
+        planned = grid_trials(base, axes, definition.seeds)
+    for each in variables:
+        if isinstance(each, Axis) and each.repeated:
+            again = ", ".join(dict.fromkeys(each.repeated))
+            tell(Note(f"{option} {each.key}: {again} is listed more than once, and taken once"))
     return planned, check_trials(base, planned, option=option)
 
 

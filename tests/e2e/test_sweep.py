@@ -91,6 +91,14 @@ def test_a_grid_trains_every_combination_and_writes_the_best_as_a_recipe(tiny, o
     assert not (_sweep_folder(report) / "lock.json").exists()
 
 
+def test_a_value_that_is_listed_twice_is_told_of_and_trained_once(tiny, options) -> None:
+    told: list[Any] = []
+    report = sweep(tiny("train.epochs=1"), grid=["optim.lr=0.05,5e-2"], options=options(told.append))
+    assert len(report.trials) == 1
+    notes = [event.message for event in told if isinstance(event, Note)]
+    assert "--grid optim.lr: 5e-2 is listed more than once, and taken once" in notes
+
+
 def test_a_trial_is_the_run_that_the_verb_itself_would_make(tiny, options, tmp_path: Path) -> None:
     from distill.pipeline import train_student
 

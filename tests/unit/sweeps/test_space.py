@@ -29,6 +29,11 @@ def test_commas_separate_values_outside_brackets(text: str, values: tuple[str, .
     assert parse_grid([text])[0].values == values
 
 
+def test_values_that_are_written_again_are_kept_to_tell_of() -> None:
+    assert parse_grid(["optim.lr=4,0.1,4.0,1e-1,0.1"]) == (Axis("optim.lr", ("4", "0.1"), ("4.0", "1e-1", "0.1")),)
+    assert parse_search(["optim.name=[adam, sgd, adam]"]) == (Axis("optim.name", ("adam", "sgd"), ("adam",)),)
+
+
 @pytest.mark.parametrize("text", ["optim.lr", "optim.lr=", "optim.lr=1,,2", "x=[1", "name=a,b", "role=teacher,student"])
 def test_a_bad_grid_is_one_line_that_names_it(text: str) -> None:
     with pytest.raises(UsageError) as error:
