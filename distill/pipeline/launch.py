@@ -49,7 +49,9 @@ def _launch(worker: Worker, context: Context) -> Any:
         with _stdout_is_stderr():
             return _take_place(worker, context)
     if context.options.devices == 1:
-        with using_threads(context.recipe.train.thread_count):
+        seeded = [context.device] if context.device.type == "cuda" else []
+        # the caller's generators, and number of threads, are as they were when it returns
+        with using_threads(context.recipe.train.thread_count), torch.random.fork_rng(seeded):
             return worker(make_fabric(context, devices=_one(context.device), strategy="auto"), context)
     with tempfile.TemporaryDirectory(prefix="distill-") as folder:
         meeting = Path(folder) / "meeting"

@@ -94,6 +94,14 @@ def test_a_run_has_its_threads_and_leaves_the_process_its_own(tmp_path: Path) ->
     assert (run.info.threads, run.recipe().train.threads) == (2, 2)
 
 
+def test_a_run_leaves_the_process_its_random_numbers(tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    train_student(_recipe(SMALL), options=Options(runs_dir=tmp_path, device="cpu"))
+    assert torch.equal(torch.rand(3), expected)
+
+
 class _Stop(Exception):
     pass
 
