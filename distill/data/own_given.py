@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from distill.data.decode import BadImageError, orientation, to_rgb, upright
 from distill.data.images import spread
 from distill.errors import DataError
 from distill.recipe.schema import DataSpec
-from distill.text import several
+from distill.text import first_line, several
 
 __all__ = ["WANTED", "Given", "Images", "asking_once", "is_data", "once", "pixels_of", "reason", "understand"]
 
@@ -35,6 +35,7 @@ WANTED = (
 _SPLITS = ("train", "val", "test")
 _PROBES = 64  # images of a Dataset that tell whether it is the one that was decoded before
 _TWICE = 8  # of those, how many are asked for again: random transforms answer otherwise
+_MOST_COUNTED = 100_000  # classes without names: labels above are years, or numbers of persons
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
@@ -171,7 +172,7 @@ def _array(images: Any, where: str) -> Any:
     """A NumPy array; a list of pictures, which may differ in size, stays one."""
     if isinstance(images, list | tuple):
         return images
-    found = np.asarray(images.detach().cpu() if hasattr(images, "detach") else images)
+    found = _numpy(images, f"{where} are")
     if found.ndim not in (3, 4) or found.dtype == object:
         raise DataError(f"{where} are {found.dtype} of shape {found.shape}", hint=WANTED)
     if hasattr(images, "detach") and found.ndim == 4 and found.shape[1] in (1, 3):  # torch's layout
@@ -179,8 +180,15 @@ def _array(images: Any, where: str) -> Any:
     return found
 
 
+def _numpy(value: Any, what: str) -> np.ndarray:
+    try:
+        return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    except (TypeError, ValueError) as error:  # bfloat16 and sparse tensors; lists in a list that differ in length
+        raise DataError(f"{what} no array: {first_line(error)}", hint=WANTED) from error
+
+
 def _labels(labels: Any, where: str) -> np.ndarray:
-    found = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)
+    found = _numpy(labels, f"{where} labels are")
     if found.ndim == 1 and found.dtype == object:  # names or numbers out of a table; none of them may be missing
         kinds = {type(each) for each in found.tolist()}
         found = np.asarray(found.tolist()) if kinds in ({str}, {int}) else found
@@ -297,6 +305,8 @@ def _classes(stated: Any, train: Any, splits: Mapping[str, Images], where: str) 
         stated = getattr(train, "classes", None)
     if stated is None:
         stated = _counted(splits, where)
+    if not isinstance(stated, Iterable) or isinstance(stated, Set | Mapping):  # a set has another order each time
+        raise DataError(f"{where}: classes are {type(stated).__name__}", hint="a list in the order of their labels")
     classes = tuple(str(name) for name in stated)
     if isinstance(stated, str) or len(classes) < 2 or len(set(classes)) < len(classes):
         what = f"one class alone ({classes[0]})" if len(set(classes)) == 1 else f"classes {several(list(classes), 8)}"
@@ -332,7 +342,10 @@ def _counted(splits: Mapping[str, Images], where: str) -> Sequence[str]:
         raise DataError(f"{where}: its labels differ in kind ({kinds})", hint="give all splits names, or all numbers")
     if named[0]:
         return sorted({str(name) for each in labels for name in each})
-    return [str(number) for number in range(max(int(each.max()) for each in labels) + 1)]
+    least, most = min(int(each.min()) for each in labels), max(int(each.max()) for each in labels)
+    if (least < 0 and most < 1) or most >= _MOST_COUNTED:  # else those below 0 are listed as bad
+        raise DataError(f"{where}: its labels are {least} to {most}", hint="count the classes from 0; or give names")
+    return [str(number) for number in range(most + 1)]
 
 
 # Pixels

@@ -402,6 +402,29 @@ def test_labels_are_of_one_kind_in_all_splits(here: Path) -> None:
             offer_data(given)
 
 
+@pytest.mark.parametrize(
+    ("labels", "classes", "told"),
+    [
+        (np.arange(20) % 2 - 1, None, "its labels are -1 to 0"),
+        (np.arange(20) % 2 * 30_000_000, None, "its labels are 0 to 30000000"),
+        ([[0], [0, 1]] * 10, None, "train labels are no array"),
+        (np.arange(20) % 2, {"b", "a"}, "classes are set"),
+        (np.arange(20) % 2, {"b": 1, "a": 0}, "classes are dict"),
+        (np.arange(20) % 2, 2, "classes are int"),
+    ],
+)
+def test_labels_and_classes_that_cannot_be_meant_are_refused(
+    labels: object, classes: object, told: str, here: Path
+) -> None:
+    with pytest.raises(DataError, match=told):
+        offer_data({"train": (np.zeros((20, 8, 8), np.uint8), labels), "classes": classes})
+
+
+def test_a_tensor_that_numpy_does_not_know_is_refused(here: Path) -> None:
+    with pytest.raises(DataError, match="train images are no array"):
+        offer_data((torch.zeros(20, 3, 8, 8, dtype=torch.bfloat16), np.arange(20) % 2))
+
+
 def test_pictures_are_known_by_their_palette_too(here: Path) -> None:
     """A picture with a palette is numbers that mean nothing without it."""
     images, labels = _images()
