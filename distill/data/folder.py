@@ -86,7 +86,7 @@ def load_folder(spec: DataSpec, tell: Tell = silent, *, listing: Listing | None 
     place = array_key("going", str(root.resolve()), spec.side)  # one at most of a data set at one size
     why = None
     if root.is_dir():
-        given, listing = listing, listing or _checked(_find(root), root)
+        given, listing = listing, listing or check_layout(_find(root), str(root))
         identity = _identity(root, listing) + ([] if given is None else [[_digest(given)]])
         key = array_key("folder", str(root.resolve()), spec.side, identity)
         needed = len(listing) * 3 * spec.side**2
@@ -122,7 +122,7 @@ def list_folder(spec: DataSpec) -> Listing:
     """
     root = _existing(spec)
     if root.is_dir():
-        return _checked(_find(root), root)
+        return check_layout(_find(root), str(root))
     content = list_archive(root, silent)
     return replace(check_layout(content.entries, str(root)), prefix=content.prefix)
 
@@ -175,8 +175,11 @@ def _find(root: Path, *, files: bool = True) -> Entries:
             entries.no_class += [folder.name for folder in folders if folder not in pictured]
             for label in pictured:
                 _find_class(entries, "train", label, files)
+        below = [] if entries.splits else [name for name in sorted(names) if (root / name / "train").is_dir()]
     except OSError as error:
         raise DataError(f"cannot list {error.filename}: {error.strerror}") from error
+    if len(below) == 1:
+        raise DataError(f"{root} has no train/ folder", hint=f"did you mean --set data.root={root / below[0]}?")
     return entries
 
 
@@ -234,14 +237,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         yield from (entry for entry in entries if not is_hidden(entry.name))
-
-
-def _checked(entries: Entries, root: Path) -> Listing:
-    if "train" not in entries.splits:
-        below = [path.name for path in sorted(root.iterdir()) if (path / "train").is_dir()]
-        if len(below) == 1:
-            raise DataError(f"{root} has no train/ folder", hint=f"did you mean --set data.root={root / below[0]}?")
-    return check_layout(entries, str(root))
 
 
 def _identity(root: Path, listing: Listing) -> list[list[str | int]]:

@@ -119,8 +119,6 @@ def check_layout(entries: Entries, where: str) -> Listing:
     Raises:
         DataError: A split is missing, a class is empty, or splits have different classes.
     """
-    if "train" not in entries.splits:
-        raise DataError(f"{where} has no train/ folder and no class folders", hint=EXPECTED_LAYOUT)
     classes = class_names(entries, where)
     splits = {name: entries.splits[name] for name in SPLIT_NAMES if name in entries.splits}
     for name, by_class in splits.items():
@@ -136,8 +134,10 @@ def class_names(entries: Entries, where: str) -> tuple[str, ...]:
     """Sorted names of the class folders of ``train/``.
 
     Raises:
-        DataError: There are fewer than two, or a name is not UTF-8.
+        DataError: There is no such folder, there are fewer than two, or a name is not UTF-8.
     """
+    if "train" not in entries.splits:
+        raise DataError(f"{where} has no train/ folder and no class folders", hint=EXPECTED_LAYOUT)
     classes = tuple(sorted(entries.splits.get("train", {})))
     if len(classes) < 2:
         count = "no class folder" if not classes else f"one class folder alone ({classes[0]})"

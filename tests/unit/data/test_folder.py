@@ -234,9 +234,19 @@ def test_a_wrong_layout_is_named(pets, damage, message):
 
 
 def test_a_root_one_folder_too_high_is_guessed(pets):
-    with pytest.raises(DataError) as caught:
-        load_dataset(spec_of(pets.parent))
-    assert f"--set data.root={pets}" in caught.value.hint
+    for ask in (load_dataset, num_classes):  # a run counts the classes first
+        with pytest.raises(DataError) as caught:
+            ask(spec_of(pets.parent))
+        assert f"--set data.root={pets}" in caught.value.hint
+
+
+def test_pictures_one_folder_too_deep_are_no_classes_of_train(tmp_path):
+    for name in ("a/x/0.png", "a/y/0.png", "b/x/0.png"):
+        write_image(tmp_path / name, pixels_of(name))
+    for ask in (load_dataset, num_classes):
+        with pytest.raises(DataError, match="has no train/ folder and no class folders") as caught:
+            ask(spec_of(tmp_path))
+        assert "directly in the class folder" in caught.value.hint
 
 
 def test_an_absent_root_is_missing(tmp_path):
