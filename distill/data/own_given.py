@@ -35,7 +35,6 @@ WANTED = (
 _SPLITS = ("train", "val", "test")
 _PROBES = 64  # images of a Dataset that tell whether it is the one that was decoded before
 _TWICE = 8  # of those, how many are asked for again: random transforms answer otherwise
-_MOST_COUNTED = 100_000  # classes without names: labels above are years, or numbers of persons
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
@@ -190,8 +189,7 @@ def _numpy(value: Any, what: str) -> np.ndarray:
 def _labels(labels: Any, where: str) -> np.ndarray:
     found = _numpy(labels, f"{where} labels are")
     if found.ndim == 1 and found.dtype == object:  # names or numbers out of a table; none of them may be missing
-        kinds = {type(each) for each in found.tolist()}
-        found = np.asarray(found.tolist()) if kinds in ({str}, {int}) else found
+        found = np.asarray(found.tolist()) if {*map(type, found.tolist())} in ({str}, {int}) else found
     if found.ndim != 1 or found.dtype.kind not in "iuUT":
         raise DataError(
             f"{where} labels are {found.dtype} of shape {found.shape}: one whole number or name for each image",
@@ -223,7 +221,9 @@ class _Pairs:
 
     def digest(self) -> str:
         """Of every byte."""
-        digest = hashlib.sha256("\0".join(map(str, self.labels.tolist())).encode("utf-8", "surrogateescape"))
+        labels = self.labels.tolist()
+        told = repr if self.labels.dtype.kind in "UT" and all(map(str.isdigit, labels)) else str  # "1" may be class 0
+        digest = hashlib.sha256("\0".join(map(told, labels)).encode("utf-8", "surrogateescape"))
         if isinstance(self.images, np.ndarray):
             digest_array(digest, self.images)
         else:
@@ -343,7 +343,7 @@ def _counted(splits: Mapping[str, Images], where: str) -> Sequence[str]:
     if named[0]:
         return sorted({str(name) for each in labels for name in each})
     least, most = min(int(each.min()) for each in labels), max(int(each.max()) for each in labels)
-    if (least < 0 and most < 1) or most >= _MOST_COUNTED:  # else those below 0 are listed as bad
+    if (least < 0 and most < 1) or most >= 100_000:  # dates, or numbers of persons; single ones are bad images
         raise DataError(f"{where}: its labels are {least} to {most}", hint="count the classes from 0; or give names")
     return [str(number) for number in range(most + 1)]
 

@@ -420,6 +420,14 @@ def test_labels_and_classes_that_cannot_be_meant_are_refused(
         offer_data({"train": (np.zeros((20, 8, 8), np.uint8), labels), "classes": classes})
 
 
+def test_names_that_look_like_numbers_are_no_numbers(here: Path) -> None:
+    images, labels = _images(20)
+    for given, expected in ((labels, labels), (labels.astype(str), 2 - labels)):
+        pair = (images, given)
+        reference = offer_data({"train": pair, "test": pair, "classes": ["2", "1", "0"]})
+        assert load_dataset(_spec(reference)).train.labels.tolist() == expected.tolist()
+
+
 def test_a_tensor_that_numpy_does_not_know_is_refused(here: Path) -> None:
     with pytest.raises(DataError, match="train images are no array"):
         offer_data((torch.zeros(20, 3, 8, 8, dtype=torch.bfloat16), np.arange(20) % 2))
