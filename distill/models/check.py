@@ -79,7 +79,9 @@ def check_shapes(recipe: Recipe, num_classes: int) -> None:
         message = f"{recipe.name}: {model.name} cannot take images of {model.input_size} pixels"
         if hint := _what_fits(model, num_classes):  # the size is to blame: a tensor's shapes would tell nobody more
             raise RecipeError(message, hint=hint)
-        raise RecipeError(f"{message}, nor of any size that was tried: {reason}", hint="choose another model.name")
+        given = "its forward is given images (B, 3, S, S), with S of model.input_size"
+        hint = given if isinstance(model, PythonModel) else "choose another model.name"
+        raise RecipeError(f"{message}, nor of any size that was tried: {reason}", hint=hint)
     if isinstance(model, PythonModel):
         _check_own(recipe, num_classes)
 

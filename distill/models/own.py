@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from distill.code import call_code, code_sha256, find_code, offer_code
 from distill.errors import UsageError
@@ -29,7 +30,7 @@ def build_own(spec: PythonModel, num_classes: int) -> nn.Module:
     """
     make = find_code(spec.name, key=_KEY)
     if isinstance(make, nn.Module):
-        return copy.deepcopy(make)
+        return copy.deepcopy(_given_shapes(make, spec.name))
     if not callable(make):
         raise UsageError(f"{_KEY}: {spec.name} is {type(make).__name__}", hint=_WANTED)
     if "num_classes" in spec.options.values:
@@ -37,8 +38,20 @@ def build_own(spec: PythonModel, num_classes: int) -> nn.Module:
     module = call_code(_caller(make), spec.name, _KEY, num_classes=num_classes, **spec.options.values)
     if not isinstance(module, nn.Module):
         raise UsageError(f"{_KEY}: {spec.name} gave {type(module).__name__}, no torch.nn.Module", hint=_WANTED)
+    _given_shapes(module, spec.name)
     if spec.weights != "none":
         load_own_weights(module, spec.weights, prefix=spec.weights_prefix, name=spec.name)
+    return module
+
+
+def _given_shapes(module: nn.Module, name: str) -> nn.Module:
+    """The network, unless a lazy layer of it has no shape yet: it has no weights to count, to save or to copy."""
+    for key, each in (*module.named_parameters(), *module.named_buffers()):
+        if is_lazy(each):
+            raise UsageError(
+                f"{_KEY}: {name} has a lazy layer that was given no image: {key} has no shape yet",
+                hint="pass one through at the end of its constructor, as in self(torch.zeros(2, 3, 32, 32))",
+            )
     return module
 
 

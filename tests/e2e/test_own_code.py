@@ -82,6 +82,17 @@ class Careful(Small):
             return super().forward(images)
 
 
+class Lazy(Small):
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        self.fc = nn.LazyLinear(num_classes)
+
+
+class Grey(Small):
+    def forward(self, images):
+        return self.fc(self.body(images[:, :1]).mean((2, 3)))
+
+
 class Locked(Small):
     def __init__(self, num_classes):
         super().__init__(num_classes)
@@ -241,6 +252,8 @@ def test_one_that_cannot_be_copied_finishes(here: Path, teacher_run: RunResult) 
     [
         ("mine:Still", 0.0, "the logits of mine:Still do not depend on its weights"),
         ("mine:Old", 0.9, "train.ema cannot copy mine:Old"),
+        ("mine:Lazy", 0.0, "mine:Lazy has a lazy layer that was given no image: fc.weight has no shape yet"),
+        ("mine:Grey", 0.0, "its forward is given images (B, 3, S, S)"),
     ],
 )
 def test_what_cannot_be_trained_so_is_told_before_a_folder_is_there(
