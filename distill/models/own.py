@@ -15,6 +15,7 @@ from distill.errors import UsageError
 from distill.models.weights import load_own_weights
 from distill.recipe import Recipe
 from distill.recipe.model_specs import ModelSpec, PythonModel
+from distill.text import first_line
 
 __all__ = ["build_own", "with_code_sha256", "with_network"]
 
@@ -30,7 +31,7 @@ def build_own(spec: PythonModel, num_classes: int) -> nn.Module:
     """
     make = find_code(spec.name, key=_KEY)
     if isinstance(make, nn.Module):
-        return copy.deepcopy(_given_shapes(make, spec.name))
+        return _copied(_given_shapes(make, spec.name), spec.name)
     if not callable(make):
         raise UsageError(f"{_KEY}: {spec.name} is {type(make).__name__}", hint=_WANTED)
     if "num_classes" in spec.options.values:
@@ -42,6 +43,16 @@ def build_own(spec: PythonModel, num_classes: int) -> nn.Module:
     if spec.weights != "none":
         load_own_weights(module, spec.weights, prefix=spec.weights_prefix, name=spec.name)
     return module
+
+
+def _copied(module: nn.Module, name: str) -> nn.Module:
+    try:
+        return copy.deepcopy(module)
+    except Exception as error:  # it holds a lock, a file, or a tensor with a gradient
+        raise UsageError(
+            f"{_KEY}: {name} cannot be copied: {first_line(error)}",
+            hint="hand over its class, or a function that makes it, in the place of the module",
+        ) from error
 
 
 def _given_shapes(module: nn.Module, name: str) -> nn.Module:

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -368,6 +369,10 @@ def test_what_its_own_code_keeps_from_learning_never_learns(
 def test_what_is_no_network_is_refused(student_recipe: Callable[..., Recipe], teacher_run: RunResult) -> None:
     with pytest.raises(UsageError, match="network: int"):
         train_student(student_recipe(), teacher=teacher_run, network=3)
+    locked = Handed()
+    locked.lock = threading.Lock()
+    with pytest.raises(UsageError, match="cannot be copied: cannot pickle"):
+        train_student(student_recipe(), teacher=teacher_run, network=locked)
 
 
 LOOKS = """
