@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.data.batches import steps_per_epoch
+from distill.data.mixture import Mixture
 from distill.data.splits import Splits
 from distill.devices import describe_device, library_versions, threads
 from distill.errors import DistillError, stop_error, was_stopped
@@ -151,9 +152,10 @@ def finish(run: RunFolder, context: Context) -> None:
 
 def _write_rates(run: RunFolder, recipe: Recipe, metrics: list[dict[str, Any]]) -> None:
     """The learning rate by step, for the plot; metrics.jsonl has one an epoch."""
-    info = run.info
+    info, batch_size = run.info, recipe.train.batch_size
     assert info.data is not None, "written when the run began"
-    steps = steps_per_epoch(info.data["train"], recipe.train.batch_size, info.extra["devices"])
+    mixture = Mixture(info.data["train"], info.data.get("unlabelled", 0), recipe.data.unlabelled_share, batch_size)
+    steps = steps_per_epoch(mixture.images, batch_size, info.extra["devices"])
     if steps * len(metrics) > _MAX_RATES:
         return
     rates = rates_by_step(

@@ -33,9 +33,10 @@ augment: {{crop_padding: 2, hflip: 0.5, erase: {{size: 4}}{augment}}}
 model: {{source: {source}, name: tiny, width: 4, input_size: 16{model}}}
 optim: {{name: sgd, lr: 0.05}}
 train: {{epochs: 2{train}}}
+{schedule}
 {rest}
 """
-EMPTY = {"limit": 64, "data": "", "augment": "", "model": "", "train": "", "rest": ""}
+EMPTY = {"limit": 64, "data": "", "augment": "", "model": "", "train": "", "schedule": "", "rest": ""}
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +160,14 @@ def test_a_limit_that_leaves_nothing_out_has_no_rest(runs, teacher):
     assert not (runs / "refused").exists()
     with pytest.raises(RecipeError, match="and there is no limit"):
         student(runs, teacher, "rest", name="refused", limit="null")
+
+
+def test_the_rates_that_are_kept_are_those_of_all_its_steps(runs, teacher, pictures):
+    """88 images an epoch in batches of 16, where those with labels alone would be 48."""
+    taught = student(runs, teacher, pictures, name="rated", schedule="schedule: {kind: cosine}")
+    rates, per_epoch = (json.loads((taught / "rates.json").read_text())[key] for key in ("lr", "steps_per_epoch"))
+    assert (per_epoch, len(rates)) == (6, 12)
+    assert [rates[per_epoch - 1], rates[-1]] == pytest.approx([line["lr"] for line in metrics(taught)])
 
 
 def test_two_processes_learn_what_one_learns_of_them(runs, teacher, pictures):
