@@ -15,6 +15,7 @@ from distill.errors import DistillError, NoRunError, RunError, UsageError
 from distill.events import Note
 from distill.pipeline.context import Context, Options, prepare
 from distill.pipeline.ensure_bank import ensure_bank
+from distill.pipeline.image_size import settle_image_size
 from distill.pipeline.launch import launch
 from distill.pipeline.source import find_teacher
 from distill.pipeline.taught import taught_views
@@ -104,6 +105,8 @@ def build_banks(
     runs = recipe.teacher.members if recipe.teacher is not None else ()
     if len(runs) > 1 and path is not None:
         raise UsageError(f"{path} is one bank, and there are {len(runs)} teachers", hint="leave out --out, or name one")
+    if len(runs) > 1:  # a student reads all of them
+        recipe = settle_image_size(recipe, runs_dir=options.runs_dir, tell=options.tell)
     return [
         build_bank(recipe, teacher=run, views=views, path=path, options=options)
         for run in dict.fromkeys(runs) or [None]

@@ -8,9 +8,7 @@ from distill.data.splits import Splits
 from distill.data.survey import Survey, survey
 from distill.errors import RunError
 from distill.events import Note, Tell
-from distill.pipeline.provenance import named_banks
 from distill.recipe import Recipe
-from distill.recipe.schema import DataSpec
 from distill.runs import open_run
 from distill.teaching.bank import Bank
 from distill.text import duration
@@ -24,8 +22,8 @@ def settle_image_size(recipe: Recipe, *, runs_dir: Path, tell: Tell, splits: Spl
     """The recipe with ``data.image_size`` as a number, and what that means told.
 
     ``auto`` is the images' own side for the data sets that come by name. For pictures it is the teacher's size where
-    there is a teacher (a stored answer fits the image it was given for), else the pictures' own, at most what the
-    model takes.
+    there is a teacher (a stored answer fits the image it was given for; of several runs the largest, as all are asked
+    about the same images), else the pictures' own, at most what the model takes.
 
     Args:
         splits: The data, where it is loaded already: its size is the answer.
@@ -66,14 +64,15 @@ def _teachers_size(recipe: Recipe, runs_dir: Path) -> int | None:
         return None
     if teacher.onnx is not None:
         return None if teacher.input is None else teacher.input.size
-    if teacher.run is not None:
-        spec: DataSpec = open_run(teacher.run, runs_dir=runs_dir).recipe().data
-        return spec.side
-    path, _ = named_banks(teacher)[0]
-    try:
-        return Bank.open(path).info.key.image_size
-    except RunError:  # told by whoever reads it
-        return None
+    stored = [path for path in (teacher.bank, *(bank.path for bank in teacher.banks)) if path is not None]
+    if stored:  # of a size that nobody can change
+        try:
+            return Bank.open(Path(stored[0])).info.key.image_size
+        except RunError:  # told by whoever reads it
+            return None
+    runs = teacher.members if teacher.run is None else (teacher.run,)
+    sides: list[int] = [open_run(run, runs_dir=runs_dir).recipe().data.side for run in runs]
+    return max(sides)
 
 
 def _warn_of_enlarging(side: int, takes: int, seen: Survey, tell: Tell) -> None:

@@ -12,7 +12,7 @@ from distill.data.splits import Splits, load_splits
 from distill.errors import DivergedError, InterruptedRunError, RunError
 from distill.events import EpochDone, Event, Note, RunStarted, Tell
 from distill.pipeline.context import Options, prepare
-from distill.pipeline.ensemble import first_member, with_banks
+from distill.pipeline.ensemble import with_banks
 from distill.pipeline.image_size import settle_image_size
 from distill.pipeline.launch import launch
 from distill.pipeline.provenance import about_data, about_run, changes, foreseen
@@ -157,7 +157,7 @@ class Trainer:
         """Its data at the size it is kept at, which what the model takes and the teacher's size may decide."""
         asked = recipe.model_dump_json(include={"data": True, "model": {"input_size"}, "teacher": True})
         if asked not in self._settled:
-            recipe = settle_image_size(first_member(recipe), runs_dir=self.options.runs_dir, tell=self.options.tell)
+            recipe = settle_image_size(recipe, runs_dir=self.options.runs_dir, tell=self.options.tell)
             self._settled[asked] = recipe.data
         return self._settled[asked]
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from distill.events import Event, Note, silent
-from distill.pipeline import Options, finetune_teacher, train_student
+from distill.pipeline import Options, build_bank, build_banks, finetune_teacher, train_student
 from distill.pipeline.context import prepare
 from distill.pipeline.image_size import settle_image_size
 from distill.recipe import Recipe, parse_recipe
@@ -94,6 +94,22 @@ def test_a_student_keeps_images_as_its_teacher_does(photos: Path, tmp_path: Path
     text = (result.run / "recipe.yaml").read_text()
     assert "image_size: 24" in text
     assert any("kept at 24, as its teacher's" in each.message for each in told if isinstance(each, Note))
+
+
+def test_several_teachers_are_asked_about_images_of_one_size(photos: Path, tmp_path: Path) -> None:
+    """Of the largest of them; a bank that is named by its path has the size that it has."""
+    options = Options(runs_dir=tmp_path / "runs", device="cpu", threads=1)
+    small, large = (
+        finetune_teacher(_recipe(TEACHER, photos, f"model.input_size={side}"), options=options).run for side in (24, 32)
+    )
+    both = train_student(_recipe(STUDENT, photos), teacher=[str(small), str(large)], options=options)
+    assert RunFolder(both.run).recipe().data.image_size == 32
+    built = build_banks(_recipe(STUDENT, photos), teacher=[str(small), str(large)], options=options)
+    assert [bank.image_size for bank in built] == [32, 32]
+    assert [len(list((run / "banks").iterdir())) for run in (small, large)] == [1, 1], "the student's own"
+    stored = build_bank(_recipe(STUDENT, photos), teacher=str(small), options=options)
+    mixed = f"teacher={{banks: [{{run: {large}}}, {{path: {stored.path}}}]}}"
+    assert RunFolder(train_student(_recipe(STUDENT, photos, mixed), options=options).run).recipe().data.image_size == 24
 
 
 @pytest.mark.parametrize(("said", "kept"), [("input: {size: 24}", 24), ("classes: [cat, dog]", 16)])
