@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
-__all__ = ["OnnxTeacher", "open_onnx_teacher"]
+__all__ = ["OnnxTeacher", "about_file", "open_onnx_teacher"]
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,14 @@ def open_onnx_teacher(
     columns = _columns(known, classes, _outputs(running, path), path)
     digest, size = sha256_file(path), path.stat().st_size
     return OnnxTeacher(path, classes, digest, size, taken, columns, batch, takes_bytes, running)
+
+
+def about_file(path: Path) -> FileAbout | None:
+    """What a file of distill's own says of itself; None of any other file."""
+    try:
+        return _about(read_model(path), path)
+    except DistillError:  # told by whoever opens it
+        return None
 
 
 def _about(model: onnx.ModelProto, path: Path) -> FileAbout | None:

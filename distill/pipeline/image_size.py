@@ -8,6 +8,7 @@ from distill.data.splits import Splits
 from distill.data.survey import Survey, survey
 from distill.errors import RunError
 from distill.events import Note, Tell
+from distill.models.onnx_teacher import about_file
 from distill.recipe import Recipe
 from distill.runs import open_run
 from distill.teaching.bank import Bank
@@ -63,7 +64,10 @@ def _teachers_size(recipe: Recipe, runs_dir: Path) -> int | None:
     if teacher is None:
         return None
     if teacher.onnx is not None:
-        return None if teacher.input is None else teacher.input.size
+        if teacher.input is not None:
+            return teacher.input.size
+        about = about_file(Path(teacher.onnx))
+        return about.image_size if about else None
     stored = [path for path in (teacher.bank, *(bank.path for bank in teacher.banks)) if path is not None]
     if stored:  # of a size that nobody can change
         try:

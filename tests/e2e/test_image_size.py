@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from distill.events import Event, Note, silent
-from distill.pipeline import Options, build_bank, build_banks, finetune_teacher, train_student
+from distill.pipeline import Options, build_bank, build_banks, export, finetune_teacher, train_student
 from distill.pipeline.context import prepare
 from distill.pipeline.image_size import settle_image_size
 from distill.recipe import Recipe, parse_recipe
@@ -110,6 +110,14 @@ def test_several_teachers_are_asked_about_images_of_one_size(photos: Path, tmp_p
     stored = build_bank(_recipe(STUDENT, photos), teacher=str(small), options=options)
     mixed = f"teacher={{banks: [{{run: {large}}}, {{path: {stored.path}}}]}}"
     assert RunFolder(train_student(_recipe(STUDENT, photos, mixed), options=options).run).recipe().data.image_size == 24
+
+
+def test_a_file_of_distills_own_says_its_size(photos: Path, tmp_path: Path) -> None:
+    options = Options(runs_dir=tmp_path / "runs", device="cpu", threads=1)
+    teacher = finetune_teacher(_recipe(TEACHER, photos, "model.input_size=24"), options=options)
+    file = export(teacher, out=tmp_path / "big.onnx", options=options).file
+    recipe = _recipe(STUDENT.replace("{run: big}", f"{{onnx: {file}}}"), photos)
+    assert settle_image_size(recipe, runs_dir=Path("runs"), tell=silent).data.image_size == 24
 
 
 @pytest.mark.parametrize(("said", "kept"), [("input: {size: 24}", 24), ("classes: [cat, dog]", 16)])
