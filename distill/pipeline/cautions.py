@@ -8,6 +8,7 @@ import numpy as np
 
 from distill.data.splits import Splits, load_splits
 from distill.errors import DistillError
+from distill.models.onnx_teacher import about_file
 from distill.pipeline.provenance import named_banks
 from distill.recipe import Recipe, parse_recipe
 from distill.recipe.schema import DataSpec
@@ -35,7 +36,7 @@ def _of_teacher(recipe: Recipe, splits: Splits, teacher: Teacher | None, initial
     if teacher is None:
         return [line for path, _ in named_banks(recipe.teacher) for line in _of_bank(path, recipe.data, splits)]
     if not isinstance(teacher, TeacherRun):
-        return []  # a file does not say what it was trained on
+        return _of_file(teacher.path, recipe.data, splits)
     about = (str(teacher.run), recipe.data, splits, teacher.run.recipe().data, teacher.run.info.trained_on)
     return _same_start(teacher, initial) + _saw_validation(*about) + _drawn_anew(*about)
 
@@ -71,6 +72,19 @@ def _of_bank(path: Path, ours: DataSpec, splits: Splits) -> list[str]:
     except DistillError:  # whoever opens the bank says it
         return []
     about = (f"{record.name} of {path}", ours, splits, theirs, record.trained_on)
+    return _saw_validation(*about) + _drawn_anew(*about)
+
+
+def _of_file(path: Path, ours: DataSpec, splits: Splits) -> list[str]:
+    """Of a file that distill exported, which has its run's recipe; any other does not say what it was trained on."""
+    try:
+        stated = about_file(path)
+        if stated is None:
+            return []
+        theirs = parse_recipe(stated.recipe, source=f"{path} (the recipe in it)").data
+    except DistillError:  # another version's
+        return []
+    about = (str(path), ours, splits, theirs, stated.trained_on or None)
     return _saw_validation(*about) + _drawn_anew(*about)
 
 

@@ -16,7 +16,7 @@ from distill.data import datasets
 from distill.data.folder import folder_classes, load_folder
 from distill.data.splits import load_splits
 from distill.events import Event, Note
-from distill.pipeline import Options, build_bank, finetune_teacher, train_student
+from distill.pipeline import Options, build_bank, export, finetune_teacher, train_student
 from distill.recipe import Recipe
 from distill.runs import RunFolder
 
@@ -99,6 +99,20 @@ def test_a_teacher_that_saw_the_validation_images_is_told(teach, learn, told: li
     assert f"was trained on {seen} of the {len(ours.val)} images that validate it" in said
     assert run.info.extra["cautions"] == [said]
     assert f"tiny_student: {said}" in compare([run.path], latency=False).notes
+
+
+def test_so_is_a_file_of_such_a_teacher(teach, learn, options, told: list[Event], tmp_path: Path) -> None:
+    """It says what its run was trained on; the run with its own split tells nothing."""
+    teacher = teach("data.split_seed=5")
+    learn(teacher=teacher)
+    (of_run,) = _warnings(told, "validation flatters")
+    told.clear()
+    file = export(teacher, out=tmp_path / "teacher.onnx", options=options).file
+    learn(f"teacher={{onnx: {file}}}")
+    assert _warnings(told, "validation flatters") == [of_run.replace(str(teacher.path), str(file))]
+    told.clear()
+    learn(f"teacher={{onnx: {file}}}", "data.split_seed=5")
+    assert _warnings(told, "validation flatters") == []
 
 
 @pytest.mark.parametrize("split", ["data.val_fraction=0.3", "data.val_fraction=0", "data.limit=100"])
