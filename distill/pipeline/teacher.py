@@ -94,10 +94,11 @@ def taught_by(recipe: Recipe, named: Sequence[str]) -> Recipe:
     try:
         teacher = TeacherSpec.model_validate(teacher.model_dump(exclude_unset=True))
         changed = recipe.model_copy(update={"teacher": teacher})
-        return changed if one is not None else Recipe.model_validate(changed.model_dump(exclude_unset=True))
+        is_run = one is not None and not files
+        return changed if is_run else Recipe.model_validate(changed.model_dump(exclude_unset=True))
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        where = "" if reason.startswith("objective") else "teacher."
+        where = "" if reason.startswith(("objective", "teacher.")) else "teacher."
         raise UsageError(f"{_typed(named)}: the recipe's {where}{reason}") from error
 
 

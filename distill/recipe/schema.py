@@ -199,9 +199,8 @@ class Recipe(Spec):
             return self
         asking = [term.kind for term in self.objective.terms if term.asks_features]
         if self.teacher.onnx is not None and (asking or self.teacher.features == "pooled"):
-            raise ValueError(
-                f"{asking[0] if asking else 'teacher.features'} asks for features: a file has logits alone"
-            )
+            asks = f"objective {asking[0]}" if asking else "teacher.features"
+            raise ValueError(f"{asks} asks for features: a file has logits alone")
         live = self.teacher.run is not None and self.teacher.logits != "bank"
         maps = [term.kind for term in self.objective.terms if term.needs_maps]
         if maps and not live:

@@ -15,6 +15,7 @@ from distill.data.splits import load_splits
 from distill.errors import RunError, UsageError
 from distill.models.onnx_teacher import open_onnx_teacher
 from distill.pipeline import Options, build_bank, export, resume_run, train_student
+from distill.pipeline.teacher import taught_by
 from distill.recipe.schema import OnnxInput
 from distill.runs import RunFolder
 from distill.teaching.bank import Bank
@@ -142,6 +143,21 @@ def test_what_does_not_fit_is_one_line(recipe, student_recipe, classes: tuple[st
     with pytest.raises(UsageError, match="2 different names for the 11 outputs"):
         train_student(recipe("teacher.classes=[a, b]"), options=options)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ("objective={kind: rkd}", "the recipe's objective rkd asks for features: a file has logits alone"),
+        ("teacher.features=pooled", "the recipe's teacher.features asks for features: a file has logits alone"),
+        ("objective={kind: simkd}", "the recipe's objective simkd asks for features: a file has logits alone"),
+    ],
+)
+def test_what_a_run_alone_can_give_is_not_asked_of_a_file(student_recipe, setting: str, reason: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        taught_by(student_recipe(setting), ["theirs.onnx"])
+    assert caught.value.message == f"--teacher theirs.onnx: {reason}"
+    assert caught.value.hint is None
 
 
 def test_a_run_is_not_gone_on_with_when_its_file_is_another(recipe, tmp_path: Path) -> None:
