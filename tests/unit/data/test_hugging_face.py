@@ -125,7 +125,7 @@ def test_labels_that_are_none_are_listed(datasets: Any, tmp_path: Path) -> None:
     images = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in range(4)]
     part = datasets.Dataset.from_dict({"image": images, "label": [0, 1, -1, 0]}, features=features)
     datasets.DatasetDict({"train": part, "test": part}).save_to_disk(str(tmp_path / "set"))
-    with pytest.raises(DataError, match=r"2 of 8 images .* train 2: label -1 of 2 classes"):
+    with pytest.raises(DataError, match=r"2 of 8 images .*\n  train 2: label -1 of 2 classes"):
         load_dataset(spec(tmp_path / "set"))
 
 
