@@ -101,10 +101,13 @@ def _open(place: str, options: Mapping[str, Any]) -> Any:
 def _split(ours: str, options: Mapping[str, Any], parts: Mapping[str, Any], place: str) -> str | None:
     """What it calls one of our splits; None where it has none."""
     asked = options.get(ours)
-    found = next((name for name in ((str(asked),) if asked is not None else _SPLITS[ours]) if name in parts), None)
+    taken = {str(options[other]) for other in _SPLITS if other != ours and options.get(other) is not None}
+    usual = [name for name in _SPLITS[ours] if name not in taken]  # what is asked for as another one is that one alone
+    found = next((name for name in ((str(asked),) if asked is not None else usual) if name in parts), None)
     if found is None and (asked is not None or ours == "train"):
+        beside = " beside the one that is asked for by that name" if asked is None and "train" in taken else ""
         raise DataError(
-            f"{place} has no split {asked or 'train'!r}: {several([str(each) for each in parts], 8)}",
+            f"{place} has no split {asked or 'train'!r}{beside}: {several([str(each) for each in parts], 8)}",
             hint=f"name the one to take: --set data.options.{ours}=SPLIT",
         )
     return found

@@ -87,6 +87,16 @@ def test_columns_and_splits_may_be_named(saved: Saved) -> None:
         load_dataset(spec(place, train="fold_b", test="fold_a", image="nothing"))
 
 
+def test_a_split_that_is_named_for_one_purpose_serves_no_other(saved: Saved) -> None:
+    """Where test images have no labels, validation is what is tested on: no epoch may be chosen by it."""
+    place, pixels = saved("train", "validation")
+    found = load_dataset(spec(place, test="validation"))
+    assert found.val is None
+    np.testing.assert_array_equal(found.test.take(slice(None)), pixels["validation"].transpose(0, 3, 1, 2))
+    with pytest.raises(DataError, match="no split 'train' beside the one that is asked for by that name: train, val"):
+        load_dataset(spec(place, test="train"))
+
+
 def test_other_images_are_not_those_that_were_decoded_before(saved: Saved, datasets: Any, tmp_path: Path) -> None:
     place, _ = saved("train", "test")
     before = load_dataset(spec(place)).fingerprint
