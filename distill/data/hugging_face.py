@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -144,10 +145,22 @@ def _rows(split: Any, options: Mapping[str, Any], where: str) -> _Rows:
     names = getattr(split.features[label], "names", None)
     stated = names is not None
     if names is None:
-        names = sorted({each for each in split.unique(label) if each is not None})
-        if not all(isinstance(each, str) for each in names):
-            names = [str(number) for number in range(max((int(each) for each in names), default=0) + 1)]
+        names = _names(split, label, where)
     return _Rows(split.select_columns([image, label]), image, label, tuple(names), stated=stated)
+
+
+def _names(split: Any, label: str, where: str) -> list[str]:
+    """Classes that the set does not state: what its labels are called, or the numbers up to the largest."""
+    with suppress(NotImplementedError, TypeError):  # of lists and mappings there is neither a set nor an order
+        found = {each for each in split.unique(label) if each is not None}
+        if all(isinstance(each, str) for each in found):
+            return sorted(found)
+        if all(isinstance(each, int) for each in found):
+            return [str(number) for number in range(max(found) + 1)]
+    raise DataError(
+        f"{where}: its labels, {label} ({split.features[label]}), are neither whole numbers nor names",
+        hint="name another column: --set data.options.label=COLUMN",
+    )
 
 
 def _column(ours: str, kind: str, options: Mapping[str, Any], kinds: Mapping[str, str], where: str) -> str:

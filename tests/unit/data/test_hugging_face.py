@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,26 @@ def test_labels_that_are_none_are_listed(datasets: Any, tmp_path: Path) -> None:
     datasets.DatasetDict({"train": part, "test": part}).save_to_disk(str(tmp_path / "set"))
     with pytest.raises(DataError, match=r"2 of 8 images .*\n  train 2: label -1 of 2 classes"):
         load_dataset(spec(tmp_path / "set"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"),
+    [
+        ("float64", [0.0, float("nan")]),
+        ("date32", [date(2026, 1, 1), date(2026, 1, 2)]),
+        ("list", [[0, 1], [1]]),
+        ("mapping", [{"at": 0}, {"at": 1}]),
+    ],
+)
+def test_labels_of_another_kind_are_one_line(datasets: Any, tmp_path: Path, kind: str, labels: list[Any]) -> None:
+    number = datasets.Value("int64")
+    feature = {"list": [number], "mapping": {"at": number}}.get(kind) or datasets.Value(kind)
+    rows = {"image": [Image.new("RGB", (8, 8))] * 2, "label": labels}
+    features = datasets.Features({"image": datasets.Image(), "label": feature})
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "set"))
+    with pytest.raises(DataError, match=r"its labels, label \(.+\), are neither whole numbers nor names") as told:
+        load_dataset(spec(tmp_path / "set"))
+    assert told.value.hint == "name another column: --set data.options.label=COLUMN"
 
 
 # Without the library
