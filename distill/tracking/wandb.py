@@ -31,8 +31,9 @@ class Wandb:
             resume="allow",
             config=dict(run.settings),
             dir=str(run.folder),
-            # Where nobody is logged in it asks on a terminal; who trains is not there to answer.
-            settings=self._wandb.Settings(console="off", silent=True, login_timeout=1),
+            # Where nobody is logged in it asks on a terminal; who trains is not there to answer. And another run of
+            # this process that is not over, as a notebook may have one, is neither told of this one nor ended with it.
+            settings=self._wandb.Settings(console="off", silent=True, login_timeout=1, reinit="create_new"),
         )
         self._run.define_metric("epoch")
         self._run.define_metric("*", step_metric="epoch")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from distill.events import EpochDone, Event
+from distill.files import read_json
 from distill.pipeline import Options, finetune_teacher, resume_run
 from distill.recipe import load_recipe
 from distill.runs import RunFolder
@@ -110,3 +111,19 @@ def test_tensorboards_files_say_what_metrics_jsonl_says(tmp_path: Path) -> None:
         values = [(event.step, event.value) for event in seen.Scalars(name)]
         assert values == [(line["epoch"], pytest.approx(line[name], rel=1e-6)) for line in run.metrics()]
     assert set(seen.Tags()["images"]) == {"plots/loss", "plots/top1", "plots/lr"}
+
+
+def test_another_run_of_this_process_at_wandb_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook's own run: not told of what is trained, and not over when that is."""
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    mine = wandb.init(dir=tmp_path, settings=wandb.Settings(console="off", silent=True))
+    try:
+        run = train(tmp_path, track=("wandb",))
+        name = read_json(run.path / "tracking" / "wandb.json")["id"]
+        (file,) = (run.path / "wandb").glob("offline-run-*/*.wandb")
+        assert file.name == f"run-{name}.wandb"
+        assert name != mine.id
+        mine.log({"loss": 1.0})  # which raises where it was ended
+    finally:
+        mine.finish()
