@@ -146,7 +146,19 @@ def _rows(split: Any, options: Mapping[str, Any], where: str) -> _Rows:
     stated = names is not None
     if names is None:
         names = _names(split, label, where)
-    return _Rows(split.select_columns([image, label]), image, label, tuple(names), stated=stated)
+    rows = _with_pictures(split.select_columns([image, label]), image)
+    return _Rows(rows, image, label, tuple(names), stated=stated)
+
+
+def _with_pictures(split: Any, image: str) -> Any:
+    """Files in a table are pictures also where another program wrote it, which did not say so."""
+    kind = split.features[image]
+    is_file = isinstance(kind, Mapping) and set(kind) == {"bytes", "path"}
+    if not is_file and getattr(kind, "dtype", None) not in ("binary", "large_binary"):
+        return split
+    import datasets
+
+    return split.cast_column(image, datasets.Image())
 
 
 def _names(split: Any, label: str, where: str) -> list[str]:

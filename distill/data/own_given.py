@@ -294,6 +294,8 @@ def _bytes_of(image: Any) -> bytes:
         turned = b"" if held in (None, 1) else f" {held}".encode()
         return found + colours + clear + turned
     array = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
+    if array.dtype.hasobject:  # whose bytes are addresses; that it is no image is told with all that are bad
+        return _ADDRESS.sub("", repr(image)).encode("utf-8", "surrogateescape")
     return f"{array.dtype} {array.shape} ".encode() + array.tobytes()
 
 

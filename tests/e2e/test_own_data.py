@@ -462,6 +462,26 @@ def test_random_transforms_belong_to_the_recipe(here: Path) -> None:
     assert "augment" in str(error.value.hint)
 
 
+class Rows:
+    """A Dataset that gives a new mapping where an image is wanted, as tables of files do."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+        self.images, self.targets, self.classes = images, labels, ["a", "b", "c"]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, at: int) -> tuple[dict[str, bytes], int]:
+        return {"bytes": self.images[at].tobytes()}, int(self.targets[at])
+
+
+def test_what_is_no_image_is_not_taken_for_a_random_one(here: Path) -> None:
+    images, labels = _images()
+    reference = offer_data({"train": Rows(images, labels), "test": (images, labels)})
+    with pytest.raises(DataError, match=r"45 of 90 images .*\n  train 0: shape \(\) is no image"):
+        load_dataset(_spec(reference))
+
+
 def test_bad_images_are_all_listed_or_left_out(here: Path) -> None:
     images, labels = _images()
     pictures = [Image.fromarray(each) for each in images]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from datetime import date
@@ -138,6 +139,24 @@ def test_labels_that_are_none_are_listed(datasets: Any, tmp_path: Path) -> None:
     datasets.DatasetDict({"train": part, "test": part}).save_to_disk(str(tmp_path / "set"))
     with pytest.raises(DataError, match=r"2 of 8 images .*\n  train 2: label -1 of 2 classes"):
         load_dataset(spec(tmp_path / "set"))
+
+
+@pytest.mark.parametrize("kind", ["bytes and path", "bytes"])
+def test_files_in_a_table_of_another_program_are_pictures(datasets: Any, tmp_path: Path, kind: str) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    files = []
+    for each in pixels:
+        file = io.BytesIO()
+        Image.fromarray(each).save(file, "PNG")
+        files.append(file.getvalue())
+    column = files if kind == "bytes" else [{"bytes": file, "path": None} for file in files]
+    for split in ("train", "test"):
+        parquet.write_table(pa.table({"image": column, "label": ["ant", "bee"] * 3}), tmp_path / f"{split}.parquet")
+    found = load_dataset(spec(tmp_path))
+    np.testing.assert_array_equal(found.train.take(slice(None)), pixels.transpose(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize(
