@@ -21,6 +21,7 @@ from distill.events import EpochDone, Event, Note, RunStarted, Tell
 from distill.files import read_json, write_json
 from distill.recipe import dump_recipe, flat_settings
 from distill.runs import RunFolder
+from distill.team.watch import beat
 from distill.tracking.mlflow import Mlflow
 from distill.tracking.story import Beginning, Ending, Tracker
 from distill.tracking.tensorboard import TensorBoard
@@ -31,6 +32,7 @@ __all__ = ["TRACKERS", "Tracking", "check_trackers", "known_trackers", "tracking
 TRACKERS: dict[str, Callable[[], Tracker]] = {"tensorboard": TensorBoard, "wandb": Wandb, "mlflow": Mlflow}
 _FOLDER = "tracking"
 _SECONDS = 60.0  # that a tracker may take for one thing, and at the end for all that is left
+_LOOK_S = 0.1
 
 
 def check_trackers(names: Sequence[str]) -> tuple[str, ...]:
@@ -117,7 +119,7 @@ class Tracking:
                 each.put(None)
             until = time.monotonic() + self._seconds
             for each in self._all:
-                each.join(max(0.0, until - time.monotonic()))
+                each.join(until)
         self._warn(over=True)
 
     def _ending(self, status: str, folder: Path) -> Ending:
@@ -175,10 +177,11 @@ class _Thread:
         """Have something done after all that was put before; None ends the thread."""
         self._todo.put(what)
 
-    def join(self, seconds: float) -> None:
-        """Wait until all is done, so long at most."""
-        if self._thread is not None:
-            self._thread.join(seconds)
+    def join(self, until: float) -> None:
+        """Wait until all is done, so long at most. A wait that has an end is no silence to be warned of."""
+        while self._thread is not None and self._thread.is_alive() and (left := until - time.monotonic()) > 0:
+            self._thread.join(min(left, _LOOK_S))
+            beat()
 
     def trouble(self, seconds: float, *, over: bool) -> str | None:
         """Why it does no longer track, told once."""

@@ -14,6 +14,7 @@ from distill.errors import InterruptedRunError, MissingError, RunError, Terminat
 from distill.events import EpochDone, Event, Note, RunStarted
 from distill.recipe import load_recipe
 from distill.runs import RunFolder, create_run
+from distill.team.watch import watching
 from distill.tracking import TRACKERS, check_trackers, tracked, tracking
 from distill.tracking.story import Beginning, Ending, table
 
@@ -96,6 +97,29 @@ def test_a_tracker_that_hangs_is_one_line(
     finally:
         free.set()
     assert warned == ["--track wandb: no answer for 0.3 s; the run goes on without it"]
+
+
+def test_the_wait_for_one_that_hangs_is_no_silence(
+    tmp_path: Path, stand_in: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing else is said of it: least of all that a kernel of this machine may be wrong."""
+    free = threading.Event()
+    stand_in(end=free.wait)
+    monkeypatch.setattr(tracked, "_SECONDS", 3.0)
+    run = create_run(tmp_path, "tiny")
+    run.write_recipe(load_recipe("quickstart_teacher"))
+    told: list[Event] = []
+
+    def stopped() -> None:
+        with watching(silence_s=1.0), tracking(run, ("wandb",), told.append) as follow:
+            follow(RunStarted(str(run.path), "tiny", "cpu", 2, 1, 1, 1, 1, 1))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    free.set()
+    assert told == [Note("--track wandb: no answer for 3 s; the run goes on without it", "warning")]
+    assert "Tracking.end" not in capfd.readouterr().err
 
 
 def test_one_that_fails_leaves_the_other_alone(tmp_path: Path, stand_in: Any) -> None:
