@@ -209,10 +209,22 @@ class _Command(TyperCommand):
             return super().parse_args(ctx, args)
         except Exception as error:  # of typer's own click, which has no public name
             name = getattr(error, "option_name", None)  # of a known one, too: a value that is missing
-            known = {word for param in self.params for word in (*param.opts, *param.secondary_opts)}
+            known = self._known()
             if name is not None and "--set" in known and name not in known:
                 error.message = f"No such option: {name}{options.meant_setting(name)}"  # type: ignore[attr-defined]
             raise
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DistillError as error:
+            if error.hint and "--set" not in self._known():
+                error.hint = options.hint_of_a_run(error.hint)
+            raise
+
+    def _known(self) -> set[str]:
+        """Its options, as they are typed."""
+        return {word for param in self.params for word in (*param.opts, *param.secondary_opts)}
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         _hide_needless_types(self.get_params(ctx))

@@ -46,6 +46,7 @@ __all__ = [
     "complete_settings",
     "elsewhere",
     "examples",
+    "hint_of_a_run",
     "meant_setting",
     "one_document",
     "overrides",
@@ -93,6 +94,16 @@ def meant_setting(option: str) -> str:
     wanted = option.lstrip("-").replace("-", "_")
     found = sorted({key.path for key in describe_schema() if key.path.rpartition(".")[2] == wanted}, key=len)
     return f" (a recipe's: --set {found[0]}=VALUE)" if found else ""
+
+
+def hint_of_a_run(hint: str) -> str:
+    """A hint for a command without ``--set``: what it reads has a recipe that says where images are.
+
+    >>> hint_of_a_run("name a folder: --set data.root=PATH; expected train/<class>/<image>")
+    'put the images, or a link to them, where the recipe says (data.root); expected train/<class>/<image>'
+    """
+    there = "put the images, or a link to them, where the recipe says (data.root)"
+    return "; ".join(there if "--set data.root=" in part else part for part in hint.split("; "))
 
 
 def complete_settings(incomplete: str) -> list[str]:

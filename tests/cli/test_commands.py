@@ -281,6 +281,20 @@ def test_errors_are_lines_and_exit_codes(error: DistillError, code: int, shown: 
     assert result.stderr == f"warning: careful\n{shown}"
 
 
+@pytest.mark.parametrize(
+    ("args", "hint"),
+    [
+        (("student", "--recipe", "r18_small"), "name a folder: --set data.root=PATH; one of classes"),
+        (("compare", "big"), "put the images, or a link to them, where the recipe says (data.root); one of classes"),
+    ],
+)
+def test_a_hint_names_no_option_that_the_command_lacks(args: tuple[str, ...], hint: str, cli, library: Library) -> None:
+    library.failure = MissingError("no images", hint="name a folder: --set data.root=PATH; one of classes")
+    result = cli(*args)
+    assert result.exit_code == 4
+    assert result.stderr.endswith(f"error: no images\nhint:  {hint}\n")
+
+
 def test_a_bug_is_no_line(cli, library: Library) -> None:
     library.failure = ZeroDivisionError("a bug")
     with pytest.raises(ZeroDivisionError):
