@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import re
 import warnings
@@ -29,7 +30,10 @@ OPSET = 20  # the first in which Resize can antialias, and 4 older than what onn
 
 _EXAMPLE_BATCH = 2  # torch.export takes a dimension of 1 for a constant
 _OPERATION = re.compile(r"\b(?:aten|torchvision|prims)[.:]+[A-Za-z0-9_.]+")
-_NOISY_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir", "torch._dynamo", "torch.export")
+_BRANCH = "data-dependent"  # what exporters call a condition on values that are not known yet
+_NOISY_LOGGERS = (
+    "torch.onnx", "onnxscript", "onnx_ir", "torch._dynamo", "torch.export", "torch.fx.experimental.symbolic_shapes",
+)  # fmt: skip
 
 
 def to_onnx(deployed: Deployed, about: FileAbout) -> onnx.ModelProto:
@@ -108,6 +112,11 @@ def _as_user_errors(name: str) -> Iterator[None]:
         yield
     except (torch.onnx.errors.OnnxExporterError, torch._dynamo.exc.TorchDynamoException, RuntimeError, ValueError) as e:
         texts = [str(each) for each in _causes(e)]
+        if any(_BRANCH in text for text in texts):
+            raise UsageError(
+                f"{name} cannot be exported: what it does depends on an image's values, and a graph has no branch",
+                hint="torch.where, in the place of if, chooses between values",
+            ) from e
         named = next((match[0] for text in texts if (match := _OPERATION.search(text))), None)
         reason = f"{named} has no counterpart" if named else texts[-1].strip().splitlines()[0][:200]
         raise UsageError(f"{name} cannot be exported: {reason}", hint="students and most timm CNNs and ViTs can") from e
@@ -124,7 +133,7 @@ def _quietly() -> Iterator[None]:
     """Without what exporters say of themselves; warnings here are never about the user's network."""
     loggers = [logging.getLogger(name) for name in _NOISY_LOGGERS]
     levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):  # a graph that came to nothing
         warnings.simplefilter("ignore")
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)

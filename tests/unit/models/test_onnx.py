@@ -111,6 +111,18 @@ def test_what_cannot_be_exported_is_refused_by_the_name_of_the_operation() -> No
 # Hostile and damaged files
 
 
+class _Branches(nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = images.float().mean((2, 3))
+        return 2 * x if x.mean() > 0.1 else x
+
+
+def test_a_branch_on_values_is_refused_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UsageError, match="net cannot be exported: what it does depends on an image's values"):
+        to_onnx(Deployed(_Branches().eval(), NORMALIZE, image_size=8), ABOUT)
+    assert capfd.readouterr() == ("", "")
+
+
 def _changed(path: Path, tmp_path: Path, change) -> Path:
     model = onnx.load(path)
     change(model)
