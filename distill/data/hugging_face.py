@@ -89,8 +89,9 @@ def _open(place: str, options: Mapping[str, Any]) -> Any:
             return datasets.load_from_disk(str(folder))
         return datasets.load_dataset(str(folder) if folder.exists() else place, **asked)
     except (ConnectionError, FileNotFoundError) as error:
+        lacks = "holds no data set" if folder.exists() else "is neither a folder here nor to be had from the hub"
         raise MissingError(
-            f"data.name: hf: {place} is neither a folder here nor to be had from the hub: {first_line(error)[:300]}",
+            f"data.name: hf: {place} {lacks}: {first_line(error)[:300]}",
             hint="name a folder that save_to_disk wrote, or one of pictures or tables: --set data.root=FOLDER",
         ) from error
     except Exception as error:  # readers of a dozen formats, which raise anything where a file is damaged

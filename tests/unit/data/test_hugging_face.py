@@ -126,6 +126,11 @@ def test_what_is_nowhere_is_one_line(datasets: Any, tmp_path: Path) -> None:
         load_dataset(spec(tmp_path, path="somebody/nothing"))
 
 
+def test_a_folder_that_holds_nothing_is_called_one(datasets: Any, tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match=r"holds no data set: .* doesn't contain any data files"):
+        load_dataset(spec(tmp_path))
+
+
 def test_a_damaged_file_is_one_line(datasets: Any, tmp_path: Path) -> None:
     (tmp_path / "dataset_dict.json").write_text("{")
     with pytest.raises(DataError, match="cannot be read"):
