@@ -101,9 +101,19 @@ def hint_of_a_run(hint: str) -> str:
 
     >>> hint_of_a_run("name a folder: --set data.root=PATH; expected train/<class>/<image>")
     'put the images, or a link to them, where the recipe says (data.root); expected train/<class>/<image>'
+    >>> hint_of_a_run("repair or remove them; or go on without them: --set data.skip_bad=true")
+    'repair or remove them'
     """
+    parts = [part for part in hint.split("; ") if not (part.startswith("or ") and "--set " in part)]
+    return "; ".join(_of_a_run(part) for part in parts)
+
+
+def _of_a_run(advice: str) -> str:
+    if "--set data.root=" not in advice:
+        return advice
     there = "put the images, or a link to them, where the recipe says (data.root)"
-    return "; ".join(there if "--set data.root=" in part else part for part in hint.split("; "))
+    guess = "did you mean --set data.root="
+    return f"{advice.removeprefix(guess)} {there}" if advice.startswith(guess) else there
 
 
 def complete_settings(incomplete: str) -> list[str]:

@@ -318,7 +318,7 @@ def _most_bytes(path: Path) -> int:
 def _bomb(path: Path, member: str) -> DataError:
     return DataError(
         f"{path} unpacks to more than {_most_bytes(path) / 1e9:.1f} GB, at {_shown(member)}: a decompression bomb",
-        hint="if it is not, unpack it yourself and name the folder: --set data.root=PATH",
+        hint="if it is not, unpack it yourself; name the folder: --set data.root=PATH",
     )
 
 

@@ -99,7 +99,7 @@ def load_folder(spec: DataSpec, tell: Tell = silent, *, listing: Listing | None 
         if spec.decoded == "per_batch":
             raise UsageError(
                 f"data.decoded: per_batch needs a folder, and {root} is an archive",
-                hint="unpack it, or --set data.decoded=kept",
+                hint="unpack it; or keep what is decoded: --set data.decoded=kept",
             )
         key = _archive_key(root, spec)
         source = partial(_archive_source, root, tell)
@@ -175,11 +175,11 @@ def _find(root: Path, *, files: bool = True) -> Entries:
             entries.no_class += [folder.name for folder in folders if folder not in pictured]
             for label in pictured:
                 _find_class(entries, "train", label, files)
-        below = [] if entries.splits else [name for name in sorted(names) if (root / name / "train").is_dir()]
+        below = [] if entries.splits else [each for each in _visible(root) if Path(each.path, "train").is_dir()]
     except OSError as error:
         raise DataError(f"cannot list {error.filename}: {error.strerror}") from error
     if len(below) == 1:
-        raise DataError(f"{root} has no train/ folder", hint=f"did you mean --set data.root={root / below[0]}?")
+        raise DataError(f"{root} has no train/ folder", hint=f"did you mean --set data.root={below[0].path}?")
     return entries
 
 
@@ -365,7 +365,7 @@ def _refuse_bad(spec: DataSpec, facts: Mapping[str, Any]) -> None:
         return
     total = sum(len(paths) for paths in facts["files"].values())
     lines = [f"{len(bad):,} of {total:,} images in {spec.root} cannot be used:", *item_lines(bad, _MAX_SHOWN)]
-    raise DataError("\n".join(lines), hint="repair or remove them, or go on without them: --set data.skip_bad=true")
+    raise DataError("\n".join(lines), hint="repair or remove them; or go on without them: --set data.skip_bad=true")
 
 
 def _refuse_emptied_classes(listing: Listing, bad: Mapping[str, Mapping[int, str]]) -> None:

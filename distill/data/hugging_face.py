@@ -10,6 +10,7 @@ from typing import Any
 
 from distill.data.images import Decoded
 from distill.data.own import load_given
+from distill.data.own_class_names import numbered_names
 from distill.data.own_given import Given, once, understand
 from distill.errors import DataError, MissingError, UsageError
 from distill.events import Tell, silent
@@ -166,10 +167,10 @@ def _names(split: Any, label: str, where: str) -> list[str]:
     """Classes that the set does not state: what its labels are called, or the numbers up to the largest."""
     with suppress(NotImplementedError, TypeError):  # of lists and mappings there is neither a set nor an order
         found = {each for each in split.unique(label) if each is not None}
-        if all(isinstance(each, str) for each in found):
+        if found and all(isinstance(each, str) for each in found):
             return sorted(found)
-        if all(isinstance(each, int) for each in found):
-            return [str(number) for number in range(max(found) + 1)]
+        if found and all(isinstance(each, int) for each in found):
+            return numbered_names(found, where)
     raise DataError(
         f"{where}: its labels, {label} ({split.features[label]}), are neither whole numbers nor names",
         hint="name another column: --set data.options.label=COLUMN",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from distill.code import code_sha256, reference_of, told
 from distill.data.dataset_digest import digest_array, digests_held
 from distill.data.decode import BadImageError, orientation, to_rgb, upright
 from distill.data.images import spread
+from distill.data.own_class_names import class_names, counted_names, differing_names
 from distill.errors import DataError
 from distill.recipe.schema import DataSpec
 from distill.text import first_line, several
@@ -125,12 +126,28 @@ def understand(value: Any, where: str) -> Given:
     for name, split in splits.items():
         if len(split) == 0:
             raise DataError(f"{where} gave no images for {name}")
-    classes = _classes(value.get("classes"), value["train"], splits, where)
     stated = {name: getattr(value[name], "classes", None) for name in splits}
+    names = value.get("classes") if value.get("classes") is not None else stated["train"]
+    if names is None:
+        labels = {name: split.labels if isinstance(split, _Pairs) else None for name, split in splits.items()}
+        names = counted_names(labels, where)
+    classes = class_names(names, where)
     for name, split in splits.items():
-        _refuse_other_classes(stated[name], stated["train"], split, f"{where}: the classes of {name} and train")
+        # a label that is a number counts in the list of its own split: in another one it would name another class
+        differing = differing_names(stated[name], stated["train"])
+        if differing is not None and not _has_named_labels(split):
+            raise DataError(
+                f"{where}: the classes of {name} and train differ: {differing}",
+                hint="give both the same list of classes, in one order; or labels that are names",
+            )
         split.check()
     return Given(splits, classes, value.get("version"))
+
+
+def _has_named_labels(split: Images) -> bool:
+    with suppress(Exception):  # a bad image is told with all others when they are decoded
+        return isinstance(split.row(0)[1], str)
+    return False
 
 
 _made: ContextVar[dict[str, Given] | None] = ContextVar("made", default=None)
@@ -221,9 +238,8 @@ class _Pairs:
 
     def digest(self) -> str:
         """Of every byte."""
-        labels = self.labels.tolist()
-        told = repr if self.labels.dtype.kind in "UT" and all(map(str.isdigit, labels)) else str  # "1" may be class 0
-        digest = hashlib.sha256("\0".join(map(told, labels)).encode("utf-8", "surrogateescape"))
+        # told as Python writes them: the name "1" may be that of class 0
+        digest = hashlib.sha256(repr(self.labels.tolist()).encode())
         if isinstance(self.images, np.ndarray):
             digest_array(digest, self.images)
         else:
@@ -293,61 +309,11 @@ def _bytes_of(image: Any) -> bytes:
         held = orientation(image)
         turned = b"" if held in (None, 1) else f" {held}".encode()
         return found + colours + clear + turned
-    array = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
-    if array.dtype.hasobject:  # whose bytes are addresses; that it is no image is told with all that are bad
-        return _ADDRESS.sub("", repr(image)).encode("utf-8", "surrogateescape")
-    return f"{array.dtype} {array.shape} ".encode() + array.tobytes()
-
-
-# Classes
-
-
-def _classes(stated: Any, train: Any, splits: Mapping[str, Images], where: str) -> tuple[str, ...]:
-    if stated is None:
-        stated = getattr(train, "classes", None)
-    if stated is None:
-        stated = _counted(splits, where)
-    if not isinstance(stated, Iterable) or isinstance(stated, Set | Mapping):  # a set has another order each time
-        raise DataError(f"{where}: classes are {type(stated).__name__}", hint="a list in the order of their labels")
-    classes = tuple(str(name) for name in stated)
-    if isinstance(stated, str) or len(classes) < 2 or len(set(classes)) < len(classes):
-        what = f"one class alone ({classes[0]})" if len(set(classes)) == 1 else f"classes {several(list(classes), 8)}"
-        raise DataError(f"{where}: {what}", hint="a classifier needs two classes or more, each name once")
-    return classes
-
-
-def _refuse_other_classes(own: Any, train: Any, split: Images, which: str) -> None:
-    """A label that is a number counts in the list of its own split: read by another one it would name another class."""
-    if own is None or train is None:
-        return
-    lists = [[str(name) for name in each] for each in (own, train)]
-    if lists[0] == lists[1]:
-        return
-    with suppress(Exception):  # a bad image is told with all others when they are decoded
-        if isinstance(split.row(0)[1], str):
-            return
-    raise DataError(
-        f"{which} differ: {'; '.join(several(each, 8) for each in lists)}",
-        hint="give both the same list of classes, in one order; or labels that are names",
-    )
-
-
-def _counted(splits: Mapping[str, Images], where: str) -> Sequence[str]:
-    """From the labels of arrays: their names in order, or the numbers up to the largest."""
-    labels = [split.labels for split in splits.values() if isinstance(split, _Pairs)]
-    if len(labels) < len(splits):
-        raise DataError(f"{where} does not name its classes", hint="{'train': dataset, 'classes': ['cat', 'dog']}")
-    if len(named := [each.dtype.kind in "UT" for each in labels]) > sum(named) > 0:
-        kinds = ", ".join(
-            f"{name} {'names' if is_name else 'numbers'}" for name, is_name in zip(splits, named, strict=True)
-        )
-        raise DataError(f"{where}: its labels differ in kind ({kinds})", hint="give all splits names, or all numbers")
-    if named[0]:
-        return sorted({str(name) for each in labels for name in each})
-    least, most = min(int(each.min()) for each in labels), max(int(each.max()) for each in labels)
-    if (least < 0 and most < 1) or most >= 100_000:  # dates, or numbers of persons; single ones are bad images
-        raise DataError(f"{where}: its labels are {least} to {most}", hint="count the classes from 0; or give names")
-    return [str(number) for number in range(most + 1)]
+    with suppress(TypeError, ValueError):  # of what is no array
+        array = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
+        if not array.dtype.hasobject:  # whose bytes are addresses
+            return f"{array.dtype} {array.shape} ".encode() + array.tobytes()
+    return _ADDRESS.sub("", repr(image)).encode("utf-8", "surrogateescape")  # that it is no image is told with all bad
 
 
 # Pixels

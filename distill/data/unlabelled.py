@@ -90,7 +90,7 @@ def _with_pictures(spec: DataSpec, train: Split, fingerprint: str, tell: Tell) -
         told = several([f"{paths[row]}: {reason}" for row, reason in bad], most=10)
         raise DataError(
             f"data.unlabelled {root}: {len(bad):,} of {len(paths):,} images cannot be used: {told}",
-            hint="repair or remove them, or go on without them: --set data.skip_bad=true",
+            hint="repair or remove them; or go on without them: --set data.skip_bad=true",
         )
     base = entry.splits[_NAME]
     joined = Split(base.images, base.labels, digest=base.digest)

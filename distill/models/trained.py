@@ -88,10 +88,7 @@ class Trained:
             cast = _Cast(deepcopy(self.module), DTYPES[self.precision])
             with torch.inference_mode():
                 cast(torch.zeros(1, 3, side, side, device=self.device))
-        except (
-            RuntimeError,
-            TypeError,
-        ):  # float32 numbers of its own, which autocast brings along; or it cannot be copied
+        except Exception:  # it cannot be copied, or has float32 numbers of its own, which autocast brings along
             return self.network
         return cast
 

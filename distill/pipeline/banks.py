@@ -105,7 +105,7 @@ def build_banks(
     runs = recipe.teacher.members if recipe.teacher is not None else ()
     if len(runs) > 1 and path is not None:
         raise UsageError(f"{path} is one bank, and there are {len(runs)} teachers", hint="leave out --out, or name one")
-    if len(runs) > 1:  # a student reads all of them
+    if recipe.teacher is not None and recipe.teacher.banks:  # a student reads all of them
         recipe = settle_image_size(recipe, runs_dir=options.runs_dir, tell=options.tell)
     return [
         build_bank(recipe, teacher=run, views=views, path=path, options=options)

@@ -105,8 +105,8 @@ def _saw_validation(
 
 def _drawn_anew(teacher: str, ours: DataSpec, splits: Splits, theirs: DataSpec, trained_on: str | None) -> list[str]:
     """Whether its images were others when it was trained: what judges its student may have taught it."""
-    apart = {"unlabelled": None}
-    if ours.model_copy(update=apart) != theirs.model_copy(update=apart):
+    apart = {"unlabelled", "unlabelled_share"}
+    if ours.model_dump(exclude=apart) != theirs.model_dump(exclude=apart):
         return []  # another size, split or place has another fingerprint, and says nothing
     parts = {"validation": "val", "test": "test"}
     drawn = [name for name, split in parts.items() if splits.is_drawn_anew(split, trained_on)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.data.batches import steps_per_epoch
-from distill.data.layout import SPLIT_FOLDERS
+from distill.data.folder import list_folder
 from distill.data.mixture import Mixture
 from distill.data.survey import Survey, survey
 from distill.data.unlabelled import list_unlabelled
@@ -18,8 +18,8 @@ from distill.errors import DataError, UsageError
 from distill.files import has_controls, write_atomically
 from distill.models import params_of
 from distill.recipe import SCHEMA_FILE, Recipe, parse_recipe, schema_text
-from distill.recipe.schema import DataSpec
-from distill.text import count, counted
+from distill.recipe.data_spec import REST, DataSpec
+from distill.text import count, counted, several
 
 __all__ = ["Draft", "draft_recipes", "write_draft"]
 
@@ -28,6 +28,7 @@ _CIFAR_STEM_BELOW = 64  # pixels: a stem that shrinks four times would leave too
 _FEW = 2_000  # training images: a network of a quarter of the parameters has enough to learn from
 _TEACHER_STEPS, _STUDENT_STEPS = 2_000, 8_000
 _TEST_FRACTION, _VAL_FRACTION = 0.2, 0.1
+_LEAST_VIEWS = 10  # the labelled pictures are shown far more often than the others where these are very many
 _MOST_UNLABELLED = 0.9  # of a batch: the labels keep their say
 _NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 
@@ -65,7 +66,7 @@ class _More:
     def of(cls, root: str | Path, seen: Survey, data: str | Path) -> _More:
         path = Path(root).expanduser()
         paths, _ = list_unlabelled(path)
-        _refuse_overlap(path.resolve(), Path(data).expanduser().resolve(), seen)
+        _refuse_labelled({(path / each).parent.resolve() for each in paths}, root, data)
         labelled, count = _labelled(seen), len(paths)
         batch = _batch(labelled + count)
         if count < batch:
@@ -74,7 +75,7 @@ class _More:
                 hint=f"at least a batch of them: {batch}",
             )
         share = min(max(round(count / (labelled + count), 2), 0.01), _MOST_UNLABELLED)
-        return cls(str(root), Mixture(labelled, count, share, batch))
+        return cls(f"./{root}" if str(root) == REST else str(root), Mixture(labelled, count, share, batch))
 
 
 def draft_recipes(data: str | Path, *, name: str | None = None, unlabelled: str | Path | None = None) -> Draft:
@@ -137,16 +138,16 @@ def write_draft(draft: Draft, folder: Path, *, overwrite: bool = False) -> tuple
     return *paths, schema
 
 
-def _refuse_overlap(unlabelled: Path, data: Path, seen: Survey) -> None:
-    """Pictures that test must not be taught, and those of a class folder have a label."""
-    if data.is_relative_to(unlabelled):
+def _refuse_labelled(folders: set[Path], unlabelled: str | Path, data: str | Path) -> None:
+    """Pictures that test must not be taught, and those of a class folder have a label; links hide neither."""
+    if not (root := Path(data).expanduser()).is_dir():
+        return  # nothing is read from an archive
+    splits = list_folder(DataSpec(name="folder", root=str(data))).splits.values()
+    labelled = {(root / path).parent.resolve() for split in splits for path in split.paths}
+    if shared := sorted(map(str, folders & labelled)):
         raise UsageError(
-            f"{unlabelled} holds the labelled pictures of {data}, too, and those that test",
+            f"--unlabelled {unlabelled} holds labelled pictures: {several(shared, 3)}",
             hint="name a folder that holds the others alone",
-        )
-    if unlabelled.is_relative_to(data) and unlabelled.relative_to(data).parts[0] in {*seen.classes, *SPLIT_FOLDERS}:
-        raise UsageError(
-            f"{unlabelled} holds labelled pictures of {data}", hint="name a folder that holds the others alone"
         )
 
 
@@ -211,7 +212,7 @@ def _student(seen: Survey, side: int, root: str, name: str, more: _More | None) 
     batch = mixture.batch_size
     steps, passes = _steps(mixture.images, batch), mixture.images / (labelled + mixture.unlabelled)  # of an epoch
     epochs = _epochs(steps, _STUDENT_STEPS, most=round(200 / passes))
-    views = max(1, round(epochs * passes))
+    views = max(_LEAST_VIEWS, round(epochs * passes))
     text = f"""\
 # A student for the pictures in {_comment(root)}: a compact ResNet of PARAMS parameters, taught by {name}_teacher.
 # Run:    distill student --recipe {name}_student.yaml                 (after the teacher)
@@ -293,7 +294,7 @@ def _augment(side: int, *, views: int | None = None) -> str:
     why = "# mirrored half of the time: hflip: 0 where a mirrored picture is another class (text, digits)\n"
     more = ""
     if views is not None:
-        why += f"# the teacher answers {counted(views, 'view')} of each picture: no more are shown on average\n"
+        why += f"# the teacher answers {counted(views, 'view')} of each picture: about as many as are shown\n"
         more = f", views: {views}"
     return f"{why}augment: {{crop_padding: {side // 8}, crop_fill: reflect, hflip: 0.5{more}}}"
 

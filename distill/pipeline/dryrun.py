@@ -20,6 +20,7 @@ from distill.pipeline.build import build_job, build_network
 from distill.pipeline.context import Context, Options, prepare
 from distill.pipeline.ensemble import first_member
 from distill.pipeline.failures import on_this_machine
+from distill.pipeline.image_size import settle_image_size
 from distill.pipeline.launch import launch
 from distill.pipeline.objective import find_objective
 from distill.pipeline.source import Source, find_teacher, open_live, open_source
@@ -50,9 +51,10 @@ def dry_run(recipe: Recipe | str | Path, *, teacher: Any = None, options: Option
     """
     options = options or Options()
     recipe = resolve_teacher(load_recipe(recipe), runs_dir=options.runs_dir, override=teacher)
-    if (alone := first_member(recipe)) is not recipe:
+    if first_member(recipe) is not recipe:
+        recipe = settle_image_size(recipe, runs_dir=options.runs_dir, tell=options.tell)  # what all are asked about
         options.tell(Note("of several teachers a dry run asks the first one, live"))
-        recipe = alone
+        recipe = first_member(recipe)
     return launch(_worker, prepare(recipe, replace(options, devices=1)))
 
 

@@ -20,6 +20,7 @@ from distill.pipeline.context import Context, without_splits
 from distill.team.guard import guarding
 from distill.team.processes import run_processes
 from distill.team.ranks import local_process_count, process_count, under_torchrun
+from distill.train.seeds import restore_generators, snapshot_generators
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -49,10 +50,12 @@ def _launch(worker: Worker, context: Context) -> Any:
         with _stdout_is_stderr():
             return _take_place(worker, context)
     if context.options.devices == 1:
-        seeded = [context.device] if context.device.type == "cuda" else []
-        # the caller's generators, and number of threads, are as they were when it returns
-        with using_threads(context.recipe.train.thread_count), torch.random.fork_rng(seeded):
-            return worker(make_fabric(context, devices=_one(context.device), strategy="auto"), context)
+        generators = snapshot_generators(context.device)
+        try:
+            with using_threads(context.recipe.train.thread_count):
+                return worker(make_fabric(context, devices=_one(context.device), strategy="auto"), context)
+        finally:  # the caller's generators, like its number of threads, are as they were
+            restore_generators(generators, context.device)
     with tempfile.TemporaryDirectory(prefix="distill-") as folder:
         meeting = Path(folder) / "meeting"
         return run_processes(_member, (meeting, worker, without_splits(context)), count=context.options.devices)

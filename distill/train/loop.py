@@ -116,7 +116,7 @@ class _Fit:
         )
         self.tally = Tally(fabric.device)
         self.ranks_before = self.team.world
-        seed_generators(self.train.seed, rank=self.team.rank)
+        seed_generators(self.train.seed, fabric.device, rank=self.team.rank)
 
     # The run
 

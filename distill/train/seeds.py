@@ -9,9 +9,18 @@ from distill.data.streams import derive_seed
 __all__ = ["restore_generators", "seed_generators", "snapshot_generators"]
 
 
-def seed_generators(seed: int, *, rank: int = 0) -> None:
-    """Seed torch's default generators, which in training serve dropout alone; each rank draws its own."""
-    torch.manual_seed(derive_seed(seed, f"dropout/{rank}"))
+def seed_generators(seed: int, device: torch.device, *, rank: int = 0) -> None:
+    """Seed the default generators that a step on ``device`` draws from, for dropout alone; each rank draws its own.
+
+    Not by ``torch.manual_seed``, which seeds those of all other devices, too.
+    """
+    drawn = derive_seed(seed, f"dropout/{rank}")
+    torch.default_generator.manual_seed(drawn)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(drawn)
+    elif device.type == "mps":
+        torch.mps.manual_seed(drawn)
 
 
 def snapshot_generators(device: torch.device) -> dict[str, torch.Tensor]:

@@ -18,6 +18,7 @@ import distill.devices
 import distill.evaluation.test_set
 import distill.pipeline
 import distill.runs
+from distill.cli import options
 from distill.errors import BudgetError, DistillError, InterruptedRunError, MissingError, RunError, TerminatedRunError
 from distill.events import EpochDone, Note, RunStarted, StepDone
 from distill.pipeline import QuickstartResult, RerunResult, RunResult
@@ -279,6 +280,24 @@ def test_errors_are_lines_and_exit_codes(error: DistillError, code: int, shown: 
     result = cli("student", "--recipe", "r18_small", "--quiet", "--json")
     assert (result.exit_code, result.stdout) == (code, "")
     assert result.stderr == f"warning: careful\n{shown}"
+
+
+@pytest.mark.parametrize(
+    ("hint", "told"),
+    [
+        ("put it into /data; or name the folder that holds it: --set data.root=PATH", "put it into /data"),
+        ("name a folder: --set data.root=FOLDER; or a set of the hub: --set data.options.path=NAME", "THERE"),
+        ("did you mean --set data.root=photos/x?", "photos/x? THERE"),
+        (
+            "if it is not, unpack it yourself; name the folder: --set data.root=PATH",
+            "if it is not, unpack it yourself; THERE",
+        ),
+        ("leave out --calibrated, or train with some: --set data.val_fraction=0.1", None),
+    ],
+)
+def test_hints_about_images_where_nothing_can_be_set(hint: str, told: str | None) -> None:
+    there = "put the images, or a link to them, where the recipe says (data.root)"
+    assert options.hint_of_a_run(hint) == (told.replace("THERE", there) if told is not None else hint)
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ SURFACE = {
     "recipe": "",
     "recipe list": "--json",
     "recipe show": "NAME --full --set -s",
-    "recipe new": "DIR --force --name --out --overwrite",
+    "recipe new": "DIR --force --name --out --overwrite --unlabelled",
     "recipe copy": "FILE NAME --force --overwrite",
     "recipe check": "NAMES --set -s",
     "recipe schema": "--json",

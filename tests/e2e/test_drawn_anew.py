@@ -130,11 +130,15 @@ def test_other_classes_are_not_packed_or_asked_about(parted: Recipe, tmp_path: P
     assert not (tmp_path / "kit").exists()
 
 
+@pytest.mark.parametrize("share", [None, 0.7])
 def test_a_student_is_told_of_a_teacher_of_before(
-    recipe: Recipe, student_recipe: Callable[..., Recipe], photos: Path, options: Options
+    recipe: Recipe, student_recipe: Callable[..., Recipe], photos: Path, options: Options, share: float | None
 ) -> None:
+    """Whether it learns from pictures without labels, too, or not."""
     teacher = finetune_teacher(recipe, options=options).run
-    student = student_recipe("train.epochs=1", "model.input_size=16").model_copy(update={"data": recipe.data})
+    more = {} if share is None else {"unlabelled": str(photos), "unlabelled_share": share}
+    data = recipe.data.model_copy(update=more)
+    student = student_recipe("train.epochs=1", "model.input_size=16").model_copy(update={"data": data})
     here = train_student(student, teacher=str(teacher), options=options).run
     assert not [note for note in compare([here], latency=False).notes if "was trained when other images" in note]
     (photos / "dog" / "001.png").unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from distill.events import Event, Note, silent
-from distill.pipeline import Options, build_bank, build_banks, export, finetune_teacher, train_student
+from distill.pipeline import Options, build_bank, build_banks, dry_run, export, finetune_teacher, train_student
 from distill.pipeline.context import prepare
 from distill.pipeline.image_size import settle_image_size
 from distill.recipe import Recipe, parse_recipe
@@ -109,6 +110,10 @@ def test_several_teachers_are_asked_about_images_of_one_size(photos: Path, tmp_p
     assert [len(list((run / "banks").iterdir())) for run in (small, large)] == [1, 1], "the student's own"
     stored = build_bank(_recipe(STUDENT, photos), teacher=str(small), options=options)
     mixed = f"teacher={{banks: [{{run: {large}}}, {{path: {stored.path}}}]}}"
+    assert [bank.image_size for bank in build_banks(_recipe(STUDENT, photos, mixed), options=options)] == [24]
+    told: list[Event] = []
+    dry_run(_recipe(STUDENT, photos), teacher=[str(small), str(large)], options=replace(options, on_event=told.append))
+    assert [event for event in told if isinstance(event, Note) and "are kept at 32" in event.message]
     assert RunFolder(train_student(_recipe(STUDENT, photos, mixed), options=options).run).recipe().data.image_size == 24
 
 

@@ -411,6 +411,7 @@ def test_labels_are_of_one_kind_in_all_splits(here: Path) -> None:
         (np.arange(20) % 2, {"b", "a"}, "classes are set"),
         (np.arange(20) % 2, {"b": 1, "a": 0}, "classes are dict"),
         (np.arange(20) % 2, 2, "classes are int"),
+        (np.arange(20) % 2, np.array(2), "classes are ndarray"),
     ],
 )
 def test_labels_and_classes_that_cannot_be_meant_are_refused(
@@ -418,6 +419,20 @@ def test_labels_and_classes_that_cannot_be_meant_are_refused(
 ) -> None:
     with pytest.raises(DataError, match=told):
         offer_data({"train": (np.zeros((20, 8, 8), np.uint8), labels), "classes": classes})
+
+
+def test_an_order_is_all_that_classes_need(here: Path) -> None:
+    pair = (np.zeros((20, 8, 8), np.uint8), np.arange(20) % 2)
+    reference = offer_data({"train": pair, "test": pair, "classes": {"b": 1, "a": 0}.keys()})
+    assert load_dataset(_spec(reference)).classes == ("b", "a")
+
+
+@pytest.mark.parametrize("bad", [torch.zeros(3, 8, 8, dtype=torch.bfloat16), [[1, 2], [3]]])
+def test_a_list_of_what_is_no_image_is_listed(here: Path, bad: object) -> None:
+    images = [np.zeros((8, 8), np.uint8)] * 19 + [bad]
+    reference = offer_data({"train": (images, np.arange(20) % 2), "classes": ["a", "b"]})
+    with pytest.raises(DataError, match="19"):
+        load_dataset(_spec(reference))
 
 
 def test_names_that_look_like_numbers_are_no_numbers(here: Path) -> None:

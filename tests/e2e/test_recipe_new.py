@@ -111,6 +111,16 @@ def test_pictures_without_labels_are_the_students(cli: Callable[..., Result], tm
     assert alone.train.epochs == int(steps.replace(",", "")), "29 images are one batch: as many steps"
 
 
+@pytest.mark.parametrize("where", ["rest", "photos/rest/below"])
+def test_where_pictures_without_labels_may_lie(cli: Callable[..., Result], tmp_path: Path, where: str) -> None:
+    _pictures(tmp_path / "photos/train", {"cat": 20, "dog": 20})
+    _pictures(tmp_path / where, {"all": 40})
+    made = cli("recipe", "new", "photos", "--unlabelled", where)
+    assert made.exit_code == 0, made.stderr
+    unlabelled = load_recipe("photos_student.yaml").data.unlabelled
+    assert unlabelled == ("./rest" if where == "rest" else where), "rest alone is what a limit leaves out"
+
+
 def test_of_many_pictures_without_labels_an_epoch_shows_a_part(tmp_path: Path) -> None:
     root = _pictures(tmp_path / "photos", {"cat": 10, "dog": 10})
     more = _pictures(tmp_path / "more", {"all": 1000}, side=8)
@@ -123,9 +133,10 @@ def test_of_many_pictures_without_labels_an_epoch_shows_a_part(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("where", "code", "refusal"),
     [
-        ("photos", 2, "holds the labelled pictures of"),
-        (".", 2, "holds the labelled pictures of"),
-        ("photos/cat", 2, "holds labelled pictures of"),
+        ("photos", 2, "holds labelled pictures"),
+        (".", 2, "holds labelled pictures"),
+        ("photos/cat", 2, "holds labelled pictures"),
+        ("linked", 2, "holds labelled pictures"),
         ("nothing", 4, "nothing: no such folder"),
         ("few", 2, "holds 3 pictures: too few"),
         ("empty", 1, "empty holds no"),
@@ -137,6 +148,8 @@ def test_what_cannot_be_pictures_without_labels(
     _pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
     _pictures(tmp_path / "few", {"all": 3})
     (tmp_path / "empty").mkdir()
+    _pictures(tmp_path / "linked", {"all": 40})
+    (tmp_path / "linked/more").symlink_to(tmp_path / "photos/dog", target_is_directory=True)
     made = cli("recipe", "new", "photos", "--unlabelled", where)
     assert made.exit_code == code
     assert refusal in made.stderr
