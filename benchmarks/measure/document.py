@@ -18,6 +18,7 @@ __all__ = [
     "bounds",
     "cpu_minutes",
     "differences_of",
+    "few_labels",
     "final_interval",
     "names",
     "read_results",
@@ -55,6 +56,7 @@ what being taught gains.
 
 
 _TWO_LOOKS = 1 - (1 - LEVEL) / 2  # Bonferroni
+_FEW = 25_000  # half of CIFAR's training images
 _DATA = {"folder": "cifar10, as class folders"}
 
 
@@ -86,10 +88,18 @@ def _row(name: str, records: list[dict[str, Any]], marks: dict[str, str]) -> str
     spent = cpu_minutes(records)
     minutes = "not known" if spent is None else f"{spent:.0f}"
     on = "".join(sorted({marks[_machine(record)] for record in records}))
-    cells = [f"`{name}`", _DATA.get(first["dataset"], first["dataset"]), str(len(records)), _accuracy(records)]
+    few = few_labels(first)
+    data = _DATA.get(first["dataset"], first["dataset"]) + (f", {few:,} labels" if few else "")
+    cells = [f"`{name}`", data, str(len(records)), _accuracy(records)]
     cells += [f"{first['params']:,}", f"{first['gmacs']:.3f} at {first['input_size']}"]
     cells += [f"{first['epochs']}, {first['precision']}", f"{minutes}, {first['threads']}, {on}"]
     return f"| {' | '.join(cells)} |"
+
+
+def few_labels(record: Mapping[str, Any]) -> int | None:
+    """How many training images had a label, where most had none or were left out."""
+    count: int | None = record["train_images"]
+    return count if count is not None and count < _FEW else None
 
 
 def cpu_minutes(records: Sequence[Mapping[str, Any]]) -> float | None:

@@ -38,4 +38,5 @@ def seconds_left(todo: Iterable[tuple[Item, float]], results: Results) -> tuple[
 
 
 def _work(record: dict[str, Any]) -> float:
-    return float(record["gmacs"] * record["train_images"] * record["epochs"])
+    images = record["train_images"] + record.get("unlabelled_images", 0)
+    return float(record["gmacs"] * images * record["epochs"])

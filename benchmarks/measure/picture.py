@@ -11,7 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from benchmarks.measure.document import Results, accuracies, bounds, cpu_minutes, differences_of, final_interval
+from benchmarks.measure.document import (
+    Results,
+    accuracies,
+    bounds,
+    cpu_minutes,
+    differences_of,
+    few_labels,
+    final_interval,
+)
 from benchmarks.measure.plan import GAINS
 from distill.evaluation.statistics import Interval
 from distill.report.figure import drawing, label, save
@@ -20,8 +28,8 @@ from distill.results.roles import look_of, role_order
 __all__ = ["draw_measured"]
 
 # The recipes that are distill's own: the others follow protocols of other people, as the page says.
-_FAMILIES = ("fast", "lite0", "lite2")
-_TITLES = {"cifar10": "CIFAR-10: all 50,000 labels", "cifar100": "CIFAR-100: all 50,000 labels"}
+_FAMILIES = ("fast", "few", "lite0", "lite2")
+_DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 _SAID = {"baseline": "from labels alone", "student": "taught"}
 _ROW = 0.27  # inches
 
@@ -41,9 +49,9 @@ def draw_measured(results: Results, path: Path) -> Path | None:
     with drawing():
         figure = Figure(figsize=(8.4, 0.85 * len(rows) + _ROW * sum(rows) + 0.3), layout="constrained")
         panels = list(figure.subplots(len(rows), 1, squeeze=False, height_ratios=[count + 1 for count in rows])[:, 0])
-        for axes, (dataset, recipes) in zip(panels, groups.items(), strict=False):
+        for axes, (title, recipes) in zip(panels, groups.items(), strict=False):
             _ladder(axes, recipes)
-            label(axes, _TITLES[dataset], x="test top-1, mean ± standard deviation over n seeds", y="")
+            label(axes, title, x="test top-1, mean ± standard deviation over n seeds", y="")
         if gains:
             _forest(panels[-1], gains)
             label(
@@ -58,12 +66,15 @@ def draw_measured(results: Results, path: Path) -> Path | None:
 
 
 def _groups(results: Results) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Records by data set and recipe."""
+    """Records by the title of their panel, and by recipe."""
     groups: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for item in sorted(results):
         record = results[item]
-        if item.recipe.split("_")[0] in _FAMILIES and record["dataset"] in _TITLES:
-            groups.setdefault(record["dataset"], {}).setdefault(item.recipe, []).append(record)
+        if item.recipe.split("_")[0] in _FAMILIES and record["dataset"] in _DATA:
+            few = few_labels(record)
+            labels = f"{few:,} labels; taught: and the other images, without theirs" if few else "all 50,000 labels"
+            title = f"{_DATA[record['dataset']]}: {labels}"
+            groups.setdefault(title, {}).setdefault(item.recipe, []).append(record)
     return groups
 
 

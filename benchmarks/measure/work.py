@@ -203,6 +203,7 @@ def _record(run: RunFolder, found: dict[str, Any], item: Item, kind: dict[str, A
         **{name: result[name] for name in _COST},
         "input_size": recipe.model.input_size,
         "train_images": (info.data or {}).get("train"),
+        "unlabelled_images": (info.data or {}).get("unlabelled", 0),
         "objective": recipe.objective.kind,
         "teacher": None if recipe.teacher is None else {key: taught.get(key) for key in ("name", "sha256")},
         "precision": recipe.train.precision,

@@ -272,3 +272,16 @@ def test_a_recipe_that_was_changed_is_measured_anew_and_its_old_run_is_not_taken
     run.write_recipe(place.recipe(item))
     assert find_run(place, item) is not None
     assert find_run(longer, item) is None
+
+
+def test_few_labels_are_said_and_stand_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(picture, "save", lambda figure, path: drawn.append(figure) or path)
+    all_of_them = _record(Item("fast", 0), 0.9, role="baseline")
+    few = _record(Item("few_fast", 0), 0.8, role="baseline") | {"train_images": 5_000}
+    results = {Item("fast", 0): all_of_them, Item("few_fast", 0): few}
+    picture.draw_measured(results, tmp_path / "cifar.svg")
+    titles = [axes.get_title("left") or axes.get_title() for axes in drawn[0].axes]
+    assert [title.partition(";")[0] for title in titles] == ["CIFAR-10: all 50,000 labels", "CIFAR-10: 5,000 labels"]
+    rows = [line for line in document.render(results).splitlines() if line.startswith("| `f")]
+    assert ["5,000 labels" in row for row in rows] == [False, True]
