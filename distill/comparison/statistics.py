@@ -86,14 +86,16 @@ def _with_front(rows: Sequence[Row]) -> list[Row]:
 
 
 def baseline_row(baseline: str, rows: Sequence[Row]) -> Row:
-    """The row that is meant by its name, its run's folder, its file, or a role that one row alone has.
+    """The row that is meant by its name, its run's folder or file (or how its path ends), or a role that it alone has.
 
     Raises:
         UsageError: None is, or several are.
     """
+    parts = Path(baseline).parts
     ways = (
         [row for row in rows if row.name == baseline],
         [row for row in rows if Path(row.run).resolve() == Path(baseline).resolve()],
+        [row for row in rows if Path(row.run).parts[-len(parts) :] == parts],  # NAME/001, as runs are named
         [row for row in rows if row.role == baseline],
     )
     meant = next((found for found in ways if found), [])
@@ -102,7 +104,6 @@ def baseline_row(baseline: str, rows: Sequence[Row]) -> Row:
     names = several([row.run if meant else row.name for row in meant or rows], 6)
     if meant:
         raise UsageError(f"--baseline {baseline} means {len(meant)} rows", hint=f"name one by its folder: {names}")
-    parts = Path(baseline).parts
     seeds = next((row.name for row in rows if row.seeds > 1 and row.name in parts[-2:-1]), None)
     raise UsageError(
         f"--baseline {baseline} is no row of this table",

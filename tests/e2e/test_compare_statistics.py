@@ -175,7 +175,10 @@ def test_a_baseline_that_means_no_row_or_two(baseline: str, line: str) -> None:
     with pytest.raises(UsageError, match=line) as caught:
         with_statistics(rows, {}, baseline=baseline, notes=[])
     assert "one" in caught.value.hint
-    assert with_statistics(rows, {}, baseline="runs/two/001", notes=[])[1].baseline == "runs/two/001"
+    for named in ("two", "runs/two/001", "two/001"):  # as compare takes runs
+        assert with_statistics(rows, {}, baseline=named, notes=[])[1].baseline == "runs/two/001"
+    with pytest.raises(UsageError, match="means 2 rows"):
+        with_statistics(rows, {}, baseline="001", notes=[])
 
 
 def test_through_the_command(train: Callable[..., RunResult], teacher_run: RunResult, tmp_path: Path) -> None:

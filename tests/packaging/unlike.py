@@ -133,6 +133,9 @@ def simulate_macos() -> None:
     multiprocessing.set_start_method("spawn", force=True)
     torch.backends.mps.is_available = lambda: True
     torch.mps.recommended_max_memory, torch.mps.driver_allocated_memory = (lambda: 8 << 30), (lambda: 0)
+    torch.mps.manual_seed = lambda seed: None
+    torch.mps.get_rng_state = lambda: torch.zeros(1, dtype=torch.uint8)
+    torch.mps.set_rng_state = lambda state: None
 
 
 if __name__ in ("__main__", "__mp_main__"):  # the second in processes that are spawned

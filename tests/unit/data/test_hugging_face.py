@@ -148,9 +148,7 @@ def test_labels_that_are_none_are_listed(datasets: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["bytes and path", "bytes"])
 def test_files_in_a_table_of_another_program_are_pictures(datasets: Any, tmp_path: Path, kind: str) -> None:
-    import pyarrow as pa
-    from pyarrow import parquet
-
+    pa, parquet = (pytest.importorskip(name) for name in ("pyarrow", "pyarrow.parquet"))
     pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
     files = []
     for each in pixels:
