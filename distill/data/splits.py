@@ -11,10 +11,10 @@ from distill.data.datasets import Dataset, load_dataset, split_fingerprint
 from distill.data.images import Split
 from distill.data.layout import ignored_note
 from distill.data.stratify import stratified_fraction
-from distill.data.twins import leaks
+from distill.data.twins import leaks, leaks_without_labels
 from distill.data.unlabelled import Unlabelled, with_unlabelled
 from distill.events import Tell, silent
-from distill.recipe.schema import DataSpec
+from distill.recipe.data_spec import REST, DataSpec
 from distill.text import several
 
 __all__ = ["Splits", "TrainVal", "load_splits", "split_train_val"]
@@ -120,10 +120,15 @@ def load_splits(spec: DataSpec, tell: Tell = silent, *, unlabelled: bool = False
         train = dataset.train.subset(index) if len(carved.val) else dataset.train
         val = dataset.train.subset(carved.val) if len(carved.val) else None
     fingerprint = hashlib.sha256(f"split {dataset.fingerprint} ".encode() + index.astype("<i8").tobytes()).hexdigest()
-    leaking = _leaks(dataset, train, val)
-    more = None
+    labelled, more = train, None
     if unlabelled and spec.unlabelled is not None:
         train, more = with_unlabelled(spec, train, fingerprint, tell, left_out=dataset.left_out)
+    if more is None or spec.unlabelled == REST:
+        leaking = _leaks(dataset, train, val)
+    else:  # another folder's, which nobody looked at when the data set was decoded
+        leaking = _leaks(dataset, labelled, val)
+        judging = {"test": dataset.test} | ({} if val is None else {"validation": val})
+        leaking += leaks_without_labels(train.subset(np.arange(len(index), len(train))), judging)
     own_val = None if dataset.val is None else split_fingerprint(dataset.val, dataset.classes)
     note = "\n".join(each for each in (_note(spec, dataset, val), more and more.note) if each) or None
     return Splits(dataset, train, val, dataset.test, fingerprint, index, note, own_val, more, leaking)

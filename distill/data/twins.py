@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from distill.data.images import Split, image_digests
+from distill.data.images import UNLABELLED, Split, image_digests
+from distill.data.pictures import Pictures
 
-__all__ = ["Place", "find_twins", "leaks", "row_digests"]
+__all__ = ["Place", "find_twins", "leaks", "leaks_without_labels", "row_digests"]
 
 Place = tuple[str, int]
 """A split as it was decoded, and a row of it."""
@@ -58,10 +59,28 @@ def leaks(twins: Iterable[Sequence[Place]], parts: Mapping[str, tuple[str, Split
         trained = [each for each in members if each[0] == "training"]
         for part, label, name in members:
             if trained and part != "training":
-                said[part].append((name, trained[0][2], all(label != each[1] for each in trained)))
+                said[part].append((name, trained[0][2], all(each[1] not in (label, UNLABELLED) for each in trained)))
     cut = len(groups) == _MOST or any(len(group) == _MOST for group in groups)
     lines = (_line(part, len(parts[part][1]), pairs) for part, pairs in said.items())
     return tuple(f"at least {line}" if cut else line for line in lines)
+
+
+def leaks_without_labels(shown: Split, parts: Mapping[str, Split]) -> tuple[str, ...]:
+    """A line for each kind of judging images of which some are among those that a teacher alone teaches.
+
+    Args:
+        shown: Those, kept as decoded.
+        parts: The judging images by kind, at the same size; what is decoded for every batch is not looked at.
+    """
+    kept = {part: split for part, split in parts.items() if not isinstance(split.images, Pictures)}
+    taught = set(image_digests(shown.chunks())) if kept else set()
+    counts = {part: sum(each in taught for each in image_digests(split.chunks())) for part, split in kept.items()}
+    return tuple(
+        f"{count:,} of the {len(kept[part]):,} {part} images {'is' if count == 1 else 'are'} among those without "
+        "labels, which the teacher teaches: on other pictures expect less"
+        for part, count in counts.items()
+        if count
+    )
 
 
 def _line(part: str, images: int, pairs: Sequence[tuple[str, str, bool]]) -> str:

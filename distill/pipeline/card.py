@@ -105,7 +105,8 @@ def gather_card(examined: Examined, *, wants_file: bool) -> Card:
     source = newest.source if isinstance(newest, FileEntry) else newest
     info = source.info if isinstance(source, Entry) else None
     result, data = newest.assessment.result, (info.data if info else None) or {}
-    counts = {"training": data.get("train"), "validation": data.get("val"), "test": result.n}
+    trained = {"training": data.get("train"), "unlabelled training": data.get("unlabelled")}
+    counts = trained | {"validation": data.get("val"), "test": result.n}
     teacher = (info.teacher if info else None) or {}
     learned = newest.recipe.teacher is not None
     return Card(

@@ -212,13 +212,13 @@ def _student(seen: Survey, side: int, root: str, name: str, more: _More | None) 
     batch = mixture.batch_size
     steps, passes = _steps(mixture.images, batch), mixture.images / (labelled + mixture.unlabelled)  # of an epoch
     epochs = _epochs(steps, _STUDENT_STEPS, most=round(200 / passes))
-    views = max(_LEAST_VIEWS, round(epochs * passes))
+    views, warmup = max(_LEAST_VIEWS, round(epochs * passes)), min(5, epochs // 10)
     text = f"""\
 # A student for the pictures in {_comment(root)}: a compact ResNet of PARAMS parameters, taught by {name}_teacher.
 # Run:    distill student --recipe {name}_student.yaml                 (after the teacher)
-# Beside: the same with labels alone, to see what the teacher is worth:
+# Beside: the same with labels alone{"" if more is None else ", in as many steps"}, to see what the teacher is worth:
 #         distill student --recipe {name}_student.yaml --set role=baseline --set name={name}_scratch \\
-#           --set objective.kind=supervised --set teacher=null{_without(more, epochs * steps)}
+#           --set objective.kind=supervised --set teacher=null{_without(more, steps, epochs, warmup)}
 {_seen(seen, more)}
 # yaml-language-server: $schema={SCHEMA_FILE}
 schema_version: 1
@@ -229,22 +229,33 @@ role: student
 # {"narrow: there are few images to learn from" if few else "wide enough for these images, and under the budget"}
 model: {{source: students, name: resnet, blocks: [2, 2, 2, 2], channels: {channels}, strides: {strides},
         input_size: {side}, max_params: 5000000}}
-teacher: {{run: {name}_teacher, logits: auto}}                                    # asked once, its answers are stored
+teacher: {{run: {name}_teacher, logits: auto}}                                    # asked once where that is cheaper
 objective: {{kind: kd, ce_weight: 0.1, kd_weight: 0.9, temperature: 4.0}}      # mostly the teacher's softened answers
 optim: {{name: sgd, lr: 0.05, momentum: 0.9, nesterov: true, weight_decay: 5e-4}}
-schedule: {{kind: cosine, warmup_epochs: {min(5, epochs // 10)}}}
+schedule: {{kind: cosine, warmup_epochs: {warmup}}}
 # {epochs} epochs are about {count(steps * epochs)} steps: a network from scratch needs many
 train: {{epochs: {epochs}, batch_size: {batch}, seed: 0}}
 """
     return text.replace("PARAMS", count(_params(text, len(seen.classes))), 1)
 
 
-def _without(more: _More | None, steps: int) -> str:
-    """What a student learns without that of which it has the teacher's answers alone, in as many steps."""
+def _without(more: _More | None, steps: int, epochs: int, warmup: int) -> str:
+    """What a student learns without that of which it has the teacher's answers alone, in as many steps.
+
+    Args:
+        steps: Of an epoch with those.
+    """
     if more is None:
         return ""
     alone = _steps(more.mixture.labelled, more.mixture.batch_size)
-    return f" \\\n#           --set data.unlabelled=null --set train.epochs={max(1, round(steps / alone))}"
+    ratio = steps / alone
+    settings = {
+        "data.unlabelled": "null",
+        "augment.views": "null",
+        "train.epochs": max(1, round(epochs * ratio)),
+        "schedule.warmup_epochs": round(warmup * ratio),
+    }
+    return " \\\n#           " + " ".join(f"--set {key}={value}" for key, value in settings.items())
 
 
 def _params(text: str, classes: int) -> int:
@@ -282,7 +293,10 @@ def _data(seen: Survey, side: int, root: str, more: _More | None = None) -> str:
     test = "" if "test" in seen.counts else f", test_fraction: {_TEST_FRACTION}"
     beside = ""
     if more is not None:
-        lines.append("# of those without labels it learns what the teacher answers; each epoch shows all that have one")
+        lines.append(
+            "# from pictures without labels it learns the teacher's answers; an epoch shows each labelled picture once"
+        )
+        lines.append(f"# they must hold no copy of a picture in {_comment(root)}, which may be one that tests")
         share = f"unlabelled_share: {more.mixture.share}"
         beside = f",\n       unlabelled: {json.dumps(more.root, ensure_ascii=False)}, {share}"
     place = json.dumps(root, ensure_ascii=False)

@@ -233,7 +233,10 @@ class Recipe(Spec):
         if self.data.unlabelled is None:
             return self
         if not self.objective.asks_teacher:
-            raise ValueError(f"data.unlabelled is taught by a teacher: objective {self.objective.kind} asks none")
+            kind = self.objective.kind
+            raise ValueError(
+                f"data.unlabelled is taught by a teacher: objective {kind} asks none (without: data.unlabelled=null)"
+            )
         if asking := [term.kind for term in self.objective.terms if term.kind in ("dkd", "crd")]:
             raise ValueError(f"objective {asking[0]} asks for every image's label: data.unlabelled has none")
         if self.train.batch_size < 2:

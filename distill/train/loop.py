@@ -139,7 +139,7 @@ class _Fit:
             epochs=self.train.epochs,
             steps_per_epoch=self.steps,
             batch_size=self.train.batch_size,
-            train_images=self.count,
+            train_images=len(self.job.train),
             val_images=0 if self.job.val is None else len(self.job.val),
             params=sum(parameter.numel() for parameter in self.learner.raw.parameters()),
             epoch=self.at.epoch,

@@ -100,7 +100,7 @@ def test_pictures_without_labels_are_the_students(cli: Callable[..., Result], tm
     # 29 of the 40 are left when test and validation pictures are set aside, and 0.71 is 71 of 100
     assert (student.data.unlabelled, student.data.unlabelled_share) == ("more", 0.71)
     text = Path("photos_student.yaml").read_text()
-    assert "views" not in text, "each picture is shown once an epoch"
+    assert student.augment.views is None, "each picture is shown once an epoch"
     ((epochs, steps),) = re.findall(r"(\d+) epochs are about ([\d,]+) steps", text)
     shown = -(-29 * 32 // 9)  # in batches of 32, 23 of them without a label
     assert steps == f"{-(-shown // 32) * int(epochs):,}"

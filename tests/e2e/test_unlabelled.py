@@ -17,7 +17,7 @@ from distill import Options, evaluate, finetune_teacher, resume_run, train_stude
 from distill.certificate.images import Images
 from distill.data.splits import load_splits
 from distill.errors import DataError, InterruptedRunError, RecipeError, RunError, UsageError
-from distill.events import StepDone, silent
+from distill.events import Note, StepDone, silent
 from distill.pipeline.verify import verify_banks
 from distill.recipe import parse_recipe
 from distill.recipe.data_spec import DataSpec
@@ -168,6 +168,24 @@ def test_the_rates_that_are_kept_are_those_of_all_its_steps(runs, teacher, pictu
     rates, per_epoch = (json.loads((taught / "rates.json").read_text())[key] for key in ("lr", "steps_per_epoch"))
     assert (per_epoch, len(rates)) == (6, 12)
     assert [rates[per_epoch - 1], rates[-1]] == pytest.approx([line["lr"] for line in metrics(taught)])
+
+
+def test_judging_images_among_them_are_told_of(runs, teacher, pictures, tmp_path):
+    splits = load_splits(DataSpec(name="synthetic", image_size=16, limit=64, test_limit=20, val_fraction=0.25))
+    mine = shutil.copytree(pictures, tmp_path / "mine")
+    for name, part, count in (("test", splits.test, 3), ("val", splits.val, 1), ("train", splits.train, 5)):
+        for number, image in enumerate(part.take(slice(0, count))):
+            Image.fromarray(image.transpose(1, 2, 0)).save(mine / f"{name}{number}.png")
+    told = []
+    student(runs, teacher, mine, name="told", on_event=told.append)
+    warned = [event.message for event in told if isinstance(event, Note) and "without labels, which" in event.message]
+    assert [line.partition(" images ")[0].rpartition(":")[2].strip() for line in warned] == [
+        "3 of the 20 test",
+        "1 of the 16 validation",
+    ]
+    told.clear()
+    student(runs, teacher, pictures, name="untold", on_event=told.append)
+    assert not [event for event in told if isinstance(event, Note) and "without labels, which" in event.message]
 
 
 def test_two_processes_learn_what_one_learns_of_them(runs, teacher, pictures):
