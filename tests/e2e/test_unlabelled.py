@@ -12,9 +12,11 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from distill import Options, evaluate, finetune_teacher, resume_run, train_student
 from distill.certificate.images import Images
+from distill.cli import app
 from distill.data.splits import load_splits
 from distill.errors import DataError, InterruptedRunError, RecipeError, RunError, UsageError
 from distill.events import Note, StepDone, silent
@@ -186,6 +188,13 @@ def test_judging_images_among_them_are_told_of(runs, teacher, pictures, tmp_path
     told.clear()
     student(runs, teacher, pictures, name="untold", on_event=told.append)
     assert not [event for event in told if isinstance(event, Note) and "without labels, which" in event.message]
+
+
+def test_the_card_says_how_many_there_were(runs, teacher, pictures):
+    run = student(runs, teacher, pictures, name="carded", logits="live")
+    shown = CliRunner().invoke(app, ["card", str(run), "--runs", str(runs)])
+    assert shown.exit_code == 0, shown.stderr
+    assert "| training images | 48 |\n| unlabelled training images | 40 |\n" in shown.stdout
 
 
 def test_two_processes_learn_what_one_learns_of_them(runs, teacher, pictures):
