@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-_NOT_SOURCE = (".*", "*.egg-info", "__pycache__", "build", "dist", "data", "runs", "sweeps")
+_NOT_SOURCE = (".*", "*.egg-info", "__pycache__")
+_PRODUCTS = {"build", "dist", "data", "runs", "sweeps", "searches"}  # at the root: packages have such names, too
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,15 @@ def _files() -> list[Path]:
     return [Path(os.fsdecode(name)) for name in listed.split(b"\0") if name]
 
 
+def _no_source(folder: str, names: list[str]) -> set[str]:
+    products = _PRODUCTS & {*names} if Path(folder) == ROOT else set()
+    return products | shutil.ignore_patterns(*_NOT_SOURCE)(folder, names)
+
+
 def _checkout(target: Path) -> None:
     files = _files()
     if not files:
-        shutil.copytree(ROOT, target, symlinks=True, ignore=shutil.ignore_patterns(*_NOT_SOURCE), dirs_exist_ok=True)
+        shutil.copytree(ROOT, target, symlinks=True, ignore=_no_source, dirs_exist_ok=True)
     for file in files:
         if os.path.lexists(ROOT / file):  # deleted, and not committed yet
             (target / file).parent.mkdir(parents=True, exist_ok=True)
