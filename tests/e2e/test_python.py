@@ -89,7 +89,10 @@ def test_a_teacher_may_be_a_result_and_a_model_is_asked(
 ) -> None:
     options = Options(runs_dir=str(tmp_path), device="cpu", threads=1)
     recipe = student_recipe("train.epochs=1", "teacher.logits=live")
-    assert distill.dry_run(recipe, teacher=teacher_run, options=options).teacher is not None
+    tried = distill.dry_run(recipe, teacher=teacher_run, options=options)
+    assert tried.teacher is not None
+    stored = distill.dry_run(student_recipe("teacher.logits=bank"), teacher=teacher_run, options=options)
+    assert [len(each.notes) for each in (tried, stored)] == [1, 2], "with a bank a run takes less than was tried"
     result = distill.train_student(recipe, teacher=teacher_run, options=options)
     model = distill.load_model(result, device="cpu")
     pixels = torch.zeros((2, 3, model.image_size, model.image_size), dtype=torch.uint8)
