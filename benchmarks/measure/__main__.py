@@ -143,9 +143,8 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = [item for item in planned if only & {item.recipe, str(item)}]
     runs = options.runs.absolute()
     taught = {} if options.list else _trained_teachers(runs, {item.recipe for item in chosen})
-    settings = _weights(options.weights, {item.recipe for item in planned}) | {
-        recipe: (setting,) for recipe, setting in taught.items()
-    }
+    settings = _weights(options.weights, {item.recipe for item in planned})
+    settings |= {recipe: (setting,) for recipe, setting in taught.items()}
     kind = None if options.list else cpu_kind()
     if kind is not None and kind["bf16"]:
         settings |= {recipe: ("teacher.precision=bf16",) for recipe in SOONER}

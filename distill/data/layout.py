@@ -138,7 +138,7 @@ def class_names(entries: Entries, where: str) -> tuple[str, ...]:
     """
     if "train" not in entries.splits:
         raise DataError(f"{where} has no train/ folder and no class folders", hint=EXPECTED_LAYOUT)
-    classes = tuple(sorted(entries.splits.get("train", {})))
+    classes = tuple(sorted(entries.splits["train"]))
     if len(classes) < 2:
         count = "no class folder" if not classes else f"one class folder alone ({classes[0]})"
         raise DataError(f"{where}/train holds {count}; a classifier needs two", hint=EXPECTED_LAYOUT)

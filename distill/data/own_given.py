@@ -196,9 +196,13 @@ def _array(images: Any, where: str) -> Any:
     return found
 
 
+def _as_array(value: Any) -> np.ndarray:
+    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+
+
 def _numpy(value: Any, what: str) -> np.ndarray:
     try:
-        return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+        return _as_array(value)
     except (TypeError, ValueError) as error:  # bfloat16 and sparse tensors; lists in a list that differ in length
         raise DataError(f"{what} no array: {first_line(error)}", hint=WANTED) from error
 
@@ -310,7 +314,7 @@ def _bytes_of(image: Any) -> bytes:
         turned = b"" if held in (None, 1) else f" {held}".encode()
         return found + colours + clear + turned
     with suppress(TypeError, ValueError):  # of what is no array
-        array = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
+        array = _as_array(image)
         if not array.dtype.hasobject:  # whose bytes are addresses
             return f"{array.dtype} {array.shape} ".encode() + array.tobytes()
     return _ADDRESS.sub("", repr(image)).encode("utf-8", "surrogateescape")  # that it is no image is told with all bad
@@ -327,9 +331,7 @@ def pixels_of(image: Any) -> np.ndarray:
     """
     if isinstance(image, Image.Image):
         return np.asarray(to_rgb(upright(image)))
-    torch_made = hasattr(image, "detach")
-    array = np.asarray(image.detach().cpu() if torch_made else image)
-    array = _as_bytes(_channels_last(array, first=torch_made))
+    array = _as_bytes(_channels_last(_as_array(image), first=hasattr(image, "detach")))
     return array if array.shape[2] == 3 else np.repeat(array, 3, axis=2)
 
 

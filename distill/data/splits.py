@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from distill.data.stratify import stratified_fraction
 from distill.data.twins import leaks, leaks_without_labels
 from distill.data.unlabelled import Unlabelled, with_unlabelled
 from distill.events import Tell, silent
-from distill.recipe.data_spec import REST, DataSpec
+from distill.recipe.schema import DataSpec
 from distill.text import several
 
 __all__ = ["Splits", "TrainVal", "load_splits", "split_train_val"]
@@ -41,7 +42,6 @@ class Splits:
         val_fingerprint: Of a validation split that the data set brings along; None where it is carved from training.
         train_index: int64 ``(N,)``, the position in ``dataset.train`` of each training image that has a label.
         note: What a user should know about the data, a line each, or None.
-        leaks: What makes its figures look better than they are: images that judge and are trained on, too.
     """
 
     dataset: Dataset
@@ -53,12 +53,25 @@ class Splits:
     note: str | None = None
     val_fingerprint: str | None = None
     unlabelled: Unlabelled | None = None
-    leaks: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> Split:
         """The training images that have labels."""
         return self.train if self.unlabelled is None else self.train.subset(np.arange(len(self.train_index)))
+
+    @cached_property
+    def leaks(self) -> tuple[str, ...]:
+        """What makes its figures look better than they are: images that judge and are trained on, too."""
+        data = self.dataset
+        judging = {"test": ("train" if data.is_test_carved else "test", self.test)}
+        if self.val is not None:
+            judging["validation"] = ("train" if data.val is None else "val", self.val)
+        if self.unlabelled is None or self.train.images is data.train.images:
+            return leaks(data.twins, {"training": ("train", self.train)} | judging)
+        # beside another folder's, which nobody looked at when the data set was decoded
+        known = leaks(data.twins, {"training": ("train", data.train.subset(self.train_index))} | judging)
+        more = self.train.subset(np.arange(len(self.train_index), len(self.train)))
+        return known + leaks_without_labels(more, {part: split for part, (_, split) in judging.items()})
 
     @property
     def shown_fingerprint(self) -> str:
@@ -120,25 +133,12 @@ def load_splits(spec: DataSpec, tell: Tell = silent, *, unlabelled: bool = False
         train = dataset.train.subset(index) if len(carved.val) else dataset.train
         val = dataset.train.subset(carved.val) if len(carved.val) else None
     fingerprint = hashlib.sha256(f"split {dataset.fingerprint} ".encode() + index.astype("<i8").tobytes()).hexdigest()
-    labelled, more = train, None
+    more = None
     if unlabelled and spec.unlabelled is not None:
         train, more = with_unlabelled(spec, train, fingerprint, tell, left_out=dataset.left_out)
-    if more is None or spec.unlabelled == REST:
-        leaking = _leaks(dataset, train, val)
-    else:  # another folder's, which nobody looked at when the data set was decoded
-        leaking = _leaks(dataset, labelled, val)
-        judging = {"test": dataset.test} | ({} if val is None else {"validation": val})
-        leaking += leaks_without_labels(train.subset(np.arange(len(index), len(train))), judging)
     own_val = None if dataset.val is None else split_fingerprint(dataset.val, dataset.classes)
     note = "\n".join(each for each in (_note(spec, dataset, val), more and more.note) if each) or None
-    return Splits(dataset, train, val, dataset.test, fingerprint, index, note, own_val, more, leaking)
-
-
-def _leaks(dataset: Dataset, train: Split, val: Split | None) -> tuple[str, ...]:
-    parts = {"training": ("train", train), "test": ("train" if dataset.is_test_carved else "test", dataset.test)}
-    if val is not None:
-        parts["validation"] = ("train" if dataset.val is None else "val", val)
-    return leaks(dataset.twins, parts)
+    return Splits(dataset, train, val, dataset.test, fingerprint, index, note, own_val, more)
 
 
 def _without_validation(dataset: Dataset, val: Split | None) -> list[str]:

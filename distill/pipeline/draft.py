@@ -63,10 +63,10 @@ class _More:
     mixture: Mixture
 
     @classmethod
-    def of(cls, root: str | Path, seen: Survey, data: str | Path) -> _More:
+    def of(cls, root: str | Path, seen: Survey, spec: DataSpec) -> _More:
         path = Path(root).expanduser()
         paths, _ = list_unlabelled(path)
-        _refuse_labelled({(path / each).parent.resolve() for each in paths}, root, data)
+        _refuse_labelled({(path / each).parent.resolve() for each in paths}, root, spec)
         labelled, count = _labelled(seen), len(paths)
         batch = _batch(labelled + count)
         if count < batch:
@@ -105,7 +105,7 @@ def draft_recipes(data: str | Path, *, name: str | None = None, unlabelled: str 
             hint="some hundreds of each class make a classifier; two at least",
         )
     name = _name(name, data)
-    more = None if unlabelled is None else _More.of(unlabelled, seen, data)
+    more = None if unlabelled is None else _More.of(unlabelled, seen, spec)
     side = _side(seen)
     draft = Draft(
         name=name,
@@ -138,11 +138,11 @@ def write_draft(draft: Draft, folder: Path, *, overwrite: bool = False) -> tuple
     return *paths, schema
 
 
-def _refuse_labelled(folders: set[Path], unlabelled: str | Path, data: str | Path) -> None:
+def _refuse_labelled(folders: set[Path], unlabelled: str | Path, spec: DataSpec) -> None:
     """Pictures that test must not be taught, and those of a class folder have a label; links hide neither."""
-    if not (root := Path(data).expanduser()).is_dir():
+    if not (root := Path(spec.root).expanduser()).is_dir():
         return  # nothing is read from an archive
-    splits = list_folder(DataSpec(name="folder", root=str(data))).splits.values()
+    splits = list_folder(spec).splits.values()
     labelled = {(root / path).parent.resolve() for split in splits for path in split.paths}
     if shared := sorted(map(str, folders & labelled)):
         raise UsageError(
