@@ -47,6 +47,7 @@ class Dataset:
         classes: Names in the order of their labels.
         train: All training images (after ``data.limit``), before validation is carved from them.
         left_out: The training images that ``data.limit`` leaves out; None where it leaves none.
+        unlabelled: Images without labels that the data set comes with, on the base array of ``train``.
         val: Only where the data set brings a validation split of its own.
         test: Test images (after ``data.test_limit``).
         fingerprint: Hex sha256 over pixels, labels and class names of ``train``: content alone, no paths or dates.
@@ -73,6 +74,13 @@ class Dataset:
     is_test_carved: bool = False
     twins: tuple[Sequence[tuple[str, int]], ...] = ()
     left_out: Split | None = None
+    unlabelled: Split | None = None
+
+    @property
+    def rest(self) -> dict[str, Split]:
+        """Training images that have no label here: which they are, and the images, on the base array of ``train``."""
+        known = {"that data.limit leaves out": self.left_out, "without labels": self.unlabelled}
+        return {what: split for what, split in known.items() if split is not None}
 
 
 def load_dataset(spec: DataSpec, *, tell: Tell = silent) -> Dataset:
@@ -111,6 +119,7 @@ def load_dataset(spec: DataSpec, *, tell: Tell = silent) -> Dataset:
         is_test_carved=decoded.is_test_carved,
         twins=decoded.twins,
         left_out=left_out,
+        unlabelled=decoded.unlabelled,
     )
 
 

@@ -114,6 +114,7 @@ class Decoded:
     ignored: int = 0
     note: str | None = None  # what was decided about it that a user should know
     is_test_carved: bool = False  # from what would be training images, as it brings no test images
+    unlabelled: Split | None = None  # that it comes with, on the base array of train
     twins: tuple[Sequence[tuple[str, int]], ...] = ()  # rows of equal images, where these were looked for
 
 

@@ -135,7 +135,7 @@ def load_splits(spec: DataSpec, tell: Tell = silent, *, unlabelled: bool = False
     fingerprint = hashlib.sha256(f"split {dataset.fingerprint} ".encode() + index.astype("<i8").tobytes()).hexdigest()
     more = None
     if unlabelled and spec.unlabelled is not None:
-        train, more = with_unlabelled(spec, train, fingerprint, tell, left_out=dataset.left_out)
+        train, more = with_unlabelled(spec, train, fingerprint, tell, rest=dataset.rest)
     own_val = None if dataset.val is None else split_fingerprint(dataset.val, dataset.classes)
     note = "\n".join(each for each in (_note(spec, dataset, val), more and more.note) if each) or None
     return Splits(dataset, train, val, dataset.test, fingerprint, index, note, own_val, more)

@@ -12,19 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from distill.data.array_cache import ArrayWriter, array_key, open_or_build, read_split
+from distill.data.array_cache import ArrayWriter, array_key, open_or_build, read_split, require_space
 from distill.data.channels import ChannelStats
 from distill.data.decode import fit_rgb
-from distill.data.images import Decoded, channel_stats
+from distill.data.images import UNLABELLED, Decoded, channel_stats
 from distill.errors import DataError, MissingError
 from distill.events import StageProgress, Tell, silent
-from distill.recipe.schema import DataSpec
+from distill.recipe.data_spec import REST, WITH_UNLABELLED, DataSpec
 from distill.text import first_line
 
 __all__ = ["NAMED_CLASSES", "is_here", "load_named"]
 
 NAMED_CLASSES = {"mnist": 10, "fashion_mnist": 10, "svhn": 10, "stl10": 10}
 _BLOCK = 1024  # images that are written at once
+_MORE = {"split": "unlabeled"}  # how WITH_UNLABELLED are asked for their images without labels
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ def is_here(spec: DataSpec) -> bool:
 def load_named(spec: DataSpec, tell: Tell = silent) -> Decoded:
     """Read ``spec.name`` from ``spec.root``, where torchvision puts its files; it downloads what is absent.
 
-    Grey images become three equal channels. SVHN's extra images and STL-10's images without labels are not read.
+    Grey images become three equal channels. STL-10's images without labels, 2.8 GB at 96 pixels, are read where
+    ``data.unlabelled: rest`` asks for them; SVHN's extra images are not.
 
     Raises:
         MissingError: Files are absent and cannot be downloaded.
@@ -76,10 +78,20 @@ def load_named(spec: DataSpec, tell: Tell = silent) -> Decoded:
         _download(spec, source, root)
     stats = [(root / file).stat() for file in source.files]
     identity = [[status.st_size, status.st_mtime_ns, status.st_ctime_ns] for status in stats]
-    key = array_key("named", spec.name, str(root.resolve()), spec.side, identity)
+    more = [_MORE["split"]] if _wants_unlabelled(spec) else []
+    key = array_key("named", spec.name, str(root.resolve()), spec.side, identity, *more)
     entry = open_or_build(key, partial(_build, spec, source, root, tell), tell)
     known = ChannelStats(mean=tuple(entry.facts["mean"]), std=tuple(entry.facts["std"]))
-    return Decoded(tuple(entry.facts["classes"]), entry.splits["train"], entry.splits["test"], stats=known)
+    train, unlabelled = entry.splits["train"], None
+    if more:
+        has_label = train.labels != UNLABELLED
+        train, unlabelled = (train.subset(np.flatnonzero(which)) for which in (has_label, ~has_label))
+    classes = tuple(entry.facts["classes"])
+    return Decoded(classes, train, entry.splits["test"], stats=known, unlabelled=unlabelled)
+
+
+def _wants_unlabelled(spec: DataSpec) -> bool:
+    return spec.name in WITH_UNLABELLED and spec.unlabelled == REST
 
 
 def _root(spec: DataSpec) -> Path:
@@ -109,27 +121,51 @@ def _open(source: _Source, root: Path, **arguments: Any) -> Any:
         return getattr(datasets, source.kind)(str(root), **arguments)
 
 
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """As torchvision reads them: uint8, grey ``(N, H, W)`` or coloured ``(N, 3, H, W)``; labels ``(N,)`` int64."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+
 def _build(spec: DataSpec, source: _Source, root: Path, tell: Tell, aside: Path) -> Mapping[str, Any]:
-    classes: list[str] = []
-    for name, arguments in zip(("train", "test"), source.splits, strict=True):
-        try:
-            opened = _open(source, root, **arguments)
-            pixels = np.asarray(opened.data)
-            labels = np.asarray(opened.targets if hasattr(opened, "targets") else opened.labels).astype(np.int64)
-        except Exception as error:  # parsers of four formats, which raise anything where a file is damaged
-            raise DataError(
-                f"{spec.name} in {root} is damaged: torchvision's {source.kind} cannot read it: {first_line(error)}",
-                hint=f"remove {', '.join(source.files)}; the next run downloads them again",
-            ) from error
-        classes = classes or [str(each) for each in getattr(opened, "classes", range(10))]
-        if len(pixels) != len(labels) or not len(labels) or not set(np.unique(labels)) <= set(range(len(classes))):
-            raise DataError(f"{spec.name} in {root} is damaged: {len(pixels):,} {name} images, {len(labels):,} labels")
+    train, test = (_read(spec, source, root, arguments) for arguments in source.splits)
+    more = [_read(spec, source, root, _MORE)] if _wants_unlabelled(spec) else []
+    for name, parts in (("train", [train, *more]), ("test", [test])):
+        labels = np.concatenate([part.labels for part in parts])
+        require_space(aside, len(labels) * 3 * spec.side**2)
         with ArrayWriter(aside, name, labels, spec.side) as writer:
-            for at in range(0, len(pixels), _BLOCK):
-                writer.write(at, _fitted(pixels[at : at + _BLOCK], spec.side))
-                tell(StageProgress("read", min(at + _BLOCK, len(pixels)), len(pixels)))
-    found = channel_stats(read_split(aside, "train"))
-    return {"classes": classes, "mean": found.mean, "std": found.std}
+            row = 0
+            for pixels in (
+                part.pixels[at : at + _BLOCK] for part in parts for at in range(0, len(part.pixels), _BLOCK)
+            ):
+                writer.write(row, _fitted(pixels, spec.side))
+                row += len(pixels)
+                tell(StageProgress("read", row, len(labels)))
+    found = channel_stats(read_split(aside, "train").subset(np.arange(len(train.labels))))
+    return {"classes": train.classes, "mean": found.mean, "std": found.std}
+
+
+def _read(spec: DataSpec, source: _Source, root: Path, arguments: Mapping[str, Any]) -> _Part:
+    """What torchvision reads of one split, looked at: an image for every label, every label a class's."""
+    try:
+        opened = _open(source, root, **arguments)
+        labels = np.asarray(opened.targets if hasattr(opened, "targets") else opened.labels).astype(np.int64)
+        part = _Part(np.asarray(opened.data), labels, tuple(map(str, getattr(opened, "classes", range(10)))))
+    except Exception as error:  # parsers of four formats, which raise anything where a file is damaged
+        raise DataError(
+            f"{spec.name} in {root} is damaged: torchvision's {source.kind} cannot read it: {first_line(error)}",
+            hint=f"remove {', '.join(source.files)}; the next run downloads them again",
+        ) from error
+    known = {UNLABELLED} if arguments is _MORE else set(range(len(part.classes)))
+    if len(part.pixels) != len(labels) or not len(labels) or not set(np.unique(labels)) <= known:
+        what = " ".join(map(str, arguments.values()))
+        raise DataError(
+            f"{spec.name} in {root} is damaged: {len(part.pixels):,} images and {len(labels):,} labels ({what})"
+        )
+    return part
 
 
 def _fitted(pixels: np.ndarray, side: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Images without labels, behind those that have one, taught by a teacher alone.
 
-They are the pictures of a folder, however deep, or the training images that ``data.limit`` leaves out.
+They are the pictures of a folder, however deep; or the training images that ``data.limit`` leaves out, and those
+without labels that the data set comes with.
 """
 
 from __future__ import annotations
@@ -44,38 +45,41 @@ class Unlabelled:
 
 
 def with_unlabelled(
-    spec: DataSpec, train: Split, fingerprint: str, tell: Tell, *, left_out: Split | None
+    spec: DataSpec, train: Split, fingerprint: str, tell: Tell, *, rest: Mapping[str, Split]
 ) -> tuple[Split, Unlabelled]:
     """The training images with those of ``data.unlabelled`` behind them, label ``UNLABELLED``.
 
     Args:
         fingerprint: Of ``train``.
-        left_out: By ``data.limit``, on the base array of ``train``.
+        rest: What the data set holds besides, on the base array of ``train``: what they are, and the images.
 
     Raises:
         MissingError: No such folder, or decoded images cannot be kept.
         DataError: It holds no picture, or bad ones; or the limit leaves no image out.
     """
     if spec.unlabelled == REST:
-        return _with_rest(spec, train, left_out)
+        return _with_rest(spec, train, rest)
     return _with_pictures(spec, train, fingerprint, tell)
 
 
-def _with_rest(spec: DataSpec, train: Split, left_out: Split | None) -> tuple[Split, Unlabelled]:
-    if left_out is None:
+def _with_rest(spec: DataSpec, train: Split, rest: Mapping[str, Split]) -> tuple[Split, Unlabelled]:
+    if not rest:
         raise DataError(
             f"data.unlabelled: {REST}: data.limit {spec.limit:,} leaves no training image out",
             hint="a lower limit, or no data.unlabelled",
         )
-    count = len(left_out)
+    parts = list(rest.values())
+    count = sum(len(part) for part in parts)
+    files = [part.files for part in (train, *parts)]
     joined = Split(
         train.images,
         np.concatenate([train.labels, np.full(count, UNLABELLED, dtype=np.int64)]),
-        None if train.files is None or left_out.files is None else train.files + left_out.files,
-        np.concatenate([part.base_index(slice(None)) for part in (train, left_out)]),
+        None if None in files else tuple(file for names in files for file in names or ()),
+        np.concatenate([part.base_index(slice(None)) for part in (train, *parts)]),
     )
-    note = f"data.unlabelled: the {counted(count, 'training image')} that data.limit leaves out"
-    return joined, Unlabelled(count, _fingerprint(count, pixel_digest(left_out)), note)
+    told = " and ".join(f"the {counted(len(part), 'training image')} {what}" for what, part in rest.items())
+    digest = pixel_digest(joined.subset(np.arange(len(train), len(joined))))
+    return joined, Unlabelled(count, _fingerprint(count, digest), f"data.unlabelled: {told}")
 
 
 def _with_pictures(spec: DataSpec, train: Split, fingerprint: str, tell: Tell) -> tuple[Split, Unlabelled]:

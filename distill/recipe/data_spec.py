@@ -11,9 +11,10 @@ from pydantic import Field, model_validator
 from distill.recipe.base import PositiveInt, Spec
 from distill.recipe.own import OwnOptions, Reference
 
-__all__ = ["REST", "DataSpec"]
+__all__ = ["REST", "WITH_UNLABELLED", "DataSpec"]
 
 REST = "rest"
+WITH_UNLABELLED = ("stl10",)  # data sets that come with images without labels
 
 # Of every data set that comes by name.
 NATIVE_SIDES = {
@@ -68,7 +69,7 @@ class DataSpec(Spec):
     unlabelled: str | None = Field(
         None,
         description="images without labels, which the teacher alone teaches: a folder of pictures, however deep; or "
-        "rest: the training images that limit leaves out",
+        "rest: the training images that limit leaves out, and those without labels that stl10 comes with",
     )
     unlabelled_share: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         0.5, description="of each batch, of data.unlabelled; the rest is labelled"
@@ -90,7 +91,7 @@ class DataSpec(Spec):
 
     @model_validator(mode="after")
     def _rest_is_of_a_limit(self) -> DataSpec:
-        if self.unlabelled == REST and self.limit is None:
+        if self.unlabelled == REST and self.limit is None and self.name not in WITH_UNLABELLED:
             raise ValueError(f"unlabelled: {REST} is what limit leaves out, and there is no limit")
         return self
 

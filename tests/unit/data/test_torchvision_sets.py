@@ -18,6 +18,7 @@ from scipy.io import savemat
 from torchvision import datasets
 
 from distill.data.datasets import load_dataset, num_classes
+from distill.data.splits import load_splits
 from distill.data.torchvision_sets import is_here
 from distill.errors import DataError, MissingError
 from distill.evaluation.test_set import _is_here
@@ -77,11 +78,15 @@ def test_svhn_is_read_from_its_matlab_files(tmp_path: Path, monkeypatch: pytest.
     assert data.classes == tuple("0123456789")
 
 
-def test_stl10_is_read_from_its_binary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+STL10_NAMES = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
+
+
+@pytest.fixture
+def stl10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
+    """Its files in ``tmp_path``, and what they hold."""
     folder = tmp_path / "stl10_binary"
     folder.mkdir()
-    names = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
-    (folder / "class_names.txt").write_text("".join(f"{name}\n" for name in names))
+    (folder / "class_names.txt").write_text("".join(f"{name}\n" for name in STL10_NAMES))
     pixels = {part: drawn(n, 3, 96, 96, seed=n) for part, n in (("train", 20), ("test", 10), ("unlabeled", 2))}
     for part, images in pixels.items():
         (folder / f"{part}_X.bin").write_bytes(images.transpose(0, 1, 3, 2).tobytes())  # column by column
@@ -92,11 +97,32 @@ def test_stl10_is_read_from_its_binary_files(tmp_path: Path, monkeypatch: pytest
             for file, _ in getattr(datasets.STL10, listing)
         ]
         monkeypatch.setattr(datasets.STL10, listing, sums)
+    return pixels
+
+
+def test_stl10_is_read_from_its_binary_files(stl10: dict[str, np.ndarray], tmp_path: Path) -> None:
     data = load_dataset(DataSpec(name="stl10", root=str(tmp_path)))
-    np.testing.assert_array_equal(data.train.images, pixels["train"])
+    np.testing.assert_array_equal(data.train.images, stl10["train"])
     np.testing.assert_array_equal(data.test.labels, labels_of(10))
-    assert data.classes == tuple(names)
+    assert data.classes == tuple(STL10_NAMES)
     assert (len(data.train), len(data.test)) == (20, 10)  # what has no label is not read
+
+
+@pytest.mark.parametrize("limit", [None, 10])
+def test_stl10_has_images_without_labels(stl10: dict[str, np.ndarray], tmp_path: Path, limit: int | None) -> None:
+    fields = {"name": "stl10", "root": str(tmp_path), "limit": limit, "val_fraction": 0.0}
+    plain = load_splits(DataSpec(**fields))
+    more = load_splits(DataSpec(**fields, unlabelled="rest"), unlabelled=True)
+    kept = len(plain.train)
+    assert kept == (limit or 20)
+    assert more.train.labels.tolist() == [*plain.train.labels, *[-1] * (20 - kept + 2)]
+    np.testing.assert_array_equal(more.labelled.take(slice(None)), plain.train.take(slice(None)))
+    np.testing.assert_array_equal(more.train.take(slice(-2, None)), stl10["unlabeled"])
+    shown = {image.tobytes() for image in more.train.take(slice(None))}
+    assert shown == {image.tobytes() for part in ("train", "unlabeled") for image in stl10[part]}
+    assert (more.fingerprint, more.dataset.mean) == (plain.fingerprint, plain.dataset.mean)  # of those with labels
+    told = "the 10 training images that data.limit leaves out and " if limit else ""
+    assert more.note == f"data.unlabelled: {told}the 2 training images without labels"
 
 
 def test_what_is_absent_is_downloaded_by_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
