@@ -16,6 +16,8 @@ __all__ = [
     "InterruptedRunError",
     "MissingError",
     "NoRunError",
+    "NotPrunableError",
+    "OutOfMemoryError",
     "PeerLostError",
     "RecipeError",
     "RunError",
@@ -73,6 +75,10 @@ class DivergedError(RunError):
     """A loss was not finite: the run's own settings are to blame, not the machine (exit code 1)."""
 
 
+class OutOfMemoryError(RunError):
+    """Memory was exhausted, of a device or of the machine: a smaller batch or network may fit (exit code 1)."""
+
+
 class PeerLostError(RunError):
     """Another process of the same run is gone: what ended that one explains it, and this one only noticed."""
 
@@ -85,6 +91,10 @@ class UsageError(DistillError):
     """The command or the arguments are wrong (exit code 2)."""
 
     exit_code = 2
+
+
+class NotPrunableError(UsageError):
+    """A network has no channels that can be cut, whatever the goal (exit code 2)."""
 
 
 class RecipeError(UsageError):

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from distill.devices import unsafe_layers
-from distill.errors import MissingError, UsageError
+from distill.errors import MissingError, NotPrunableError
 from distill.models import head_parameters
 from distill.models.reuse import Projector
 from distill.models.widths import widths_between
@@ -88,7 +88,7 @@ def find_cut(
 
     Raises:
         MissingError: Torch-Pruning is not installed.
-        UsageError: A network whose channels cannot be cut, or whose cut a recipe cannot state.
+        NotPrunableError: A network whose channels cannot be cut, or whose cut a recipe cannot state.
     """
     require_torch_pruning()
     _refuse_attention(network)
@@ -124,7 +124,7 @@ class _Cutter:
         try:
             widths = widths_between(self.network, best)
         except ValueError as error:
-            raise UsageError(
+            raise NotPrunableError(
                 f"this network cannot be pruned: {error}", hint="our students and timm's plain CNNs can be"
             ) from error
         return Cut(best, widths, high, self.multiple)
@@ -140,7 +140,7 @@ class _Cutter:
                 self._remove(twin, share)
         except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UsageError(f"this network cannot be pruned: {reason:.160}") from error
+            raise NotPrunableError(f"this network cannot be pruned: {reason:.160}") from error
         _restore_buffers(twin, self.network)
         for parameter in twin.parameters():
             parameter.grad = None
@@ -204,7 +204,7 @@ def _kept_whole(network: nn.Module) -> list[nn.Module]:
 def _refuse_attention(network: nn.Module) -> None:
     for name, module in network.named_modules():
         if isinstance(module, nn.MultiheadAttention) or hasattr(module, "qkv") or name == "patch_embed":
-            raise UsageError(
+            raise NotPrunableError(
                 f"{type(network).__name__} cannot be pruned: {name} belongs to a transformer",
                 hint="convolutional networks can; a smaller transformer is a recipe of its own",
             )

@@ -20,7 +20,7 @@ from distill.compression.prune import Criterion, require_torch_pruning
 from distill.compression.results import Compressed
 from distill.compression.search import Goal, best_candidate, next_ratio
 from distill.devices import resolve_device
-from distill.errors import DistillError, DivergedError, GateMissedError, RecipeError, UsageError
+from distill.errors import DistillError, DivergedError, GateMissedError, NotPrunableError, RecipeError, UsageError
 from distill.evaluation.drop import DropVerdict, judge_drop
 from distill.evaluation.latency import time_one_image
 from distill.evaluation.test_set import assess
@@ -130,7 +130,6 @@ class _Chain:
         """The run itself, then smaller and smaller ones, as far as the search goes."""
         found = [self._tried(1.0, self.run)]
         verdicts: dict[float, bool] = {}
-        refusals: set[str] = set()
         trials = self.trials  # a share that gives a network which was tried costs nothing, and counts for nothing
         while (ratio := next_ratio(verdicts, trials=trials)) is not None:
             try:
@@ -148,9 +147,8 @@ class _Chain:
                     raise
                 self.options.tell(Note(f"{ratio:.0%}: {refused.message}", "warning"))
                 verdicts[ratio] = False
-                if refused.message in refusals:  # this network cannot be cut at all
+                if isinstance(refused, NotPrunableError):
                     break
-                refusals.add(refused.message)
         self.options.tell(StageProgress(_STAGE, 1, 1))
         for each in self.folder.steps().values():
             if not self._is_judged(each):

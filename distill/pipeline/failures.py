@@ -20,7 +20,7 @@ import torch
 from torch.nn import functional as F
 
 from distill.devices import autocast, channels_last, describe_device, deterministic_kernels, resolve_precision
-from distill.errors import DistillError, MissingError, PeerLostError, RunError, UsageError
+from distill.errors import DistillError, MissingError, OutOfMemoryError, PeerLostError, RunError, UsageError
 from distill.models import build_model, without_weights
 from distill.pipeline.context import Context
 from distill.recipe import Recipe
@@ -60,7 +60,8 @@ def explained(memory: Callable[[], str | None] = lambda: None) -> Iterator[None]
         memory: Asked for a hint after memory ran out, when everything the block held is freed.
 
     Raises:
-        RunError: The disk is full, permission is missing, memory is exhausted ...
+        OutOfMemoryError: Memory is exhausted.
+        RunError: The disk is full, permission is missing ...
         MissingError: A file or a device is not, or no longer, there.
     """
     try:
@@ -69,9 +70,9 @@ def explained(memory: Callable[[], str | None] = lambda: None) -> Iterator[None]
         explanation = explain(error)
         if explanation is None or explanation is error:
             raise
-        if isinstance(explanation, _MemoryError):
+        if isinstance(explanation, OutOfMemoryError):
             _free(error)
-            explanation = RunError(explanation.message, hint=memory() or explanation.hint)
+            explanation = OutOfMemoryError(explanation.message, hint=memory() or explanation.hint)
         raise explanation from error
 
 
@@ -88,7 +89,7 @@ def explain(error: BaseException) -> DistillError | None:
     if isinstance(error, DistillError):
         return error
     if isinstance(error, MemoryError):
-        return _MemoryError(f"out of memory: {error}" if str(error) else "out of memory", hint=_LESS)
+        return OutOfMemoryError(f"out of memory: {error}" if str(error) else "out of memory", hint=_LESS)
     if isinstance(error, OSError):
         return _explain_system(error)
     if isinstance(error, RuntimeError):
@@ -103,10 +104,6 @@ def explain(error: BaseException) -> DistillError | None:
     return None
 
 
-class _MemoryError(RunError):
-    """Told apart because a smaller batch may help."""
-
-
 _LESS = "a smaller batch takes less: --set train.batch_size=N; or end what else uses the memory"
 
 
@@ -114,7 +111,7 @@ def _explain_system(error: OSError) -> DistillError | None:
     if error.errno in _BROKEN_PIPE:  # whoever read our output has left; that is no failure
         return None
     if error.errno == errno.ENOMEM:
-        return _MemoryError(f"out of memory: {error}", hint=_LESS)
+        return OutOfMemoryError(f"out of memory: {error}", hint=_LESS)
     # Libraries raise OSError with a text alone; a bug of ours would not be one.
     reason = (error.strerror or str(error) or type(error).__name__).splitlines()[0]
     names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
@@ -127,7 +124,9 @@ def _explain_system(error: OSError) -> DistillError | None:
 def _explain_device(error: RuntimeError) -> DistillError | None:
     line = next((line for line in str(error).splitlines() if line.strip()), "")
     if isinstance(error, torch.OutOfMemoryError) or _OUT_OF_MEMORY.search(str(error)):
-        return _MemoryError(_short(line) if "out of memory" in line else f"out of memory: {_short(line)}", hint=_LESS)
+        return OutOfMemoryError(
+            _short(line) if "out of memory" in line else f"out of memory: {_short(line)}", hint=_LESS
+        )
     if _DEVICE_GONE.search(str(error)):
         return MissingError(f"the device failed: {_short(line)}", hint="distill doctor; or --device cpu")
     if _NOT_ON_MPS.search(str(error)):
@@ -222,7 +221,7 @@ def _fits(recipe: Recipe, device: torch.device, size: int) -> bool:
     try:
         _try_step(recipe, device, size)
     except RuntimeError as error:
-        if not isinstance(_explain_device(error), _MemoryError):
+        if not isinstance(_explain_device(error), OutOfMemoryError):
             raise
         traceback.clear_frames(error.__traceback__)
         return False

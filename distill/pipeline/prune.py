@@ -18,7 +18,7 @@ from distill.compression.results import Pruned
 from distill.data.images import spread
 from distill.data.splits import Splits, load_splits
 from distill.devices import set_threads
-from distill.errors import UsageError
+from distill.errors import NotPrunableError, UsageError
 from distill.evaluation.askable import refuse_drawn_anew
 from distill.evaluation.cost import model_cost
 from distill.evaluation.latency import time_one_image
@@ -154,7 +154,8 @@ def prune(
 
     Raises:
         MissingError: Torch-Pruning is not installed.
-        UsageError: A goal is out of reach, or the network cannot be pruned (transformers).
+        UsageError: A goal is out of reach.
+        NotPrunableError: The network cannot be pruned (transformers).
 
     Example:
         >>> cut = prune("quickstart_teacher", macs=0.5, train=False)
@@ -263,9 +264,11 @@ def _require_rebuilt(cut: Cut, spec: ModelSpec, classes: int, size: int) -> None
         with torch.no_grad():
             same = torch.allclose(rebuilt(images), cut.module(images), rtol=1e-4, atol=1e-5)
     except RuntimeError as error:
-        raise UsageError(f"{spec.name} cannot be pruned: {str(error).strip().splitlines()[-1].strip():.160}") from error
+        raise NotPrunableError(
+            f"{spec.name} cannot be pruned: {str(error).strip().splitlines()[-1].strip():.160}"
+        ) from error
     if not same:
-        raise UsageError(f"{spec.name} cannot be pruned: a width of it belongs to no layer")
+        raise NotPrunableError(f"{spec.name} cannot be pruned: a width of it belongs to no layer")
 
 
 def _write_cut(source: RunFolder, recipe: Recipe, cut: Cut, splits: Splits, options: Options) -> RunFolder:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from distill.data.splits import Splits, load_splits
-from distill.errors import DivergedError, InterruptedRunError, RunError
+from distill.errors import DivergedError, InterruptedRunError, OutOfMemoryError, RunError
 from distill.events import EpochDone, Event, Note, RunStarted, Tell
 from distill.pipeline.context import Options, prepare
 from distill.pipeline.ensemble import with_banks
@@ -209,10 +209,7 @@ def _guarded(train: Callable[[], RunResult]) -> RunResult:
     """What the trial's own choices caused is the trial's failure; a full disk, say, is the sweep's, and ends it."""
     try:
         return train()
-    except RunError as error:
-        ran_out_of_memory = isinstance(error.__cause__, RuntimeError | MemoryError)
-        if not isinstance(error, DivergedError) and not ran_out_of_memory:
-            raise
+    except (DivergedError, OutOfMemoryError) as error:
         raise TrialFailedError(error.message, hint=error.hint) from error
 
 

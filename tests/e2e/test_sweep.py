@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from distill.errors import DistillError, InterruptedRunError, MissingError, RunError, UsageError
@@ -230,24 +232,42 @@ def test_what_the_machine_refuses_ends_the_sweep_and_is_no_trials_failure(tiny, 
     assert [row.status for row in report.trials] == ["finished", "finished"]
 
 
-def test_a_trial_that_takes_too_much_memory_fails_alone(tiny, options) -> None:
-    import torch
-
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+    ids=["of a GPU", "of the machine", "of a map"],
+)
+def test_a_trial_that_takes_too_much_memory_fails_alone(tiny, options, error: Exception) -> None:
     listener = Listener()
 
     def broken(event: Event) -> None:
         listener(event)
         if isinstance(event, EpochDone) and len(listener.runs) == 1:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            raise error
 
     report = sweep(tiny(), grid=[LR], options=options(broken))
     assert [row.status for row in report.trials] == ["failed", "finished"]
     assert "out of memory" in report.trials[0].error
 
 
-def test_a_trial_that_fails_before_it_begins_says_why(tiny, options) -> None:
-    import torch
+def test_what_is_no_choice_of_the_trial_ends_the_sweep(tiny, options) -> None:
+    listener = Listener()
 
+    def broken(event: Event) -> None:
+        listener(event)
+        if isinstance(event, EpochDone):
+            raise RunError("a checkpoint that does not fit") from RuntimeError("size mismatch")
+
+    with pytest.raises(RunError, match="does not fit"):
+        sweep(tiny(), grid=[LR], options=options(broken))
+    assert len(listener.runs) == 1
+
+
+def test_a_trial_that_fails_before_it_begins_says_why(tiny, options) -> None:
     began: list[Event] = []
 
     def broken(event: Event) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from distill.compression.prune import find_cut, require_torch_pruning
-from distill.errors import MissingError, UsageError
+from distill.errors import MissingError, NotPrunableError, UsageError
 from distill.evaluation.cost import model_cost
 from distill.models import build_model
 from distill.recipe.model_specs import ModelSpec
@@ -141,7 +141,7 @@ def test_criteria_rank_by_what_they_say() -> None:
 def test_transformers_are_refused(name: str) -> None:
     size = 224 if name.startswith("swin") else 32
     network = build_model(_spec(source="timm", name=name, weights="none", input_size=size), num_classes=10)
-    with pytest.raises(UsageError, match=r"cannot be pruned: .* transformer"):
+    with pytest.raises(NotPrunableError, match=r"cannot be pruned: .* transformer"):
         find_cut(network, size, criterion="l2", multiple=8, fits=lambda net: True)
 
 
