@@ -68,7 +68,7 @@ def verify_file(
     place = certificate_of(path) if certificate is None else Path(certificate)
     certified = read_certificate(place)
     _require_file(path, place, certified)
-    threads = options.threads or certified.threads
+    threads = options.timing_threads or certified.threads
     file, now = open_onnx(path, threads=threads), here()
     runtime = library_versions("onnxruntime").get("onnxruntime", "")
     same = _is_same(certified, now, runtime, threads)

@@ -65,8 +65,9 @@ def certify(
 ) -> Certified:
     """Measure an exported file, and write the results and the provenance of the file beside it.
 
-    Its latency is timed on this machine, on ``options.threads`` threads (1 by default). Its accuracy is measured on the
-    test images and on the validation images. The latter decide about ``max_drop``; the test images must not refute it.
+    Its latency is timed on this machine, on ``options.timing_threads`` threads (by default 1). Its accuracy is
+    measured on the test images and on the validation images. The latter decide about ``max_drop``; the test images
+    must not refute it.
 
     Args:
         reference: The file, or the result of the call that wrote it.
@@ -96,7 +97,7 @@ def certify(
     """
     options = options or Options()
     _check(max_drop, prove, seconds)
-    threads = options.threads or 1
+    threads = options.timing_threads or 1
     file = open_onnx(run_of(reference), threads=threads)
     path = place_for(file.path, out, overwrite=overwrite)
     source = source_of(file, run, options.runs_dir)

@@ -53,7 +53,7 @@ def command(
 
     output = Output(quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
-        settings = Options(runs_dir=runs, device=device, threads=threads, on_event=printer)
+        settings = Options(runs_dir=runs, device=device, timing_threads=threads, on_event=printer)
         if out is None:
             text = model_card(run, latency=latency, options=settings)
         else:

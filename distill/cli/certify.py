@@ -105,7 +105,9 @@ def command(
     budgets = budgets_of(budget or [])  # a typing mistake is told before minutes of measuring
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
-        settings = Options(runs_dir=runs, device=device, threads=threads, command=options.typed(), on_event=printer)
+        settings = Options(
+            runs_dir=runs, device=device, timing_threads=threads, command=options.typed(), on_event=printer
+        )
         made = certify(
             file,
             run=run,

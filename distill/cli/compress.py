@@ -94,7 +94,14 @@ def command(
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
-        settings = Options(runs_dir=runs, device=device, threads=threads, command=options.typed(), on_event=printer)
+        settings = Options(
+            runs_dir=runs,
+            device=device,
+            threads=threads,
+            timing_threads=threads,
+            command=options.typed(),
+            on_event=printer,
+        )
         made = compress(
             run,
             max_drop=max_drop,

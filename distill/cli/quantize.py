@@ -91,7 +91,9 @@ def command(
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
-        settings = Options(runs_dir=runs, device=device, threads=threads, command=options.typed(), on_event=printer)
+        settings = Options(
+            runs_dir=runs, device=device, timing_threads=threads, command=options.typed(), on_event=printer
+        )
         made = quantize(
             run,
             max_drop=max_drop,

@@ -99,7 +99,9 @@ def command(
             latency=latency,
             baseline=baseline,
             overwrite=overwrite,
-            options=Options(runs_dir=runs, device=device, threads=threads, command=options.typed(), on_event=printer),
+            options=Options(
+                runs_dir=runs, device=device, timing_threads=threads, command=options.typed(), on_event=printer
+            ),
         )
     if json:
         output.json([file])

@@ -84,7 +84,7 @@ def command(
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
-        settings = Options(threads=threads, command=options.typed(), on_event=printer)
+        settings = Options(timing_threads=threads, command=options.typed(), on_event=printer)
         found = verify_file(
             file, certificate=certificate, latency=latency, slack=slack, seconds=seconds, options=settings
         )

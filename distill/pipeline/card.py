@@ -54,7 +54,7 @@ def model_card(reference: Any, *, latency: bool = True, options: Options | None 
         [named],
         runs_dir=options.runs_dir,
         device=options.device,
-        threads_used=options.threads or 1,
+        threads_used=options.timing_threads or 1,
         latency=latency,
         tell=options.tell,
     )

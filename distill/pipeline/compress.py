@@ -274,7 +274,7 @@ class _Chain:
             [str(each) for each in (*self._teacher(), *runs, *files)],
             runs_dir=self.options.runs_dir,
             device=self.options.device,
-            threads_used=self.options.threads or 1,
+            threads_used=self.options.timing_threads or 1,
             baseline=str(self.run.path),
             tell=self.options.tell,
         )
@@ -307,7 +307,7 @@ class _Chain:
 
     def _timed(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """The candidates with their files timed anew, in turn: of days apart two times cannot be told apart."""
-        threads = self.options.threads or 1
+        threads = self.options.timing_threads or 1
         files = {each.ratio: open_onnx(self._file(each), threads=threads) for each in candidates if each.shipped}
         (side,) = {file.image_size for file in files.values()}  # all were cut from one run
         timings = time_one_image({str(ratio): file.to_time() for ratio, file in files.items()}, side)

@@ -43,7 +43,8 @@ class Options:
         into: The folder in which the new run is numbered; None: the folder in ``runs_dir`` with the recipe's name.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None picks the best available.
         devices: How many processes, each on its own device.
-        threads: CPU threads of each process, overriding the recipe; None leaves them to the recipe.
+        threads: CPU threads of each process that trains, overriding the recipe; None leaves them to the recipe.
+        timing_threads: CPU threads per operation while an exported file, or a table's model, is timed; None: 1.
         init_from: A run whose weights initialise the network, where names and shapes match.
         command: What the user typed, kept in ``run.json``.
         track: ``tensorboard``, ``wandb``, ``mlflow``: where to log as well. A resumed run logs where it did before.
@@ -63,6 +64,7 @@ class Options:
     device: str | None = None
     devices: int = 1
     threads: int | None = None
+    timing_threads: int | None = None
     init_from: str | None = None
     command: tuple[str, ...] = ()
     track: tuple[str, ...] = ()
@@ -78,7 +80,9 @@ class Options:
         settle("runs_dir", folder_of(self.runs_dir, "runs_dir"))
         settle("device", None if self.device is None else str(self.device))
         settle("devices", count_of(self.devices, "devices"))
-        settle("threads", None if self.threads is None else count_of(self.threads, "threads"))
+        for name in ("threads", "timing_threads"):
+            number = getattr(self, name)
+            settle(name, None if number is None else count_of(number, name))
         settle("track", check_trackers(self.track))
         settle("init_from", None if self.init_from is None else run_of(self.init_from))
 

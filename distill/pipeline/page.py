@@ -74,7 +74,7 @@ def write_page(
         named,
         runs_dir=options.runs_dir,
         device=options.device,
-        threads_used=options.threads or 1,
+        threads_used=options.timing_threads or 1,
         latency=latency,
         teacher=teacher,
         baseline=baseline,

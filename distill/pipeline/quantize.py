@@ -90,7 +90,7 @@ def quantize(
         raise UsageError(f"--epochs {epochs} is too few", hint="--no-train gives up instead")
     if epochs is not None and not train:
         raise UsageError("--epochs with --no-train: nothing is trained", hint="one of them")
-    threads = options.threads or 1
+    threads = options.timing_threads or 1
     run = open_run(reference, runs_dir=options.runs_dir)
     path = target_file(out, f"{run.recipe().name}_int8", ".onnx", overwrite=overwrite)
     trained = load_trained(run, device=torch.device("cpu"), precision="fp32")
@@ -112,7 +112,7 @@ def quantize(
     )
     choice, finetuned = choose(model), None
     if choice.model is None and train and _may_help(trained.recipe, judged, max_drop, prove, options.tell):
-        finetuned = train_quantised(run, trained, epochs=epochs, options=replace(options, threads=None))
+        finetuned = train_quantised(run, trained, epochs=epochs, options=options)
         model, _ = _checked(load_trained(finetuned, device=torch.device("cpu"), precision="fp32"), judged)
         choice = _after(choice, choose(model))
     kept, latency = _require(choice, run.path, judged, max_drop, prove)

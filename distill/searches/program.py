@@ -159,7 +159,7 @@ class Program:
             noise=bench.noise or 0.0,
             multiple=self.trials.space.multiple,
             max_drop=asked.max_drop,
-            options=replace(self.options, threads=None),
+            options=replace(self.options, timing_threads=asked.threads),
         )
         shipped = ship(taken, self.reference, shipping)
         report = replace(
@@ -239,7 +239,7 @@ class Program:
                 require=False,
                 chosen=[str(self.folder.path)],
                 made={"search": self.folder.path.name, "budgets": asked.budgets, "seeds": len(taken.runs)},
-                options=replace(self.options, threads=asked.threads),
+                options=replace(self.options, timing_threads=asked.threads),
             )
         except DistillError as error:  # the search is done, and its file there
             self.options.tell(Note(f"no certificate: {error.message}", "warning"))

@@ -171,10 +171,11 @@ def test_where_calibration_is_not_enough_the_network_learns_on_with_rounded_weig
     run = train("teacher.logits=bank", "augment.view_seed=131").run
     _only_trained_weights_pass(monkeypatch, run)
     monkeypatch.setattr(sys.modules["distill.pipeline.source"], "open_live", None)  # its bank answers, no teacher
-    options = Options(runs_dir=tmp_path / "runs")
+    options = Options(runs_dir=tmp_path / "runs", threads=2)
     made = quantize(run, max_drop=0.99, epochs=2, out=tmp_path / "a.onnx", options=options)
     rounded = RunFolder(tmp_path / "runs" / "tiny_student_qat" / "001")
     assert made.trained == rounded.path
+    assert (rounded.info.threads, made.threads) == (2, 1)  # files are timed on timing_threads
     assert made.kept.trained
     assert [each.trained for each in made.attempts] == sorted(each.trained for each in made.attempts)
     before, recipe = open_run(run).recipe(), rounded.recipe()
