@@ -1,4 +1,4 @@
-"""Which images a step takes where some have no label: so many of each kind in every batch, whoever works on it."""
+"""Batches with a fixed share of images without labels."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ class Mixture:
     unlabelled: int
     share: float
     batch_size: int
+
+    @classmethod
+    def of(cls, recipe: Recipe, *, labelled: int, unlabelled: int) -> Mixture:
+        """What the batches of ``recipe`` hold of so many images."""
+        return cls(labelled, unlabelled, recipe.data.unlabelled_share, recipe.train.batch_size)
 
     @property
     def per_batch(self) -> int:
@@ -116,7 +121,7 @@ def mixture_of(recipe: Recipe, splits: Splits) -> Mixture:
         UsageError: A batch takes more unlabelled images than there are.
     """
     unlabelled = 0 if splits.unlabelled is None else splits.unlabelled.count
-    mixture = Mixture(len(splits.train) - unlabelled, unlabelled, recipe.data.unlabelled_share, recipe.train.batch_size)
+    mixture = Mixture.of(recipe, labelled=len(splits.train) - unlabelled, unlabelled=unlabelled)
     if mixture.per_batch > unlabelled:
         raise UsageError(
             f"data.unlabelled has {counted(unlabelled, 'image')}, and a batch of {recipe.train.batch_size:,} takes "

@@ -155,7 +155,7 @@ _made: ContextVar[dict[str, Given] | None] = ContextVar("made", default=None)
 
 @contextmanager
 def asking_once() -> Iterator[None]:
-    """Within it, what a recipe names is made once: that may take minutes. The next time it may be something else."""
+    """Within this context the code that a recipe names is called once per data set: a call may take minutes."""
     token = _made.set({})
     try:
         yield

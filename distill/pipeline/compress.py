@@ -195,7 +195,7 @@ class _Chain:
         return candidate
 
     def _discard(self, before: Candidate | None) -> None:
-        """A file that lost no more than an earlier call allowed is none of this one's."""
+        """Delete a file that was made under an earlier call's ``--max-drop``."""
         if before is None or before.shipped is None:
             return
         for file in (self._file(before), self._plain(before)):
@@ -306,7 +306,7 @@ class _Chain:
             self.options.tell(Note(text, "warning"))
 
     def _timed(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """The candidates with their files timed anew, in turn: of days apart two times cannot be told apart."""
+        """The candidates with their files timed anew, in turn: times from different days are not comparable."""
         threads = self.options.timing_threads or 1
         files = {each.ratio: open_onnx(self._file(each), threads=threads) for each in candidates if each.shipped}
         (side,) = {file.image_size for file in files.values()}  # all were cut from one run

@@ -123,6 +123,14 @@ class _Source:
             )
         return network, cut
 
+    def recipe_of(self, cut: Cut, name: str) -> Recipe:
+        """What builds and trains the cut network: another network, all of which is to learn again."""
+        spec = _spec(self.recipe.model, self.trained, cut)
+        _require_rebuilt(cut, spec, len(self.trained.classes), self.recipe.model.input_size)
+        anew = {"channels_last": "auto", "threads": "auto", "freeze_backbone_epochs": 0}
+        train = self.recipe.train.model_copy(update=anew)
+        return self.recipe.model_copy(update={"name": name, "model": spec, "train": train})
+
 
 @watching()
 def prune(
@@ -166,23 +174,15 @@ def prune(
     goal = _Goal(macs, params, latency_ms)
     check_cut(criterion, multiple, epochs, train=train)
     source = _Source.of(reference, options)
-    run, recipe, trained, splits = source.run, source.recipe, source.trained, source.splits
-    options.tell(Note(f"cutting {run.path} by {criterion}, to {goal.words()}"))
+    options.tell(Note(f"cutting {source.run.path} by {criterion}, to {goal.words()}"))
     network, cut = source.cut_to(goal, criterion, multiple)
-    size = recipe.model.input_size
-    spec = _spec(recipe.model, trained, cut)
-    _require_rebuilt(cut, spec, len(trained.classes), size)
-    # it is another network, all of which is to learn again
-    anew = recipe.train.model_copy(update={"channels_last": "auto", "threads": "auto", "freeze_backbone_epochs": 0})
-    name = derived_name(recipe.name, f"_{goal.label}")
-    smaller = recipe.model_copy(update={"name": name, "model": spec, "train": anew})
-    folder = _write_cut(run, smaller, cut, splits, options)
-    top1 = _val_top1(trained, splits), _val_top1(load_trained(folder, device=_CPU, precision="fp32"), splits)
-    folder.write_result(folder.result() | {"val_top1": top1[1]})
-    before, after = _figures((network, cut.module), top1, size, None if splits.val is None else len(splits.val))
-    _say(before, after, options)
-    made = Pruned(run.path, folder.path, None, criterion, cut.multiple, before, after)
-    return _trained_on(made, smaller, epochs, options) if train else made
+    recipe = source.recipe_of(cut, derived_name(source.recipe.name, f"_{goal.label}"))
+    folder = _write_cut(source, recipe, cut, options)
+    before, after = _measured(source, folder, network, cut.module)
+    folder.write_result(folder.result() | {"val_top1": after.val_top1})
+    _warn_of_no_gain(before, after, options)
+    made = Pruned(source.run.path, folder.path, None, criterion, cut.multiple, before, after)
+    return _trained_on(made, recipe, epochs, options) if train else made
 
 
 def cost_of_cut(
@@ -271,11 +271,12 @@ def _require_rebuilt(cut: Cut, spec: ModelSpec, classes: int, size: int) -> None
         raise NotPrunableError(f"{spec.name} cannot be pruned: a width of it belongs to no layer")
 
 
-def _write_cut(source: RunFolder, recipe: Recipe, cut: Cut, splits: Splits, options: Options) -> RunFolder:
+def _write_cut(source: _Source, recipe: Recipe, cut: Cut, options: Options) -> RunFolder:
     """A finished run that holds the surviving weights."""
+    origin, splits = str(source.run.path), source.splits
     recipe = recipe.model_copy(update={"name": derived_name(recipe.name, "_cut")})
     into = None if options.into is None else options.into.with_name(f"{options.into.name}_cut")
-    context = prepare(recipe, replace(options, into=into, init_from=str(source.path), devices=1), splits=splits)
+    context = prepare(recipe, replace(options, into=into, init_from=origin, devices=1), splits=splits)
     classes = splits.dataset.classes
     teacher = find_teacher(context.recipe, runs_dir=options.runs_dir, device=_CPU, classes=classes)
     state = cut.module.state_dict()
@@ -292,28 +293,30 @@ def _write_cut(source: RunFolder, recipe: Recipe, cut: Cut, splits: Splits, opti
             | cost.figures.to_json()
         )
         write_identity(run)
-        run.log(f"cut from {source.path}; {len(cut.widths)} layers have other widths")
-        run.write_info(status="finished", finished=utc_now(), exit_code=0, pruned_from=str(source.path), teacher=about)
+        run.log(f"cut from {origin}; {len(cut.widths)} layers have other widths")
+        run.write_info(status="finished", finished=utc_now(), exit_code=0, pruned_from=origin, teacher=about)
         run.point_latest()
     return run
 
 
-def _val_top1(trained: Trained, splits: Splits) -> float | None:
-    return None if splits.val is None else assess_trained(trained, splits, split="val").result.top1
+def _measured(source: _Source, folder: RunFolder, network: nn.Module, cut: nn.Module) -> tuple[Figures, Figures]:
+    """What a network cost and was worth before the cut, and after it; the two are timed in turn."""
+    size, splits = source.recipe.model.input_size, source.splits
+    latency = time_one_image({"before": network, "after": cut}, size)
+
+    def figures(name: str, module: nn.Module, trained: Trained) -> Figures:
+        cost = replace(model_cost(module, size).figures, latency_ms={1: latency[name]})
+        if splits.val is None:
+            return cost
+        return replace(
+            cost, val_top1=assess_trained(trained, splits, split="val").result.top1, val_images=len(splits.val)
+        )
+
+    after = load_trained(folder, device=_CPU, precision="fp32")
+    return figures("before", network, source.trained), figures("after", cut, after)
 
 
-def _figures(
-    modules: tuple[nn.Module, nn.Module], top1: tuple[float | None, float | None], size: int, images: int | None
-) -> tuple[Figures, Figures]:
-    latency = time_one_image({"before": modules[0], "after": modules[1]}, size)
-    before, after = (
-        replace(model_cost(module, size).figures, latency_ms={1: latency[name]}, val_top1=own, val_images=images)
-        for name, module, own in zip(("before", "after"), modules, top1, strict=True)
-    )
-    return before, after
-
-
-def _say(before: Figures, after: Figures, options: Options) -> None:
+def _warn_of_no_gain(before: Figures, after: Figures, options: Options) -> None:
     if after.latency_ms[1].median_ms >= before.latency_ms[1].median_ms:
         options.tell(
             Note(

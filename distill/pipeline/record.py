@@ -154,7 +154,7 @@ def _write_rates(run: RunFolder, recipe: Recipe, metrics: list[dict[str, Any]]) 
     """The learning rate by step, for the plot; metrics.jsonl has one an epoch."""
     info, batch_size = run.info, recipe.train.batch_size
     assert info.data is not None, "written when the run began"
-    mixture = Mixture(info.data["train"], info.data.get("unlabelled", 0), recipe.data.unlabelled_share, batch_size)
+    mixture = Mixture.of(recipe, labelled=info.data["train"], unlabelled=info.data.get("unlabelled", 0))
     steps = steps_per_epoch(mixture.images, batch_size, info.extra["devices"])
     if steps * len(metrics) > _MAX_RATES:
         return

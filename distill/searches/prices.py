@@ -1,4 +1,4 @@
-"""No way out is an answer too: the nearest budget that would hold, and what more of it buys."""
+"""If nothing fits a budget: the nearest one that can be met; and how much accuracy more of it buys."""
 
 from __future__ import annotations
 

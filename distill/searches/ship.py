@@ -116,8 +116,8 @@ class Shipping:
 def ship(final: Final, reference: Reference, shipping: Shipping) -> Shipped:
     """Write ``best.onnx`` of the run with the recipe's own seed, bring it within the budgets, and judge it.
 
-    The luckiest of the seeds would flatter itself on the images that choose it. Where the recipe's own could not be
-    trained, it is the next seed's, which is told.
+    Not of the best seed: choosing that would bias its validation accuracy. Where the recipe's own seed could not be
+    trained, the next one ships, which is told.
     """
     run, path, tell = final.runs[0], shipping.file, shipping.options.tell
     if final.seeds[0] != 0:

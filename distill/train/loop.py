@@ -91,9 +91,8 @@ class _Fit:
         self.job, self.fabric, self.stop = job, fabric, stop
         self.recipe, self.train = job.recipe, job.recipe.train
         self.team = Together(fabric)
-        self.mixture = Mixture(
-            len(job.train) - job.unlabelled, job.unlabelled, job.recipe.data.unlabelled_share, self.train.batch_size
-        )
+        labelled = len(job.train) - job.unlabelled
+        self.mixture = Mixture.of(job.recipe, labelled=labelled, unlabelled=job.unlabelled)
         self.count = self.mixture.images
         self.steps = steps_per_epoch(self.count, self.train.batch_size, self.team.world)
         if self.steps == 0:
