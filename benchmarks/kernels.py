@@ -37,7 +37,7 @@ from distill.devices.layer_error import Setting, Trial, Verdict
 from distill.devices.layers import Layer, layers_of
 from distill.devices.probe import probe
 from distill.errors import DistillError
-from distill.models import outline
+from distill.models import meta_model
 from distill.recipe import bundled_recipes, load_recipe
 from distill.recipe.model_specs import ModelSpec
 
@@ -85,10 +85,10 @@ def _networks() -> Iterable[tuple[str, nn.Module, int, int]]:
             classes = num_classes(recipe.data)
         except DistillError:  # counted in a folder that is not here
             classes = 10
-        yield name, outline(recipe.model, classes), recipe.model.input_size, recipe.train.batch_size
+        yield name, meta_model(recipe.model, classes), recipe.model.input_size, recipe.train.batch_size
     for source in ("students", "teachers"):  # the tests' own, in no recipe
         spec = TypeAdapter(ModelSpec).validate_python({"source": source, "name": "tiny"})
-        yield f"{source}.tiny", outline(spec, 10), 32, 128
+        yield f"{source}.tiny", meta_model(spec, 10), 32, 128
 
 
 def _batches(layer: Layer, batch: int) -> tuple[int, ...]:

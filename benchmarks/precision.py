@@ -34,7 +34,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
 
     from distill.devices import channels_last
     from distill.evaluation.cost import spec_cost
-    from distill.models import build_model, outline, without_weights
+    from distill.models import build_model, meta_model, without_weights
     from distill.pipeline.precision import bf16_pays
     from distill.recipe import load_recipe
 
@@ -63,7 +63,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
         "fp32_images_per_cpu_s": fp32,
         "bf16_images_per_cpu_s": bf16,
         "ratio": bf16 / fp32,
-        "rule": "bf16" if bf16_pays(outline(recipe.model, classes), side)[0] else "fp32",
+        "rule": "bf16" if bf16_pays(meta_model(recipe.model, classes), side)[0] else "fp32",
     }
 
 

@@ -28,7 +28,7 @@ from distill.pipeline.context import Context, Options
 from distill.pipeline.objective import find_objective
 from distill.pipeline.resolve import resolve_auto
 from distill.pipeline.source import Source
-from distill.pipeline.threads import Crew
+from distill.pipeline.threads import ProcessLayout
 from distill.recipe import Recipe
 from distill.results.figures import Figures
 from distill.runs import RunFolder
@@ -39,7 +39,7 @@ from distill.teaching.identity import identity_of
 from distill.teaching.key import bank_key
 from distill.teaching.live import LiveTeacher, compile_teacher
 from distill.teaching.objective import TeacherSource
-from distill.teaching.runtime import ask_through
+from distill.teaching.runtime import forward_through
 from distill.teaching.stored import StoredTeacher
 from distill.train.loop import fit
 
@@ -65,18 +65,19 @@ class Ours:
         self.recipe, self.choices = self._resolved()
         self.teacher = self._trained()
         self.bank: Bank | None = None
-        self.asked = ask_through(
-            self.teacher, self.recipe.asking_runtime, threads=1
+        self.forward = forward_through(
+            self.teacher, self.recipe.teacher_runtime, threads=1
         )  # an export: before any meter runs
         if logits == "live":
             train, spec = self.recipe.train, self.recipe.teacher
             assert spec is not None, "a student has one"
             steps = train.epochs * steps_per_epoch(len(self.splits.train), train.batch_size)
             compile_teacher(self.teacher, train, batches=steps)
-            self.source: TeacherSource = LiveTeacher(self.teacher, logits_dtype=spec.logits_dtype, asked=self.asked)
+            self.source: TeacherSource = LiveTeacher(self.teacher, logits_dtype=spec.logits_dtype, forward=self.forward)
 
     def _resolved(self) -> tuple[Recipe, dict[str, Any]]:
-        return resolve_auto(self.setting.recipe, self.device, self.splits, lambda event: None, crew=Crew(threads=1))
+        single = ProcessLayout(threads=1)
+        return resolve_auto(self.setting.recipe, self.device, self.splits, lambda event: None, layout=single)
 
     @property
     def precision(self) -> PrecisionName:
@@ -108,7 +109,7 @@ class Ours:
         bank = new_bank(folder, key, self.splits, self.recipe, self.device)
         teacher = TeacherRecord("teacher", "", "", Figures(test_content=split_content(self.splits)))
         bank.set_teacher(teacher, np.zeros((1, CLASSES), dtype=np.float32))
-        yield from fill_bank(bank, self.teacher, self.splits, self.recipe, views=1, asked=self.asked)
+        yield from fill_bank(bank, self.teacher, self.splits, self.recipe, views=1, forward=self.forward)
         self.source = StoredTeacher(Bank.open(folder), device=self.device, views=1)
 
     def epochs(self) -> Iterator[float]:

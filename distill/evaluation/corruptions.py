@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -61,41 +62,42 @@ def measure_corruptions(
     if images < 2:
         raise UsageError(f"corruptions need at least 2 images, got {images}")
     data = data or DataSets()
-    book = _Book(query, split, images)
+    cache = _CorruptionCache(query, split, images)
     if not again:
-        book.read()
-        if book.is_complete and _is_of(book, data):
-            return book.result()
+        cache.read()
+        if cache.is_complete and _is_of(cache, data):
+            return cache.result()
     splits = data.load(query.spec)
-    if not again and book.is_complete and splits.is_drawn_anew(split, query.trained_on):
-        return book.result()  # as where the data is no longer here
+    if not again and cache.is_complete and splits.is_drawn_anew(split, query.trained_on):
+        return cache.result()  # as where the data is no longer here
     refuse_drawn_anew(splits, split, query.spec, query.place, query.trained_on)
     part = data.part(query.spec, split, query.place)
     if len(part) < 2:
         raise DataError(f"{query.place}: one image cannot show how corruptions spread", hint="more images")
-    book.begin(part, data.content(query.spec, split))
-    model, todo = None, [name for name in (_CLEAN, *CORRUPTIONS) if name not in book.right]
+    cache.begin(part, data.content(query.spec, split))
+    model, todo = None, [name for name in (_CLEAN, *CORRUPTIONS) if name not in cache.right]
     for done, name in enumerate(todo):
         if model is None:
             model = query.load()
             require_classes(splits, query.spec, model)
-        book.keep(name, *_ask(model, part, book.places, name, lambda share, done=done: _tell(tell, todo, done, share)))
-    return book.result()
+        progress = partial(_tell, tell, todo, done)
+        cache.keep(name, *_ask(model, part, cache.places, name, progress))
+    return cache.result()
 
 
 def _tell(tell: Tell, todo: list[str], done: int, share: float) -> None:
     tell(StageProgress(_STAGE, round(100 * (done + share)), 100 * len(todo)))
 
 
-def _is_of(book: _Book, data: DataSets) -> bool:
+def _is_of(cache: _CorruptionCache, data: DataSets) -> bool:
     try:
-        return book.content == data.content(book.query.spec, book.split)
+        return cache.content == data.content(cache.query.spec, cache.split)
     except DistillError:  # nothing to ask again about
         return True
 
 
 @dataclass
-class _Book:
+class _CorruptionCache:
     """What is known so far, and its file.
 
     Attributes:
@@ -155,7 +157,7 @@ class _Book:
         write_sealed(path, document, weights=self.query.weights, network=self.query.network)
 
     def result(self) -> CorruptionResult:
-        """Of a complete book."""
+        """Of a complete cache."""
         shares = self.shares()
         mean = mean_interval(shares.tolist())
         assert mean is not None, "two or more images"
@@ -225,10 +227,10 @@ def _chunks(n: int, side: int) -> Iterator[tuple[int, int]]:
 
 def against(ours: Query, theirs: Query, *, split: str = "test", images: int = CORRUPTION_IMAGES) -> PairedTest | None:
     """The difference of two stored results' ``mean_top1``, paired by image; None where they are of different images."""
-    books = [_Book(query, split, images) for query in (ours, theirs)]
-    for book in books:
-        book.read()
-    mine, other = books
+    caches = [_CorruptionCache(query, split, images) for query in (ours, theirs)]
+    for cache in caches:
+        cache.read()
+    mine, other = caches
     if not (mine.is_complete and other.is_complete) or len(mine.places) != len(other.places):
         return None
     if mine.digests != other.digests:  # of every corruption: another libjpeg makes other pictures of the same ones

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from distill.models import outline
+from distill.models import meta_model
 from distill.models.check import needs_values
 from distill.recipe.model_specs import ModelSpec
 from distill.results.figures import Figures, LayerCost
@@ -100,7 +100,7 @@ def _counted(module: nn.Module, twin: nn.Module, image: Tensor) -> Cost:
 
 def spec_cost(spec: ModelSpec, num_classes: int) -> Cost:
     """The cost of the network that a recipe names, for one image of its ``input_size``; no weights are fetched."""
-    return model_cost(outline(spec, num_classes), spec.input_size)
+    return model_cost(meta_model(spec, num_classes), spec.input_size)
 
 
 def _meta_twin(module: nn.Module) -> nn.Module:

@@ -1,7 +1,7 @@
 """The one door to ``teachers/``, ``students/`` and timm: networks, their weights, and what they expect of pixels."""
 
 import distill.models.siblings  # noqa: F401  (before the two packages that it finds)
-from distill.models.build import build_model, count_params, outline, params_of
+from distill.models.build import build_model, count_params, meta_model, params_of
 from distill.models.check import check_budget, check_network, check_shapes
 from distill.models.depth import head_parameters, stages
 from distill.models.normalize import Normalize, build_normalize, resolved_model
@@ -16,7 +16,7 @@ __all__ = [
     "check_shapes",
     "count_params",
     "head_parameters",
-    "outline",
+    "meta_model",
     "params_of",
     "resolved_model",
     "stages",

@@ -24,7 +24,7 @@ from distill.recipe.model_specs import ModelSpec, PythonModel, TimmModel
 from students import STUDENTS
 from teachers import TEACHERS
 
-__all__ = ["build_model", "count_params", "initial_seed", "outline", "params_of"]
+__all__ = ["build_model", "count_params", "initial_seed", "meta_model", "params_of"]
 
 _NOT_OPTIONS = {"source", "name", "normalize", "max_params", "weights", "widths", "reuse"}
 
@@ -102,10 +102,10 @@ def params_of(spec: ModelSpec, num_classes: int) -> int:
     Raises:
         UsageError: No such network, or options that do not go together.
     """
-    return count_params(outline(spec, num_classes))
+    return count_params(meta_model(spec, num_classes))
 
 
-def outline(spec: ModelSpec, num_classes: int) -> nn.Module:
+def meta_model(spec: ModelSpec, num_classes: int) -> nn.Module:
     """The network on the meta device: its layers and their shapes; nothing is allocated, no weights are fetched.
 
     Kept and shared, since a command asks for the same one several times: to look at, in evaluation mode.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.errors import BudgetError, DistillError, RecipeError, UsageError
-from distill.models.build import build_model, outline, params_of
+from distill.models.build import build_model, meta_model, params_of
 from distill.models.depth import stages
 from distill.models.weights import without_weights
 from distill.recipe.model_specs import ModelSpec, PythonModel, TimmModel
@@ -65,7 +65,7 @@ def check_shapes(recipe: Recipe, num_classes: int) -> None:
     """
     model = recipe.model
     try:
-        outline(model, num_classes)
+        meta_model(model, num_classes)
     except UsageError as error:
         if isinstance(error.__cause__, ImageSizeError):
             raise RecipeError(f"{recipe.name}: {error.message}", hint=_what_fits(model, num_classes)) from error
@@ -88,7 +88,7 @@ def check_shapes(recipe: Recipe, num_classes: int) -> None:
 
 def _check_own(recipe: Recipe, num_classes: int) -> None:
     """What a network's own code may keep it from, told before a run's folder is there."""
-    module = outline(recipe.model, num_classes)
+    module = meta_model(recipe.model, num_classes)
     if strange := next((key for key, each in module.state_dict().items() if not isinstance(each, Tensor)), None):
         raise RecipeError(
             f"{recipe.name}: the state of {recipe.model.name} holds {strange}, which is no tensor",
@@ -143,7 +143,7 @@ def _in_training(recipe: Recipe, module: nn.Module, num_classes: int) -> Tensor:
 
 def leaves_weights_unused(spec: ModelSpec) -> bool:
     """Whether some of a network's weights get no gradient from its logits, or shapes alone do not tell."""
-    module = outline(spec, _ANY_CLASSES)
+    module = meta_model(spec, _ANY_CLASSES)
     module.train()
     try:
         with torch.enable_grad():
@@ -163,7 +163,7 @@ def _check_groups(recipe: Recipe, num_classes: int) -> None:
     if recipe.optim.layer_decay == 1.0:
         return
     try:
-        stages(outline(recipe.model, num_classes))
+        stages(meta_model(recipe.model, num_classes))
     except (AssertionError, NotImplementedError) as error:
         raise RecipeError(
             f"{recipe.name}: optim.layer_decay needs the stages of {recipe.model.name}: {_in_short(error)}",
@@ -177,7 +177,7 @@ def _check_groups(recipe: Recipe, num_classes: int) -> None:
 def _refusal(spec: ModelSpec, num_classes: int) -> str | None:
     """Why an image of ``spec.input_size`` does not become logits, in a few words; None where it does."""
     try:
-        output = _pass_one(outline(spec, num_classes), spec.input_size, device="meta")
+        output = _pass_one(meta_model(spec, num_classes), spec.input_size, device="meta")
     except Exception as on_meta:  # a network's own code can raise nearly anything
         if not needs_values(on_meta):
             return _in_short(on_meta)

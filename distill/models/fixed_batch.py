@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["CPU_ASK_BATCH", "ask", "ask_for_all"]
+__all__ = ["CPU_BATCH", "ask", "ask_for_all"]
 
 # Below some 48 images a CPU's matrix products take another path, and an image's logits change in the last bits with
 # the size of its batch. One fixed size, padded, keeps the answers the same for whoever asks.
-CPU_ASK_BATCH = 64
+CPU_BATCH = 64
 
 
 def ask(network: Callable[[Tensor], Tensor], images: Tensor, *, size: int | None = None) -> Tensor:
@@ -27,7 +27,7 @@ def ask_for_all(
     network: Callable[[Tensor], tuple[Tensor, ...]], images: Tensor, *, size: int | None = None
 ) -> tuple[Tensor, ...]:
     """The same of a network that answers several tensors, each with the images as its first dimension."""
-    size = CPU_ASK_BATCH if images.device.type == "cpu" else size or len(images)
+    size = CPU_BATCH if images.device.type == "cpu" else size or len(images)
     pieces = [_ask_padded(network, piece, size) for piece in images.split(size)]
     return tuple(torch.cat(each) for each in zip(*pieces, strict=True))
 

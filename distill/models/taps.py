@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill.models.build import build_model, outline
+from distill.models.build import build_model, meta_model
 from distill.models.stage_names import classifier_of, stage_modules
 from distill.models.weights import without_weights
 from distill.recipe.model_specs import ModelSpec
@@ -102,7 +102,7 @@ def stage_shapes(spec: ModelSpec, num_classes: int) -> dict[str, tuple[int, ...]
         UsageError: No such network, or options that do not go together.
     """
     try:
-        return _shapes(outline(spec, num_classes), spec.input_size, device="meta")
+        return _shapes(meta_model(spec, num_classes), spec.input_size, device="meta")
     except (NotImplementedError, RuntimeError):  # an operation without a meta kernel, or one that reads values
         module = build_model(without_weights(spec), num_classes=num_classes).eval()
         return _shapes(module, spec.input_size, device="cpu")

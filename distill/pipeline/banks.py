@@ -28,7 +28,7 @@ from distill.runs import open_run
 from distill.teaching.bank import Bank
 from distill.teaching.bank_files import INFO, TEST_LOGITS, bank_bytes
 from distill.teaching.remove import Removal, is_bank, remove_bank
-from distill.team.shares import Team, Together
+from distill.team.shares import Distributed, Team
 from distill.team.watch import watching
 from distill.text import several
 
@@ -147,7 +147,7 @@ def _is_taken(path: Path) -> bool:
 
 def _build(fabric: Fabric, context: Context, *, views: int, path: Path | None) -> Path:
     """In each process of one or several."""
-    team = Together(fabric)
+    team = Distributed(fabric)
     with watching(rank=team.rank), deterministic_kernels(fabric.device, context.recipe.train.deterministic):
         return _built(fabric, team, context, views=views, path=path)
 

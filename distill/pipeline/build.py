@@ -27,7 +27,7 @@ from distill.train.loop import Job
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["build_job", "build_network", "goes_on"]
+__all__ = ["build_job", "build_network", "resumes"]
 
 
 def build_network(context: Context, splits: Splits) -> nn.Module:
@@ -37,11 +37,11 @@ def build_network(context: Context, splits: Splits) -> nn.Module:
         MissingError: Its pretrained weights cannot be had.
     """
     recipe = context.recipe
-    spec = without_weights(recipe.model) if goes_on(context) else recipe.model
+    spec = without_weights(recipe.model) if resumes(context) else recipe.model
     module = build_model(spec, num_classes=len(splits.dataset.classes), seed=initial_seed(recipe))
-    if not goes_on(context):
+    if not resumes(context):
         fit_first_filters(module, splits.train, _normalize(context, splits))
-    if context.options.init_from is not None and not goes_on(context):
+    if context.options.init_from is not None and not resumes(context):
         _init_from(module, context)
     return module
 
@@ -50,7 +50,7 @@ def _normalize(context: Context, splits: Splits) -> Normalize:
     return build_normalize(context.recipe.model, mean=splits.dataset.mean, std=splits.dataset.std)
 
 
-def goes_on(context: Context) -> bool:
+def resumes(context: Context) -> bool:
     """Whether there is a checkpoint to go on from; a resumed run without one starts over."""
     return context.resume is not None and last_checkpoint(context.resume / "checkpoints") is not None
 

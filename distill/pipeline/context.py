@@ -23,7 +23,7 @@ from distill.pipeline.image_size import settle_image_size
 from distill.pipeline.objective import settle_reuse
 from distill.pipeline.own import stating_code
 from distill.pipeline.resolve import resolve_auto
-from distill.pipeline.threads import Crew
+from distill.pipeline.threads import ProcessLayout
 from distill.recipe import Recipe, check_text
 from distill.references import count_of, folder_of, run_of
 from distill.runs import check_runs_dir, open_run
@@ -150,7 +150,7 @@ def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, spl
         for line in (splits.note or "").splitlines():
             options.tell(Note(line))
     mixture_of(recipe, splits)  # refuses too few
-    recipe, choices = resolve_auto(recipe, device, splits, options.tell, crew=_crew(options))
+    recipe, choices = resolve_auto(recipe, device, splits, options.tell, layout=_layout(options))
     return Context(
         recipe=recipe,
         options=options,
@@ -162,10 +162,10 @@ def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, spl
     )
 
 
-def _crew(options: Options) -> Crew:
+def _layout(options: Options) -> ProcessLayout:
     if under_torchrun():
-        return Crew(process_count(), here=local_process_count(), threads=options.threads)
-    return Crew(options.devices, here=options.devices, threads=options.threads)
+        return ProcessLayout(process_count(), here=local_process_count(), threads=options.threads)
+    return ProcessLayout(options.devices, here=options.devices, threads=options.threads)
 
 
 def _check_devices(recipe: Recipe, device: torch.device, options: Options) -> None:

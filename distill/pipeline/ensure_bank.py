@@ -16,10 +16,10 @@ from distill.teaching.bank_files import INFO
 from distill.teaching.build import BuildCost, estimate, fill_bank, has_figures, new_bank, pooled_features
 from distill.teaching.key import bank_key
 from distill.teaching.live import WithPooled
-from distill.teaching.runtime import Asked
+from distill.teaching.runtime import Forward
 from distill.teaching.teacher_file import Teacher
 from distill.teaching.teacher_run import TeacherRun
-from distill.team.shares import ALONE, Team
+from distill.team.shares import SINGLE_PROCESS, Team
 from distill.text import counted, duration
 
 __all__ = ["ensure_bank"]
@@ -34,7 +34,7 @@ def ensure_bank(
     path: Path | None = None,
     renew_figures: bool = False,
     tell: Tell,
-    team: Team = ALONE,
+    team: Team = SINGLE_PROCESS,
 ) -> Bank:
     """The bank of this teacher for this recipe, with ``views`` views at least; what is missing is built.
 
@@ -55,16 +55,16 @@ def ensure_bank(
         bank = Bank.open(path)
         bank.require(key, views=0, teachers_own=True)
         bank.clear_dead()
-    asked = cache(partial(_asked, recipe, teacher))
+    forward = cache(partial(_forward, recipe, teacher))
     if not team.broadcast(bank is not None and _is_complete(bank, splits, views, renew_figures)):
         if team.rank == 0:
             there = bank.info.views if bank else 0
             if there < views:
-                cost = estimate(teacher.trained, splits, recipe, views=views - there, asked=asked())
+                cost = estimate(teacher.trained, splits, recipe, views=views - there, forward=forward())
                 _say_cost(path, views - there, replace(cost, seconds=cost.seconds / team.world), tell)
             features = pooled_features(recipe, teacher.recipe)
             bank = bank or new_bank(path, key, splits, recipe, teacher.device, features=features)
-        for event in fill_bank(bank, teacher.trained, splits, recipe, views=views, team=team, asked=asked()):
+        for event in fill_bank(bank, teacher.trained, splits, recipe, views=views, team=team, forward=forward()):
             tell(event)
         team.broadcast(None)  # all wait until the first one has written the last view
     bank = bank or Bank.open(path)
@@ -88,8 +88,8 @@ def _say_cost(path: Path, views: int, cost: BuildCost, tell: Tell) -> None:
     tell(Note(f"building {path}: {counted(views, 'view')}, about {duration(cost.seconds)}, {size}"))
 
 
-def _asked(recipe: Recipe, teacher: Teacher) -> Asked:
+def _forward(recipe: Recipe, teacher: Teacher) -> Forward:
     """The teacher as a bank's answers are asked of it."""
     if recipe.stored_features and isinstance(teacher, TeacherRun):
         return WithPooled(teacher.trained)
-    return teacher.asked(recipe.asking_runtime, threads=recipe.asking_threads)
+    return teacher.forward_through(recipe.teacher_runtime, threads=recipe.teacher_threads)

@@ -26,10 +26,10 @@ from distill.devices.layers import Pass, layers_of
 from distill.devices.probe import probe
 from distill.errors import DistillError
 from distill.events import Note, StageProgress
-from distill.models import outline
+from distill.models import meta_model
 from distill.pipeline.context import Options
 from distill.pipeline.resolve import resolve_train
-from distill.pipeline.threads import Crew
+from distill.pipeline.threads import ProcessLayout
 from distill.recipe import Recipe, load_recipe
 from distill.report.kernel_rows import KernelCheck, KernelRow, KernelTrial, worst
 
@@ -89,9 +89,9 @@ def check_kernels(recipe: Recipe | str | Path, *, options: Options | None = None
     if (device := resolve_device(options.device)).type != "cpu":
         options.tell(Note(f"this run would compute on {device}; its layers are tried as on this machine's CPU"))
     classes = _classes(recipe)
-    crew = Crew(threads=options.threads)
-    train, _ = resolve_train(recipe, _CPU, num_classes=classes, tell=options.tell, crew=crew)
-    network = outline(recipe.model, classes)
+    layout = ProcessLayout(threads=options.threads)
+    train, _ = resolve_train(recipe, _CPU, num_classes=classes, tell=options.tell, layout=layout)
+    network = meta_model(recipe.model, classes)
     kept = {unsafe.name for unsafe in unsafe_layers(network, _CPU)}
     compiled = train.compile is not False and not kept  # inductor lays images out as channels-last
     precision: Precision = "bf16" if train.precision == "bf16" else "fp32"

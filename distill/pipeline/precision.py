@@ -9,7 +9,7 @@ from torch import nn
 
 from distill.devices import PrecisionName, resolve_precision
 from distill.evaluation.cost import model_cost
-from distill.models import outline
+from distill.models import meta_model
 from distill.recipe import Recipe
 
 __all__ = ["Chosen", "bf16_pays", "training_precision"]
@@ -34,7 +34,7 @@ def training_precision(recipe: Recipe, device: torch.device, *, classes: int) ->
     """
     wanted = recipe.train.precision
     if wanted == "auto" and device.type == "cpu" and resolve_precision("bf16", device).warning is None:
-        pays, why = bf16_pays(outline(recipe.model, classes), recipe.model.input_size)
+        pays, why = bf16_pays(meta_model(recipe.model, classes), recipe.model.input_size)
         return Chosen("bf16" if pays else "fp32", why)
     resolved = resolve_precision(wanted, device)
     return Chosen(resolved.name, warning=resolved.warning)

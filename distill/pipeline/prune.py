@@ -329,7 +329,7 @@ def _warn_of_no_gain(before: Figures, after: Figures, options: Options) -> None:
 
 def _trained_on(made: Pruned, recipe: Recipe, epochs: int | None, options: Options) -> Pruned:
     if epochs is not None:
-        recipe = recipe.model_copy(update={"objective": recipe.objective.gone_on(recipe.train.epochs)})
+        recipe = recipe.model_copy(update={"objective": recipe.objective.after_epochs(recipe.train.epochs)})
         recipe = parse_recipe(dump_recipe(recipe), source=recipe.name, overrides=[f"train.epochs={epochs}"])
     result = launch(train_worker, prepare(recipe, replace(options, init_from=str(made.cut))))
     return replace(made, run=result.run, trained_val_top1=result.val_top1)

@@ -52,7 +52,7 @@ def train_quantised(source: RunFolder, trained: Trained, *, epochs: int | None, 
 def _recipe(source: RunFolder, trained: Trained, epochs: int | None, options: Options) -> Recipe:
     recipe = resolve_teacher(taught_as_before(source), runs_dir=options.runs_dir, override=None)
     model = resolved_model(without_weights(recipe.model), trained.normalize)
-    objective = recipe.objective.gone_on(recipe.train.epochs)
+    objective = recipe.objective.after_epochs(recipe.train.epochs)
     name = derived_name(recipe.name, "_qat")
     recipe = recipe.model_copy(update={"name": name, "model": model, "objective": objective})
     changes = {

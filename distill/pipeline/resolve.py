@@ -11,9 +11,9 @@ from distill.data.views import views_of
 from distill.devices import UnsafeLayer, resolve_precision, unsafe_layers, why_not_compile
 from distill.errors import MissingError, UsageError
 from distill.events import Note, Tell
-from distill.models import build_normalize, outline, resolved_model
+from distill.models import build_normalize, meta_model, resolved_model
 from distill.pipeline.precision import training_precision
-from distill.pipeline.threads import Crew, Threads, asking_threads, training_threads
+from distill.pipeline.threads import ProcessLayout, Threads, teacher_threads, training_threads
 from distill.recipe import Recipe
 from distill.recipe.schema import TrainSpec
 
@@ -21,18 +21,18 @@ __all__ = ["resolve_auto", "resolve_train"]
 
 
 def resolve_auto(
-    recipe: Recipe, device: torch.device, splits: Splits, tell: Tell, *, crew: Crew | None = None
+    recipe: Recipe, device: torch.device, splits: Splits, tell: Tell, *, layout: ProcessLayout | None = None
 ) -> tuple[Recipe, dict[str, Any]]:
     """The recipe with every ``auto`` of its model and training decided, and what was decided.
 
     Raises:
         UsageError: ``train.channels_last: true`` on a CPU, for a network that would reach a wrong kernel.
     """
-    classes, crew = len(splits.dataset.classes), crew or Crew()
-    train, choices = resolve_train(recipe, device, num_classes=classes, tell=tell, crew=crew)
+    classes, layout = len(splits.dataset.classes), layout or ProcessLayout()
+    train, choices = resolve_train(recipe, device, num_classes=classes, tell=tell, layout=layout)
     teacher = recipe.teacher
     if teacher is not None:
-        asking = asking_threads(teacher, device, classes=classes, crew=crew)
+        asking = teacher_threads(teacher, device, classes=classes, layout=layout)
         teacher = _copy(teacher, threads=asking.count)
         choices |= _choice("teacher.threads", asking)
         if (warning := resolve_precision(teacher.precision, device, key="teacher.precision").warning) is not None:
@@ -46,7 +46,7 @@ def resolve_auto(
 
 
 def resolve_train(
-    recipe: Recipe, device: torch.device, *, num_classes: int, tell: Tell, crew: Crew | None = None
+    recipe: Recipe, device: torch.device, *, num_classes: int, tell: Tell, layout: ProcessLayout | None = None
 ) -> tuple[TrainSpec, dict[str, Any]]:
     """The recipe's ``train:`` with every ``auto`` decided, and what was decided; no data is needed.
 
@@ -61,8 +61,8 @@ def resolve_train(
     train = recipe.train
     if device.type == "mps" and train.fake_quantize is not None:  # PyTorch has no such kernels there
         raise UsageError("train.fake_quantize cannot be had on mps", hint="--device cpu")
-    compile_mode, why_not = _compile_mode(recipe, device, several=(crew or Crew()).count > 1)
-    unsafe = unsafe_layers(outline(recipe.model, num_classes), device)
+    compile_mode, why_not = _compile_mode(recipe, device, several=(layout or ProcessLayout()).count > 1)
+    unsafe = unsafe_layers(meta_model(recipe.model, num_classes), device)
     channels_last = _channels_last(recipe, device, unsafe)
     choices = {
         f"train.{key}": resolved
@@ -83,7 +83,7 @@ def resolve_train(
     if unsafe:
         choices["train.channels_last_why"] = _why_contiguous(unsafe)
         tell(Note(_told(unsafe, compiles=compile_mode is not False)))
-    threads = training_threads(recipe, device, classes=num_classes, crew=crew or Crew())
+    threads = training_threads(recipe, device, classes=num_classes, layout=layout or ProcessLayout())
     resolved = {"precision": precision.name, "channels_last": channels_last, "compile": compile_mode}
     return _copy(train, threads=threads.count, **resolved), choices | _choice("train.threads", threads)
 

@@ -46,7 +46,7 @@ def choose_runtime(
         )
     if recipe.teacher.runtime != "auto":
         if recipe.teacher.runtime == ONNXRUNTIME:
-            teacher.asked(ONNXRUNTIME, threads=recipe.asking_threads)  # fails before a folder exists
+            teacher.forward_through(ONNXRUNTIME, threads=recipe.teacher_threads)  # fails before a folder exists
         return recipe, {}
     runtime, why = (TORCH, "features are asked") if features else _choose(recipe, splits, teacher, path)
     chosen = recipe.teacher.model_copy(update={"runtime": runtime})
@@ -70,7 +70,7 @@ def _choose(recipe: Recipe, splits: Splits, teacher: Teacher, path: Path | None)
     if total < MIN_MACS:
         return TORCH, "asked too little for an export to pay"
     try:
-        disagreement = teacher.disagreement(splits, threads=recipe.asking_threads)
+        disagreement = teacher.disagreement(splits, threads=recipe.teacher_threads)
     except DistillError as error:
         return TORCH, error.message
     if disagreement > MAX_DISAGREEMENT:

@@ -28,7 +28,7 @@ from distill.teaching.objective import TeacherSource
 from distill.teaching.stored import EnsembleTeacher, StoredTeacher
 from distill.teaching.teacher_file import Teacher, TeacherFile
 from distill.teaching.teacher_run import TeacherRun
-from distill.team.shares import ALONE, Team
+from distill.team.shares import SINGLE_PROCESS, Team
 
 __all__ = [
     "Source",
@@ -96,7 +96,7 @@ def open_source(
     asks: Asks,
     device: torch.device,
     tell: Tell,
-    team: Team = ALONE,
+    team: Team = SINGLE_PROCESS,
 ) -> Source:
     """What ``recipe`` learns from: its teacher, loaded, or a bank, which is built first where it is missing.
 
@@ -135,13 +135,13 @@ def _stored(bank: Bank, recipe: Recipe, splits: Splits, *, device: torch.device)
 
 def open_live(recipe: Recipe, teacher: Teacher, asks: Asks) -> Source:
     """The teacher itself, loaded, to be asked at every step."""
-    threads = recipe.asking_threads
+    threads = recipe.teacher_threads
     source = LiveTeacher(
         teacher.trained,
         logits_dtype=recipe.logits_dtype,
         threads=threads,
         features=asks.features,
-        asked=None if asks.features else teacher.asked(recipe.asking_runtime, threads=threads),
+        forward=None if asks.features else teacher.forward_through(recipe.teacher_runtime, threads=threads),
     )
     return Source(source, about_run(teacher) | {"logits": "live"}, teacher)
 

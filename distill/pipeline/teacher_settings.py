@@ -105,7 +105,7 @@ def _choose_dtype(recipe: Recipe, splits: Splits, teacher: Teacher | None) -> tu
     if teacher is None:
         dtypes = {Bank.read(path).info.key.dtype for path, _ in named_banks(recipe.teacher)}
         return (_with(recipe, logits_dtype=dtypes.pop()) if len(dtypes) == 1 else recipe), {}
-    dtype = suited_dtype(teacher.largest_logit(splits, threads=recipe.asking_threads))
+    dtype = suited_dtype(teacher.largest_logit(splits, threads=recipe.teacher_threads))
     return _with(recipe, logits_dtype=dtype), {"teacher.logits_dtype": dtype}
 
 

@@ -9,18 +9,18 @@ import torch
 
 from distill.devices import MACS_A_THREAD, threads_at_most, threads_for
 from distill.evaluation.cost import model_cost
-from distill.models import outline
-from distill.models.fixed_batch import CPU_ASK_BATCH
+from distill.models import meta_model
+from distill.models.fixed_batch import CPU_BATCH
 from distill.recipe import Recipe
 from distill.recipe.model_specs import ModelSpec
 from distill.recipe.schema import TeacherSpec
 from distill.runs import RunFolder
 
-__all__ = ["Crew", "Threads", "asking_threads", "training_threads"]
+__all__ = ["ProcessLayout", "Threads", "teacher_threads", "training_threads"]
 
 
 @dataclass(frozen=True)
-class Crew:
+class ProcessLayout:
     """The processes that will share the work.
 
     Attributes:
@@ -42,26 +42,26 @@ class Threads:
     why: str | None = None
 
 
-def training_threads(recipe: Recipe, device: torch.device, *, classes: int, crew: Crew) -> Threads:
+def training_threads(recipe: Recipe, device: torch.device, *, classes: int, layout: ProcessLayout) -> Threads:
     """What each process of a run computes one operation with."""
-    named = crew.threads or recipe.train.thread_count
+    named = layout.threads or recipe.train.thread_count
     if named is not None:
         return Threads(named)
-    batch = max(1, recipe.train.batch_size // (crew.count * recipe.train.accumulate))
-    return _worth(recipe.model, classes, batch, device, crew)
+    batch = max(1, recipe.train.batch_size // (layout.count * recipe.train.accumulate))
+    return _worth(recipe.model, classes, batch, device, layout)
 
 
-def asking_threads(teacher: TeacherSpec, device: torch.device, *, classes: int, crew: Crew) -> Threads:
+def teacher_threads(teacher: TeacherSpec, device: torch.device, *, classes: int, layout: ProcessLayout) -> Threads:
     """What the teacher is asked with; its answers are the same from a bank and live, so both count on this."""
-    named = crew.threads or teacher.thread_count
+    named = layout.threads or teacher.thread_count
     if named is not None:
         return Threads(named)
     model = None if teacher.run is None else RunFolder(Path(teacher.run)).recipe().model
-    return _worth(model, classes, CPU_ASK_BATCH, device, crew)
+    return _worth(model, classes, CPU_BATCH, device, layout)
 
 
-def _worth(model: ModelSpec | None, classes: int, batch: int, device: torch.device, crew: Crew) -> Threads:
-    most = threads_at_most(crew.here)
+def _worth(model: ModelSpec | None, classes: int, batch: int, device: torch.device, layout: ProcessLayout) -> Threads:
+    most = threads_at_most(layout.here)
     if model is None or device.type != "cpu":
         return Threads(most, "as many as torch takes")
     macs = _macs_a_layer(model, classes) * batch
@@ -73,5 +73,5 @@ def _worth(model: ModelSpec | None, classes: int, batch: int, device: torch.devi
 
 def _macs_a_layer(spec: ModelSpec, classes: int) -> float:
     """Multiply-accumulates of one image's forward pass, over the layers that have any."""
-    cost = model_cost(outline(spec, classes), spec.input_size)
+    cost = model_cost(meta_model(spec, classes), spec.input_size)
     return cost.macs / max(1, sum(layer.macs > 0 for layer in cost.layers))

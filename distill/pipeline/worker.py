@@ -17,7 +17,7 @@ from distill.models.own_answers import keep_own_answers
 from distill.models.reuse import copy_classifier
 from distill.models.trained import Trained, shipped_checkpoint
 from distill.objectives import Objective
-from distill.pipeline.build import build_job, build_network, goes_on
+from distill.pipeline.build import build_job, build_network, resumes
 from distill.pipeline.cautions import cautions
 from distill.pipeline.context import Context
 from distill.pipeline.failures import on_this_machine
@@ -33,7 +33,7 @@ from distill.results.runs import RunResult
 from distill.runs import RunFolder
 from distill.runs.checkpoints import last_checkpoint, load_checkpoint
 from distill.teaching.teacher_file import Teacher
-from distill.team.shares import Team, Together
+from distill.team.shares import Distributed, Team
 from distill.team.stop import watch_signals
 from distill.team.watch import Watch, watching
 from distill.tracking import Tracking, known_trackers, tracking
@@ -47,7 +47,7 @@ __all__ = ["train_worker"]
 
 def train_worker(fabric: Fabric, context: Context) -> RunResult:
     """Carry out a run in this process and return its result."""
-    team = Together(fabric)
+    team = Distributed(fabric)
     options = replace(context.options, devices=team.world)  # what torchrun started is not in the options
     context = replace(context, options=options)
     with watching(rank=team.rank) as watch, on_this_machine(fabric.device, context):
@@ -122,7 +122,7 @@ def _planned(fabric: Fabric, team: Team, context: Context) -> _Plan:
     recipe, choices = agreed
     context = replace(context, recipe=recipe, choices=context.choices | choices)
     module = build_network(context, splits)  # before a folder exists: weights may be missing
-    if recipe.model.reuse is not None and not goes_on(context):
+    if recipe.model.reuse is not None and not resumes(context):
         assert teacher is not None, "simkd names its teacher"
         assert isinstance(teacher.trained, Trained), "the schema asks for a run"
         copy_classifier(module, teacher.trained.module)
@@ -138,7 +138,7 @@ def _begin(stack: ExitStack, plan: _Plan, team: Team, watch: Watch) -> _Begun:
         for note in introduce(recipe, teacher):
             tell(note)
         about = foreseen(recipe, splits, teacher)
-        initial = None if goes_on(context) else state_sha256(plan.module.state_dict())
+        initial = None if resumes(context) else state_sha256(plan.module.state_dict())
         run = stack.enter_context(recorded(context, splits, teacher=about, initial=initial))
         watch.log = run.log
         if not context.resume and context.options.into is None and (line := namesake_note(run, recipe)) is not None:

@@ -107,7 +107,7 @@ class SupervisedObjective(Spec):
         """None."""
         return ()
 
-    def gone_on(self, epochs: int) -> Self:
+    def after_epochs(self, epochs: int) -> Self:
         """Itself: it has neither ramp nor end."""
         return self
 
@@ -126,9 +126,10 @@ class TaughtObjective(TermSpec):
         """Its own and those added."""
         return (self, *self.add)
 
-    def gone_on(self, epochs: int) -> Self:
+    def after_epochs(self, epochs: int) -> Self:
         """For training on after ``epochs`` epochs, each term."""
-        return super().gone_on(epochs).model_copy(update={"add": tuple(term.gone_on(epochs) for term in self.add)})
+        add = tuple(term.after_epochs(epochs) for term in self.add)
+        return super().after_epochs(epochs).model_copy(update={"add": add})
 
     @model_validator(mode="after")
     def _something_is_always_learned(self) -> TaughtObjective:

@@ -276,7 +276,7 @@ class Recipe(Spec):
         return self.teacher.logits_dtype
 
     @property
-    def asking_runtime(self) -> Literal["torch", "onnxruntime"]:
+    def teacher_runtime(self) -> Literal["torch", "onnxruntime"]:
         """What a teacher is asked through, of a recipe that has one; torch where it is not decided."""
         assert self.teacher is not None
         return "torch" if self.teacher.runtime == "auto" else self.teacher.runtime
@@ -291,7 +291,7 @@ class Recipe(Spec):
         return bool(asking) and not any(term.needs_maps for term in asking)
 
     @property
-    def asking_threads(self) -> int | None:
+    def teacher_threads(self) -> int | None:
         """What a teacher is asked with, of a recipe that has one; None where it is not decided yet."""
         assert self.teacher is not None
         return self.teacher.thread_count

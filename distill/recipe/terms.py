@@ -39,7 +39,7 @@ class TermSpec(Spec):
     )
     until_epoch: PositiveInt | None = Field(None, description="the last epoch that it takes part in; null: to the end")
 
-    def gone_on(self, epochs: int) -> Self:
+    def after_epochs(self, epochs: int) -> Self:
         """For training on after ``epochs`` epochs: its ramp is over, and where it had ended it weighs nothing."""
         ended = self.until_epoch is not None and self.until_epoch <= epochs
         off = dict.fromkeys(self._weights(), 0.0) if ended else {}

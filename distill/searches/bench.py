@@ -23,7 +23,7 @@ from distill.evaluation.cost import spec_cost
 from distill.evaluation.latency import measure_latency
 from distill.files import json_sha256, read_json, sha256_file, write_json
 from distill.fingerprint import architecture_sha256
-from distill.models import build_model, build_normalize, outline
+from distill.models import build_model, build_normalize, meta_model
 from distill.models.deployed import Deployed
 from distill.models.onnx_metadata import FileAbout
 from distill.models.onnx_open import on_bytes, session
@@ -106,7 +106,7 @@ class Bench:
         bytes_each = 1 if self.target.runtime == "onnxruntime-int8" else 4
         times = {name: 0.0 for name in self.target.latencies}
         if times:
-            layers = layers_of(outline(recipe.model, classes), recipe.model.input_size)
+            layers = layers_of(meta_model(recipe.model, classes), recipe.model.input_size)
             self._time_new(layers)
             for layer in layers:
                 alone = self._layers[str(layer)]

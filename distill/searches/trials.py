@@ -25,7 +25,7 @@ from distill.sweeps.trainer import TrialFailedError
 from distill.sweeps.training_cache import TrainingCache
 from distill.text import duration
 
-__all__ = ["Trials", "closeness"]
+__all__ = ["Trials", "kl_to_teacher"]
 
 
 @dataclass
@@ -123,7 +123,7 @@ class Trials:
         if self.teacher is None or len(lines) > epochs:  # its answers after so many are gone
             return Score(float(top1), None)
         answers = self.answers(run)
-        return Score(float(top1), closeness(answers, self.teacher, self.temperature))
+        return Score(float(top1), kl_to_teacher(answers, self.teacher, self.temperature))
 
     def answers(self, run: RunFolder, split: str = "val") -> np.ndarray:
         """Logits of a run's best checkpoint, ``(N, C)``."""
@@ -165,7 +165,7 @@ class Trials:
         self.tell(Note(f"{done} of about {self.epochs} epochs are trained; about {left} left"))
 
 
-def closeness(answers: np.ndarray, teacher: np.ndarray, temperature: float) -> float:
+def kl_to_teacher(answers: np.ndarray, teacher: np.ndarray, temperature: float) -> float:
     """Mean KL divergence of answers from a teacher's, softened, times the square of the temperature.
 
     Shapes:

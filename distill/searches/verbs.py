@@ -23,9 +23,9 @@ from distill.searches.bench import Bench, Runtime, Target
 from distill.searches.costs import LATENCIES
 from distill.searches.external_timing import check_command
 from distill.searches.folder import Definition, SearchFolder, searches_dir
-from distill.searches.program import Program
 from distill.searches.reference import reference_of, require_reference, teacher_answers
 from distill.searches.rungs import MIN_EVALUATIONS
+from distill.searches.search_run import SearchRun
 from distill.searches.space import Space, space_of
 from distill.searches.trials import Trials
 from distill.sweeps.folder import teachers_to_keep
@@ -127,10 +127,12 @@ def search(
     again = shlex.join(options.command) if options.command else "the same call again"
     with stopping_saves(folder.path, hint=f"to continue: {again}"), folder.lock():
         folder.claim(replace(definition, teachers=trainer.teachers))
-        return _program(definition, folder, trainer, space, base).run()
+        return _search_run(definition, folder, trainer, space, base).run()
 
 
-def _program(definition: Definition, folder: SearchFolder, trainer: Trainer, space: Space, base: Recipe) -> Program:
+def _search_run(
+    definition: Definition, folder: SearchFolder, trainer: Trainer, space: Space, base: Recipe
+) -> SearchRun:
     options, splits = trainer.options, trainer.splits(base)
     device = resolve_device(options.device)
     teacher = teacher_answers(
@@ -154,7 +156,7 @@ def _program(definition: Definition, folder: SearchFolder, trainer: Trainer, spa
         teacher=None if teacher is None else teacher[1],
         temperature=_temperature(base),
     )
-    return Program(definition, folder, trials, reference, options)
+    return SearchRun(definition, folder, trials, reference, options)
 
 
 def _limits(budgets: str | Sequence[str] | Mapping[str, float]) -> dict[str, float]:

@@ -25,7 +25,7 @@ from distill.evaluation.latency import measure_latency
 from distill.evaluation.test_set import assess_classifier, assess_trained, split_content
 from distill.events import Event, Note, StageProgress
 from distill.files import writing
-from distill.models.fixed_batch import CPU_ASK_BATCH, ask
+from distill.models.fixed_batch import CPU_BATCH, ask
 from distill.models.onnx_teacher import OnnxTeacher
 from distill.models.taps import POOLED, stage_shapes
 from distill.models.trained import Trained
@@ -39,12 +39,12 @@ from distill.teaching.key import BankKey
 from distill.teaching.live import compile_teacher
 from distill.teaching.pieces import Pieces, claimed
 from distill.teaching.rounding import check_features, check_logits, largest_of, round_answers
-from distill.teaching.runtime import TORCH, Asked
-from distill.team.shares import ALONE, Team, share
+from distill.teaching.runtime import TORCH, Forward
+from distill.team.shares import SINGLE_PROCESS, Team, share
 
 __all__ = ["BuildCost", "estimate", "fill_bank", "new_bank", "planned_view", "pooled_features"]
 
-_GPU_ASK_BATCH = 512
+_GPU_BATCH = 512
 _TOGETHER = 16
 _STAGE = "asking the teacher"
 _PATIENCE_S = 24 * 3600.0
@@ -68,7 +68,7 @@ def new_bank(
     Raises:
         DistillError: The folder cannot be written.
     """
-    name = recipe.asking_runtime
+    name = recipe.teacher_runtime
     version = torch.__version__ if name == TORCH else metadata.version(name)
     runtime = {"name": name, "version": version, "device_type": device.type}
     data = recipe.data.model_dump(mode="json")
@@ -95,8 +95,8 @@ def fill_bank(
     recipe: Recipe,
     *,
     views: int,
-    team: Team = ALONE,
-    asked: Asked | None = None,
+    team: Team = SINGLE_PROCESS,
+    forward: Forward | None = None,
 ) -> Iterator[Event]:
     """Store ``views`` views, going on where an earlier build stopped, and the teacher's figures on the test set.
 
@@ -105,7 +105,7 @@ def fill_bank(
 
     Args:
         bank: What is written to; None in every process but the first.
-        asked: The teacher as the recipe's runtime asks it; None: torch.
+        forward: The teacher as the recipe's runtime asks it; None: torch.
 
     Raises:
         RunError: An answer is not finite in its dtype.
@@ -115,9 +115,9 @@ def fill_bank(
         bank.renew()
         with writing(bank.path):
             (bank.path / VIEWS).mkdir(exist_ok=True)  # of a damaged bank, it may be lost
-        _check_runtime(bank, recipe.asking_runtime)
+        _check_runtime(bank, recipe.teacher_runtime)
     yield from _measure(bank, teacher, splits, recipe, wait_s=0.0)
-    yield from _fill(bank, teacher, splits, recipe, views=views, team=team, asked=asked or teacher)
+    yield from _fill(bank, teacher, splits, recipe, views=views, team=team, forward=forward or teacher)
     yield from _measure(bank, teacher, splits, recipe, wait_s=_PATIENCE_S)  # where another process was at it
 
 
@@ -131,7 +131,7 @@ def _measure(
         bank.renew()
         if ours and not has_figures(bank, splits):
             yield Note(f"measuring the teacher on the test set for the bank {bank.path}")
-            with using_threads(recipe.asking_threads):
+            with using_threads(recipe.teacher_threads):
                 bank.set_teacher(*_described(teacher, splits, recipe))
 
 
@@ -159,16 +159,16 @@ def _fill(
     *,
     views: int,
     team: Team,
-    asked: Asked,
+    forward: Forward,
 ) -> Iterator[Event]:
     keep_freed_memory(teacher.device)
     loader = Loader(splits.train, device=teacher.device, fill=splits.fill)
     count, dtype = len(splits.train), recipe.logits_dtype
-    threads = recipe.asking_threads
+    threads = recipe.teacher_threads
     width = len(teacher.classes) + pooled_features(recipe, teacher.recipe if isinstance(teacher, Trained) else None)
     first = team.broadcast(bank.info.views if bank else 0)
     if isinstance(teacher, Trained):
-        compile_teacher(teacher, recipe.train, batches=(views - first) * -(-count // (team.world * _GPU_ASK_BATCH)))
+        compile_teacher(teacher, recipe.train, batches=(views - first) * -(-count // (team.world * _GPU_BATCH)))
     pieces, shown = (Pieces(bank, views) if bank else None), None
     try:
         while True:
@@ -183,7 +183,9 @@ def _fill(
             start, end = (piece.start + at for at in share(team, rows))
             answers = torch.empty((end - start, width), dtype=getattr(torch, dtype))
             done = 0
-            for logits in _answers(loader, teacher, view, dtype, np.arange(start, end), threads=threads, asked=asked):
+            for logits in _answers(
+                loader, teacher, view, dtype, np.arange(start, end), threads=threads, forward=forward
+            ):
                 answers[done : done + len(logits)] = logits
                 done += len(logits)
                 yield StageProgress(_STAGE, piece.behind + min(done * team.world, rows), (views - first) * count)
@@ -204,7 +206,7 @@ def _answers(
     order: np.ndarray,
     *,
     threads: int | None,
-    asked: Asked,
+    forward: Forward,
     together: int = _TOGETHER,
 ) -> Iterator[Tensor]:
     """The answers to one view, checked and rounded, on the host.
@@ -213,13 +215,13 @@ def _answers(
         together: Of so many batches a GPU's answers are looked at at once: each look waits for it.
     """
     together = 1 if teacher.device.type == "cpu" else together
-    size = CPU_ASK_BATCH if teacher.device.type == "cpu" else _GPU_ASK_BATCH
+    size = CPU_BATCH if teacher.device.type == "cpu" else _GPU_BATCH
     classes = len(teacher.classes)
     shown = np.zeros(len(loader), dtype=np.int64)
     held: list[Tensor] = []
     for batch in loader.epoch(order, view, shown, size, keep_all=True).batches():
         with using_threads(threads):
-            held.append(ask(asked, batch.images, size=size))
+            held.append(ask(forward, batch.images, size=size))
         if len(held) == together:
             yield _checked(torch.cat(held), dtype, classes=classes, teacher=teacher.place)
             held.clear()
@@ -299,14 +301,21 @@ def _seconds_per_image(sizes: Iterable[int]) -> float:
 
 
 def estimate(
-    teacher: Trained | OnnxTeacher, splits: Splits, recipe: Recipe, *, views: int, asked: Asked | None = None
+    teacher: Trained | OnnxTeacher, splits: Splits, recipe: Recipe, *, views: int, forward: Forward | None = None
 ) -> BuildCost:
     """Time two whole batches after one that warms up, and multiply; of fewer images the first batch is all there is."""
     loader = Loader(splits.train, device=teacher.device, fill=splits.fill)
     view = planned_view(recipe.augment, n=len(splits.train), image_size=recipe.data.side, number=0)
-    threads = recipe.asking_threads
+    threads = recipe.teacher_threads
     answers = _answers(
-        loader, teacher, view, "float32", np.arange(len(loader)), threads=threads, asked=asked or teacher, together=1
+        loader,
+        teacher,
+        view,
+        "float32",
+        np.arange(len(loader)),
+        threads=threads,
+        forward=forward or teacher,
+        together=1,
     )
     per_image = _seconds_per_image(len(logits) for logits in answers)
     count = len(splits.train)

@@ -14,7 +14,7 @@ from distill.models.trained import Trained
 from distill.objectives import Answer
 from distill.recipe.schema import TrainSpec
 from distill.teaching.rounding import FEATURES_DTYPE, check_features, check_logits, largest_of, round_logits
-from distill.teaching.runtime import Asked
+from distill.teaching.runtime import Forward
 
 __all__ = ["LiveTeacher", "WithPooled", "compile_teacher"]
 
@@ -40,7 +40,7 @@ class LiveTeacher:
 
     Args:
         features: Stages whose features it answers besides logits; ``pooled`` is rounded as a bank would, too.
-        asked: The teacher as the recipe's runtime asks it; None: torch, which alone has features.
+        forward: The teacher as the recipe's runtime asks it; None: torch, which alone has features.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class LiveTeacher:
         logits_dtype: str,
         threads: int | None = None,
         features: tuple[str, ...] = (),
-        asked: Asked | None = None,
+        forward: Forward | None = None,
     ) -> None:
-        assert not (features and asked), "another runtime has logits alone"
+        assert not (features and forward), "another runtime has logits alone"
         self.teacher = teacher
-        self._asked = asked or teacher
+        self._forward = forward or teacher
         self._features = features
         self._taps = (
             Taps(teacher.module, features) if features and isinstance(teacher, Trained) else None
@@ -82,7 +82,7 @@ class LiveTeacher:
 
     def _told(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Logits, then the features."""
-        logits = self._asked(pixels)
+        logits = self._forward(pixels)
         return (logits,) if self._taps is None else (logits, *(each.float() for each in self._taps.take()))
 
     def check_answers(self) -> None:

@@ -10,14 +10,14 @@ from distill.models.fixed_batch import ask
 from distill.models.onnx_network import OnnxNetwork
 from distill.models.trained import Trained
 
-__all__ = ["ONNXRUNTIME", "TORCH", "Asked", "ask_through", "disagreement"]
+__all__ = ["ONNXRUNTIME", "TORCH", "Forward", "disagreement", "forward_through"]
 
 TORCH, ONNXRUNTIME = "torch", "onnxruntime"
-Asked = Callable[[Tensor], Tensor]
+Forward = Callable[[Tensor], Tensor]
 """Pixels ``(B, 3, S, S)`` in, float32 answers out: logits ``(B, C)``, or with D pooled features ``(B, C + D)``."""
 
 
-def ask_through(trained: Trained, runtime: str, *, threads: int | None) -> Asked:
+def forward_through(trained: Trained, runtime: str, *, threads: int | None) -> Forward:
     """The teacher as ``runtime`` asks it.
 
     Raises:
@@ -26,7 +26,7 @@ def ask_through(trained: Trained, runtime: str, *, threads: int | None) -> Asked
     return trained if runtime == TORCH else OnnxNetwork(trained, threads=threads)
 
 
-def disagreement(trained: Trained, asked: Asked, pixels: Tensor) -> float:
+def disagreement(trained: Trained, forward: Forward, pixels: Tensor) -> float:
     """The largest difference between its answers and torch's, as a share of the largest logit (1 at least)."""
     theirs = ask(trained, pixels)
-    return float((ask(asked, pixels) - theirs).abs().max() / theirs.abs().max().clamp(min=1.0))
+    return float((ask(forward, pixels) - theirs).abs().max() / theirs.abs().max().clamp(min=1.0))

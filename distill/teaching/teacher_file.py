@@ -12,13 +12,13 @@ from distill.data.splits import Splits
 from distill.devices import using_threads
 from distill.errors import RunError, UsageError
 from distill.files import json_sha256, sha256_file
-from distill.models.fixed_batch import CPU_ASK_BATCH, ask
+from distill.models.fixed_batch import CPU_BATCH, ask
 from distill.models.onnx_teacher import OnnxTeacher, open_onnx_teacher
 from distill.recipe.schema import TeacherSpec
 from distill.teaching.identity import Identity
 from distill.teaching.key import BankKey
 from distill.teaching.rounding import check_logits, largest_of
-from distill.teaching.runtime import ONNXRUNTIME, Asked
+from distill.teaching.runtime import ONNXRUNTIME, Forward
 from distill.teaching.teacher_run import TeacherRun
 
 __all__ = ["Teacher", "TeacherFile"]
@@ -42,7 +42,7 @@ class TeacherFile:
         self.path, self._spec = Path(spec.onnx), spec
         self.device = torch.device("cpu")
         self.trained = self._opened(classes, spec.thread_count)
-        self._asked: dict[int | None, OnnxTeacher] = {spec.thread_count: self.trained}
+        self._forward: dict[int | None, OnnxTeacher] = {spec.thread_count: self.trained}
 
     def _opened(self, classes: tuple[str, ...], threads: int | None) -> OnnxTeacher:
         count = threads or torch.get_num_threads()
@@ -79,7 +79,7 @@ class TeacherFile:
             classes=teacher.classes,
         )
 
-    def asked(self, runtime: str, *, threads: int | None) -> Asked:
+    def forward_through(self, runtime: str, *, threads: int | None) -> Forward:
         """The file as ONNX Runtime asks it.
 
         Raises:
@@ -87,9 +87,9 @@ class TeacherFile:
         """
         if runtime != ONNXRUNTIME:
             raise UsageError(f"teacher.runtime {runtime} cannot ask {self.path}", hint="--set teacher.runtime=auto")
-        if threads not in self._asked:
-            self._asked[threads] = self._opened(self.trained.classes, threads)
-        return self._asked[threads]
+        if threads not in self._forward:
+            self._forward[threads] = self._opened(self.trained.classes, threads)
+        return self._forward[threads]
 
     def largest_logit(self, splits: Splits, *, threads: int | None = None) -> float:
         """The largest absolute logit it answers to a few training images.
@@ -98,7 +98,7 @@ class TeacherFile:
             RunError: It is NaN or infinite.
             UsageError: Its answers are probabilities.
         """
-        batch = next(Loader(splits.train, device=self.device).plain(CPU_ASK_BATCH))
+        batch = next(Loader(splits.train, device=self.device).plain(CPU_BATCH))
         with using_threads(threads):
             answers = ask(self.trained, batch.images)
         largest = largest_of(answers).item()

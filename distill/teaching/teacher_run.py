@@ -12,14 +12,14 @@ from distill.data.splits import Splits
 from distill.devices import using_threads
 from distill.errors import RunError, UsageError
 from distill.fingerprint import state_sha256
-from distill.models.fixed_batch import CPU_ASK_BATCH, ask
+from distill.models.fixed_batch import CPU_BATCH, ask
 from distill.models.trained import Trained, load_trained
 from distill.recipe import Recipe
 from distill.runs import RunFolder
 from distill.teaching.identity import Identity, identity_of, read_identity, read_statement, write_identity
 from distill.teaching.key import BankKey
 from distill.teaching.rounding import check_logits, largest_of
-from distill.teaching.runtime import ONNXRUNTIME, Asked, ask_through, disagreement
+from distill.teaching.runtime import ONNXRUNTIME, Forward, disagreement, forward_through
 
 __all__ = ["TeacherRun"]
 
@@ -38,7 +38,7 @@ class TeacherRun:
         self.precision = precision
         self.name = run.recipe().name
         self.device = device
-        self._asked: dict[tuple[str, int | None], Asked] = {}
+        self._forward: dict[tuple[str, int | None], Forward] = {}
         self._as_loaded: str | None = None
 
     @property
@@ -82,21 +82,21 @@ class TeacherRun:
         self._as_loaded = state_sha256(trained.module.state_dict())  # not its file's: that may be in half precision
         return trained
 
-    def asked(self, runtime: str, *, threads: int | None) -> Asked:
+    def forward_through(self, runtime: str, *, threads: int | None) -> Forward:
         """The network as ``runtime`` asks it; exported once.
 
         Raises:
             UsageError: It cannot be asked so.
         """
-        if (runtime, threads) not in self._asked:
+        if (runtime, threads) not in self._forward:
             if runtime == ONNXRUNTIME and (self.device.type != "cpu" or self.identity.precision != "fp32"):
                 raise UsageError(
                     f"teacher.runtime: onnxruntime asks on a CPU, in fp32, and {self.run} answers in "
                     f"{self.identity.precision} on {self.device}",
                     hint="teacher.runtime: auto takes what fits",
                 )
-            self._asked[runtime, threads] = ask_through(self.trained, runtime, threads=threads)
-        return self._asked[runtime, threads]
+            self._forward[runtime, threads] = forward_through(self.trained, runtime, threads=threads)
+        return self._forward[runtime, threads]
 
     def disagreement(self, splits: Splits, *, threads: int | None) -> float:
         """How far ONNX Runtime's answers to a few training images are from torch's, as a share of the largest.
@@ -104,9 +104,9 @@ class TeacherRun:
         Raises:
             UsageError: It cannot be exported.
         """
-        batch = next(Loader(splits.train, device=self.device).plain(CPU_ASK_BATCH))
+        batch = next(Loader(splits.train, device=self.device).plain(CPU_BATCH))
         with using_threads(threads):
-            return disagreement(self.trained, self.asked(ONNXRUNTIME, threads=threads), batch.images)
+            return disagreement(self.trained, self.forward_through(ONNXRUNTIME, threads=threads), batch.images)
 
     def largest_logit(self, splits: Splits, *, threads: int | None = None) -> float:
         """The largest absolute logit it answers to a few training images; what its folder states of that goes first.
@@ -119,7 +119,7 @@ class TeacherRun:
         statement = read_statement(self.run)
         if statement is not None and statement.largest_logit is not None:
             return statement.largest_logit
-        batch = next(Loader(splits.train, device=self.device).plain(CPU_ASK_BATCH))
+        batch = next(Loader(splits.train, device=self.device).plain(CPU_BATCH))
         with using_threads(threads):
             largest = largest_of(ask(self.trained, batch.images)).item()
         check_logits(largest, teacher=str(self.run), dtype="float32")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from distill.team.watch import patience
 
-__all__ = ["ALONE", "Alone", "Team", "Together", "share"]
+__all__ = ["SINGLE_PROCESS", "Distributed", "SingleProcess", "Team", "share"]
 
 _T = TypeVar("_T")
 
@@ -45,14 +45,14 @@ class Team(Protocol):
 def share(team: Team, count: int) -> tuple[int, int]:
     """The rows of ``count`` that this process works on: ``(first, end)``, equal blocks, the last ones shorter.
 
-    >>> share(ALONE, 10)
+    >>> share(SINGLE_PROCESS, 10)
     (0, 10)
     """
     step = -(-count // team.world)
     return min(team.rank * step, count), min((team.rank + 1) * step, count)
 
 
-class Alone:
+class SingleProcess:
     """A single process."""
 
     rank, world, leads = 0, 1, True
@@ -71,10 +71,10 @@ class Alone:
         return rows
 
 
-ALONE = Alone()
+SINGLE_PROCESS = SingleProcess()
 
 
-class Together:
+class Distributed:
     """The processes that a launched ``lightning_fabric.Fabric`` joins."""
 
     def __init__(self, fabric: Any) -> None:

@@ -29,7 +29,7 @@ from distill.recipe import Recipe
 from distill.recipe.base import lower_is_better
 from distill.runs.checkpoints import Checkpoint
 from distill.team.consensus import Consensus
-from distill.team.shares import Together
+from distill.team.shares import Distributed
 from distill.team.stop import StopRequest
 from distill.text import counted
 from distill.train.cautions import cautions
@@ -90,7 +90,7 @@ class _Fit:
     def __init__(self, job: Job, fabric: Fabric, stop: StopRequest) -> None:
         self.job, self.fabric, self.stop = job, fabric, stop
         self.recipe, self.train = job.recipe, job.recipe.train
-        self.team = Together(fabric)
+        self.team = Distributed(fabric)
         labelled = len(job.train) - job.unlabelled
         self.mixture = Mixture.of(job.recipe, labelled=labelled, unlabelled=job.unlabelled)
         self.count = self.mixture.images

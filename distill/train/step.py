@@ -17,7 +17,7 @@ from distill.models import Normalize, head_parameters, stages
 from distill.models.taps import Tapped
 from distill.objectives import Answer, LossParts
 from distill.recipe import Recipe
-from distill.team.shares import Together
+from distill.team.shares import Distributed
 from distill.train.auxiliary import Own, clip_gradients
 from distill.train.ema import build_ema
 from distill.train.epoch_sums import Tally
@@ -109,7 +109,7 @@ class Learner:
         self._epoch_is_eager = False
         self.normalize = normalize
         self._criterion = criterion
-        self._fabric, self._team = fabric, Together(fabric)
+        self._fabric, self._team = fabric, Distributed(fabric)
         module = self._placed(module)
         self.raw = module
         self.head = head_parameters(module)

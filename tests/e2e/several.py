@@ -32,7 +32,7 @@ from distill.pipeline.worker import train_worker
 from distill.recipe import parse_recipe
 from distill.runs import list_runs
 from distill.team.consensus import Consensus
-from distill.team.shares import Together
+from distill.team.shares import Distributed
 from distill.train.loop import fit
 
 BASE = """
@@ -117,7 +117,7 @@ def _error(fabric: Fabric, context: Context) -> list[str]:
         told = "nothing"
     except DistillError as error:
         told = f"{type(error).__name__}: {error.message}"
-    return Consensus(Together(fabric)).gather(told)
+    return Consensus(Distributed(fabric)).gather(told)
 
 
 def _digests(fabric: Fabric, context: Context) -> list[str]:
@@ -132,7 +132,7 @@ def _digests(fabric: Fabric, context: Context) -> list[str]:
     )
     for _ in fit(job, fabric):
         pass
-    return Consensus(Together(fabric)).gather(state_sha256(job.module.state_dict()))
+    return Consensus(Distributed(fabric)).gather(state_sha256(job.module.state_dict()))
 
 
 def die(fabric: Fabric, context: Context) -> None:

@@ -190,7 +190,7 @@ def test_our_own_contestants_train_alike_and_leave_the_teacher_alone(
 ) -> None:
     """Through the library's own pieces, so that a change of theirs shows here; live and bank are the same bytes."""
     setting = Setting(images=8, batch=4, rounds=1, asked_in=asked_in)
-    assert setting.recipe.asking_runtime == runtime
+    assert setting.recipe.teacher_runtime == runtime
     live, bank = Ours(setting, logits="live"), Ours(setting, logits="bank")
     for _ in bank.fill_bank(tmp_path / "bank"):
         pass

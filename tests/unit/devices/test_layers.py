@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from distill.devices.layers import Layer, layers_of
 from distill.evaluation.cost import spec_cost
-from distill.models import outline
+from distill.models import meta_model
 from distill.recipe import load_recipe
 
 
@@ -57,7 +57,7 @@ def test_layers_that_are_alike_are_one() -> None:
 def test_their_multiply_accumulates_are_the_networks(name: str) -> None:
     """torch's own counter, which sees the operators below, finds the same work."""
     spec = load_recipe(name).model
-    found = layers_of(outline(spec, 10), spec.input_size)
+    found = layers_of(meta_model(spec, 10), spec.input_size)
     assert sum(one.layer.macs * one.per_image * len(one.names) for one in found) == spec_cost(spec, 10).macs
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from distill.errors import RecipeError, UsageError
-from distill.models import build_model, check_network, outline, stages
+from distill.models import build_model, check_network, meta_model, stages
 from distill.models import check as module
 from distill.models.check import leaves_weights_unused
 from distill.recipe import load_recipe
@@ -99,7 +99,7 @@ def test_a_network_without_stages() -> None:
     """RDNet's groups of parameters are not implemented in timm: what needs them is refused, the rest works."""
     rdnet = {"name": "rdnet_tiny", "input_size": 32}
     with pytest.raises(AssertionError):
-        stages(outline(_recipe(**rdnet).model, 10))
+        stages(meta_model(_recipe(**rdnet).model, 10))
     with pytest.raises(RecipeError, match=r"mine: optim\.layer_decay needs the stages of rdnet_tiny") as caught:
         check_network(_recipe(optim={"layer_decay": 0.8}, **rdnet), 10)
     assert "backbone_lr_scale" in caught.value.hint
@@ -112,8 +112,8 @@ def test_an_outline_is_made_once() -> None:
     """A command asks several times; a ResNet-152 takes a quarter of a second of CPU each time."""
     recipe = _recipe(name="resnet10t")
     fetched = recipe.model.model_copy(update={"weights": "pretrained", "max_params": 7})
-    assert outline(recipe.model, 10) is outline(fetched, 10)
-    assert outline(recipe.model, 10) is not outline(recipe.model, 11)
+    assert meta_model(recipe.model, 10) is meta_model(fetched, 10)
+    assert meta_model(recipe.model, 10) is not meta_model(recipe.model, 11)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_all_weights_of_our_networks_are_used(name: str) -> None:
     spec = load_recipe(name).model
     for _ in range(2):  # what is asked leaves nothing behind
         assert not leaves_weights_unused(spec)
-    assert all(parameter.grad is None for parameter in outline(spec, 10).parameters())
+    assert all(parameter.grad is None for parameter in meta_model(spec, 10).parameters())
 
 
 def test_weights_that_the_logits_do_not_depend_on_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,5 +140,5 @@ def test_weights_that_the_logits_do_not_depend_on_are_found(monkeypatch: pytest.
             return self.head(x.mean(dim=(2, 3))) * float(x.sum())  # has no value there: nobody can tell
 
     for kind in (Net, Surprising):
-        monkeypatch.setattr(module, "outline", lambda spec, classes, kind=kind: kind().to("meta"))
+        monkeypatch.setattr(module, "meta_model", lambda spec, classes, kind=kind: kind().to("meta"))
         assert leaves_weights_unused(load_recipe("r18_small").model)

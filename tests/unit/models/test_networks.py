@@ -12,7 +12,7 @@ from timm.layers import BatchNormAct2d, create_conv2d
 from torch import nn
 
 from distill.models import build_model, head_parameters, stages
-from distill.models.build import outline
+from distill.models.build import meta_model
 from students import STUDENTS
 from students.resnet import PadSkip
 from teachers import TEACHERS
@@ -100,7 +100,7 @@ def test_grouped_blocks_end_in_a_sum_without_relu(spec):
 )
 def test_cifar_stem_keeps_the_whole_image(spec, name):
     with torch.device("meta"):
-        net = outline(spec(source="timm", weights="none", name=name, stem="cifar"), 10)
+        net = meta_model(spec(source="timm", weights="none", name=name, stem="cifar"), 10)
         x = torch.zeros(2, 3, 32, 32)
         conv = net.conv1 if hasattr(net, "conv1") else net.stem.conv
         assert conv(x).shape[-2:] == (32, 32)
@@ -121,7 +121,7 @@ def test_cifar_stem_keeps_the_centre_of_the_old_kernel(spec):
 
 def test_an_imagenet_backbone_ends_in_one_cell_at_32_pixels(spec):
     with torch.device("meta"):
-        net = outline(spec(source="timm", weights="none", name="resnetv2_152", head="conv", dropout=0.5), 10)
+        net = meta_model(spec(source="timm", weights="none", name="resnetv2_152", head="conv", dropout=0.5), 10)
         assert net.forward_features(torch.zeros(1, 3, 32, 32)).shape == (1, 2048, 1, 1)
     assert [type(m).__name__ for m in net.head.convs].count("MaxPool2d") == 2
     assert net.head.dropout.p == 0.5
@@ -143,14 +143,14 @@ def test_conv_head_on_a_classic_resnet(spec):
 @pytest.mark.parametrize(("name", "size", "patch"), [("vgg11", 32, None), ("vit_tiny_patch16_224", 32, 4)])
 def test_other_families_at_32_pixels(spec, name, size, patch):
     with torch.device("meta"):
-        net = outline(spec(source="timm", weights="none", name=name, input_size=size, patch_size=patch), 10)
+        net = meta_model(spec(source="timm", weights="none", name=name, input_size=size, patch_size=patch), 10)
         assert net(torch.zeros(2, 3, size, size)).shape == (2, 10)
     if patch:
         assert net.patch_embed.num_patches == 64
 
 
 def test_dropout_reaches_timm(spec):
-    assert outline(spec(source="timm", weights="none", name="resnet10t", dropout=0.3), 10).drop_rate == 0.3
+    assert meta_model(spec(source="timm", weights="none", name="resnet10t", dropout=0.3), 10).drop_rate == 0.3
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ NETWORKS = {
 @pytest.fixture
 def network(spec):
     """One of the networks above, on the meta device."""
-    return lambda name: outline(spec(**NETWORKS[name]), 10)
+    return lambda name: meta_model(spec(**NETWORKS[name]), 10)
 
 
 @pytest.mark.parametrize("name", [*NETWORKS, "torch"])

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from distill.errors import UsageError
-from distill.models import outline
+from distill.models import meta_model
 from distill.pipeline.precision import bf16_pays, training_precision
 from distill.pipeline.resolve import resolve_train
 from distill.recipe import load_recipe
@@ -30,7 +30,7 @@ def native(monkeypatch: pytest.MonkeyPatch) -> None:
 )  # fmt: skip
 def test_the_rule_agrees_with_what_was_measured(name: str, pays: bool) -> None:
     recipe = load_recipe(name)
-    assert bf16_pays(outline(recipe.model, 10), recipe.model.input_size)[0] is pays
+    assert bf16_pays(meta_model(recipe.model, 10), recipe.model.input_size)[0] is pays
 
 
 def test_networks_with_3d_convolutions_stay_in_fp32() -> None:

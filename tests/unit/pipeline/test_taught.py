@@ -32,5 +32,5 @@ def test_what_had_ended_before_asks_for_no_more_views_than_its_bank_has() -> Non
     """Trained on, pruned or quantisation-aware, by answers that a bank had for the epochs before."""
     recipe = load_recipe("quickstart_student", ["objective={kind: kd, ce_weight: 1.0, until_epoch: 1}"])
     before = taught_views(recipe)
-    later = recipe.model_copy(update={"objective": recipe.objective.gone_on(recipe.train.epochs)})
+    later = recipe.model_copy(update={"objective": recipe.objective.after_epochs(recipe.train.epochs)})
     assert taught_views(later) <= before == 1

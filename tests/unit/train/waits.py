@@ -185,8 +185,8 @@ def test_a_bank_that_is_too_large_for_the_device_is_looked_up_without_asking_it(
 
 
 def test_a_bank_is_built_with_a_look_at_many_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "_GPU_ASK_BATCH", 2)
-    monkeypatch.setattr(build, "CPU_ASK_BATCH", 2)
+    monkeypatch.setattr(build, "_GPU_BATCH", 2)
+    monkeypatch.setattr(build, "CPU_BATCH", 2)
     recipe = recipe_of()
     split = Split(np.random.default_rng(3).integers(0, 256, (N, 3, 8, 8), dtype=np.uint8), np.zeros(N, dtype=np.int64))
     view = build.planned_view(recipe.augment, n=N, image_size=8, number=0)
@@ -202,7 +202,7 @@ def test_a_bank_is_built_with_a_look_at_many_batches(monkeypatch: pytest.MonkeyP
             "float16",
             np.arange(N),
             threads=None,
-            asked=lambda pixels: pixels.flatten(1).float() @ weights / 100,
+            forward=lambda pixels: pixels.flatten(1).float() @ weights / 100,
             together=together,
         )
         return list(found)

@@ -30,11 +30,11 @@ from distill.searches.ship import Excess, Shipped, Shipping, ship
 from distill.searches.trials import Trials
 from distill.text import duration, percent, plain
 
-__all__ = ["Program"]
+__all__ = ["SearchRun"]
 
 
 @dataclass
-class Program:
+class SearchRun:
     """One search, from its folder as it stands to its end."""
 
     definition: Definition

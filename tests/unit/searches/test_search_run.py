@@ -10,8 +10,8 @@ import pytest
 
 from distill.errors import RunError
 from distill.pipeline.context import Options
-from distill.searches import program as module
-from distill.searches.program import Program
+from distill.searches import search_run as module
+from distill.searches.search_run import SearchRun
 
 
 def test_a_certificate_of_an_earlier_file_does_not_stay_where_none_can_be_had(
@@ -32,6 +32,6 @@ def test_a_certificate_of_an_earlier_file_does_not_stay_where_none_can_be_had(
         options=Options(on_event=told.append),
     )
     taken: Any = SimpleNamespace(runs=())
-    assert Program._certified(search, tmp_path / "best.onnx", None, taken) is None
+    assert SearchRun._certified(search, tmp_path / "best.onnx", None, taken) is None
     assert [note.message for note in told] == ["no certificate: the images here are not those"]
     assert not (tmp_path / "certificate.json").exists()
