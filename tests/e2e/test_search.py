@@ -56,9 +56,9 @@ def searched(
 @pytest.fixture(autouse=True)
 def _timed_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
     """A certificate's timing takes seconds that prove nothing here."""
-    from distill.searches import program
+    from distill.searches import search_run
 
-    monkeypatch.setattr(program, "certify", partial(program.certify, seconds=0.1))
+    monkeypatch.setattr(search_run, "certify", partial(search_run.certify, seconds=0.1))
 
 
 class Listener:
