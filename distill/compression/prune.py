@@ -21,13 +21,15 @@ from distill.models import head_parameters
 from distill.models.reuse import Projector
 from distill.models.widths import widths_between
 from distill.recipe.model_specs import LayerWidth
+from distill.text import first_line
 
 __all__ = ["Criterion", "Cut", "criteria", "find_cut", "require_torch_pruning", "smallest"]
 
 Criterion = Literal["l2", "bn", "taylor"]
 
 _STEPS = 9  # halvings of the share of channels that go: to 0.2%
-_MAX_CUT = 0.95
+_MOST = (0.95, 0.85, 0.7, 0.5, 0.25)  # shares, of which the first that can be cut is the most that goes
+_WHAT_CAN = "distill's students and timm's CNNs with batch norm can be"
 _SAFE_MULTIPLE = 16  # at or above it no kernel of a CPU is known to be wrong
 _CPU = torch.device("cpu")
 
@@ -100,7 +102,7 @@ def find_cut(
 
 def smallest(network: nn.Module, input_size: int, *, criterion: Criterion, multiple: int) -> nn.Module:
     """The network with as few channels as :func:`find_cut` would ever leave."""
-    return _Cutter(network, input_size, criterion, multiple).cut(_MAX_CUT)
+    return _Cutter(network, input_size, criterion, multiple).smallest()[1]
 
 
 @dataclass(frozen=True)
@@ -111,12 +113,16 @@ class _Cutter:
     multiple: int
 
     def search(self, fits: Callable[[nn.Module], bool]) -> Cut | None:
-        low, high, best = 0.0, _MAX_CUT, self.cut(_MAX_CUT)
+        low, (high, best) = 0.0, self.smallest()
         if not fits(best):
             return None
         for _ in range(_STEPS):
             share = (low + high) / 2
-            larger = self.cut(share)
+            try:
+                larger = self.cut(share)
+            except NotPrunableError:  # with these widths alone
+                low = share
+                continue
             if fits(larger):
                 high, best = share, larger
             else:
@@ -124,23 +130,42 @@ class _Cutter:
         try:
             widths = widths_between(self.network, best)
         except ValueError as error:
-            raise NotPrunableError(
-                f"this network cannot be pruned: {error}", hint="our students and timm's plain CNNs can be"
-            ) from error
+            raise NotPrunableError(f"this network cannot be pruned: {error}", hint=_WHAT_CAN) from error
         return Cut(best, widths, high, self.multiple)
 
+    def smallest(self) -> tuple[float, nn.Module]:
+        """The largest share that can be cut, of those that are tried, and what it leaves.
+
+        Raises:
+            NotPrunableError: None can be cut.
+        """
+        for share in _MOST:
+            try:
+                return share, self.cut(share)
+            except NotPrunableError:
+                if share == _MOST[-1]:
+                    raise
+        raise AssertionError("unreachable")
+
     def cut(self, share: float) -> nn.Module:
-        """A copy with that share of each layer's channels gone."""
-        twin = copy.deepcopy(self.network).requires_grad_(True)  # the graph is traced through autograd
-        for own, theirs in zip(twin.parameters(), self.network.parameters(), strict=True):
-            own.grad = None if theirs.grad is None else theirs.grad.clone()
+        """A copy with that share of each layer's channels gone.
+
+        Raises:
+            NotPrunableError: Its layers do not fit one another any more.
+        """
         try:
+            twin = copy.deepcopy(self.network).requires_grad_(True)  # the graph is traced through autograd
+            for own, theirs in zip(twin.parameters(), self.network.parameters(), strict=True):
+                own.grad = None if theirs.grad is None else theirs.grad.clone()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._remove(twin, share)
-        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise NotPrunableError(f"this network cannot be pruned: {reason:.160}") from error
+        except Exception as error:  # a user's network, and the library, may raise anything
+            raise NotPrunableError(
+                "this network cannot be pruned: how its layers hang together cannot be followed "
+                f"({type(error).__name__}: {first_line(error):.160})",
+                hint=_WHAT_CAN,
+            ) from error
         _restore_buffers(twin, self.network)
         for parameter in twin.parameters():
             parameter.grad = None
@@ -203,7 +228,7 @@ def _kept_whole(network: nn.Module) -> list[nn.Module]:
 
 def _refuse_attention(network: nn.Module) -> None:
     for name, module in network.named_modules():
-        if isinstance(module, nn.MultiheadAttention) or hasattr(module, "qkv") or name == "patch_embed":
+        if isinstance(module, nn.MultiheadAttention) or hasattr(module, "qkv") or hasattr(module, "kv"):
             raise NotPrunableError(
                 f"{type(network).__name__} cannot be pruned: {name} belongs to a transformer",
                 hint="convolutional networks can; a smaller transformer is a recipe of its own",

@@ -18,7 +18,7 @@ from distill.compression.results import Pruned
 from distill.data.images import spread
 from distill.data.splits import Splits, load_splits
 from distill.devices import set_threads
-from distill.errors import NotPrunableError, UsageError
+from distill.errors import DistillError, NotPrunableError, UsageError
 from distill.evaluation.askable import refuse_drawn_anew
 from distill.evaluation.cost import model_cost
 from distill.evaluation.latency import time_one_image
@@ -117,9 +117,17 @@ class _Source:
             raise UsageError(f"{self.run.path} is within {goal.words()} as it is", hint="ask for less")
         cut = find_cut(network, size, criterion=criterion, multiple=multiple, fits=fits)
         if cut is None:
+            least = smallest(network, size, criterion=criterion, multiple=multiple)
+            finer = next((each for each in (4, 1) if each < multiple), None)
+            others = "" if finer is None else f"other widths: --multiple {finer}"
+            if model_cost(least, size).params == model_cost(network, size).params:
+                raise UsageError(
+                    f"no channel of {self.run.path} can be cut" + (f" in multiples of {multiple}" if finer else ""),
+                    hint=others and f"allow {others}",
+                )
             raise UsageError(
-                f"{goal.words()} is out of reach of {self.run.path}: {_least(network, size, criterion, multiple)}",
-                hint="let more stay, or allow other widths: --multiple 4",
+                f"{goal.words()} is out of reach of {self.run.path}: {_cost(least, network, size)}",
+                hint="let more stay" + (others and f", or allow {others}"),
             )
         return network, cut
 
@@ -157,7 +165,7 @@ def prune(
         latency_ms: The most milliseconds for one image, in PyTorch on a CPU; each candidate is timed alone.
         criterion: How channels are ranked: ``l2``, ``bn`` or ``taylor``.
         multiple: Widths stay multiples of this, which suits vector kernels.
-        epochs: Epochs of further training; None: as many as the run had.
+        epochs: Epochs of further training, over which its schedule is stretched; None: as many as the run had.
         train: False stops after the cut.
 
     Raises:
@@ -242,11 +250,10 @@ def _fits(goal: _Goal, network: nn.Module, size: int) -> Callable[[nn.Module], b
     return lambda cut: model_cost(cut, size).macs <= most_macs
 
 
-def _least(network: nn.Module, size: int, criterion: Criterion, multiple: int) -> str:
-    module = smallest(network, size, criterion=criterion, multiple=multiple)
-    cost, latency = model_cost(module, size), time_one_image({"least": module}, size)["least"].median_ms
-    share = 100 * cost.macs / model_cost(network, size).macs
-    return f"the least is {cost.params:,} parameters, {share:.3g}% of its multiply-accumulates, {latency:.2f} ms"
+def _cost(least: nn.Module, network: nn.Module, size: int) -> str:
+    cost, latency = model_cost(least, size), time_one_image({"least": least}, size)["least"].median_ms
+    share = math.ceil(1000 * cost.macs / model_cost(network, size).macs) / 10  # up: what may be asked for
+    return f"the least is {cost.params:,} parameters, {share:g}% of its multiply-accumulates, {latency:.2f} ms"
 
 
 def _spec(spec: ModelSpec, trained: Trained, cut: Cut) -> ModelSpec:
@@ -263,10 +270,11 @@ def _require_rebuilt(cut: Cut, spec: ModelSpec, classes: int, size: int) -> None
         rebuilt.load_state_dict(cut.module.state_dict())
         with torch.no_grad():
             same = torch.allclose(rebuilt(images), cut.module(images), rtol=1e-4, atol=1e-5)
-    except RuntimeError as error:
-        raise NotPrunableError(
-            f"{spec.name} cannot be pruned: {str(error).strip().splitlines()[-1].strip():.160}"
-        ) from error
+    except DistillError:
+        raise
+    except Exception as error:  # a user's network may raise anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()  # load_state_dict's has many
+        raise NotPrunableError(f"{spec.name} cannot be pruned: rebuilt with other widths, {reason:.160}") from error
     if not same:
         raise NotPrunableError(f"{spec.name} cannot be pruned: a width of it belongs to no layer")
 
@@ -329,7 +337,9 @@ def _warn_of_no_gain(before: Figures, after: Figures, options: Options) -> None:
 
 def _trained_on(made: Pruned, recipe: Recipe, epochs: int | None, options: Options) -> Pruned:
     if epochs is not None:
-        recipe = recipe.model_copy(update={"objective": recipe.objective.after_epochs(recipe.train.epochs)})
+        schedule = recipe.schedule.stretched(epochs / recipe.train.epochs)
+        objective = recipe.objective.after_epochs(recipe.train.epochs)
+        recipe = recipe.model_copy(update={"objective": objective, "schedule": schedule})
         recipe = parse_recipe(dump_recipe(recipe), source=recipe.name, overrides=[f"train.epochs={epochs}"])
     result = launch(train_worker, prepare(recipe, replace(options, init_from=str(made.cut))))
     return replace(made, run=result.run, trained_val_top1=result.val_top1)

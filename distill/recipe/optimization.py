@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -128,8 +128,17 @@ OptimSpec = Annotated[
 ]
 
 
-class _Warmup(Spec):
+class _Schedule(Spec):
+    def stretched(self, factor: float) -> Self:
+        """For a run of ``factor`` times the epochs: what is counted in epochs becomes as many times as long."""
+        return self
+
+
+class _Warmup(_Schedule):
     warmup_epochs: NonNegative = Field(0.0, description="linear rise from zero; longer than the run is shortened to it")
+
+    def stretched(self, factor: float) -> Self:
+        return self.model_copy(update={"warmup_epochs": round(self.warmup_epochs * factor, 3)})
 
 
 class Constant(_Warmup):
@@ -143,10 +152,17 @@ class MultiStep(_Warmup):
     )
     gamma: Positive = 0.1
 
+    def stretched(self, factor: float) -> Self:
+        milestones = tuple(max(1, round(each * factor)) for each in self.milestones)
+        return super().stretched(factor).model_copy(update={"milestones": milestones})
+
 
 class Exponential(_Warmup):
     kind: Literal["exponential"]
     gamma: Annotated[float, Field(gt=0.0, le=1.0)] = Field(0.95, description="factor an epoch")
+
+    def stretched(self, factor: float) -> Self:
+        return super().stretched(factor).model_copy(update={"gamma": self.gamma ** (1 / factor)})
 
 
 class Cosine(_Warmup):
@@ -162,8 +178,12 @@ class WarmRestarts(_Warmup):
     cycle_factor: PositiveInt = Field(2, description="each cycle is this many times as long as the one before")
     min_lr: NonNegative = 0.0
 
+    def stretched(self, factor: float) -> Self:
+        cycle = max(1, round(self.first_cycle_epochs * factor))
+        return super().stretched(factor).model_copy(update={"first_cycle_epochs": cycle})
 
-class OneCycle(Spec):
+
+class OneCycle(_Schedule):
     """One cycle (arXiv:1708.07120): optim.lr is the peak."""
 
     kind: Literal["one_cycle"]
@@ -183,7 +203,7 @@ class OneCycle(Spec):
         return self
 
 
-class Triangular(Spec):
+class Triangular(_Schedule):
     """A linear rise to optim.lr and a linear fall, one value a step."""
 
     kind: Literal["triangular"]

@@ -38,6 +38,8 @@ def _of_the_schedule(recipe: Recipe, validates: bool) -> Iterator[str]:
     warmup = getattr(schedule, "warmup_epochs", 0)
     if warmup > epochs:
         yield f"schedule.warmup_epochs {warmup:g} is longer than the run: shortened to {epochs}"
+    elif warmup == epochs:
+        yield f"schedule.warmup_epochs {warmup:g} is the whole run: it ends at its highest rate"
     late = [each for each in getattr(schedule, "milestones", ()) if each >= epochs]
     if late:
         yield f"schedule.milestones: the run ends at epoch {epochs}, and never comes to {', '.join(map(str, late))}"

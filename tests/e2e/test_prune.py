@@ -110,6 +110,7 @@ def test_stopped_while_it_trains_on_it_ends_with_the_same_bytes(student, pruned,
         ([], "one goal is wanted"),
         (["--macs", "1.5"], "--macs 1.5"),
         (["--macs", "0.001"], "is out of reach of"),
+        (["--macs", "0.5", "--multiple", "4096"], "no channel of"),
         (["--params", "100000000"], "is within --params 100000000 as it is"),
         (["--latency-ms", "0"], "--latency-ms 0"),
     ],
@@ -123,6 +124,15 @@ def test_bad_goals_are_one_line(student: RunResult, options: Options, arguments:
     (said,) = [each for each in result.stderr.splitlines() if each.startswith("error:")]
     assert line in said
     assert sorted(options.runs_dir.iterdir()) == before, "nothing was made"
+
+
+@pytest.mark.parametrize(("multiple", "hint"), [(8, "--multiple 4"), (4, "--multiple 1"), (1, None)])
+def test_finer_widths_are_offered_where_there_are_any(
+    student: RunResult, options: Options, multiple: int, hint: str | None
+) -> None:
+    with pytest.raises(UsageError, match="is out of reach of") as caught:
+        prune(student.run, macs=0.001, multiple=multiple, options=options)
+    assert caught.value.hint == "let more stay" + (f", or allow other widths: {hint}" if hint else "")
 
 
 def test_the_command_and_its_document(student: RunResult, options: Options) -> None:

@@ -174,3 +174,55 @@ def test_without_the_library_the_line_says_how_to_get_it(monkeypatch: pytest.Mon
         require_torch_pruning()
     assert caught.value.exit_code == 4
     assert "pip install torch-pruning" in caught.value.hint
+
+
+def _body(width: int) -> list[nn.Module]:
+    return [nn.Conv2d(3, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ReLU()]
+
+
+class _Own(nn.Module):
+    """A user's network whose forward pass does what ``between`` says."""
+
+    def __init__(self, between) -> None:
+        super().__init__()
+        self.first, self.second = nn.Sequential(*_body(32)), nn.Conv2d(32, 64, 3, 2, 1)
+        self.between, self.head = between, nn.Linear(64, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.second(self.between(self.first(images))).mean((2, 3)))
+
+
+def _asserting(maps: torch.Tensor) -> torch.Tensor:
+    assert maps.shape[1] == 32, "32 channels"
+    return maps
+
+
+def _shuffled(maps: torch.Tensor) -> torch.Tensor:
+    count, channels, height, width = maps.shape
+    return maps.view(count, 2, channels // 2, height, width).transpose(1, 2).reshape(maps.shape)
+
+
+@pytest.mark.parametrize(
+    ("between", "reason"),
+    [(_asserting, "AssertionError: 32 channels"), (lambda maps: maps * {32: 1.0}[maps.shape[1]], "KeyError")],
+    ids=["asserts", "looks up"],
+)
+def test_a_network_that_raises_when_it_is_cut_is_refused_in_one_line(between, reason: str) -> None:
+    with pytest.raises(NotPrunableError, match="this network cannot be pruned") as caught:
+        find_cut(_Own(between).eval(), 32, criterion="l2", multiple=8, fits=lambda net: True)
+    assert reason in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_where_the_narrowest_widths_do_not_fit_one_another_wider_ones_are_found() -> None:
+    """A shuffle halves its channels: one that is left has no half."""
+    network = _Own(_shuffled).eval()
+    cut = find_cut(network, 32, criterion="l2", multiple=1, fits=_half(network))
+    assert 0 < model_cost(cut.module, 32).macs <= 0.5 * model_cost(network, 32).macs
+    assert cut.module(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+
+
+def test_patches_make_no_transformer() -> None:
+    network = _Own(nn.Identity())
+    network.patch_embed = network.first
+    assert find_cut(network.eval(), 32, criterion="l2", multiple=8, fits=_half(network)) is not None
