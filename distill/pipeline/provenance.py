@@ -8,6 +8,7 @@ from typing import Any
 
 from distill.data.splits import Splits
 from distill.errors import RunError
+from distill.files import json_sha256
 from distill.pipeline.taught import taught_views
 from distill.recipe import Recipe
 from distill.recipe.schema import TeacherSpec
@@ -26,11 +27,22 @@ __all__ = [
     "about_run",
     "changes",
     "differing",
+    "edited",
     "foreseen",
     "named_banks",
+    "recipe_digests",
     "refuse_changes",
     "teachers_weights",
 ]
+
+# Of a recipe, where things lie: what lies there has a digest of its own.
+_PLACES = {
+    "data": ("root", "code", "options", "unlabelled"),
+    "model": ("code", "weights"),
+    "objective": ("code",),
+    "teacher": ("run", "onnx", "bank", "banks", "threads"),
+    "train": ("threads",),
+}
 
 
 # What run.json keeps
@@ -137,6 +149,26 @@ def changes(before: RunInfo, *, data: dict[str, Any], teacher: dict[str, Any] | 
     return differing({part: pair for part, pair in pairs.items() if None not in pair})
 
 
+def recipe_digests(recipe: Recipe) -> dict[str, str]:
+    """Hex sha256 of each part of a recipe: of what it says, not of where things lie, which may move.
+
+    What lies there has digests of its own; of threads the run keeps the number.
+    """
+    tree = recipe.model_dump(mode="json", exclude_defaults=True)  # a later version's new keys change nothing
+    for part, places in _PLACES.items():
+        for place in places if isinstance(tree.get(part), dict) else ():
+            tree[part].pop(place, None)
+    return {part: json_sha256(content) for part, content in tree.items()}
+
+
+def edited(run: RunFolder) -> list[str]:
+    """The parts of a run's recipe.yaml that are not as they were when it began; none where that was not kept."""
+    before, now = run.info.extra.get("recipe_sha256"), recipe_digests(run.recipe())
+    if not isinstance(before, dict):
+        return []
+    return [f"{part} in recipe.yaml" for part in sorted({*before, *now}) if before.get(part) != now.get(part)]
+
+
 def _answers(about: dict[str, Any]) -> Any:
     """Digests of what was read; several banks with their weights."""
     banks = about.get("banks") or []
@@ -163,6 +195,7 @@ def refuse_changes(
     began_with = run.info.extra.get("initial_sha256")
     if None not in (began_with, initial):
         changed += differing({"initial weights": (began_with, initial)})
+    changed += edited(run)
     if changed:
         raise RunError(
             f"{run.path}: changed since this run began: {'; '.join(changed)}",

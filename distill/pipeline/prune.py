@@ -185,9 +185,7 @@ def prune(
     options.tell(Note(f"cutting {source.run.path} by {criterion}, to {goal.words()}"))
     network, cut = source.cut_to(goal, criterion, multiple)
     recipe = source.recipe_of(cut, derived_name(source.recipe.name, f"_{goal.label}"))
-    folder = _write_cut(source, recipe, cut, options)
-    before, after = _measured(source, folder, network, cut.module)
-    folder.write_result(folder.result() | {"val_top1": after.val_top1})
+    folder, before, after = _write_cut(source, recipe, network, cut, options)
     _warn_of_no_gain(before, after, options)
     made = Pruned(source.run.path, folder.path, None, criterion, cut.multiple, before, after)
     return _trained_on(made, recipe, epochs, options) if train else made
@@ -279,8 +277,10 @@ def _require_rebuilt(cut: Cut, spec: ModelSpec, classes: int, size: int) -> None
         raise NotPrunableError(f"{spec.name} cannot be pruned: a width of it belongs to no layer")
 
 
-def _write_cut(source: _Source, recipe: Recipe, cut: Cut, options: Options) -> RunFolder:
-    """A finished run that holds the surviving weights."""
+def _write_cut(
+    source: _Source, recipe: Recipe, network: nn.Module, cut: Cut, options: Options
+) -> tuple[RunFolder, Figures, Figures]:
+    """A finished run that holds the surviving weights; and what the network cost and was worth before and after."""
     origin, splits = str(source.run.path), source.splits
     recipe = recipe.model_copy(update={"name": derived_name(recipe.name, "_cut")})
     into = None if options.into is None else options.into.with_name(f"{options.into.name}_cut")
@@ -289,22 +289,24 @@ def _write_cut(source: _Source, recipe: Recipe, cut: Cut, options: Options) -> R
     teacher = find_teacher(context.recipe, runs_dir=options.runs_dir, device=_CPU, classes=classes)
     state = cut.module.state_dict()
     about = foreseen(context.recipe, splits, teacher)
-    with recorded(context, splits, teacher=about, initial=state_sha256(state)) as run:
+    with recorded(context, splits, teacher=about, initial=state_sha256(state), cut_from=origin) as run:
         place = save_checkpoint(
             run.checkpoints, epoch=0, step=0, model_state=state, resume_state={}, meta={"metrics": {}}
         )
         for link in ("best", "last"):
             set_link(run.checkpoints, link, place)
+        write_identity(run)
+        before, after = _measured(source, run, network, cut.module)
         cost = model_cost(cut.module, recipe.model.input_size)
         run.write_result(
-            {"epochs": 0, "best_epoch": 0, "val_top1": None, "val_loss": None, "seconds": 0.0, "images_per_s": 0.0}
-            | cost.figures.to_json()
+            cost.figures.to_json()
+            | {"epochs": 0, "best_epoch": 0, "val_top1": after.val_top1, "val_loss": None}
+            | {"seconds": 0.0, "images_per_s": 0.0}
         )
-        write_identity(run)
         run.log(f"cut from {origin}; {len(cut.widths)} layers have other widths")
-        run.write_info(status="finished", finished=utc_now(), exit_code=0, pruned_from=origin, teacher=about)
+        run.write_info(status="finished", finished=utc_now(), exit_code=0, teacher=about)
         run.point_latest()
-    return run
+    return run, before, after
 
 
 def _measured(source: _Source, folder: RunFolder, network: nn.Module, cut: nn.Module) -> tuple[Figures, Figures]:

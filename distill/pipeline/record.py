@@ -17,12 +17,13 @@ from distill.events import CheckpointSaved, EpochDone, Event, Note, RunStarted, 
 from distill.files import write_json
 from distill.pipeline.context import Context
 from distill.pipeline.failures import explain
-from distill.pipeline.provenance import about_data, refuse_changes
+from distill.pipeline.provenance import about_data, recipe_digests, refuse_changes
 from distill.recipe import Recipe
 from distill.results.runs import RunResult
 from distill.runs import RunFolder, create_run, git_state, utc_now
 from distill.runs.checkpoints import best_checkpoint, read_meta
 from distill.teaching.identity import write_identity
+from distill.text import counted
 from distill.train.schedule import rates_by_step
 
 __all__ = ["caution", "finish", "read_result", "record", "recorded"]
@@ -32,13 +33,19 @@ _MAX_RATES = 200_000  # steps: about a second of work at the end of a run
 
 @contextmanager
 def recorded(
-    context: Context, splits: Splits, *, teacher: dict[str, Any] | None, initial: str | None
+    context: Context,
+    splits: Splits,
+    *,
+    teacher: dict[str, Any] | None,
+    initial: str | None,
+    cut_from: str | None = None,
 ) -> Iterator[RunFolder]:
     """Open the folder, hold it, and say in run.json how it ended, whatever happens.
 
     Args:
         teacher: What is known of the teacher.
         initial: sha256 of the weights that training begins with; None where it goes on from a checkpoint.
+        cut_from: The run whose channels this one has fewer of, where it is not trained.
 
     Raises:
         RunError: A run that would go on stands on something else than it began with; it is left as it is.
@@ -48,7 +55,7 @@ def recorded(
     with run.lock():
         if context.resume:
             refuse_changes(run, data=about_data(splits), teacher=teacher, initial=initial)
-        _write_start(run, context, splits, initial)
+        _write_start(run, context, splits, initial, cut_from)
         try:
             yield run
         except BaseException as error:
@@ -56,7 +63,7 @@ def recorded(
             raise
 
 
-def _write_start(run: RunFolder, context: Context, splits: Splits, initial: str | None) -> None:
+def _write_start(run: RunFolder, context: Context, splits: Splits, initial: str | None, cut_from: str | None) -> None:
     recipe, options = context.recipe, context.options
     run.write_info(
         status="running",
@@ -68,10 +75,10 @@ def _write_start(run: RunFolder, context: Context, splits: Splits, initial: str 
         device=describe_device(context.device),
         device_type=context.device.type,
         devices=options.devices,
-        threads=threads(),
         git=git_state(Path.cwd()),
-        **({} if context.resume else {"started": utc_now(), "choices": context.choices}),
+        **(_resumed(run, options.tell) if context.resume else _begun(context)),
         **({} if initial is None else {"initial_sha256": initial}),
+        **({} if cut_from is None else {"pruned_from": cut_from}),
         finished=None,
         exit_code=None,
         error=None,
@@ -81,6 +88,25 @@ def _write_start(run: RunFolder, context: Context, splits: Splits, initial: str 
     )
     if not context.resume:
         run.write_recipe(recipe)  # last: a folder with a recipe knows its threads and what it starts from
+
+
+def _begun(context: Context) -> dict[str, Any]:
+    """What a run keeps for good."""
+    return {
+        "started": utc_now(),
+        "choices": context.choices,
+        "threads": threads(),
+        "recipe_sha256": recipe_digests(context.recipe),
+    }
+
+
+def _resumed(run: RunFolder, tell: Tell) -> dict[str, Any]:
+    """What a run that goes on has otherwise than when it began."""
+    before, now = run.info.threads, threads()
+    if before in (None, now):
+        return {}
+    tell(Note(f"this run had {counted(before, 'thread')} and goes on with {now}: the last bits will differ", "warning"))
+    return {"resumed_threads": now}
 
 
 def _write_end(run: RunFolder, error: BaseException) -> None:

@@ -15,7 +15,7 @@ from distill.pipeline.context import Options, prepare
 from distill.pipeline.ensemble import with_banks
 from distill.pipeline.launch import launch
 from distill.pipeline.own import with_own
-from distill.pipeline.provenance import changes, differing
+from distill.pipeline.provenance import changes, differing, edited
 from distill.pipeline.record import read_result
 from distill.pipeline.teacher import resolve_teacher, taught_as_before
 from distill.pipeline.worker import train_worker
@@ -115,6 +115,8 @@ def resume_run(reference: Any, *, options: Options | None = None) -> RunResult:
             run.point_latest()
         run.clear_dead()
         return read_result(run)
+    if (source := cut_from(run.info)) is not None:
+        raise UsageError(f"{run.path} is a cut that was stopped", hint=f"cut again: distill prune {source}")
     return launch(train_worker, prepare(taught_as_before(run), _as_before(run, options), resume=run.path))
 
 
@@ -160,14 +162,14 @@ def _changed(run: RunFolder, again: RunFolder) -> tuple[str, ...]:
     one, two = (each.recipe() for each in (run, again))
     pairs = {
         "device": (before.device, now.device),
-        "threads": (before.threads, now.threads),
+        "threads": (before.extra.get("resumed_threads", before.threads), now.threads),
         "its network's code": (getattr(one.model, "code_sha256", None), getattr(two.model, "code_sha256", None)),
         "its loss's code": (_loss_code(one), _loss_code(two)),
         "its data's code": (one.data.code_sha256, two.data.code_sha256),
         "initial weights": (before.extra.get("initial_sha256"), now.extra.get("initial_sha256")),
     }
     pairs |= {name: (before.versions.get(name), version) for name, version in now.versions.items()}
-    return (*changes(before, data=now.data or {}, teacher=now.teacher), *differing(pairs))
+    return (*changes(before, data=now.data or {}, teacher=now.teacher), *differing(pairs), *edited(run))
 
 
 def _loss_code(recipe: Recipe) -> str | None:
@@ -185,7 +187,7 @@ def _as_before(run: RunFolder, options: Options) -> Options:
         runs_dir=options.runs_dir,
         device=options.device or device,
         devices=options.devices if options.devices > 1 else devices,
-        # the recipe has them, unless the run went on with others
+        # the recipe has them, unless --threads overrode it
         threads=options.threads or (None if threads == info.threads else info.threads),
         init_from=None if start is None else str(place_named(start, run)),
         command=options.command,

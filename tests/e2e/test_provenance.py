@@ -15,7 +15,7 @@ from PIL import Image
 from distill.errors import RunError, TerminatedRunError
 from distill.events import EpochDone, Event, StepDone
 from distill.files import sha256_file
-from distill.pipeline import Options, build_bank, finetune_teacher, resume_run, train_student
+from distill.pipeline import Options, build_bank, finetune_teacher, rerun, resume_run, train_student
 from distill.recipe import Recipe
 from distill.runs import RunFolder
 from distill.teaching.bank import Bank
@@ -157,3 +157,38 @@ def test_the_initial_weights_are_told_however_early_a_run_was_killed(student_rec
     run.write_info(initial_sha256=None)
     resume_run(run.path, options=options)
     assert run.info.extra["initial_sha256"] == first
+
+
+@pytest.mark.parametrize(
+    ("part", "was", "now"),
+    [
+        ("optim", "lr: 0.002", "lr: 0.02"),
+        ("train", "batch_size: 16", "batch_size: 32"),
+        ("augment", "hflip: 0.5", "hflip: 0.0"),
+    ],
+)
+def test_a_run_does_not_go_on_with_an_edited_recipe(
+    student_recipe, options: Options, part: str, was: str, now: str
+) -> None:
+    recipe = student_recipe(
+        "role=baseline", "teacher=null", "objective={kind: supervised}", "optim.lr=0.002", "train.batch_size=16",
+        "augment.hflip=0.5", "train.epochs=3",
+    )  # fmt: skip
+    run = stopped(recipe, options)
+    file = run.path / "recipe.yaml"
+    text = file.read_text()
+    assert text.count(was) == 1
+    file.write_text(text.replace(was, now))
+    assert refused(run, options).endswith(f": {part} in recipe.yaml")
+    file.write_text("# a remark\n" + text)
+    assert resume_run(run.path, options=options).epochs == 3
+
+
+def test_a_recipe_edited_after_the_end_is_named_by_a_rerun(student_recipe, options: Options) -> None:
+    recipe = student_recipe("role=baseline", "teacher=null", "objective={kind: supervised}", "optim.lr=0.002")
+    run = RunFolder(train_student(recipe, options=options).run)
+    file = run.path / "recipe.yaml"
+    file.write_text(file.read_text().replace("lr: 0.002", "lr: 0.02"))
+    again = rerun(run.path, options=options)
+    assert again.differences
+    assert again.changed == ("optim in recipe.yaml",)

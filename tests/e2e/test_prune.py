@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +14,13 @@ from typer.testing import CliRunner
 
 from distill.cli import app
 from distill.comparison import compare
-from distill.errors import UsageError
+from distill.errors import RunError, UsageError
 from distill.models.trained import load_trained
 from distill.pipeline import Options, RunResult, export, prune, rerun, resume_run, train_student
 from distill.runs import RunFolder, open_run
 
 WIDE = ("model.width=32",)
+PRUNE, RECORD = (sys.modules[f"distill.pipeline.{name}"] for name in ("prune", "record"))
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +105,38 @@ def test_stopped_while_it_trains_on_it_ends_with_the_same_bytes(student, pruned,
     resumed = resume_run(cut, options=options)
     ends = [load_trained(RunFolder(path), device=torch.device("cpu")).sha256 for path in (resumed.run, pruned.run)]
     assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("stage", ["write_recipe", "save_checkpoint", "write_identity", "write_result", "point_latest"])
+def test_a_cut_that_was_killed_is_whole_or_says_to_cut_again(
+    student, options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: object, **__: object) -> None:
+        raise Killed
+
+    runs = tmp_path / "runs"
+    shutil.copytree(options.runs_dir / "tiny_student", runs / "tiny_student", symlinks=True)
+    where = RunFolder if stage in ("write_recipe", "write_result", "point_latest") else PRUNE
+    with monkeypatch.context() as patch:
+        patch.setattr(where, stage, kill)
+        patch.setattr(RECORD, "_write_end", lambda *_: None)  # nothing is said any more
+        with pytest.raises(Killed):
+            prune(
+                runs / "tiny_student" / student.run.name, macs=0.5, train=False, options=replace(options, runs_dir=runs)
+            )
+    cut = RunFolder(next((runs / "tiny_student_macs50_cut").glob("0*")))
+    if stage == "point_latest":
+        assert cut.result()["val_top1"] is not None
+        assert resume_run(cut.path, options=options).val_top1 == cut.result()["val_top1"]
+        return
+    with pytest.raises((RunError, UsageError)) as caught:
+        resume_run(cut.path, options=options)
+    if stage != "write_recipe":  # without one a run never began
+        assert "is a cut that was stopped" in caught.value.message
+        assert caught.value.hint.startswith("cut again: distill prune ")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.errors import DistillError, DivergedError, InterruptedRunError, TerminatedRunError
+from distill.errors import DistillError, DivergedError, InterruptedRunError, RunError, TerminatedRunError
 from distill.events import CheckpointSaved, EpochDone, Event, StepDone
 from distill.pipeline import Options, RunResult, evaluate_run, finetune_teacher, resume_run
 from distill.runs import RunFolder, list_runs
@@ -115,6 +115,37 @@ def test_a_run_stopped_again_and_again_ends_with_the_same_bytes(train, settings,
             go_on(run, on_event=Stopper(point))
     go_on(run)
     assert_same(run, whole.run)
+
+
+def test_without_a_damaged_checkpoint_it_goes_on_from_the_one_before_as_the_hint_says(train, tmp_path: Path) -> None:
+    whole = train(*LIVE)
+    with pytest.raises(TerminatedRunError):
+        train(*LIVE, on_event=Stopper(at_step(1, 2)))
+    run = stopped_run(tmp_path)
+    last = (run / "checkpoints" / "last").resolve()
+    content = (last / "resume.pt").read_bytes()
+    (last / "resume.pt").write_bytes(content[:-50])
+    with pytest.raises(RunError, match="damaged") as caught:
+        go_on(run)
+    assert "if the run has not finished, remove it" in str(caught.value.hint)
+    shutil.rmtree(last)
+    go_on(run)
+    assert_same(run, whole.run)
+
+
+def test_a_teacher_that_is_gone_is_named(train, tmp_path: Path) -> None:
+    with pytest.raises(TerminatedRunError):
+        train(*LIVE, on_event=Stopper(at_step(1, 2)))
+    run = stopped_run(tmp_path)
+    teacher = Path(RunFolder(run).info.teacher["run"])
+    teacher.rename(tmp_path / "elsewhere")
+    try:
+        with pytest.raises(RunError, match="the teacher of tiny_student is gone: no run") as caught:
+            go_on(run)
+    finally:
+        (tmp_path / "elsewhere").rename(teacher)
+    assert str(caught.value.hint).startswith(f"restore {teacher}")
+    assert caught.value.exit_code == 1
 
 
 def test_a_copy_that_followed_links_goes_on_and_is_read(train, tmp_path: Path) -> None:

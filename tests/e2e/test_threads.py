@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,31 @@ def test_going_on_and_repeating_take_the_threads_the_run_began_with(tmp_path: Pa
     again = rerun(run.path, options=options)
     assert RunFolder(again.result.run).info.threads == 3
     assert again.differences == ()
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_going_on_with_other_threads_is_told_and_they_are_not_kept(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def stop(event: object) -> None:
+        told.append(str(getattr(event, "message", "")))
+        if isinstance(event, EpochDone):
+            raise _Stop
+
+    options = Options(runs_dir=tmp_path, device="cpu", on_event=stop)
+    with pytest.raises(_Stop):
+        train_student(_recipe(LARGE, "train.epochs=4", "train.threads=3"), options=options)
+    run = RunFolder(next((tmp_path / "own").glob("0*")))
+    for threads in (2, None):
+        with pytest.raises(_Stop):
+            resume_run(run.path, options=replace(options, threads=threads))
+        assert run.info.threads == 3
+    assert [line for line in told if "this run had" in line] == [
+        "this run had 3 threads and goes on with 2: the last bits will differ"
+    ]
+    result = resume_run(run.path, options=replace(options, on_event=None))
+    assert result.epochs == 4
+    assert "threads (was 2, is 3)" in rerun(run.path, options=replace(options, on_event=None)).changed
 
 
 @pytest.mark.usefixtures("four_threads")
