@@ -511,6 +511,9 @@ def test_a_run_of_an_edited_recipe_is_not_resumed(train: Callable[..., RunResult
     run.write_info(status="interrupted")
     recipe: Recipe = run.recipe()
     run.write_recipe(recipe.model_copy(update={"optim": parse_recipe(_ADAM, source="test").optim}))
+    with pytest.raises(RunError, match=r"changed since this run began: optim in recipe\.yaml"):
+        resume_run(run.path, options=Options(threads=1))
+    run.write_info(recipe_sha256=None)  # nothing is known of what it was: the checkpoint does not fit
     with pytest.raises(RunError, match=r"000001 does not fit the recipe of its run|000001: the weights") as caught:
         resume_run(run.path, options=Options(threads=1))
     assert "a changed recipe is a new run" in caught.value.hint
