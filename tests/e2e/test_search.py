@@ -242,8 +242,12 @@ def test_nothing_that_fits_is_an_answer(searched: Callable[..., SearchReport]) -
     assert others == []
     assert 50 < report.prices[0].value <= value, "the nearest budget would hold the smallest shape"
     assert report.finalists == ()
-    wider = searched(name="wider", seeds=1, evaluations=4, budgets={"params": value, "size_mb": 9.0})
+    allowed = {"params": value, "size_mb": 9.0}
+    wider = searched(seeds=1, evaluations=4, budgets=allowed)  # of the same name: nothing was trained
     assert wider.missed is None
+    assert wider.budgets == json.loads((Path(wider.folder) / "search.json").read_text())["budgets"] == allowed
+    with pytest.raises(UsageError, match="holds another search: other budgets"):
+        searched(seeds=1, evaluations=4, budgets={"params": 50, "size_mb": 9.0})
 
 
 def test_a_loss_that_is_too_large_shows_what_more_would_buy(searched: Callable[..., SearchReport]) -> None:
