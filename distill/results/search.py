@@ -25,7 +25,7 @@ class Tried:
 
     Attributes:
         origin: ``uniform``, ``scaled``, ``sample``, ``local`` or ``random``.
-        costs: params, gmacs, size_mb, and the latencies that were measured.
+        costs: params, gmacs; size_mb of its file, where a budget had one made; and the latencies that were measured.
         share: Of the budget that it fills most.
         epochs: That it was trained; ``val_top1`` and ``kl`` are from there. None: training failed.
     """

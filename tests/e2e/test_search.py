@@ -168,6 +168,7 @@ def test_ctrl_c_says_how_to_go_on(searched: Callable[..., SearchReport]) -> None
 
 def test_a_finished_search_costs_nothing_and_may_be_judged_anew(searched: Callable[..., SearchReport]) -> None:
     first = searched(seeds=1, evaluations=4)
+    assert {row.costs["size_mb"] for row in (*first.finalists, *first.tried)} == {None}, "none was exported"
     listener = Listener()
     again = searched(listener, seeds=1, evaluations=4, max_drop=0.5)
     assert listener.epochs == []
@@ -245,6 +246,8 @@ def test_nothing_that_fits_is_an_answer(searched: Callable[..., SearchReport]) -
     allowed = {"params": value, "size_mb": 9.0}
     wider = searched(seeds=1, evaluations=4, budgets=allowed)  # of the same name: nothing was trained
     assert wider.missed is None
+    (taken,) = (row for row in wider.finalists if row.chosen)
+    assert taken.costs["size_mb"] == pytest.approx(Path(wider.file or "").stat().st_size / 1e6, abs=1e-3)
     assert wider.budgets == json.loads((Path(wider.folder) / "search.json").read_text())["budgets"] == allowed
     with pytest.raises(UsageError, match="holds another search: other budgets"):
         searched(seeds=1, evaluations=4, budgets={"params": 50, "size_mb": 9.0})
