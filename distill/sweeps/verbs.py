@@ -127,6 +127,7 @@ def resume_sweep(
 
     Raises:
         RunError: There is no such sweep.
+        UsageError: Either was given, and the sweep is a grid.
 
     Example:
         >>> [trial.status for trial in resume_sweep("quickstart_student").trials]
@@ -136,6 +137,12 @@ def resume_sweep(
     folder = find_sweep(reference, options.runs_dir)
     definition = folder.definition()
     assert definition is not None
+    given = [option for option, value in (("--trials", trials), ("--storage", storage)) if value is not None]
+    if given and not definition.search:
+        raise UsageError(
+            f"{folder.subject} is a grid and takes no {', '.join(given)}",
+            hint="to widen it, repeat its first command with more values or --seeds, without --resume",
+        )
     definition = replace(definition, trials=trials or definition.trials, storage=storage or definition.storage)
     if definition.storage is not None and "***" in definition.storage:
         raise UsageError(f"the password of {definition.storage} is not kept", hint="give the URL again: --storage URL")
