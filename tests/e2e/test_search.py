@@ -236,6 +236,7 @@ def test_nothing_that_fits_is_an_answer(searched: Callable[..., SearchReport]) -
     listener = Listener()
     report = searched(listener, budgets={"params": 50, "size_mb": 9.0})
     assert listener.epochs == []
+    assert report.evaluations == 0
     assert report.missed is not None
     assert report.nearest is not None
     (key, value), *others = report.nearest.items()
@@ -383,6 +384,14 @@ def test_what_cannot_be_searched_is_told_before_anything_begins(
     with pytest.raises(RunError, match="nobody"):
         searched(against="nobody")
     assert not list(tmp_path.glob("searches/*"))  # else the right call is another search than the wrong one
+
+
+def test_a_space_that_runs_out_is_told_of_and_counted(searched: Callable[..., SearchReport]) -> None:
+    listener = Listener()
+    few = "search={depth: [[1, 2], [1, 1]], width: {min: 8, max: 8, multiple: 8}}"
+    report = searched(listener, overrides=(few,), seeds=1, evaluations=4)
+    assert "2 shapes tried, of 4: no other that fills the budgets was found" in listener.notes
+    assert report.evaluations == 2 == sum(row.origin != "random" for row in report.tried)
 
 
 def test_hours_are_kept_to_once_decided(searched: Callable[..., SearchReport]) -> None:
