@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -142,5 +141,4 @@ def command(
         )
     output.show(report, lambda width: search_table(report, width))
     if report.missed is not None:
-        would = " and ".join(f"{option} {shlex.quote(text)}" for option, text in report.ways)
-        raise GateMissedError(report.missed, hint=f"about {would} would do" if would else "allow more: --max-drop")
+        raise GateMissedError(report.missed, hint=report.hint)

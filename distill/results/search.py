@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -25,7 +26,7 @@ class Tried:
 
     Attributes:
         origin: ``uniform``, ``scaled``, ``sample``, ``local`` or ``random``.
-        costs: params, gmacs, size_mb, and the latencies that were measured.
+        costs: params, gmacs; size_mb of its file, where a budget had one made; and the latencies that were measured.
         share: Of the budget that it fills most.
         epochs: That it was trained; ``val_top1`` and ``kl`` are from there. None: training failed.
     """
@@ -90,6 +91,8 @@ class SearchReport:
         machine: What the latencies were measured on.
         noise: Relative difference between two timings of one network there.
         reference: What the loss is measured against.
+        evaluations: How many shapes the search tried, its baselines aside: fewer than were asked for where no other
+            that fills the budgets was found, or --hours do not allow more.
         drop: Drop in the file's validation top-1, with interval and verdict; None if there is no file.
         drop_words: The drop in a sentence.
         helped: Whether the search's best is better than the uniform shape beyond chance, as the best of its finalists;
@@ -143,6 +146,17 @@ class SearchReport:
             if name == "params" and self.max_params is not None and self.max_params < value:
                 found.append(("--set", f"model.max_params={value:.0f}"))
         return tuple(found)
+
+    @property
+    def hint(self) -> str:
+        """What would have met what was ``missed``: other budgets, or a larger loss."""
+        if self.ways:
+            return f"about {' and '.join(f'{option} {shlex.quote(text)}' for option, text in self.ways)} would do"
+        if self.drop is not None:
+            enough = math.ceil(1000 * self.drop["high" if self.prove else "estimate"]) / 1000
+            if self.max_drop < enough < 1:
+                return f"allow more: --max-drop {enough:g}"
+        return f"see {self.folder}/result.json"
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``distill search --json`` prints."""

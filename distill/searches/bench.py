@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -54,7 +54,7 @@ class Target:
         threads: CPU threads of one operation.
         command: What times an exported file elsewhere; None: this machine.
         latencies: Those that are wanted.
-        exports: Whether a budget asks for what only a file has; else nothing is exported, and sizes are of weights.
+        exports: Whether a budget asks for what only a file has; else nothing is exported, and sizes are not known.
     """
 
     runtime: Runtime
@@ -137,7 +137,7 @@ class Bench:
     # What is measured
 
     def confirmed(self, recipe: Recipe) -> Costs:
-        """Of the exported file, timed in turn with the reference's.
+        """Of the exported file, timed in turn with the reference's; counted alone where no budget asks for a file.
 
         Its milliseconds are the reference's own, as measured once, times how much slower it was in the same minutes.
 
@@ -145,6 +145,8 @@ class Bench:
             RunError: It cannot be measured.
             UsageError: The network cannot be exported.
         """
+        if not self.target.exports:
+            return replace(self.predicted(recipe), size_mb=None)  # that of its weights is not the file's
         found = _costs(self._file(recipe))
         if found is None:
             found = self._measured(recipe)
@@ -189,7 +191,7 @@ class Bench:
 
     @property
     def _wanted(self) -> list[str]:
-        return [*self.target.latencies, *(["size_mb"] if self.target.exports else [])]
+        return [*self.target.latencies, "size_mb"]
 
     @cached_property
     def _reference_key(self) -> str:
@@ -198,9 +200,7 @@ class Bench:
 
     def _measured(self, recipe: Recipe) -> Costs:
         cost = spec_cost(recipe.model, len(self.splits.dataset.classes))
-        if not self.target.exports:
-            size, times = self.predicted(recipe).size_mb, dict[str, float]()
-        elif self.target.runtime == "torch":
+        if self.target.runtime == "torch":
             size, (_, times) = cost.size_mb, self._fastest(self._torch(recipe))
         else:
             files = self._graphs(recipe)

@@ -17,11 +17,11 @@ LATENCIES = {"latency_b1_ms": 1, "latency_b32_ms": 32}
 
 @dataclass(frozen=True)
 class Costs:
-    """What a network costs: latencies are medians in milliseconds, None where they were not asked for."""
+    """What a network costs: latencies are medians in milliseconds; None what was not asked for, and so not measured."""
 
     params: int
     gmacs: float
-    size_mb: float
+    size_mb: float | None
     latency_b1_ms: float | None = None
     latency_b32_ms: float | None = None
 

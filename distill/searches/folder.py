@@ -97,13 +97,13 @@ class SearchFolder(SweepFolder):
         return Definition.from_json(read_json(path), path) if os.path.lexists(path) else None
 
     def claim(self, definition: Definition) -> None:
-        """Begin the search, or go on with it; what judges its outcome may change.
+        """Begin the search, or go on with it; what judges its outcome may change, and all while nothing was trained.
 
         Raises:
             UsageError: The folder holds another search.
         """
         before = self.search_definition()
-        if before is not None:
+        if before is not None and self.trials.exists():
             one, two = _identity(before), _identity(definition)
             if different := [key for key in two if one[key] != two[key]]:
                 raise UsageError(

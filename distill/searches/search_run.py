@@ -28,7 +28,7 @@ from distill.searches.reference import Reference
 from distill.searches.rungs import MIN_EVALUATIONS, Plan, plan_of
 from distill.searches.ship import Excess, Shipped, Shipping, ship
 from distill.searches.trials import Trials
-from distill.text import duration, percent, plain
+from distill.text import counted, duration, percent, plain
 
 __all__ = ["SearchRun"]
 
@@ -49,9 +49,10 @@ class SearchRun:
         plan = self._plan()
         self.trials.epochs, self.trials.rungs = plan.total_epochs, plan.rungs
         explored = explore(self.trials.space, self.trials, self.trials, self.limits, plan, tell=self._say)
-        report = self._begun(plan)
+        report = self._begun(0 if explored is None else len(explored.candidates))
         if explored is None:
             return self._kept(self._nothing_fits(report))
+        self._tell_if_short(explored, plan)
         return self._kept(self._finished(report, explored, plan))
 
     @property
@@ -110,7 +111,14 @@ class SearchRun:
 
     # What came of it
 
-    def _begun(self, plan: Plan) -> SearchReport:
+    def _tell_if_short(self, explored: Explored, plan: Plan) -> None:
+        """Say so where shapes ran out before evaluations did; what cannot be trained was told already."""
+        tried, planned = len(explored.candidates), plan.first + plan.local
+        if explored.best and tried < planned:
+            what = f"{counted(tried, 'shape')} tried, of {planned}: no other that fills the budgets was found"
+            self.options.tell(Note(what))
+
+    def _begun(self, evaluations: int) -> SearchReport:
         asked = self.definition
         return SearchReport(
             name=self.folder.path.name,
@@ -125,7 +133,7 @@ class SearchRun:
             prove=asked.prove,
             reference=self.reference.name,
             max_params=self.trials.base.recipe.max_params,
-            evaluations=plan.first + plan.local,
+            evaluations=evaluations,
         )
 
     def _nothing_fits(self, report: SearchReport) -> SearchReport:

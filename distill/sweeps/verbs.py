@@ -127,6 +127,7 @@ def resume_sweep(
 
     Raises:
         RunError: There is no such sweep.
+        UsageError: Either was given, and the sweep is a grid.
 
     Example:
         >>> [trial.status for trial in resume_sweep("quickstart_student").trials]
@@ -136,6 +137,12 @@ def resume_sweep(
     folder = find_sweep(reference, options.runs_dir)
     definition = folder.definition()
     assert definition is not None
+    given = [option for option, value in (("--trials", trials), ("--storage", storage)) if value is not None]
+    if given and not definition.search:
+        raise UsageError(
+            f"{folder.subject} is a grid and takes no {', '.join(given)}",
+            hint="to widen it, repeat its first command with more values or --seeds, without --resume",
+        )
     definition = replace(definition, trials=trials or definition.trials, storage=storage or definition.storage)
     if definition.storage is not None and "***" in definition.storage:
         raise UsageError(f"the password of {definition.storage} is not kept", hint="give the URL again: --storage URL")
@@ -143,10 +150,10 @@ def resume_sweep(
         options, device=options.device or definition.device, threads=options.threads or definition.threads,
         runs_dir=Path(os.path.normpath(folder.path / definition.runs)),
     )  # fmt: skip
-    return _carry_out(definition, folder, options, is_new=trials is not None)
+    return _carry_out(definition, folder, options)
 
 
-def _carry_out(definition: Definition, folder: SweepFolder, options: Options, *, is_new: bool = True) -> SweepReport:
+def _carry_out(definition: Definition, folder: SweepFolder, options: Options) -> SweepReport:
     check_runs_dir(options.runs_dir)
     _check_request(definition, options)
     planned, recipes = _planned(definition, options.tell)
@@ -155,7 +162,7 @@ def _carry_out(definition: Definition, folder: SweepFolder, options: Options, *,
         check_same(before, definition, folder.path)
         definition = replace(definition, worker=before.worker, teachers=before.teachers, commands=before.commands)
     options = replace(options, command=tuple(map(redacted, options.command)))
-    if is_new and options.command and options.command not in definition.commands:
+    if _asks_for_more(definition, before) and options.command and options.command not in definition.commands:
         definition = replace(definition, commands=(*definition.commands, options.command))
     trainer = Trainer(options, folder.trials, definition.teacher, dict(definition.teachers))
     check_networks(recipes)
@@ -166,6 +173,15 @@ def _carry_out(definition: Definition, folder: SweepFolder, options: Options, *,
         if definition.search:
             return _run_search(definition, folder, trainer)
         return _run_grid(definition, folder, trainer, planned, recipes)
+
+
+def _asks_for_more(definition: Definition, before: Definition | None) -> bool:
+    """Whether trials are asked for that were not before: what they find is found by this command, too."""
+    if before is None:
+        return True
+    if definition.search:
+        return (definition.trials or 0) > (before.trials or 0)
+    return (definition.grid, definition.seeds) != (before.grid, before.seeds)
 
 
 def _check_request(definition: Definition, options: Options) -> None:

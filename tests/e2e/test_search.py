@@ -168,6 +168,7 @@ def test_ctrl_c_says_how_to_go_on(searched: Callable[..., SearchReport]) -> None
 
 def test_a_finished_search_costs_nothing_and_may_be_judged_anew(searched: Callable[..., SearchReport]) -> None:
     first = searched(seeds=1, evaluations=4)
+    assert {row.costs["size_mb"] for row in (*first.finalists, *first.tried)} == {None}, "none was exported"
     listener = Listener()
     again = searched(listener, seeds=1, evaluations=4, max_drop=0.5)
     assert listener.epochs == []
@@ -235,6 +236,7 @@ def test_nothing_that_fits_is_an_answer(searched: Callable[..., SearchReport]) -
     listener = Listener()
     report = searched(listener, budgets={"params": 50, "size_mb": 9.0})
     assert listener.epochs == []
+    assert report.evaluations == 0
     assert report.missed is not None
     assert report.nearest is not None
     (key, value), *others = report.nearest.items()
@@ -242,8 +244,14 @@ def test_nothing_that_fits_is_an_answer(searched: Callable[..., SearchReport]) -
     assert others == []
     assert 50 < report.prices[0].value <= value, "the nearest budget would hold the smallest shape"
     assert report.finalists == ()
-    wider = searched(name="wider", seeds=1, evaluations=4, budgets={"params": value, "size_mb": 9.0})
+    allowed = {"params": value, "size_mb": 9.0}
+    wider = searched(seeds=1, evaluations=4, budgets=allowed)  # of the same name: nothing was trained
     assert wider.missed is None
+    (taken,) = (row for row in wider.finalists if row.chosen)
+    assert taken.costs["size_mb"] == pytest.approx(Path(wider.file or "").stat().st_size / 1e6, abs=1e-3)
+    assert wider.budgets == json.loads((Path(wider.folder) / "search.json").read_text())["budgets"] == allowed
+    with pytest.raises(UsageError, match="holds another search: other budgets"):
+        searched(seeds=1, evaluations=4, budgets={"params": 50, "size_mb": 9.0})
 
 
 def test_a_loss_that_is_too_large_shows_what_more_would_buy(searched: Callable[..., SearchReport]) -> None:
@@ -376,6 +384,14 @@ def test_what_cannot_be_searched_is_told_before_anything_begins(
     with pytest.raises(RunError, match="nobody"):
         searched(against="nobody")
     assert not list(tmp_path.glob("searches/*"))  # else the right call is another search than the wrong one
+
+
+def test_a_space_that_runs_out_is_told_of_and_counted(searched: Callable[..., SearchReport]) -> None:
+    listener = Listener()
+    few = "search={depth: [[1, 2], [1, 1]], width: {min: 8, max: 8, multiple: 8}}"
+    report = searched(listener, overrides=(few,), seeds=1, evaluations=4)
+    assert "2 shapes tried, of 4: no other that fills the budgets was found" in listener.notes
+    assert report.evaluations == 2 == sum(row.origin != "random" for row in report.tried)
 
 
 def test_hours_are_kept_to_once_decided(searched: Callable[..., SearchReport]) -> None:

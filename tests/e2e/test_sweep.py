@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -344,6 +346,15 @@ def test_nothing_is_trained_while_some_trial_is_wrong(tiny, options, tmp_path: P
     assert not (tmp_path / "sweeps").exists()
 
 
+@pytest.mark.parametrize("given", [{"trials": 3}, {"storage": "sqlite:///study.db"}], ids=str)
+def test_a_grid_is_resumed_without_what_is_a_searchs(tiny, options, given: dict[str, Any]) -> None:
+    sweep(tiny("train.epochs=1"), grid=["optim.lr=0.05"], options=options())
+    with pytest.raises(UsageError, match=f"is a grid and takes no --{next(iter(given))}$") as error:
+        resume_sweep("tiny_student", **given, options=options())
+    assert error.value.exit_code == 2
+    assert "repeat its first command with more values" in error.value.hint
+
+
 def test_another_sweep_of_that_name_is_refused(tiny, options) -> None:
     sweep(tiny(), grid=[LR], options=options())
     with pytest.raises(UsageError, match=r"holds another sweep: other train\.batch_size"):
@@ -489,6 +500,22 @@ def test_a_search_stays_in_its_ranges_and_repeats_itself(tiny, options) -> None:
     assert again.runs == []
     more = resume_sweep("s", trials=5, options=options(again))
     assert (len(more.trials), len(again.runs)) == (5, 1)
+
+
+def test_a_command_that_asked_for_no_more_trials_found_nothing(tiny, options) -> None:
+    pytest.importorskip("optuna")
+
+    def typed(command: str) -> Any:
+        return replace(options(), command=("distill", "sweep", command))
+
+    def found_by(report: SweepReport) -> list[str]:
+        return re.findall(r"^# Found by: distill sweep (.*)$", Path(report.best.recipe).read_text(), re.MULTILINE)
+
+    recipe, asked = tiny("train.epochs=1"), {"search": ["optim.lr=1e-4:1e-1:log"]}
+    assert found_by(sweep(recipe, **asked, trials=2, options=typed("first"))) == ["first"]
+    assert found_by(resume_sweep("tiny_student", trials=1, options=typed("fewer"))) == ["first"]
+    assert found_by(sweep(recipe, **asked, trials=1, options=typed("again"))) == ["first"]
+    assert found_by(resume_sweep("tiny_student", trials=3, options=typed("more"))) == ["first", "more"]
 
 
 def test_a_stopped_search_makes_the_choices_it_would_have_made(tiny, options) -> None:
