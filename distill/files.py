@@ -12,10 +12,14 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from distill.errors import DistillError, RunError, UsageError
 from distill.text import first_line
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "PARTIAL_SUFFIX",
@@ -32,6 +36,7 @@ __all__ = [
     "regular",
     "relative",
     "remove_partials",
+    "save_array",
     "sha256_file",
     "sync_file",
     "sync_folder",
@@ -137,6 +142,18 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     """Write ``content`` (text as UTF-8, its line ends as they are) so that ``path`` is either as before or whole."""
     data = content.encode() if isinstance(content, str) else content
     write_with(path, lambda aside: aside.write_bytes(data))
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """The bytes of ``np.save``, into a file of any name. Not whole or absent by itself: ``write_with`` makes it so.
+
+    Raises:
+        OSError: The system's own: into a file that it knows, numpy writes in C and loses the error's number.
+    """
+    import numpy as np
+
+    with open(path, "wb") as file:
+        np.save(SimpleNamespace(write=file.write), array, allow_pickle=False)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from distill.errors import RunError
 from distill.evaluation.confidence import reliability
-from distill.files import json_sha256, read_json, sha256_file, write_json, write_with
+from distill.files import json_sha256, read_json, save_array, sha256_file, write_json, write_with
 from distill.results.calibration import Reliability, RiskCoverage, Temperature
 from distill.results.corruptions import CorruptionResult
 from distill.results.metrics import EvalResult
@@ -128,16 +128,11 @@ class Answers:
 def write_answers(folder: Path, split: str, answers: Answers) -> None:
     """Keep them; the document comes last, and says which arrays are its own."""
     for kind in _KINDS:
-        write_with(folder / f"{split}_{kind}.npy", partial(_save, array=getattr(answers, kind)))
+        write_with(folder / f"{split}_{kind}.npy", partial(save_array, array=getattr(answers, kind)))
     files = {kind: sha256_file(folder / f"{split}_{kind}.npy") for kind in _KINDS}
     made = {name: getattr(answers, name).to_json() for name in ("result", "reliability", "risk_coverage")}
     more = {**answers.about, "files": files, **made}
     write_sealed(folder / f"{split}.json", more, weights=answers.weights, network=answers.network)
-
-
-def _save(path: Path, *, array: np.ndarray) -> None:
-    with open(path, "wb") as file:  # np.save by name would add a suffix
-        np.save(file, array, allow_pickle=False)
 
 
 def read_answers(folder: Path, split: str) -> Answers | None:

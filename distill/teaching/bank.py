@@ -15,7 +15,16 @@ import numpy as np
 
 from distill.errors import DistillError, MissingError, RunError, UsageError
 from distill.events import StageProgress, Tell, silent
-from distill.files import json_sha256, regular, remove_partials, sha256_file, write_json, write_with, writing
+from distill.files import (
+    json_sha256,
+    regular,
+    remove_partials,
+    save_array,
+    sha256_file,
+    write_json,
+    write_with,
+    writing,
+)
 from distill.runs import Lock, owner_is_dead
 from distill.teaching.bank_files import INFO, LOCK, TEST_LOGITS, VIEWS, chunk_name, claims, is_answers, view_of
 from distill.teaching.bank_info import BankInfo, TeacherRecord, chunk_bounds, completed
@@ -295,7 +304,7 @@ class Bank:
 
     def _save(self, name: str, array: np.ndarray) -> str:
         path = self.path / name
-        write_with(path, lambda aside: _save_array(aside, array))
+        write_with(path, lambda aside: save_array(aside, np.ascontiguousarray(array)))
         return sha256_file(path)
 
     def _write_info(self) -> None:
@@ -305,8 +314,3 @@ class Bank:
             if not document[name]:
                 del document[name]
         write_json(self.path / INFO, {"format": _FORMAT} | document | {"sha256": json_sha256(document)})
-
-
-def _save_array(path: Path, array: np.ndarray) -> None:
-    with open(path, "wb") as file:
-        np.save(file, np.ascontiguousarray(array), allow_pickle=False)
