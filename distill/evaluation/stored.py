@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from distill.errors import RunError
+from distill.errors import DistillError, RunError
 from distill.evaluation.confidence import reliability
+from distill.events import Note, Tell
 from distill.files import json_sha256, read_json, save_array, sha256_file, write_json, write_with
 from distill.results.calibration import Reliability, RiskCoverage, Temperature
 from distill.results.corruptions import CorruptionResult
@@ -25,6 +27,7 @@ __all__ = [
     "Answers",
     "StoredEvaluation",
     "evaluation_of_file",
+    "keeping",
     "read_answers",
     "read_evaluation",
     "read_sealed",
@@ -158,6 +161,17 @@ def read_answers(folder: Path, split: str) -> Answers | None:
         )
     except _DAMAGE:
         return None
+
+
+@contextlib.contextmanager
+def keeping(what: str, tell: Tell) -> Iterator[None]:
+    """Go on where the system refuses to store what was measured: it is in memory, and that it is not kept is told."""
+    try:
+        yield
+    except DistillError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        tell(Note(f"{error.message}; {what} not kept", "warning"))
 
 
 # Documents that belong to given weights
