@@ -56,8 +56,11 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path, *, elsewhere: str | None = None) -> Iterator[None]:
     """Turn what the operating system refuses while ``path`` is written into one line that names it.
+
+    Args:
+        elsewhere: How to have it written to another place, where the user did not name this one.
 
     Raises:
         DistillError: ``cannot write PATH: No space left on device``, with a hint.
@@ -65,15 +68,16 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise _cannot_write(path, error, elsewhere) from error
 
 
-def _cannot_write(path: Path, error: OSError) -> DistillError:
+def _cannot_write(path: Path, error: OSError, elsewhere: str | None) -> DistillError:
     hint = None
     if error.errno in _NO_SPACE:
-        hint = "free some space there, then repeat the command; what was there before is as it was"
+        other = "" if elsewhere is None else f", or {elsewhere}"
+        hint = f"free some space there{other}, then repeat the command; what was there before is as it was"
     elif error.errno in _NOT_ALLOWED:
-        hint = "make the folder writable, or choose another"
+        hint = f"make the folder writable, or {elsewhere or 'choose another'}"
     elif (above := in_the_way(path)) is not None:
         what = "a file, not a folder" if above.is_file() else "no folder"  # a link that leads nowhere
         return DistillError(f"cannot write {path}: {above} is {what}", hint="choose another place")
