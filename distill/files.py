@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -41,6 +42,7 @@ __all__ = [
     "sync_file",
     "sync_folder",
     "write_atomically",
+    "write_export",
     "write_json",
     "write_with",
     "writing",
@@ -52,6 +54,7 @@ _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_SYNC = (errno.EINVAL, getattr(errno, "ENOTSUP", errno.EINVAL), errno.ENOSYS, errno.EBADF)  # some network folders
 _NO_LINKS = (errno.EPERM, getattr(errno, "ENOTSUP", errno.EPERM), errno.EOPNOTSUPP, errno.ENOSYS)  # exFAT, cloud drives
 _LINK_TEXT_MAX = 255
+_ABANDONED_S = 24 * 3600.0  # nobody is at one file for so long
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
@@ -146,6 +149,15 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     """Write ``content`` (text as UTF-8, its line ends as they are) so that ``path`` is either as before or whole."""
     data = content.encode() if isinstance(content, str) else content
     write_with(path, lambda aside: aside.write_bytes(data))
+
+
+def write_export(path: Path, content: bytes) -> None:
+    """As :func:`write_atomically`, where nobody has the folder's lock: what killed writers of ``path`` left there goes.
+
+    That of the last day stays: it may be another process's, at work.
+    """
+    remove_partials(path.parent, path.name, older_than_s=_ABANDONED_S)
+    write_atomically(path, content)
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
@@ -306,8 +318,9 @@ def remove_partials(folder: Path, *names: str, older_than_s: float = 0.0) -> Non
     Only the one writer of ``folder`` may call this; where there may be others, ``older_than_s`` spares what they write.
     """
     with contextlib.suppress(OSError):
-        for name in names or ("*",):
-            for path in folder.glob(f".{name}.*{PARTIAL_SUFFIX}"):
+        drawn = "[0-9a-f]" * 12
+        for pattern in [f"{glob.escape(name)}.{drawn}" for name in names] or ["*.*"]:
+            for path in folder.glob(f".{pattern}{PARTIAL_SUFFIX}"):
                 is_old = not older_than_s or time.time() - path.lstat().st_mtime > older_than_s
                 if is_old and (path.is_symlink() or path.is_file()):
                     path.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ import os
 import re
 import resource
 import stat
+import time
 from functools import partial
 from pathlib import Path
 
@@ -229,6 +230,20 @@ def test_remove_partials_takes_hidden_partial_files_alone(tmp_path):
     assert len(list(tmp_path.iterdir())) == 4
     files.remove_partials(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".folder.a.partial", ".hidden", "mine.partial"]
+
+
+def test_an_export_clears_what_its_own_killed_writers_left(tmp_path: Path) -> None:
+    """Of the last day nothing: another process may be writing it. Nor of any other name."""
+    path, hours = tmp_path / "big[1].onnx", 3600.0
+    left = {"big[1].onnx.0123456789ab": 30, "big[1].onnx.ba9876543210": 2, "big1.onnx.0123456789ab": 30}
+    left |= {"big[1].onnx.json.0123456789ab": 30, "big[1].onnx.mine": 30}
+    for name, age in left.items():
+        (tmp_path / f".{name}.partial").write_text("half")
+        os.utime(tmp_path / f".{name}.partial", (time.time() - age * hours,) * 2)
+    files.write_export(path, b"whole")
+    assert path.read_bytes() == b"whole"
+    kept = {each.name for each in tmp_path.iterdir()} - {path.name}
+    assert kept == {f".{name}.partial" for name in left} - {".big[1].onnx.0123456789ab.partial"}
 
 
 def test_sha256_of_a_file(tmp_path):
