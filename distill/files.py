@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -12,10 +13,14 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from distill.errors import DistillError, RunError, UsageError
 from distill.text import first_line
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "PARTIAL_SUFFIX",
@@ -32,10 +37,12 @@ __all__ = [
     "regular",
     "relative",
     "remove_partials",
+    "save_array",
     "sha256_file",
     "sync_file",
     "sync_folder",
     "write_atomically",
+    "write_export",
     "write_json",
     "write_with",
     "writing",
@@ -47,12 +54,16 @@ _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_SYNC = (errno.EINVAL, getattr(errno, "ENOTSUP", errno.EINVAL), errno.ENOSYS, errno.EBADF)  # some network folders
 _NO_LINKS = (errno.EPERM, getattr(errno, "ENOTSUP", errno.EPERM), errno.EOPNOTSUPP, errno.ENOSYS)  # exFAT, cloud drives
 _LINK_TEXT_MAX = 255
+_ABANDONED_S = 24 * 3600.0  # nobody is at one file for so long
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path, *, elsewhere: str | None = None) -> Iterator[None]:
     """Turn what the operating system refuses while ``path`` is written into one line that names it.
+
+    Args:
+        elsewhere: How to have it written to another place, where the user did not name this one.
 
     Raises:
         DistillError: ``cannot write PATH: No space left on device``, with a hint.
@@ -60,15 +71,16 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise _cannot_write(path, error, elsewhere) from error
 
 
-def _cannot_write(path: Path, error: OSError) -> DistillError:
+def _cannot_write(path: Path, error: OSError, elsewhere: str | None) -> DistillError:
     hint = None
     if error.errno in _NO_SPACE:
-        hint = "free some space there, then repeat the command; what was there before is as it was"
+        other = "" if elsewhere is None else f", or {elsewhere}"
+        hint = f"free some space there{other}, then repeat the command; what was there before is as it was"
     elif error.errno in _NOT_ALLOWED:
-        hint = "make the folder writable, or choose another"
+        hint = f"make the folder writable, or {elsewhere or 'choose another'}"
     elif (above := in_the_way(path)) is not None:
         what = "a file, not a folder" if above.is_file() else "no folder"  # a link that leads nowhere
         return DistillError(f"cannot write {path}: {above} is {what}", hint="choose another place")
@@ -137,6 +149,27 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     """Write ``content`` (text as UTF-8, its line ends as they are) so that ``path`` is either as before or whole."""
     data = content.encode() if isinstance(content, str) else content
     write_with(path, lambda aside: aside.write_bytes(data))
+
+
+def write_export(path: Path, content: bytes) -> None:
+    """As :func:`write_atomically`, where nobody has the folder's lock: what killed writers of ``path`` left there goes.
+
+    That of the last day stays: it may be another process's, at work.
+    """
+    remove_partials(path.parent, path.name, older_than_s=_ABANDONED_S)
+    write_atomically(path, content)
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """The bytes of ``np.save``, into a file of any name. Not whole or absent by itself: ``write_with`` makes it so.
+
+    Raises:
+        OSError: The system's own: into a file that it knows, numpy writes in C and loses the error's number.
+    """
+    import numpy as np
+
+    with open(path, "wb") as file:
+        np.save(SimpleNamespace(write=file.write), array, allow_pickle=False)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -285,8 +318,9 @@ def remove_partials(folder: Path, *names: str, older_than_s: float = 0.0) -> Non
     Only the one writer of ``folder`` may call this; where there may be others, ``older_than_s`` spares what they write.
     """
     with contextlib.suppress(OSError):
-        for name in names or ("*",):
-            for path in folder.glob(f".{name}.*{PARTIAL_SUFFIX}"):
+        drawn = "[0-9a-f]" * 12
+        for pattern in [f"{glob.escape(name)}.{drawn}" for name in names] or ["*.*"]:
+            for path in folder.glob(f".{pattern}{PARTIAL_SUFFIX}"):
                 is_old = not older_than_s or time.time() - path.lstat().st_mtime > older_than_s
                 if is_old and (path.is_symlink() or path.is_file()):
                     path.unlink(missing_ok=True)

@@ -120,6 +120,8 @@ def accuracy_of(
         if split == "test" or _has_validation(file, data):
             raise
         return None
+    if assessment.unkept is not None:
+        tell(assessment.unkept)
     right = assessment.correct
     interval = share_interval(int(right.sum()), len(right))
     accuracy = Accuracy(

@@ -15,6 +15,7 @@ from distill.comparison.reference import Reference
 from distill.errors import RunError
 from distill.evaluation.agreement import agreement_if_alike
 from distill.evaluation.test_set import Assessment, DataSets, assess_file
+from distill.events import Note, Tell
 from distill.models.onnx_open import OnnxClassifier, is_exported_file, open_onnx
 from distill.recipe import Recipe, parse_recipe
 from distill.results.roles import role_order
@@ -103,14 +104,17 @@ def source_run(
 
 
 def read_files(
-    files: Sequence[OnnxClassifier], sources: Mapping[Path, Entry], data: DataSets, tell: Callable[[str], None]
+    files: Sequence[OnnxClassifier], sources: Mapping[Path, Entry], data: DataSets, tell: Tell
 ) -> dict[str, FileEntry]:
     """Every file with its answers, by key; each is asked about the test set once, ever."""
     found = {}
     for file in files:
-        tell(f"test set: {file.place}")
+        tell(Note(f"test set: {file.place}"))
         recipe = parse_recipe(file.about.recipe, source=f"{file.place} (the recipe in it)")
-        entry = FileEntry(file, recipe, assess_file(file, data=data), sources.get(file.path))
+        assessment = assess_file(file, data=data)
+        if assessment.unkept is not None:
+            tell(assessment.unkept)
+        entry = FileEntry(file, recipe, assessment, sources.get(file.path))
         found[entry.key] = entry
     return found
 

@@ -81,7 +81,7 @@ def gather(
         if wanted not in {entry.run.path.resolve() for entry in entries}:
             entries.append(read(run))
     entries, sources = with_sources(files, entries, runs_dir, read, device)
-    answered = read_files(files, sources, data, lambda text: tell(Note(text)))
+    answered = read_files(files, sources, data, tell)
     groups = grouped(entries, notes)
     teachers = find_teachers(groups, runs_dir, device, data, notes, wanted=wanted)
     images = image_sets(groups | {key: [each] for key, each in answered.items()}, data)
@@ -90,4 +90,7 @@ def gather(
 
 def _entry(run: RunFolder, *, device: torch.device, data: DataSets, tell: Tell) -> Entry:
     tell(Note(f"test set: {run.path}"))
-    return Entry(run, run.info, run.recipe(), assess(run, device=device, data=data), run.figures())
+    assessment = assess(run, device=device, data=data)
+    if assessment.unkept is not None:
+        tell(assessment.unkept)
+    return Entry(run, run.info, run.recipe(), assessment, run.figures())

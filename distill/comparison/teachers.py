@@ -86,7 +86,10 @@ def _taught_by(
                     "neither their accuracies nor their answers are compared"
                 )
                 return None
-            reference = of_run(run.recipe().data, assess(run, device=device, data=data))
+            assessment = assess(run, device=device, data=data)
+            if assessment.unkept is not None:
+                notes.append(assessment.unkept.message)
+            reference = of_run(run.recipe().data, assessment)
         elif about.get("onnx") is not None and "bank" not in about:
             notes.append(f"{entry.run.path}: its teacher, the file {about['onnx']}, left no bank: it is not compared")
             return None

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from distill.data.images import digest_of_all, image_digests
-from distill.errors import RunError
+from distill.errors import DistillError, RunError
+from distill.files import writing
 from distill.models.onnx_metadata import FileAbout
 from distill.models.onnx_open import session
 from distill.models.onnx_write import INPUT
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["CALIBRATIONS", "SCHEMES", "Scheme", "kernels", "quantize_model", "quantizer"]
 
 _BATCH = 64
+_ELSEWHERE = "name another folder for temporary files (export TMPDIR=/a/folder/with/space)"
 _WEIGHTED = ("Conv", "Gemm", "MatMul", "ConvTranspose")
 
 
@@ -97,7 +99,11 @@ def quantize_model(model: onnx.ModelProto, images: np.ndarray, scheme: Scheme) -
 def quantizer(model: onnx.ModelProto, images: np.ndarray) -> Iterator[Callable[[Scheme], onnx.ModelProto]]:
     """What makes int8 twins of an exported fp32 graph, which is not touched; what they share is worked out once.
 
-    Calling it raises a :class:`RunError` where ONNX Runtime cannot quantise the graph.
+    Calling it raises a :class:`RunError` where ONNX Runtime cannot quantise the graph. What it takes and gives are
+    files in a temporary folder.
+
+    Raises:
+        DistillError: The folder for temporary files is full, or cannot be written; calling it raises that, too.
 
     Shapes:
         images: ``(N, 3, S, S)`` uint8, training images, as many as shall set the ranges.
@@ -107,13 +113,17 @@ def quantizer(model: onnx.ModelProto, images: np.ndarray) -> Iterator[Callable[[
     means = cache(partial(_mean_inputs, model, images))
     with tempfile.TemporaryDirectory(prefix="distill-") as folder:
         plain, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
-        onnx.save(copy.deepcopy(model), plain)  # the quantiser moves the weights of what it is given
+        with writing(plain, elsewhere=_ELSEWHERE):
+            onnx.save(copy.deepcopy(model), plain)  # the quantiser moves the weights of what it is given
 
         def make(scheme: Scheme) -> onnx.ModelProto:
             try:
-                with _quietly():
+                with writing(target, elsewhere=_ELSEWHERE), _quietly():
                     _quantize(plain, target, _Images(images), scheme, _kept_in_float(model, scheme))
+            except DistillError:
+                raise
             except Exception as error:  # the tool raises whatever its parts do
+                _require_room(target, plain.stat().st_size)
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
                 raise RunError(f"the graph cannot be quantised ({scheme}): {reason}") from error
             made = onnx.load(target)
@@ -123,6 +133,16 @@ def quantizer(model: onnx.ModelProto, images: np.ndarray) -> Iterator[Callable[[
             return made
 
         yield make
+
+
+def _require_room(path: Path, size: int) -> None:
+    """Refuse a full disk: the quantiser's native parts do not notice one, and take half a graph for a damaged one.
+
+    Raises:
+        DistillError: As large a graph, with the shapes that are written into it, does not fit.
+    """
+    with writing(path, elsewhere=_ELSEWHERE):
+        path.write_bytes(bytes(size + size // 8))
 
 
 def _quantize(plain: Path, target: Path, images: _Images, scheme: Scheme, excluded: list[str]) -> None:

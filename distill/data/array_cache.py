@@ -27,7 +27,7 @@ from distill.data.atomic_folder import atomic_folder, remove_abandoned, resumabl
 from distill.data.images import Split
 from distill.errors import MissingError
 from distill.events import StageProgress, Tell
-from distill.files import regular
+from distill.files import regular, save_array
 
 __all__ = [
     "ArrayWriter",
@@ -120,7 +120,7 @@ def _header(count: int, image_size: int) -> bytes:
 def write_labels(folder: Path, name: str, labels: np.ndarray) -> None:
     """Store the labels of a split under construction, in the place of those that it was begun with."""
     with _explain_write_errors(folder):
-        np.save(folder / f"labels_{name}.npy", np.asarray(labels, dtype=np.int64))
+        save_array(folder / f"labels_{name}.npy", np.asarray(labels, dtype=np.int64))
 
 
 def cache_folder() -> Path:

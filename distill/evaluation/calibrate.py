@@ -8,7 +8,7 @@ from torch import Tensor
 
 from distill.errors import DataError
 from distill.evaluation.confidence import fit_temperature
-from distill.evaluation.stored import read_temperature, write_temperature
+from distill.evaluation.stored import keeping, read_temperature, write_temperature
 from distill.evaluation.test_set import DataSets, Query, assess_query
 from distill.events import Note, Tell, silent
 from distill.models.classifier import Wrapped
@@ -47,9 +47,13 @@ def temperature_of(
             f"{query.place} has no validation images to fit a temperature on (data.val_fraction: 0)",
             hint="leave out --calibrated, or train with some: --set data.val_fraction=0.1",
         ) from error
+    if assessment.unkept is not None:
+        tell(assessment.unkept)
     found = fit_temperature(assessment.logits, assessment.labels)
     if query.keeps:
-        write_temperature(query.folder, found, weights=query.weights, network=query.network, content=assessment.content)
+        weights, network, content = query.weights, query.network, assessment.content
+        with keeping(f"{query.place}: its temperature is", tell):
+            write_temperature(query.folder, found, weights=weights, network=network, content=content)
     return found
 
 

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from distill.errors import RunError
+from distill.errors import DistillError, RunError
 from distill.evaluation.confidence import reliability
-from distill.files import json_sha256, read_json, sha256_file, write_json, write_with
+from distill.events import Note, Tell
+from distill.files import json_sha256, read_json, save_array, sha256_file, write_json, write_with
 from distill.results.calibration import Reliability, RiskCoverage, Temperature
 from distill.results.corruptions import CorruptionResult
 from distill.results.metrics import EvalResult
@@ -25,6 +27,7 @@ __all__ = [
     "Answers",
     "StoredEvaluation",
     "evaluation_of_file",
+    "keeping",
     "read_answers",
     "read_evaluation",
     "read_sealed",
@@ -128,16 +131,11 @@ class Answers:
 def write_answers(folder: Path, split: str, answers: Answers) -> None:
     """Keep them; the document comes last, and says which arrays are its own."""
     for kind in _KINDS:
-        write_with(folder / f"{split}_{kind}.npy", partial(_save, array=getattr(answers, kind)))
+        write_with(folder / f"{split}_{kind}.npy", partial(save_array, array=getattr(answers, kind)))
     files = {kind: sha256_file(folder / f"{split}_{kind}.npy") for kind in _KINDS}
     made = {name: getattr(answers, name).to_json() for name in ("result", "reliability", "risk_coverage")}
     more = {**answers.about, "files": files, **made}
     write_sealed(folder / f"{split}.json", more, weights=answers.weights, network=answers.network)
-
-
-def _save(path: Path, *, array: np.ndarray) -> None:
-    with open(path, "wb") as file:  # np.save by name would add a suffix
-        np.save(file, array, allow_pickle=False)
 
 
 def read_answers(folder: Path, split: str) -> Answers | None:
@@ -163,6 +161,17 @@ def read_answers(folder: Path, split: str) -> Answers | None:
         )
     except _DAMAGE:
         return None
+
+
+@contextlib.contextmanager
+def keeping(what: str, tell: Tell) -> Iterator[None]:
+    """Go on where the system refuses to store what was measured: it is in memory, and that it is not kept is told."""
+    try:
+        yield
+    except DistillError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        tell(Note(f"{error.message}; {what} not kept", "warning"))
 
 
 # Documents that belong to given weights

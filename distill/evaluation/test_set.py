@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from distill.evaluation.askable import refuse_drawn_anew, require_classes
 from distill.evaluation.confidence import reliability, risk_coverage
 from distill.evaluation.correct import correct
 from distill.evaluation.metrics import evaluate_logits, predict_logits
-from distill.evaluation.stored import ABOUT, Answers, evaluation_of_file, read_answers, write_answers
+from distill.evaluation.stored import ABOUT, Answers, evaluation_of_file, keeping, read_answers, write_answers
 from distill.evaluation.tta import Mirrored
 from distill.events import Note, Tell, silent
 from distill.files import json_sha256, may_write, sha256_file
@@ -73,6 +73,7 @@ class Assessment:
         fingerprint: Of the data and the split it was trained on.
         content: Hex sha256 of the images, labels and class names it was asked about.
         device_type: Where it was asked (``cpu``, ``cuda``), and in which ``precision``; None of a bank's answers.
+        unkept: What to tell where they could not be stored.
     """
 
     run: str
@@ -86,6 +87,7 @@ class Assessment:
     content: str
     device_type: str | None
     precision: str | None
+    unkept: Note | None = None
 
     @property
     def correct(self) -> np.ndarray:
@@ -292,9 +294,7 @@ def assess_query(
     if mirrored:
         return assess_classifier(Mirrored(query.load()), splits, query.spec, split=split)
     assessment = assess_classifier(query.load(), splits, query.spec, split=split)
-    if query.keeps:
-        _write(query, assessment)
-    return assessment
+    return _kept(query, assessment) if query.keeps else assessment
 
 
 def _check_split(split: str) -> None:
@@ -354,21 +354,22 @@ def _network_id(recipe: Recipe) -> str:
     return json_sha256([architecture_sha256(model), model.model_dump(mode="json", include={"normalize"})])
 
 
-def _write(query: Query, assessment: Assessment) -> None:
-    write_answers(
-        query.folder,
-        assessment.split,
-        Answers(
-            weights=query.weights,
-            network=query.network,
-            about={name: getattr(assessment, name) for name in ABOUT},
-            result=assessment.result,
-            reliability=assessment.reliability,
-            risk_coverage=assessment.risk_coverage,
-            logits=assessment.logits,
-            labels=assessment.labels,
-        ),
+def _kept(query: Query, assessment: Assessment) -> Assessment:
+    """Stored, or, as on a full disk, with the reason why not."""
+    answers = Answers(
+        weights=query.weights,
+        network=query.network,
+        about={name: getattr(assessment, name) for name in ABOUT},
+        result=assessment.result,
+        reliability=assessment.reliability,
+        risk_coverage=assessment.risk_coverage,
+        logits=assessment.logits,
+        labels=assessment.labels,
     )
+    told: list[Any] = []
+    with keeping(f"{query.place}: its answers are", told.append):
+        write_answers(query.folder, assessment.split, answers)
+    return replace(assessment, unkept=told[0]) if told else assessment
 
 
 def _read(query: Query, split: str) -> Assessment | None:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from distill.errors import UsageError
-from distill.files import write_atomically
+from distill.files import write_export
 from distill.models.deployed import Deployed
 from distill.models.onnx_fold import fold_pooled_norms
 from distill.models.onnx_metadata import FileAbout
@@ -85,7 +85,7 @@ def write_onnx(model: onnx.ModelProto, path: Path) -> None:
     import onnx
 
     onnx.checker.check_model(model, full_check=False)
-    write_atomically(path, model.SerializeToString(deterministic=True))
+    write_export(path, model.SerializeToString(deterministic=True))
 
 
 def export_program(deployed: Deployed, name: str) -> torch.export.ExportedProgram:

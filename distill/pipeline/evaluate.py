@@ -13,6 +13,7 @@ from distill.evaluation.by_class import few_images_note
 from distill.evaluation.calibrate import kept_temperature, temperature_of
 from distill.evaluation.confidence import reliability
 from distill.evaluation.corruptions import CORRUPTION_IMAGES, against, measure_corruptions
+from distill.evaluation.stored import keeping
 from distill.evaluation.test_set import IMAGES_OF, DataSets, Query, assess_query, query_of
 from distill.events import Note
 from distill.models.onnx_open import OnnxClassifier, is_exported_file, open_onnx
@@ -187,8 +188,12 @@ def _evaluate(subject: _Subject, asked: _Asked, data: DataSets, options: Options
     if not query.keeps and not mirrored:
         options.tell(Note(f"{query.place} may only be read: what is found is not kept, and not plotted", "warning"))
     assessment = assess_query(query, asked.split, asked.again, data, mirrored=mirrored, tell=options.tell)
+    if assessment.unkept is not None:
+        options.tell(assessment.unkept)
+        keeps = False  # nor is what is larger
     if isinstance(subject, RunFolder) and asked.split == "test" and keeps:
-        _keep(subject, assessment.result)
+        with keeping(f"{query.place}: its test metrics are", options.tell):
+            _keep(subject, assessment.result)
     note = few_images_note(assessment.result.per_class, what=IMAGES_OF[asked.split])
     evaluation = Evaluation(
         run=assessment.run,
@@ -207,7 +212,10 @@ def _evaluate(subject: _Subject, asked: _Asked, data: DataSets, options: Options
         evaluation = replace(evaluation, temperature=temperature, calibrated=after)
     if asked.corruptions:
         evaluation = replace(evaluation, corruptions=_corrupted(query, asked, data, options))
-    return replace(evaluation, plots=_draw(query.folder, evaluation)) if asked.plots and keeps else evaluation
+    if asked.plots and keeps:
+        with keeping(f"{query.place}: its plots are", options.tell):
+            return replace(evaluation, plots=_draw(query.folder, evaluation))
+    return evaluation
 
 
 def _temperature(query: Query, asked: _Asked, data: DataSets, options: Options) -> Temperature | None:

@@ -21,7 +21,7 @@ from distill.evaluation.calibrate import temperature_of
 from distill.evaluation.cost import model_cost
 from distill.evaluation.test_set import query_of
 from distill.events import Note
-from distill.files import in_the_way, write_atomically
+from distill.files import in_the_way, write_export
 from distill.models.deployed import Deployed
 from distill.models.onnx_metadata import FileAbout
 from distill.models.onnx_open import session
@@ -182,7 +182,7 @@ def _as_program(trained: Trained, temperature: float | None) -> tuple[_Answer, C
     def write(path: Path) -> None:
         buffer = io.BytesIO()
         torch.export.save(program, buffer, extra_files=about)
-        write_atomically(path, buffer.getvalue())
+        write_export(path, buffer.getvalue())
 
     return answer, write
 

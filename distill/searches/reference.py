@@ -13,7 +13,7 @@ from distill.errors import UsageError
 from distill.evaluation.correct import correct
 from distill.evaluation.test_set import assess_classifier, split_content
 from distill.events import Note, Tell, silent
-from distill.files import json_sha256, write_with
+from distill.files import json_sha256, save_array, write_with
 from distill.models.trained import load_trained
 from distill.pipeline.cautions import of_reference
 from distill.pipeline.source import find_teacher
@@ -56,7 +56,7 @@ def teacher_answers(
         return teacher.name, kept_logits, run
     tell(Note(f"asking {teacher.place} about {len(splits.val or ())} validation images"))
     logits = assess_classifier(teacher.trained, splits, recipe.data, split="val").logits
-    write_with(path, lambda aside: _save(aside, logits))
+    write_with(path, lambda aside: save_array(aside, logits.astype(np.float32)))
     return teacher.name, logits, run
 
 
@@ -66,11 +66,6 @@ def _kept(path: Path) -> np.ndarray | None:
         return np.asarray(np.load(path, allow_pickle=False))
     except (OSError, ValueError, EOFError):
         return None
-
-
-def _save(path: Path, logits: np.ndarray) -> None:
-    with open(path, "wb") as file:
-        np.save(file, logits.astype(np.float32), allow_pickle=False)
 
 
 def require_reference(

@@ -15,7 +15,16 @@ import numpy as np
 
 from distill.errors import DistillError, MissingError, RunError, UsageError
 from distill.events import StageProgress, Tell, silent
-from distill.files import json_sha256, regular, remove_partials, sha256_file, write_json, write_with, writing
+from distill.files import (
+    json_sha256,
+    regular,
+    remove_partials,
+    save_array,
+    sha256_file,
+    write_json,
+    write_with,
+    writing,
+)
 from distill.runs import Lock, owner_is_dead
 from distill.teaching.bank_files import INFO, LOCK, TEST_LOGITS, VIEWS, chunk_name, claims, is_answers, view_of
 from distill.teaching.bank_info import BankInfo, TeacherRecord, chunk_bounds, completed
@@ -137,11 +146,25 @@ class Bank:
         try:
             array = np.load(regular(path), mmap_mode="r", allow_pickle=False)
         except Exception as error:  # a damaged header brings about any: TokenError, SyntaxError, UnicodeDecodeError
-            hint = f"distill cache verify {self.path}"
-            raise RunError(f"{path} is missing or damaged: {error}", hint=hint) from error
+            raise self._lost(path, error) from error
         if array.shape != (end - start, self.info.width) or array.dtype != np.dtype(self.info.key.dtype):
-            raise RunError(f"{path} is damaged: {array.dtype} {array.shape}", hint=f"distill cache verify {self.path}")
+            raise RunError(f"{path} is damaged: {array.dtype} {array.shape}", hint=self._renewal)
         return array
+
+    @property
+    def _renewal(self) -> str:
+        return (
+            f"distill cache verify {self.path} lists what is damaged; to build it again: distill cache clear "
+            f"{self.path}, then the same command (distill cache build, if the recipe names this folder)"
+        )
+
+    def _lost(self, path: Path, error: Exception | None = None) -> RunError:
+        """What to say of a file that cannot be used: numpy's own words are about its memory map."""
+        if not path.exists():
+            return RunError(f"{path} is missing", hint=self._renewal)
+        if isinstance(error, OSError) and error.strerror:
+            return RunError(f"{path} cannot be read: {error.strerror}", hint=f"distill cache verify {self.path}")
+        return RunError(f"{path} is damaged: its bytes are not those that were written", hint=self._renewal)
 
     def view(self, number: int) -> np.ndarray:
         """All images of one view: ``(N, C + D)``, logits and then features, mapped where it is one file.
@@ -165,10 +188,7 @@ class Bank:
         if name in self._whole:
             return
         if not self._is_whole(name):
-            raise RunError(
-                f"{self.path / name} is missing or damaged: its bytes are not those that were written",
-                hint=f"distill cache verify {self.path}",
-            )
+            raise self._lost(self.path / name)
         self._whole.add(name)
 
     def test_logits(self) -> np.ndarray | None:
@@ -184,7 +204,7 @@ class Bank:
         try:
             return np.load(path, allow_pickle=False)
         except Exception as error:  # as in chunk
-            raise RunError(f"{path} is damaged: {error}", hint=f"distill cache verify {self.path}") from error
+            raise self._lost(path, error) from error
 
     def answers_sha256(self, views: int) -> str:
         """Hex sha256 of the answers to the first ``views`` views, from their files' checksums."""
@@ -295,7 +315,7 @@ class Bank:
 
     def _save(self, name: str, array: np.ndarray) -> str:
         path = self.path / name
-        write_with(path, lambda aside: _save_array(aside, array))
+        write_with(path, lambda aside: save_array(aside, np.ascontiguousarray(array)))
         return sha256_file(path)
 
     def _write_info(self) -> None:
@@ -305,8 +325,3 @@ class Bank:
             if not document[name]:
                 del document[name]
         write_json(self.path / INFO, {"format": _FORMAT} | document | {"sha256": json_sha256(document)})
-
-
-def _save_array(path: Path, array: np.ndarray) -> None:
-    with open(path, "wb") as file:
-        np.save(file, np.ascontiguousarray(array), allow_pickle=False)

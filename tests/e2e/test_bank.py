@@ -242,7 +242,7 @@ def test_a_flipped_bit_is_found_and_a_cut_file_is_refused(tmp_path: Path) -> Non
     file.write_bytes(content)
     assert bank.damaged_files() == ["views/00000-000.npy"]
     file.write_bytes(content[:-20])
-    with pytest.raises(RunError, match=r"00000-000\.npy is missing or damaged"):
+    with pytest.raises(RunError, match=r"00000-000\.npy is damaged: its bytes"):
         Bank.open(bank.path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,6 +109,35 @@ def test_a_run_that_may_only_be_read_is_measured_and_left_as_it_was(
     assert json.loads(read_only.stdout) == kept | {"plots": []}
     assert compared.rows[0].test_top1 == kept["top1"]
     assert (run / "evaluation" / "test.json").is_file()
+
+
+def test_on_a_full_disk_it_is_measured_and_what_is_not_kept_is_told(evaluate, train) -> None:
+    """Answers, temperature, figures and plots: each is told with the system's reason, and none ends the command."""
+    run, notes = train("teacher.logits=live").run, []
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        compared = compare([run], latency=False, tell=notes.append)
+        full = evaluate(run, "--json", "--calibrated")
+        corrupted = CliRunner().invoke(app, ["evaluate", str(run), "--corruptions", "--corruption-images", "4"])
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        kept = json.loads(evaluate(run, "--json", "--calibrated", "--no-plots").stdout)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+        filled = evaluate(run, "--json")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    told = f"cannot write {run / 'evaluation' / 'test_logits.npy'}: File too large; {run}: its answers are not kept"
+    assert told in [note.message for note in notes if getattr(note, "level", "") == "warning"]
+    assert (full.exit_code, filled.exit_code) == (0, 0)
+    assert f"warning: {told}" in full.stderr
+    assert f"{run}: its temperature is not kept" in full.stderr
+    assert compared.rows[0].test_top1 == kept["top1"]
+    assert json.loads(full.stdout) == kept
+    assert f"{run}: its plots are not kept" in filled.stderr
+    assert json.loads(filled.stdout)["top1"] == kept["top1"]
+    assert corrupted.exit_code == 1  # these are measured for minutes, and read again from there
+    assert "test_corruptions.json: File too large" in corrupted.stderr
+    assert "free some space" in corrupted.stderr
 
 
 def test_answers_of_images_that_cannot_be_looked_at_any_more_are_said_to_be_earlier_ones(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -85,6 +86,15 @@ def test_names_that_no_export_can_have(teacher_run: RunResult, arguments: list[s
     code, _, stderr = _cli("export", str(teacher_run.run), *arguments)
     assert code == 2
     assert said in stderr
+
+
+@pytest.mark.parametrize("suffix", ["onnx", "pt2"])
+def test_what_a_killed_export_left_is_cleared_by_the_next(teacher_run: RunResult, tmp_path: Path, suffix: str) -> None:
+    left = tmp_path / f".net.{suffix}.0123456789ab.partial"
+    left.write_text("half")
+    os.utime(left, (0, 0))
+    export(teacher_run.run, to={"onnx": "onnx", "pt2": "torch"}[suffix], out=tmp_path / f"net.{suffix}")
+    assert [each.name for each in tmp_path.iterdir()] == [f"net.{suffix}"]
 
 
 def test_a_miss_leaves_no_file(teacher_run: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

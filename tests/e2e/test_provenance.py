@@ -15,7 +15,7 @@ from PIL import Image
 from distill.errors import RunError, TerminatedRunError
 from distill.events import EpochDone, Event, StepDone
 from distill.files import sha256_file
-from distill.pipeline import Options, build_bank, finetune_teacher, rerun, resume_run, train_student
+from distill.pipeline import Options, build_bank, clear_banks, finetune_teacher, rerun, resume_run, train_student
 from distill.recipe import Recipe
 from distill.runs import RunFolder
 from distill.teaching.bank import Bank
@@ -96,6 +96,26 @@ def test_a_run_does_not_go_on_with_other_stored_answers(teach, student_recipe, o
     (bank.path / name).write_bytes(kept)
     _sealed(bank, name)
     build_bank(student_recipe("train.epochs=5"), options=options)  # more views are no change
+    assert resume_run(run.path, options=options).status == "finished"
+
+
+@pytest.mark.parametrize("harm", ["missing", "cut"])
+def test_a_run_goes_on_once_a_damaged_bank_is_built_again_as_the_hint_says(
+    teach, student_recipe, options: Options, harm: str
+) -> None:
+    teach(0)
+    run = stopped(student_recipe("teacher.logits=bank"), options)
+    bank = Bank.open(Path(run.info.teacher["bank"]))
+    file = bank.path / bank.files()[-2]
+    file.unlink() if harm == "missing" else file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(RunError) as caught:
+        resume_run(run.path, options=options)
+    said = {"missing": "is missing", "cut": "is damaged: its bytes are not those that were written"}
+    assert caught.value.message == f"{file} {said[harm]}"
+    assert f"distill cache verify {bank.path} " in caught.value.hint
+    assert f"distill cache clear {bank.path}, then the same command" in caught.value.hint
+    clear_banks([bank.path])
+    assert not bank.path.exists()
     assert resume_run(run.path, options=options).status == "finished"
 
 

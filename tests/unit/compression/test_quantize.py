@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import resource
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -9,6 +13,7 @@ import torch
 from torch import nn
 
 from distill.compression.quantize import CALIBRATIONS, SCHEMES, Scheme, kernels, quantize_model, quantizer
+from distill.errors import DistillError
 from distill.models import Normalize
 from distill.models.deployed import Deployed
 from distill.models.onnx_metadata import FileAbout
@@ -55,6 +60,24 @@ def test_a_linear_layer_is_what_rounding_by_hand_gives(scheme: Scheme) -> None:
     assert np.abs(found - expected).max() <= 0.012 * span
     assert np.abs(found - (x @ w.T + b)).max() <= 0.02 * span
     assert {"QuantizeLinear", "DequantizeLinear"} <= {node.op_type for node in made.graph.node}
+
+
+@pytest.mark.parametrize("more", [-1000, 10], ids=["ours", "native"])
+def test_a_full_disk_is_told_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: int) -> None:
+    """What is written here, and what native code writes, which does not notice and reads half of it back."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    model = _exported(nn.Sequential(nn.Flatten(), nn.Linear(12, 300), nn.ReLU(), nn.Linear(300, 4)))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (model.ByteSize() + more, before[1]))
+    try:
+        with pytest.raises(DistillError) as caught:
+            quantize_model(model, _images(64, 2), SCHEMES[0])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.message.startswith(f"cannot write {tmp_path}/distill-")
+    assert caught.value.message.endswith(": File too large")
+    assert "TMPDIR=" in (caught.value.hint or "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def _convolutions() -> nn.Module:
