@@ -60,8 +60,8 @@ def search(
 ) -> SearchReport:
     """Find the best shape of a recipe's network within budgets, and write it as a file.
 
-    Nothing over budget is trained: every candidate is first exported untrained and timed. Candidates are trained by the
-    recipe, from its teacher's bank. Called again with the same arguments, a search continues where it was stopped, and
+    Nothing over budget is trained: every candidate is counted first and, where a budget is over size or latency,
+    exported untrained and timed. Candidates are trained by the recipe, from its teacher's bank. Called again with the same arguments, a search continues where it was stopped, and
     ends with the same result. The test set is read at the end, for the finalists.
 
     Args:

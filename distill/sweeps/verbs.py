@@ -143,7 +143,8 @@ def resume_sweep(
             f"{folder.subject} is a grid and takes no {', '.join(given)}",
             hint="to widen it, repeat its first command with more values or --seeds, without --resume",
         )
-    definition = replace(definition, trials=trials or definition.trials, storage=storage or definition.storage)
+    wanted = definition.trials if trials is None else count_of(trials, "trials")
+    definition = replace(definition, trials=wanted, storage=storage or definition.storage)
     if definition.storage is not None and "***" in definition.storage:
         raise UsageError(f"the password of {definition.storage} is not kept", hint="give the URL again: --storage URL")
     options = replace(
