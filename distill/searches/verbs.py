@@ -61,8 +61,9 @@ def search(
     """Find the best shape of a recipe's network within budgets, and write it as a file.
 
     Nothing over budget is trained: every candidate is counted first and, where a budget is over size or latency,
-    exported untrained and timed. Candidates are trained by the recipe, from its teacher's bank. Called again with the same arguments, a search continues where it was stopped, and
-    ends with the same result. The test set is read at the end, for the finalists.
+    exported untrained and timed. Candidates are trained by the recipe, from its teacher's bank. Called again with
+    the same arguments, a search continues where it was stopped, and ends with the same result. The test set is read
+    at the end, for the finalists.
 
     Args:
         budgets: ``latency_b1_ms <= 2.0`` each, or a dict: over params, gmacs, size_mb, latency_b1_ms, latency_b32_ms.
