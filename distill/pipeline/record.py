@@ -18,7 +18,7 @@ from distill.files import write_json
 from distill.pipeline.context import Context
 from distill.pipeline.failures import explain
 from distill.pipeline.provenance import about_data, recipe_digests, refuse_changes
-from distill.recipe import Recipe
+from distill.recipe import Recipe, dump_recipe, parse_recipe
 from distill.results.runs import RunResult
 from distill.runs import RunFolder, create_run, git_state, utc_now
 from distill.runs.checkpoints import best_checkpoint, read_meta
@@ -92,11 +92,12 @@ def _write_start(run: RunFolder, context: Context, splits: Splits, initial: str 
 
 def _begun(context: Context) -> dict[str, Any]:
     """What a run keeps for good."""
+    written = parse_recipe(dump_recipe(context.recipe), source="recipe.yaml")  # from Python, 1 may stand for 1.0
     return {
         "started": utc_now(),
         "choices": context.choices,
         "threads": threads(),
-        "recipe_sha256": recipe_digests(context.recipe),
+        "recipe_sha256": recipe_digests(written),
     }
 
 

@@ -204,6 +204,13 @@ def test_a_run_does_not_go_on_with_an_edited_recipe(
     assert resume_run(run.path, options=options).epochs == 3
 
 
+def test_numbers_of_another_type_are_no_edit(student_recipe, options: Options) -> None:
+    recipe = student_recipe("role=baseline", "teacher=null", "objective={kind: supervised}", "optim.weight_decay=0.1")
+    optim = recipe.optim.model_copy(update={"weight_decay": 0})  # as Python code may
+    run = stopped(recipe.model_copy(update={"optim": optim}), options)
+    assert resume_run(run.path, options=options).status == "finished"
+
+
 def test_a_recipe_edited_after_the_end_is_named_by_a_rerun(student_recipe, options: Options) -> None:
     recipe = student_recipe("role=baseline", "teacher=null", "objective={kind: supervised}", "optim.lr=0.002")
     run = RunFolder(train_student(recipe, options=options).run)
