@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from distill.devices import unsafe_layers
-from distill.errors import MissingError, NotPrunableError
+from distill.errors import DistillError, MissingError, NotPrunableError
 from distill.models import head_parameters
 from distill.models.reuse import Projector
 from distill.models.widths import widths_between
@@ -139,13 +139,24 @@ class _Cutter:
         Raises:
             NotPrunableError: None can be cut.
         """
-        for share in _MOST:
+        refused, (share, found) = None, (0.0, self.network)
+        for each in _MOST:
             try:
-                return share, self.cut(share)
+                share, found = each, self.cut(each)
+                break
+            except NotPrunableError as error:
+                refused, above = error, each
+        if refused is None:
+            return share, found
+        if share == 0.0:
+            raise refused
+        for _ in range(_STEPS):  # between what can be cut and what cannot
+            more = (share + above) / 2
+            try:
+                share, found = more, self.cut(more)
             except NotPrunableError:
-                if share == _MOST[-1]:
-                    raise
-        raise AssertionError("unreachable")
+                above = more
+        return share, found
 
     def cut(self, share: float) -> nn.Module:
         """A copy with that share of each layer's channels gone.
@@ -160,7 +171,11 @@ class _Cutter:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._remove(twin, share)
+        except (DistillError, MemoryError, OSError):
+            raise
         except Exception as error:  # a user's network, and the library, may raise anything
+            if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+                raise
             raise NotPrunableError(
                 "this network cannot be pruned: how its layers hang together cannot be followed "
                 f"({type(error).__name__}: {first_line(error):.160})",

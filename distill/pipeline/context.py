@@ -43,7 +43,7 @@ class Options:
         into: The folder in which the new run is numbered; None: the folder in ``runs_dir`` with the recipe's name.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None picks the best available.
         devices: How many processes, each on its own device.
-        threads: CPU threads of each process that trains, overriding the recipe; None leaves them to the recipe.
+        threads: CPU threads of each process that computes, overriding the recipe; None leaves them to the recipe.
         timing_threads: CPU threads per operation while an exported file, or a table's model, is timed; None: 1.
         init_from: A run whose weights initialise the network, where names and shapes match.
         command: What the user typed, kept in ``run.json``.

@@ -8,10 +8,11 @@ from typing import Any
 
 from distill.data.splits import Splits
 from distill.errors import RunError
-from distill.files import json_sha256
+from distill.files import json_sha256, read_text
 from distill.pipeline.taught import taught_views
 from distill.recipe import Recipe
 from distill.recipe.schema import TeacherSpec
+from distill.recipe.yaml_tree import read_yaml
 from distill.runs import RunFolder, RunInfo
 from distill.teaching.bank import Bank
 from distill.teaching.bank_files import INFO
@@ -37,11 +38,10 @@ __all__ = [
 
 # Of a recipe, where things lie: what lies there has a digest of its own.
 _PLACES = {
-    "data": ("root", "code", "options", "unlabelled"),
-    "model": ("code", "weights"),
-    "objective": ("code",),
-    "teacher": ("run", "onnx", "bank", "banks", "threads"),
-    "train": ("threads",),
+    "data": ("root", "options", "unlabelled"),
+    "model": ("weights",),
+    "teacher": ("run", "onnx", "bank", "banks"),
+    "train": ("threads",),  # the run keeps their number
 }
 
 
@@ -149,23 +149,36 @@ def changes(before: RunInfo, *, data: dict[str, Any], teacher: dict[str, Any] | 
     return differing({part: pair for part, pair in pairs.items() if None not in pair})
 
 
-def recipe_digests(recipe: Recipe) -> dict[str, str]:
-    """Hex sha256 of each part of a recipe: of what it says, not of where things lie, which may move.
+def recipe_digests(text: str) -> dict[str, str]:
+    """Hex sha256 of each part of a recipe as a run writes it, every default spelled out.
 
-    What lies there has digests of its own; of threads the run keeps the number.
+    Of what it says, not of where things lie, which may move; nor of what a later version's schema makes of it.
     """
-    tree = recipe.model_dump(mode="json", exclude_defaults=True)  # a later version's new keys change nothing
+    tree = read_yaml(text).value
+    if not isinstance(tree, dict):
+        return {}
     for part, places in _PLACES.items():
         for place in places if isinstance(tree.get(part), dict) else ():
             tree[part].pop(place, None)
-    return {part: json_sha256(content) for part, content in tree.items()}
+    return {str(part): json_sha256(_without_code(content)) for part, content in tree.items()}
+
+
+def _without_code(content: Any) -> Any:
+    """Without the places of code of the user's own, whose digest stands beside them."""
+    if isinstance(content, list):
+        return [_without_code(each) for each in content]
+    if not isinstance(content, dict):
+        return content
+    places = ("name", "code") if content.get("code_sha256") else ()
+    return {key: _without_code(each) for key, each in content.items() if key not in places}
 
 
 def edited(run: RunFolder) -> list[str]:
     """The parts of a run's recipe.yaml that are not as they were when it began; none where that was not kept."""
-    before, now = run.info.extra.get("recipe_sha256"), recipe_digests(run.recipe())
+    before = run.info.extra.get("recipe_sha256")
     if not isinstance(before, dict):
         return []
+    now = recipe_digests(read_text(run.path / "recipe.yaml"))
     return [f"{part} in recipe.yaml" for part in sorted({*before, *now}) if before.get(part) != now.get(part)]
 
 

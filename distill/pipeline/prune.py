@@ -121,9 +121,9 @@ class _Source:
             finer = next((each for each in (4, 1) if each < multiple), None)
             others = "" if finer is None else f"other widths: --multiple {finer}"
             if model_cost(least, size).params == model_cost(network, size).params:
-                raise UsageError(
+                raise NotPrunableError(
                     f"no channel of {self.run.path} can be cut" + (f" in multiples of {multiple}" if finer else ""),
-                    hint=others and f"allow {others}",
+                    hint=f"allow {others}" if others else None,
                 )
             raise UsageError(
                 f"{goal.words()} is out of reach of {self.run.path}: {_cost(least, network, size)}",
@@ -268,7 +268,7 @@ def _require_rebuilt(cut: Cut, spec: ModelSpec, classes: int, size: int) -> None
         rebuilt.load_state_dict(cut.module.state_dict())
         with torch.no_grad():
             same = torch.allclose(rebuilt(images), cut.module(images), rtol=1e-4, atol=1e-5)
-    except DistillError:
+    except (DistillError, MemoryError, OSError):
         raise
     except Exception as error:  # a user's network may raise anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()  # load_state_dict's has many

@@ -18,7 +18,7 @@ from distill.files import write_json
 from distill.pipeline.context import Context
 from distill.pipeline.failures import explain
 from distill.pipeline.provenance import about_data, recipe_digests, refuse_changes
-from distill.recipe import Recipe, dump_recipe, parse_recipe
+from distill.recipe import Recipe, dump_recipe
 from distill.results.runs import RunResult
 from distill.runs import RunFolder, create_run, git_state, utc_now
 from distill.runs.checkpoints import best_checkpoint, read_meta
@@ -65,6 +65,8 @@ def recorded(
 
 def _write_start(run: RunFolder, context: Context, splits: Splits, initial: str | None, cut_from: str | None) -> None:
     recipe, options = context.recipe, context.options
+    if context.resume and initial is not None:
+        options.tell(Note(f"{run.path} has no checkpoint: it starts over"))
     run.write_info(
         status="running",
         command=list(options.command),
@@ -76,8 +78,8 @@ def _write_start(run: RunFolder, context: Context, splits: Splits, initial: str 
         device_type=context.device.type,
         devices=options.devices,
         git=git_state(Path.cwd()),
-        **(_resumed(run, options.tell) if context.resume else _begun(context)),
-        **({} if initial is None else {"initial_sha256": initial}),
+        **({} if context.resume else _begun(context)),
+        **(_resumed(run, options.tell) if initial is None else _from_the_start(run, context, initial)),
         **({} if cut_from is None else {"pruned_from": cut_from}),
         finished=None,
         exit_code=None,
@@ -92,13 +94,17 @@ def _write_start(run: RunFolder, context: Context, splits: Splits, initial: str 
 
 def _begun(context: Context) -> dict[str, Any]:
     """What a run keeps for good."""
-    written = parse_recipe(dump_recipe(context.recipe), source="recipe.yaml")  # from Python, 1 may stand for 1.0
     return {
         "started": utc_now(),
         "choices": context.choices,
-        "threads": threads(),
-        "recipe_sha256": recipe_digests(written),
+        "recipe_sha256": recipe_digests(dump_recipe(context.recipe)),
     }
+
+
+def _from_the_start(run: RunFolder, context: Context, initial: str) -> dict[str, Any]:
+    """What a run has whose first step is still to come; also one that starts over."""
+    again = {"resumed_threads": None} if context.resume and "resumed_threads" in run.info.extra else {}
+    return {"threads": threads(), "initial_sha256": initial} | again
 
 
 def _resumed(run: RunFolder, tell: Tell) -> dict[str, Any]:

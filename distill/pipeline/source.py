@@ -12,7 +12,7 @@ from distill.data.batches import steps_per_epoch
 from distill.data.mixture import mixture_of
 from distill.data.splits import Splits
 from distill.data.views import view_checksum
-from distill.errors import RunError, UsageError
+from distill.errors import NoRunError, RunError, UsageError
 from distill.events import Tell
 from distill.objectives import Asks
 from distill.pipeline.ensure_bank import ensure_bank
@@ -86,7 +86,7 @@ def find_teacher(recipe: Recipe, *, runs_dir: Path, device: torch.device, classe
         return None
     try:
         run = open_run(recipe.teacher.run, runs_dir=runs_dir)
-    except RunError as error:  # it was there when the run began
+    except NoRunError as error:  # it was there when the run began
         raise RunError(
             f"the teacher of {recipe.name} is gone: {error.message}",
             hint=f"restore {recipe.teacher.run}; or start a new run with another: --teacher RUN",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -116,7 +117,8 @@ def resume_run(reference: Any, *, options: Options | None = None) -> RunResult:
         run.clear_dead()
         return read_result(run)
     if (source := cut_from(run.info)) is not None:
-        raise UsageError(f"{run.path} is a cut that was stopped", hint=f"cut again: distill prune {source}")
+        again = f"distill prune {shlex.quote(source)} ..."
+        raise UsageError(f"{run.path} is a cut that was stopped", hint=f"cut again: {again}")
     return launch(train_worker, prepare(taught_as_before(run), _as_before(run, options), resume=run.path))
 
 
@@ -162,7 +164,7 @@ def _changed(run: RunFolder, again: RunFolder) -> tuple[str, ...]:
     one, two = (each.recipe() for each in (run, again))
     pairs = {
         "device": (before.device, now.device),
-        "threads": (before.extra.get("resumed_threads", before.threads), now.threads),
+        "threads": (before.extra.get("resumed_threads") or before.threads, now.threads),
         "its network's code": (getattr(one.model, "code_sha256", None), getattr(two.model, "code_sha256", None)),
         "its loss's code": (_loss_code(one), _loss_code(two)),
         "its data's code": (one.data.code_sha256, two.data.code_sha256),

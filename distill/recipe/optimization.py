@@ -162,7 +162,7 @@ class Exponential(_Warmup):
     gamma: Annotated[float, Field(gt=0.0, le=1.0)] = Field(0.95, description="factor an epoch")
 
     def stretched(self, factor: float) -> Self:
-        return super().stretched(factor).model_copy(update={"gamma": self.gamma ** (1 / factor)})
+        return super().stretched(factor).model_copy(update={"gamma": max(self.gamma ** (1 / factor), 1e-6)})
 
 
 class Cosine(_Warmup):
@@ -218,6 +218,10 @@ class Plateau(_Warmup):
     factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     patience: PositiveInt = Field(10, description="epochs without improvement before lr is multiplied by factor")
     min_lr: NonNegative = 0.0
+
+    def stretched(self, factor: float) -> Self:
+        patience = max(1, round(self.patience * factor))
+        return super().stretched(factor).model_copy(update={"patience": patience})
 
 
 ScheduleSpec = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from distill.code import allow_code
 from distill.errors import RunError, TerminatedRunError
 from distill.events import EpochDone, Event, StepDone
 from distill.files import sha256_file
@@ -202,6 +204,32 @@ def test_a_run_does_not_go_on_with_an_edited_recipe(
     assert refused(run, options).endswith(f": {part} in recipe.yaml")
     file.write_text("# a remark\n" + text)
     assert resume_run(run.path, options=options).epochs == 3
+
+
+@pytest.mark.parametrize("place", ["data", "model"])
+def test_a_run_goes_on_where_its_things_have_moved(
+    student_recipe, options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    allow_code()
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\n\n\ndef make(num_classes):\n"
+        "    return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, num_classes))\n"
+    )
+    recipe = student_recipe(
+        "role=baseline", "teacher=null", "objective={kind: supervised}", "model={source: python, name: 'nets.py:make'}"
+    )
+    run = stopped(recipe, options)
+    file = run.path / "recipe.yaml"
+    text = file.read_text()
+    if place == "model":
+        (tmp_path / "lib").mkdir()
+        (tmp_path / "nets.py").rename(tmp_path / "lib" / "nets.py")
+        file.write_text(text.replace("nets.py:make", "lib/nets.py:make"))
+    else:
+        file.write_text(re.sub(r"root: \S+?([,}\n])", r"root: elsewhere\1", text))
+    assert file.read_text() != text
+    assert resume_run(run.path, options=options).status == "finished"
 
 
 def test_numbers_of_another_type_are_no_edit(student_recipe, options: Options) -> None:

@@ -127,7 +127,7 @@ def test_without_a_damaged_checkpoint_it_goes_on_from_the_one_before_as_the_hint
     (last / "resume.pt").write_bytes(content[:-50])
     with pytest.raises(RunError, match="damaged") as caught:
         go_on(run)
-    assert "if the run has not finished, remove it" in str(caught.value.hint)
+    assert "of an unfinished run it can be removed" in str(caught.value.hint)
     shutil.rmtree(last)
     go_on(run)
     assert_same(run, whole.run)

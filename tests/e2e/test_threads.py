@@ -12,7 +12,7 @@ import torch
 
 from distill.devices import thread_rule
 from distill.evaluation.cost import spec_cost
-from distill.events import EpochDone, StepDone
+from distill.events import CheckpointSaved, EpochDone, StepDone
 from distill.models.trained import Trained
 from distill.pipeline import Options, finetune_teacher, rerun, resume_run, train_student
 from distill.pipeline.banks import build_bank
@@ -135,7 +135,7 @@ def test_going_on_with_other_threads_is_told_and_they_are_not_kept(tmp_path: Pat
 
     def stop(event: object) -> None:
         told.append(str(getattr(event, "message", "")))
-        if isinstance(event, EpochDone):
+        if isinstance(event, CheckpointSaved):
             raise _Stop
 
     options = Options(runs_dir=tmp_path, device="cpu", on_event=stop)
@@ -152,6 +152,29 @@ def test_going_on_with_other_threads_is_told_and_they_are_not_kept(tmp_path: Pat
     result = resume_run(run.path, options=replace(options, on_event=None))
     assert result.epochs == 4
     assert "threads (was 2, is 3)" in rerun(run.path, options=replace(options, on_event=None)).changed
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_a_run_that_starts_over_with_other_threads_has_those(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def stop(event: object) -> None:
+        told.append(str(getattr(event, "message", "")))
+        if isinstance(event, EpochDone):  # before anything is saved
+            raise _Stop
+
+    options = Options(runs_dir=tmp_path, device="cpu", on_event=stop)
+    with pytest.raises(_Stop):
+        train_student(_recipe(LARGE, "train.threads=3"), options=options)
+    run = RunFolder(next((tmp_path / "own").glob("0*")))
+    resume_run(
+        run.path,
+        options=Options(runs_dir=tmp_path, device="cpu", threads=2, on_event=lambda event: told.append(str(event))),
+    )
+    assert run.info.threads == 2
+    assert any("has no checkpoint: it starts over" in line for line in told)
+    assert not any("goes on with" in line for line in told)
+    assert rerun(run.path, options=Options(runs_dir=tmp_path, device="cpu")).differences == ()
 
 
 @pytest.mark.usefixtures("four_threads")

@@ -26,3 +26,9 @@ def test_every_promise_names_a_test() -> None:
     assert [row for row, names in zip(rows, held_by, strict=True) if not names] == []
     known = {f"{file}::{name}" for file, name in PROMISES}
     assert [name for names in held_by for name in names if name not in known] == []
+
+
+def test_no_page_holds_the_marks_of_a_merge() -> None:
+    pages = [path for path in (ROOT / "docs").rglob("*.md")] + list(ROOT.glob("*.md"))
+    assert pages
+    assert not [str(path) for path in pages if re.search(r"^(<{7}|>{7}) ", path.read_text(encoding="utf-8"), re.MULTILINE)]

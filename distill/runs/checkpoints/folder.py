@@ -45,7 +45,7 @@ __all__ = [
 MODEL_FILE, RESUME_FILE, META_FILE = "model.safetensors", "resume.pt", "meta.json"
 REPLACED_SUFFIX = ".replaced"
 RESERVED = {"epoch", "step", "sha256"}
-RECOVER = "restore it from a copy; or, if the run has not finished, remove it: --resume takes the checkpoint before it"
+RECOVER = "restore it from a copy; of an unfinished run it can be removed: --resume takes another, or starts over"
 _NAME = re.compile(r"(?P<epoch>\d{6,})(?:-(?P<step>\d{6,}))?")
 _HIDDEN = re.compile(rf"\.(?P<name>{_NAME.pattern})\.(?P<pid>\d+)(?P<kind>\.partial|\.replaced)")
 

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from torch import nn
 from torch.nn import functional as F
 
-from distill.compression.prune import find_cut, require_torch_pruning
+from distill.compression.prune import find_cut, require_torch_pruning, smallest
 from distill.errors import MissingError, NotPrunableError, UsageError
 from distill.evaluation.cost import model_cost
 from distill.models import build_model
@@ -226,3 +226,25 @@ def test_patches_make_no_transformer() -> None:
     network = _Own(nn.Identity())
     network.patch_embed = network.first
     assert find_cut(network.eval(), 32, criterion="l2", multiple=8, fits=_half(network)) is not None
+
+
+def _no_narrower_than(least: int):
+    def checked(maps: torch.Tensor) -> torch.Tensor:
+        if maps.shape[1] < least:
+            raise ValueError("too narrow")
+        return maps
+
+    return checked
+
+
+def test_the_least_is_the_narrowest_that_can_be_cut() -> None:
+    network = _Own(_no_narrower_than(6)).eval()
+    assert smallest(network, 32, criterion="l2", multiple=1).first[0].out_channels == 6
+
+
+def test_memory_that_ran_out_is_not_the_networks_fault() -> None:
+    def full(maps: torch.Tensor) -> torch.Tensor:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        find_cut(_Own(full).eval(), 32, criterion="l2", multiple=8, fits=lambda net: True)

@@ -25,7 +25,7 @@ def _schedule(**fields: object) -> ScheduleSpec:
         ({"kind": "warm_restarts", "first_cycle_epochs": 2}, {"first_cycle_epochs": 1}),
         ({"kind": "one_cycle"}, {"warmup_fraction": 0.3}),
         ({"kind": "triangular"}, {"peak": 0.23}),
-        ({"kind": "plateau", "patience": 10, "warmup_epochs": 10}, {"patience": 10, "warmup_epochs": 1.0}),
+        ({"kind": "plateau", "patience": 10, "warmup_epochs": 10}, {"patience": 1, "warmup_epochs": 1.0}),
     ],
 )
 def test_what_is_counted_in_epochs_follows_the_run(fields: dict[str, object], expected: dict[str, object]) -> None:
