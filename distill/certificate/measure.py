@@ -115,13 +115,11 @@ def accuracy_of(
     """
     tell(Note(f"{'test set' if split == 'test' else 'validation images'}: {file.place}"))
     try:
-        assessment = assess_file(file, split=split, again=again, data=data)
+        assessment = assess_file(file, split=split, again=again, data=data).told(tell)
     except DataError:
         if split == "test" or _has_validation(file, data):
             raise
         return None
-    if assessment.unkept is not None:
-        tell(assessment.unkept)
     right = assessment.correct
     interval = share_interval(int(right.sum()), len(right))
     accuracy = Accuracy(

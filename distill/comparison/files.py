@@ -111,10 +111,7 @@ def read_files(
     for file in files:
         tell(Note(f"test set: {file.place}"))
         recipe = parse_recipe(file.about.recipe, source=f"{file.place} (the recipe in it)")
-        assessment = assess_file(file, data=data)
-        if assessment.unkept is not None:
-            tell(assessment.unkept)
-        entry = FileEntry(file, recipe, assessment, sources.get(file.path))
+        entry = FileEntry(file, recipe, assess_file(file, data=data).told(tell), sources.get(file.path))
         found[entry.key] = entry
     return found
 

@@ -90,7 +90,5 @@ def gather(
 
 def _entry(run: RunFolder, *, device: torch.device, data: DataSets, tell: Tell) -> Entry:
     tell(Note(f"test set: {run.path}"))
-    assessment = assess(run, device=device, data=data)
-    if assessment.unkept is not None:
-        tell(assessment.unkept)
+    assessment = assess(run, device=device, data=data).told(tell)
     return Entry(run, run.info, run.recipe(), assessment, run.figures())

@@ -38,7 +38,7 @@ def temperature_of(
         return stored
     tell(Note(f"fitting a temperature on the validation images of {query.place}"))
     try:
-        assessment = assess_query(query, "val", again, data)
+        assessment = assess_query(query, "val", again, data).told(tell)
     except DataError as error:
         val = data.load(query.spec).val
         if val is not None and len(val):
@@ -47,8 +47,6 @@ def temperature_of(
             f"{query.place} has no validation images to fit a temperature on (data.val_fraction: 0)",
             hint="leave out --calibrated, or train with some: --set data.val_fraction=0.1",
         ) from error
-    if assessment.unkept is not None:
-        tell(assessment.unkept)
     found = fit_temperature(assessment.logits, assessment.labels)
     if query.keeps:
         weights, network, content = query.weights, query.network, assessment.content

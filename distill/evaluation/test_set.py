@@ -89,6 +89,12 @@ class Assessment:
     precision: str | None
     unkept: Note | None = None
 
+    def told(self, tell: Tell) -> Assessment:
+        """Itself; where it could not be stored, that is told."""
+        if self.unkept is not None:
+            tell(self.unkept)
+        return self
+
     @property
     def correct(self) -> np.ndarray:
         """Which images it gave their label, ``(N,)`` bool."""

@@ -239,7 +239,7 @@ class _Chain:
     def _network_drop(self, run: RunFolder) -> DropVerdict:
         """What a candidate's network lost of the run's validation accuracy, before any rounding."""
         device = resolve_device(self.options.device)
-        ours, theirs = (assess(each, split="val", device=device) for each in (run, self.run))
+        ours, theirs = (assess(each, split="val", device=device).told(self.options.tell) for each in (run, self.run))
         return judge_drop(ours.correct, theirs.correct, allowed=self.max_drop)
 
     def _quantized(self, candidate: Candidate, run: RunFolder) -> Candidate:
