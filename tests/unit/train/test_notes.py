@@ -67,7 +67,7 @@ def test_what_watches_validation_says_where_there_is_none(setting: str, told: st
         ("schedule={kind: multistep, milestones: [1, 2, 9]}", "the run ends at epoch 2, and never comes to 2, 9"),
         ("schedule={kind: constant, warmup_epochs: 3}", "warmup_epochs 3 is longer than the run: shortened to 2"),
         ("schedule={kind: multistep, milestones: [1]}", None),
-        ("schedule={kind: constant, warmup_epochs: 2}", "warmup_epochs 2 is the whole run: it ends at its highest rate"),
+        ("schedule={kind: constant, warmup_epochs: 2}", "warmup_epochs 2 is the whole run: it ends at its highest"),
         ("schedule={kind: constant, warmup_epochs: 1}", None),
     ],
 )
