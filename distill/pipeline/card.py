@@ -10,7 +10,7 @@ from distill.comparison import Examined, examine
 from distill.comparison.entries import Entry, Tested
 from distill.comparison.files import FileEntry
 from distill.errors import UsageError
-from distill.files import refuse_to_replace, write_atomically
+from distill.files import refuse_to_replace, write_export
 from distill.models.onnx_metadata import FileAbout
 from distill.models.onnx_open import is_exported_file
 from distill.pipeline.context import Options
@@ -77,7 +77,7 @@ def write_card(
     out = Path(out)
     check_card_name(out, overwrite=overwrite)
     card = model_card(reference, latency=latency, options=options)
-    write_atomically(out, card.encode("utf-8", "backslashreplace"))
+    write_export(out, card.encode("utf-8", "backslashreplace"))
     return out
 
 

@@ -15,7 +15,7 @@ from distill.comparison.statistics import with_statistics
 from distill.compression.candidate import Candidate
 from distill.devices import library_versions
 from distill.errors import DistillError, RunError, UsageError
-from distill.files import read_json, refuse_to_replace, write_atomically
+from distill.files import read_json, refuse_to_replace, write_export
 from distill.pipeline.context import Options
 from distill.pipeline.lost import hardest, images_asked, pair_of
 from distill.pipeline.members import differences, members
@@ -82,7 +82,7 @@ def write_page(
     )
     command = options.command or ("distill", "report", "--html", str(out), *named)
     page = gather_page(examined, title=title, command=shlex.join(command), runs_dir=options.runs_dir)
-    write_atomically(out, render_page(page).encode("utf-8", "backslashreplace"))
+    write_export(out, render_page(page).encode("utf-8", "backslashreplace"))
     return out
 
 

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from distill.errors import UsageError
-from distill.files import refuse_to_replace, write_atomically
+from distill.files import refuse_to_replace, write_export
 
 __all__ = ["TRAIN_COLOR", "VAL_COLOR", "check_name", "check_suffix", "drawing", "fit", "label", "save"]
 
@@ -95,7 +95,7 @@ def save(figure: Figure, path: Path) -> Path:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph \d+")  # a class named in Chinese gets boxes, and no alarm
         figure.savefig(buffer, format=kind, metadata=_METADATA[kind])
-    write_atomically(path, buffer.getvalue())
+    write_export(path, buffer.getvalue())
     return path
 
 

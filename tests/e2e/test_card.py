@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +67,11 @@ def test_the_lines_that_load_it_do(runs: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_it_is_written_where_nothing_of_yours_is(runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "README.md"
+    left = out.with_name(f".{out.name}.0123456789ab.partial")  # of a process that was killed long ago
+    left.write_text("half")
+    os.utime(left, (0, 0))
     assert _card("carded", "--runs", str(runs), "--out", str(out)) == f"{out}\n"
+    assert not left.exists()
     assert _card("carded", "--runs", str(runs), "--out", str(out)) == f"{out}\n"
     out.write_text("mine")
     refused = CliRunner().invoke(app, ["card", "carded", "--runs", str(runs), "--out", str(out), "--no-latency"])
