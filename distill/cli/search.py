@@ -108,11 +108,10 @@ def command(
     """Find the most accurate network shape within a budget, and export it.
 
     Candidates over budget are never trained: each is counted first and, for a budget over size or latency, exported
-    untrained and timed.
-    Candidates learn from the recipe's own bank. Uniform width at the same cost and random search with the same epochs
-    are trained as baselines. Run the same command again to continue a stopped search. Exits with 3 if nothing fits,
-    the best that fits loses more than --max-drop on validation images, or its file is over budget and cannot be
-    pruned.
+    untrained and timed. Candidates learn from the recipe's own bank. Uniform width at the same cost and random search
+    with the same epochs are trained as baselines. Run the same command again to continue a stopped search. Exits with
+    3 if nothing fits, the best that fits loses more than --max-drop on validation images, or its file is over budget
+    and cannot be pruned.
     """
     if recipe is None:
         raise UsageError("no recipe", hint="distill search --recipe R --budget 'latency_b1_ms <= 2'")

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
-from distill.devices import unsafe_layers
+from distill.devices import is_out_of_memory, unsafe_layers
 from distill.errors import DistillError, MissingError, NotPrunableError
 from distill.models import head_parameters
 from distill.models.reuse import Projector
@@ -174,7 +174,7 @@ class _Cutter:
         except (DistillError, MemoryError, OSError):
             raise
         except Exception as error:  # a user's network, and the library, may raise anything
-            if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+            if is_out_of_memory(error):
                 raise
             raise NotPrunableError(
                 "this network cannot be pruned: how its layers hang together cannot be followed "

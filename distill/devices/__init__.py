@@ -15,6 +15,7 @@ from distill.devices.compiler import why_not_compile
 from distill.devices.compiling import CompileClock, compile_clock, uncompiled
 from distill.devices.hardware import (
     describe_device,
+    is_out_of_memory,
     keep_freed_memory,
     library_versions,
     set_threads,
@@ -44,6 +45,7 @@ __all__ = [
     "fabric_precision",
     "fast_kernels",
     "guard",
+    "is_out_of_memory",
     "keep_freed_memory",
     "library_versions",
     "resolve_device",

@@ -7,6 +7,7 @@ import ctypes
 import importlib.metadata
 import os
 import platform
+import re
 from collections.abc import Iterator
 
 import torch
@@ -17,6 +18,7 @@ from distill.text import counted
 
 __all__ = [
     "describe_device",
+    "is_out_of_memory",
     "keep_freed_memory",
     "library_versions",
     "set_threads",
@@ -25,6 +27,9 @@ __all__ = [
     "using_threads",
 ]
 
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|CU(BLAS|DNN)_STATUS_ALLOC_FAILED", re.IGNORECASE
+)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt(3)
 _NEVER = 2**31 - 1
 _MALLOC_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
@@ -120,3 +125,8 @@ def library_versions(*more: str) -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return versions
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether PyTorch, on whatever device, ended for want of memory: it has a type for CUDA's alone."""
+    return isinstance(error, torch.OutOfMemoryError) or _OUT_OF_MEMORY.search(str(error)) is not None

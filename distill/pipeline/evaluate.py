@@ -188,9 +188,8 @@ def _evaluate(subject: _Subject, asked: _Asked, data: DataSets, options: Options
     if not query.keeps and not mirrored:
         options.tell(Note(f"{query.place} may only be read: what is found is not kept, and not plotted", "warning"))
     assessment = assess_query(query, asked.split, asked.again, data, mirrored=mirrored, tell=options.tell)
-    if assessment.unkept is not None:
-        options.tell(assessment.unkept)
-        keeps = False  # nor is what is larger
+    assessment.told(options.tell)
+    keeps = keeps and assessment.unkept is None  # else nor is what is larger
     if isinstance(subject, RunFolder) and asked.split == "test" and keeps:
         with keeping(f"{query.place}: its test metrics are", options.tell):
             _keep(subject, assessment.result)

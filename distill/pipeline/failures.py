@@ -19,7 +19,14 @@ from functools import partial
 import torch
 from torch.nn import functional as F
 
-from distill.devices import autocast, channels_last, describe_device, deterministic_kernels, resolve_precision
+from distill.devices import (
+    autocast,
+    channels_last,
+    describe_device,
+    deterministic_kernels,
+    is_out_of_memory,
+    resolve_precision,
+)
 from distill.errors import DistillError, MissingError, OutOfMemoryError, PeerLostError, RunError, UsageError
 from distill.models import build_model, without_weights
 from distill.pipeline.context import Context
@@ -34,9 +41,6 @@ _HINTS = (
     ((errno.EACCES, errno.EPERM, errno.EROFS), "allow this user to read and write there, or choose another folder"),
     ((errno.EMFILE, errno.ENFILE), "allow more open files: ulimit -n 65536"),
     (_GONE, "restore it, or name another; was it moved or removed while the command ran?"),
-)
-_OUT_OF_MEMORY = re.compile(
-    r"out of memory|can't allocate memory|not enough memory|CU(BLAS|DNN)_STATUS_ALLOC_FAILED", re.IGNORECASE
 )
 _DEVICE_GONE = re.compile(
     r"CUDA-capable devices? (is|are) busy|no kernel image is available|CUDA driver version is insufficient"
@@ -123,7 +127,7 @@ def _explain_system(error: OSError) -> DistillError | None:
 
 def _explain_device(error: RuntimeError) -> DistillError | None:
     line = next((line for line in str(error).splitlines() if line.strip()), "")
-    if isinstance(error, torch.OutOfMemoryError) or _OUT_OF_MEMORY.search(str(error)):
+    if is_out_of_memory(error):
         return OutOfMemoryError(
             _short(line) if "out of memory" in line else f"out of memory: {_short(line)}", hint=_LESS
         )
