@@ -23,6 +23,7 @@ from hypothesis import settings
 from distill.team import guard
 from distill.team.signals import STOPPING
 
+LEAVE = ("DISTILL_ALLOW_CODE", "DISTILL_ALLOW_CODE_OF")
 settings.register_profile("distill", deadline=None)  # how long a test takes is the machine's affair
 settings.load_profile("distill")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background: child processes would not hear it
@@ -110,6 +111,14 @@ def _signals_given_back() -> Iterator[None]:
     yield
     assert guard._current is None
     assert [signal.getsignal(number) for number in STOPPING] == before
+
+
+@pytest.fixture(autouse=True)
+def _leave_given_back() -> Iterator[None]:
+    """Leave that one test gives to code of the user's own is not that of all tests that follow: ``no_leave``."""
+    before = [os.environ.get(name) for name in LEAVE]
+    yield
+    assert [os.environ.get(name) for name in LEAVE] == before
 
 
 @pytest.fixture(scope="session")

@@ -56,7 +56,7 @@ STAGES = (
     Stage(("few_fast_cifar10", "few_fast_cifar10_kd"), seeds=3),
     Stage(("few_lite0_cifar100",)),
     Stage(("few_fast_cifar100", "few_fast_cifar100_kd"), seeds=3),
-    Stage(("fast_cifar10_long",), seeds=2),
+    Stage(("fast_cifar10_long",), seeds=4),
     Stage(("fast_cifar10", "fast_cifar10_kd"), seeds=5),
     Stage(("lite2_cifar10",)),
     Stage(("lite0_cifar100",)),

@@ -366,7 +366,9 @@ def test_what_its_own_code_keeps_from_learning_never_learns(
         train_student(recipe, teacher=teacher_run, network=network.requires_grad_(False), options=options)
 
 
-def test_what_is_no_network_is_refused(student_recipe: Callable[..., Recipe], teacher_run: RunResult) -> None:
+def test_what_is_no_network_is_refused(
+    student_recipe: Callable[..., Recipe], teacher_run: RunResult, no_leave: None
+) -> None:
     with pytest.raises(UsageError, match="network: int"):
         train_student(student_recipe(), teacher=teacher_run, network=3)
     locked = Handed()
