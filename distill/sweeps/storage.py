@@ -104,8 +104,8 @@ def _open(optuna: ModuleType, url: str) -> Any:
             return optuna.storages.RDBStorage(url)
         except ImportError:
             raise
-        except Exception:  # workers that start together make the tables at once, and all but one are refused
-            if number == _TRIES or not _is_server(url):
+        except Exception as error:  # workers that start together make the tables at once, and all but one are refused
+            if number == _TRIES or not (_is_server(url) or _is_made_by_another(error)):
                 raise
             time.sleep(_BETWEEN_S)
     raise AssertionError("it was opened, or was not")
@@ -113,6 +113,11 @@ def _open(optuna: ModuleType, url: str) -> Any:
 
 def _is_server(url: str) -> bool:
     return not url.startswith("sqlite")
+
+
+def _is_made_by_another(error: Exception) -> bool:
+    """Whether SQLite refuses since another process makes its tables; a path that is wrong stays so."""
+    return any(words in str(error) for words in ("already exists", "database is locked", "UNIQUE constraint failed"))
 
 
 def _journal_file(optuna: ModuleType, url: str) -> Any:
