@@ -158,6 +158,8 @@ class Search:
             self.trainer.options.tell(Note(f"trial {trial.number} failed: {error.message}", "warning"))
             raise
         assert result.val_top1 is not None, "a sweep has a validation split"
+        last = self._run_of(trial.user_attrs).metrics()[-1]  # pruning is asked about those before it alone
+        trial.report(last["val_top1"], last["epoch"])
         done = [each.value for each in self._all() if each.state.name == "COMPLETE"]
         row = TrialRow(trial.number, {}, "finished", val_top1=result.val_top1, seconds=result.seconds)
         self.trainer.options.tell(Note(finished_text(row, max([*done, result.val_top1]))))
@@ -295,7 +297,8 @@ class Search:
         error = trial.user_attrs.get("failed")
         reported = list(trial.intermediate_values.values())
         top1 = trial.value if status == "finished" else max(reported, default=None)
-        epochs, seconds = len(reported) or None, trial.duration.total_seconds() if trial.duration else None
+        epochs = max(trial.intermediate_values, default=None)
+        seconds = trial.duration.total_seconds() if trial.duration else None
         if run is not None and run.path.is_dir():
             row = row_of_run(trial.number, params, run)
             return TrialRow(trial.number, params, status, None, top1, row.epochs, row.seconds, row.run, error)

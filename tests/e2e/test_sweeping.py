@@ -195,6 +195,15 @@ def test_a_trial_that_was_taken_over_is_let_go(read, tmp_path: Path, monkeypatch
     assert sorted(trial.state.name for trial in read(storage).trials) == ["COMPLETE", "COMPLETE", "FAIL"]
 
 
+def test_a_trial_of_another_worker_has_all_its_epochs(tmp_path: Path) -> None:
+    storage, reports = f"journal:{tmp_path / 'study.log'}", []
+    for worker in ("one", "two"):
+        options = Options(runs_dir=tmp_path / worker / "runs", device="cpu", threads=1)
+        reports.append(sweep(_recipe(), search=SEARCH, trials=1, storage=storage, prune=False, options=options))
+    assert [report.trials[0].epochs for report in reports] == [2, 2]
+    assert [report.trials[0].run is None for report in reports] == [False, True]
+
+
 # What several begin at once
 
 
