@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PARTIAL_SUFFIX",
+    "expanded",
     "follow_link",
     "has_controls",
     "in_the_way",
@@ -90,6 +91,11 @@ def _cannot_write(path: Path, error: OSError, elsewhere: str | None) -> DistillE
 def in_the_way(path: Path) -> Path | None:
     """What stands where one of the folders above ``path`` would be, and is none."""
     return next((each for each in path.parents if os.path.lexists(each) and not each.is_dir()), None)
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path with the home folder that ``~`` or ``~user`` at its start means; as it is where there is none such."""
+    return Path(os.path.expanduser(path))
 
 
 def may_write(folder: Path) -> bool:

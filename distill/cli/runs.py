@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ import typer
 from distill.cli import options
 from distill.cli.output import Output
 from distill.errors import UsageError
+from distill.files import expanded
 from distill.text import counted
 
 __all__ = ["app"]
@@ -56,7 +56,7 @@ def remove(
 
     chosen = {}
     for reference in references:
-        folders = [runs / reference, Path(os.path.expanduser(reference))] if reference else []
+        folders = [runs / reference, expanded(reference)] if reference else []
         all_of_a_name = next((found for folder in folders if (found := runs_in(folder))), [])
         trials = next((each / "trials" for each in folders if runs_in(each / "trials")), None)
         if trials is not None and not all_of_a_name:

@@ -27,7 +27,7 @@ from distill.data.atomic_folder import atomic_folder, remove_abandoned, resumabl
 from distill.data.images import Split
 from distill.errors import MissingError
 from distill.events import StageProgress, Tell
-from distill.files import regular, save_array
+from distill.files import expanded, regular, save_array
 
 __all__ = [
     "ArrayWriter",
@@ -124,9 +124,15 @@ def write_labels(folder: Path, name: str, labels: np.ndarray) -> None:
 
 
 def cache_folder() -> Path:
-    """Where distill keeps what it can make again: ``$DISTILL_CACHE``, by default ``~/.cache/distill``."""
-    chosen = os.environ.get("DISTILL_CACHE")
-    return Path(chosen or "~/.cache/distill").expanduser()
+    """Where distill keeps what it can make again: ``$DISTILL_CACHE``, by default ``~/.cache/distill``.
+
+    Raises:
+        MissingError: There is no such home folder, as in a container for a user whom nobody entered.
+    """
+    folder = expanded(os.environ.get("DISTILL_CACHE") or "~/.cache/distill")
+    if str(folder).startswith("~"):
+        raise MissingError(f"{folder}: there is no such home folder", hint="name a folder: DISTILL_CACHE=DIR")
+    return folder
 
 
 def arrays_folder() -> Path:

@@ -23,7 +23,7 @@ from distill.data.decode import fit_rgb
 from distill.data.images import Decoded, Split, channel_stats
 from distill.errors import DataError
 from distill.events import StageProgress, Tell, silent
-from distill.files import regular
+from distill.files import expanded, regular
 from distill.recipe.schema import DataSpec
 
 __all__ = ["load_cifar"]
@@ -39,7 +39,7 @@ def load_cifar(spec: DataSpec, tell: Tell = silent) -> Decoded:
         DataError: A file is damaged.
     """
     official = official_set(spec.name)
-    files = official_files(official, Path(spec.root).expanduser(), tell)
+    files = official_files(official, expanded(spec.root), tell)
     key = array_key("cifar", spec.name, spec.side, [_identity(files[name], name) for name in sorted(files)])
     entry = open_or_build(key, partial(_build, official, files, spec.side, tell), tell)
     stats = ChannelStats(mean=tuple(entry.facts["mean"]), std=tuple(entry.facts["std"]))

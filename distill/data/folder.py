@@ -51,7 +51,7 @@ from distill.data.test_split import decoded_set
 from distill.data.twins import find_twins, row_digests
 from distill.errors import DataError, MissingError, UsageError
 from distill.events import Note, Tell, silent
-from distill.files import json_sha256
+from distill.files import expanded, json_sha256
 from distill.recipe.schema import DataSpec
 from distill.text import item_lines, several
 
@@ -143,7 +143,7 @@ def folder_classes(spec: DataSpec) -> tuple[str, ...]:
 
 
 def _existing(spec: DataSpec) -> Path:
-    root = Path(spec.root).expanduser()
+    root = expanded(spec.root)
     if not (os.path.isdir(root) or os.path.isfile(root)):  # Path's own raise where a parent cannot be entered
         what = "is neither a folder nor an archive" if os.path.lexists(root) else "does not exist"
         raise MissingError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from distill.data.images import Decoded
@@ -14,6 +13,7 @@ from distill.data.own_class_names import numbered_names
 from distill.data.own_given import Given, once, understand
 from distill.errors import DataError, MissingError, UsageError
 from distill.events import Tell, silent
+from distill.files import expanded
 from distill.recipe.schema import DataSpec
 from distill.text import first_line, several
 
@@ -57,7 +57,7 @@ def hugging_face_data(spec: DataSpec) -> Given:
             hint="of a function of one's own: data.name=python",
         )
     place = str(options.get("path", spec.root))
-    if "path" not in options and not Path(place).expanduser().exists():
+    if "path" not in options and not expanded(place).exists():
         raise MissingError(
             f"data.name: hf: there is no {place}",
             hint="name a folder: --set data.root=FOLDER; or a set of the hub: --set data.options.path=NAME",
@@ -81,7 +81,7 @@ def _open(place: str, options: Mapping[str, Any]) -> Any:
             "data.name: hf needs Hugging Face's datasets, which is not installed",
             hint="pip install datasets",
         ) from error
-    folder = Path(place).expanduser()
+    folder = expanded(place)
     saved = any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
     asked = {name: value for name, value in options.items() if name in _ASKED and name != "path"}
     datasets.disable_progress_bars()  # stdout and stderr are ours

@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -23,6 +22,7 @@ from distill.data.own import own_data
 from distill.data.own_given import WANTED, Given, pixels_of
 from distill.devices import usable_cores
 from distill.errors import DataError
+from distill.files import expanded
 from distill.recipe.schema import DataSpec
 from distill.text import several
 
@@ -167,7 +167,7 @@ def _is_usable(content: bytes) -> bool:
 
 def _read(spec: DataSpec, listing: Listing, paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Pictures by their paths; one that cannot be read is empty."""
-    root = Path(spec.root).expanduser()
+    root = expanded(spec.root)
     if root.is_dir():
         for path in paths:
             try:

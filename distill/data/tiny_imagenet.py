@@ -14,7 +14,7 @@ from distill.data.images import Decoded
 from distill.data.layout import Listing, SplitListing
 from distill.errors import DataError, MissingError
 from distill.events import Tell, silent
-from distill.files import read_text
+from distill.files import expanded, read_text
 from distill.recipe.schema import DataSpec
 
 __all__ = ["load_tiny_imagenet", "tiny_imagenet_classes", "tiny_imagenet_root"]
@@ -41,7 +41,7 @@ def tiny_imagenet_root(spec: DataSpec) -> Path:
     Raises:
         MissingError: There is none.
     """
-    root = Path(spec.root).expanduser()
+    root = expanded(spec.root)
     for folder in (root, root / _FOLDER):
         if (folder / "wnids.txt").is_file():
             return folder

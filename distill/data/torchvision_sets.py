@@ -18,6 +18,7 @@ from distill.data.decode import fit_rgb
 from distill.data.images import UNLABELLED, Decoded, channel_stats
 from distill.errors import DataError, MissingError
 from distill.events import StageProgress, Tell, silent
+from distill.files import expanded
 from distill.recipe.data_spec import REST, WITH_UNLABELLED, DataSpec
 from distill.text import first_line
 
@@ -95,7 +96,7 @@ def _wants_unlabelled(spec: DataSpec) -> bool:
 
 
 def _root(spec: DataSpec) -> Path:
-    return Path(spec.root).expanduser()
+    return expanded(spec.root)
 
 
 def _download(spec: DataSpec, source: _Source, root: Path) -> None:

@@ -22,6 +22,7 @@ from distill.data.images import UNLABELLED, Split, pixel_digest
 from distill.data.layout import IMAGE_KINDS, IMAGE_SUFFIXES, is_hidden
 from distill.errors import DataError, MissingError
 from distill.events import Tell
+from distill.files import expanded
 from distill.recipe.data_spec import REST, DataSpec
 from distill.text import counted, several
 
@@ -85,7 +86,7 @@ def _with_rest(spec: DataSpec, train: Split, rest: Mapping[str, Split]) -> tuple
 def _with_pictures(spec: DataSpec, train: Split, fingerprint: str, tell: Tell) -> tuple[Split, Unlabelled]:
     """Both kinds are kept as one array beside the other decoded images, so that they can be looked up as one."""
     assert spec.unlabelled is not None
-    root = Path(spec.unlabelled).expanduser()
+    root = expanded(spec.unlabelled)
     paths, ignored = list_unlabelled(root)
     key = array_key("unlabelled", fingerprint, str(root.resolve()), train.image_size, _identity(root, paths))
     entry = open_or_build(key, partial(_build, root, paths, train, tell), tell)

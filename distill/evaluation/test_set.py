@@ -31,7 +31,7 @@ from distill.evaluation.metrics import evaluate_logits, predict_logits
 from distill.evaluation.stored import ABOUT, Answers, evaluation_of_file, keeping, read_answers, write_answers
 from distill.evaluation.tta import Mirrored
 from distill.events import Note, Tell, silent
-from distill.files import json_sha256, may_write, sha256_file
+from distill.files import expanded, json_sha256, may_write, sha256_file
 from distill.fingerprint import architecture_sha256
 from distill.models.classifier import Classifier
 from distill.models.onnx_open import OnnxClassifier
@@ -176,7 +176,7 @@ def _is_here(spec: DataSpec) -> bool:
         return is_here(spec)
     if spec.name not in ("cifar10", "cifar100"):
         return True  # made, or never downloaded
-    return os.path.isdir(Path(spec.root).expanduser() / official_set(spec.name).folder)
+    return os.path.isdir(expanded(spec.root) / official_set(spec.name).folder)
 
 
 def split_content(splits: Splits, split: str = "test", *, name: str = "the data") -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from distill.errors import DataError, MissingError, UsageError
-from distill.files import read_json
+from distill.files import expanded, read_json
 from distill.models.normalize import Normalize
 from distill.recipe.model_specs import ModelSpec, NormalizeSpec, TimmModel
 from distill.text import first_line
@@ -36,7 +36,7 @@ def settle_timm(spec: ModelSpec) -> ModelSpec:
     """
     if not isinstance(spec, TimmModel) or not spec.name.startswith((_HUB, _LOCAL)):
         return spec
-    folder = Path(spec.name.removeprefix(_LOCAL)).expanduser() if spec.name.startswith(_LOCAL) else _fetched(spec.name)
+    folder = expanded(spec.name.removeprefix(_LOCAL)) if spec.name.startswith(_LOCAL) else _fetched(spec.name)
     return spec.model_copy(update=_settings(spec, folder, _config(folder)))
 
 

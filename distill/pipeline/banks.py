@@ -13,6 +13,7 @@ from distill.data.views import views_of
 from distill.devices import deterministic_kernels
 from distill.errors import DistillError, NoRunError, RunError, UsageError
 from distill.events import Note
+from distill.files import expanded
 from distill.pipeline.context import Context, Options, prepare
 from distill.pipeline.ensure_bank import ensure_bank
 from distill.pipeline.image_size import settle_image_size
@@ -181,7 +182,7 @@ def find_banks(references: Sequence[str | Path], *, runs_dir: Path) -> list[Path
 
 
 def _named(reference: str | Path, runs_dir: Path) -> list[Path]:
-    path = Path(reference).expanduser()
+    path = expanded(reference)
     if (path / INFO).exists():
         return [path]
     if inside := list(_below([path])):

@@ -8,6 +8,7 @@ import numpy as np
 
 from distill.data.splits import Splits, load_splits
 from distill.errors import DistillError
+from distill.files import expanded
 from distill.models.onnx_teacher import about_file
 from distill.pipeline.provenance import named_banks
 from distill.recipe import Recipe, parse_recipe
@@ -141,4 +142,4 @@ def _seen(ours: DataSpec, splits: Splits, theirs: DataSpec, trained_on: str | No
 
 
 def _place(spec: DataSpec) -> Path:
-    return Path(spec.place).expanduser().resolve()
+    return expanded(spec.place).resolve()

@@ -15,7 +15,7 @@ from distill.data.mixture import Mixture
 from distill.data.survey import Survey, survey
 from distill.data.unlabelled import list_unlabelled
 from distill.errors import DataError, UsageError
-from distill.files import has_controls, write_atomically
+from distill.files import expanded, has_controls, write_atomically
 from distill.models import params_of
 from distill.recipe import SCHEMA_FILE, Recipe, parse_recipe, schema_text
 from distill.recipe.data_spec import REST, DataSpec
@@ -64,7 +64,7 @@ class _More:
 
     @classmethod
     def of(cls, root: str | Path, seen: Survey, spec: DataSpec) -> _More:
-        path = Path(root).expanduser()
+        path = expanded(root)
         paths, _ = list_unlabelled(path)
         _refuse_labelled({(path / each).parent.resolve() for each in paths}, root, spec)
         labelled, count = _labelled(seen), len(paths)
@@ -140,7 +140,7 @@ def write_draft(draft: Draft, folder: Path, *, overwrite: bool = False) -> tuple
 
 def _refuse_labelled(folders: set[Path], unlabelled: str | Path, spec: DataSpec) -> None:
     """Pictures that test must not be taught, and those of a class folder have a label; links hide neither."""
-    if not (root := Path(spec.root).expanduser()).is_dir():
+    if not (root := expanded(spec.root)).is_dir():
         return  # nothing is read from an archive
     splits = list_folder(spec).splits.values()
     labelled = {(root / path).parent.resolve() for split in splits for path in split.paths}

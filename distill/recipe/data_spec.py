@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
+from distill.files import expanded
 from distill.recipe.base import PositiveInt, Spec
 from distill.recipe.own import OwnOptions, Reference
 
@@ -109,7 +110,7 @@ class DataSpec(Spec):
     def title(self) -> str:
         """What tables call it: a public data set's name; of one's own images the folder's, the hub's or the code's."""
         if self.name == "folder":
-            return Path(self.root).expanduser().resolve().name or self.root
+            return expanded(self.root).resolve().name or self.root
         if not self.is_found_out:
             return self.name
         return Path(urlsplit(self.place).path).name if "://" in self.place else self.place

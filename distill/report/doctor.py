@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from distill.files import expanded
 from distill.results.rows import Check
 from distill.runs import own_commit
 from distill.text import counted
@@ -109,7 +110,7 @@ def _data(root: Path, runs_dir: Path) -> Iterator[Check]:
             yield Check("data", name, "absent", f"not in {root}", fix)
         else:
             yield Check("data", name, "ok", str(path))
-    cache = Path(os.environ.get("DISTILL_CACHE") or "~/.cache/distill").expanduser()
+    cache = expanded(os.environ.get("DISTILL_CACHE") or "~/.cache/distill")
     sets = len(list((cache / "arrays").glob("[!.]*"))) if cache.is_dir() else 0
     yield Check("data", "decoded", "ok" if sets else "absent", f"{sets or 'no'} data sets in {cache}")
     yield _runs(runs_dir)
@@ -129,7 +130,7 @@ def _runs(runs_dir: Path) -> Check:
 
 def _weights() -> Iterator[Check]:
     home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
-    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
+    cache = expanded(os.environ.get("HF_HUB_CACHE") or home / "hub")
     names = sorted(path.name.removeprefix("models--timm--") for path in cache.glob("models--timm--*"))
     if names:
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

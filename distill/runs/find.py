@@ -13,7 +13,7 @@ from typing import Any
 
 from distill.commands import training_verb
 from distill.errors import DistillError, NoRunError, RunError, UsageError
-from distill.files import follow_link, has_controls, sync_folder, writing
+from distill.files import expanded, follow_link, has_controls, sync_folder, writing
 from distill.references import NAME, check_name, folder_of, run_of
 from distill.runs.folder import RunFolder
 from distill.runs.lock import owner_is_dead
@@ -139,7 +139,7 @@ def open_runs(reference: Any, *, runs_dir: str | Path = Path("runs")) -> list[Ru
 
 
 def _means_one(text: str) -> bool:
-    path = Path(os.path.expanduser(text))
+    path = expanded(text)
     match = _REFERENCE.fullmatch(text)
     is_numbered = path.is_dir() and _NUMBER.fullmatch(path.absolute().name) is not None
     has_number = match is not None and match["number"] is not None

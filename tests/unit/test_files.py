@@ -259,3 +259,16 @@ def test_a_file_where_a_folder_is_wanted_is_named(tmp_path: Path, below: str) ->
         files.write_atomically(path, b"1,2\n")
     assert str(error.value) == f"cannot write {path}: {tmp_path / 'notes'} is a file, not a folder"
     assert (tmp_path / "notes").read_text() == "mine"
+
+
+# Home folders
+
+
+def test_a_home_folder_that_nobody_has_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert files.expanded("~/photos") == tmp_path / "photos"
+    assert files.expanded("photos/~") == Path("photos/~")
+    assert files.expanded("~nobody-of-this-name/photos") == Path("~nobody-of-this-name/photos")
+    asking = [path.name for path in PACKAGE.rglob("*.py") if ".expanduser()" in path.read_text(encoding="utf-8")]
+    assert asking == []  # pathlib's own raises

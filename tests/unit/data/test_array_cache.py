@@ -203,3 +203,10 @@ def test_metadata_is_json_that_names_every_array():
     open_or_build(KEY, build, silent)
     meta = json.loads((arrays_folder() / KEY / "meta.json").read_text())
     assert meta["arrays"]["train"]["shape"] == [4, 3, 5, 5]
+
+
+def test_without_a_home_folder_the_line_says_where_to_name_one(monkeypatch):
+    monkeypatch.setenv("DISTILL_CACHE", "~nobody-of-this-name/cache")
+    with pytest.raises(MissingError, match="there is no such home folder") as caught:
+        open_or_build(KEY, refuse, silent)
+    assert caught.value.hint == "name a folder: DISTILL_CACHE=DIR"

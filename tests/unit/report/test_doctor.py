@@ -20,6 +20,13 @@ def test_an_empty_machine_is_not_broken(tmp_path: Path, monkeypatch: pytest.Monk
     assert checks["cifar10"].fix
 
 
+def test_a_machine_without_a_home_folder_is_not_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DISTILL_CACHE", "HF_HUB_CACHE"):
+        monkeypatch.setenv(name, "~nobody-of-this-name/cache")
+    checks = {check.name: check for check in doctor.examine(data_root=tmp_path, runs_dir=tmp_path / "runs")}
+    assert {checks[name].status for name in ("decoded", "timm")} == {"absent"}
+
+
 def test_what_is_there_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     (tmp_path / "models--timm--resnet18.tv_in1k").mkdir()
