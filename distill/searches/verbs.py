@@ -99,6 +99,8 @@ def search(
     check_drop(max_drop)
     limits = _limits(budgets)
     _check(runtime, measure, evaluations, hours, options)
+    if measure is not None and not limits.keys() & LATENCIES.keys():
+        raise UsageError("--measure times files, and no budget is over a latency", hint="--budget 'latency_b1_ms <= 2'")
     loaded = load_recipe(recipe, overrides)
     space = space_of(loaded)
     folder = searches_dir(options.runs_dir, name or loaded.name)

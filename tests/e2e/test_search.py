@@ -369,6 +369,7 @@ def test_what_cannot_be_searched_is_told_before_anything_begins(
         ({"evaluations": 3}, "evaluations should be a whole number, 4 or more"),
         ({"runtime": "tvm"}, "--runtime tvm is none"),
         ({"measure": "time.sh"}, "has no {file}"),
+        ({"budgets": {"size_mb": 1.0}, "measure": "time.sh {file}"}, "no budget is over a latency"),
         ({"hours": 0.0}, "is no time"),
     ):
         with pytest.raises(UsageError, match=said):
