@@ -78,10 +78,12 @@ def server() -> Iterator[Callable[[str], str]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(params=["journal", pytest.param("postgresql", marks=pytest.mark.slow)])
+@pytest.fixture(params=["journal", "sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "journal":
         return f"journal:{tmp_path / 'study.log'}"
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'study.db'}"
     return request.getfixturevalue("server")(f"study_{abs(hash(tmp_path)) % 10**9}")
 
 
