@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from distill.certificate import certify, verify_file, write_kit
     from distill.cli.progress import ProgressPrinter
+    from distill.code import allow_code
     from distill.comparison import compare
     from distill.data.own import offer_data
     from distill.errors import DistillError
@@ -72,6 +73,7 @@ __all__ = [
     "RunResult",
     "SearchReport",
     "__version__",
+    "allow_code",
     "build_bank",
     "build_banks",
     "certify",
@@ -114,6 +116,7 @@ __all__ = [
 
 
 _HOMES = {  # name -> module, or module:name where it is called otherwise there
+    "allow_code": "distill.code",
     "Comparison": "distill.results.rows",
     "certify": "distill.certificate",
     "check_kernels": "distill.pipeline",

@@ -77,7 +77,11 @@ def list_offered() -> tuple[Offered, ...]:
 
 
 def allow_code() -> None:
-    """Let recipes run code from here on, in this process and in those that it starts."""
+    """Let recipes run the code that they name from here on, in this process and in those that it starts.
+
+    Example:
+        >>> allow_code()  # read it first
+    """
     os.environ[_LEAVE] = "1"
 
 
@@ -150,7 +154,7 @@ def find_code(reference: str, *, key: str) -> Any:
     if not code_is_allowed(reference):
         raise UsageError(
             f"{key}: {reference} would run code: {_place(home)}",
-            hint="read it first; --allow-code (or DISTILL_ALLOW_CODE=1) then lets it run",
+            hint="read it first; --allow-code (in Python: distill.allow_code()) then lets it run",
         )
     found: Any = _loaded(home, key)
     for part in name.split("."):

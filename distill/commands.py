@@ -17,13 +17,17 @@ def training_verb(role: str) -> str:
     return "teacher-finetune" if role == "teacher" else "student"
 
 
-def resume_command(role: str, run: str | Path) -> str:
+def resume_command(role: str, run: str | Path, *, allow_code: bool = False) -> str:
     """What goes on with a run.
+
+    Args:
+        allow_code: Its recipe names code of the user's own.
 
     >>> resume_command("student", Path("runs/a b/001"))
     "distill student --resume 'runs/a b/001'"
     """
-    return f"distill {training_verb(role)} --resume {shlex.quote(str(run))}"
+    leave = " --allow-code" if allow_code else ""
+    return f"distill {training_verb(role)} --resume {shlex.quote(str(run))}{leave}"
 
 
 def rerun_command(role: str, run: str | Path) -> str:

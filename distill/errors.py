@@ -36,6 +36,8 @@ class DistillError(Exception):
         message: One line that says what is wrong and where. Several mistakes in one recipe are several lines.
         hint: What to do next, often a command to copy.
 
+    As text it has both, in two lines.
+
     Example:
         >>> try:
         ...     load_recipe("r18_smal")
@@ -50,6 +52,9 @@ class DistillError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\nhint: {self.hint}"
 
     def __reduce__(
         self,

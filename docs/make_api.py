@@ -33,7 +33,7 @@ GROUPS = {
         "Options",
         "RunResult",
     ),
-    "Recipes": ("load_recipe", "dump_recipe", "Recipe", "offer_data"),
+    "Recipes": ("load_recipe", "dump_recipe", "Recipe", "offer_data", "allow_code"),
     "Measure": (
         "compare",
         "Comparison",

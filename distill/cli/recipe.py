@@ -195,13 +195,9 @@ def check(
 def _checked(name: str, changes: Iterable[str]) -> str:
     from distill.code import code_is_allowed
     from distill.recipe import load_recipe
-    from distill.recipe.objectives import OwnLabelsObjective, OwnTerm
 
     recipe = load_recipe(name, list(changes))
-    own = [recipe.model.name] if recipe.model.source == "python" else []
-    own += [recipe.data.code] if recipe.data.code is not None else []
-    own += [each.name for each in recipe.objective.terms if isinstance(each, OwnTerm | OwnLabelsObjective)]
-    if kept := [each for each in own if not code_is_allowed(each)]:
+    if kept := [each for each in recipe.own_code if not code_is_allowed(each)]:
         return f"{name}: ok; {', '.join(kept)} was not run: that takes --allow-code"
     params = _params(recipe)
     counted = "parameters not counted: its data is not here" if params is None else f"{params:,} parameters"

@@ -46,7 +46,7 @@ def run_row(group: Sequence[Entry], teachers: Mapping[str, Reference | None], *,
         seeds=len(group),
         test_top1_std=std,
         delta_top1=_mean([entry.assessment.result.top1 - reference.top1 for entry, reference in pairs]),
-        agreement=_mean([value for value in agreements if value is not None]),
+        agreement=None if None in agreements else _mean([value for value in agreements if value is not None]),
         runtime=f"torch {newest.assessment.precision}",
         test_set=test_set,
     )

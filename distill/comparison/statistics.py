@@ -170,9 +170,9 @@ def difference_of(tested: Mapping[str, Sequence[Tested]]) -> Callable[[Row, Row]
 
 def _limits(row: str, baseline: str, runs: tuple[int, int], test: PairedTest) -> list[str]:
     """What the interval of a difference leaves out."""
-    if test.method == "t and images":
+    if test.method == "one run":
         single = row if runs[0] == 1 else baseline
         return [f"{row} against {baseline}: {single} is one run, whose spread over seeds is not in the interval"]
-    if test.method == "paired t" and test.n < max(runs):
+    if test.method == "paired seeds" and test.n < max(runs):
         return [f"{row} against {baseline}: over the {test.n} seeds that both have"]
     return []

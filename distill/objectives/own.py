@@ -50,6 +50,12 @@ class OwnLoss(Term):
             self.held = nn.ModuleList(each for each in kept if isinstance(each, nn.Module))
             self.held_parameters = nn.ParameterList(each for each in kept if isinstance(each, nn.Parameter))
         self._named = _named(self._loss)
+        if unknown := _not_given(self._loss, self._options):
+            raise UsageError(
+                f"{LOSS_KEY}: {self._name} asks for {', '.join(unknown)}: a loss is given what it names, of "
+                f"{', '.join(GIVEN)}, and its options",
+                hint="name its parameters so; one of PyTorch's: lambda student, labels: loss(student, labels)",
+            )
         if both := set(self._named) & set(self._options):
             raise UsageError(
                 f"objective.options: {', '.join(sorted(both))}: {self._name} is given that by distill", hint=_WANTED
@@ -159,3 +165,14 @@ def _by_chance(classes: int, shapes: Mapping[str, tuple[int, ...]], names: tuple
     """A network's answers to a few images."""
     logits = torch.randn(_TRIED, classes, requires_grad=learns)
     return Answer(logits, {name: torch.randn(_TRIED, *shapes[name], requires_grad=learns) for name in names})
+
+
+def _not_given(loss: Callable[..., Any], options: Mapping[str, Any]) -> list[str]:
+    """What it cannot do without, and nothing has."""
+    try:
+        parameters = inspect.signature(loss).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    needed = [each.name for each in parameters if each.kind in named and each.default is inspect.Parameter.empty]
+    return [name for name in needed if name not in GIVEN and name not in options]

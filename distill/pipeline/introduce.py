@@ -59,9 +59,9 @@ def introduce(recipe: Recipe, teacher: Teacher | None) -> list[Note]:
 
 
 def is_guessing(top1: float, *, classes: int, images: int) -> bool:
-    """Whether an accuracy is what guessing among ``classes`` may well reach on so many images."""
+    """Whether an accuracy is what guessing among ``classes`` may reach on so many images; False for 0: not known."""
     chance = 1 / classes
-    return top1 <= chance + _ERRORS * math.sqrt(chance * (1 - chance) / max(images, 1))
+    return images > 0 and top1 <= chance + _ERRORS * math.sqrt(chance * (1 - chance) / images)
 
 
 def _of_run(teacher: Teacher) -> _Teacher:

@@ -14,6 +14,8 @@ from distill.recipe.objectives import (
     KINDS_WITHOUT_TEACHER,
     KDObjective,
     ObjectiveSpec,
+    OwnLabelsObjective,
+    OwnTerm,
     SupervisedObjective,
     TaughtObjective,
 )
@@ -280,6 +282,14 @@ class Recipe(Spec):
         """What a teacher is asked through, of a recipe that has one; torch where it is not decided."""
         assert self.teacher is not None
         return "torch" if self.teacher.runtime == "auto" else self.teacher.runtime
+
+    @property
+    def own_code(self) -> tuple[str, ...]:
+        """The code that it names and that runs with leave alone: a network, images, losses."""
+        named = [self.model.name] if self.model.source == "python" else []
+        named += [] if self.data.code is None else [self.data.code]
+        named += [each.name for each in self.objective.terms if isinstance(each, OwnTerm | OwnLabelsObjective)]
+        return tuple(each for each in named if ":" in each)  # what an installed package offers has no colon
 
     @property
     def stored_features(self) -> bool:

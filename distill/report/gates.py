@@ -134,7 +134,7 @@ def _said(left: _Number, right: _Number, comparison: Comparison) -> str:
     if change is None or left.row is None or right.row is None:
         return ", ".join(f"{each.name} is {each.number:.6g}{_interval(each, comparison)}" for each in named)
     numbers = ", ".join(f"{each.name} is {each.number:.6g}" for each in named)
-    is_of_some = change.method == "paired t" and change.n < max(left.row.seeds, right.row.seeds)
+    is_of_some = change.method == "paired seeds" and change.n < max(left.row.seeds, right.row.seeds)
     of = f" over the {change.n} seeds that both have" if is_of_some else ""
     return f"{numbers}; difference of top-1{of} {change.estimate:+.4f}{_bounds(change.low, change.high, sign='+')}"
 

@@ -213,8 +213,8 @@ def _statistics_lines(rows: Sequence[Row]) -> list[str]:
         lines.append(f"on the front: no other row that was tested on the same images {front}")
     for row, label in zip(rows, row_labels(rows), strict=True):
         if row.baseline_verdict == "cannot tell":
-            unit = "images" if row.baseline_method == "mcnemar" else "seeds"
-            more = f"about {count(row.baseline_needed)} {unit} would" if row.baseline_needed else f"more {unit} may"
+            unit, or_else = ("images", "images") if row.baseline_method == "mcnemar" else ("seeds", "seeds or images")
+            more = f"about {count(row.baseline_needed)} {unit} would" if row.baseline_needed else f"more {or_else} may"
             lines.append(f"{plain(label)} against the baseline: cannot tell; {more}")
     return lines
 

@@ -13,10 +13,10 @@ __all__ = ["METHODS", "drop_sentence", "drop_words"]
 
 METHODS = {
     "mcnemar": "McNemar's mid-p test on the same images",
-    "paired t": "paired by seed, Student's t",
-    "welch t": "Welch's t over seeds",
-    "t and images": "Student's t over seeds, with the images' own chance",
-    "bootstrap": "bootstrap over images and seeds",
+    "paired seeds": "paired by seed, Student's t, plus the sampling error of the images",
+    "separate seeds": "Welch's t over seeds, plus the sampling error of the images",
+    "one run": "Student's t over the seeds of one side, plus the sampling error of the images",
+    "paired t": "Student's t, paired by image",
 }
 """How a row was held against its baseline, by the name of the test."""
 

@@ -57,9 +57,9 @@ class Row:
             image, or as fast and more accurate; None where it was not timed.
         baseline: The run whose row this one is compared with; equal to ``run`` for that row itself.
         baseline_difference: Test top-1 minus the baseline's; ``baseline_low`` to ``baseline_high`` is its 95% interval.
-        baseline_p: Two-sided p-value of no difference; None for the last two methods.
-        baseline_method: ``mcnemar`` (one run each, by image), ``paired t`` (by seed), ``welch t`` (different seeds),
-            ``t and images`` (one run against several) or ``bootstrap``.
+        baseline_p: Two-sided p-value of no difference.
+        baseline_method: ``mcnemar`` (one run each), ``paired seeds``, ``separate seeds`` (fewer than two in common) or
+            ``one run`` (against several); docs/statistics.md.
         baseline_n: Images for ``mcnemar``, else seeds; ``baseline_needed``: roughly how many would be enough to tell.
         baseline_verdict: ``better``, ``worse``, or ``cannot tell``.
         measured_on: Another machine, which measured it with a kit (``run`` is the file it wrote); None: this machine.

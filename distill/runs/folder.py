@@ -283,4 +283,8 @@ class RunFolder:
 
     def resume_command(self) -> str:
         """The command line that goes on with this run."""
-        return resume_command(self.read_info().role, self.path)
+        try:
+            allow_code = bool(self.recipe().own_code)
+        except DistillError:  # resuming says what is wrong with it
+            allow_code = False
+        return resume_command(self.read_info().role, self.path, allow_code=allow_code)

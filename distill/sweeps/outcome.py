@@ -86,29 +86,32 @@ def best_of(rows: Sequence[TrialRow], recipe: Path) -> BestTrial | None:
         return statistics.fmean(row.val_top1 or 0.0 for seed, row in own.items() if seed in shared or not shared)
 
     best = max(pool, key=mean)
-    members = [row for row in trials[identity(best.params)] if row.status == "finished"]
-    top = max(members, key=lambda row: row.val_top1 or 0.0)
+    first = next(iter(done[identity(best.params)].values()))  # and not the luckiest, whose accuracy is above the mean
     assert best.val_top1 is not None
     return BestTrial(
-        best.params, best.val_top1, best.val_top1_std, best.seeds, trial=top.number, run=top.run, recipe=str(recipe)
+        best.params, best.val_top1, best.val_top1_std, best.seeds, trial=first.number, run=first.run, recipe=str(recipe)
     )
 
 
 def main_effects(rows: Sequence[TrialRow]) -> dict[str, float] | None:
-    """Of a full grid, the share of all variance that lies between the means of each key's values (eta squared).
+    """Of a full grid, the share of all variance that each key explains beyond chance (epsilon squared, Kelley 1935).
 
-    What is left over is interaction and noise. None where a trial or a combination is missing, fewer than two keys were
-    varied, or nothing differs.
+    The means of a key's values differ by noise alone, too: so much as the rest of the grid lets expect is taken off
+    (PNAS 21, 554). None where a trial or a combination is missing, fewer than two keys were varied, nothing differs, or
+    what is left over, interaction and noise, has fewer than two degrees of freedom to be told by.
     """
     done = [row for row in rows if row.status == "finished" and row.val_top1 is not None]
     keys = [key for key in (rows[0].params if rows else {}) if len({identity({key: r.params[key]}) for r in rows}) > 1]
     if len(done) < len(rows) or len(keys) < 2 or not _is_full(rows):
         return None
-    tops = [row.val_top1 or 0.0 for row in done]
-    total = statistics.pvariance(tops)
-    if total == 0:
+    total = statistics.pvariance([row.val_top1 or 0.0 for row in done])
+    freedom = {key: len({identity({key: row.params[key]}) for row in done}) - 1 for key in keys}
+    left = len(done) - 1 - sum(freedom.values())
+    if total == 0 or left < 2:
         return None
-    return {key: _between(done, key) / total for key in keys}
+    between = {key: _between(done, key) for key in keys}
+    noise = max(total - sum(between.values()), 0.0) / left
+    return {key: max(between[key] - freedom[key] * noise, 0.0) / total for key in keys}
 
 
 def _is_full(rows: Sequence[TrialRow]) -> bool:

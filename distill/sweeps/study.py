@@ -53,7 +53,7 @@ class Search:
     prune: bool
     worker: str
     shared: bool
-    others: Others = field(init=False)
+    other_workers: Others = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.other_workers = Others(self.worker)

@@ -169,7 +169,7 @@ def _carry_out(definition: Definition, folder: SweepFolder, options: Options) ->
     check_networks(recipes)
     _check_shared(definition, trainer, recipes)
     definition = replace(definition, teachers=trainer.teachers, runs=relative(options.runs_dir, folder.path))
-    with _hinting(folder), folder.lock():
+    with _hinting(folder, definition), folder.lock():
         folder.write_definition(definition)
         if definition.search:
             return _run_search(definition, folder, trainer)
@@ -243,9 +243,10 @@ def _check_shared(definition: Definition, trainer: Trainer, recipes: Sequence[Re
 
 
 @contextmanager
-def _hinting(folder: SweepFolder) -> Iterator[None]:
+def _hinting(folder: SweepFolder, definition: Definition) -> Iterator[None]:
     """An interrupted sweep says how to go on with all of it, not with the one run it was at."""
-    hint = f"to continue: distill sweep --resume {shlex.quote(str(folder.path))}"
+    leave = " --allow-code" if definition.base.recipe.own_code else ""
+    hint = f"to continue: distill sweep --resume {shlex.quote(str(folder.path))}{leave}"
     try:
         yield
     except Terminated:
@@ -273,7 +274,7 @@ def _run_grid(
         report,
         groups=grouped(rows) if any(trial.seed is not None for trial in trials) else (),
         importances=effects,
-        importance_method=None if effects is None else "main effects: share of the variance",
+        importance_method=None if effects is None else "main effects beyond chance: share of the variance",
     )
     chosen = None if report.best is None else trials[report.best.trial]
     return _published(definition, folder, trainer, report, None if chosen is None else Trial(chosen.params))

@@ -310,7 +310,8 @@ class _Fit:
 
     def _stopped(self) -> Exception:
         self.consensus.wait()  # whoever started the processes may end them all once one has ended
-        return self.stop.error(self.job.run, hint=f"to continue: {resume_command(self.recipe.role, self.job.run)}")
+        command = resume_command(self.recipe.role, self.job.run, allow_code=bool(self.recipe.own_code))
+        return self.stop.error(self.job.run, hint=f"to continue: {command}")
 
 
 def _all_finite(module: nn.Module) -> bool:

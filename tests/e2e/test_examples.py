@@ -29,6 +29,7 @@ def examples() -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_leave")
 def test_the_examples_say_what_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (20, 30), (90, 160, 30)).save("photo.png")

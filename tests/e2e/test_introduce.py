@@ -85,4 +85,5 @@ def test_guessing_is_told_from_knowing(classes: int, images: int) -> None:
     guesses = np.random.default_rng(0).binomial(images, 1 / classes, 2000) / images
     assert np.mean([is_guessing(each, classes=classes, images=images) for each in guesses]) > 0.985
     assert not is_guessing(1.0, classes=classes, images=images)
+    assert not is_guessing(0.5 / classes, classes=classes, images=0)  # of how many images it was, nobody knows
     assert images < 100 or not is_guessing(min(2.0 / classes, 0.9), classes=classes, images=images)

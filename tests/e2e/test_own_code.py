@@ -176,6 +176,7 @@ def test_with_leave_it_is_a_network_like_any_other(
     assert type(trained.module).__name__ == "Small"
     assert trained.module.fc.in_features == 12
     assert run.figures().params == _params(trained.module)
+    assert run.resume_command() == f"distill student --resume {run.path} --allow-code"
     exit_code, stdout, stderr = _distill("compare", "own", "--no-latency", "--json", "-q")
     assert exit_code == 0, stderr
     assert "own" in {row["name"] for row in json.loads(stdout)["rows"]}

@@ -67,7 +67,7 @@ def test_every_part_is_there(page: Page) -> None:
 def test_it_is_held_against_the_one_without_a_teacher(page: Page) -> None:
     row = page.member("taught").row
     assert Path(row.baseline).parent.name == "alone"
-    assert row.baseline_method == "paired t"
+    assert row.baseline_method == "paired seeds"
     assert page.lead.startswith("taught keeps ")
     assert any(each.text.startswith("Against alone: ") for each in page.sentences)
     assert any(each.text.startswith("Against its teacher, tiny_teacher: ") for each in page.sentences)

@@ -206,9 +206,10 @@ def test_a_run_does_not_go_on_with_an_edited_recipe(
     assert resume_run(run.path, options=options).epochs == 3
 
 
+@pytest.mark.usefixtures("no_leave")
 @pytest.mark.parametrize("place", ["data", "model"])
 def test_a_run_goes_on_where_its_things_have_moved(
-    student_recipe, options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_leave: None, place: str
+    student_recipe, options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     allow_code()

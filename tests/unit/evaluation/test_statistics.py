@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from benchmarks import verdicts
 from distill.evaluation.drop import images_to_show, judge_drop
 from distill.evaluation.statistics import (
     Interval,
     compare_images,
     compare_seeds,
+    compare_values,
     front,
     mean_interval,
     share_interval,
@@ -96,57 +98,132 @@ def _runs(rates: list[float], n: int, seed: int) -> np.ndarray:
 
 
 def test_pairing_by_seed_takes_out_what_seeds_share() -> None:
-    n = 10_000
-    counts = [7_000, 8_000, 9_000]
-    theirs = np.stack([np.arange(n) < count for count in counts])
-    ours = np.stack([np.arange(n) < count + gain for count, gain in zip(counts, (100, 110, 120), strict=True)])
-    paired = compare_seeds(ours, theirs)
-    assert paired.verdict == "better"
-    assert paired.difference.estimate == pytest.approx(0.011)
-    assert paired.difference.half_width == pytest.approx(4.302653 * 0.001 / math.sqrt(3), rel=1e-6)
-    assert compare_seeds(ours, theirs, paired=False).verdict == "cannot tell"
+    generator = np.random.default_rng(4)
+    rates = [0.7, 0.8, 0.9]
+    draws = [generator.random(10_000) for _ in rates]
+    theirs, ours = (
+        np.stack([draw < rate + gain for draw, rate in zip(draws, rates, strict=True)]) for gain in (0, 0.01)
+    )
+    paired, apart = compare_seeds(ours, theirs), compare_seeds(ours, theirs, paired=False)
+    assert (paired.method, paired.n, paired.verdict) == ("paired seeds", 3, "better")
+    assert (apart.method, apart.verdict) == ("separate seeds", "cannot tell")
+    assert paired.difference.estimate == apart.difference.estimate == pytest.approx(ours.mean() - theirs.mean())
+
+
+def _two_way(differences: np.ndarray) -> tuple[float, float, float]:
+    """Mean squares of seeds, images and their interaction, by the sums of a printed two-way analysis of variance."""
+    s, n = differences.shape
+    total = float((differences**2).sum()) - differences.sum() ** 2 / (s * n)
+    seeds = sum(float(row.sum()) ** 2 for row in differences) / n - differences.sum() ** 2 / (s * n)
+    images = sum(float(column.sum()) ** 2 for column in differences.T) / s - differences.sum() ** 2 / (s * n)
+    return seeds / (s - 1), images / (n - 1), (total - seeds - images) / ((s - 1) * (n - 1))
+
+
+def _widths(of_seeds: float, freedom: float, of_images: float) -> float:
+    """Of variances: Student's t, as a table has it, of the one and 1.96 of the other, added in squares."""
+    return math.hypot(stats.t.ppf(0.975, freedom) * math.sqrt(of_seeds), 1.959963984540054 * math.sqrt(of_images))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_paired_seeds_have_the_chance_of_seeds_and_of_images(seed: int) -> None:
+    """By mean squares: of what seeds and images do together, which is in both, one share is taken off."""
+    generator = np.random.default_rng(seed)
+    easy = generator.normal(2, 2, 400)
+    ours, theirs = (easy + generator.normal(0, 0.4, 400) + generator.normal(0, 1, (4, 400)) > 0 for _ in range(2))
+    test = compare_seeds(ours, theirs)
+    of_seeds, of_images, of_both = (each / 1600 for each in _two_way(ours.astype(float) - theirs))
+    assert of_images > of_both
+    half = max(_widths(of_seeds, 3, of_images - of_both), _widths(0, 3, of_images))
+    estimate = ours.mean() - theirs.mean()
+    assert (test.difference.low, test.difference.high) == pytest.approx((estimate - half, estimate + half))
+
+
+def test_where_all_images_are_alike_it_is_students_t() -> None:
+    """No image is liked more by one recipe than by the other: what is left is t of the seeds, and a little."""
+    generator = np.random.default_rng(7)
+    ours, theirs = (generator.random((5, 4000)) < rate for rate in (0.52, 0.5))
+    test = compare_seeds(ours, theirs)
+    bounds = stats.ttest_rel(ours.mean(axis=1), theirs.mean(axis=1)).confidence_interval()
+    assert test.difference.half_width == pytest.approx((bounds.high - bounds.low) / 2, rel=0.05)
+
+
+def test_the_p_value_of_seeds_is_that_of_the_interval_which_ends_at_zero() -> None:
+    generator = np.random.default_rng(8)
+    ours, theirs = (generator.random((4, 500)) < rate for rate in (0.83, 0.8))
+    for paired in (True, False):
+        test = compare_seeds(ours, theirs, paired=paired)
+        ends = compare_seeds(ours, theirs, paired=paired, level=1 - test.p_value).difference
+        assert ends.low == pytest.approx(0, abs=1e-9)
+
+
+def test_more_disagreement_never_gives_more_certainty() -> None:
+    """80 of 100, and seeds that all gain five images; then one of them six: nearly the same interval."""
+
+    def gained(*counts: int) -> Interval:
+        theirs = np.tile(np.arange(100) < 80, (len(counts), 1))
+        ours = np.stack([np.arange(100) < 80 + count for count in counts])
+        return compare_seeds(ours, theirs).difference
+
+    alike, unlike = gained(5, 5, 5), gained(5, 5, 6)
+    assert (alike.low, alike.high) == pytest.approx((unlike.low, unlike.high), abs=0.01)
+    one = 1.959963984540054 * math.sqrt(0.05 * 0.95 / 99)  # all seeds are one run, then: the images' own spread
+    assert alike.half_width == pytest.approx(one)
 
 
 def test_seeds_needed_are_the_smallest_number_that_would_tell() -> None:
-    ours = np.stack([np.arange(1000) < k for k in (520, 500, 480, 540)])
-    theirs = np.stack([np.arange(1000) < k for k in (500, 500, 500, 500)])
+    generator = np.random.default_rng(18)
+    ours, theirs = (generator.random((4, 1000)) < rate for rate in (0.52, 0.50))
     test = compare_seeds(ours, theirs)
     assert test.verdict == "cannot tell"
-    spread = float(np.std([0.02, 0.0, -0.02, 0.04], ddof=1))
-    table = {15: 2.1448, 16: 2.1314, 17: 2.1199, 26: 2.0595, 27: 2.0555, 28: 2.0518, 29: 2.0484}  # t of n - 1, printed
-    assert test.needed in table
-    assert table[test.needed] * spread / math.sqrt(test.needed) < 0.01
-    assert table[test.needed - 1] * spread / math.sqrt(test.needed - 1) >= 0.01
+    assert test.needed is not None
+    of_seeds, of_images, of_both = (each / 4000 for each in _two_way(ours.astype(float) - theirs))
+
+    def tells(n: int) -> bool:
+        return _widths(of_seeds * 4 / n, n - 1, max(of_images - of_both, 0)) < abs(test.difference.estimate)
+
+    assert tells(test.needed)
+    assert not tells(test.needed - 1)
 
 
-def test_the_bootstrap_agrees_with_the_normal_approximation_where_that_holds() -> None:
-    ours, theirs = _runs([0.9], 4_000, 1), _runs([0.85], 4_000, 2)
+def test_no_number_of_seeds_tells_what_the_images_do_not() -> None:
+    """Five images of 100, in every seed."""
+    theirs = np.tile(np.arange(100) < 80, (3, 1))
+    ours = theirs.copy()
+    ours[:, 80:83], ours[:, 0] = True, False
+    test = compare_seeds(ours, theirs)
+    assert (test.verdict, test.needed) == ("cannot tell", None)
+
+
+def test_seeds_of_their_own_add_their_variances() -> None:
+    """Of each group's runs; and of the images what both groups' means differ by, above the interactions."""
+    generator = np.random.default_rng(5)
+    easy = generator.normal(2, 2, 600)
+    ours, theirs = (easy + generator.normal(0, 0.6, 600) + generator.normal(0, 1, (s, 600)) > 0 for s in (3, 4))
     test = compare_seeds(ours, theirs, paired=False)
-    each = ours[0].astype(float) - theirs[0]
-    assert test.difference.half_width == pytest.approx(1.96 * each.std() / math.sqrt(4_000), rel=0.08)
-    assert test.difference == compare_seeds(ours, theirs, paired=False).difference  # the same draws each time
+    of_runs = [each.mean(axis=1).var(ddof=1) / len(each) for each in (ours, theirs)]
+    both = sum(_two_way(each.astype(float))[2] / (600 * len(each)) for each in (ours, theirs))
+    of_images = (ours.mean(axis=0) - theirs.mean(axis=0)).var(ddof=1) / 600
+    welch = sum(of_runs) ** 2 / (of_runs[0] ** 2 / 2 + of_runs[1] ** 2 / 3)
+    assert of_images > both
+    assert (test.method, test.n) == ("separate seeds", 3)
+    assert test.difference.half_width == pytest.approx(_widths(sum(of_runs), welch, of_images - both))
+    mirrored = compare_seeds(theirs, ours, paired=False).difference
+    assert (mirrored.low, mirrored.high) == pytest.approx((-test.difference.high, -test.difference.low))
 
 
-def test_seeds_of_their_own_are_held_against_each_other_by_welchs_t() -> None:
-    ours = np.stack([np.arange(1000) < k for k in (900, 920, 910)])
-    theirs = np.stack([np.arange(1000) < k for k in (800, 850, 810, 860)])
-    test = compare_seeds(ours, theirs, paired=False)
-    expected = stats.ttest_ind([0.90, 0.92, 0.91], [0.80, 0.85, 0.81, 0.86], equal_var=False)
-    bounds = expected.confidence_interval()
-    assert (test.method, test.n, test.verdict) == ("welch t", 3, "better")
-    assert test.difference.estimate == pytest.approx(0.08)
-    assert (test.difference.low, test.difference.high) == pytest.approx((bounds.low, bounds.high))
-    assert test.p_value == pytest.approx(expected.pvalue)
-
-
-def test_a_group_without_spread_has_the_others() -> None:
-    """Student's t of two values, 12.706 with one degree of freedom, about a third that has no spread."""
-    ours = np.stack([np.arange(1000) < k for k in (900, 910)])
-    theirs = np.stack([np.arange(1000) < k for k in (850, 850)])
-    test = compare_seeds(ours, theirs, paired=False)
-    assert test.difference.half_width == pytest.approx(12.7062 * 0.005, rel=1e-4)
-    assert (test.method, test.verdict) == ("welch t", "cannot tell")
-    assert test.needed == 3  # t of two degrees of freedom, 4.303, times 0.00707 / sqrt(3), is less than 0.055
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize(("images", "seeds"), [(300, 2), (300, 12), (1000, 3), (1000, 12)])
+def test_equally_good_recipes_are_seldom_told_apart(images: int, seeds: int, paired: bool) -> None:
+    """On other images they are alike, on these they are not: Student's t of 12 seeds is wrong in one of six or more."""
+    rng, draws = np.random.default_rng(seeds), 400
+    pairs = [verdicts.draw(rng, images, seeds) for _ in range(draws)]
+    told = sum(compare_seeds(*each, paired=paired).verdict != "cannot tell" for each in pairs)
+    assert told / draws < 0.05 + 3 * math.sqrt(0.05 * 0.95 / draws)
+    if seeds == 12 and images == 300:
+        seeds_alone = sum(
+            stats.ttest_rel(ours.mean(axis=1), theirs.mean(axis=1)).pvalue < 0.05 for ours, theirs in pairs
+        )
+        assert seeds_alone / draws > 0.1
 
 
 @pytest.mark.parametrize("runs", [(2, 2), (2, 4), (3, 3)])
@@ -173,20 +250,12 @@ def test_one_run_against_the_luck_of_few_seeds_is_seldom_called_better(seeds: in
 def test_one_run_against_several_has_the_chance_of_images_and_of_seeds() -> None:
     ours, theirs = _runs([0.9], 500, 1), _runs([0.8, 0.82, 0.78], 500, 2)
     test, other = (compare_seeds(*each, paired=False) for each in ((ours, theirs), (theirs, ours)))
-    images = stats.norm.interval(0.95, scale=stats.sem(ours[0] - theirs.mean(axis=0)))[1]
-    seeds = stats.t.interval(0.95, 2, scale=stats.sem(theirs.mean(axis=1)))[1]
-    assert (test.method, test.p_value, test.n) == ("t and images", None, 3)
+    images = stats.sem(ours[0] - theirs.mean(axis=0)) ** 2 - _two_way(theirs.astype(float))[2] / 1500
+    seeds = stats.sem(theirs.mean(axis=1)) ** 2
+    assert (test.method, test.n) == ("one run", 3)
     assert test.difference.estimate == pytest.approx(ours.mean() - theirs.mean())
-    assert test.difference.half_width == pytest.approx(math.sqrt(images**2 + seeds**2))
+    assert test.difference.half_width == pytest.approx(_widths(seeds, 2, images))
     assert (other.difference.low, other.difference.high) == pytest.approx((-test.difference.high, -test.difference.low))
-
-
-def test_how_many_seeds_of_each_would_tell() -> None:
-    """Groups that vary alike, two points between two of their runs: t of 30 and 32 degrees of freedom, as printed."""
-    ours, theirs = (np.stack([np.arange(1000) < k for k in each]) for each in ((810, 830), (800, 820)))
-    test = compare_seeds(ours, theirs, paired=False)
-    assert (test.verdict, test.needed) == ("cannot tell", 17)
-    assert 2.0369 * 0.02 / math.sqrt(17) < 0.01 < 2.0423 * 0.02 / math.sqrt(16)
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
@@ -196,7 +265,7 @@ def test_seeds_that_all_differ_by_as_much_are_no_certainty(seeds: int) -> None:
     ours = theirs.copy()
     ours[:, 0] = True
     test = compare_seeds(ours, theirs)
-    assert (test.verdict, test.method) == ("cannot tell", "bootstrap")
+    assert (test.verdict, test.method) == ("cannot tell", "paired seeds")
     assert test.difference.low <= 0 < test.difference.high
 
 
@@ -205,17 +274,42 @@ def test_seeds_as_accurate_that_err_elsewhere_are_no_certainty() -> None:
     images = np.arange(359)
     ours = np.stack([images >= 359 - right for right in (340, 345)])
     test = compare_seeds(ours, ours[:, ::-1])
-    assert (test.difference.estimate, test.verdict, test.method) == (0.0, "cannot tell", "bootstrap")
+    assert (test.difference.estimate, test.verdict) == (0.0, "cannot tell")
     assert test.difference.low < -0.01 < 0.01 < test.difference.high
 
 
-def test_equal_groups_of_seeds_are_no_difference() -> None:
+@pytest.mark.parametrize("paired", [True, False])
+def test_equal_groups_of_seeds_are_no_difference(paired: bool) -> None:
     """And no certainty: of 100 images the next may tell them apart, as it may one run each."""
-    answers = _runs([0.8, 0.8], 100, 3)
-    test = compare_seeds(answers, answers)
-    assert (test.verdict, test.p_value, test.needed, test.method, test.n) == ("cannot tell", 1.0, None, "mcnemar", 100)
+    answers = np.tile(_runs([0.8], 100, 3), (2, 1))
+    test = compare_seeds(answers, answers, paired=paired)
+    assert (test.verdict, test.p_value, test.needed, test.n) == ("cannot tell", 1.0, None, 2)
     half = 1.959963984540054 * math.sqrt(2) / 102
     assert (test.difference.low, test.difference.high) == pytest.approx((-half, half))
+
+
+def test_a_difference_is_never_larger_than_all() -> None:
+    test = compare_seeds(np.array([[1, 1], [1, 1]], dtype=bool), np.array([[1, 0], [0, 1]], dtype=bool))
+    assert -1 <= test.difference.low < test.difference.high <= 1
+
+
+@pytest.mark.parametrize("shapes", [((1, 9), (1, 9)), ((3, 1), (3, 1))])
+def test_one_seed_or_one_image_shows_no_spread(shapes: tuple[tuple[int, int], ...]) -> None:
+    ours, theirs = (np.ones(shape, dtype=bool) for shape in shapes)
+    for paired in (True, False):
+        with pytest.raises(ValueError, match="no spread"):
+            compare_seeds(ours, theirs, paired=paired)
+
+
+def test_shares_that_never_differ_are_no_certainty() -> None:
+    """Nor is a difference that is the same on all of four images."""
+    shares = np.full(4, 0.5)
+    for other in (0.5, 0.4):
+        test = compare_values(shares, np.full(4, other))
+        assert test.difference.estimate == pytest.approx(0.5 - other)
+        half = 3.182446 * math.sqrt(2) / 6  # t of three degrees of freedom, as printed
+        assert test.difference.half_width == pytest.approx(half, rel=1e-5)
+        assert (test.verdict, test.method) == ("cannot tell", "paired t")
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [((3,), (4,)), ((0,), (0,)), ((2, 3), (2, 3))])

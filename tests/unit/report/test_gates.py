@@ -210,7 +210,7 @@ def test_two_accuracies_bear_that_of_their_difference() -> None:
         "r20.test_top1 is 0.9, big.test_top1 - 0.001 is 0.949; difference of top-1 -0.0500 (95%: -0.0712 to -0.0288)",
     ]
     assert asked == [("r18-small.v2", "big"), ("r20", "big")]
-    some = dataclasses.replace(table, difference=lambda *_: Difference(0.0, -0.01, 0.01, "paired t", 2))
+    some = dataclasses.replace(table, difference=lambda *_: Difference(0.0, -0.01, 0.01, "paired seeds", 2))
     seeds = dataclasses.replace(some, rows=tuple(dataclasses.replace(row, seeds=4) for row in rows))
     (*_, told_of_some) = missed_in(parse_gate("student.test_top1 >= teacher.test_top1 - 0.001"), seeds)
     assert told_of_some.endswith(

@@ -191,7 +191,7 @@ def test_heads_of_narrow_columns_break_between_words(make_page) -> None:
 
 
 def test_the_verdict_says_better_worse_or_what_would_tell(make_row: Callable) -> None:
-    held = {"baseline": "b", "baseline_method": "paired t", "baseline_n": 3, "baseline_p": 0.01}
+    held = {"baseline": "b", "baseline_method": "paired seeds", "baseline_n": 3, "baseline_p": 0.01}
     better = make_row("s", "student", 0.9, baseline_difference=0.02, baseline_low=0.01, baseline_high=0.03,
                       baseline_verdict="better", **held)  # fmt: skip
     assert against(better, "s", "b").text == "s is better than b by 2.00 points."

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from distill.report.sweeps import TrialRow
@@ -59,6 +61,13 @@ def test_the_best_has_the_best_mean_and_all_its_seeds() -> None:
     assert best.val_top1 == pytest.approx(0.65)
 
 
+def test_its_run_is_no_lucky_seed() -> None:
+    rows = [row(0, 0.6, seed=0, lr=1), row(1, 0.9, seed=1, lr=1), row(2, 0.7, seed=0, lr=2), row(3, 0.7, seed=1, lr=2)]
+    best = best_of(rows, Path("best.yaml"))
+    assert best is not None
+    assert (best.params, best.trial) == ({"lr": 1}, 0)
+
+
 def test_what_a_search_chose_twice_is_no_second_seed() -> None:
     """Five trials of one seed, as Optuna draws from a list: the best of them is no worse for being drawn once."""
     rows = [row(0, 0.0972, lr=1e-6), row(1, 0.0972, lr=1e-5), row(2, 0.0972, lr=1e-5), row(3, 0.1875, lr=0.1)]
@@ -73,14 +82,39 @@ def test_a_pruned_trial_is_never_the_best() -> None:
 
 
 def test_of_an_additive_grid_main_effects_explain_everything() -> None:
-    rows = [row(n, 0.1 * a + 0.2 * b, a=a, b=b) for n, (a, b) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)])]
+    rows = [row(n, 0.1 * a + 0.2 * b, a=a, b=b) for n, (a, b) in enumerate(itertools.product(range(3), repeat=2))]
     found = main_effects(rows)
-    assert found == pytest.approx({"a": 0.2, "b": 0.8})  # variances 0.0025 and 0.01 of 0.0125
+    assert found == pytest.approx({"a": 0.2, "b": 0.8})  # variances 0.0067 and 0.0267 of 0.0333
 
 
 def test_of_a_pure_interaction_they_explain_nothing() -> None:
-    rows = [row(n, float(a ^ b), a=a, b=b) for n, (a, b) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)])]
+    square = {0: (0, 1, 2), 1: (1, 2, 0), 2: (2, 0, 1)}  # Latin: all rows and columns have the same mean
+    rows = [row(3 * a + b, float(square[a][b]), a=a, b=b) for a in range(3) for b in range(3)]
     assert main_effects(rows) == {"a": 0.0, "b": 0.0}
+
+
+def test_what_chance_does_is_no_effect() -> None:
+    """By plain eta squared a key of three values explains a quarter of a 3x3 grid of pure noise."""
+    rng = np.random.default_rng(0)
+    cells = list(enumerate(itertools.product(range(3), range(3))))
+    found = [main_effects([row(n, top1, a=a, b=b) for (n, (a, b)), top1 in zip(cells, rng.random(9), strict=True)])
+             for _ in range(300)]  # fmt: skip
+    shares = [share for each in found if each is not None for share in each.values()]
+    assert len(shares) == 600
+    assert np.median(shares) == 0
+    assert np.mean(shares) < 0.13
+
+
+def test_of_an_effect_under_noise_about_its_share_is_told() -> None:
+    """Variances of 2 (the values 0, 1.73, 3.46) and of 1: two thirds; the other key has none."""
+    rng = np.random.default_rng(1)
+    cells = [(a, b, seed) for a in range(3) for b in range(3) for seed in range(20)]
+    tops = [math.sqrt(3) * a + rng.normal() for a, _, _ in cells]
+    rows = [row(n, top, seed=seed, a=a, b=b) for n, ((a, b, seed), top) in enumerate(zip(cells, tops, strict=True))]
+    found = main_effects(rows)
+    assert found is not None
+    assert found["a"] == pytest.approx(2 / 3, abs=0.06)
+    assert found["b"] < 0.02
 
 
 @pytest.mark.parametrize(
@@ -91,8 +125,9 @@ def test_of_a_pure_interaction_they_explain_nothing() -> None:
         [row(0, 0.1, a=1, b=1), row(1, 0.1, a=2, b=1), row(2, 0.1, a=1, b=2), row(3, 0.1, a=2, b=2)],
         [row(0, 0.1, a=1, b=1), row(1, 0.3, a=2, b=1), row(2, 0.2, a=1, b=2), row(3, None, status="failed", a=2, b=2)],
         [row(0, 0.1, a=1, b=1), row(1, 0.3, a=2, b=1), row(2, 0.2, a=1, b=2)],
+        [row(0, 0.1, a=1, b=1), row(1, 0.3, a=2, b=1), row(2, 0.2, a=1, b=2), row(3, 0.5, a=2, b=2)],
     ],
-    ids=["nothing", "one key", "no differences", "a hole", "no full grid"],
+    ids=["nothing", "one key", "no differences", "a hole", "no full grid", "one left to tell the noise by"],
 )
 def test_where_importances_would_mean_nothing_there_are_none(rows: list[TrialRow]) -> None:
     assert main_effects(rows) is None
