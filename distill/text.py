@@ -143,6 +143,15 @@ def percent(fraction: float | None, digits: int = 2) -> str:
     return MISSING if fraction is None else fixed(100 * fraction, digits)
 
 
+def signed(fraction: float | None, digits: int = 2) -> str:
+    """A difference of fractions in percentage points, with its sign.
+
+    >>> signed(-0.0167)
+    '\N{MINUS SIGN}1.67'
+    """
+    return MISSING if fraction is None else f"{100 * fraction:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
 def duration(seconds: float | None) -> str:
     """Seconds as people say them.
 

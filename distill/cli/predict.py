@@ -64,7 +64,8 @@ def command(
 ) -> None:
     """Classify pictures: list the most probable classes of each.
 
-    Unreadable files are listed at the end, with exit code 1; the others are classified.
+    Files that are no readable picture are listed at the end, with exit code 1; the others are classified. A path that
+    does not exist is taken for a mistake: nothing is classified, and the exit code is 2.
     """
     options.one_document(json=json, csv=csv)
     from distill.report.evaluation import PREDICTION_FIELDS, predictions_csv, predictions_table

@@ -130,7 +130,8 @@ def _keys(trees: Sequence[dict[str, Any]]) -> list[str]:
 def earlier_images_notes(tested: Sequence[Tested], data: DataSets) -> list[str]:
     """Whose answers are of test images that are others by now, and were drawn anew: they stand as they are."""
     return [
-        f"{each.assessment.run}: its answers are of test images as they were: other images are in {spec.place} now"
+        f"{each.assessment.run}: the test images in {spec.place} have changed since it was tested; its figures are of "
+        "those that were there then"
         for each in tested
         if not data.are_still(each.assessment.content, spec := each.recipe.data, "test")
     ]

@@ -15,7 +15,7 @@ from distill.comparison.reference import Reference
 from distill.errors import RunError
 from distill.evaluation.agreement import agreement_if_alike
 from distill.evaluation.test_set import Assessment, DataSets, assess_file
-from distill.events import Note, Tell
+from distill.events import Tell
 from distill.models.onnx_open import OnnxClassifier, is_exported_file, open_onnx
 from distill.recipe import Recipe, parse_recipe
 from distill.results.roles import role_order
@@ -109,9 +109,8 @@ def read_files(
     """Every file with its answers, by key; each is asked about the test set once, ever."""
     found = {}
     for file in files:
-        tell(Note(f"test set: {file.place}"))
         recipe = parse_recipe(file.about.recipe, source=f"{file.place} (the recipe in it)")
-        entry = FileEntry(file, recipe, assess_file(file, data=data).told(tell), sources.get(file.path))
+        entry = FileEntry(file, recipe, assess_file(file, data=data, tell=tell).told(tell), sources.get(file.path))
         found[entry.key] = entry
     return found
 

@@ -16,7 +16,7 @@ from distill.comparison.reference import Reference
 from distill.comparison.selection import choose
 from distill.comparison.teachers import find_teachers
 from distill.evaluation.test_set import DataSets, assess
-from distill.events import Note, Tell
+from distill.events import Tell
 from distill.models.onnx_open import OnnxClassifier
 from distill.runs import RunFolder, open_run
 
@@ -89,6 +89,5 @@ def gather(
 
 
 def _entry(run: RunFolder, *, device: torch.device, data: DataSets, tell: Tell) -> Entry:
-    tell(Note(f"test set: {run.path}"))
-    assessment = assess(run, device=device, data=data).told(tell)
+    assessment = assess(run, device=device, data=data, tell=tell).told(tell)
     return Entry(run, run.info, run.recipe(), assessment, run.figures())

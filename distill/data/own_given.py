@@ -356,6 +356,8 @@ def _as_bytes(array: np.ndarray) -> np.ndarray:
         whole = np.rint(scaled)
         if np.abs(scaled - whole).max(initial=0.0) < 1e-3 and whole.min(initial=0) >= 0 and whole.max(initial=0) <= 255:
             return whole.astype(np.uint8)  # torchvision's ToTensor of bytes
+        if np.array_equal(array, np.rint(array)) and array.min(initial=0) >= 0 and array.max(initial=0) <= 255:
+            raise BadImageError("float pixels that count to 255, where 1.0 is white: .astype('uint8') makes them bytes")
         raise BadImageError("float pixels that are not bytes over 255; leave normalising to the recipe")
     raise BadImageError(f"{array.dtype} pixels: bytes are wanted, 0 to 255")
 

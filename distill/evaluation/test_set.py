@@ -200,6 +200,7 @@ def assess(
     device: torch.device,
     again: bool = False,
     data: DataSets | None = None,
+    tell: Tell = silent,
 ) -> Assessment:
     """Evaluate a run's best checkpoint, or read what an earlier call found on the same images.
 
@@ -210,23 +211,27 @@ def assess(
         split: ``test``, or ``val`` (the part of the training images that picked the checkpoint).
         again: Ask the network even where the answers are stored.
         data: Shared by the assessments of several runs.
+        tell: As for :func:`assess_query`.
     """
     _check_split(split)
-    return assess_query(query_of(run, device=device), split, again, data or DataSets())
+    return assess_query(query_of(run, device=device), split, again, data or DataSets(), tell=tell)
 
 
 def assess_file(
-    file: OnnxClassifier, *, split: str = "test", again: bool = False, data: DataSets | None = None
+    file: OnnxClassifier,
+    *,
+    split: str = "test",
+    again: bool = False,
+    data: DataSets | None = None,
+    tell: Tell = silent,
 ) -> Assessment:
-    """Evaluate an exported file, or read what an earlier call found; its answers are kept in a folder beside it.
-
-    Which images it is asked about is what the recipe inside it says.
+    """Evaluate an exported file on the images of the recipe in it, or read what an earlier call left beside the file.
 
     Args:
-        split, again, data: As for :func:`assess`.
+        split, again, data, tell: As for :func:`assess`.
     """
     _check_split(split)
-    return assess_query(query_of(file), split, again, data or DataSets())
+    return assess_query(query_of(file), split, again, data or DataSets(), tell=tell)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,9 @@ def _fit(module: nn.Module, state: dict[str, Tensor], path: str, name: str, *, d
     problems += [f"{k} is {theirs}, not {ours}" for k, theirs, ours in shared if theirs != ours]
     if problems:
         more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise DataError(f"{path} does not fit {name}: {'; '.join(problems[:3])}{more}")
+        another = not any(k in own for k in body)
+        hint = "they are another network's: --set model.name=NAME (distill models lists them)" if another else None
+        raise DataError(f"{path} does not fit {name}: {'; '.join(problems[:3])}{more}", hint=hint)
     if all(k in state and state[k].shape == own[k].shape for k in head):
         body |= {k: state[k] for k in head}
     module.load_state_dict(body, strict=False)

@@ -152,27 +152,31 @@ def _copied(loss: Callable[..., Any]) -> Callable[..., Any]:
         return loss
 
 
+def _parameters(loss: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
+    """None of a callable without a signature."""
+    try:
+        return inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss).parameters
+    except (TypeError, ValueError):
+        return None
+
+
 def _named(loss: Callable[..., Any]) -> tuple[str, ...]:
     """Which of what can be given it takes by name; of a callable without a signature, what most take."""
-    try:
-        parameters = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss).parameters
-    except (TypeError, ValueError):
+    parameters = _parameters(loss)
+    if parameters is None:
         return ("student", "teacher", "labels")
     return tuple(name for name in GIVEN if name in parameters)
+
+
+def _not_given(loss: Callable[..., Any], options: Mapping[str, Any]) -> list[str]:
+    """The parameters that it cannot do without, and that nothing has."""
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    asked = [each for each in (_parameters(loss) or {}).values() if each.kind in named]
+    needed = [each.name for each in asked if each.default is inspect.Parameter.empty]
+    return [name for name in needed if name not in GIVEN and name not in options]
 
 
 def _by_chance(classes: int, shapes: Mapping[str, tuple[int, ...]], names: tuple[str, ...], *, learns: bool) -> Answer:
     """A network's answers to a few images."""
     logits = torch.randn(_TRIED, classes, requires_grad=learns)
     return Answer(logits, {name: torch.randn(_TRIED, *shapes[name], requires_grad=learns) for name in names})
-
-
-def _not_given(loss: Callable[..., Any], options: Mapping[str, Any]) -> list[str]:
-    """What it cannot do without, and nothing has."""
-    try:
-        parameters = inspect.signature(loss).parameters.values()
-    except (TypeError, ValueError):
-        return []
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    needed = [each.name for each in parameters if each.kind in named and each.default is inspect.Parameter.empty]
-    return [name for name in needed if name not in GIVEN and name not in options]

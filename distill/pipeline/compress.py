@@ -34,15 +34,15 @@ from distill.pipeline.quantize import check_drop, quantize
 from distill.pipeline.resumable import resumed_or
 from distill.report.verdict import drop_words
 from distill.results.figures import Figures
-from distill.results.rows import Comparison
+from distill.results.rows import Comparison, Row
 from distill.runs import RunFolder, begun_runs, open_run
 from distill.teaching.identity import read_identity
 from distill.teaching.recorded import former_teacher
 from distill.team.stop import stopping_saves
 from distill.team.watch import watching
-from distill.text import duration
+from distill.text import counted, duration, percent
 
-__all__ = ["compress"]
+__all__ = ["compress", "lost_on_test_images"]
 
 _STAGE = "compressing"
 
@@ -279,6 +279,9 @@ class _Chain:
             tell=self.options.tell,
         )
         self._warn_of_slow_int8(comparison, fp32[-1], self._file(best))
+        row = next(row for row in comparison.rows if row.run == str(self._file(best)))
+        if (line := lost_on_test_images(row, allowed=self.max_drop, judged_on=best.drop.n)) is not None:
+            self.options.tell(Note(line, "warning"))
         from distill.report.plots import plot_comparison
 
         plot = plot_comparison(comparison, self.folder.path / "accuracy_latency.svg")
@@ -378,3 +381,18 @@ def _outcome(candidate: Candidate) -> str:
     if candidate.shipped is None:
         return f"too much: {drop_words(candidate.drop)}"
     return f"its int8 file {drop_words(candidate.drop)}, {candidate.shipped.size_mb:.2f} MB"
+
+
+def lost_on_test_images(row: Row, *, allowed: float, judged_on: int) -> str | None:
+    """What to say of a file that is shown to lose more on the test images, which chose nothing, than was allowed.
+
+    Args:
+        row: Of the file, held against the run that it came from.
+        allowed: A fraction of top-1.
+        judged_on: So many validation images chose it.
+    """
+    lost = -(row.baseline_difference or 0.0)
+    if row.baseline_verdict != "worse" or lost <= allowed:
+        return None
+    chosen = f"{percent(allowed)} were allowed, judged by {counted(judged_on, 'validation image')}"
+    return f"{row.run} loses {percent(lost)} points on the test images; {chosen} (--prove asks for more certainty)"

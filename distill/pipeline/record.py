@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,12 @@ from distill.results.runs import RunResult
 from distill.runs import RunFolder, create_run, git_state, utc_now
 from distill.runs.checkpoints import best_checkpoint, read_meta
 from distill.teaching.identity import write_identity
-from distill.text import counted
+from distill.text import counted, percent
 from distill.train.schedule import rates_by_step
 
 __all__ = ["caution", "finish", "read_result", "record", "recorded"]
 
+_FALL = 0.1  # of validation top-1
 _MAX_RATES = 200_000  # steps: about a second of work at the end of a run
 
 
@@ -181,6 +183,27 @@ def finish(run: RunFolder, context: Context) -> None:
     write_identity(run)
     run.write_info(status="finished", finished=utc_now(), exit_code=0)
     run.point_latest()
+    if (line := fallen(metrics, best=best["epoch"], images=(run.info.data or {}).get("val") or 0)) is not None:
+        run.log(f"warning: {line}")
+        context.options.tell(Note(line, "warning"))
+
+
+def fallen(metrics: Sequence[Mapping[str, Any]], *, best: int, images: int) -> str | None:
+    """What to say of a run that ends far below its best epoch, more than so few validation images explain.
+
+    Args:
+        best: The epoch that was kept, from 1 on.
+        images: So many validated it.
+    """
+    top, last = (line.get("val_top1") for line in (metrics[best - 1], metrics[-1]))
+    if top is None or last is None or images < 1:
+        return None
+    if top - last <= max(_FALL, 2 * math.sqrt((top * (1 - top) + last * (1 - last)) / images)):
+        return None
+    return (
+        f"training did not settle: epoch {best} of {len(metrics)} has {percent(top)} % of the validation images and is "
+        f"kept, the last one {percent(last)} %; a lower optim.lr, or schedule.warmup_epochs, may help"
+    )
 
 
 def _write_rates(run: RunFolder, recipe: Recipe, metrics: list[dict[str, Any]]) -> None:

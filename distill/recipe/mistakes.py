@@ -39,6 +39,15 @@ from distill.text import shorten
 
 __all__ = ["MAX_MISTAKES", "Mistake", "check_tree"]
 
+#: What other tools call keys of a recipe.
+_CALLED_ELSEWHERE = {
+    "bs": "batch_size",
+    "learning_rate": "lr",
+    "num_epochs": "epochs",
+    "temp": "temperature",
+    "wd": "weight_decay",
+}
+
 #: More than this many are not told: the first ones matter.
 MAX_MISTAKES = 50
 
@@ -228,8 +237,8 @@ def _unknown_key(path: KeyPath, section: Node | None, values: Any) -> str:
     owners = _other_owners(tuple(parents), key, values)
     if owners:
         return f"{text} (a key of {owners})"
-    near = closest(key, known)
-    if near:
+    near = closest(key, known) or _CALLED_ELSEWHERE.get(str(key))
+    if near in known:
         return f"{text} (did you mean '{near}'?)"
     elsewhere = [join_path(place) for place in _all_keys() if place[-1] == key]
     if len(elsewhere) in (1, 2, 3):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -11,12 +11,13 @@ from rich.text import Text
 from distill.report.layout import Column, key_values, stacked
 from distill.report.tables import comparison_table
 from distill.report.verdict import drop_sentence
-from distill.text import MISSING, count, counted, fixed, percent
+from distill.text import MISSING, count, counted, fixed, percent, signed
 
 if TYPE_CHECKING:
     from distill.compression.candidate import Candidate, Shipped
     from distill.compression.choose import Attempt
     from distill.compression.results import Compressed, Exported, Pruned, Quantized
+    from distill.evaluation.statistics import Interval
 
 __all__ = ["compressed_table", "exported_table", "pruned_table", "quantized_table", "scheme_sentence"]
 
@@ -70,25 +71,29 @@ def quantized_table(made: Quantized, width: int) -> RenderableType:
 
 def pruned_table(made: Pruned, width: int) -> RenderableType:
     """The network before and after the cut, and what training on gave."""
-    pair = (made.before, made.after)
+    pair, trained = (made.before, made.after), made.run is not None
     times = [figures.latency_ms[1].median_ms for figures in pair]
+    same = ["same"] * trained  # fine-tuning changes weights alone
     columns = [
-        Column("", ["before", "cut"], style="bold"),
-        Column("params", [count(figures.params) for figures in pair]),
-        Column("GMACs", [fixed(figures.gmacs, 4) for figures in pair]),
-        Column("size\nMB", [fixed(figures.size_mb, 2) for figures in pair]),
-        Column("batch 1\nms", [fixed(each, 2) for each in times]),
-        Column("val top-1\n%", [percent(figures.val_top1) for figures in pair]),
+        Column("", ["before", "cut", *["fine-tuned"] * trained], style="bold"),
+        Column("params", [*(count(figures.params) for figures in pair), *same]),
+        Column("GMACs", [*(fixed(figures.gmacs, 4) for figures in pair), *same]),
+        Column("size\nMB", [*(fixed(figures.size_mb, 2) for figures in pair), *same]),
+        Column("batch 1\nms", [*(fixed(each, 2) for each in times), *same]),
+        Column("val top-1\n%", [percent(each) for each in _val_top1s(made)]),
     ]
     where = [
         ("from", str(made.source)),
         ("cut", f"{made.cut} ({made.criterion}, widths in multiples of {made.multiple})"),
     ]
     if made.run is not None:
-        found = made.trained_val_top1
-        known = "it has no validation images" if found is None else f"validation top-1 {percent(found)} %"
-        where.append(("trained on", f"{made.run}: {known}"))
+        where.append(("fine-tuned", str(made.run)))
     return Group(key_values(where), Text(), stacked(columns, width))
+
+
+def _val_top1s(made: Pruned) -> list[float | None]:
+    both = [made.before.val_top1, made.after.val_top1]
+    return both if made.run is None else [*both, made.trained_val_top1]
 
 
 def _attempts(attempts: tuple[Attempt, ...], width: int) -> RenderableType:
@@ -100,8 +105,7 @@ def _attempts(attempts: tuple[Attempt, ...], width: int) -> RenderableType:
             words=True,
             style="bold",
         ),
-        Column("points lost", [percent(drop.estimate) for drop in drops]),
-        Column("95% interval", [f"{percent(drop.low)} to {percent(drop.high)}" for drop in drops]),
+        *_changes("Δ top-1\npoints", drops),
         Column("batch 1\nms", [fixed(each.latency_b1_ms, 2) for each in attempts]),
         Column("", ["kept" if each.kept else "" for each in attempts], words=True),
     ]
@@ -130,13 +134,20 @@ def _candidates(made: Compressed, width: int) -> RenderableType:
         Column("stays", ["all" if each.ratio == 1.0 else percent(each.ratio, 0) + "%" for each in tried], style="bold"),
         Column("params", [count(each.params) for each in tried]),
         Column("GMACs", [f"{each.gmacs:.3g}" for each in tried]),
-        Column("points lost\nval", [percent(drop.estimate) for drop in drops]),
-        Column("95% interval", [f"{percent(drop.low)} to {percent(drop.high)}" for drop in drops]),
+        *_changes("Δ val\npoints", drops),
         Column("int8, MB", [file_of(each, lambda file: fixed(file.size_mb, 2)) for each in tried]),
         Column("batch 1\nms", [file_of(each, lambda file: fixed(file.latency_b1_ms, 2)) for each in tried]),
         Column("", [_word(each, made) for each in tried], words=True),
     ]
     return stacked(columns, width)
+
+
+def _changes(title: str, drops: Sequence[Interval]) -> list[Column]:
+    """Ours minus theirs, with the sign that differences have in every table: a loss is below zero."""
+    return [
+        Column(title, [signed(-drop.estimate) for drop in drops]),
+        Column("95% interval", [f"{signed(-drop.high)} to {signed(-drop.low)}" for drop in drops]),
+    ]
 
 
 def _word(each: Candidate, made: Compressed) -> str:

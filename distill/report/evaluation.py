@@ -117,8 +117,8 @@ def _confidence(evaluation: Evaluation) -> list[tuple[str, str]]:
         text = f"{found.value:.4g}, fitted on {count(found.n)} validation images{edge}"
         pairs.append(("temperature", f"{text}: NLL {fixed(after.nll, 4)}, ECE {percent(after.ece)} %"))
     if (curve := evaluation.risk_coverage) is not None:
-        shares = f"{percent(curve.coverage_at_risk_1, 1)} % answered with at most 1 % errors"
-        shares += f", {percent(curve.coverage_at_risk_5, 1)} % with 5 %"
+        shares = f"at most 1 % errors among the surest {percent(curve.coverage_at_risk_1, 1)} % of the images"
+        shares += f", 5 % among {percent(curve.coverage_at_risk_5, 1)} %"
         pairs.append(("AURC", f"{fixed(curve.aurc, 4)}, {fixed(curve.excess_aurc, 4)} above the best order; {shares}"))
     if (corrupted := evaluation.corruptions) is not None:
         text = (

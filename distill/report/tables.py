@@ -28,7 +28,7 @@ from distill.results.rows import (
     row_labels,
 )
 from distill.results.runs import RunResult
-from distill.text import MISSING, count, counted, csv_text, duration, fixed, percent, plain
+from distill.text import MISSING, count, counted, csv_text, duration, fixed, percent, plain, signed
 
 if TYPE_CHECKING:
     from distill.recipe import SchemaKey
@@ -78,7 +78,7 @@ def _comparison_columns(rows: Sequence[Row]) -> list[Column]:
         Column("95%\ninterval", [_interval(row.test_top1_low, row.test_top1_high) for row in rows]),
         *_class_columns(rows),
         *_baseline_columns(rows),
-        Column("Δ teacher\npoints", [_signed(row.delta_top1) for row in rows]),
+        Column("Δ teacher\npoints", [signed(row.delta_top1) for row in rows]),
         Column("params", [count(row.params) for row in rows]),
         Column("GMACs", [_significant(row.gmacs) for row in rows]),
         Column("size\nMB", [fixed(row.size_mb, 2) for row in rows]),
@@ -118,9 +118,9 @@ def _baseline_columns(rows: Sequence[Row]) -> list[Column]:
         return []
     bounds = [None if row.baseline_low is None else (row.baseline_low, row.baseline_high) for row in rows]
     return [
-        Column("Δ baseline\npoints", [_signed(row.baseline_difference) for row in rows]),
+        Column("Δ baseline\npoints", [signed(row.baseline_difference) for row in rows]),
         Column(
-            "95%\ninterval", [MISSING if each is None else f"{_signed(each[0])} {_signed(each[1])}" for each in bounds]
+            "95%\ninterval", [MISSING if each is None else f"{signed(each[0])} {signed(each[1])}" for each in bounds]
         ),
         Column("verdict", [_verdict(row) for row in rows], words=True),
     ]
@@ -156,10 +156,6 @@ def _accuracy(row: Row) -> str:
         return percent(row.test_top1)
     spread = "" if row.test_top1_std is None else f" ± {percent(row.test_top1_std)}"
     return f"{percent(row.test_top1)}{spread} (n={row.seeds})"
-
-
-def _signed(fraction: float | None) -> str:
-    return MISSING if fraction is None else f"{100 * fraction:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _latency(row: Row) -> str:

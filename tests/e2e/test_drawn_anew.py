@@ -93,8 +93,8 @@ def test_what_was_answered_before_stands_and_is_said(recipe: Recipe, photos: Pat
     _picture(photos / "owl" / "0000.png", 99)
     after = compare([run], latency=False)
     assert after.rows[0].test_top1 == before.rows[0].test_top1
-    assert [note for note in after.notes if note.startswith(f"{run}: its answers are of test images as they were")]
-    assert not [note for note in before.notes if "as they were" in note]
+    assert [note for note in after.notes if note.startswith(f"{run}: the test images in ") and "changed since" in note]
+    assert not [note for note in before.notes if "changed since" in note]
     again = CliRunner().invoke(app, ["evaluate", str(run), "--again", "--quiet"])
     assert again.exit_code == 1
     assert len([line for line in again.stderr.splitlines() if line.startswith("error")]) == 1

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -37,6 +38,10 @@ import torch.nn.functional as F
 from torch import nn
 
 Path("it_ran").touch()
+
+
+def positional(logits, target):
+    return logits.mean()
 
 
 def kd(student, teacher, temperature=2.0):
@@ -244,6 +249,7 @@ def test_a_run_that_is_repeated_says_when_its_loss_has_changed(
         ('{kind: python, name: "mine:NUMBER"}', 2, "mine:NUMBER is int"),
         ('{kind: python, name: "mine:absent"}', 2, "mine.py has no absent"),
         ('{kind: python, name: "mine:kd", options: {gamma: 1}}', 2, "mine:kd raised TypeError"),
+        ('{kind: python, name: "mine:positional"}', 2, "mine:positional asks for logits, target: a loss is given what"),
         ('{kind: python, name: "mine:kd", features: [stage9]}', 2, "the student has no stage stage9"),
     ],
 )
@@ -301,3 +307,16 @@ def test_the_script_in_the_docs_with_all_of_ones_own_runs(here: Path) -> None:
     exit_code, stdout, stderr = _distill("compare", "small_shapes", "--allow-code", "--no-latency", "--json", "-q")
     assert exit_code == 0, stderr
     assert json.loads(stdout)["rows"]
+
+
+@pytest.mark.usefixtures("no_leave")
+@pytest.mark.parametrize(
+    ("loss", "named"), [(nn.CrossEntropyLoss(), "input, target"), (lambda s, labels: s.mean(), "asks for s:")]
+)
+def test_parameters_called_otherwise_are_told(
+    student_recipe: Callable[..., Recipe], teacher_run: RunResult, loss: Callable[..., Any], named: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        train_student(student_recipe(), teacher=teacher_run, objective=loss)
+    assert named in refused.value.message
+    assert "lambda student, labels" in str(refused.value)

@@ -13,9 +13,8 @@ from distill.report.label_placement import apart
 from distill.report.page.content import Member, Pair
 from distill.report.page.draw import Frame, Scale, Svg, short_number
 from distill.report.page.markers import DASHES, around, dash, filled, kind_of
-from distill.report.page.words import signed
 from distill.results.rows import Row
-from distill.text import count, cut, fixed, percent
+from distill.text import count, cut, fixed, percent, signed
 
 __all__ = ["MAX_CELLS", "MAX_CLASSES", "confusion", "cost", "curves", "errors", "parts"]
 

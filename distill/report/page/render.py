@@ -13,9 +13,8 @@ from markupsafe import Markup
 
 from distill.report.page import charts, markers, table, trust
 from distill.report.page.content import Page
-from distill.report.page.words import signed
 from distill.results.corruptions import CORRUPTION_NAMES
-from distill.text import MISSING, brief, count, counted, duration, fixed, percent, plain_lines
+from distill.text import MISSING, brief, count, counted, duration, fixed, percent, plain_lines, signed
 
 __all__ = ["GENERATOR", "MAX_BYTES", "render_page"]
 

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from distill.report.page.content import Member
-from distill.report.page.words import signed
 from distill.results.rows import Row
-from distill.text import MISSING, count, fixed, percent
+from distill.text import MISSING, count, fixed, percent, signed
 
 __all__ = ["Cell", "Column", "columns"]
 

@@ -5,18 +5,9 @@ from __future__ import annotations
 from distill.report.page.content import Sentence
 from distill.report.verdict import METHODS
 from distill.results.rows import Row
-from distill.text import count, counted, fixed, percent, several
+from distill.text import count, counted, fixed, percent, several, signed
 
-__all__ = ["accuracy", "against", "evidence", "kept", "lead", "method", "shipped", "signed"]
-
-
-def signed(share: float, digits: int = 2) -> str:
-    """A difference of shares in points, with its sign.
-
-    >>> signed(-0.0167)
-    '\N{MINUS SIGN}1.67'
-    """
-    return f"{100 * share:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+__all__ = ["accuracy", "against", "evidence", "kept", "lead", "method", "shipped"]
 
 
 def method(row: Row) -> str:

@@ -186,6 +186,13 @@ def test_weights_of_another_network_name_the_first_keys(spec, tmp_path):
         build_model(spec(source="timm", name="resnet18", weights=str(tmp_path / "other.safetensors")), num_classes=10)
 
 
+def test_weights_of_quite_another_network_say_how_to_name_it(spec, tmp_path):
+    save_file({"conv_stem.weight": torch.zeros(8, 3, 3, 3)}, tmp_path / "other.safetensors")
+    with pytest.raises(DataError, match=r"does not fit resnet18") as refused:
+        build_model(spec(source="timm", name="resnet18", weights=str(tmp_path / "other.safetensors")), num_classes=10)
+    assert "--set model.name=NAME" in refused.value.hint
+
+
 def test_other_shapes_are_named(spec, imagenet, tmp_path):
     state = imagenet[0].state_dict()
     state["layer1.0.conv1.weight"] = torch.zeros(1, 2)

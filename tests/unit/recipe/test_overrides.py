@@ -228,3 +228,11 @@ def test_apply_overrides_tells_all_that_do_not_fit() -> None:
     with pytest.raises(RecipeError) as caught:
         apply_overrides({"name": "x"}, ["a", "name.y=1"])
     assert len(caught.value.message.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"), [("optim.learning_rate", "lr"), ("train.bs", "batch_size"), ("optim.wd", "weight_decay")]
+)
+def test_what_other_tools_call_a_key_is_understood(student: str, key: str, meant: str) -> None:
+    (line,) = mistakes(student, f"{key}=1")
+    assert line.endswith(f"unknown key '{key}' (did you mean '{meant}'?)")
