@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-__all__ = ["apart"]
+__all__ = ["Box", "Place", "apart", "beside"]
+
+_LINES = 6  # up and down, so many half lines are tried
+_ROUNDS = 4  # of looking for a better place once all have one
 
 
 def apart(heights: Sequence[float], gap: float) -> list[float]:
@@ -26,3 +30,84 @@ def apart(heights: Sequence[float], gap: float) -> list[float]:
     for place, index in enumerate(order):
         spread[index] = flat[place] + place * gap
     return spread
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in a picture, in its pixels; ``low`` is the smaller y, wherever y points."""
+
+    left: float
+    right: float
+    low: float
+    high: float
+
+    def covers(self, other: Box) -> float:
+        """The share of the smaller one that lies in both; 0 where they do not touch."""
+        width = min(self.right, other.right) - max(self.left, other.left)
+        height = min(self.high, other.high) - max(self.low, other.low)
+        if width <= 0 or height <= 0:
+            return 0.0
+        return width * height / min(self._size, other._size)
+
+    def outside(self, area: Box) -> float:
+        """By how many pixels it is not within ``area``."""
+        beyond = (area.left - self.left, self.right - area.right, area.low - self.low, self.high - area.high)
+        return sum(max(each, 0.0) for each in beyond)
+
+    @property
+    def _size(self) -> float:
+        return max((self.right - self.left) * (self.high - self.low), 1e-9)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a point's name goes: to its right (``side`` 1) or left (-1), and with its middle at the height ``y``."""
+
+    side: int
+    y: float
+
+
+def beside(
+    points: Sequence[tuple[float, float]],
+    widths: Sequence[float],
+    *,
+    height: float,
+    gap: float,
+    area: Box,
+    marks: Sequence[Box],
+) -> list[Place]:
+    """Places for the names of points: over no mark and no other name, within the area, and near; inwards if possible.
+
+    Each name in turn takes the best place that the others leave it, some times over: few names, and never the last
+    word, but the same for the same picture.
+
+    Args:
+        points: x and y in pixels.
+        widths: Of the names.
+        height: Of a name.
+        gap: Between a point and its name.
+        marks: What a name may not lie over: the points' own marks, error bars.
+    """
+    middle = (area.left + area.right) / 2
+
+    def box(at: int, place: Place) -> Box:
+        near, far = (points[at][0] + place.side * each for each in (gap, gap + widths[at]))
+        return Box(min(near, far), max(near, far), place.y - height / 2, place.y + height / 2)
+
+    def tried(at: int) -> Iterator[Place]:
+        inwards = 1 if points[at][0] <= middle else -1
+        for half_lines in sorted(range(-_LINES, _LINES + 1), key=abs):
+            for side in (inwards, -inwards):
+                yield Place(side, points[at][1] + half_lines * height / 2)
+
+    def badness(at: int, place: Place, others: Sequence[Box]) -> float:
+        own = box(at, place)
+        over = sum(own.covers(each) > 0 for each in others) + sum(own.covers(each) for each in others)
+        return 10.0 * over + own.outside(area) + abs(place.y - points[at][1]) / height
+
+    places = [next(tried(at)) for at in range(len(points))]
+    for _ in range(_ROUNDS):
+        for at in range(len(points)):
+            others = [*marks, *(box(other, place) for other, place in enumerate(places) if other != at)]
+            places[at] = min(tried(at), key=lambda place, at=at, others=others: badness(at, place, others))  # type: ignore[misc]
+    return places

@@ -17,21 +17,21 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from distill.report.figure import TRAIN_COLOR, VAL_COLOR, drawing, fit, label, save
-from distill.report.label_placement import apart
+from distill.report.label_placement import Box, beside
 from distill.report.lines import loss_parts
 from distill.results.metrics import PerClass
 from distill.results.roles import look_of, role_order
 from distill.results.rows import Comparison, Row
 from distill.text import plain, shorten
 
-__all__ = ["apart", "plot_classes", "plot_comparison", "plot_confusion", "plot_run"]
+__all__ = ["plot_classes", "plot_comparison", "plot_confusion", "plot_run"]
 
 Metrics = Sequence[Mapping[str, Any]]
 
 _MAX_NUMBERS = 20  # a larger confusion matrix has no room for digits
 _MAX_LABELS = 40  # nor one with more classes for their names at full size,
 _MAX_SMALL_LABELS = 120  # nor one with more than these for small ones
-_NAME_HEIGHT = 0.055  # of a scatter's height: one line of small letters
+_NAME_SIZE, _NAME_GAP, _LETTER_WIDTH = 8, 8, 0.56  # points of type; a letter's width in its size
 _PART_STYLES = ("--", ":", "-.")
 _CLASS_MARKS = (("Precision", "<", TRAIN_COLOR), ("Recall", ">", VAL_COLOR), ("F1", "o", "#222222"))
 
@@ -214,17 +214,22 @@ def plot_comparison(comparison: Comparison, path: Path) -> Path:
     panels = [(*size, "Accuracy and size")]
     if any(row.latency_b1_ms for row in rows):
         panels.append(("latency of one image, ms (median)", "latency_b1_ms", "Accuracy and speed"))
-    spread = ", ± standard deviation over seeds" if any(row.test_top1_std for row in rows) else ""
+    spread = ", 95% interval" if any(row.test_top1_low is not None for row in rows) else ""
     with drawing():
         figure = Figure(figsize=(5.4 * len(panels), 4.2), layout="constrained")
+        drawn = []
         for axes, (name, column, title) in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
-            _scatter(axes, rows, column)
+            drawn.append((axes, _scatter(axes, rows, column)))
             label(axes, title, x=f"{name}, log scale", y=f"test top-1{spread}")
         _role_legend(figure, rows)
+        figure.draw_without_rendering()  # now every point has its place
+        for axes, points in drawn:
+            _name_points(axes, points, pixel=figure.dpi / 72)
         return save(figure, path)
 
 
-def _scatter(axes: Axes, rows: Sequence[Row], column: str) -> None:
+def _scatter(axes: Axes, rows: Sequence[Row], column: str) -> list[tuple[float, Row]]:
+    """The points that it drew: the cost, and the row."""
     points = [(float(getattr(row, column)), row) for row in rows if getattr(row, column)]
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
@@ -238,37 +243,55 @@ def _scatter(axes: Axes, rows: Sequence[Row], column: str) -> None:
         axes.errorbar(
             x,
             row.test_top1,
-            yerr=row.test_top1_std,
+            yerr=_interval(row),
             fmt=look.marker,
             color=look.color,
             markersize=7,
             markerfacecolor="white" if row.is_file else look.color,
             capsize=3,
         )
-    if points:
-        _name_points(axes, points)
+    return points
 
 
-def _name_points(axes: Axes, points: Sequence[tuple[float, Row]]) -> None:
-    """Name each point: inwards, so that long names stay within the picture, and apart from one another."""
+def _interval(row: Row) -> np.ndarray | None:
+    """How far the bounds are below and above the estimate, ``(2, 1)``."""
+    if row.test_top1 is None or row.test_top1_low is None or row.test_top1_high is None:
+        return None
+    return np.maximum([[row.test_top1 - row.test_top1_low], [row.test_top1_high - row.test_top1]], 0.0)
+
+
+def _name_points(axes: Axes, points: Sequence[tuple[float, Row]], *, pixel: float) -> None:
+    """Name each point where there is room, in a figure that is otherwise whole.
+
+    Args:
+        pixel: How many are a point of type.
+    """
     names = Counter(row.name for _, row in points)
-    middle = math.log(max(x for x, _ in points) * min(x for x, _ in points)) / 2
-    low, high = axes.get_ylim()
-    heights = apart([float(row.test_top1 or 0.0) for _, row in points], _NAME_HEIGHT * (high - low))
-    axes.set_ylim(min(low, min(heights) - 0.04 * (high - low)), max(high, max(heights) + 0.04 * (high - low)))
-    for (x, row), height in zip(points, heights, strict=True):
-        is_left = math.log(x) <= middle
-        moved = abs(height - float(row.test_top1 or 0.0)) > 0.2 * _NAME_HEIGHT * (high - low)
-        axes.annotate(
-            plain(row.name if names[row.name] == 1 else f"{row.name} {Path(row.run).name}"),
-            (x, row.test_top1),
-            xytext=((14 if moved else 8) * (1 if is_left else -1), height),
-            textcoords=("offset points", "data"),
-            ha="left" if is_left else "right",
+    texts = [plain(row.name if names[row.name] == 1 else f"{row.name} {Path(row.run).name}") for _, row in points]
+    to_pixels = axes.transData.transform
+    at = [(float(x), float(y)) for x, y in (to_pixels((x, row.test_top1 or 0.0)) for x, row in points)]
+    marks = [Box(x - 4 * pixel, x + 4 * pixel, y - 4 * pixel, y + 4 * pixel) for x, y in at]
+    for (x, _), (cost, row) in zip(at, points, strict=True):
+        if row.test_top1_low is not None and row.test_top1_high is not None:
+            low, high = (float(to_pixels((cost, bound))[1]) for bound in (row.test_top1_low, row.test_top1_high))
+            marks.append(Box(x - 3 * pixel, x + 3 * pixel, low, high))
+    frame = axes.get_window_extent()
+    area = Box(float(frame.x0), float(frame.x1), float(frame.y0), float(frame.y1))
+    widths = [_LETTER_WIDTH * _NAME_SIZE * pixel * len(text) for text in texts]
+    places = beside(at, widths, height=1.3 * _NAME_SIZE * pixel, gap=_NAME_GAP * pixel, area=area, marks=marks)
+    for (x, row), (_, y), text, place in zip(points, at, texts, places, strict=True):
+        is_moved = abs(place.y - y) > 0.6 * _NAME_SIZE * pixel
+        name = axes.annotate(
+            text,
+            (x, row.test_top1 or 0.0),
+            xytext=(_NAME_GAP * place.side, (place.y - y) / pixel),
+            textcoords="offset points",
+            ha="left" if place.side > 0 else "right",
             va="center",
-            fontsize=8,
-            arrowprops={"arrowstyle": "-", "color": "#AAAAAA", "linewidth": 0.6, "shrinkB": 4} if moved else None,
+            fontsize=_NAME_SIZE,
+            arrowprops={"arrowstyle": "-", "color": "#AAAAAA", "linewidth": 0.6, "shrinkB": 4} if is_moved else None,
         )
+        name.set_in_layout(False)  # else the plot would give way, and all names be in the wrong place
 
 
 def _role_legend(figure: Figure, rows: Sequence[Row]) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 
 from markupsafe import Markup
 
-from distill.report.label_placement import apart
+from distill.report.label_placement import Box, apart, beside
 from distill.report.page.content import Member, Pair
 from distill.report.page.draw import Frame, Scale, Svg, short_number
 from distill.report.page.markers import DASHES, around, dash, filled, kind_of
@@ -23,7 +23,7 @@ MAX_CLASSES = 30  # and of bars
 _MAX_POINTS = 12_000  # of all curves of one picture: each is some ten bytes
 _COST = {"latency_b1_ms": "latency of one image, ms", "params": "parameters", "size_mb": "size, MB"}
 _MAX_NAMES, _LONGEST_NAME = 8, 28  # beyond which names would lie over the marks, or be cut to look alike
-_LETTER_WIDTH = 6.6  # of a name
+_LETTER_WIDTH, _LINE_HEIGHT, _GAP = 6.6, 15.0, 13.0  # of a name, in pixels
 
 
 # Accuracy against cost
@@ -94,31 +94,28 @@ def _point(frame: Frame, point: _Point) -> None:
 
 
 def _names(frame: Frame, points: Sequence[_Point]) -> None:
-    """Names beside their points: none over another, and on the side where fewest marks are; the legend has them all."""
+    """Names beside their points: over no mark, bar or other name, where there is room; the legend has them all."""
     if len(points) > _MAX_NAMES or any(len(point.member.label) > _LONGEST_NAME for point in points):
         return
-    heights = apart([frame.y(point.y) for point in points], 19)
-    marks = [(frame.x(point.x), frame.y(point.y)) for point in points]
-    for place, (point, height) in enumerate(zip(points, heights, strict=True)):
-        (x, y), name = marks[place], point.member.label
-        others = [mark for other, mark in enumerate(marks) if other != place]
-        side = _side(frame, x, height, width=len(name) * _LETTER_WIDTH, others=others)
-        if abs(height - y) > 3:
-            frame.svg.line(x + 6 * side, y, x + 11 * side, height, kind="lead")
-        anchor = "start" if side > 0 else "end"
-        frame.svg.text(x + 13 * side, height + 4, name, kind="word", anchor=anchor)
-
-
-def _side(frame: Frame, x: float, y: float, *, width: float, others: Sequence[tuple[float, float]]) -> int:
-    """1 for a name to the right of its point, -1 to the left; inwards, where both are as good."""
-
-    def cost_of(side: int) -> float:
-        ends = sorted((x + 4 * side, x + (13 + width) * side))
-        outside = max(frame.left - ends[0], ends[1] - frame.right, 0.0)
-        return outside + sum(10.0 for mark in others if ends[0] < mark[0] < ends[1] and abs(mark[1] - y) < 10)
-
-    inwards = 1 if x <= (frame.left + frame.right) / 2 else -1
-    return min((inwards, -inwards), key=cost_of)
+    at = [(frame.x(point.x), frame.y(point.y)) for point in points]
+    marks = [Box(x - 6, x + 6, y - 6, y + 6) for x, y in at]
+    for (x, _), point in zip(at, points, strict=True):
+        low, high = _bounds(point.row)
+        if low is not None and high is not None:
+            marks.append(Box(x - 1, x + 1, frame.y(high), frame.y(low)))
+    places = beside(
+        at,
+        [len(point.member.label) * _LETTER_WIDTH for point in points],
+        height=_LINE_HEIGHT,
+        gap=_GAP,
+        area=Box(frame.left, frame.right, frame.top, frame.bottom),
+        marks=marks,
+    )
+    for (x, y), point, place in zip(at, points, places, strict=True):
+        if abs(place.y - y) > _LINE_HEIGHT / 2:
+            frame.svg.line(x + 6 * place.side, y, x + (_GAP - 2) * place.side, place.y, kind="lead")
+        anchor = "start" if place.side > 0 else "end"
+        frame.svg.text(x + _GAP * place.side, place.y + 4, point.member.label, kind="word", anchor=anchor)
 
 
 # Curves

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from pathlib import Path
@@ -9,7 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
@@ -17,8 +18,9 @@ from sklearn.isotonic import isotonic_regression
 
 from distill.errors import DistillError, UsageError
 from distill.report import plots
+from distill.report.label_placement import Box, apart, beside
 from distill.report.pictures import disagreements_first, plot_predictions
-from distill.report.plots import apart, plot_comparison, plot_confusion, plot_run
+from distill.report.plots import plot_comparison, plot_confusion, plot_run
 from distill.results.rows import Comparison, Guess, Prediction, Row
 
 METRICS = [
@@ -95,19 +97,33 @@ def test_confusion(tmp_path: Path, classes: int) -> None:
 
 
 def test_a_class_without_images_and_one_never_confused(tmp_path: Path) -> None:
-    plot_confusion([[0, 0], [0, 5]], ["a", "b"], tmp_path / "c.png")
+    texts = _texts(plot_confusion([[0, 0], [0, 5]], ["never", "always"], tmp_path / "c.svg"))
+    assert {"never", "always", "5"} <= set(texts.split())
 
 
 def test_comparison(tmp_path: Path) -> None:
     rows = (
         Row("big", "teacher", "r", "d", "supervised", 1, 0.9, params=100, latency_b1_ms=3.0),
-        Row("small", "student", "r", "d", "kd", 3, 0.8, 0.01, params=10, latency_b1_ms=1.0),
+        Row(
+            "small",
+            "student",
+            "r",
+            "d",
+            "kd",
+            3,
+            0.8,
+            0.01,
+            params=10,
+            latency_b1_ms=1.0,
+            test_top1_low=0.78,
+            test_top1_high=0.82,
+        ),
         Row("unmeasured", "student", "r", "d", "kd", 1, None),
     )
     text = _texts(plot_comparison(Comparison(rows, "cpu", 1), tmp_path / "c.svg"))
     assert "Accuracy and speed" in text
     assert "small" in text
-    assert "± standard deviation over seeds" in text
+    assert "test top-1, 95% interval" in text
     assert "exported file" not in text
     shipped = (
         *rows,
@@ -120,7 +136,7 @@ def test_comparison(tmp_path: Path) -> None:
         )
     )
     assert "Accuracy and speed" not in without
-    assert "deviation" not in without
+    assert "interval" not in without
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=9), st.floats(0.01, 0.2))
@@ -130,6 +146,31 @@ def test_names_stand_apart_and_as_near_as_that_allows(heights: list[float], gap:
     gaps = gap * np.arange(len(heights))
     expected = isotonic_regression(np.array(heights)[order] - gaps) + gaps
     assert np.array(apart(heights, gap))[order] == pytest.approx(expected, abs=1e-9)
+
+
+@given(st.lists(st.tuples(st.floats(20, 280), st.floats(20, 180)), min_size=1, max_size=5, unique=True))
+def test_names_lie_over_no_mark_and_no_other_name(points: list[tuple[float, float]]) -> None:
+    """Of five points there is always room, unless marks themselves lie over one another."""
+    marks = [Box(x - 5, x + 5, y - 5, y + 5) for x, y in points]
+    assume(not any(a.covers(b) for a, b in itertools.combinations(marks, 2)))
+    area = Box(0, 300, 0, 200)
+    widths = [40.0 + 10 * at for at in range(len(points))]
+    places = beside(points, widths, height=12, gap=8, area=area, marks=marks)
+    names = [
+        Box(*sorted((x + 8 * place.side, x + (8 + width) * place.side)), place.y - 6, place.y + 6)
+        for (x, _), width, place in zip(points, widths, places, strict=True)
+    ]
+    assert not any(name.covers(mark) for name in names for mark in marks)
+    assert not any(a.covers(b) for a, b in itertools.combinations(names, 2))
+    assert all(name.outside(area) < 30 for name in names)
+
+
+def test_a_name_alone_stands_beside_its_point_and_inwards() -> None:
+    area = Box(0, 100, 0, 100)
+    for x, side in ((20.0, 1), (80.0, -1)):
+        marks = [Box(x - 2, x + 2, 48, 52)]
+        (place,) = beside([(x, 50.0)], [30.0], height=10, gap=5, area=area, marks=marks)
+        assert (place.side, place.y) == (side, 50.0)
 
 
 @pytest.mark.parametrize("name", ["table.txt", "table"])
