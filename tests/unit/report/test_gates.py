@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from distill.errors import GateMissedError, UsageError
@@ -121,6 +121,33 @@ def test_a_file_is_held_against_the_run_it_came_from() -> None:
 def test_any_text_is_read_or_refused(text: str) -> None:
     with contextlib.suppress(UsageError):
         parse_gate(text)
+
+
+_SPACES = st.text(" ", max_size=2)
+_NUMBERS = st.sampled_from(["0", "0.01", ".5", "3.", "5e6", "1.5E-3"])
+
+
+@st.composite
+def _values(draw: st.DrawFn) -> tuple[str, Value]:
+    """A number, or a row's column with or without an offset: its text, and what it says."""
+    if draw(st.booleans()):
+        number = draw(st.sampled_from(["", "-", "+"])) + draw(_NUMBERS)
+        return number, Value(None, None, float(number))
+    row = draw(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,8}", fullmatch=True))
+    column = draw(st.sampled_from(["test_top1", "params", "latency_b1_ms"]))
+    if draw(st.booleans()):
+        return f"{row}.{column}", Value(row, column, 0.0)
+    sign, offset = draw(st.sampled_from("+-")), draw(_NUMBERS)
+    return f"{row}.{column}{draw(_SPACES)}{sign}{draw(_SPACES)}{offset}", Value(row, column, float(sign + offset))
+
+
+@given(_values(), st.sampled_from([">=", "<=", "==", ">", "<"]), _values(), _SPACES, _SPACES)
+def test_whatever_the_grammar_makes_is_read_as_it_says(
+    left: tuple[str, Value], op: str, right: tuple[str, Value], before: str, after: str
+) -> None:
+    assume(left[1].column is not None or right[1].column is not None)
+    text = f"{left[0]}{before}{op}{after}{right[0]}"
+    assert parse_gate(text) == Gate(text, left[1], op, right[1])
 
 
 @pytest.mark.parametrize(
