@@ -16,11 +16,11 @@ from distill.files import read_json, remove_partials, sha256_file, write_json, w
 from distill.references import check_name
 from distill.runs import Lock, RunFolder
 
-__all__ = ["ChainFolder", "Definition"]
+__all__ = ["ChainDefinition", "ChainFolder"]
 
 
 @dataclass(frozen=True)
-class Definition:
+class ChainDefinition:
     """What decides the networks that a chain tries; how much they may lose, and how many are tried, may change.
 
     Attributes:
@@ -78,7 +78,7 @@ class ChainFolder:
         """
         return cls(runs_dir.parent / "compressed" / check_name(name, "a chain"))
 
-    def claim(self, definition: Definition) -> None:
+    def claim(self, definition: ChainDefinition) -> None:
         """Begin the chain, or go on with it; where nothing was cut yet, how it is to be cut may change.
 
         Raises:

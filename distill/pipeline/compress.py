@@ -15,7 +15,7 @@ import torch
 
 from distill.comparison import compare
 from distill.compression.candidate import Candidate, Shipped
-from distill.compression.chain import ChainFolder, Definition
+from distill.compression.chain import ChainDefinition, ChainFolder
 from distill.compression.prune import Criterion, require_torch_pruning
 from distill.compression.results import Compressed
 from distill.compression.search import Goal, best_candidate, next_ratio
@@ -96,7 +96,7 @@ def compress(
         raise UsageError(
             f"{run} has no validation images to judge by", hint=f"distill quantize {shlex.quote(str(run))}"
         )
-    definition = Definition(
+    definition = ChainDefinition(
         weights=read_identity(run, device=torch.device("cpu")).weights,
         measure="params" if goal == "size" else "macs",
         epochs=epochs,
@@ -120,7 +120,7 @@ class _CutTo(TypedDict, total=False):
 class _Chain:
     run: RunFolder
     folder: ChainFolder
-    definition: Definition
+    definition: ChainDefinition
     max_drop: float
     prove: bool
     trials: int
@@ -356,7 +356,7 @@ def stem_of(name: str, ratio: float) -> str:
     return name if ratio == 1.0 else f"{name}_to{100 * ratio:.3g}".replace(".", "_")
 
 
-def cut_run(run: Path, ratio: float, definition: Definition, options: Options) -> Path:
+def cut_run(run: Path, ratio: float, definition: ChainDefinition, options: Options) -> Path:
     """Cut a run to a share of its cost and teach it again; the new run's folder is in ``options.into``."""
     goal = _goal(run, ratio, definition)
     made = prune(run, **goal, criterion=definition.criterion, epochs=definition.epochs, options=options)
@@ -364,12 +364,12 @@ def cut_run(run: Path, ratio: float, definition: Definition, options: Options) -
     return made.run
 
 
-def cut_cost(run: Path, ratio: float, definition: Definition, options: Options) -> Figures:
+def cut_cost(run: Path, ratio: float, definition: ChainDefinition, options: Options) -> Figures:
     """Parameters and multiply-accumulates that :func:`cut_run` would leave."""
     return cost_of_cut(run, **_goal(run, ratio, definition), criterion=definition.criterion, options=options)
 
 
-def _goal(run: Path, ratio: float, definition: Definition) -> _CutTo:
+def _goal(run: Path, ratio: float, definition: ChainDefinition) -> _CutTo:
     if definition.measure == "macs":
         return {"macs": ratio}
     params = RunFolder(run).figures().params

@@ -15,7 +15,7 @@ from distill.references import check_name
 from distill.sweeps.folder import SweepFolder
 from distill.sweeps.plan import Base
 
-__all__ = ["Definition", "SearchFolder", "searches_dir"]
+__all__ = ["SearchDefinition", "SearchFolder", "searches_dir"]
 
 _VERSION = 1
 _MAY_CHANGE = (
@@ -30,7 +30,7 @@ _MAY_CHANGE = (
 
 
 @dataclass(frozen=True)
-class Definition:
+class SearchDefinition:
     """What a search was asked for, as search.json keeps it.
 
     Attributes:
@@ -66,7 +66,7 @@ class Definition:
         return {"version": _VERSION} | asdict(self)
 
     @classmethod
-    def from_json(cls, tree: Mapping[str, Any], source: Path) -> Definition:
+    def from_json(cls, tree: Mapping[str, Any], source: Path) -> SearchDefinition:
         """Read search.json.
 
         Raises:
@@ -91,12 +91,12 @@ class SearchFolder(SweepFolder):
         """How messages call it."""
         return f"the search {self.path}"
 
-    def search_definition(self) -> Definition | None:
+    def search_definition(self) -> SearchDefinition | None:
         """What it was asked for; None where it has not begun."""
         path = self.path / "search.json"
-        return Definition.from_json(read_json(path), path) if os.path.lexists(path) else None
+        return SearchDefinition.from_json(read_json(path), path) if os.path.lexists(path) else None
 
-    def claim(self, definition: Definition) -> None:
+    def claim(self, definition: SearchDefinition) -> None:
         """Begin the search, or go on with it; what judges its outcome may change, and all while nothing was trained.
 
         Raises:
@@ -124,7 +124,7 @@ class SearchFolder(SweepFolder):
         write_json(self.path / "plan.json", plan)
 
 
-def _identity(definition: Definition) -> dict[str, Any]:
+def _identity(definition: SearchDefinition) -> dict[str, Any]:
     tree = asdict(definition)
     recipe = {key: value for key, value in tree["recipe"].items() if key != "teacher"}
     data = {key: value for key, value in recipe.get("data", {}).items() if key != "root"}

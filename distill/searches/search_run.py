@@ -22,7 +22,7 @@ from distill.searches.bench import Runtime
 from distill.searches.costs import LATENCIES
 from distill.searches.explore import Explored, explore, widest_uniform
 from distill.searches.finals import Final, advice, choose, finalist_rows, finalist_shapes, finals, tried_rows
-from distill.searches.folder import Definition, SearchFolder
+from distill.searches.folder import SearchDefinition, SearchFolder
 from distill.searches.prices import cheapest, extrapolated, price_curve, rounded_up
 from distill.searches.reference import Reference
 from distill.searches.rungs import MIN_EVALUATIONS, Plan, plan_of
@@ -37,7 +37,7 @@ __all__ = ["SearchRun"]
 class SearchRun:
     """One search, from its folder as it stands to its end."""
 
-    definition: Definition
+    definition: SearchDefinition
     folder: SearchFolder
     trials: Trials
     reference: Reference

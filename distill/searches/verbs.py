@@ -22,7 +22,7 @@ from distill.runs import check_runs_dir
 from distill.searches.bench import Bench, Runtime, Target
 from distill.searches.costs import LATENCIES
 from distill.searches.external_timing import check_command
-from distill.searches.folder import Definition, SearchFolder, searches_dir
+from distill.searches.folder import SearchDefinition, SearchFolder, searches_dir
 from distill.searches.reference import reference_of, require_reference, teacher_answers
 from distill.searches.rungs import MIN_EVALUATIONS
 from distill.searches.search_run import SearchRun
@@ -105,7 +105,7 @@ def search(
     space = space_of(loaded)
     folder = searches_dir(options.runs_dir, name or loaded.name)
     before = folder.search_definition()
-    definition = Definition(
+    definition = SearchDefinition(
         source=loaded.name if isinstance(recipe, Recipe) else os.fspath(recipe),
         recipe=_searched(loaded),
         search={"depths": [list(each) for each in space.depths], "widths": _widths(space)},
@@ -134,7 +134,7 @@ def search(
 
 
 def _search_run(
-    definition: Definition, folder: SearchFolder, trainer: Trainer, space: Space, base: Recipe
+    definition: SearchDefinition, folder: SearchFolder, trainer: Trainer, space: Space, base: Recipe
 ) -> SearchRun:
     options, splits = trainer.options, trainer.splits(base)
     device = resolve_device(options.device)

@@ -23,7 +23,7 @@ from distill.sweeps.plan import Base
 from distill.sweeps.space import parse_grid, parse_search
 
 __all__ = [
-    "Definition",
+    "SweepDefinition",
     "SweepFolder",
     "check_same",
     "find_sweep",
@@ -67,7 +67,7 @@ def redacted(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Definition:
+class SweepDefinition:
     """What a sweep was asked to do, as sweep.json keeps it.
 
     Attributes:
@@ -112,7 +112,7 @@ class Definition:
         return flat_settings(tree) | {"--grid": keys, "--search": search}
 
     @classmethod
-    def from_json(cls, tree: Mapping[str, Any], *, source: Path) -> Definition:
+    def from_json(cls, tree: Mapping[str, Any], *, source: Path) -> SweepDefinition:
         """Read sweep.json.
 
         Raises:
@@ -177,12 +177,12 @@ class SweepFolder:
             if self.entry_of(run) not in entries and run.owner is None and not run.checkpoints.exists():
                 shutil.rmtree(run.path, ignore_errors=True)
 
-    def definition(self) -> Definition | None:
+    def definition(self) -> SweepDefinition | None:
         """What the folder's sweep was asked to do; None where there is none yet."""
         path = self.path / "sweep.json"
-        return Definition.from_json(read_json(path), source=path) if os.path.lexists(path) else None
+        return SweepDefinition.from_json(read_json(path), source=path) if os.path.lexists(path) else None
 
-    def write_definition(self, definition: Definition) -> None:
+    def write_definition(self, definition: SweepDefinition) -> None:
         """Write sweep.json; a password in the storage's URL is left out."""
         storage = None if definition.storage is None else redacted(definition.storage)
         tree = asdict(definition) | {"storage": storage}
@@ -214,7 +214,7 @@ def teachers_to_keep(teacher: Any) -> tuple[str, ...]:
     return tuple(os.path.abspath(name) if name.lower().endswith(".onnx") else name for name in named)
 
 
-def check_same(before: Definition, now: Definition, path: Path) -> None:
+def check_same(before: SweepDefinition, now: SweepDefinition, path: Path) -> None:
     """Refuse to mix two sweeps in one folder; more values of the same keys, trials or seeds are welcome.
 
     Raises:

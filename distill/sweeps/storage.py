@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from distill.errors import MissingError, RunError, UsageError
-from distill.sweeps.folder import Definition, SweepFolder, redacted
+from distill.sweeps.folder import SweepDefinition, SweepFolder, redacted
 
 __all__ = ["open_study", "require_optuna"]
 
@@ -43,7 +43,7 @@ def require_optuna() -> ModuleType:
 
 
 @contextlib.contextmanager
-def open_study(folder: SweepFolder, definition: Definition) -> Iterator[Any]:
+def open_study(folder: SweepFolder, definition: SweepDefinition) -> Iterator[Any]:
     """The study named after the folder, in its storage; begun where it is not there yet.
 
     Raises:
@@ -145,7 +145,7 @@ def _close(storage: Any) -> None:
         storage.engine.dispose()
 
 
-def _claim(study: Any, definition: Definition, url: str) -> None:
+def _claim(study: Any, definition: SweepDefinition, url: str) -> None:
     """One study is one recipe and one space, whichever machine asks."""
     mark = hashlib.sha256(repr(sorted(definition.identity.items())).encode()).hexdigest()
     before = study.user_attrs.get("distill_sweep")

@@ -20,7 +20,7 @@ from distill.references import check_name, count_of, listed
 from distill.report.sweeps import SweepReport, TrialRow
 from distill.runs import check_runs_dir
 from distill.sweeps.folder import (
-    Definition,
+    SweepDefinition,
     SweepFolder,
     check_same,
     find_sweep,
@@ -99,7 +99,7 @@ def sweep(
     trials = None if trials is None else count_of(trials, "trials")
     loaded = load_recipe(recipe, overrides)
     source = recipe.name if isinstance(recipe, Recipe) else os.fspath(recipe)
-    definition = Definition(
+    definition = SweepDefinition(
         source=source,
         recipe=loaded.model_dump(mode="json", exclude_unset=True),
         grid=listed(grid),
@@ -154,7 +154,7 @@ def resume_sweep(
     return _carry_out(definition, folder, options)
 
 
-def _carry_out(definition: Definition, folder: SweepFolder, options: Options) -> SweepReport:
+def _carry_out(definition: SweepDefinition, folder: SweepFolder, options: Options) -> SweepReport:
     check_runs_dir(options.runs_dir)
     _check_request(definition, options)
     planned, recipes = _planned(definition, options.tell)
@@ -176,7 +176,7 @@ def _carry_out(definition: Definition, folder: SweepFolder, options: Options) ->
         return _run_grid(definition, folder, trainer, planned, recipes)
 
 
-def _asks_for_more(definition: Definition, before: Definition | None) -> bool:
+def _asks_for_more(definition: SweepDefinition, before: SweepDefinition | None) -> bool:
     """Whether trials are asked for that were not before: what they find is found by this command, too."""
     if before is None:
         return True
@@ -185,7 +185,7 @@ def _asks_for_more(definition: Definition, before: Definition | None) -> bool:
     return (definition.grid, definition.seeds) != (before.grid, before.seeds)
 
 
-def _check_request(definition: Definition, options: Options) -> None:
+def _check_request(definition: SweepDefinition, options: Options) -> None:
     if definition.grid and definition.search:
         raise UsageError("--grid and --search exclude each other", hint="a grid tries all, a search chooses")
     if bool(definition.search) != bool(definition.trials):
@@ -203,7 +203,7 @@ def _check_request(definition: Definition, options: Options) -> None:
         raise UsageError("a sweep trains on one device", hint="start it once a device, with one --storage for all")
 
 
-def _planned(definition: Definition, tell: Tell) -> tuple[list[Trial], list[Recipe]]:
+def _planned(definition: SweepDefinition, tell: Tell) -> tuple[list[Trial], list[Recipe]]:
     """The trials of a grid, or those at the corners of a search, and their recipes: every mistake is found here."""
     base = definition.base
     variables: Sequence[Variable]
@@ -222,7 +222,7 @@ def _planned(definition: Definition, tell: Tell) -> tuple[list[Trial], list[Reci
     return planned, check_trials(base, planned, option=option)
 
 
-def _check_shared(definition: Definition, trainer: Trainer, recipes: Sequence[Recipe]) -> None:
+def _check_shared(definition: SweepDefinition, trainer: Trainer, recipes: Sequence[Recipe]) -> None:
     """What all trials need: their teachers, and data with a validation split."""
     if definition.teacher:
         if all(recipe.teacher is None for recipe in recipes):
@@ -243,7 +243,7 @@ def _check_shared(definition: Definition, trainer: Trainer, recipes: Sequence[Re
 
 
 @contextmanager
-def _hinting(folder: SweepFolder, definition: Definition) -> Iterator[None]:
+def _hinting(folder: SweepFolder, definition: SweepDefinition) -> Iterator[None]:
     """An interrupted sweep says how to go on with all of it, not with the one run it was at."""
     leave = " --allow-code" if definition.base.recipe.own_code else ""
     hint = f"to continue: distill sweep --resume {shlex.quote(str(folder.path))}{leave}"
@@ -260,7 +260,11 @@ def _hinting(folder: SweepFolder, definition: Definition) -> Iterator[None]:
 
 
 def _run_grid(
-    definition: Definition, folder: SweepFolder, trainer: Trainer, asked: Sequence[Trial], recipes: Sequence[Recipe]
+    definition: SweepDefinition,
+    folder: SweepFolder,
+    trainer: Trainer,
+    asked: Sequence[Trial],
+    recipes: Sequence[Recipe],
 ) -> SweepReport:
     base = definition.base
     earlier = earlier_trials(folder, trainer, base, set(map(trial_key, recipes)))
@@ -280,7 +284,7 @@ def _run_grid(
     return _published(definition, folder, trainer, report, None if chosen is None else Trial(chosen.params))
 
 
-def _run_search(definition: Definition, folder: SweepFolder, trainer: Trainer) -> SweepReport:
+def _run_search(definition: SweepDefinition, folder: SweepFolder, trainer: Trainer) -> SweepReport:
     variables = parse_search(definition.search)
     assert definition.trials is not None, "checked before"
     with open_study(folder, definition) as study:
@@ -315,7 +319,7 @@ def _report(folder: SweepFolder, kind: Literal["grid", "search"], rows: Sequence
 
 
 def _published(
-    definition: Definition,
+    definition: SweepDefinition,
     folder: SweepFolder,
     trainer: Trainer,
     report: SweepReport,

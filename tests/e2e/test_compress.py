@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 import distill
 import distill.pipeline
 from distill.cli import app
-from distill.compression.chain import Definition
+from distill.compression.chain import ChainDefinition
 from distill.compression.search import next_ratio
 from distill.data.splits import load_splits
 from distill.errors import (
@@ -61,7 +61,7 @@ def cuts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Which shares were cut, by the stand-in for pruning."""
     made: list[float] = []
 
-    def narrower(run: Path, ratio: float, definition: Definition, options: Options) -> Path:
+    def narrower(run: Path, ratio: float, definition: ChainDefinition, options: Options) -> Path:
         made.append(ratio)
         recipe = RunFolder(run).recipe()
         model = recipe.model.model_copy(update={"width": max(2, round(16 * ratio**0.5))})
