@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from distill import code
 from distill.team import guard
 from distill.team.signals import STOPPING
 
@@ -119,6 +120,19 @@ def _leave_given_back() -> Iterator[None]:
     before = [os.environ.get(name) for name in LEAVE]
     yield
     assert [os.environ.get(name) for name in LEAVE] == before
+
+
+@pytest.fixture
+def no_leave(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As in a process that gave code of the user's own no leave and was handed none; what it imports is forgotten."""
+    for name in LEAVE:
+        monkeypatch.setenv(name, "")  # to delete what is not there would put nothing back afterwards
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(code, "_offered", {})
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield
+    for name in ("mine", "distill_own_mine"):
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,7 @@ __all__ = [
 Verdict = Literal["better", "worse", "cannot tell"]
 
 LEVEL = 0.95
+_NO_VARIANCE = 1e-24  # of shares: equal ones differ by rounding errors
 _MAX_SEEDS, MAX_IMAGES = 1_000, 100_000_000  # beyond these "how many more" is no advice
 
 
@@ -215,7 +216,9 @@ def compare_values(ours: np.ndarray, theirs: np.ndarray, *, level: float = LEVEL
     if n < 2:
         raise ValueError("one image has no spread")
     differences = ours - theirs
-    variance = max(float(differences.var(ddof=1)) / n, _least_variance(n))
+    variance = float(differences.var(ddof=1)) / n
+    if variance < _NO_VARIANCE:
+        variance = _least_variance(n)
     interval, p_value = _by_t(float(differences.mean()), variance, n - 1, level)
     needed = None
     if verdict_of(interval) == "cannot tell" and interval.estimate:

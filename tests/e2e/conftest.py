@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from distill import code
 from distill.pipeline import Options, RunResult, finetune_teacher, train_student
 from distill.recipe import Recipe, parse_recipe
 from distill.report import redraw
@@ -55,19 +53,6 @@ def _few_pictures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(redraw, "redraw", lambda run: draw(run) if _drawn else [])
         yield
-
-
-@pytest.fixture
-def no_leave(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As in a process that gave code of the user's own no leave and was handed none; what it imports is forgotten."""
-    for name in ("DISTILL_ALLOW_CODE", "DISTILL_ALLOW_CODE_OF"):
-        monkeypatch.setenv(name, "")  # to delete what is not there would put nothing back afterwards
-        monkeypatch.delenv(name)
-    monkeypatch.setattr(code, "_offered", {})
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    yield
-    for name in ("mine", "distill_own_mine"):
-        sys.modules.pop(name, None)
 
 
 def recipe(text: str, *overrides: str) -> Recipe:

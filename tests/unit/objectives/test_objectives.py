@@ -239,6 +239,7 @@ class _Scaled(nn.Module):
         return (student * self.scale).square().mean()
 
 
+@pytest.mark.usefixtures("no_leave")
 def test_what_a_loss_brings_unsaved_comes_to_the_runs_device_too() -> None:
     spec = OwnLabelsObjective(kind="python_labels", name=offer_code(_Scaled))
     taught = Taught(build_objective(spec, Setting(classes=4)))

@@ -197,7 +197,7 @@ def test_another_machine_heard_of_lately_holds_its_lock(path, changes):
     write_owner(path, age_s=1.0, pid=12, **changes)
     before = path.read_bytes()
     host = changes.get("host", platform.node())
-    with pytest.raises(RunError, match=f"^runs/x/003 is in use by process 12 on host {host}$") as caught:
+    with pytest.raises(RunError, match=rf"^runs/x/003 is in use by process 12 on host {host}\nhint: ") as caught:
         take(path)
     assert lock_owner(path).pid == 12
     assert path.read_bytes() == before
@@ -259,7 +259,7 @@ def test_a_link_is_not_written_through(path, tmp_path):
 
 
 def test_a_folder_that_is_gone_is_one_line(tmp_path):
-    with pytest.raises(DistillError, match=r"^cannot write .*lock\.json: No such file or directory$"):
+    with pytest.raises(DistillError, match=r"^cannot write .*lock\.json: No such file or directory(\n|$)"):
         take(tmp_path / "gone" / "lock.json")
 
 
