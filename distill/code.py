@@ -14,7 +14,7 @@ import itertools
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -28,6 +28,7 @@ from distill.text import several
 __all__ = [
     "Offered",
     "allow_code",
+    "asks_leave",
     "call_code",
     "code_is_allowed",
     "code_sha256",
@@ -90,6 +91,11 @@ def code_is_allowed(reference: str) -> bool:
     return (
         ":" not in reference or os.environ.get(_LEAVE) == "1" or reference in os.environ.get(_LEAVE_OF, "").splitlines()
     )
+
+
+def asks_leave(named: Sequence[str]) -> bool:
+    """Whether a command that goes on with this needs ``--allow-code``: it names code, or had leave for a teacher's."""
+    return bool(named) or os.environ.get(_LEAVE) == "1"
 
 
 def offer_code(thing: Any) -> str:

@@ -146,10 +146,12 @@ def percent(fraction: float | None, digits: int = 2) -> str:
 def signed(fraction: float | None, digits: int = 2) -> str:
     """A difference of fractions in percentage points, with its sign.
 
-    >>> signed(-0.0167)
-    '\N{MINUS SIGN}1.67'
+    >>> signed(-0.0167), signed(-0.0)
+    ('\N{MINUS SIGN}1.67', '+0.00')
     """
-    return MISSING if fraction is None else f"{100 * fraction:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    if fraction is None:
+        return MISSING
+    return f"{round(100 * fraction, digits) + 0.0:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def duration(seconds: float | None) -> str:

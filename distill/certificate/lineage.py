@@ -160,7 +160,7 @@ def _others_weights(run: RunFolder) -> str | None:
 
 def _began(subject: str) -> Step:
     """What it began with, of which it is not known what that learned from."""
-    return Step(what="initial weights, of elsewhere", subject=subject, reads={"taught": NOT_HERE})
+    return Step(what="initial weights, from elsewhere", subject=subject, reads={"taught": NOT_HERE})
 
 
 def _trained(run: RunFolder, images: Images) -> Step:

@@ -235,4 +235,4 @@ def against(ours: Query, theirs: Query, *, split: str = "test", images: int = CO
         return None
     if mine.digests != other.digests:  # of every corruption: another libjpeg makes other pictures of the same ones
         return None
-    return compare_values(mine.shares(), other.shares())
+    return compare_values(mine.shares(), other.shares(), step=1 / (len(CORRUPTIONS) * len(SEVERITIES)))

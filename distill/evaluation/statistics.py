@@ -38,7 +38,6 @@ __all__ = [
 Verdict = Literal["better", "worse", "cannot tell"]
 
 LEVEL = 0.95
-_NO_VARIANCE = 1e-24  # of shares: equal ones differ by rounding errors
 _MAX_SEEDS, MAX_IMAGES = 1_000, 100_000_000  # beyond these "how many more" is no advice
 
 
@@ -202,8 +201,11 @@ def advised(needed: int | None, n: int, most: int) -> int | None:
     return max(needed, n + 1)
 
 
-def compare_values(ours: np.ndarray, theirs: np.ndarray, *, level: float = LEVEL) -> PairedTest:
+def compare_values(ours: np.ndarray, theirs: np.ndarray, *, step: float, level: float = LEVEL) -> PairedTest:
     """Student's t of the differences of a share that each of two models has for each image.
+
+    Args:
+        step: The smallest that two shares can differ by.
 
     Shapes:
         ours, theirs: ``(N,)``, from 0 to 1, of the same images in the same order.
@@ -216,9 +218,7 @@ def compare_values(ours: np.ndarray, theirs: np.ndarray, *, level: float = LEVEL
     if n < 2:
         raise ValueError("one image has no spread")
     differences = ours - theirs
-    variance = float(differences.var(ddof=1)) / n
-    if variance < _NO_VARIANCE:
-        variance = _least_variance(n)
+    variance = _of_mean(differences, step)
     interval, p_value = _by_t(float(differences.mean()), variance, n - 1, level)
     needed = None
     if verdict_of(interval) == "cannot tell" and interval.estimate:
@@ -234,9 +234,15 @@ def _by_t(estimate: float, variance: float, freedom: float, level: float) -> tup
     return bounds, float(2 * t.sf(abs(estimate) / error, freedom))
 
 
-def _least_variance(images: int) -> float:
-    """Bonett and Price's, of two that answer all of so many alike: answers that are all equal are no certainty."""
-    return 2 / (images + 2) ** 2
+def _of_mean(differences: np.ndarray, step: float = 1.0) -> float:
+    """The variance of a mean over images; no less than Bonett and Price's, with two more, of which each model wins one.
+
+    So differences that are all equal are no certainty, and nearly equal ones hardly more.
+    """
+    images, n = len(differences), len(differences) + 2
+    squares = float((differences**2).sum()) + 2 * step**2
+    least = (squares - float(differences.sum()) ** 2 / n) / n**2
+    return max(float(differences.var(ddof=1)) / images, least) if images > 1 else least
 
 
 # Several seeds against several
@@ -252,7 +258,7 @@ class Answers:
 
 def compare_runs(ours: Answers, theirs: Answers, *, level: float = LEVEL) -> PairedTest:
     """By image for one run each, by seed where two or more are shared, else by the seeds that each has of its own."""
-    if len(ours.seeds) == len(theirs.seeds) == 1 or ours.right.shape[1] == 1:  # of one image no spread is seen
+    if len(ours.seeds) == len(theirs.seeds) == 1:
         return compare_images(ours.right[0], theirs.right[0], level=level)
     shared = [seed for seed in ours.seeds if seed in theirs.seeds]
     if len(shared) >= 2:
@@ -266,8 +272,8 @@ def compare_seeds(ours: np.ndarray, theirs: np.ndarray, *, paired: bool = True, 
 
     Student's t of the seeds' accuracies (Welch's, Biometrika 34, 1947, when not paired), and the chance of the images,
     which all seeds share; the widths of the two add in squares (Zou and Donner, Stat. Med. 27, 2008). Student's t alone
-    takes the test images for all that there are, and the more seeds there are, the more often it calls one of two
-    recipes better that are equally good on other images. What seeds and images do together is in the spread of both,
+    takes the test images for all that there are, and the more seeds there are, the more often it calls one recipe
+    better although both are equally good on other images. What seeds and images do together is in the spread of both,
     and counted once, as where radiologists read the same cases (Hillis, Stat. Med. 26, 2007).
 
     Where one group is a single run, the difference is that run's, whose spread over seeds nobody knows.
@@ -280,8 +286,7 @@ def compare_seeds(ours: np.ndarray, theirs: np.ndarray, *, paired: bool = True, 
         ours: ``(S, N)`` bool, whether run s answered image i right; theirs: ``(S, N)``, or ``(R, N)`` when not paired.
 
     Raises:
-        ValueError: The shapes do not fit each other, a group has fewer than two runs while ``paired``, or there is one
-            run on either side, or one image.
+        ValueError: The shapes do not fit each other, or there is one run on either side.
     """
     if paired:
         check_pair(ours, theirs, dimensions=2)
@@ -291,15 +296,14 @@ def compare_seeds(ours: np.ndarray, theirs: np.ndarray, *, paired: bool = True, 
             raise ValueError(f"answers of shapes {ours.shape} and {theirs.shape} cannot be compared")
         groups = [ours.astype(np.float64), -theirs.astype(np.float64)]
     several = [group for group in groups if len(group) > 1]
-    images = ours.shape[1]
-    if not several or images < 2:
-        raise ValueError("one seed, or one image, has no spread: compare_images")
+    if not several:
+        raise ValueError("one seed has no spread: compare_images")
     by_image = np.sum([group.mean(axis=0) for group in groups], axis=0)
     effects = _Effects(
         estimate=float(by_image.mean()),
         seeds=[float(group.mean(axis=1).var(ddof=1)) for group in several],
-        images=max(float(by_image.var(ddof=1)) / images, _least_variance(images)),
-        both=sum(map(_residual, several)),
+        images=max(_of_mean(by_image) - sum(_residual(group) / len(group) for group in several), 0.0),
+        both=list(map(_residual, several)),
     )
     runs = [len(group) for group in several]
     interval = effects.interval(runs, level)
@@ -314,14 +318,14 @@ class _Effects:
 
     Attributes:
         seeds: Of one seed's accuracy, or difference, in each group that has several.
-        images: Of the mean over images.
-        both: Of the mean, by what seeds and images do together: a part of both others.
+        images: Of the mean over images, as far as all seeds share it.
+        both: Of one seed's mean, in each group, by what it does with images that other seeds do not.
     """
 
     estimate: float
     seeds: Sequence[float]
     images: float
-    both: float
+    both: Sequence[float]
 
     def interval(self, runs: Sequence[int], level: float) -> Interval:
         """With so many runs in each group."""
@@ -355,15 +359,18 @@ class _Effects:
         means = [variance / count for variance, count in zip(self.seeds, runs, strict=True)]
         unsure = sum(mean**2 / (count - 1) for mean, count in zip(means, runs, strict=True))
         t = -float(special.stdtrit(sum(means) ** 2 / unsure, special.ndtr(-z))) if unsure else 0.0
-        of_seeds, of_images = t * math.sqrt(sum(means)), z * math.sqrt(max(self.images - self.both, 0.0))
-        return max(math.hypot(of_seeds, of_images), z * math.sqrt(self.images))
+        both = sum(variance / count for variance, count in zip(self.both, runs, strict=True))
+        of_seeds, of_images = t * math.sqrt(sum(means)), z * math.sqrt(self.images)
+        return max(math.hypot(of_seeds, of_images), z * math.sqrt(self.images + both))  # seeds may agree by chance
 
 
 def _residual(group: np.ndarray) -> float:
-    """The variance of a group's mean that comes from seeds and images together: ``(S, N)``, S and N at least 2."""
+    """The variance of one run's mean that comes from seeds and images together: ``(S, N)``, S at least 2."""
     seeds, images = group.shape
+    if images < 2:
+        return 0.0
     rest = group - group.mean(axis=0) - group.mean(axis=1, keepdims=True) + group.mean()
-    return float((rest**2).sum()) / ((images - 1) * (seeds - 1)) / (seeds * images)
+    return float((rest**2).sum()) / ((images - 1) * (seeds - 1)) / images
 
 
 def check_pair(ours: np.ndarray, theirs: np.ndarray, *, dimensions: int) -> None:

@@ -280,7 +280,7 @@ class _Chain:
         )
         self._warn_of_slow_int8(comparison, fp32[-1], self._file(best))
         row = next(row for row in comparison.rows if row.run == str(self._file(best)))
-        if (line := lost_on_test_images(row, allowed=self.max_drop, judged_on=best.drop.n)) is not None:
+        if (line := lost_on_test_images(row, best.drop, prove=self.prove)) is not None:
             self.options.tell(Note(line, "warning"))
         from distill.report.plots import plot_comparison
 
@@ -383,16 +383,17 @@ def _outcome(candidate: Candidate) -> str:
     return f"its int8 file {drop_words(candidate.drop)}, {candidate.shipped.size_mb:.2f} MB"
 
 
-def lost_on_test_images(row: Row, *, allowed: float, judged_on: int) -> str | None:
-    """What to say of a file that is shown to lose more on the test images, which chose nothing, than was allowed.
+def lost_on_test_images(row: Row, judged: DropVerdict, *, prove: bool) -> str | None:
+    """What to say of a file that is worse on the test images, which chose nothing, and by more than was allowed.
 
     Args:
         row: Of the file, held against the run that it came from.
-        allowed: A fraction of top-1.
-        judged_on: So many validation images chose it.
+        judged: What it was chosen by: its loss on validation images.
+        prove: That had to be shown.
     """
     lost = -(row.baseline_difference or 0.0)
-    if row.baseline_verdict != "worse" or lost <= allowed:
+    if row.baseline_verdict != "worse" or lost <= judged.allowed:
         return None
-    chosen = f"{percent(allowed)} were allowed, judged by {counted(judged_on, 'validation image')}"
-    return f"{row.run} loses {percent(lost)} points on the test images; {chosen} (--prove asks for more certainty)"
+    chosen = f"{percent(judged.allowed)} were allowed, judged by {counted(judged.n, 'validation image')}"
+    advice = "" if prove else " (--prove asks for more certainty)"
+    return f"{row.run} loses {percent(lost)} points on the test images; {chosen}{advice}"

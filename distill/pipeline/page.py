@@ -14,7 +14,7 @@ from distill.comparison.entries import Entry, Tested
 from distill.comparison.statistics import with_statistics
 from distill.compression.candidate import Candidate
 from distill.devices import library_versions
-from distill.errors import DistillError, RunError, UsageError
+from distill.errors import DistillError, RunError, UsageError, line_of
 from distill.files import read_json, refuse_to_replace, write_export
 from distill.pipeline.context import Options
 from distill.pipeline.lost import hardest, images_asked, pair_of
@@ -284,8 +284,7 @@ def _hardest(draft: _Draft, teacher: Row | None, student: Row) -> tuple[Hard, ..
     try:
         images = images_asked(group[-1])
     except (DistillError, OSError) as error:
-        why = error.message if isinstance(error, DistillError) else str(error)
-        draft.missing["hardest"] = why.splitlines()[0]
+        draft.missing["hardest"] = line_of(error)
         return ()
     return hardest(group, draft.tested[teacher.run] if teacher else (), images)
 

@@ -201,8 +201,8 @@ def fallen(metrics: Sequence[Mapping[str, Any]], *, best: int, images: int) -> s
     if top - last <= max(_FALL, 2 * math.sqrt((top * (1 - top) + last * (1 - last)) / images)):
         return None
     return (
-        f"training did not settle: epoch {best} of {len(metrics)} has {percent(top)} % of the validation images and is "
-        f"kept, the last one {percent(last)} %; a lower optim.lr, or schedule.warmup_epochs, may help"
+        f"training did not settle: epoch {best} of {len(metrics)}, which is kept, answers {percent(top)} % of the "
+        f"validation images right, the last one {percent(last)} %; a lower optim.lr or schedule.warmup_epochs may help"
     )
 
 

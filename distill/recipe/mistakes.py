@@ -237,10 +237,11 @@ def _unknown_key(path: KeyPath, section: Node | None, values: Any) -> str:
     owners = _other_owners(tuple(parents), key, values)
     if owners:
         return f"{text} (a key of {owners})"
-    near = closest(key, known) or _CALLED_ELSEWHERE.get(str(key))
-    if near in known:
+    meant = _CALLED_ELSEWHERE.get(str(key), key)
+    near = closest(meant, known)
+    if near:
         return f"{text} (did you mean '{near}'?)"
-    elsewhere = [join_path(place) for place in _all_keys() if place[-1] == key]
+    elsewhere = [join_path(place) for place in _all_keys() if place[-1] == meant]
     if len(elsewhere) in (1, 2, 3):
         return f"{text} (did you mean {join_words([repr(place) for place in elsewhere])}?)"
     return text

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from distill.errors import line_of
 from distill.files import expanded
 from distill.results.rows import Check
 from distill.runs import own_commit
@@ -122,7 +123,7 @@ def _runs(runs_dir: Path) -> Check:
 
         count = len(list_runs(runs_dir))
     except Exception as error:
-        return Check("data", "runs", "absent", f"{runs_dir}: {error}")
+        return Check("data", "runs", "absent", f"{runs_dir}: {line_of(error)}")
     if count == 0:
         return Check("data", "runs", "absent", f"none below {runs_dir}", "distill quickstart")
     return Check("data", "runs", "ok", f"{count} below {runs_dir}")

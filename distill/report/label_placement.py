@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -102,12 +103,25 @@ def beside(
 
     def badness(at: int, place: Place, others: Sequence[Box]) -> float:
         own = box(at, place)
-        over = sum(own.covers(each) > 0 for each in others) + sum(own.covers(each) for each in others)
-        return 10.0 * over + own.outside(area) + abs(place.y - points[at][1]) / height
+        shares = [share for each in others if (share := own.covers(each)) > 0]
+        return 10.0 * (len(shares) + sum(shares)) + own.outside(area) + abs(place.y - points[at][1]) / height
+
+    def around(*at: int) -> list[Box]:
+        return [*marks, *(box(other, place) for other, place in enumerate(places) if other not in at)]
 
     places = [next(tried(at)) for at in range(len(points))]
     for _ in range(_ROUNDS):
+        before = list(places)
         for at in range(len(points)):
-            others = [*marks, *(box(other, place) for other, place in enumerate(places) if other != at)]
+            others = around(at)
             places[at] = min(tried(at), key=lambda place, at=at, others=others: badness(at, place, others))  # type: ignore[misc]
+        if places == before:
+            break
+    for one, two in itertools.combinations(range(len(points)), 2):  # the upper point has the upper name
+        a, b = places[one], places[two]
+        if a.side == b.side and (points[one][1] - points[two][1]) * (a.y - b.y) < 0:
+            others, swapped = around(one, two), (Place(a.side, b.y), Place(b.side, a.y))
+            now = badness(one, a, others) + badness(two, b, others)
+            if badness(one, swapped[0], others) + badness(two, swapped[1], others) <= now:
+                places[one], places[two] = swapped
     return places

@@ -32,6 +32,8 @@ _MAX_NUMBERS = 20  # a larger confusion matrix has no room for digits
 _MAX_LABELS = 40  # nor one with more classes for their names at full size,
 _MAX_SMALL_LABELS = 120  # nor one with more than these for small ones
 _NAME_SIZE, _NAME_GAP, _LETTER_WIDTH = 8, 8, 0.56  # points of type; a letter's width in its size
+_MAX_NAMES = 30  # of a scatter: more find no room
+_LEAD = {"arrowstyle": "-", "color": "#AAAAAA", "linewidth": 0.6, "shrinkB": 4}
 _PART_STYLES = ("--", ":", "-.")
 _CLASS_MARKS = (("Precision", "<", TRAIN_COLOR), ("Recall", ">", VAL_COLOR), ("F1", "o", "#222222"))
 
@@ -266,6 +268,8 @@ def _name_points(axes: Axes, points: Sequence[tuple[float, Row]], *, pixel: floa
     Args:
         pixel: How many are a point of type.
     """
+    if len(points) > _MAX_NAMES:
+        return
     names = Counter(row.name for _, row in points)
     texts = [plain(row.name if names[row.name] == 1 else f"{row.name} {Path(row.run).name}") for _, row in points]
     to_pixels = axes.transData.transform
@@ -289,7 +293,7 @@ def _name_points(axes: Axes, points: Sequence[tuple[float, Row]], *, pixel: floa
             ha="left" if place.side > 0 else "right",
             va="center",
             fontsize=_NAME_SIZE,
-            arrowprops={"arrowstyle": "-", "color": "#AAAAAA", "linewidth": 0.6, "shrinkB": 4} if is_moved else None,
+            arrowprops=_LEAD | {"relpos": (0.0 if place.side > 0 else 1.0, 0.5)} if is_moved else None,
         )
         name.set_in_layout(False)  # else the plot would give way, and all names be in the wrong place
 

@@ -65,7 +65,7 @@ class BestTrial:
     Attributes:
         val_top1: Over seeds, the mean.
         recipe: A file that ``distill student`` or ``distill teacher-finetune`` takes.
-        run: Its run; of several seeds the best one.
+        run: Its run; of several seeds the first.
     """
 
     params: Mapping[str, Any]
@@ -85,7 +85,7 @@ class SweepReport:
         kind: ``grid`` or ``search``.
         groups: Means over seeds; none where each combination has one run.
         importances: Share of the differences in accuracy that each key explains; None where too little is known.
-        importance_method: ``main effects`` (of a full grid) or ``fANOVA``.
+        importance_method: ``main effects beyond chance`` (epsilon squared, of a full grid) or ``fANOVA``.
         storage: Of a search, where the study lives; without a password.
     """
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distill.code import asks_leave
 from distill.commands import resume_command
 from distill.errors import DistillError, RecipeError, RunError
 from distill.files import (
@@ -284,7 +285,7 @@ class RunFolder:
     def resume_command(self) -> str:
         """The command line that goes on with this run."""
         try:
-            allow_code = bool(self.recipe().own_code)
+            allow_code = asks_leave(self.recipe().own_code)
         except DistillError:  # resuming says what is wrong with it
             allow_code = False
         return resume_command(self.read_info().role, self.path, allow_code=allow_code)

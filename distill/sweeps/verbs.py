@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from distill.code import asks_leave
 from distill.errors import InterruptedRunError, RunError, Terminated, TerminatedRunError, UsageError
 from distill.events import Note, Tell
 from distill.files import relative
@@ -245,7 +246,7 @@ def _check_shared(definition: SweepDefinition, trainer: Trainer, recipes: Sequen
 @contextmanager
 def _hinting(folder: SweepFolder, definition: SweepDefinition) -> Iterator[None]:
     """An interrupted sweep says how to go on with all of it, not with the one run it was at."""
-    leave = " --allow-code" if definition.base.recipe.own_code else ""
+    leave = " --allow-code" if asks_leave(definition.base.recipe.own_code) else ""
     hint = f"to continue: distill sweep --resume {shlex.quote(str(folder.path))}{leave}"
     try:
         yield
@@ -278,7 +279,7 @@ def _run_grid(
         report,
         groups=grouped(rows) if any(trial.seed is not None for trial in trials) else (),
         importances=effects,
-        importance_method=None if effects is None else "main effects beyond chance: share of the variance",
+        importance_method=None if effects is None else "main effects beyond chance",
     )
     chosen = None if report.best is None else trials[report.best.trial]
     return _published(definition, folder, trainer, report, None if chosen is None else Trial(chosen.params))

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from distill.errors import DistillError, MissingError, UsageError, was_stopped
+from distill.errors import DistillError, MissingError, UsageError, line_of, was_stopped
 from distill.events import EpochDone, Event, Note, RunStarted, Tell
 from distill.files import read_json, write_json
 from distill.recipe import dump_recipe, flat_settings
@@ -131,7 +131,7 @@ class Tracking:
             pictures = plot_run(self._run.metrics(), folder, name=self._run.name, kind="png")
             return Ending(status, self._run.result(), pictures)
         except (DistillError, OSError) as error:
-            self._tell(Note(f"tracking: the pictures could not be drawn: {error}", "warning"))
+            self._tell(Note(f"tracking: the pictures could not be drawn: {line_of(error)}", "warning"))
             return Ending(status, {}, ())
 
     def _warn(self, *, over: bool = False) -> None:

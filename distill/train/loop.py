@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from distill.code import asks_leave
 from distill.commands import resume_command
 from distill.data.batches import Epoch, Loader, piece_count, steps_per_epoch
 from distill.data.mixture import Mixture
@@ -310,7 +311,7 @@ class _Fit:
 
     def _stopped(self) -> Exception:
         self.consensus.wait()  # whoever started the processes may end them all once one has ended
-        command = resume_command(self.recipe.role, self.job.run, allow_code=bool(self.recipe.own_code))
+        command = resume_command(self.recipe.role, self.job.run, allow_code=asks_leave(self.recipe.own_code))
         return self.stop.error(self.job.run, hint=f"to continue: {command}")
 
 

@@ -446,7 +446,7 @@ def test_weights_that_no_run_made_may_know_the_test_images(student_recipe: Calla
     certificate = certify(file, seconds=SECONDS, options=options).certificate
     assert certificate.disjoint is None
     begun, trained = certificate.steps[:2]
-    assert (begun.what, begun.subject, trained.subject) == ("initial weights, of elsewhere", str(weights), str(run))
+    assert (begun.what, begun.subject, trained.subject) == ("initial weights, from elsewhere", str(weights), str(run))
     assert begun.reads["taught"].startswith("not known")
 
 
@@ -491,7 +491,7 @@ def test_however_many_runs_lie_behind_one_another_all_are_read(
     run = RunFolder(runs[0])
     steps = lineage.steps_of(run, open_onnx(shipped[2]), Images(run, silent), tmp_path / "runs")
     assert [each.subject for each in steps if each.what == "trained"] == [str(each) for each in runs[::-1]]
-    assert [each.subject for each in steps if each.what == "initial weights, of elsewhere"] == [str(oldest)]
+    assert [each.subject for each in steps if each.what == "initial weights, from elsewhere"] == [str(oldest)]
     assert not lineage.is_all_known(steps)
 
 

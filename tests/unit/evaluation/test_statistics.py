@@ -119,6 +119,13 @@ def _two_way(differences: np.ndarray) -> tuple[float, float, float]:
     return seeds / (s - 1), images / (n - 1), (total - seeds - images) / ((s - 1) * (n - 1))
 
 
+def _of_images(differences: np.ndarray) -> float:
+    """The variance of the mean over images, ``(N,)`` or ``(S, N)``; or with one more that each of the two wins."""
+    seen = np.atleast_2d(differences).mean(axis=0)
+    more = np.append(seen, [1.0, -1.0])
+    return max(float(stats.sem(seen)) ** 2, float(more.var()) / len(more))
+
+
 def _widths(of_seeds: float, freedom: float, of_images: float) -> float:
     """Of variances: Student's t, as a table has it, of the one and 1.96 of the other, added in squares."""
     return math.hypot(stats.t.ppf(0.975, freedom) * math.sqrt(of_seeds), 1.959963984540054 * math.sqrt(of_images))
@@ -131,9 +138,11 @@ def test_paired_seeds_have_the_chance_of_seeds_and_of_images(seed: int) -> None:
     easy = generator.normal(2, 2, 400)
     ours, theirs = (easy + generator.normal(0, 0.4, 400) + generator.normal(0, 1, (4, 400)) > 0 for _ in range(2))
     test = compare_seeds(ours, theirs)
-    of_seeds, of_images, of_both = (each / 1600 for each in _two_way(ours.astype(float) - theirs))
-    assert of_images > of_both
-    half = max(_widths(of_seeds, 3, of_images - of_both), _widths(0, 3, of_images))
+    differences = ours.astype(float) - theirs
+    of_seeds, _, of_both = (each / 1600 for each in _two_way(differences))
+    alone = _of_images(differences) - of_both
+    assert alone > 0
+    half = max(_widths(of_seeds, 3, alone), _widths(0, 3, alone + of_both))
     estimate = ours.mean() - theirs.mean()
     assert (test.difference.low, test.difference.high) == pytest.approx((estimate - half, estimate + half))
 
@@ -166,27 +175,38 @@ def test_more_disagreement_never_gives_more_certainty() -> None:
 
     alike, unlike = gained(5, 5, 5), gained(5, 5, 6)
     assert (alike.low, alike.high) == pytest.approx((unlike.low, unlike.high), abs=0.01)
-    one = 1.959963984540054 * math.sqrt(0.05 * 0.95 / 99)  # all seeds are one run, then: the images' own spread
-    assert alike.half_width == pytest.approx(one)
+    one = compare_images(np.arange(100) < 85, np.arange(100) < 80).difference  # all seeds are one run, then
+    assert alike.half_width == pytest.approx(one.half_width)
 
 
 def test_seeds_needed_are_the_smallest_number_that_would_tell() -> None:
-    generator = np.random.default_rng(18)
-    ours, theirs = (generator.random((4, 1000)) < rate for rate in (0.52, 0.50))
-    test = compare_seeds(ours, theirs)
-    assert test.verdict == "cannot tell"
-    assert test.needed is not None
-    of_seeds, of_images, of_both = (each / 4000 for each in _two_way(ours.astype(float) - theirs))
+    numbers = []
+    for seed in range(40):
+        generator = np.random.default_rng(seed)
+        ours, theirs = (generator.random((4, 1000)) < rate for rate in (0.52, 0.50))
+        test = compare_seeds(ours, theirs)
+        if test.verdict != "cannot tell":
+            continue
+        differences = ours.astype(float) - theirs
+        of_seeds, _, of_both = (each / 1000 for each in _two_way(differences))  # of one seed
+        alone = max(_of_images(differences) - of_both / 4, 0)
 
-    def tells(n: int) -> bool:
-        return _widths(of_seeds * 4 / n, n - 1, max(of_images - of_both, 0)) < abs(test.difference.estimate)
+        def tells(n: int, of_seeds=of_seeds, of_both=of_both, alone=alone, by=test.difference.estimate) -> bool:
+            half = max(_widths(of_seeds / n, n - 1, alone), _widths(0, 1, alone + of_both / n))
+            return half < abs(by)
 
-    assert tells(test.needed)
-    assert not tells(test.needed - 1)
+        if test.needed is None:
+            assert not tells(1000)
+        else:
+            assert tells(test.needed)
+            assert test.needed == 5 or not tells(test.needed - 1)  # never fewer than are there
+        numbers.append(test.needed)
+    assert len(numbers) > 20
+    assert sum(each is not None for each in numbers) > len(numbers) / 2
 
 
 def test_no_number_of_seeds_tells_what_the_images_do_not() -> None:
-    """Five images of 100, in every seed."""
+    """Three images of 100 won and one lost, in every seed."""
     theirs = np.tile(np.arange(100) < 80, (3, 1))
     ours = theirs.copy()
     ours[:, 80:83], ours[:, 0] = True, False
@@ -202,7 +222,7 @@ def test_seeds_of_their_own_add_their_variances() -> None:
     test = compare_seeds(ours, theirs, paired=False)
     of_runs = [each.mean(axis=1).var(ddof=1) / len(each) for each in (ours, theirs)]
     both = sum(_two_way(each.astype(float))[2] / (600 * len(each)) for each in (ours, theirs))
-    of_images = (ours.mean(axis=0) - theirs.mean(axis=0)).var(ddof=1) / 600
+    of_images = _of_images(ours.mean(axis=0) - theirs.mean(axis=0))
     welch = sum(of_runs) ** 2 / (of_runs[0] ** 2 / 2 + of_runs[1] ** 2 / 3)
     assert of_images > both
     assert (test.method, test.n) == ("separate seeds", 3)
@@ -250,7 +270,7 @@ def test_one_run_against_the_luck_of_few_seeds_is_seldom_called_better(seeds: in
 def test_one_run_against_several_has_the_chance_of_images_and_of_seeds() -> None:
     ours, theirs = _runs([0.9], 500, 1), _runs([0.8, 0.82, 0.78], 500, 2)
     test, other = (compare_seeds(*each, paired=False) for each in ((ours, theirs), (theirs, ours)))
-    images = stats.sem(ours[0] - theirs.mean(axis=0)) ** 2 - _two_way(theirs.astype(float))[2] / 1500
+    images = _of_images(ours[0] - theirs.mean(axis=0)) - _two_way(theirs.astype(float))[2] / 1500
     seeds = stats.sem(theirs.mean(axis=1)) ** 2
     assert (test.method, test.n) == ("one run", 3)
     assert test.difference.estimate == pytest.approx(ours.mean() - theirs.mean())
@@ -293,23 +313,44 @@ def test_a_difference_is_never_larger_than_all() -> None:
     assert -1 <= test.difference.low < test.difference.high <= 1
 
 
-@pytest.mark.parametrize("shapes", [((1, 9), (1, 9)), ((3, 1), (3, 1))])
-def test_one_seed_or_one_image_shows_no_spread(shapes: tuple[tuple[int, int], ...]) -> None:
-    ours, theirs = (np.ones(shape, dtype=bool) for shape in shapes)
+def test_one_seed_shows_no_spread() -> None:
+    answers = np.ones((1, 9), dtype=bool)
     for paired in (True, False):
         with pytest.raises(ValueError, match="no spread"):
-            compare_seeds(ours, theirs, paired=paired)
+            compare_seeds(answers, answers, paired=paired)
+
+
+@pytest.mark.parametrize("won", range(3, 9))
+def test_seeds_that_answer_all_alike_are_one_run(won: int) -> None:
+    ours, theirs = (np.tile(np.arange(10_000) < count, (3, 1)) for count in (8_000 + won, 8_000))
+    one, several = compare_images(ours[0], theirs[0]), compare_seeds(ours, theirs)
+    assert several.verdict == one.verdict
+    assert several.difference.half_width == pytest.approx(one.difference.half_width)
+
+
+def test_one_image_tells_nothing() -> None:
+    ours, theirs = (np.array([[each] for each in found]) for found in ((True, False, False), (True, True, False)))
+    for paired in (True, False):
+        test = compare_seeds(ours, theirs, paired=paired)
+        assert test.difference.estimate == pytest.approx(-1 / 3)
+        assert test.verdict == "cannot tell"
 
 
 def test_shares_that_never_differ_are_no_certainty() -> None:
-    """Nor is a difference that is the same on all of four images."""
+    """Two more images count, that differ by the smallest step either way."""
     shares = np.full(4, 0.5)
-    for other in (0.5, 0.4):
-        test = compare_values(shares, np.full(4, other))
-        assert test.difference.estimate == pytest.approx(0.5 - other)
-        half = 3.182446 * math.sqrt(2) / 6  # t of three degrees of freedom, as printed
-        assert test.difference.half_width == pytest.approx(half, rel=1e-5)
-        assert (test.verdict, test.method) == ("cannot tell", "paired t")
+    test = compare_values(shares, shares, step=0.2)
+    half = 3.182446 * 0.2 * math.sqrt(2) / 6  # t of three degrees of freedom, as printed
+    assert (test.difference.low, test.difference.high) == pytest.approx((-half, half), rel=1e-5)
+    assert (test.verdict, test.method, test.p_value) == ("cannot tell", "paired t", 1.0)
+
+
+def test_nearly_equal_differences_are_hardly_more_certain_than_equal_ones() -> None:
+    equal, nearly = (
+        compare_values(np.array(ours), np.full(4, 0.4), step=0.01).difference
+        for ours in ([0.5, 0.5, 0.5, 0.5], [0.5, 0.5, 0.5, 0.49])
+    )
+    assert equal.half_width == pytest.approx(nearly.half_width, rel=0.05)
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [((3,), (4,)), ((0,), (0,)), ((2, 3), (2, 3))])

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from distill.evaluation.drop import DropVerdict
+from distill.evaluation.statistics import Interval
 from distill.pipeline.compress import lost_on_test_images
 from distill.pipeline.record import fallen
 from distill.results.rows import Row
@@ -27,7 +29,7 @@ def test_a_run_that_ends_far_below_its_best_says_so(top1s: tuple[float | None, .
     line = fallen([{"val_top1": top1} for top1 in top1s], best=best, images=images)
     assert (line is not None) == says
     if line is not None:
-        assert line.startswith(f"training did not settle: epoch 1 of {len(top1s)} has 71.00 %")
+        assert line.startswith(f"training did not settle: epoch 1 of {len(top1s)}, which is kept, answers 71.00 %")
         assert "a lower optim.lr" in line
 
 
@@ -38,10 +40,9 @@ def test_a_run_that_ends_far_below_its_best_says_so(top1s: tuple[float | None, .
 def test_a_file_that_loses_more_on_test_images_is_warned_of(difference: float, verdict: str, says: bool) -> None:
     row = Row(name="a", role="student", run="a.onnx", dataset="photos", objective="kd", seeds=1)
     row = replace(row, baseline_difference=difference, baseline_verdict=verdict)
-    line = lost_on_test_images(row, allowed=0.05, judged_on=48)
-    assert line == (
-        "a.onnx loses 13.33 points on the test images; 5.00 were allowed, judged by 48 validation images "
-        "(--prove asks for more certainty)"
-        if says
-        else None
+    judged = DropVerdict(Interval(-0.04, -0.2, 0.1), reference=0.5, allowed=0.05, n=48, needed=None)
+    told = "a.onnx loses 13.33 points on the test images; 5.00 were allowed, judged by 48 validation images"
+    assert lost_on_test_images(row, judged, prove=True) == (told if says else None)
+    assert lost_on_test_images(row, judged, prove=False) == (
+        f"{told} (--prove asks for more certainty)" if says else None
     )

@@ -236,3 +236,8 @@ def test_apply_overrides_tells_all_that_do_not_fit() -> None:
 def test_what_other_tools_call_a_key_is_understood(student: str, key: str, meant: str) -> None:
     (line,) = mistakes(student, f"{key}=1")
     assert line.endswith(f"unknown key '{key}' (did you mean '{meant}'?)")
+
+
+def test_it_is_in_another_section_too(student: str) -> None:
+    (line,) = mistakes(student, "train.learning_rate=1")
+    assert line.endswith("unknown key 'train.learning_rate' (did you mean 'optim.lr'?)")
