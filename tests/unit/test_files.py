@@ -257,7 +257,7 @@ def test_a_file_where_a_folder_is_wanted_is_named(tmp_path: Path, below: str) ->
     path = tmp_path / "notes" / below
     with pytest.raises(DistillError) as error:
         files.write_atomically(path, b"1,2\n")
-    assert str(error.value) == f"cannot write {path}: {tmp_path / 'notes'} is a file, not a folder"
+    assert error.value.message == f"cannot write {path}: {tmp_path / 'notes'} is a file, not a folder"
     assert (tmp_path / "notes").read_text() == "mine"
 
 
