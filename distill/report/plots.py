@@ -252,6 +252,8 @@ def _scatter(axes: Axes, rows: Sequence[Row], column: str) -> list[tuple[float, 
             markerfacecolor="white" if row.is_file else look.color,
             capsize=3,
         )
+    if len({x for x, _ in points}) == 1:  # one point has no range of its own
+        axes.set_xlim(points[0][0] / 2, points[0][0] * 2)
     return points
 
 

@@ -88,7 +88,7 @@ def test_seeds_are_paired_whatever_their_order() -> None:
     students_t = 4.302653 * differences.std(ddof=1) / math.sqrt(3)
     assert got.baseline_difference == pytest.approx(differences.mean())
     half = differences.mean() - got.baseline_low
-    assert half == pytest.approx(students_t)  # no image is liked in several seeds: of images nothing is added
+    assert students_t < half < 1.15 * students_t  # few images tell the two apart in several seeds
     assert got.baseline_high == pytest.approx(differences.mean() + half)
     assert (got.baseline_method, got.baseline_n, got.baseline_verdict) == ("paired seeds", 3, "better")
     spread = 4.302653 * np.std([0.75, 0.8, 0.85], ddof=1) / math.sqrt(3)

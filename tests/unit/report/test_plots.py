@@ -136,6 +136,8 @@ def test_comparison(tmp_path: Path) -> None:
         )
     )
     assert "Accuracy and speed" not in without
+    alone = Row("a", "student", "r", "d", "kd", 1, 0.0, params=617, test_top1_low=0.0, test_top1_high=0.3)
+    plot_comparison(Comparison((alone,), "cpu", 1), tmp_path / "alone.svg")  # without a warning
     assert "interval" not in without
 
 
