@@ -239,6 +239,8 @@ def _scatter(axes: Axes, rows: Sequence[Row], column: str) -> list[tuple[float, 
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     axes.margins(0.2, 0.2)
+    if len({x for x, _ in points}) == 1:  # one place has no range of its own
+        axes.set_xlim(points[0][0] / 2, points[0][0] * 2)
     for x, row in points:
         assert row.test_top1 is not None
         look = look_of(row.role)
@@ -252,8 +254,6 @@ def _scatter(axes: Axes, rows: Sequence[Row], column: str) -> list[tuple[float, 
             markerfacecolor="white" if row.is_file else look.color,
             capsize=3,
         )
-    if len({x for x, _ in points}) == 1:  # one point has no range of its own
-        axes.set_xlim(points[0][0] / 2, points[0][0] * 2)
     return points
 
 
