@@ -24,7 +24,6 @@ __all__ = [
     "Terminated",
     "TerminatedRunError",
     "UsageError",
-    "line_of",
     "stop_error",
     "was_stopped",
 ]
@@ -65,12 +64,6 @@ class DistillError(Exception):
 
 def _rebuild(kind: type[DistillError], message: str, hint: str | None) -> DistillError:
     return kind(message, hint=hint)
-
-
-def line_of(error: Exception) -> str:
-    """What is wrong, in one line: the message of a user's error, and of another its kind, too."""
-    text = error.message if isinstance(error, DistillError) else f"{type(error).__name__}: {error}"
-    return (text.splitlines() or [""])[0]
 
 
 class RunError(DistillError):

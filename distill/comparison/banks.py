@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from distill.comparison.entries import Entry
+from distill.comparison.entries import Entry, message
 from distill.comparison.reference import Reference
-from distill.errors import DistillError, RunError, line_of
+from distill.errors import DistillError, RunError
 from distill.evaluation.correct import correct
 from distill.evaluation.test_set import Assessment, DataSets, answers_of
 from distill.recipe import Recipe, parse_recipe
@@ -149,7 +149,7 @@ def bank_rows(
                 continue
             row, note = _bank_row(path, record), _bank_note(path, record)
         except UNREADABLE as error:
-            notes.append(f"left out: the teacher of {path} ({line_of(error)})")
+            notes.append(f"left out: the teacher of {path} ({message(error)})")
             continue
         student = next((student for student in students if reference.saw(student, data)), None)
         if student is not None:

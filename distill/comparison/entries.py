@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from distill.errors import DistillError
 from distill.evaluation.by_class import few_images_note
 from distill.evaluation.test_set import Assessment, DataSets
 from distill.recipe import Recipe, compared_settings, dump_recipe, of_any_seed
@@ -21,6 +22,7 @@ __all__ = [
     "few_images_notes",
     "grouped",
     "identity",
+    "message",
     "namesake_notes",
     "origin",
     "precision_notes",
@@ -51,6 +53,11 @@ class Entry:
     def teacher(self) -> dict[str, Any] | None:
         """What run.json says of the teacher it learned from."""
         return self.info.teacher
+
+
+def message(error: Exception) -> str:
+    """The line of an error, a user's or the machine's."""
+    return error.message if isinstance(error, DistillError) else f"{type(error).__name__}: {error}"
 
 
 def origin(info: RunInfo) -> dict[str, Any]:

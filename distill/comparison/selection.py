@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from distill.comparison.entries import Entry, identity
-from distill.errors import DistillError, RunError, line_of
+from distill.comparison.entries import Entry, identity, message
+from distill.errors import DistillError, RunError
 from distill.runs import RunFolder, list_damaged, list_runs, open_runs
 from distill.text import counted
 
@@ -86,5 +86,5 @@ def _newest(runs: Iterable[RunFolder], notes: list[str]) -> dict[tuple[str, int]
 
 def naming(run: RunFolder, error: Exception) -> str:
     """The error's line, with the run where it names none: of ten runs the data of one may be gone."""
-    text = line_of(error)
+    text = message(error)
     return text if str(run.path) in text else f"{run.path}: {text}"

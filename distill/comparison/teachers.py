@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 
 from distill.comparison.banks import UNREADABLE, of_banks
-from distill.comparison.entries import Entry
+from distill.comparison.entries import Entry, message
 from distill.comparison.reference import Reference, of_run
-from distill.errors import line_of
 from distill.evaluation.test_set import DataSets, assess
 from distill.teaching.recorded import former_teacher, open_former_teacher
 
@@ -97,7 +96,7 @@ def _taught_by(
         else:
             reference = of_banks(entry, data)
     except UNREADABLE as error:
-        notes.append(f"{entry.run.path}: its teacher cannot be read ({line_of(error)})")
+        notes.append(f"{entry.run.path}: its teacher cannot be read ({message(error)})")
         return None
     if not reference.saw(entry, data):
         notes.append(

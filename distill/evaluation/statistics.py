@@ -230,8 +230,12 @@ def _by_t(estimate: float, variance: float, freedom: float, level: float) -> tup
     """Student's t interval of a difference of shares, and the p-value of none."""
     t, error = _stats().t, math.sqrt(variance)
     half = float(t.ppf((1 + level) / 2, freedom)) * error
-    bounds = Interval(estimate, max(estimate - half, -1.0), min(estimate + half, 1.0))
-    return bounds, float(2 * t.sf(abs(estimate) / error, freedom))
+    return _of_shares(estimate, half), float(2 * t.sf(abs(estimate) / error, freedom))
+
+
+def _of_shares(estimate: float, half: float) -> Interval:
+    """Of a difference of shares, which is never beyond 1."""
+    return Interval(estimate, max(estimate - half, -1.0), min(estimate + half, 1.0))
 
 
 def _of_mean(differences: np.ndarray, step: float = 1.0) -> float:
@@ -299,13 +303,13 @@ def compare_seeds(ours: np.ndarray, theirs: np.ndarray, *, paired: bool = True, 
     if not several:
         raise ValueError("one seed has no spread: compare_images")
     by_image = np.sum([group.mean(axis=0) for group in groups], axis=0)
+    runs, both = [len(group) for group in several], list(map(_residual, several))
     effects = _Effects(
         estimate=float(by_image.mean()),
         seeds=[float(group.mean(axis=1).var(ddof=1)) for group in several],
-        images=max(_of_mean(by_image) - sum(_residual(group) / len(group) for group in several), 0.0),
-        both=list(map(_residual, several)),
+        images=max(_of_mean(by_image) - sum(each / count for each, count in zip(both, runs, strict=True)), 0.0),
+        both=both,
     )
-    runs = [len(group) for group in several]
     interval = effects.interval(runs, level)
     method = "paired seeds" if paired else "one run" if len(several) < len(groups) else "separate seeds"
     needed = effects.seeds_needed(level) if verdict_of(interval) == "cannot tell" else None
@@ -329,8 +333,7 @@ class _Effects:
 
     def interval(self, runs: Sequence[int], level: float) -> Interval:
         """With so many runs in each group."""
-        half = self._half_width(runs, normal_quantile(level))
-        return Interval(self.estimate, max(self.estimate - half, -1.0), min(self.estimate + half, 1.0))
+        return _of_shares(self.estimate, self._half_width(runs, normal_quantile(level)))
 
     def p_value(self, runs: Sequence[int]) -> float:
         """Of no difference: that of the interval which ends at zero; none is told below 1e-15."""

@@ -14,7 +14,7 @@ from distill.comparison.entries import Entry, Tested
 from distill.comparison.statistics import with_statistics
 from distill.compression.candidate import Candidate
 from distill.devices import library_versions
-from distill.errors import DistillError, RunError, UsageError, line_of
+from distill.errors import DistillError, RunError, UsageError
 from distill.files import read_json, refuse_to_replace, write_export
 from distill.pipeline.context import Options
 from distill.pipeline.lost import hardest, images_asked, pair_of
@@ -27,6 +27,7 @@ from distill.results.rows import Comparison, Row
 from distill.runs.lock import utc_now
 from distill.runs.origin import ancestors
 from distill.team.watch import watching
+from distill.text import first_line
 
 __all__ = ["check_page_name", "gather_page", "write_page"]
 
@@ -284,7 +285,7 @@ def _hardest(draft: _Draft, teacher: Row | None, student: Row) -> tuple[Hard, ..
     try:
         images = images_asked(group[-1])
     except (DistillError, OSError) as error:
-        draft.missing["hardest"] = line_of(error)
+        draft.missing["hardest"] = first_line(error)
         return ()
     return hardest(group, draft.tested[teacher.run] if teacher else (), images)
 

@@ -27,7 +27,7 @@ from distill.teaching.identity import write_identity
 from distill.text import counted, percent
 from distill.train.schedule import rates_by_step
 
-__all__ = ["caution", "finish", "read_result", "record", "recorded"]
+__all__ = ["caution", "fallen", "finish", "read_result", "record", "recorded"]
 
 _FALL = 0.1  # of validation top-1
 _MAX_RATES = 200_000  # steps: about a second of work at the end of a run

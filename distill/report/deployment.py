@@ -80,7 +80,9 @@ def pruned_table(made: Pruned, width: int) -> RenderableType:
         Column("GMACs", [*(fixed(figures.gmacs, 4) for figures in pair), *same]),
         Column("size\nMB", [*(fixed(figures.size_mb, 2) for figures in pair), *same]),
         Column("batch 1\nms", [*(fixed(each, 2) for each in times), *same]),
-        Column("val top-1\n%", [percent(each) for each in _val_top1s(made)]),
+        Column(
+            "val top-1\n%", [*(percent(each.val_top1) for each in pair), *[percent(made.trained_val_top1)] * trained]
+        ),
     ]
     where = [
         ("from", str(made.source)),
@@ -89,11 +91,6 @@ def pruned_table(made: Pruned, width: int) -> RenderableType:
     if made.run is not None:
         where.append(("fine-tuned", str(made.run)))
     return Group(key_values(where), Text(), stacked(columns, width))
-
-
-def _val_top1s(made: Pruned) -> list[float | None]:
-    both = [made.before.val_top1, made.after.val_top1]
-    return both if made.run is None else [*both, made.trained_val_top1]
 
 
 def _attempts(attempts: tuple[Attempt, ...], width: int) -> RenderableType:

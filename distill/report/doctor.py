@@ -11,11 +11,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from distill.errors import line_of
 from distill.files import expanded
 from distill.results.rows import Check
 from distill.runs import own_commit
-from distill.text import counted
+from distill.text import counted, first_line
 
 __all__ = ["examine"]
 
@@ -69,7 +68,7 @@ def _loads(name: str) -> Check:
     try:
         module = importlib.import_module(name)
     except Exception as error:  # a library built for another one fails in its own way
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         fix = f"python -m pip install -U {' '.join(_IMPORTED)}"
         return Check("core", name, "broken", f"does not load: {reason}", fix)
     return Check("core", name, "ok", str(getattr(module, "__version__", "")))
@@ -123,7 +122,7 @@ def _runs(runs_dir: Path) -> Check:
 
         count = len(list_runs(runs_dir))
     except Exception as error:
-        return Check("data", "runs", "absent", f"{runs_dir}: {line_of(error)}")
+        return Check("data", "runs", "absent", f"{runs_dir}: {first_line(error)}")
     if count == 0:
         return Check("data", "runs", "absent", f"none below {runs_dir}", "distill quickstart")
     return Check("data", "runs", "ok", f"{count} below {runs_dir}")

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Box", "Place", "apart", "beside"]
+__all__ = ["Box", "Place", "apart", "beside", "marks_of"]
 
 _LINES = 6  # up and down, so many half lines are tried
 _ROUNDS = 4  # of looking for a better place once all have one
@@ -68,6 +68,22 @@ class Place:
     y: float
 
 
+def marks_of(
+    points: Sequence[tuple[float, float]], bars: Sequence[tuple[float, float] | None], *, radius: float, width: float
+) -> list[Box]:
+    """What names may not lie over: the points' marks, and their error bars.
+
+    Args:
+        bars: Both ends of each point's bar, in pixels; None where it has none.
+        width: Of a bar, with its caps.
+    """
+    marks = [Box(x - radius, x + radius, y - radius, y + radius) for x, y in points]
+    for (x, _), bar in zip(points, bars, strict=True):
+        if bar is not None:
+            marks.append(Box(x - width / 2, x + width / 2, min(bar), max(bar)))
+    return marks
+
+
 def beside(
     points: Sequence[tuple[float, float]],
     widths: Sequence[float],
@@ -79,15 +95,15 @@ def beside(
 ) -> list[Place]:
     """Places for the names of points: over no mark and no other name, within the area, and near; inwards if possible.
 
-    Each name in turn takes the best place that the others leave it, some times over: few names, and never the last
-    word, but the same for the same picture.
+    Each name in turn takes the best place that the others leave it, a few times over: good places, not always the best,
+    and the same ones for the same picture.
 
     Args:
         points: x and y in pixels.
         widths: Of the names.
         height: Of a name.
         gap: Between a point and its name.
-        marks: What a name may not lie over: the points' own marks, error bars.
+        marks: What a name may not lie over, as :func:`marks_of` has it.
     """
     middle = (area.left + area.right) / 2
 
@@ -109,12 +125,15 @@ def beside(
     def around(*at: int) -> list[Box]:
         return [*marks, *(box(other, place) for other, place in enumerate(places) if other not in at)]
 
+    def best(at: int) -> Place:
+        others = around(at)
+        return min(tried(at), key=lambda place: badness(at, place, others))
+
     places = [next(tried(at)) for at in range(len(points))]
     for _ in range(_ROUNDS):
         before = list(places)
         for at in range(len(points)):
-            others = around(at)
-            places[at] = min(tried(at), key=lambda place, at=at, others=others: badness(at, place, others))  # type: ignore[misc]
+            places[at] = best(at)
         if places == before:
             break
     for one, two in itertools.combinations(range(len(points)), 2):  # the upper point has the upper name

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from distill.report.figure import TRAIN_COLOR, VAL_COLOR, drawing, fit, label, save
-from distill.report.label_placement import Box, beside
+from distill.report.label_placement import Box, beside, marks_of
 from distill.report.lines import loss_parts
 from distill.results.metrics import PerClass
 from distill.results.roles import look_of, role_order
@@ -276,11 +276,12 @@ def _name_points(axes: Axes, points: Sequence[tuple[float, Row]], *, pixel: floa
     texts = [plain(row.name if names[row.name] == 1 else f"{row.name} {Path(row.run).name}") for _, row in points]
     to_pixels = axes.transData.transform
     at = [(float(x), float(y)) for x, y in (to_pixels((x, row.test_top1 or 0.0)) for x, row in points)]
-    marks = [Box(x - 4 * pixel, x + 4 * pixel, y - 4 * pixel, y + 4 * pixel) for x, y in at]
-    for (x, _), (cost, row) in zip(at, points, strict=True):
-        if row.test_top1_low is not None and row.test_top1_high is not None:
-            low, high = (float(to_pixels((cost, bound))[1]) for bound in (row.test_top1_low, row.test_top1_high))
-            marks.append(Box(x - 3 * pixel, x + 3 * pixel, low, high))
+    bounds = [(x, row.test_top1_low, row.test_top1_high) for x, row in points]
+    bars = [
+        None if low is None or high is None else (float(to_pixels((x, low))[1]), float(to_pixels((x, high))[1]))
+        for x, low, high in bounds
+    ]
+    marks = marks_of(at, bars, radius=4 * pixel, width=6 * pixel)
     frame = axes.get_window_extent()
     area = Box(float(frame.x0), float(frame.x1), float(frame.y0), float(frame.y1))
     widths = [_LETTER_WIDTH * _NAME_SIZE * pixel * len(text) for text in texts]

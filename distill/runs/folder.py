@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill.code import asks_leave
 from distill.commands import resume_command
 from distill.errors import DistillError, RecipeError, RunError
 from distill.files import (
@@ -284,6 +283,8 @@ class RunFolder:
 
     def resume_command(self) -> str:
         """The command line that goes on with this run."""
+        from distill.code import asks_leave  # it brings as many modules as all else that listing runs takes
+
         try:
             allow_code = asks_leave(self.recipe().own_code)
         except DistillError:  # resuming says what is wrong with it

@@ -16,12 +16,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from distill.errors import DistillError, MissingError, UsageError, line_of, was_stopped
+from distill.errors import DistillError, MissingError, UsageError, was_stopped
 from distill.events import EpochDone, Event, Note, RunStarted, Tell
 from distill.files import read_json, write_json
 from distill.recipe import dump_recipe, flat_settings
 from distill.runs import RunFolder
 from distill.team.watch import beat
+from distill.text import first_line
 from distill.tracking.mlflow import Mlflow
 from distill.tracking.story import Beginning, Ending, Tracker
 from distill.tracking.tensorboard import TensorBoard
@@ -131,7 +132,7 @@ class Tracking:
             pictures = plot_run(self._run.metrics(), folder, name=self._run.name, kind="png")
             return Ending(status, self._run.result(), pictures)
         except (DistillError, OSError) as error:
-            self._tell(Note(f"tracking: the pictures could not be drawn: {line_of(error)}", "warning"))
+            self._tell(Note(f"tracking: the pictures could not be drawn: {first_line(error)}", "warning"))
             return Ending(status, {}, ())
 
     def _warn(self, *, over: bool = False) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 
 from markupsafe import Markup
 
-from distill.report.label_placement import Box, apart, beside
+from distill.report.label_placement import Box, apart, beside, marks_of
 from distill.report.page.content import Member, Pair
 from distill.report.page.draw import Frame, Scale, Svg, short_number
 from distill.report.page.markers import DASHES, around, dash, filled, kind_of
@@ -98,18 +98,15 @@ def _names(frame: Frame, points: Sequence[_Point]) -> None:
     if len(points) > _MAX_NAMES or any(len(point.member.label) > _LONGEST_NAME for point in points):
         return
     at = [(frame.x(point.x), frame.y(point.y)) for point in points]
-    marks = [Box(x - 6, x + 6, y - 6, y + 6) for x, y in at]
-    for (x, _), point in zip(at, points, strict=True):
-        low, high = _bounds(point.row)
-        if low is not None and high is not None:
-            marks.append(Box(x - 1, x + 1, frame.y(high), frame.y(low)))
+    bounds = [_bounds(point.row) for point in points]
+    bars = [None if low is None or high is None else (frame.y(low), frame.y(high)) for low, high in bounds]
     places = beside(
         at,
         [len(point.member.label) * _LETTER_WIDTH for point in points],
         height=_LINE_HEIGHT,
         gap=_GAP,
         area=Box(frame.left, frame.right, frame.top, frame.bottom),
-        marks=marks,
+        marks=marks_of(at, bars, radius=6, width=2),
     )
     for (x, y), point, place in zip(at, points, places, strict=True):
         if abs(place.y - y) > _LINE_HEIGHT / 2:
