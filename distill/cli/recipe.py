@@ -124,6 +124,7 @@ def copy(
         "distill recipe new photos",
         "distill recipe new photos.zip --out mine",
         "distill recipe new photos --unlabelled more",
+        "distill recipe new photos --teacher resnet152 --student mobilenetv3_small_100",
     ),
 )
 def new(
@@ -145,15 +146,54 @@ def new(
             show_default=False,
         ),
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option("--teacher", metavar="NAME", help="A classifier of timm's, fine-tuned.", show_default="resnet34"),
+    ] = None,
+    teacher_weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--teacher-weights",
+            metavar="FILE",
+            help="A .safetensors file of it, where timm's hub is out of reach.",
+            show_default="timm's, downloaded",
+        ),
+    ] = None,
+    student: Annotated[
+        str | None,
+        typer.Option(
+            "--student",
+            metavar="NAME",
+            help="A classifier of timm's, with its weights, under 5 million parameters.",
+            show_default="a compact ResNet, from scratch",
+        ),
+    ] = None,
+    student_weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--student-weights",
+            metavar="FILE",
+            help="A .safetensors file of --student.",
+            show_default="timm's, downloaded",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the recipes.")] = Path(),
     overwrite: _Overwrite = False,
 ) -> None:
     """Inspect a folder of pictures and write teacher and student recipes for it, with reasons."""
-    from distill.pipeline.draft import draft_recipes, write_draft
+    from distill.pipeline.draft import DEFAULT_TEACHER, draft_recipes, write_draft
     from distill.report.drafts import draft_table
 
     try:
-        draft = draft_recipes(pictures, name=name, unlabelled=unlabelled)
+        draft = draft_recipes(
+            pictures,
+            name=name,
+            unlabelled=unlabelled,
+            teacher=teacher or DEFAULT_TEACHER,
+            teacher_weights=teacher_weights,
+            student=student,
+            student_weights=student_weights,
+        )
     except DistillError as error:
         # no recipe yet that has keys
         error.message = error.message.removeprefix("data.root ").removeprefix("data.unlabelled ")
@@ -164,10 +204,11 @@ def new(
     output.table(lambda _: draft_table(draft.survey, draft.set_aside, draft.unlabelled))
     for path in written:
         output.note(f"wrote {path}")
-    output.note("the teacher's first run downloads ImageNet weights; without a network: --set model.weights=FILE")
-    teacher, student, *_ = written
-    output.text(f"distill teacher-finetune --recipe {shlex.quote(str(teacher))}")
-    output.text(f"distill student --recipe {shlex.quote(str(student))}")
+    for role in draft.downloads:
+        output.note(f"the {role}'s first run downloads ImageNet weights; without a network: --set model.weights=FILE")
+    teach, learn, *_ = written
+    output.text(f"distill teacher-finetune --recipe {shlex.quote(str(teach))}")
+    output.text(f"distill student --recipe {shlex.quote(str(learn))}")
 
 
 @app.command("check", epilog=options.examples("distill recipe check mine.yaml", "distill recipe check recipes/*.yaml"))

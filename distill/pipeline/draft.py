@@ -17,16 +17,16 @@ from distill.data.unlabelled import list_unlabelled
 from distill.errors import DataError, UsageError
 from distill.files import expanded, has_controls, write_atomically
 from distill.models import params_of
+from distill.pipeline.draft_network import DEFAULT_TEACHER, DraftedNetwork, compact_resnet, timm_network
 from distill.recipe import SCHEMA_FILE, Recipe, parse_recipe, schema_text
 from distill.recipe.data_spec import REST, DataSpec
 from distill.text import count, counted, several
 
-__all__ = ["Draft", "draft_recipes", "write_draft"]
+__all__ = ["DEFAULT_TEACHER", "Draft", "draft_recipes", "write_draft"]
 
 _SIDES = (32, 48, 64, 96, 128, 160, 192, 224)
-_CIFAR_STEM_BELOW = 64  # pixels: a stem that shrinks four times would leave too little
 _FEW = 2_000  # training images: a network of a quarter of the parameters has enough to learn from
-_TEACHER_STEPS, _STUDENT_STEPS = 2_000, 8_000
+_TEACHER_STEPS, _STUDENT_STEPS, _PRETRAINED_STUDENT_STEPS = 2_000, 8_000, 4_000
 _TEST_FRACTION, _VAL_FRACTION = 0.2, 0.1
 _LEAST_VIEWS = 10  # the labelled pictures are shown far more often than the others where these are very many
 _MOST_UNLABELLED = 0.9  # of a batch: the labels keep their say
@@ -41,6 +41,7 @@ class Draft:
         name: What both names begin with.
         teacher, student: YAML.
         unlabelled: Pictures without labels that the student is taught on, too.
+        downloads: Roles, ``teacher`` and ``student``, whose first run fetches weights.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Draft:
     teacher: str
     student: str
     unlabelled: int = 0
+    downloads: tuple[str, ...] = ()
 
     @property
     def set_aside(self) -> dict[str, float]:
@@ -78,20 +80,34 @@ class _More:
         return cls(f"./{root}" if str(root) == REST else str(root), Mixture(labelled, count, share, batch))
 
 
-def draft_recipes(data: str | Path, *, name: str | None = None, unlabelled: str | Path | None = None) -> Draft:
+def draft_recipes(
+    data: str | Path,
+    *,
+    name: str | None = None,
+    unlabelled: str | Path | None = None,
+    teacher: str = DEFAULT_TEACHER,
+    teacher_weights: str | Path | None = None,
+    student: str | None = None,
+    student_weights: str | Path | None = None,
+) -> Draft:
     """Look at pictures, and write recipes that run on them as they stand.
 
     Args:
         data: A folder or archive of class folders, split or not.
         name: What the recipes' names begin with; None: the folder's name.
         unlabelled: A folder of pictures without labels, however deep: the student learns the teacher's answers to them.
+        teacher: A network of timm's, by its name.
+        teacher_weights: A ``.safetensors`` file of it; None: timm's, which the first run downloads.
+        student: A network of timm's, whose weights it begins from, too; None: a compact ResNet, from scratch.
+        student_weights: The same.
 
     Raises:
-        MissingError: There is no such folder.
+        MissingError: There is no such folder, or no such file of weights.
         DataError: Its layout is wrong, or its pictures cannot be opened.
-        UsageError: ``name``, or a path, cannot be a recipe's; ``unlabelled`` holds too few pictures, or labelled ones.
+        UsageError: ``name``, or a path, cannot be a recipe's; ``unlabelled`` holds too few pictures, or labelled ones;
+            timm has no such network, no weights of it, or it is too large for a student.
     """
-    for path in (data, unlabelled):
+    for path in (data, unlabelled, teacher_weights, student_weights):
         if path is not None and has_controls(str(path)):
             raise UsageError(
                 f"{path}: a path that has control characters, or is not UTF-8, stands in no recipe",
@@ -107,12 +123,23 @@ def draft_recipes(data: str | Path, *, name: str | None = None, unlabelled: str 
     name = _name(name, data)
     more = None if unlabelled is None else _More.of(unlabelled, seen, spec)
     side = _side(seen)
+    large = timm_network(teacher, role="teacher", side=side, classes=len(seen.classes), weights=teacher_weights)
+    if student is None:
+        if student_weights is not None:
+            raise UsageError("--student-weights without --student", hint="name the network that they are of")
+        images = seen.counts["train"] + (0 if more is None else more.mixture.unlabelled)
+        small = compact_resnet(side, few=images < _FEW)
+    else:
+        small = timm_network(student, role="student", side=side, classes=len(seen.classes), weights=student_weights)
     draft = Draft(
         name=name,
         survey=seen,
-        teacher=_teacher(seen, side, str(data), name),
-        student=_student(seen, side, str(data), name, more),
+        teacher=_teacher(seen, large, side, root=str(data), name=name),
+        student=_student(seen, small, side, root=str(data), name=name, more=more),
         unlabelled=0 if more is None else more.mixture.unlabelled,
+        downloads=tuple(
+            r for r, network in (("teacher", large), ("student", small)) if network.weights == "pretrained"
+        ),
     )
     for text in (draft.teacher, draft.student):
         parse_recipe(text, source=f"the drafted {name}")  # a mistake here is distill's own
@@ -169,77 +196,85 @@ def _side(seen: Survey) -> int:
 # Teacher and student
 
 
-def _teacher(seen: Survey, side: int, root: str, name: str) -> str:
-    cifar = side < _CIFAR_STEM_BELOW
-    stem = "cifar" if cifar else "imagenet"
-    why_stem = (
-        "a stem for small images: its own would shrink them four times before the first block"
-        if cifar
-        else "its own stem; images stay at the size they are kept at"
-    )
+def _teacher(seen: Survey, network: DraftedNetwork, side: int, *, root: str, name: str) -> str:
     batch = _batch(seen.counts["train"])
     steps = _steps(_labelled(seen), batch)
     epochs = _epochs(steps, _TEACHER_STEPS, most=40)
     return f"""\
-# A teacher for the pictures in {_comment(root)}: timm's ResNet-34 with ImageNet weights, fine-tuned.
+# A teacher for the pictures in {_comment(root)}: {network.title}, fine-tuned.
 # Run:    distill teacher-finetune --recipe {name}_teacher.yaml
 # Time:   distill teacher-finetune --recipe {name}_teacher.yaml --dry-run   tells it for this machine
-# Without network: --set model.weights=FILE.safetensors (or none: from scratch, which wants more epochs)
-{_seen(seen)}
+{_offline(network)}{_seen(seen)}
 # yaml-language-server: $schema={SCHEMA_FILE}
 schema_version: 1
 name: {name}_teacher
 role: teacher
 {_data(seen, side, root)}
 {_augment(side)}
-# {why_stem}
-model: {{source: timm, name: resnet34, stem: {stem}, weights: pretrained, input_size: {side}}}
+# {network.why}
+model: {network.model}
 objective: {{kind: supervised}}
-optim: {{name: sgd, lr: 0.02, momentum: 0.9, weight_decay: 5e-4, backbone_lr_scale: 0.2}}  # a new head: faster
-schedule: {{kind: cosine, warmup_epochs: 1}}
+optim: {network.optim}
+schedule: {{kind: cosine, warmup_epochs: {_short(network.warmup or 0)}}}
 # {epochs} epochs are about {count(steps * epochs)} steps: pretrained weights need few
-train: {{epochs: {epochs}, batch_size: {batch}, seed: 0, freeze_backbone_epochs: 1}}
+train: {{epochs: {epochs}, batch_size: {batch}, seed: 0, freeze_backbone_epochs: 1{_clip(network)}}}
 """
 
 
-def _student(seen: Survey, side: int, root: str, name: str, more: _More | None) -> str:
-    images = seen.counts["train"] + (0 if more is None else more.mixture.unlabelled)
-    few = images < _FEW
-    channels = [16, 32, 64, 128] if few else [32, 64, 128, 256]
-    strides = [1, 2, 2, 2] if side <= 48 else [2, 2, 2, 2]
+def _student(seen: Survey, network: DraftedNetwork, side: int, *, root: str, name: str, more: _More | None) -> str:
     labelled = _labelled(seen)
     mixture = Mixture(labelled, 0, 0.0, _batch(seen.counts["train"])) if more is None else more.mixture
     batch = mixture.batch_size
     steps, passes = _steps(mixture.images, batch), mixture.images / (labelled + mixture.unlabelled)  # of an epoch
-    epochs = _epochs(steps, _STUDENT_STEPS, most=round(200 / passes))
-    views, warmup = max(_LEAST_VIEWS, round(epochs * passes)), min(5, epochs // 10)
+    epochs = _epochs(
+        steps, _STUDENT_STEPS if network.from_scratch else _PRETRAINED_STUDENT_STEPS, most=round(200 / passes)
+    )
+    views = max(_LEAST_VIEWS, round(epochs * passes))
+    warmup = min(5, epochs // 10) if network.warmup is None else network.warmup
     text = f"""\
-# A student for the pictures in {_comment(root)}: a compact ResNet of PARAMS parameters, taught by {name}_teacher.
+# A student for the pictures in {_comment(root)}: {network.title}, PARAMS parameters, taught by {name}_teacher.
 # Run:    distill student --recipe {name}_student.yaml                 (after the teacher)
 # Beside: the same with labels alone{"" if more is None else ", in as many steps"}, to see what the teacher is worth:
 #         distill student --recipe {name}_student.yaml --set role=baseline --set name={name}_scratch \\
 #           --set objective.kind=supervised --set teacher=null{_without(more, steps, epochs, warmup)}
-{_seen(seen, more)}
+{_offline(network)}{_seen(seen, more)}
 # yaml-language-server: $schema={SCHEMA_FILE}
 schema_version: 1
 name: {name}_student
 role: student
 {_data(seen, side, root, more)}
 {_augment(side, views=views if views < epochs else None)}
-# {"narrow: there are few images to learn from" if few else "wide enough for these images, and under the budget"}
-model: {{source: students, name: resnet, blocks: [2, 2, 2, 2], channels: {channels}, strides: {strides},
-        input_size: {side}, max_params: 5000000}}
+# {network.why}
+model: {network.model}
 teacher: {{run: {name}_teacher, logits: auto}}                                    # asked once where that is cheaper
 objective: {{kind: kd, ce_weight: 0.1, kd_weight: 0.9, temperature: 4.0}}      # mostly the teacher's softened answers
-optim: {{name: sgd, lr: 0.05, momentum: 0.9, nesterov: true, weight_decay: 5e-4}}
-schedule: {{kind: cosine, warmup_epochs: {warmup}}}
-# {epochs} epochs are about {count(steps * epochs)} steps: a network from scratch needs many
-train: {{epochs: {epochs}, batch_size: {batch}, seed: 0}}
+optim: {network.optim}
+schedule: {{kind: cosine, warmup_epochs: {_short(warmup)}}}
+# {epochs} epochs are about {count(steps * epochs)} steps: {_how_many(network)}
+train: {{epochs: {epochs}, batch_size: {batch}, seed: 0{_clip(network)}}}
 """
     return text.replace("PARAMS", count(_params(text, len(seen.classes))), 1)
 
 
-def _without(more: _More | None, steps: int, epochs: int, warmup: int) -> str:
+def _offline(network: DraftedNetwork) -> str:
+    if network.weights != "pretrained":
+        return ""
+    return "# Without network: --set model.weights=FILE.safetensors (or none: from scratch, which wants more epochs)\n"
+
+
+def _how_many(network: DraftedNetwork) -> str:
+    return "a network from scratch needs many" if network.from_scratch else "pretrained weights need fewer"
+
+
+def _clip(network: DraftedNetwork) -> str:
+    return ", clip_norm: 1.0" if network.clip else ""
+
+
+def _short(number: float) -> str:
+    return f"{number:g}"
+
+
+def _without(more: _More | None, steps: int, epochs: int, warmup: float) -> str:
     """What a student learns without that of which it has the teacher's answers alone, in as many steps.
 
     Args:
@@ -253,7 +288,7 @@ def _without(more: _More | None, steps: int, epochs: int, warmup: int) -> str:
         "data.unlabelled": "null",
         "augment.views": "null",
         "train.epochs": max(1, round(epochs * ratio)),
-        "schedule.warmup_epochs": round(warmup * ratio),
+        "schedule.warmup_epochs": _short(round(warmup * ratio, 1)),
     }
     return " \\\n#           " + " ".join(f"--set {key}={value}" for key, value in settings.items())
 

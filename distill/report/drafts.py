@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 
+from distill.evaluation.statistics import share_interval
 from distill.report.layout import key_values
-from distill.text import count, duration, percent, plain
+from distill.text import count, counted, duration, percent, plain
 
 if TYPE_CHECKING:
     from distill.data.survey import Survey
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["draft_table"]
 
 _FOR = {"test": "for testing", "val": "for validation"}
+_USUAL = 0.9  # an accuracy to say it of
 
 
 def draft_table(seen: Survey, set_aside: Mapping[str, float], unlabelled: int = 0) -> RenderableType:
@@ -29,6 +31,7 @@ def draft_table(seen: Survey, set_aside: Mapping[str, float], unlabelled: int = 
     few, many = min(seen.per_class), max(seen.per_class)
     each = count(few) if few == many else f"{count(few)} to {count(many)}"
     aside = [f"{percent(share, 0)}% {_FOR[split]}" for split, share in set_aside.items()]
+    tested = seen.counts["test"] if "test" in seen.counts else round(set_aside["test"] * seen.counts["train"])
     note = [] if seen.note is None else [("note", plain(seen.note))]
     return key_values(
         [
@@ -36,8 +39,16 @@ def draft_table(seen: Survey, set_aside: Mapping[str, float], unlabelled: int = 
             ("pictures", ", ".join(f"{count(n)} {split}" for split, n in seen.counts.items())),
             *([("without labels", f"{count(unlabelled)}, for the student")] if unlabelled else []),
             *([("set aside", f"of the training pictures {', then '.join(aside)}")] if aside else []),
+            ("testing", _known_to(max(1, tested))),
             ("sizes", f"shorter sides of {seen.side} pixels in the median, {low} to {high} in a sample"),
             ("decoding", f"about {duration(seen.decode_all_s)}, once"),
             *note,
         ]
     )
+
+
+def _known_to(images: int) -> str:
+    """How far off the accuracy that ``images`` test images show may be, on either side."""
+    found = share_interval(round(_USUAL * images), images)
+    points = f"{100 * (found.high - found.low) / 2:.2g}"
+    return f"{counted(images, 'image')}: an accuracy of {percent(_USUAL, 0)}% is known to ±{points} points (95%)"

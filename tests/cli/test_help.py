@@ -80,7 +80,8 @@ SURFACE = {
     "recipe": "",
     "recipe list": "--json",
     "recipe show": "NAME --full --set -s",
-    "recipe new": "DIR --force --name --out --overwrite --unlabelled",
+    "recipe new": "DIR --force --name --out --overwrite --student --student-weights --teacher --teacher-weights "
+    "--unlabelled",
     "recipe copy": "FILE NAME --force --overwrite",
     "recipe check": "NAMES --set -s",
     "recipe schema": "--json",

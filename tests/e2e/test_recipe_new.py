@@ -11,18 +11,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
+import torch
 import yaml
 import yamlcore
 from PIL import Image
+from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
 from distill.cli import app
 from distill.data.survey import survey
-from distill.models import params_of
+from distill.models import head_parameters, meta_model, params_of, stages
 from distill.pipeline import Options, dry_run
 from distill.pipeline.draft import draft_recipes
 from distill.recipe import load_recipe, parse_recipe
 from distill.recipe.schema import DataSpec
+from distill.train.optim import build_optimizer
 
 
 @pytest.fixture
@@ -166,6 +170,82 @@ def test_the_size_never_enlarges_pictures_where_it_need_not(tmp_path: Path, side
         assert ("they are smaller: enlarged" in text) is (side < recipe.data.side)
     assert params_of(recipe.model, 2) < 5_000_000
     assert f"{params_of(recipe.model, 2):,} parameters" in draft.student
+
+
+WEIGHTS = "tf_efficientnet_lite0", "resnet10t"
+
+
+def _weights(name: str, path: Path) -> Path:
+    save_file(timm.create_model(name, num_classes=5).state_dict(), path)
+    return path
+
+
+def test_networks_of_timm_begin_from_files_of_weights(cli: Callable[..., Result], tmp_path: Path) -> None:
+    _pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
+    lite, small = (_weights(name, tmp_path / f"{name}.safetensors") for name in ("tf_efficientnet_lite0", "resnet10t"))
+    chosen = ["--teacher", "tf_efficientnet_lite0", "--teacher-weights", lite.name]
+    made = cli("recipe", "new", "photos", *chosen, "--student", "resnet10t", "--student-weights", small.name)
+    assert made.exit_code == 0, made.stderr
+    assert "downloads" not in made.stderr
+    assert "8 images: an accuracy of 90% is known to ±" in made.stdout
+    teacher, student = (load_recipe(f"photos_{role}.yaml") for role in ("teacher", "student"))
+    assert (teacher.model.name, teacher.model.stem, teacher.model.input_size) == (WEIGHTS[0], "imagenet", 128)
+    assert (student.model.name, student.model.stem, student.model.input_size) == (WEIGHTS[1], "cifar", 32)
+    assert teacher.data.side == student.data.side == 32
+    text = Path("photos_student.yaml").read_text()
+    assert f"timm's resnet10t with a file's weights, {params_of(student.model, 2):,} parameters" in text
+    for command in (line for line in made.stdout.splitlines() if line.startswith("distill ")):
+        short = ["--set", "train.epochs=1", "--threads", "1", "--device", "cpu", "-q"]
+        assert (done := cli(*shlex.split(command)[1:], *short)).exit_code == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "size", "optimizer"),
+    [
+        ("resnet152", 32, 32, "sgd"),
+        ("resnetv2_50x1_bit", 300, 224, "sgd"),
+        ("mobilenetv4_conv_small", 32, 128, "adamw"),
+        ("mobilenetv4_conv_small.e2400_r224_in1k", 160, 160, "adamw"),
+        ("convnext_tiny", 300, 224, "adamw"),
+        ("vit_tiny_patch16_224", 32, 224, "adamw"),
+        ("swin_tiny_patch4_window7_224", 70, 224, "adamw"),
+    ],
+)
+def test_each_family_of_timm_has_a_size_and_an_optimizer(
+    tmp_path: Path, name: str, side: int, size: int, optimizer: str
+) -> None:
+    root = _pictures(tmp_path / "photos", {"cat": 3, "dog": 3}, side=side)
+    recipe = parse_recipe(draft_recipes(root, teacher=name).teacher, source="test", overrides=["model.weights=none"])
+    assert (recipe.model.name, recipe.model.input_size, recipe.optim.name) == (name, size, optimizer)
+    network = meta_model(recipe.model, 2)
+    norms = {type(m).__name__ for m in network.modules() if "Norm" in type(m).__name__}
+    layer_norms = not any("BatchNorm" in norm or "GroupNorm" in norm for norm in norms)
+    assert (recipe.optim.lr == 5e-4) is (recipe.train.clip_norm is not None) is layer_norms
+    assert network(torch.empty(1, 3, size, size, device="meta")).shape == (1, 2)
+    shape = {"head": head_parameters(network), "stages": stages(network), "device": torch.device("cpu")}
+    assert build_optimizer(network, recipe.optim, **shape).param_groups
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "refusal"),
+    [
+        ("--teacher resnt34", 2, "--teacher: timm has no model 'resnt34' (did you mean resnet34"),
+        ("--teacher mixer_s32_224", 2, "timm has no weights of it"),
+        ("--student vit_tiny_patch16_224", 2, "5,524,802 parameters; a student has at most 5,000,000"),
+        ("--student resnet10t --student-weights none.safetensors", 4, "none.safetensors: no such file"),
+        ("--teacher-weights photos/cat/0.png", 2, "no .safetensors file"),
+        ("--student-weights photos/cat/0.png", 2, "--student-weights without --student"),
+    ],
+)
+def test_networks_that_cannot_be(
+    cli: Callable[..., Result], tmp_path: Path, options: str, code: int, refusal: str
+) -> None:
+    _pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
+    made = cli("recipe", "new", "photos", *options.split())
+    assert made.exit_code == code
+    assert refusal in made.stderr
+    assert len(made.stderr.splitlines()) == 2, "what, and what to do"
+    assert not list(Path().glob("*.yaml"))
 
 
 def test_the_steps_are_those_of_the_images_that_are_left(tmp_path: Path) -> None:
