@@ -33,7 +33,7 @@ from torch import nn
 
 from distill.data.datasets import num_classes
 from distill.devices import resolve_precision, unsafe_layers
-from distill.devices.layer_error import Setting, Trial, Verdict
+from distill.devices.layer_error import KernelConfig, LayerTest, LayerTestResult
 from distill.devices.layers import Layer, layers_of
 from distill.devices.probe import probe
 from distill.errors import DistillError
@@ -121,15 +121,15 @@ def _conv(
     return Layer("conv2d", (i, side, side), weight, bool(bias), stride, padding, (1, 1), groups)
 
 
-def trials_of(case: Case, isas: Sequence[str | None]) -> list[Trial]:
+def trials_of(case: Case, isas: Sequence[str | None]) -> list[LayerTest]:
     """Every way in which the layer is tried."""
     formats = (True, False) if len(case.layer.input) == 3 else (False,)
-    settings = [Setting(form, threads, "fp32", isa) for isa in isas for form in formats for threads in THREADS]
+    settings = [KernelConfig(form, threads, "fp32", isa) for isa in isas for form in formats for threads in THREADS]
     if None in isas and case.of != NARROW and resolve_precision("bf16", _CPU).warning is None:
-        settings += [Setting(form, threads, "bf16") for form in formats for threads in THREADS]
+        settings += [KernelConfig(form, threads, "bf16") for form in formats for threads in THREADS]
     if is_known(case.layer):  # where the backward pass crashes nothing is learned of the forward pass
-        settings += [Setting(True, threads, "fp32", isa, trains=False) for isa in isas for threads in THREADS]
-    return [Trial(case.layer, case.batches, setting) for setting in settings]
+        settings += [KernelConfig(True, threads, "fp32", isa, trains=False) for isa in isas for threads in THREADS]
+    return [LayerTest(case.layer, case.batches, setting) for setting in settings]
 
 
 def is_known(layer: Layer) -> bool:
@@ -155,14 +155,14 @@ class Journal:
             lines = (json.loads(line) for line in path.read_text().splitlines() if line.endswith("}"))
             self.verdicts = {line.pop("trial"): line for line in lines}
 
-    def add(self, trial: Trial, verdict: Verdict) -> None:
+    def add(self, trial: LayerTest, verdict: LayerTestResult) -> None:
         self.verdicts[key(trial)] = asdict(verdict)
         if self.path is not None:
             with self.path.open("a") as file:
                 file.write(json.dumps({"trial": key(trial)} | asdict(verdict)) + "\n")
 
 
-def key(trial: Trial) -> str:
+def key(trial: LayerTest) -> str:
     """A trial's name, the same in every process."""
     return json.dumps(asdict(trial), sort_keys=True)
 
@@ -175,7 +175,7 @@ def try_all(cases: Sequence[Case], isas: Sequence[str | None], journal: Journal)
     wanted = [trial for trial in trials if key(trial) not in journal.verdicts]
     done: Counter[str] = Counter()
 
-    def note(trial: Trial, verdict: Verdict) -> None:
+    def note(trial: LayerTest, verdict: LayerTestResult) -> None:
         journal.add(trial, verdict)
         done["all"] += 1
         if verdict.outcome != "right" or done["all"] % 100 == 0:
@@ -187,9 +187,9 @@ def try_all(cases: Sequence[Case], isas: Sequence[str | None], journal: Journal)
 
 def summary(cases: Sequence[Case], isas: Sequence[str | None], journal: Journal) -> dict[str, Any]:
     """Counts by setting, of how many that are wanted, and every finding with its layer."""
-    counts: dict[Setting, Counter[str]] = {}
-    worst: dict[Setting, float] = {}
-    wanted: Counter[Setting] = Counter()
+    counts: dict[KernelConfig, Counter[str]] = {}
+    worst: dict[KernelConfig, float] = {}
+    wanted: Counter[KernelConfig] = Counter()
     findings = []
     for case in cases:
         for trial in trials_of(case, isas):
@@ -254,7 +254,7 @@ def _print(as_json: bool, found: dict[str, Any]) -> None:
     names = ("channels_last", "threads", "precision", "isa", "trains")
     for row in found["rows"]:
         outcomes = (str(row.get(name, 0)) for name in ("wanted", "right", "wrong", "crashes", "hangs"))
-        table.add_row(str(Setting(*(row[name] for name in names))), *outcomes, f"{row['worst_right'] or 0:.1e}")
+        table.add_row(str(KernelConfig(*(row[name] for name in names))), *outcomes, f"{row['worst_right'] or 0:.1e}")
     Console().print(table)
     for finding in found["findings"]:
         print(

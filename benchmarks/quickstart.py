@@ -105,7 +105,7 @@ def _answers(run: Path) -> Any:
 def _group(runs: list[Path]) -> dict[str, Any]:
     import numpy as np
 
-    from distill.evaluation.spread import mean_std
+    from distill.evaluation.mean_std import mean_std
     from distill.evaluation.statistics import mean_interval
     from distill.runs import RunFolder
 

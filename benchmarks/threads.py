@@ -125,7 +125,7 @@ def _stepper(setting: Setting) -> Any:
     import torch
     from torch.nn import functional as F
 
-    from distill.devices import guard
+    from distill.devices import force_contiguous_inputs
     from distill.models import build_model
     from distill.recipe import load_recipe
 
@@ -136,7 +136,7 @@ def _stepper(setting: Setting) -> Any:
     if setting.layout == "channels_last":
         network = network.to(memory_format=torch.channels_last)
         images = images.contiguous(memory_format=torch.channels_last)
-    guard(network, torch.device("cpu"))
+    force_contiguous_inputs(network, torch.device("cpu"))
     labels = torch.arange(setting.batch) % classes
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, fused=True)
 

@@ -28,16 +28,16 @@ from distill.text import several
 __all__ = [
     "Offered",
     "allow_code",
-    "asks_leave",
     "call_code",
     "code_is_allowed",
     "code_sha256",
     "find_code",
+    "import_path_of",
     "is_handed_over",
     "list_offered",
+    "needs_allow_code",
     "offer_as",
     "offer_code",
-    "reference_of",
     "told",
 ]
 
@@ -93,14 +93,14 @@ def code_is_allowed(reference: str) -> bool:
     )
 
 
-def asks_leave(named: Sequence[str]) -> bool:
+def needs_allow_code(named: Sequence[str]) -> bool:
     """Whether a command that goes on with this needs ``--allow-code``: it names code, or had leave for a teacher's."""
     return bool(named) or os.environ.get(_LEAVE) == "1"
 
 
 def offer_code(thing: Any) -> str:
     """Hand an object over; returns what names it in a recipe. Here, and in processes begun here, that is the leave."""
-    plain = reference_of(thing)
+    plain = import_path_of(thing)
     numbered = (f"{plain}_{number}" for number in itertools.count(2))
     reference = next(each for each in itertools.chain([plain], numbered) if _offered.get(each, thing) is thing)
     _offered[reference] = thing
@@ -121,7 +121,7 @@ def is_handed_over(reference: str) -> bool:
     return reference.startswith(f"{_HANDED_OVER}:")
 
 
-def reference_of(thing: Any) -> str:
+def import_path_of(thing: Any) -> str:
     """``module:NAME`` of a function, a class, or an object's class; of a script's, ``FILE.py:NAME``."""
     named = _named(thing)
     home = named.__module__

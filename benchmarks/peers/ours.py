@@ -27,7 +27,7 @@ from distill.pipeline.build import build_job, build_network
 from distill.pipeline.context import Context, Options
 from distill.pipeline.objective import find_objective
 from distill.pipeline.resolve import resolve_auto
-from distill.pipeline.source import Source
+from distill.pipeline.source import OpenedTeacher
 from distill.pipeline.threads import ProcessLayout
 from distill.recipe import Recipe
 from distill.results.figures import Figures
@@ -117,7 +117,7 @@ class Ours:
         with tempfile.TemporaryDirectory() as folder:
             fabric = Fabric(accelerator=self.device.type, devices=1, precision=fabric_precision(self.precision))
             context = Context(self.recipe, Options(), self.device, params=0, splits=self.splits)
-            source = Source(self.source, {"run": "teacher"})
+            source = OpenedTeacher(self.source, {"run": "teacher"})
             job = build_job(
                 fabric,
                 context,

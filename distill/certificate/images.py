@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.data.images import Split, digest_of_all, image_digests, spread
+from distill.data.images import Split, digest_of_all, evenly_spaced_positions, image_digests
 from distill.data.splits import Splits, load_splits
 from distill.errors import DataError, DistillError, MissingError, RunError
 from distill.events import Tell
@@ -61,7 +61,7 @@ class Images:
         None where these are not the ones: the file is of another version's, or of other data.
         """
         training = self._digests[_TRAINING]
-        chosen = [training[at] for at in spread(len(training), count).tolist()] if count else []
+        chosen = [training[at] for at in evenly_spaced_positions(len(training), count).tolist()] if count else []
         if not chosen or digest_of_all(chosen) != pixels_sha256:
             return None
         self._digests[_CALIBRATION] = chosen

@@ -13,12 +13,12 @@ import torch
 from pydantic import ValidationError
 
 import distill.devices.kit_script
-from distill.data.images import spread
+from distill.data.images import evenly_spaced_positions
 from distill.devices.kit_script import IMAGES, MANIFEST, REPORT
 from distill.errors import UsageError
 from distill.evaluation.askable import refuse_drawn_anew, require_classes
 from distill.evaluation.finite import require_finite
-from distill.evaluation.test_set import DataSets
+from distill.evaluation.test_set import DatasetCache
 from distill.events import Note, Tell
 from distill.files import sha256_file, write_atomically, write_json
 from distill.models.onnx_open import OnnxClassifier, open_onnx
@@ -76,11 +76,11 @@ def write_kit(
     file = open_onnx(run_of(reference))
     _check_folder(folder, overwrite=overwrite)
     recipe = parse_recipe(file.about.recipe, source=f"{file.place} (the recipe in it)")
-    data = DataSets()
+    data = DatasetCache()
     test, splits = data.part(recipe.data, "test", file.place), data.load(recipe.data)
     refuse_drawn_anew(splits, "test", recipe.data, file.place, file.about.trained_on or None)
     require_classes(splits, recipe.data, file)
-    at = spread(len(test), images)
+    at = evenly_spaced_positions(len(test), images)
     pixels, labels = test.take(at), np.asarray(test.labels)[at]
     options.tell(Note(f"packing {len(at):,} test images of {recipe.data.title}"))
     logits = file.logits(torch.from_numpy(pixels))

@@ -17,7 +17,14 @@ from distill.evaluation.drop import judge_drop
 from distill.evaluation.latency import measure_latency
 from distill.evaluation.pace import PACE_SIDE, pace_graph
 from distill.evaluation.statistics import share_interval
-from distill.evaluation.test_set import Assessment, DataSets, assess, assess_classifier, assess_file, query_of
+from distill.evaluation.test_set import (
+    Assessment,
+    DatasetCache,
+    assess,
+    assess_classifier,
+    assess_file,
+    evaluation_target,
+)
 from distill.events import Note, Tell
 from distill.models.onnx_open import OnnxClassifier, on_bytes, open_onnx, session
 from distill.models.trained import load_trained
@@ -103,7 +110,7 @@ class Measured:
 
 
 def accuracy_of(
-    file: OnnxClassifier, split: Split, data: DataSets, tell: Tell, *, again: bool = False
+    file: OnnxClassifier, split: Split, data: DatasetCache, tell: Tell, *, again: bool = False
 ) -> Measured | None:
     """Ask a file about a split; None where there are no such images.
 
@@ -134,7 +141,7 @@ def accuracy_of(
     return Measured(accuracy, assessment, file)
 
 
-def _has_validation(file: OnnxClassifier, data: DataSets) -> bool:
+def _has_validation(file: OnnxClassifier, data: DatasetCache) -> bool:
     splits = data.load(parse_recipe(file.about.recipe, source=file.place).data)
     return splits.val is not None and len(splits.val) > 0
 
@@ -166,7 +173,7 @@ def drop_against(
     allowed: float | None,
     prove: bool,
     device: torch.device,
-    data: DataSets,
+    data: DatasetCache,
 ) -> Drop | str:
     """What a file loses against a run on the split it was measured on, or why that cannot be said."""
     split = measured.accuracy.split
@@ -194,7 +201,7 @@ def drop_against(
     )
 
 
-def _asked(measured: Measured, run: RunFolder, device: torch.device, data: DataSets) -> Assessment:
+def _asked(measured: Measured, run: RunFolder, device: torch.device, data: DatasetCache) -> Assessment:
     """What a run answers about a file's images: as it is kept where these are its own split, else asked now.
 
     A teacher may have been trained on another split of the same data, or lie beside no data at all.
@@ -210,11 +217,11 @@ def _asked(measured: Measured, run: RunFolder, device: torch.device, data: DataS
             pass
     if run.recipe().data.side != measured.file.image_size:
         raise DataError("it was asked about others")
-    spec = query_of(measured.file).spec
+    spec = evaluation_target(measured.file).spec
     return assess_classifier(load_trained(run, device=device), data.load(spec), spec, split=split)
 
 
-def _same_images(measured: Measured, run: RunFolder, data: DataSets) -> bool | None:
+def _same_images(measured: Measured, run: RunFolder, data: DatasetCache) -> bool | None:
     """Whether a run's own images are the file's, decoded at whatever size; None where they are not here."""
     ours, spec = measured.accuracy, run.recipe().data
     try:

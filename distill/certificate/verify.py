@@ -14,14 +14,14 @@ from distill.certificate.sealed import certificate_of, read_certificate
 from distill.devices import library_versions
 from distill.errors import DistillError, GateMissedError, RunError, UsageError
 from distill.evaluation.statistics import compare_images, share_interval
-from distill.evaluation.test_set import DataSets
+from distill.evaluation.test_set import DatasetCache
 from distill.files import sha256_file
 from distill.models.onnx_open import OnnxClassifier, open_onnx
 from distill.pipeline.context import Options
 from distill.references import run_of
 from distill.report.verdict import drop_sentence
 from distill.results.certificate import Accuracy, Certificate, Machine, Timing
-from distill.results.checks import Held, State, Verified
+from distill.results.checks import GateCheck, State, Verified
 from distill.team.watch import watching
 from distill.text import counted, percent
 
@@ -72,7 +72,7 @@ def verify_file(
     file, now = open_onnx(path, threads=threads), here()
     runtime = library_versions("onnxruntime").get("onnxruntime", "")
     same = _is_same(certified, now, runtime, threads)
-    lines = [Held("file, sha256", certified.file.sha256[:12], file.sha256[:12], "holds")]
+    lines = [GateCheck("file, sha256", certified.file.sha256[:12], file.sha256[:12], "holds")]
     timed: dict[str, Timing] = {}
     if latency:
         timed = time_file(file, threads=threads, seconds=seconds / 3, tell=options.tell)
@@ -122,7 +122,9 @@ def _notes(certified: Certificate) -> tuple[str, ...]:
     return tuple(f"{each.one} and {each.other} share {counted(each.images, 'image')}" for each in shared)
 
 
-def _latency_lines(certified: Certificate, timed: Mapping[str, Timing], slack: float, same: bool) -> Iterator[Held]:
+def _latency_lines(
+    certified: Certificate, timed: Mapping[str, Timing], slack: float, same: bool
+) -> Iterator[GateCheck]:
     for size, was in certified.latency.items():
         what, text = f"median ms at batch {size}", f"{was.median_ms:.3f}"
         now = timed.get(size)
@@ -132,30 +134,30 @@ def _latency_lines(certified: Certificate, timed: Mapping[str, Timing], slack: f
         most = was.median_ms * pace * (1 + slack + was.noise + now.noise)
         if not same:
             why = "another machine, runtime or number of threads"
-            yield Held(what, text, f"{now.median_ms:.3f}", "not judged", why, is_timed=True)
+            yield GateCheck(what, text, f"{now.median_ms:.3f}", "not judged", why, is_timed=True)
         else:
             why = f"at most {most:.3f}; noise {percent(was.noise, 1)}% then, {percent(now.noise, 1)}% now"
             why += f"; a fixed graph takes {pace:.2f} times as long as then" if pace > 1 else ""
             state: State = "holds" if now.median_ms <= most else "fails"
-            yield Held(what, text, f"{now.median_ms:.3f}", state, why, is_timed=True)
+            yield GateCheck(what, text, f"{now.median_ms:.3f}", state, why, is_timed=True)
 
 
-def _budget_lines(certified: Certificate, measured: Mapping[str, float]) -> Iterator[Held]:
+def _budget_lines(certified: Certificate, measured: Mapping[str, float]) -> Iterator[GateCheck]:
     for each in certified.promises:
         found = measured.get(each.quantity)
         what, limit = f"budget {each.quantity}", f"<= {each.limit:g}"
         if found is None:
-            yield Held(what, limit, "", "not checked", "not timed: --no-latency")
+            yield GateCheck(what, limit, "", "not checked", "not timed: --no-latency")
         else:
             state: State = "holds" if found <= each.limit else "fails"
-            yield Held(what, limit, f"{found:.4g}", state, is_timed=each.quantity.startswith("latency_"))
+            yield GateCheck(what, limit, f"{found:.4g}", state, is_timed=each.quantity.startswith("latency_"))
 
 
 # Answers
 
 
-def _answer_lines(certified: Certificate, file: OnnxClassifier, options: Options) -> Iterator[Held]:
-    data = DataSets()
+def _answer_lines(certified: Certificate, file: OnnxClassifier, options: Options) -> Iterator[GateCheck]:
+    data = DatasetCache()
     decided = {id(each) for each in [each for each in certified.drops if each.allowed is not None][:1]}
     for was in certified.accuracy:
         drops = [each for each in certified.drops if each.split == was.split]
@@ -164,10 +166,10 @@ def _answer_lines(certified: Certificate, file: OnnxClassifier, options: Options
         try:
             measured = accuracy_of(file, was.split, data, options.tell, again=True)
         except DistillError as error:
-            yield Held(what, text, "", "not checked", error.message)
+            yield GateCheck(what, text, "", "not checked", error.message)
             continue
         if measured is None or measured.accuracy.content != was.content:
-            yield Held(what, text, "", "not checked", "the images here are not those that it was measured on")
+            yield GateCheck(what, text, "", "not checked", "the images here are not those that it was measured on")
             continue
         if {was.images, *(each.images for each in drops)} != {len(measured.right)}:
             raise RunError("the certificate is damaged: its numbers of images differ", hint="write it again")
@@ -178,7 +180,7 @@ def _answer_lines(certified: Certificate, file: OnnxClassifier, options: Options
                 holds = drop_holds(drop, verdict, decides=id(drop) in decided)
                 allowed = "" if drop.allowed is None else f"<= {percent(drop.allowed)}"
                 certified_ = f"{percent(drop.estimate)} [{percent(drop.low)}, {percent(drop.high)}]"
-                yield Held(
+                yield GateCheck(
                     f"points lost on {drop.split}, against {Path(drop.run)}",
                     f"{certified_} {allowed}".strip(),
                     f"{percent(verdict.drop.estimate)} [{percent(verdict.drop.low)}, {percent(verdict.drop.high)}]",
@@ -187,14 +189,14 @@ def _answer_lines(certified: Certificate, file: OnnxClassifier, options: Options
                 )
 
 
-def _accuracy_line(what: str, text: str, was: Accuracy, right: np.ndarray) -> Held:
+def _accuracy_line(what: str, text: str, was: Accuracy, right: np.ndarray) -> GateCheck:
     """The same images right, or others that are not shown to be worse by a paired test on the same images."""
     before = right_of(was.right, was.images)
     now = share_interval(int(right.sum()), len(right))
     found = f"{percent(now.estimate)} [{percent(now.low)}, {percent(now.high)}]"
     changed = int((before != right).sum())
     if not changed:
-        return Held(what, text, found, "holds", f"the same {was.images:,} images, each right or wrong as it was")
+        return GateCheck(what, text, found, "holds", f"the same {was.images:,} images, each right or wrong as it was")
     test = compare_images(right, before)
     why = f"{changed:,} of {was.images:,} images are right or wrong where they were not: {test.verdict}"
-    return Held(what, text, found, "fails" if test.verdict == "worse" else "holds", why)
+    return GateCheck(what, text, found, "fails" if test.verdict == "worse" else "holds", why)

@@ -15,7 +15,7 @@ from distill.certificate.promises import drop_holds, promises_of, verdict_of_dro
 from distill.certificate.sealed import place_for, write_certificate
 from distill.devices import library_versions, resolve_device
 from distill.errors import GateMissedError, UsageError
-from distill.evaluation.test_set import DataSets
+from distill.evaluation.test_set import DatasetCache
 from distill.models.onnx_open import OnnxClassifier, open_onnx
 from distill.pipeline.context import Options
 from distill.pipeline.quantize import check_drop
@@ -167,7 +167,7 @@ def _answers(
     options: Options,
 ) -> tuple[list[Measured], tuple[Drop, ...], list[str]]:
     """The file's answers, what they lose against each reference, and what could not be compared."""
-    data, device = DataSets(), resolve_device(options.device)
+    data, device = DatasetCache(), resolve_device(options.device)
     promised = "named" if "named" in references else "run"
     splits: tuple[Literal["val", "test"], ...] = ("val", "test")
     measured = [each for split in splits if (each := accuracy_of(file, split, data, options.tell)) is not None]

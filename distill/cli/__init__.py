@@ -44,8 +44,8 @@ from distill.cli.output import PLAINER, mute, show_error
 from distill.errors import DistillError, stop_error
 from distill.team.guard import guard_process
 from distill.team.ranks import process_rank, under_torchrun
-from distill.team.signals import end_on_signals, said_goodbye
-from distill.team.watch import own_dumps
+from distill.team.signals import end_on_signals, mark_exit_announced
+from distill.team.watch import enable_faulthandler
 
 __all__ = ["app", "main"]
 
@@ -90,7 +90,7 @@ def _hide_needless_types(params: Sequence[Any]) -> None:
 def _ended(error: DistillError) -> typer.Exit:
     """Say why the command ends."""
     show_error(error)
-    said_goodbye(error.exit_code)
+    mark_exit_announced(error.exit_code)
     return typer.Exit(error.exit_code)
 
 
@@ -252,7 +252,7 @@ def main(args: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors=PLAINER)  # an ASCII terminal must not end a run over a "±"
     end_on_signals()
     guard_process(speaks=process_rank() == 0)
-    own_dumps()
+    enable_faulthandler()
     if under_torchrun():
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP's advice, and hosts without a name, are no news
         if process_rank() != 0:

@@ -10,7 +10,7 @@ from typing import Any
 from distill.comparison.banks import bank_rows
 from distill.comparison.devices import check_files, device_rows, placed, read_reports
 from distill.comparison.entries import (
-    Tested,
+    EvaluatedModel,
     caution_notes,
     earlier_images_notes,
     few_images_notes,
@@ -26,7 +26,7 @@ from distill.comparison.subjects import Subjects, gather
 from distill.comparison.timing import Timings, busy_notes, measure, with_latency
 from distill.devices import describe_device, library_versions, resolve_device, threads, using_threads
 from distill.errors import UsageError
-from distill.evaluation.test_set import DataSets
+from distill.evaluation.test_set import DatasetCache
 from distill.events import Tell, silent
 from distill.references import count_of, folder_of, listed, run_of
 from distill.report.display import Shown
@@ -42,7 +42,7 @@ class Examined:
     """A comparison, and what it is made of: by a row's ``run``, what answered the test set, the newest last."""
 
     comparison: Comparison
-    tested: Mapping[str, Sequence[Tested]]
+    tested: Mapping[str, Sequence[EvaluatedModel]]
 
 
 def compare(
@@ -129,7 +129,7 @@ def examine(
     count_of(threads_used, "threads_used")
     if seconds_per_model <= 0:
         raise UsageError(f"seconds_per_model should be above 0, got {seconds_per_model!r}")
-    target, data, found_elsewhere = resolve_device(device), DataSets(), read_reports(listed(reports))
+    target, data, found_elsewhere = resolve_device(device), DatasetCache(), read_reports(listed(reports))
     runs, paths = parted(references)
     opened = open_files(paths, threads=threads_used)  # what is no file of ours is told before minutes of measuring
     check_files(found_elsewhere, opened)
@@ -180,7 +180,9 @@ def examine(
     return Examined(shown, tested)
 
 
-def _untimed(subjects: Subjects, data: DataSets, notes: list[str]) -> tuple[list[Row], dict[str, Sequence[Tested]]]:
+def _untimed(
+    subjects: Subjects, data: DatasetCache, notes: list[str]
+) -> tuple[list[Row], dict[str, Sequence[EvaluatedModel]]]:
     """The rows of runs, banks and files, in their order, and what answered the test set, by a row's ``run``."""
     groups, teachers, images = subjects.groups, subjects.teachers, subjects.images
     by_key = {key: run_row(group, teachers, test_set=images[key]) for key, group in groups.items()}
@@ -198,10 +200,10 @@ def _untimed(subjects: Subjects, data: DataSets, notes: list[str]) -> tuple[list
     return rows, subjects.tested | {run: [each] for run, each in answers.items()}
 
 
-def _notes(subjects: Subjects, rows: Sequence[Row], data: DataSets) -> list[str]:
+def _notes(subjects: Subjects, rows: Sequence[Row], data: DatasetCache) -> list[str]:
     """What the reader must know of the answers, and of what they were given to."""
     groups, entries = subjects.groups, subjects.entries
-    answered: list[Tested] = [*entries, *subjects.files.values()]
+    answered: list[EvaluatedModel] = [*entries, *subjects.files.values()]
     return [
         *precision_notes("tested", ((each.recipe.name, each.assessment.precision) for each in entries)),
         *busy_notes(rows),

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from distill.comparison.entries import Entry, message
-from distill.comparison.reference import Reference
+from distill.comparison.entries import EvaluatedRun, message
+from distill.comparison.reference import ReferenceTeacher
 from distill.errors import DistillError, RunError
 from distill.evaluation.correct import correct
-from distill.evaluation.test_set import Assessment, DataSets, answers_of
+from distill.evaluation.test_set import Assessment, DatasetCache, evaluate_parts
 from distill.recipe import Recipe, parse_recipe
 from distill.results.rows import Row
 from distill.teaching.bank import Bank
@@ -48,7 +48,7 @@ class _Named:
         return bank
 
 
-def _banks_named(entry: Entry) -> list[_Named]:
+def _banks_named(entry: EvaluatedRun) -> list[_Named]:
     """The banks that run.json names: several that were asked for, or the one that an ONNX teacher left."""
     about = entry.teacher or {}
     named = about.get("banks") or [{"path": about["bank"], "weight": 1.0, "sha256": about.get("sha256")}]
@@ -59,7 +59,7 @@ def _banks_named(entry: Entry) -> list[_Named]:
     ]
 
 
-def of_banks(entry: Entry, data: DataSets) -> Reference:
+def of_banks(entry: EvaluatedRun, data: DatasetCache) -> ReferenceTeacher:
     """The teacher of the bank that a run learned from, or the weighted mean of several teachers' logits, as it saw it.
 
     Raises:
@@ -82,15 +82,17 @@ def of_banks(entry: Entry, data: DataSets) -> Reference:
     mean = np.average(np.stack(logits).astype(np.float64), axis=0, weights=weights)
     top1 = int(correct(mean, labels).sum()) / len(labels)
     records = tuple(record for member in members for record in member.members)
-    return Reference(name, mean.astype(np.float32), top1, members[0].content, members=records)
+    return ReferenceTeacher(name, mean.astype(np.float32), top1, members[0].content, members=records)
 
 
-def _of_bank(bank: Bank) -> Reference:
+def _of_bank(bank: Bank) -> ReferenceTeacher:
     record = _record(bank)
     figures = record.figures
     if figures.test_top1 is None:
         raise RunError(f"{bank.path} has no test accuracy of its teacher")
-    return Reference(str(bank.path), bank.test_logits(), figures.test_top1, figures.test_content, members=(record,))
+    return ReferenceTeacher(
+        str(bank.path), bank.test_logits(), figures.test_top1, figures.test_content, members=(record,)
+    )
 
 
 def _record(bank: Bank) -> TeacherRecord:
@@ -112,12 +114,12 @@ class BankAnswers:
 
 
 def bank_rows(
-    entries: Sequence[Entry],
-    references: Mapping[str, Reference | None],
+    entries: Sequence[EvaluatedRun],
+    references: Mapping[str, ReferenceTeacher | None],
     *,
     shown: Container[str],
     test_sets: Mapping[str, str | None],
-    data: DataSets,
+    data: DatasetCache,
     notes: list[str],
 ) -> tuple[list[Row], dict[str, BankAnswers]]:
     """Teachers that are not here but left a bank, as they were measured when the bank was built; and several as one.
@@ -135,7 +137,7 @@ def bank_rows(
     rows: list[Row] = []
     answers: dict[str, BankAnswers] = {}
 
-    def add(row: Row, given: BankAnswers | None, student: Entry) -> None:
+    def add(row: Row, given: BankAnswers | None, student: EvaluatedRun) -> None:
         rows.append(replace(row, test_set=test_sets[str(student.run.path)]))
         if given is not None:
             answers[row.run] = given
@@ -171,18 +173,18 @@ def bank_rows(
     return rows, answers
 
 
-def _answers(place: str, reference: Reference, student: Entry) -> BankAnswers | None:
+def _answers(place: str, reference: ReferenceTeacher, student: EvaluatedRun) -> BankAnswers | None:
     """What a bank's test logits say of the images that ``student`` was tested on; None where they are not there."""
     logits, asked = reference.logits, student.assessment
     if logits is None or logits.shape != asked.logits.shape:
         return None
-    found = answers_of(logits, asked.labels, [each.label for each in asked.result.per_class])
+    found = evaluate_parts(logits, asked.labels, [each.label for each in asked.result.per_class])
     return BankAnswers(student.recipe, replace(asked, run=place, **found, device_type=None, precision=None))
 
 
-def _without_runs(entries: Sequence[Entry]) -> dict[_Named, list[Entry]]:
+def _without_runs(entries: Sequence[EvaluatedRun]) -> dict[_Named, list[EvaluatedRun]]:
     """Every bank that a run learned from without its teacher's run, and who learned from it."""
-    found: dict[_Named, list[Entry]] = {}
+    found: dict[_Named, list[EvaluatedRun]] = {}
     for entry in entries:
         if entry.teacher and entry.teacher.get("run") is None:
             with suppress(*UNREADABLE):  # find_teachers has said so
@@ -203,9 +205,11 @@ def _bank_row(path: str, record: TeacherRecord) -> Row:
     return row.with_figures(replace(record.figures, latency_ms={}))  # of another time, maybe another machine
 
 
-def _together(entries: Sequence[Entry], references: Mapping[str, Reference | None]) -> list[tuple[Reference, Entry]]:
+def _together(
+    entries: Sequence[EvaluatedRun], references: Mapping[str, ReferenceTeacher | None]
+) -> list[tuple[ReferenceTeacher, EvaluatedRun]]:
     """Several teachers that are one to a student: each such set once, with a student of theirs."""
-    found: dict[str, tuple[Reference, Entry]] = {}
+    found: dict[str, tuple[ReferenceTeacher, EvaluatedRun]] = {}
     for entry in entries:
         reference = references[str(entry.run.path)]
         if reference is not None and len(reference.members) > 1:
@@ -213,7 +217,7 @@ def _together(entries: Sequence[Entry], references: Mapping[str, Reference | Non
     return list(found.values())
 
 
-def _ensemble_row(reference: Reference, answers: BankAnswers) -> Row:
+def _ensemble_row(reference: ReferenceTeacher, answers: BankAnswers) -> Row:
     """The mean of their logits, and what all of them cost."""
     names = Counter(record.name for record in reference.members)
     row = Row(

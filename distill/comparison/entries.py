@@ -8,15 +8,15 @@ from typing import Any, Protocol
 
 from distill.errors import DistillError
 from distill.evaluation.by_class import few_images_note
-from distill.evaluation.test_set import Assessment, DataSets
+from distill.evaluation.test_set import Assessment, DatasetCache
 from distill.recipe import Recipe, compared_settings, dump_recipe, of_any_seed
 from distill.results.figures import Figures
 from distill.runs import RunFolder, RunInfo
 from distill.text import brief
 
 __all__ = [
-    "Entry",
-    "Tested",
+    "EvaluatedModel",
+    "EvaluatedRun",
     "caution_notes",
     "earlier_images_notes",
     "few_images_notes",
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 
-class Tested(Protocol):
+class EvaluatedModel(Protocol):
     """Whatever answered a test set: a run, an exported file."""
 
     @property
@@ -40,7 +40,7 @@ class Tested(Protocol):
 
 
 @dataclass(frozen=True)
-class Entry:
+class EvaluatedRun:
     """One finished run and its answers on the test set."""
 
     run: RunFolder
@@ -70,17 +70,17 @@ def identity(recipe: Recipe, info: RunInfo) -> str:
     return f"{dump_recipe(of_any_seed(recipe))}{origin(info)}"
 
 
-def grouped(entries: Sequence[Entry], notes: list[str]) -> dict[str, list[Entry]]:
+def grouped(entries: Sequence[EvaluatedRun], notes: list[str]) -> dict[str, list[EvaluatedRun]]:
     """Runs by identity, one for each seed: the newest. The last of each group is the newest of all."""
-    groups: dict[str, list[Entry]] = {}
+    groups: dict[str, list[EvaluatedRun]] = {}
     for entry in entries:
         groups.setdefault(identity(entry.recipe, entry.info), []).append(entry)
     return {key: _of_the_same_images(_by_seed(group, notes), notes) for key, group in groups.items()}
 
 
-def _by_seed(group: Sequence[Entry], notes: list[str]) -> list[Entry]:
+def _by_seed(group: Sequence[EvaluatedRun], notes: list[str]) -> list[EvaluatedRun]:
     """A seed that was run twice is one draw of chance, not two."""
-    kept: dict[int, Entry] = {}
+    kept: dict[int, EvaluatedRun] = {}
     for entry in sorted(group, key=_age):
         seed = entry.recipe.train.seed
         if (older := kept.pop(seed, None)) is not None:
@@ -89,13 +89,13 @@ def _by_seed(group: Sequence[Entry], notes: list[str]) -> list[Entry]:
     return list(kept.values())
 
 
-def _age(entry: Entry) -> tuple[str, int, str]:
+def _age(entry: EvaluatedRun) -> tuple[str, int, str]:
     """Ascends from run to run: when it began, and of one second its number, 999 before 1000."""
     name = entry.run.path.name
     return entry.info.started or "", len(name), name
 
 
-def _of_the_same_images(group: list[Entry], notes: list[str]) -> list[Entry]:
+def _of_the_same_images(group: list[EvaluatedRun], notes: list[str]) -> list[EvaluatedRun]:
     """Those that answered the newest one's test images: where the data is not here any more, older answers stand."""
     newest, kept = group[-1], []
     for entry in group:
@@ -106,7 +106,7 @@ def _of_the_same_images(group: list[Entry], notes: list[str]) -> list[Entry]:
     return kept
 
 
-def namesake_notes(groups: Mapping[str, list[Entry]]) -> list[str]:
+def namesake_notes(groups: Mapping[str, list[EvaluatedRun]]) -> list[str]:
     """Where several rows bear one name, the weights, data and keys of the recipe in which they differ."""
     by_name: dict[str, list[dict[str, Any]]] = {}
     for group in groups.values():
@@ -127,7 +127,7 @@ def _keys(trees: Sequence[dict[str, Any]]) -> list[str]:
     return first + sorted({key for tree in trees for key in tree}.difference(first))
 
 
-def earlier_images_notes(tested: Sequence[Tested], data: DataSets) -> list[str]:
+def earlier_images_notes(tested: Sequence[EvaluatedModel], data: DatasetCache) -> list[str]:
     """Whose answers are of test images that are others by now, and were drawn anew: they stand as they are."""
     return [
         f"{each.assessment.run}: the test images in {spec.place} have changed since it was tested; its figures are of "
@@ -137,7 +137,7 @@ def earlier_images_notes(tested: Sequence[Tested], data: DataSets) -> list[str]:
     ]
 
 
-def few_images_notes(tested: Sequence[Tested]) -> list[str]:
+def few_images_notes(tested: Sequence[EvaluatedModel]) -> list[str]:
     """Which classes have too few test images to be judged by; rows that were tested on the same ones are told once."""
     found = ((each.recipe.data.title, few_images_note(each.assessment.result.per_class)) for each in tested)
     return list(dict.fromkeys(f"{name}: {note}" for name, note in found if note is not None))
@@ -152,7 +152,7 @@ def precision_notes(what: str, precisions: Iterable[tuple[str, str | None]]) -> 
     return [f"{what} in {precision}: {', '.join(of)}" for precision, of in names.items()]
 
 
-def seed_notes(groups: Mapping[str, list[Entry]]) -> list[str]:
+def seed_notes(groups: Mapping[str, list[EvaluatedRun]]) -> list[str]:
     """What the seeds of a row varied, and what they shared; rows that share the same are named together."""
     names: dict[str, list[str]] = {}
     notes = []
@@ -170,7 +170,7 @@ def seed_notes(groups: Mapping[str, list[Entry]]) -> list[str]:
     return [f"{', '.join(dict.fromkeys(of))}: {text}" for text, of in names.items()] + notes
 
 
-def caution_notes(groups: Mapping[str, list[Entry]]) -> list[str]:
+def caution_notes(groups: Mapping[str, list[EvaluatedRun]]) -> list[str]:
     """What flatters the runs of a row, as they were told when they began; of several seeds once."""
     lines: dict[str, None] = {}
     for group in groups.values():
@@ -181,7 +181,7 @@ def caution_notes(groups: Mapping[str, list[Entry]]) -> list[str]:
     return list(lines)
 
 
-def _chance(group: Sequence[Entry]) -> tuple[list[str], list[str]]:
+def _chance(group: Sequence[EvaluatedRun]) -> tuple[list[str], list[str]]:
     """What was drawn anew for each of these runs, and what was the same for all."""
     recipe = group[0].recipe
     varied, shared = ["order"], [f"the split (seed {recipe.data.split_seed})"]

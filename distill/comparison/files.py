@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 
-from distill.comparison.entries import Entry, identity
+from distill.comparison.entries import EvaluatedRun, identity
 from distill.comparison.paired_rows import beside
-from distill.comparison.reference import Reference
+from distill.comparison.reference import ReferenceTeacher
 from distill.errors import RunError
 from distill.evaluation.agreement import agreement_if_alike
-from distill.evaluation.test_set import Assessment, DataSets, assess_file
+from distill.evaluation.test_set import Assessment, DatasetCache, assess_file
 from distill.events import Tell
 from distill.models.onnx_open import OnnxClassifier, is_exported_file, open_onnx
 from distill.recipe import Recipe, parse_recipe
@@ -23,11 +23,11 @@ from distill.results.rows import Row
 from distill.runs import RunFolder, list_runs
 from distill.teaching.identity import read_identity
 
-__all__ = ["FileEntry", "file_rows", "open_files", "parted", "read_files", "source_run", "with_sources"]
+__all__ = ["EvaluatedFile", "file_rows", "open_files", "parted", "read_files", "source_run", "with_sources"]
 
 
 @dataclass(frozen=True)
-class FileEntry:
+class EvaluatedFile:
     """An exported file and its answers on the test set.
 
     Attributes:
@@ -38,7 +38,7 @@ class FileEntry:
     file: OnnxClassifier
     recipe: Recipe
     assessment: Assessment
-    source: Entry | None
+    source: EvaluatedRun | None
 
     @property
     def key(self) -> str:
@@ -64,11 +64,11 @@ def open_files(references: Sequence[str], *, threads: int) -> list[OnnxClassifie
 
 def with_sources(
     files: Sequence[OnnxClassifier],
-    entries: Sequence[Entry],
+    entries: Sequence[EvaluatedRun],
     runs_dir: Path,
-    read: Callable[[RunFolder], Entry],
+    read: Callable[[RunFolder], EvaluatedRun],
     device: torch.device,
-) -> tuple[list[Entry], dict[Path, Entry]]:
+) -> tuple[list[EvaluatedRun], dict[Path, EvaluatedRun]]:
     """The table's runs, with those among them that files came from, and which run each file came from.
 
     A file's run joins the table where neither it nor another seed of it is there: a row of seeds that were named stays
@@ -77,7 +77,7 @@ def with_sources(
     Args:
         read: Makes an entry of a run.
     """
-    entries, sources = list(entries), dict[Path, Entry]()
+    entries, sources = list(entries), dict[Path, EvaluatedRun]()
     for file in files:
         named = [entry.run for entry in entries if entry.recipe.name == file.about.name]
         run = source_run(file, named, runs_dir, device)
@@ -104,23 +104,23 @@ def source_run(
 
 
 def read_files(
-    files: Sequence[OnnxClassifier], sources: Mapping[Path, Entry], data: DataSets, tell: Tell
-) -> dict[str, FileEntry]:
+    files: Sequence[OnnxClassifier], sources: Mapping[Path, EvaluatedRun], data: DatasetCache, tell: Tell
+) -> dict[str, EvaluatedFile]:
     """Every file with its answers, by key; each is asked about the test set once, ever."""
     found = {}
     for file in files:
         recipe = parse_recipe(file.about.recipe, source=f"{file.place} (the recipe in it)")
-        entry = FileEntry(file, recipe, assess_file(file, data=data, tell=tell).told(tell), sources.get(file.path))
+        entry = EvaluatedFile(file, recipe, assess_file(file, data=data, tell=tell).told(tell), sources.get(file.path))
         found[entry.key] = entry
     return found
 
 
 def file_rows(
-    files: Mapping[str, FileEntry],
+    files: Mapping[str, EvaluatedFile],
     rows: Sequence[Row],
-    groups: Mapping[str, Sequence[Entry]],
+    groups: Mapping[str, Sequence[EvaluatedRun]],
     *,
-    teachers: Mapping[str, Reference | None],
+    teachers: Mapping[str, ReferenceTeacher | None],
     images: Mapping[str, str | None],
     notes: list[str],
 ) -> list[Row]:
@@ -150,7 +150,7 @@ def _order(row: Row) -> tuple[int, str, str]:
     return role_order(row.role), row.runtime or "", row.name
 
 
-def _home(entry: FileEntry, groups: Mapping[str, Sequence[Entry]], notes: list[str]) -> str:
+def _home(entry: EvaluatedFile, groups: Mapping[str, Sequence[EvaluatedRun]], notes: list[str]) -> str:
     """The run that stands for the row under which the file's stands; empty where there is none."""
     source, place = entry.source, entry.file.place
     if source is None:
@@ -162,7 +162,7 @@ def _home(entry: FileEntry, groups: Mapping[str, Sequence[Entry]], notes: list[s
     return str(group[-1].run.path) if group else ""
 
 
-def _row(entry: FileEntry, teacher: Reference | None) -> Row:
+def _row(entry: EvaluatedFile, teacher: ReferenceTeacher | None) -> Row:
     about, logits, source = entry.file.about, entry.assessment.logits, entry.source
     top1 = entry.assessment.result.top1
     figures = replace(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.comparison.entries import Entry, Tested
-from distill.comparison.reference import Reference, of_run
-from distill.evaluation.test_set import DataSets
+from distill.comparison.entries import EvaluatedModel, EvaluatedRun
+from distill.comparison.reference import ReferenceTeacher, of_run
+from distill.evaluation.test_set import DatasetCache
 from distill.results.rows import Row
 from distill.text import several
 
@@ -19,9 +19,9 @@ __all__ = ["beside", "beside_teachers", "image_sets", "other_images_notes"]
 _DIGITS = 12  # of a digest, as messages show it
 
 
-def image_sets(groups: Mapping[str, Sequence[Tested]], sets: DataSets) -> dict[str, str | None]:
+def image_sets(groups: Mapping[str, Sequence[EvaluatedModel]], sets: DatasetCache) -> dict[str, str | None]:
     """A name for the test images of each row: equal where they are the same, decoded at whatever size."""
-    known: list[tuple[str, Tested, Reference]] = []
+    known: list[tuple[str, EvaluatedModel, ReferenceTeacher]] = []
     contents: dict[str, str | None] = {}
     for key, group in groups.items():
         entry = group[-1]
@@ -48,7 +48,7 @@ def other_images_notes(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _are_same(one: Tested, other: Tested, reference: Reference, sets: DataSets) -> bool:
+def _are_same(one: EvaluatedModel, other: EvaluatedModel, reference: ReferenceTeacher, sets: DatasetCache) -> bool:
     if reference.content == other.assessment.content:
         return True
     return one.recipe.data.name == other.recipe.data.name and reference.saw(other, sets)  # decodes at another size
@@ -57,8 +57,8 @@ def _are_same(one: Tested, other: Tested, reference: Reference, sets: DataSets) 
 def beside_teachers(
     rows: Mapping[str, Row],
     banks: Sequence[Row],
-    groups: Mapping[str, Sequence[Entry]],
-    references: Mapping[str, Reference | None],
+    groups: Mapping[str, Sequence[EvaluatedRun]],
+    references: Mapping[str, ReferenceTeacher | None],
     notes: list[str],
 ) -> list[Row]:
     """Every row, with its teacher's where that is in the table: how many times smaller and faster it is.
@@ -88,12 +88,12 @@ def beside_teachers(
     return [*result, *banks]
 
 
-def _teacher(reference: Reference, places: Mapping[Path, Row]) -> Row | None:
+def _teacher(reference: ReferenceTeacher, places: Mapping[Path, Row]) -> Row | None:
     return places.get(Path(reference.name).resolve())
 
 
 def _twin(
-    reference: Reference, rows: Mapping[str, Row], groups: Mapping[str, Sequence[Entry]], *, but: str
+    reference: ReferenceTeacher, rows: Mapping[str, Row], groups: Mapping[str, Sequence[EvaluatedRun]], *, but: str
 ) -> Row | None:
     """Another row than ``but`` of which every run answers as the reference does."""
     answers = reference.logits

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distill.comparison.entries import Tested
+from distill.comparison.entries import EvaluatedModel
 from distill.errors import DistillError
-from distill.evaluation.test_set import Assessment, DataSets
+from distill.evaluation.test_set import Assessment, DatasetCache
 from distill.recipe.schema import DataSpec
 from distill.teaching.bank_info import TeacherRecord
 
-__all__ = ["Reference", "of_run"]
+__all__ = ["ReferenceTeacher", "of_run"]
 
 
 @dataclass(frozen=True)
-class Reference:
+class ReferenceTeacher:
     """A teacher to compare with.
 
     Attributes:
@@ -34,7 +34,7 @@ class Reference:
     data: DataSpec | None = None
     members: tuple[TeacherRecord, ...] = ()
 
-    def saw(self, entry: Tested, sets: DataSets) -> bool:
+    def saw(self, entry: EvaluatedModel, sets: DatasetCache) -> bool:
         """Whether it was tested on the images and classes that ``entry`` was, decoded at whatever size."""
         theirs, size = entry.assessment.content, entry.recipe.data.side
         if self.content == theirs:
@@ -47,6 +47,6 @@ class Reference:
             return False
 
 
-def of_run(data: DataSpec, assessment: Assessment) -> Reference:
+def of_run(data: DataSpec, assessment: Assessment) -> ReferenceTeacher:
     """What a run that is here answered."""
-    return Reference(assessment.run, assessment.logits, assessment.result.top1, assessment.content, data)
+    return ReferenceTeacher(assessment.run, assessment.logits, assessment.result.top1, assessment.content, data)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from distill.comparison.entries import Entry
-from distill.comparison.reference import Reference
+from distill.comparison.entries import EvaluatedRun
+from distill.comparison.reference import ReferenceTeacher
 from distill.evaluation.agreement import agreement_if_alike
-from distill.evaluation.spread import mean_std
+from distill.evaluation.mean_std import mean_std
 from distill.results.rows import Row
 
 __all__ = ["run_row"]
 
 
-def run_row(group: Sequence[Entry], teachers: Mapping[str, Reference | None], *, test_set: str | None) -> Row:
+def run_row(
+    group: Sequence[EvaluatedRun], teachers: Mapping[str, ReferenceTeacher | None], *, test_set: str | None
+) -> Row:
     """A row, not timed.
 
     Args:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from distill.comparison.entries import Entry, identity, message
+from distill.comparison.entries import EvaluatedRun, identity, message
 from distill.errors import DistillError, RunError
 from distill.runs import RunFolder, list_damaged, list_runs, open_runs
 from distill.text import counted
 
 __all__ = ["choose", "naming"]
 
-Read = Callable[[RunFolder], Entry]
+Read = Callable[[RunFolder], EvaluatedRun]
 
 
-def choose(references: Sequence[str | Path], runs_dir: Path, read: Read, notes: list[str]) -> list[Entry]:
+def choose(references: Sequence[str | Path], runs_dir: Path, read: Read, notes: list[str]) -> list[EvaluatedRun]:
     """The runs that ``references`` mean; without any, the newest finished run of each (recipe, data, start, seed).
 
     A name means all its seeds, a folder that run. Trials of sweeps are compared where they are named.

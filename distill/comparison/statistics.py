@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.comparison.entries import Tested
+from distill.comparison.entries import EvaluatedModel
 from distill.errors import UsageError
 from distill.evaluation.correct import correct
 from distill.evaluation.statistics import (
-    Answers,
     PairedTest,
+    SeedOutcomes,
     compare_runs,
     front,
     mean_interval,
@@ -26,7 +26,7 @@ __all__ = ["baseline_row", "difference_of", "with_statistics"]
 
 
 def with_statistics(
-    rows: Sequence[Row], tested: Mapping[str, Sequence[Tested]], *, baseline: str | None, notes: list[str]
+    rows: Sequence[Row], tested: Mapping[str, Sequence[EvaluatedModel]], *, baseline: str | None, notes: list[str]
 ) -> list[Row]:
     """Every row with its interval, its place on the front, and its difference from the baseline's row.
 
@@ -47,12 +47,12 @@ def with_statistics(
     return [_against(row, chosen, answers, labels, notes) for row in rows]
 
 
-def _answers(group: Sequence[Tested]) -> Answers:
+def _answers(group: Sequence[EvaluatedModel]) -> SeedOutcomes:
     right = [correct(each.assessment.logits, each.assessment.labels) for each in group]
-    return Answers(tuple(each.recipe.train.seed for each in group), np.stack(right))
+    return SeedOutcomes(tuple(each.recipe.train.seed for each in group), np.stack(right))
 
 
-def _with_interval(row: Row, answers: Answers | None) -> Row:
+def _with_interval(row: Row, answers: SeedOutcomes | None) -> Row:
     """Wilson's of one run's images; of several runs Student's of their mean, where they are not all as accurate."""
     if answers is None:
         if row.test_top1 is None or not row.test_images:
@@ -114,7 +114,7 @@ def baseline_row(baseline: str, rows: Sequence[Row]) -> Row:
 
 
 def _against(
-    row: Row, baseline: Row, answers: Mapping[str, Answers], labels: Mapping[str, str], notes: list[str]
+    row: Row, baseline: Row, answers: Mapping[str, SeedOutcomes], labels: Mapping[str, str], notes: list[str]
 ) -> Row:
     if row.run == baseline.run:
         return replace(row, baseline=baseline.run)
@@ -139,7 +139,7 @@ def _against(
     )
 
 
-def _pair(row: Row, other: Row, answers: Mapping[str, Answers]) -> tuple[Answers, Answers] | str:
+def _pair(row: Row, other: Row, answers: Mapping[str, SeedOutcomes]) -> tuple[SeedOutcomes, SeedOutcomes] | str:
     """Both rows' answers to the same images, or why there are none."""
     ours, theirs = answers.get(row.run), answers.get(other.run)
     if ours is None or theirs is None:
@@ -149,13 +149,13 @@ def _pair(row: Row, other: Row, answers: Mapping[str, Answers]) -> tuple[Answers
     return ours, theirs
 
 
-def difference_of(tested: Mapping[str, Sequence[Tested]]) -> Callable[[Row, Row], Difference | None]:
+def difference_of(tested: Mapping[str, Sequence[EvaluatedModel]]) -> Callable[[Row, Row], Difference | None]:
     """What tells the difference of two rows of a table, by the tests of :func:`with_statistics`.
 
     Args:
         tested: As there.
     """
-    answers: dict[str, Answers] = {}
+    answers: dict[str, SeedOutcomes] = {}
 
     def difference(row: Row, other: Row) -> Difference | None:
         answers.update((run, _answers(group)) for run, group in tested.items() if run not in answers)

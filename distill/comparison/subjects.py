@@ -9,13 +9,13 @@ from pathlib import Path
 
 import torch
 
-from distill.comparison.entries import Entry, Tested, grouped
-from distill.comparison.files import FileEntry, read_files, with_sources
+from distill.comparison.entries import EvaluatedModel, EvaluatedRun, grouped
+from distill.comparison.files import EvaluatedFile, read_files, with_sources
 from distill.comparison.paired_rows import image_sets
-from distill.comparison.reference import Reference
+from distill.comparison.reference import ReferenceTeacher
 from distill.comparison.selection import choose
 from distill.comparison.teachers import find_teachers
-from distill.evaluation.test_set import DataSets, assess
+from distill.evaluation.test_set import DatasetCache, assess
 from distill.events import Tell
 from distill.models.onnx_open import OnnxClassifier
 from distill.runs import RunFolder, open_run
@@ -34,20 +34,20 @@ class Subjects:
         images: A name for the test images of each key: equal where they are the same.
     """
 
-    groups: Mapping[str, list[Entry]]
-    files: Mapping[str, FileEntry]
-    teachers: Mapping[str, Reference | None]
+    groups: Mapping[str, list[EvaluatedRun]]
+    files: Mapping[str, EvaluatedFile]
+    teachers: Mapping[str, ReferenceTeacher | None]
     images: Mapping[str, str | None]
 
     @property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[EvaluatedRun]:
         """Every run."""
         return [entry for group in self.groups.values() for entry in group]
 
     @property
-    def tested(self) -> dict[str, Sequence[Tested]]:
+    def tested(self) -> dict[str, Sequence[EvaluatedModel]]:
         """What answered, by the ``run`` of its row."""
-        tested: dict[str, Sequence[Tested]] = {str(group[-1].run.path): group for group in self.groups.values()}
+        tested: dict[str, Sequence[EvaluatedModel]] = {str(group[-1].run.path): group for group in self.groups.values()}
         return tested | {entry.file.place: [entry] for entry in self.files.values()}
 
 
@@ -58,7 +58,7 @@ def gather(
     runs_dir: Path,
     teacher: str | None,
     device: torch.device,
-    data: DataSets,
+    data: DatasetCache,
     notes: list[str],
     tell: Tell,
 ) -> Subjects:
@@ -88,6 +88,6 @@ def gather(
     return Subjects(groups, answered, teachers, images)
 
 
-def _entry(run: RunFolder, *, device: torch.device, data: DataSets, tell: Tell) -> Entry:
+def _entry(run: RunFolder, *, device: torch.device, data: DatasetCache, tell: Tell) -> EvaluatedRun:
     assessment = assess(run, device=device, data=data, tell=tell).told(tell)
-    return Entry(run, run.info, run.recipe(), assessment, run.figures())
+    return EvaluatedRun(run, run.info, run.recipe(), assessment, run.figures())

@@ -8,23 +8,23 @@ from pathlib import Path
 import torch
 
 from distill.comparison.banks import UNREADABLE, of_banks
-from distill.comparison.entries import Entry, message
-from distill.comparison.reference import Reference, of_run
-from distill.evaluation.test_set import DataSets, assess
+from distill.comparison.entries import EvaluatedRun, message
+from distill.comparison.reference import ReferenceTeacher, of_run
+from distill.evaluation.test_set import DatasetCache, assess
 from distill.teaching.recorded import former_teacher, open_former_teacher
 
 __all__ = ["find_teachers"]
 
 
 def find_teachers(
-    groups: Mapping[str, Sequence[Entry]],
+    groups: Mapping[str, Sequence[EvaluatedRun]],
     runs_dir: Path,
     device: torch.device,
-    data: DataSets,
+    data: DatasetCache,
     notes: list[str],
     *,
     wanted: Path | None = None,
-) -> dict[str, Reference | None]:
+) -> dict[str, ReferenceTeacher | None]:
     """A reference for each run: the teacher it learned from, else the one in the table that it can be measured against.
 
     One that was tested on other images, or knows other classes, is none: of two test sets neither accuracies nor
@@ -41,7 +41,7 @@ def find_teachers(
     ]
     entries = [entry for group in groups.values() for entry in group]
     taught_from = {place.resolve() for entry in entries if (place := former_teacher(entry.run)) is not None}
-    teachers: dict[str, Reference | None] = {}
+    teachers: dict[str, ReferenceTeacher | None] = {}
     for entry in entries:
         reference = None
         if entry.recipe.role != "teacher" and entry.teacher is not None:
@@ -55,8 +55,12 @@ def find_teachers(
 
 
 def _one_of(
-    same: Sequence[tuple[str, Reference]], taught_from: set[Path], entry: Entry, wanted: Path | None, notes: list[str]
-) -> Reference | None:
+    same: Sequence[tuple[str, ReferenceTeacher]],
+    taught_from: set[Path],
+    entry: EvaluatedRun,
+    wanted: Path | None,
+    notes: list[str],
+) -> ReferenceTeacher | None:
     """The teacher of one that learned from none: the one that was asked for, or that students in the table name."""
     if wanted is not None:
         chosen = [
@@ -74,8 +78,8 @@ def _one_of(
 
 
 def _taught_by(
-    entry: Entry, runs_dir: Path, device: torch.device, data: DataSets, notes: list[str]
-) -> Reference | None:
+    entry: EvaluatedRun, runs_dir: Path, device: torch.device, data: DatasetCache, notes: list[str]
+) -> ReferenceTeacher | None:
     about = entry.teacher or {}
     try:
         if (former := open_former_teacher(entry.run, runs_dir=runs_dir, device=device)) is not None:

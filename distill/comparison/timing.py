@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill.comparison.entries import Entry, precision_notes
-from distill.comparison.files import FileEntry
+from distill.comparison.entries import EvaluatedRun, precision_notes
+from distill.comparison.files import EvaluatedFile
 from distill.comparison.paired_rows import beside
 from distill.comparison.selection import naming
 from distill.comparison.subjects import Subjects
@@ -60,7 +60,9 @@ def measure(
     )
 
 
-def _loaded(groups: Mapping[str, list[Entry]], device: torch.device, notes: list[str] | None) -> dict[str, Trained]:
+def _loaded(
+    groups: Mapping[str, list[EvaluatedRun]], device: torch.device, notes: list[str] | None
+) -> dict[str, Trained]:
     """The newest model of each row; where there are notes to write, one that cannot be loaded is one."""
     loaded = {}
     for newest in (group[-1].run for group in groups.values()):
@@ -73,7 +75,7 @@ def _loaded(groups: Mapping[str, list[Entry]], device: torch.device, notes: list
     return loaded
 
 
-def _file_notes(files: Mapping[str, FileEntry], device: torch.device) -> list[str]:
+def _file_notes(files: Mapping[str, EvaluatedFile], device: torch.device) -> list[str]:
     if not files:
         return []
     notes = ["files are timed from bytes to logits, runs from normalised images: scaling is in a file's time"]

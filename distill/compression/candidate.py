@@ -9,11 +9,11 @@ from typing import Any
 from distill.evaluation.drop import DropVerdict
 from distill.evaluation.statistics import Interval
 
-__all__ = ["Candidate", "Shipped"]
+__all__ = ["CompressionCandidate", "Int8File"]
 
 
 @dataclass(frozen=True)
-class Shipped:
+class Int8File:
     """An int8 file that lost no more than it may.
 
     Attributes:
@@ -34,7 +34,7 @@ class Shipped:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CompressionCandidate:
     """What was tried and what came of it.
 
     Attributes:
@@ -53,7 +53,7 @@ class Candidate:
     params: int
     gmacs: float
     drop: DropVerdict
-    shipped: Shipped | None
+    shipped: Int8File | None
     why: str
     prove: bool
     seconds: float
@@ -78,7 +78,7 @@ class Candidate:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, tree: Mapping[str, Any]) -> Candidate:
+    def from_json(cls, tree: Mapping[str, Any]) -> CompressionCandidate:
         """Read what :meth:`to_json` gave.
 
         Raises:
@@ -86,4 +86,4 @@ class Candidate:
         """
         drop, shipped = tree["drop"], tree["shipped"]
         verdict = DropVerdict(**(drop | {"drop": Interval(**drop["drop"])}))
-        return cls(**(dict(tree) | {"drop": verdict, "shipped": None if shipped is None else Shipped(**shipped)}))
+        return cls(**(dict(tree) | {"drop": verdict, "shipped": None if shipped is None else Int8File(**shipped)}))

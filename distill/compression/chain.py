@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.compression.candidate import Candidate
+from distill.compression.candidate import CompressionCandidate
 from distill.compression.prune import Criterion
 from distill.errors import RunError, UsageError
 from distill.files import read_json, remove_partials, sha256_file, write_json, writing
@@ -98,11 +98,11 @@ class ChainFolder:
                 hint="give this one a name of its own: --name NAME",
             )
 
-    def run_of(self, candidate: Candidate) -> RunFolder:
+    def run_of(self, candidate: CompressionCandidate) -> RunFolder:
         """A candidate's run."""
         return RunFolder(self.path / candidate.run)
 
-    def steps(self) -> dict[float, Candidate]:
+    def steps(self) -> dict[float, CompressionCandidate]:
         """What was tried, by ratio.
 
         Raises:
@@ -112,19 +112,19 @@ class ChainFolder:
         if not path.exists():
             return {}
         try:
-            found = [Candidate.from_json(each) for each in read_json(path)["steps"]]
+            found = [CompressionCandidate.from_json(each) for each in read_json(path)["steps"]]
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(
                 f"{path}: damaged", hint="remove the file: networks that are trained are judged anew"
             ) from error
         return {each.ratio: each for each in found}
 
-    def keep(self, candidate: Candidate) -> None:
+    def keep(self, candidate: CompressionCandidate) -> None:
         """Add a step, or replace it."""
         steps = self.steps() | {candidate.ratio: candidate}
         write_json(self.path / "steps.json", {"steps": [steps[ratio].to_json() for ratio in sorted(steps)[::-1]]})
 
-    def is_intact(self, candidate: Candidate) -> bool:
+    def is_intact(self, candidate: CompressionCandidate) -> bool:
         """Whether its run is there, and its file as it was written."""
         shipped = candidate.shipped
         if not self.run_of(candidate).path.is_dir():

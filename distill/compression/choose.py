@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distill.compression.quantize import CALIBRATIONS, SCHEMES, kernels, quantizer
+from distill.compression.quantize import CALIBRATIONS, SCHEMES, int8_schemes, quantizer
 from distill.compression.search import LATENCY_TIE
-from distill.data.images import spread
+from distill.data.images import evenly_spaced_positions
 from distill.evaluation.correct import correct
 from distill.evaluation.drop import DropVerdict, can_be_shown, judge_drop
 from distill.evaluation.latency import time_one_image
 from distill.models.onnx_open import on_bytes, session
 from distill.models.onnx_write import INPUT, OUTPUT
 from distill.results.figures import Latency
-from distill.team.watch import beating
+from distill.team.watch import with_heartbeat
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Attempt", "Choice", "Labelled", "answers_of", "choose_int8", "time_in_turn"]
+__all__ = ["Attempt", "Int8Selection", "LabelledImages", "choose_int8", "onnx_logits", "time_in_turn"]
 
 _BATCH = 64
 _GLANCE = 1000
@@ -30,7 +30,7 @@ _NO_DOUBT = 0.999
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledImages:
     """Images and labels that a file is judged on, and where they are from.
 
     Shapes:
@@ -67,7 +67,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Int8Selection:
     """What was tried, and the graph that was kept; None where everything lost too much.
 
     Attributes:
@@ -82,7 +82,7 @@ class Choice:
 def choose_int8(
     model: onnx.ModelProto,
     calibration: np.ndarray,
-    judged: Labelled,
+    judged: LabelledImages,
     *,
     allowed: float,
     prove: bool = False,
@@ -90,7 +90,7 @@ def choose_int8(
     reference: np.ndarray | None = None,
     enlarged: bool = False,
     tell: Callable[[str], None] = lambda text: None,
-) -> Choice:
+) -> Int8Selection:
     """Quantise with more and more care until something loses at most ``allowed``; of those take the fastest.
 
     Args:
@@ -105,12 +105,12 @@ def choose_int8(
         tell: Told in a line what is not good enough.
     """
     if reference is None:
-        reference = correct(answers_of(model, judged.pixels), judged.labels)
+        reference = correct(onnx_logits(model, judged.pixels), judged.labels)
     attempts: list[Attempt] = []
     with quantizer(model, calibration) as quantised_by:
         for care in CALIBRATIONS:
             made: dict[str, onnx.ModelProto] = {}
-            for scheme in (replace(scheme, **care) for scheme in kernels(enlarged=enlarged)):
+            for scheme in (replace(scheme, **care) for scheme in int8_schemes(enlarged=enlarged)):
                 quantised = quantised_by(scheme)
                 drop = _judge(quantised, judged, reference, allowed)
                 attempts.append(Attempt(str(scheme), drop))
@@ -121,17 +121,17 @@ def choose_int8(
             tell(_too_much(attempts[-len(SCHEMES) :], judged.split, prove=prove))
             if prove and not can_be_shown(len(judged.labels), allowed):
                 break  # nor would a file that answers all alike
-    return Choice(tuple(attempts), None, None)
+    return Int8Selection(tuple(attempts), None, None)
 
 
-def _judge(model: onnx.ModelProto, judged: Labelled, reference: np.ndarray, allowed: float) -> DropVerdict:
+def _judge(model: onnx.ModelProto, judged: LabelledImages, reference: np.ndarray, allowed: float) -> DropVerdict:
     """On all images; of many on some alone where these leave no doubt that it loses more."""
-    some = spread(len(judged.labels), _GLANCE)
+    some = evenly_spaced_positions(len(judged.labels), _GLANCE)
     if len(judged.labels) >= 2 * _GLANCE:
-        right = correct(answers_of(model, judged.pixels[some]), judged.labels[some])
+        right = correct(onnx_logits(model, judged.pixels[some]), judged.labels[some])
         if judge_drop(right, reference[some], allowed=allowed, level=_NO_DOUBT).word == "refuted":
             return judge_drop(right, reference[some], allowed=allowed)
-    return judge_drop(correct(answers_of(model, judged.pixels), judged.labels), reference, allowed=allowed)
+    return judge_drop(correct(onnx_logits(model, judged.pixels), judged.labels), reference, allowed=allowed)
 
 
 def _too_much(attempts: Sequence[Attempt], split: str, *, prove: bool) -> str:
@@ -150,7 +150,7 @@ def _fastest(
     attempts: list[Attempt],
     side: int,
     threads: int,
-) -> Choice:
+) -> Int8Selection:
     timings = time_in_turn({"": model} | made, side, threads=threads)
     latencies = {name: latency.median_ms for name, latency in timings.items()}
     least = min(latencies[name] for name in made)
@@ -158,7 +158,7 @@ def _fastest(
     timed = tuple(
         replace(each, latency_b1_ms=latencies.get(each.scheme), kept=each.scheme == best) for each in attempts
     )
-    return Choice(timed, made[best], latencies[""])
+    return Int8Selection(timed, made[best], latencies[""])
 
 
 def time_in_turn(models: dict[str, onnx.ModelProto], side: int, *, threads: int) -> dict[str, Latency]:
@@ -170,9 +170,9 @@ def time_in_turn(models: dict[str, onnx.ModelProto], side: int, *, threads: int)
     return time_one_image(runs, side)
 
 
-def answers_of(model: onnx.ModelProto, pixels: np.ndarray) -> np.ndarray:
+def onnx_logits(model: onnx.ModelProto, pixels: np.ndarray) -> np.ndarray:
     """Logits ``(N, C)`` float32 of a graph."""
     running = session(model.SerializeToString(), threads=1, place="the exported graph")
-    starts = beating(range(0, len(pixels), _BATCH))
+    starts = with_heartbeat(range(0, len(pixels), _BATCH))
     parts = [running.run([OUTPUT], {INPUT: pixels[at : at + _BATCH]})[0] for at in starts]
     return np.concatenate(parts)

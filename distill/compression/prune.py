@@ -23,7 +23,7 @@ from distill.models.widths import widths_between
 from distill.recipe.model_specs import LayerWidth
 from distill.text import first_line
 
-__all__ = ["Criterion", "Cut", "criteria", "find_cut", "require_torch_pruning", "smallest"]
+__all__ = ["Criterion", "PrunedNetwork", "criteria", "find_cut", "require_torch_pruning", "smallest"]
 
 Criterion = Literal["l2", "bn", "taylor"]
 
@@ -35,7 +35,7 @@ _CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Cut:
+class PrunedNetwork:
     """A network with fewer channels, and how a recipe states it.
 
     Attributes:
@@ -75,7 +75,7 @@ def require_torch_pruning() -> ModuleType:
 
 def find_cut(
     network: nn.Module, input_size: int, *, criterion: Criterion, multiple: int, fits: Callable[[nn.Module], bool]
-) -> Cut | None:
+) -> PrunedNetwork | None:
     """The largest network that fits, with the same share of channels gone from every layer; None: none does.
 
     Channels are ranked in their layer: by the L2 norm of the weights that go with them (``l2``), by the scale of the
@@ -112,7 +112,7 @@ class _Cutter:
     criterion: Criterion
     multiple: int
 
-    def search(self, fits: Callable[[nn.Module], bool]) -> Cut | None:
+    def search(self, fits: Callable[[nn.Module], bool]) -> PrunedNetwork | None:
         low, (high, best) = 0.0, self.smallest()
         if not fits(best):
             return None
@@ -131,7 +131,7 @@ class _Cutter:
             widths = widths_between(self.network, best)
         except ValueError as error:
             raise NotPrunableError(f"this network cannot be pruned: {error}", hint=_WHAT_CAN) from error
-        return Cut(best, widths, high, self.multiple)
+        return PrunedNetwork(best, widths, high, self.multiple)
 
     def smallest(self) -> tuple[float, nn.Module]:
         """The largest share that can be cut, of those that are tried, and what it leaves.

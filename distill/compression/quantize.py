@@ -27,12 +27,12 @@ from distill.files import writing
 from distill.models.onnx_metadata import FileAbout
 from distill.models.onnx_open import session
 from distill.models.onnx_write import INPUT
-from distill.team.watch import beating
+from distill.team.watch import with_heartbeat
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["CALIBRATIONS", "SCHEMES", "Scheme", "kernels", "quantize_model", "quantizer"]
+__all__ = ["CALIBRATIONS", "SCHEMES", "Scheme", "int8_schemes", "quantize_model", "quantizer"]
 
 _BATCH = 64
 _ELSEWHERE = "name another folder for temporary files (export TMPDIR=/a/folder/with/space)"
@@ -84,7 +84,7 @@ CALIBRATIONS: tuple[dict[str, Any], ...] = (
 """What is tried, in this order, where plain calibration loses too much: each as changes of a :class:`Scheme`."""
 
 
-def kernels(*, enlarged: bool) -> tuple[Scheme, ...]:
+def int8_schemes(*, enlarged: bool) -> tuple[Scheme, ...]:
     """:data:`SCHEMES` for a network that takes its images as they are, or for one that takes them ``enlarged``."""
     return tuple(replace(scheme, float_first=enlarged) for scheme in SCHEMES)
 
@@ -182,7 +182,7 @@ class _Images:
         size = min(_BATCH, len(images))
         padded = np.resize(images, (-(-len(images) // size) * size, *images.shape[1:]))
         self._left = self._count = len(padded) // size
-        self._batches = beating(np.split(padded, self._count))
+        self._batches = with_heartbeat(np.split(padded, self._count))
 
     def __len__(self) -> int:
         return self._count
@@ -219,7 +219,7 @@ def _kept_in_float(model: onnx.ModelProto, scheme: Scheme) -> list[str]:
     return [model.graph.node[at].name for at in sorted(kept)]
 
 
-def state(made: onnx.ModelProto, *, max_drop: float, prove: bool) -> None:
+def record_allowed_drop(made: onnx.ModelProto, *, max_drop: float, prove: bool) -> None:
     """Write into the file how much it was allowed to lose of its run's top-1, which chose how it was quantised."""
     metadata = {each.key: each.value for each in made.metadata_props}
     _set_about(made, replace(FileAbout.from_metadata(metadata, place="the graph"), max_drop=max_drop, proven=prove))
@@ -281,7 +281,7 @@ def _mean_inputs(model: onnx.ModelProto, images: np.ndarray) -> dict[str, np.nda
     running = session(probe.SerializeToString(), threads=1, place="the exported graph")
     names = list(watched)
     sums: dict[str, np.ndarray] = {name: np.zeros(()) for name in names}
-    for at in beating(range(0, len(images), _BATCH)):
+    for at in with_heartbeat(range(0, len(images), _BATCH)):
         for name, values in zip(names, running.run(names, {INPUT: images[at : at + _BATCH]}), strict=True):
             flat = values.reshape(*values.shape[:2], -1).mean(-1, dtype=np.float64)
             sums[name] = sums[name] + flat.sum(0)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from distill.compression.candidate import Candidate
+from distill.compression.candidate import CompressionCandidate
 from distill.compression.choose import Attempt
 from distill.compression.parity import Parity
 from distill.results.figures import Figures
@@ -100,8 +100,8 @@ class Compressed:
     run: Path
     goal: str
     max_drop: float
-    candidates: tuple[Candidate, ...]
-    best: Candidate
+    candidates: tuple[CompressionCandidate, ...]
+    best: CompressionCandidate
     file: Path
     fp32: Path
     comparison: Comparison

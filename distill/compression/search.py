@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from distill.compression.candidate import Candidate
+from distill.compression.candidate import CompressionCandidate
 
 __all__ = ["LATENCY_TIE", "MIN_RATIO", "STOP_RATIO", "Goal", "best_candidate", "next_ratio"]
 
@@ -42,7 +42,7 @@ def next_ratio(tried: Mapping[float, bool], *, trials: int) -> float | None:
     return None if ratio < MIN_RATIO else ratio
 
 
-def best_candidate(candidates: Sequence[Candidate], goal: Goal) -> Candidate | None:
+def best_candidate(candidates: Sequence[CompressionCandidate], goal: Goal) -> CompressionCandidate | None:
     """Of those whose file lost no more than it may, the one that serves the goal best; None where there is none.
 
     Of latencies within ``LATENCY_TIE`` of each other the network with fewer multiply-accumulates is taken as faster.
@@ -51,5 +51,7 @@ def best_candidate(candidates: Sequence[Candidate], goal: Goal) -> Candidate | N
     if goal == "latency":
         most = LATENCY_TIE * min((each.latency_b1_ms for each in held), default=0.0)
         return min((each for each in held if each.latency_b1_ms <= most), key=lambda each: each.gmacs, default=None)
-    cost: Callable[[Candidate], float] = (lambda each: each.size_mb) if goal == "size" else (lambda each: each.gmacs)
+    cost: Callable[[CompressionCandidate], float] = (
+        (lambda each: each.size_mb) if goal == "size" else (lambda each: each.gmacs)
+    )
     return min(held, key=lambda each: (cost(each), each.gmacs), default=None)

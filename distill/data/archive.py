@@ -23,7 +23,7 @@ from typing import IO, Self, TypeVar, cast
 
 from distill.data.decode import BadImageError
 from distill.data.decode_pool import MAX_FILE_BYTES
-from distill.data.layout import EXPECTED_LAYOUT, IMAGE_SUFFIXES, SPLIT_FOLDERS, Entries, check_split_names, is_hidden
+from distill.data.layout import EXPECTED_LAYOUT, IMAGE_SUFFIXES, SPLIT_FOLDERS, RawListing, check_split_names, is_hidden
 from distill.errors import DataError
 from distill.events import StageProgress, Tell, silent
 from distill.files import regular
@@ -46,7 +46,7 @@ _DAMAGE = (
 class ArchiveContent:
     """A data set found in an archive; ``prefix`` is the folder above ``train/`` with a slash, or ''."""
 
-    entries: Entries
+    entries: RawListing
     prefix: str
 
 
@@ -72,7 +72,7 @@ def list_archive(path: Path, tell: Tell) -> ArchiveContent:
             raise DataError(f"{path} holds {_shown('/'.join(member.parts))} twice")
         members[member.parts] = member.is_folder
     prefix, bare = _prefix(path, members)
-    entries = Entries()
+    entries = RawListing()
     if bare:
         entries.add_split("train", "")
     nested: set[tuple[str, ...]] = set()
@@ -119,7 +119,7 @@ def _content(path: Path, member: _Member) -> bytes | BadImageError:
             return error
 
 
-def _note(entries: Entries, inner: tuple[str, ...], is_folder: bool, nested: set[tuple[str, ...]]) -> None:
+def _note(entries: RawListing, inner: tuple[str, ...], is_folder: bool, nested: set[tuple[str, ...]]) -> None:
     """Sort one member, by its path below the data set's root."""
     if len(inner) > 3 or (len(inner) == 3 and is_folder):
         entries.add_class(inner[0], inner[1])

@@ -31,7 +31,7 @@ from distill.files import expanded, regular, save_array
 
 __all__ = [
     "ArrayWriter",
-    "Entry",
+    "CacheEntry",
     "array_key",
     "arrays_folder",
     "begun_bytes",
@@ -53,7 +53,7 @@ _OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.E
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
+class CacheEntry:
     """An opened entry: the base split of every stored name, and the loader's facts."""
 
     splits: Mapping[str, Split]
@@ -147,7 +147,7 @@ def array_key(*parts: Any) -> str:
 
 def open_or_build(
     key: str, build: Callable[[Path], Mapping[str, Any]], tell: Tell, *, place: str | None = None
-) -> Entry:
+) -> CacheEntry:
     """Open the entry of ``key``; where it is absent or damaged, let ``build`` make it.
 
     Args:
@@ -299,7 +299,7 @@ def move_away(folder: Path) -> Path:
     return away
 
 
-def _open(folder: Path, tell: Tell) -> Entry | None:
+def _open(folder: Path, tell: Tell) -> CacheEntry | None:
     """The entry in ``folder``, or None where it is absent or differs from its checksums in any way."""
     try:
         meta = json.loads(regular(folder / "meta.json").read_text())
@@ -308,7 +308,7 @@ def _open(folder: Path, tell: Tell) -> Entry | None:
     except Exception:  # a damaged header brings about any: TokenError, SyntaxError, MemoryError
         return None
     splits = {name: split for name, split in opened.items() if split is not None}
-    return Entry(splits, facts) if len(splits) == len(opened) else None
+    return CacheEntry(splits, facts) if len(splits) == len(opened) else None
 
 
 def _open_split(folder: Path, name: str, record: Mapping[str, Any], tell: Tell) -> Split | None:

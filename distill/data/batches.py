@@ -21,7 +21,7 @@ from torch import Tensor
 from distill.data.augment import DeviceView, apply_part, device_view
 from distill.data.mixture import labels_per_image
 from distill.data.pictures import Pictures
-from distill.data.prefetch import Rows, prefetch_chunks
+from distill.data.prefetch import HostImages, prefetch_chunks
 from distill.data.views import View
 from distill.team.watch import beat
 
@@ -31,10 +31,10 @@ __all__ = [
     "Loader",
     "Mix",
     "OnHost",
-    "Picked",
+    "RawBatch",
     "batch_positions",
     "fits_on",
-    "piece_count",
+    "micro_batch_count",
     "steps_per_epoch",
 ]
 
@@ -109,7 +109,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Picked:
+class RawBatch:
     """The images of a step before anything was done to them, all on the loader's device.
 
     Shapes:
@@ -132,7 +132,7 @@ class Picked:
         """How many images, partners not counted."""
         return len(self.at) // 2 if self.mixes else len(self.at)
 
-    def pieces(self, count: int) -> list[Picked]:
+    def micro_batches(self, count: int) -> list[RawBatch]:
         """At most ``count`` parts of nearly equal size, none of a single image: batch norm cannot train on one."""
         count = min(count, self.size // 2)
         if count <= 1:
@@ -140,13 +140,13 @@ class Picked:
         bounds = [self.size * number // count for number in range(count + 1)]
         return [self._part(slice(start, end)) for start, end in pairwise(bounds)]
 
-    def _part(self, part: slice) -> Picked:
+    def _part(self, part: slice) -> RawBatch:
         at, where = (each.view(1 + self.mixes, -1)[:, part].flatten() for each in (self.at, self.where))
         host_at = self.host_at.reshape(1 + self.mixes, -1)[:, part].flatten()
         return replace(self, at=at, where=where, host_at=host_at)
 
 
-def piece_count(most: int, *, whole: int, world: int) -> int:
+def micro_batch_count(most: int, *, whole: int, world: int) -> int:
     """Into how many parts each process takes its share of a batch, as many on every one.
 
     Shares may differ by an image; batch norm over all processes meets in every part, and none is of a single image.
@@ -166,7 +166,7 @@ class Epoch:
         picked: The images of each step, once; to be closed where not all are taken.
     """
 
-    picked: Generator[Picked]
+    picked: Generator[RawBatch]
     view: DeviceView
     views: Tensor
     host_views: np.ndarray
@@ -180,7 +180,7 @@ class Epoch:
             for picked in steps:
                 yield self.show(picked)
 
-    def show(self, picked: Picked) -> Batch:
+    def show(self, picked: RawBatch) -> Batch:
         """The batch: tensors in, tensors out; nothing waits for the device, and no shape depends on the data."""
         pixels = apply_part(picked.images, picked.where, self.view.take(picked.at), self.fill)
         own = picked.at[: picked.size]
@@ -275,7 +275,9 @@ class Loader:
         self.n = len(split.labels)
         self._base_index = None if split.index is None else torch.from_numpy(np.array(split.index, dtype=np.int64))
         stays = isinstance(split.images, np.ndarray)
-        self._host: Rows = _Array(split.images) if isinstance(split.images, np.ndarray) else _Decoded(split.images)
+        self._host: HostImages = (
+            _Array(split.images) if isinstance(split.images, np.ndarray) else _Decoded(split.images)
+        )
         size_bytes = self.n * math.prod(self._host.shape)
         wanted = fits_on(self.device, size_bytes) if resident is None else resident
         self.resident = wanted and (stays or self.device.type != "cpu")
@@ -341,7 +343,7 @@ class Loader:
 
     def _pick(
         self, needed: list[np.ndarray], *, mixes: bool = False, labelled: np.ndarray | None = None
-    ) -> Generator[Picked]:
+    ) -> Generator[RawBatch]:
         if not needed:
             return
         # One transfer an epoch: a copy of each small index would wait for the device.
@@ -352,12 +354,12 @@ class Loader:
             for at, host, share in zip(positions, needed, shares, strict=True):
                 where = at if self._device_index is None else self._device_index.index_select(0, at)
                 beat()
-                yield Picked(self._images, at, where, mixes, host, share)
+                yield RawBatch(self._images, at, where, mixes, host, share)
             return
         chunks = prefetch_chunks(self._host, self._rows_of(needed), self.device)
         for chunk, at, host, share in zip(chunks, positions, needed, shares, strict=True):
             beat()
-            yield Picked(chunk, at, torch.arange(len(at), device=self.device), mixes, host, share)
+            yield RawBatch(chunk, at, torch.arange(len(at), device=self.device), mixes, host, share)
 
     def _rows_of(self, needed: list[np.ndarray]) -> Iterator[Tensor]:
         """For each batch: the rows to send."""

@@ -19,7 +19,7 @@ from distill.data.resume_decoding import DecodingProgress
 from distill.events import StageProgress, Tell
 from distill.team.watch import beat
 
-__all__ = ["MAX_FILE_BYTES", "Job", "Rows", "decode_all", "decoding_threads", "read_picture"]
+__all__ = ["MAX_FILE_BYTES", "Job", "PixelSink", "decode_all", "decoding_threads", "read_picture"]
 
 MAX_FILE_BYTES = 256 << 20
 _MAX_THREADS = 8
@@ -37,7 +37,7 @@ class Job:
     read: Callable[[], bytes]
 
 
-class Rows(Protocol):
+class PixelSink(Protocol):
     """Where pixels go: an array on the disk, or somebody who only looks at them."""
 
     def write(self, row: int, block: np.ndarray) -> None: ...
@@ -62,7 +62,7 @@ def read_picture(path: Path) -> bytes:
 
 def decode_all(
     jobs: Iterable[Job],
-    writers: Mapping[str, Rows],
+    writers: Mapping[str, PixelSink],
     *,
     size: int,
     total: int,

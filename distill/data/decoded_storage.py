@@ -8,18 +8,18 @@ from pathlib import Path
 
 from distill.recipe.schema import DataSpec
 
-__all__ = ["Choice", "choose_place", "free_memory"]
+__all__ = ["StorageDecision", "choose_place", "free_memory"]
 
 
 @dataclass(frozen=True)
-class Choice:
+class StorageDecision:
     """Whether images are kept; ``why`` is a line for the user, where it is worth one."""
 
     kept: bool
     why: str | None = None
 
 
-def choose_place(spec: DataSpec, needed: int, arrays: Path, *, there: int) -> Choice:
+def choose_place(spec: DataSpec, needed: int, arrays: Path, *, there: int) -> StorageDecision:
     """Settle ``data.decoded``.
 
     Args:
@@ -29,17 +29,17 @@ def choose_place(spec: DataSpec, needed: int, arrays: Path, *, there: int) -> Ch
     """
     size = f"decoded images take {needed / 1e9:,.1f} GB"
     if spec.decoded == "per_batch":
-        return Choice(False, f"{size}: decoded anew for every batch (data.decoded: per_batch)")
+        return StorageDecision(False, f"{size}: decoded anew for every batch (data.decoded: per_batch)")
     free = shutil.disk_usage(_existing(arrays)).free
     if spec.decoded == "auto" and needed - there > free:
         where = f"{arrays} has {free / 1e9:,.1f} GB free"
-        return Choice(False, f"{size} and {where}: pictures are decoded anew for every batch, which is slower")
+        return StorageDecision(False, f"{size} and {where}: pictures are decoded anew for every batch, which is slower")
     memory = free_memory()
     if memory is not None and needed > memory:
-        return Choice(
+        return StorageDecision(
             True, f"{size} and {memory / 1e9:,.1f} GB of memory are free: they are read from the disk as needed"
         )
-    return Choice(True)
+    return StorageDecision(True)
 
 
 def free_memory() -> int | None:

@@ -38,8 +38,8 @@ from distill.data.layout import (
     IMAGE_KINDS,
     IMAGE_SUFFIXES,
     SPLIT_FOLDERS,
-    Entries,
     Listing,
+    RawListing,
     check_layout,
     check_split_names,
     class_names,
@@ -153,9 +153,9 @@ def _existing(spec: DataSpec) -> Path:
     return root
 
 
-def _find(root: Path, *, files: bool = True) -> Entries:
+def _find(root: Path, *, files: bool = True) -> RawListing:
     """What lies in a folder, links followed: splits, or, where there is no ``train/``, class folders to train on."""
-    entries = Entries()
+    entries = RawListing()
     try:
         names = {entry.name for entry in _visible(root) if _is_folder(entry)}
         # where a file system knows no capitals Test/ is test/, too
@@ -199,7 +199,7 @@ def _refuse_too_few(root: Path, pictured: Sequence[os.DirEntry[str]], others: Se
         raise DataError(one, hint="a classifier needs two: a folder for each class")
 
 
-def _find_class(entries: Entries, split: str, label: os.DirEntry[str], files: bool) -> None:
+def _find_class(entries: RawListing, split: str, label: os.DirEntry[str], files: bool) -> None:
     if not label.is_dir():  # raises where links lead in circles: a class must not be lost without a word
         entries.ignored += 1
         return

@@ -19,9 +19,9 @@ __all__ = [
     "Split",
     "channel_stats",
     "digest_of_all",
+    "evenly_spaced_positions",
     "image_digests",
     "pixel_digest",
-    "spread",
 ]
 
 UNLABELLED = -1  # the label of an image that has none
@@ -146,7 +146,7 @@ def digest_of_all(digests: Iterable[bytes]) -> str:
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
-def spread(length: int, count: int) -> np.ndarray:
+def evenly_spaced_positions(length: int, count: int) -> np.ndarray:
     """Positions, ``(n,)`` int64, of at most ``count`` images spread evenly over ``length``.
 
     >>> spread(10, 4).tolist(), spread(2, 5).tolist()

@@ -14,8 +14,8 @@ __all__ = [
     "EXPECTED_LAYOUT",
     "IMAGE_KINDS",
     "IMAGE_SUFFIXES",
-    "Entries",
     "Listing",
+    "RawListing",
     "SplitListing",
     "check_layout",
     "check_split_names",
@@ -35,7 +35,7 @@ EXPECTED_LAYOUT = (
 
 
 @dataclass
-class Entries:
+class RawListing:
     """What lies under a root, before anything is checked: split -> class -> names of image files.
 
     Attributes:
@@ -113,7 +113,7 @@ def ignored_note(ignored: int) -> str | None:
     return f"ignored {ignored:,} {what} not named like a {IMAGE_KINDS}"
 
 
-def check_layout(entries: Entries, where: str) -> Listing:
+def check_layout(entries: RawListing, where: str) -> Listing:
     """Settle classes, labels and order.
 
     Raises:
@@ -130,7 +130,7 @@ def check_layout(entries: Entries, where: str) -> Listing:
     return Listing(classes, listed, entries.ignored, no_class=tuple(sorted(entries.no_class)))
 
 
-def class_names(entries: Entries, where: str) -> tuple[str, ...]:
+def class_names(entries: RawListing, where: str) -> tuple[str, ...]:
     """Sorted names of the class folders of ``train/``.
 
     Raises:

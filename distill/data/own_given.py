@@ -18,10 +18,10 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from distill.code import code_sha256, reference_of, told
+from distill.code import code_sha256, import_path_of, told
 from distill.data.dataset_digest import digest_array, digests_held
 from distill.data.decode import BadImageError, orientation, to_rgb, upright
-from distill.data.images import spread
+from distill.data.images import evenly_spaced_positions
 from distill.data.own_class_names import class_names, counted_names, differing_names
 from distill.errors import DataError
 from distill.recipe.schema import DataSpec
@@ -281,7 +281,7 @@ class _Asked:
         """Of what it holds in memory, what it says of itself, and some images: a cache is there not to ask for all."""
         kind = type(self.dataset)
         said = _ADDRESS.sub("", repr(self.dataset))[:10_000]
-        digest = hashlib.sha256(f"{reference_of(kind)} {code_sha256(reference_of(kind), kind)} {said} ".encode())
+        digest = hashlib.sha256(f"{import_path_of(kind)} {code_sha256(import_path_of(kind), kind)} {said} ".encode())
         targets = getattr(self.dataset, "targets", None)
         if targets is not None and hasattr(targets, "__len__"):  # a property, too
             digest.update(repr(np.asarray(targets).tolist()).encode())
@@ -295,7 +295,7 @@ class _Asked:
         return digest.hexdigest()
 
     def _probes(self) -> list[int]:
-        return [int(at) for at in spread(len(self), _PROBES)]
+        return [int(at) for at in evenly_spaced_positions(len(self), _PROBES)]
 
     def _probe(self, at: int) -> bytes:
         try:

@@ -10,14 +10,14 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["Rows", "in_background", "prefetch_chunks"]
+__all__ = ["HostImages", "in_background", "prefetch_chunks"]
 
 Item = TypeVar("Item")
 
 _DEPTH = 2  # batches that wait; more would hide no more, and hold memory
 
 
-class Rows(Protocol):
+class HostImages(Protocol):
     """Images on the host, by row."""
 
     shape: tuple[int, ...]
@@ -28,7 +28,7 @@ class Rows(Protocol):
         ...
 
 
-def prefetch_chunks(images: Rows, requests: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
+def prefetch_chunks(images: HostImages, requests: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
     """The images at each index, on the device, in order.
 
     The thread ends when the iterator is exhausted or closed; its errors are raised here.
@@ -83,7 +83,7 @@ def _put_unless(ready: queue.Queue[tuple[str, Any]], stop: threading.Event) -> C
     return put
 
 
-def _prefetch_cuda(images: Rows, requests: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
+def _prefetch_cuda(images: HostImages, requests: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
     stream = torch.cuda.Stream(device)
 
     def copied() -> Iterator[tuple[Tensor, torch.cuda.Event]]:

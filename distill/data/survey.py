@@ -16,7 +16,7 @@ from distill.data.decode import BadImageError, decode_image, strict_pillow
 from distill.data.decode_pool import read_picture
 from distill.data.folder import list_folder
 from distill.data.hugging_face import hugging_face_data
-from distill.data.images import spread
+from distill.data.images import evenly_spaced_positions
 from distill.data.layout import IMAGE_KINDS, Listing, ignored_note
 from distill.data.own import own_data
 from distill.data.own_given import WANTED, Given, pixels_of
@@ -107,7 +107,7 @@ def survey(spec: DataSpec, *, check: bool = False) -> Survey:
 def _of_given(given: Given, spec: DataSpec) -> Survey:
     """What somebody else's code gives; its images are at hand, or that code decodes them."""
     train, sides, seconds = given.splits["train"], [], []
-    for at in spread(len(train), _SAMPLE).tolist():
+    for at in evenly_spaced_positions(len(train), _SAMPLE).tolist():
         started = time.perf_counter()
         try:
             sides.append(min(pixels_of(train.row(at)[0]).shape[:2]))
@@ -128,7 +128,7 @@ def _of_given(given: Given, spec: DataSpec) -> Survey:
 
 def _sample(listing: Listing) -> list[str]:
     paths = listing.splits["train"].paths
-    return [paths[at] for at in spread(len(paths), _SAMPLE)]
+    return [paths[at] for at in evenly_spaced_positions(len(paths), _SAMPLE)]
 
 
 def _unusable(spec: DataSpec, listing: Listing, bad: int, opened: int, check: bool) -> str:

@@ -23,7 +23,14 @@ from distill.devices.hardware import (
     usable_cores,
     using_threads,
 )
-from distill.devices.kernels import WRONG_KERNELS, UnsafeLayer, WrongKernel, compile_module, guard, unsafe_layers
+from distill.devices.kernels import (
+    WRONG_KERNELS,
+    UnsafeLayer,
+    WrongKernel,
+    compile_module,
+    force_contiguous_inputs,
+    unsafe_layers,
+)
 from distill.devices.memory_format import channels_last
 from distill.devices.thread_rule import MACS_A_THREAD, threads_at_most, threads_for
 
@@ -44,7 +51,7 @@ __all__ = [
     "deterministic_kernels",
     "fabric_precision",
     "fast_kernels",
-    "guard",
+    "force_contiguous_inputs",
     "is_out_of_memory",
     "keep_freed_memory",
     "library_versions",

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from distill.devices.layer_error import TOLERANCE, Setting, Trial, deviations, float64_seconds
+from distill.devices.layer_error import TOLERANCE, KernelConfig, LayerTest, deviations, float64_seconds
 from distill.devices.layers import Layer
 
 __all__ = ["FORKS", "main"]
@@ -87,14 +87,14 @@ def _try_all(line: str) -> None:
     os._exit(0)  # a damaged heap would have its say at the very end
 
 
-def _read(trial: dict[str, Any]) -> Trial:
+def _read(trial: dict[str, Any]) -> LayerTest:
     layer: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in trial["layer"].items()
     }
-    return Trial(Layer(**layer), tuple(trial["batches"]), Setting(**trial["setting"]))
+    return LayerTest(Layer(**layer), tuple(trial["batches"]), KernelConfig(**trial["setting"]))
 
 
-def _tried(trial: Trial, *, least_s: float) -> dict[str, Any]:
+def _tried(trial: LayerTest, *, least_s: float) -> dict[str, Any]:
     try:
         faulthandler.dump_traceback_later(_FLOAT64_S, exit=True)
         limit_s = max(least_s, _TIMES * float64_seconds(trial))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["WRONG_KERNELS", "UnsafeLayer", "WrongKernel", "compile_module", "guard", "unsafe_layers"]
+__all__ = ["WRONG_KERNELS", "UnsafeLayer", "WrongKernel", "compile_module", "force_contiguous_inputs", "unsafe_layers"]
 
 _BLOCK = 16  # input channels that a kernel works on at once with AVX-512; AVX2: 8, SSE4.1: 4
 _RECOMPILES = 64  # a sweep compiles many networks of one class; at 8, torch's default, the rest would run uncompiled
@@ -94,7 +94,7 @@ def _describe(layer: nn.Module) -> str:
     return f"{size}, stride {stride}, {layer.in_channels} input channels{groups}"
 
 
-def guard(module: nn.Module, device: torch.device) -> tuple[UnsafeLayer, ...]:
+def force_contiguous_inputs(module: nn.Module, device: torch.device) -> tuple[UnsafeLayer, ...]:
     """Give each unsafe layer contiguous images, whatever the layers before it hand on; returns those layers.
 
     A network may change the format on its way (a norm over the last dimension does), so leaving its input and its

@@ -15,7 +15,16 @@ from torch import Tensor
 from distill.devices.layers import Layer
 from distill.text import counted
 
-__all__ = ["TOLERANCE", "Outcome", "Precision", "Setting", "Trial", "Verdict", "deviations", "float64_seconds"]
+__all__ = [
+    "TOLERANCE",
+    "KernelConfig",
+    "LayerTest",
+    "LayerTestResult",
+    "Outcome",
+    "Precision",
+    "deviations",
+    "float64_seconds",
+]
 
 Outcome = Literal["right", "wrong", "crashes", "hangs"]
 Precision = Literal["fp32", "bf16"]  # what a CPU trains in
@@ -28,7 +37,7 @@ _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bf
 
 
 @dataclass(frozen=True)
-class Setting:
+class KernelConfig:
     """What besides the layer decides on a kernel.
 
     Attributes:
@@ -51,7 +60,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Trial:
+class LayerTest:
     """A layer to try, and how.
 
     Attributes:
@@ -60,11 +69,11 @@ class Trial:
 
     layer: Layer
     batches: tuple[int, ...]
-    setting: Setting
+    setting: KernelConfig
 
 
 @dataclass(frozen=True)
-class Verdict:
+class LayerTestResult:
     """How a trial ended.
 
     Attributes:
@@ -80,7 +89,7 @@ class Verdict:
     detail: str | None = None
 
 
-def deviations(trial: Trial) -> dict[str, float]:
+def deviations(trial: LayerTest) -> dict[str, float]:
     """How far off each tensor is, at its worst of many passes, as a share of its largest value; inf where not finite.
 
     The same numbers, rounded to the trial's precision, go through both. Float64 has none of oneDNN's kernels. One pass
@@ -100,7 +109,7 @@ def deviations(trial: Trial) -> dict[str, float]:
     return worst
 
 
-def float64_seconds(trial: Trial) -> float:
+def float64_seconds(trial: LayerTest) -> float:
     """How long the exact passes took, which tells how fast this machine is; they are kept for the trial itself."""
     torch.set_num_threads(trial.setting.threads)
     return sum(_exact(trial.layer, batch, trial.setting.precision)[1] for batch in trial.batches)
@@ -128,7 +137,7 @@ def _drawn(layer: Layer, batch: int, precision: Precision) -> _Given:
     return _Given(x, weight, bias, draw(output.shape)).map(lambda each: each.to(_DTYPES[precision]))
 
 
-def _as_set(given: _Given, setting: Setting) -> _Given:
+def _as_set(given: _Given, setting: KernelConfig) -> _Given:
     if not setting.channels_last:
         return given
     return given.map(lambda each: each.contiguous(memory_format=torch.channels_last) if each.ndim == 4 else each)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from distill.devices.child import FORKS
-from distill.devices.layer_error import TOLERANCE, Trial, Verdict
+from distill.devices.layer_error import TOLERANCE, LayerTest, LayerTestResult
 from distill.devices.layers import Layer
 from distill.errors import RunError
 
@@ -43,14 +43,14 @@ CHILD = (sys.executable, "-P", "-W", "ignore", "-c", _START, _BESIDE)
 class Probe:
     """How each trial ended, in their order, and whether glibc looked at the heap meanwhile."""
 
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[LayerTestResult, ...]
     heap_check: bool
 
 
 def probe(
-    trials: Sequence[Trial],
+    trials: Sequence[LayerTest],
     *,
-    on_verdict: Callable[[Trial, Verdict], None] | None = None,
+    on_verdict: Callable[[LayerTest, LayerTestResult], None] | None = None,
     seconds: float = 20.0,
     child: Sequence[str] = CHILD,
 ) -> Probe:
@@ -64,7 +64,7 @@ def probe(
     Raises:
         RunError: A process cannot be started, or ends before it tries anything.
     """
-    verdicts: dict[int, Verdict] = {}
+    verdicts: dict[int, LayerTestResult] = {}
     heap_check = False
     for isa in dict.fromkeys(trial.setting.isa for trial in trials):
         numbers = [number for number, trial in enumerate(trials) if trial.setting.isa == isa]
@@ -82,7 +82,7 @@ def probe(
     return Probe(tuple(verdicts[number] for number in range(len(trials))), heap_check)
 
 
-def _groups(numbers: list[int], trials: Sequence[Trial]) -> list[list[int]]:
+def _groups(numbers: list[int], trials: Sequence[LayerTest]) -> list[list[int]]:
     """What shares a process: a layer's trials in one memory format where a process costs little, else all."""
     if not FORKS:
         return [numbers]
@@ -93,13 +93,13 @@ def _groups(numbers: list[int], trials: Sequence[Trial]) -> list[list[int]]:
     return [list(group) for _, group in groupby(numbers, key=shared)]
 
 
-def _settled(children: _Children, trials: Sequence[Trial]) -> list[Verdict]:
+def _settled(children: _Children, trials: Sequence[LayerTest]) -> list[LayerTestResult]:
     """The verdicts of one process, up to its first finding; that is put down to the trial that has one alone."""
     verdicts = children.try_together(trials)
     last = len(verdicts) - 1
     if verdicts[last].outcome == "right" or last == 0:
         return verdicts
-    alone: dict[int, Verdict] = {}
+    alone: dict[int, LayerTestResult] = {}
     for suspect in range(last, max(last - _SUSPECTS, 0) - 1, -1):
         (alone[suspect],) = children.try_together([trials[suspect]])
         if alone[suspect].outcome != "right":
@@ -129,7 +129,7 @@ class _Children:
         self._stop()
         self._errors.close()
 
-    def try_together(self, trials: Sequence[Trial]) -> list[Verdict]:
+    def try_together(self, trials: Sequence[LayerTest]) -> list[LayerTestResult]:
         """What one process says of them, up to its first finding.
 
         Raises:
@@ -140,7 +140,7 @@ class _Children:
         with suppress(BrokenPipeError):  # its end is told below
             request = {"seconds": self._seconds, "trials": [asdict(trial) for trial in trials]}
             print(json.dumps(request), file=process.stdin, flush=True)
-        verdicts: list[Verdict] = []
+        verdicts: list[LayerTestResult] = []
         status: int | None = None
         for line in self._lines(process):
             if "ended" in line:
@@ -199,15 +199,15 @@ class _Children:
         self._silent.set()
         process.kill()
 
-    def _ended(self, status: int, read_from: int) -> Verdict:
+    def _ended(self, status: int, read_from: int) -> LayerTestResult:
         """Why a process ended before its trials did."""
         self._errors.seek(read_from)
         said = self._errors.read().decode(errors="replace")
         if "Timeout (" in said or self._silent.is_set():  # faulthandler's word
             self._silent.clear()
-            return Verdict("hangs")
+            return LayerTestResult("hangs")
         last = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "")
-        return Verdict("crashes", detail=": ".join(filter(None, (_status_name(status), last))))
+        return LayerTestResult("crashes", detail=": ".join(filter(None, (_status_name(status), last))))
 
 
 def _status_name(status: int) -> str:
@@ -227,8 +227,8 @@ def _environment(isa: str | None) -> dict[str, str]:
     return environment
 
 
-def _judged(line: dict[str, Any], trial: Trial) -> Verdict:
+def _judged(line: dict[str, Any], trial: LayerTest) -> LayerTestResult:
     if "failed" in line:
-        return Verdict("crashes", detail=line["failed"])
+        return LayerTestResult("crashes", detail=line["failed"])
     is_right = line["error"] <= TOLERANCE[trial.setting.precision]
-    return Verdict("right" if is_right else "wrong", line["error"], line["tensor"])
+    return LayerTestResult("right" if is_right else "wrong", line["error"], line["tensor"])

@@ -9,7 +9,7 @@ from torch import Tensor
 from distill.errors import DataError
 from distill.evaluation.confidence import fit_temperature
 from distill.evaluation.stored import keeping, read_temperature, write_temperature
-from distill.evaluation.test_set import DataSets, Query, assess_query
+from distill.evaluation.test_set import DatasetCache, EvaluationTarget, assess_target
 from distill.events import Note, Tell, silent
 from distill.models.classifier import Wrapped
 from distill.results.calibration import Temperature
@@ -18,12 +18,12 @@ __all__ = ["Calibrated", "kept_temperature", "temperature_of"]
 
 
 def temperature_of(
-    query: Query, *, again: bool = False, data: DataSets | None = None, tell: Tell = silent
+    target: EvaluationTarget, *, again: bool = False, data: DatasetCache | None = None, tell: Tell = silent
 ) -> Temperature:
     """What the logits of a model are to be divided by (arXiv:1706.04599); fitted where it is not stored.
 
     Args:
-        query: What :func:`distill.evaluation.test_set.query_of` made of a run or a file.
+        target: What :func:`distill.evaluation.test_set.evaluation_target` made of a run or a file.
         again: Ask the network and fit anew.
         data: Shared by several.
         tell: Told before the network is asked about the validation images, which may take a while.
@@ -32,36 +32,36 @@ def temperature_of(
         DataError: It has no validation images.
         MissingError: They are not here, and nothing is stored.
     """
-    data = data or DataSets()
-    stored = None if again else kept_temperature(query, data)
+    data = data or DatasetCache()
+    stored = None if again else kept_temperature(target, data)
     if stored is not None:
         return stored
-    tell(Note(f"fitting a temperature on the validation images of {query.place}"))
+    tell(Note(f"fitting a temperature on the validation images of {target.place}"))
     try:
-        assessment = assess_query(query, "val", again, data).told(tell)
+        assessment = assess_target(target, "val", again, data).told(tell)
     except DataError as error:
-        val = data.load(query.spec).val
+        val = data.load(target.spec).val
         if val is not None and len(val):
             raise
         raise DataError(
-            f"{query.place} has no validation images to fit a temperature on (data.val_fraction: 0)",
+            f"{target.place} has no validation images to fit a temperature on (data.val_fraction: 0)",
             hint="leave out --calibrated, or train with some: --set data.val_fraction=0.1",
         ) from error
     found = fit_temperature(assessment.logits, assessment.labels)
-    if query.keeps:
-        weights, network, content = query.weights, query.network, assessment.content
-        with keeping(f"{query.place}: its temperature is", tell):
-            write_temperature(query.folder, found, weights=weights, network=network, content=content)
+    if target.keeps:
+        weights, network, content = target.weights, target.network, assessment.content
+        with keeping(f"{target.place}: its temperature is", tell):
+            write_temperature(target.folder, found, weights=weights, network=network, content=content)
     return found
 
 
-def kept_temperature(query: Query, data: DataSets) -> Temperature | None:
+def kept_temperature(target: EvaluationTarget, data: DatasetCache) -> Temperature | None:
     """As an earlier call fitted it, to these weights and to validation images that are still the same."""
     return read_temperature(
-        query.folder,
-        weights=query.weights,
-        network=query.network,
-        still=lambda content: data.are_still(content, query.spec, "val"),
+        target.folder,
+        weights=target.weights,
+        network=target.network,
+        still=lambda content: data.are_still(content, target.spec, "val"),
     )
 
 

@@ -20,7 +20,7 @@ from distill.evaluation.correct import correct
 from distill.evaluation.finite import require_finite
 from distill.evaluation.statistics import PairedTest, compare_values, mean_interval, share_interval
 from distill.evaluation.stored import read_sealed, write_sealed
-from distill.evaluation.test_set import DataSets, Query
+from distill.evaluation.test_set import DatasetCache, EvaluationTarget
 from distill.events import StageProgress, Tell, silent
 from distill.models.classifier import Classifier
 from distill.results.corruptions import CORRUPTIONS, SEVERITIES, CorruptedTop1, CorruptionResult
@@ -36,18 +36,18 @@ _STAGE = "corruptions"
 
 
 def measure_corruptions(
-    query: Query,
+    target: EvaluationTarget,
     *,
     split: str = "test",
     images: int = CORRUPTION_IMAGES,
     again: bool = False,
-    data: DataSets | None = None,
+    data: DatasetCache | None = None,
     tell: Tell = silent,
 ) -> CorruptionResult:
     """Top-1 under every corruption at every severity; what is stored of these images is not asked again.
 
     Args:
-        query: What :func:`distill.evaluation.test_set.query_of` made of a run or a file.
+        target: What :func:`distill.evaluation.test_set.evaluation_target` made of a run or a file.
         images: How many of the split, drawn without replacement, the same for every model; all where there are fewer.
         again: Ask the network about everything.
         data: Shared by several.
@@ -61,25 +61,25 @@ def measure_corruptions(
     """
     if images < 2:
         raise UsageError(f"corruptions need at least 2 images, got {images}")
-    data = data or DataSets()
-    cache = _CorruptionCache(query, split, images)
+    data = data or DatasetCache()
+    cache = _CorruptionCache(target, split, images)
     if not again:
         cache.read()
         if cache.is_complete and _is_of(cache, data):
             return cache.result()
-    splits = data.load(query.spec)
-    if not again and cache.is_complete and splits.is_drawn_anew(split, query.trained_on):
+    splits = data.load(target.spec)
+    if not again and cache.is_complete and splits.is_drawn_anew(split, target.trained_on):
         return cache.result()  # as where the data is no longer here
-    refuse_drawn_anew(splits, split, query.spec, query.place, query.trained_on)
-    part = data.part(query.spec, split, query.place)
+    refuse_drawn_anew(splits, split, target.spec, target.place, target.trained_on)
+    part = data.part(target.spec, split, target.place)
     if len(part) < 2:
-        raise DataError(f"{query.place}: one image cannot show how corruptions spread", hint="more images")
-    cache.begin(part, data.content(query.spec, split))
+        raise DataError(f"{target.place}: one image cannot show how corruptions spread", hint="more images")
+    cache.begin(part, data.content(target.spec, split))
     model, todo = None, [name for name in (_CLEAN, *CORRUPTIONS) if name not in cache.right]
     for done, name in enumerate(todo):
         if model is None:
-            model = query.load()
-            require_classes(splits, query.spec, model)
+            model = target.load()
+            require_classes(splits, target.spec, model)
         progress = partial(_tell, tell, todo, done)
         cache.keep(name, *_ask(model, part, cache.places, name, progress))
     return cache.result()
@@ -89,9 +89,9 @@ def _tell(tell: Tell, todo: list[str], done: int, share: float) -> None:
     tell(StageProgress(_STAGE, round(100 * (done + share)), 100 * len(todo)))
 
 
-def _is_of(cache: _CorruptionCache, data: DataSets) -> bool:
+def _is_of(cache: _CorruptionCache, data: DatasetCache) -> bool:
     try:
-        return cache.content == data.content(cache.query.spec, cache.split)
+        return cache.content == data.content(cache.target.spec, cache.split)
     except DistillError:  # nothing to ask again about
         return True
 
@@ -107,7 +107,7 @@ class _CorruptionCache:
         digests: By corruption, of the corrupted images.
     """
 
-    query: Query
+    target: EvaluationTarget
     split: str
     images: int
     of: int = 0
@@ -122,8 +122,8 @@ class _CorruptionCache:
 
     def read(self) -> None:
         """Take up what an earlier call left, if it was about as many images and the same corruptions."""
-        path = self.query.folder / f"{self.split}_corruptions.json"
-        document = read_sealed(path, weights=self.query.weights, network=self.query.network)
+        path = self.target.folder / f"{self.split}_corruptions.json"
+        document = read_sealed(path, weights=self.target.weights, network=self.target.network)
         try:
             if document is None or (document["version"], document["asked"]) != (CORRUPTIONS_VERSION, self.images):
                 return
@@ -153,8 +153,8 @@ class _CorruptionCache:
             "right": {each: {"bits": _packed(self.right[each]), "images": self.digests[each]} for each in self.right},
             "result": self.result().to_json() if self.is_complete else None,
         }
-        path = self.query.folder / f"{self.split}_corruptions.json"
-        write_sealed(path, document, weights=self.query.weights, network=self.query.network)
+        path = self.target.folder / f"{self.split}_corruptions.json"
+        write_sealed(path, document, weights=self.target.weights, network=self.target.network)
 
     def result(self) -> CorruptionResult:
         """Of a complete cache."""
@@ -225,9 +225,11 @@ def _chunks(n: int, side: int) -> Iterator[tuple[int, int]]:
     return ((start, min(start + step, n)) for start in range(0, n, step))
 
 
-def against(ours: Query, theirs: Query, *, split: str = "test", images: int = CORRUPTION_IMAGES) -> PairedTest | None:
+def against(
+    ours: EvaluationTarget, theirs: EvaluationTarget, *, split: str = "test", images: int = CORRUPTION_IMAGES
+) -> PairedTest | None:
     """The difference of two stored results' ``mean_top1``, paired by image; None where they are of different images."""
-    caches = [_CorruptionCache(query, split, images) for query in (ours, theirs)]
+    caches = [_CorruptionCache(target, split, images) for target in (ours, theirs)]
     for cache in caches:
         cache.read()
     mine, other = caches

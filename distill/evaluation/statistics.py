@@ -16,9 +16,9 @@ import numpy as np
 __all__ = [
     "LEVEL",
     "MAX_IMAGES",
-    "Answers",
     "Interval",
     "PairedTest",
+    "SeedOutcomes",
     "Verdict",
     "advised",
     "check_pair",
@@ -253,14 +253,14 @@ def _of_mean(differences: np.ndarray, step: float = 1.0) -> float:
 
 
 @dataclass(frozen=True)
-class Answers:
+class SeedOutcomes:
     """Of runs that differ by their seed alone: ``right`` is ``(S, N)`` bool, whether run s answered image i right."""
 
     seeds: tuple[int, ...]
     right: np.ndarray
 
 
-def compare_runs(ours: Answers, theirs: Answers, *, level: float = LEVEL) -> PairedTest:
+def compare_runs(ours: SeedOutcomes, theirs: SeedOutcomes, *, level: float = LEVEL) -> PairedTest:
     """By image for one run each, by seed where two or more are shared, else by the seeds that each has of its own."""
     if len(ours.seeds) == len(theirs.seeds) == 1:
         return compare_images(ours.right[0], theirs.right[0], level=level)

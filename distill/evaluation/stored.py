@@ -24,8 +24,8 @@ from distill.results.metrics import EvalResult
 
 __all__ = [
     "ABOUT",
-    "Answers",
     "StoredEvaluation",
+    "StoredOutputs",
     "evaluation_of_file",
     "keeping",
     "read_answers",
@@ -95,7 +95,7 @@ def read_evaluation(folder: Path, split: str = "test") -> StoredEvaluation | Non
     )
 
 
-def _corruptions(folder: Path, split: str, answers: Answers) -> CorruptionResult | None:
+def _corruptions(folder: Path, split: str, answers: StoredOutputs) -> CorruptionResult | None:
     document = read_sealed(folder / f"{split}_corruptions.json", weights=answers.weights, network=answers.network)
     try:
         if document is None or not document["result"] or document["content"] != answers.about["content"]:
@@ -109,7 +109,7 @@ def _corruptions(folder: Path, split: str, answers: Answers) -> CorruptionResult
 
 
 @dataclass(frozen=True)
-class Answers:
+class StoredOutputs:
     """What a network answered on one split, with what was made of it.
 
     Attributes:
@@ -128,7 +128,7 @@ class Answers:
     labels: np.ndarray
 
 
-def write_answers(folder: Path, split: str, answers: Answers) -> None:
+def write_answers(folder: Path, split: str, answers: StoredOutputs) -> None:
     """Keep them; the document comes last, and says which arrays are its own."""
     for kind in _KINDS:
         write_with(folder / f"{split}_{kind}.npy", partial(save_array, array=getattr(answers, kind)))
@@ -138,7 +138,7 @@ def write_answers(folder: Path, split: str, answers: Answers) -> None:
     write_sealed(folder / f"{split}.json", more, weights=answers.weights, network=answers.network)
 
 
-def read_answers(folder: Path, split: str) -> Answers | None:
+def read_answers(folder: Path, split: str) -> StoredOutputs | None:
     """What is stored; None where it is absent or damaged."""
     try:
         document = _read(folder / f"{split}.json")
@@ -149,7 +149,7 @@ def read_answers(folder: Path, split: str) -> Answers | None:
         result = EvalResult.from_json(document["result"])
         if len(logits) != len(labels) or len(labels) != result.n:
             return None
-        return Answers(
+        return StoredOutputs(
             weights=document["weights"],
             network=document["network"],
             about={name: document[name] for name in ABOUT},

@@ -28,7 +28,7 @@ from distill.evaluation.askable import refuse_drawn_anew, require_classes
 from distill.evaluation.confidence import reliability, risk_coverage
 from distill.evaluation.correct import correct
 from distill.evaluation.metrics import evaluate_logits, predict_logits
-from distill.evaluation.stored import ABOUT, Answers, evaluation_of_file, keeping, read_answers, write_answers
+from distill.evaluation.stored import ABOUT, StoredOutputs, evaluation_of_file, keeping, read_answers, write_answers
 from distill.evaluation.tta import Mirrored
 from distill.events import Note, Tell, silent
 from distill.files import expanded, json_sha256, may_write, sha256_file
@@ -47,15 +47,15 @@ from distill.runs.checkpoints import MODEL_FILE, best_checkpoint
 __all__ = [
     "IMAGES_OF",
     "Assessment",
-    "DataSets",
-    "Query",
-    "answers_of",
+    "DatasetCache",
+    "EvaluationTarget",
     "assess",
     "assess_classifier",
     "assess_file",
-    "assess_query",
+    "assess_target",
     "assess_trained",
-    "query_of",
+    "evaluate_parts",
+    "evaluation_target",
     "split_content",
 ]
 
@@ -114,7 +114,7 @@ class Assessment:
         )
 
 
-class DataSets:
+class DatasetCache:
     """Data sets for several assessments: each is digested once, and the one loaded last is kept."""
 
     def __init__(self) -> None:
@@ -199,7 +199,7 @@ def assess(
     split: str = "test",
     device: torch.device,
     again: bool = False,
-    data: DataSets | None = None,
+    data: DatasetCache | None = None,
     tell: Tell = silent,
 ) -> Assessment:
     """Evaluate a run's best checkpoint, or read what an earlier call found on the same images.
@@ -214,7 +214,7 @@ def assess(
         tell: As for :func:`assess_query`.
     """
     _check_split(split)
-    return assess_query(query_of(run, device=device), split, again, data or DataSets(), tell=tell)
+    return assess_target(evaluation_target(run, device=device), split, again, data or DatasetCache(), tell=tell)
 
 
 def assess_file(
@@ -222,7 +222,7 @@ def assess_file(
     *,
     split: str = "test",
     again: bool = False,
-    data: DataSets | None = None,
+    data: DatasetCache | None = None,
     tell: Tell = silent,
 ) -> Assessment:
     """Evaluate an exported file on the images of the recipe in it, or read what an earlier call left beside the file.
@@ -231,11 +231,11 @@ def assess_file(
         split, again, data, tell: As for :func:`assess`.
     """
     _check_split(split)
-    return assess_query(query_of(file), split, again, data or DataSets(), tell=tell)
+    return assess_target(evaluation_target(file), split, again, data or DatasetCache(), tell=tell)
 
 
 @dataclass(frozen=True)
-class Query:
+class EvaluationTarget:
     """What is evaluated: where it lies, where its answers are kept, its weights, its data, and a run's network.
 
     Attributes:
@@ -257,7 +257,7 @@ class Query:
         return may_write(self.folder) and may_write(self.folder.parent)
 
 
-def query_of(subject: RunFolder | OnnxClassifier, *, device: torch.device | None = None) -> Query:
+def evaluation_target(subject: RunFolder | OnnxClassifier, *, device: torch.device | None = None) -> EvaluationTarget:
     """What a run, or an exported file, is evaluated as.
 
     Args:
@@ -270,16 +270,22 @@ def query_of(subject: RunFolder | OnnxClassifier, *, device: torch.device | None
         folder = evaluation_of_file(subject.path)
         spec = parse_recipe(subject.about.recipe, source=f"{subject.path} (the recipe in it)").data
         trained_on = subject.about.trained_on or None
-        return Query(subject.place, folder, subject.sha256, spec, lambda: subject, trained_on=trained_on)
+        return EvaluationTarget(subject.place, folder, subject.sha256, spec, lambda: subject, trained_on=trained_on)
     recipe, run = subject.recipe(), subject
     weights = sha256_file(best_checkpoint(run.checkpoints) / MODEL_FILE)
     load = partial(load_trained, run, device=device or torch.device("cpu"))
     network = _network_id(recipe)
-    return Query(str(run.path), run.evaluation, weights, recipe.data, load, network, run.info.trained_on)
+    return EvaluationTarget(str(run.path), run.evaluation, weights, recipe.data, load, network, run.info.trained_on)
 
 
-def assess_query(
-    query: Query, split: str, again: bool, data: DataSets, *, mirrored: bool = False, tell: Tell = silent
+def assess_target(
+    target: EvaluationTarget,
+    split: str,
+    again: bool,
+    data: DatasetCache,
+    *,
+    mirrored: bool = False,
+    tell: Tell = silent,
 ) -> Assessment:
     """Evaluate what was made by :func:`query_of`, or read what an earlier call found.
 
@@ -291,21 +297,21 @@ def assess_query(
     Raises:
         DataError: The split is drawn from other images than when it was trained, and may hold some that taught it.
     """
-    stored = None if again or mirrored else _read(query, split)
+    stored = None if again or mirrored else _read(target, split)
     what = IMAGES_OF[split]
-    if stored is not None and data.are_still(stored.content, query.spec, stored.split):
-        if reason := data.why_unread(query.spec, split):
-            tell(Note(f"{query.place} answered its {what} earlier; they cannot be looked at now: {reason}", "warning"))
+    if stored is not None and data.are_still(stored.content, target.spec, stored.split):
+        if reason := data.why_unread(target.spec, split):
+            tell(Note(f"{target.place} answered its {what} earlier; they cannot be looked at now: {reason}", "warning"))
         return stored
-    tell(Note(f"measuring {query.place} on its {what}"))
-    splits = data.load(query.spec)
-    if stored is not None and splits.is_drawn_anew(split, query.trained_on):
+    tell(Note(f"measuring {target.place} on its {what}"))
+    splits = data.load(target.spec)
+    if stored is not None and splits.is_drawn_anew(split, target.trained_on):
         return stored  # as where the data is no longer here
-    refuse_drawn_anew(splits, split, query.spec, query.place, query.trained_on)
+    refuse_drawn_anew(splits, split, target.spec, target.place, target.trained_on)
     if mirrored:
-        return assess_classifier(Mirrored(query.load()), splits, query.spec, split=split)
-    assessment = assess_classifier(query.load(), splits, query.spec, split=split)
-    return _kept(query, assessment) if query.keeps else assessment
+        return assess_classifier(Mirrored(target.load()), splits, target.spec, split=split)
+    assessment = assess_classifier(target.load(), splits, target.spec, split=split)
+    return _kept(target, assessment) if target.keeps else assessment
 
 
 def _check_split(split: str) -> None:
@@ -329,7 +335,7 @@ def assess_classifier(model: Classifier, splits: Splits, spec: DataSpec, *, spli
     return Assessment(
         run=model.place,
         split=split,
-        **answers_of(logits.numpy(), labels, model.classes, place=model.place),
+        **evaluate_parts(logits.numpy(), labels, model.classes, place=model.place),
         labels=labels,
         fingerprint=splits.fingerprint,
         content=split_content(splits, split),
@@ -338,7 +344,7 @@ def assess_classifier(model: Classifier, splits: Splits, spec: DataSpec, *, spli
     )
 
 
-def answers_of(
+def evaluate_parts(
     logits: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, place: str = "the model"
 ) -> dict[str, Any]:
     """The parts of an :class:`Assessment` that answers decide, and the answers."""
@@ -365,11 +371,11 @@ def _network_id(recipe: Recipe) -> str:
     return json_sha256([architecture_sha256(model), model.model_dump(mode="json", include={"normalize"})])
 
 
-def _kept(query: Query, assessment: Assessment) -> Assessment:
+def _kept(target: EvaluationTarget, assessment: Assessment) -> Assessment:
     """Stored, or, as on a full disk, with the reason why not."""
-    answers = Answers(
-        weights=query.weights,
-        network=query.network,
+    answers = StoredOutputs(
+        weights=target.weights,
+        network=target.network,
         about={name: getattr(assessment, name) for name in ABOUT},
         result=assessment.result,
         reliability=assessment.reliability,
@@ -378,18 +384,18 @@ def _kept(query: Query, assessment: Assessment) -> Assessment:
         labels=assessment.labels,
     )
     told: list[Any] = []
-    with keeping(f"{query.place}: its answers are", told.append):
-        write_answers(query.folder, assessment.split, answers)
+    with keeping(f"{target.place}: its answers are", told.append):
+        write_answers(target.folder, assessment.split, answers)
     return replace(assessment, unkept=told[0]) if told else assessment
 
 
-def _read(query: Query, split: str) -> Assessment | None:
+def _read(target: EvaluationTarget, split: str) -> Assessment | None:
     """What is stored, or None where it is absent, damaged, or of other weights or another network."""
-    found = read_answers(query.folder, split)
-    if found is None or (found.weights, found.network) != (query.weights, query.network):
+    found = read_answers(target.folder, split)
+    if found is None or (found.weights, found.network) != (target.weights, target.network):
         return None
     return Assessment(
-        run=query.place,
+        run=target.place,
         split=split,
         result=found.result,
         reliability=found.reliability,

@@ -16,7 +16,7 @@ from distill.data.streams import derive_seed
 from distill.models.mistakes import as_user_errors
 from distill.models.own import build_own
 from distill.models.reuse import reuse_head
-from distill.models.timm_folder import settle_timm
+from distill.models.timm_folder import resolve_timm
 from distill.models.weights import load_weights, without_weights
 from distill.models.widths import set_widths
 from distill.recipe import Recipe
@@ -40,7 +40,7 @@ def build_model(spec: ModelSpec, *, num_classes: int, seed: int = 0) -> nn.Modul
         MissingError: Pretrained weights, or the file, are not there and cannot be fetched.
         DataError: A weights file that is damaged or belongs to another network.
     """
-    spec = settle_timm(spec)
+    spec = resolve_timm(spec)
     weights = spec.weights if isinstance(spec, TimmModel) else "none"  # a network of one's own loads its weights itself
     with torch.random.fork_rng(devices=[]), _other_generators(seed):
         # not torch.manual_seed: that would seed every accelerator's generator as well
@@ -113,7 +113,7 @@ def meta_model(spec: ModelSpec, num_classes: int) -> nn.Module:
     Raises:
         UsageError: No such network, or options that do not go together.
     """
-    spec = settle_timm(spec)
+    spec = resolve_timm(spec)
     if isinstance(spec, PythonModel):
         return _own_outline(spec.model_copy(update={"weights": "none"}), num_classes)
     shapes_alone = {"normalize": "auto", "max_params": None}

@@ -15,7 +15,7 @@ from distill.errors import RunError, UsageError
 from distill.files import sha256_file
 from distill.models.onnx_metadata import FileAbout
 from distill.models.onnx_write import INPUT, OUTPUT
-from distill.team.watch import beating
+from distill.team.watch import with_heartbeat
 
 if TYPE_CHECKING:
     import onnx
@@ -85,7 +85,7 @@ class OnnxClassifier:
     def logits(self, pixels: Tensor) -> Tensor:
         """Logits ``(N, C)`` float32 of pixels ``(N, 3, S, S)`` uint8."""
         images = np.ascontiguousarray(pixels.cpu().numpy())
-        starts = beating(range(0, len(images), _BATCH))
+        starts = with_heartbeat(range(0, len(images), _BATCH))
         parts = [self.run.run([OUTPUT], {INPUT: images[at : at + _BATCH]})[0] for at in starts]
         return torch.from_numpy(np.concatenate(parts))
 

@@ -17,14 +17,14 @@ from distill.models.normalize import Normalize
 from distill.recipe.model_specs import ModelSpec, NormalizeSpec, TimmModel
 from distill.text import first_line
 
-__all__ = ["CONFIG", "WEIGHTS", "open_timm_folder", "settle_timm", "write_timm_folder"]
+__all__ = ["CONFIG", "WEIGHTS", "open_timm_folder", "resolve_timm", "write_timm_folder"]
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _HUB, _LOCAL = "hf-hub:", "local-dir:"
 _SAID_ELSEWHERE = {"num_classes", "in_chans", "drop_rate", "img_size", "patch_size", "input_size", "pretrained_strict"}
 
 
-def settle_timm(spec: ModelSpec) -> ModelSpec:
+def resolve_timm(spec: ModelSpec) -> ModelSpec:
     """A timm model whose name is a folder or a repository of the hub, as the architecture and weights that it holds.
 
     Others are returned as they are. What the repository is asked for is kept by huggingface_hub.

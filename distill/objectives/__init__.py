@@ -9,7 +9,7 @@ from torch import Tensor
 
 from distill.errors import RecipeError
 from distill.objectives.at import AT
-from distill.objectives.class_weights import settle_class_weights
+from distill.objectives.class_weights import resolve_class_weights
 from distill.objectives.combined import Combined
 from distill.objectives.crd import CRD
 from distill.objectives.dist import DIST, dist_losses
@@ -18,7 +18,7 @@ from distill.objectives.fitnet import FitNet
 from distill.objectives.kd import KD, kd_loss
 from distill.objectives.logits import standardize_logits
 from distill.objectives.mse import MSE, mse_loss
-from distill.objectives.objective import Answer, Asks, LossParts, Objective, Setting, Term
+from distill.objectives.objective import LossParts, NetworkOutput, Objective, RequiredOutputs, Term, TermContext
 from distill.objectives.own import OwnLoss
 from distill.objectives.pkt import PKT
 from distill.objectives.reviewkd import ReviewKD
@@ -31,21 +31,21 @@ from distill.recipe.objectives import ObjectiveSpec, SupervisedObjective, TermSp
 
 __all__ = [
     "OBJECTIVES",
-    "Answer",
-    "Asks",
     "Combined",
     "LossParts",
     "MixedLabels",
+    "NetworkOutput",
     "Objective",
-    "Setting",
+    "RequiredOutputs",
     "Term",
+    "TermContext",
     "build_objective",
     "cross_entropy",
     "dist_losses",
     "dkd_losses",
     "kd_loss",
     "mse_loss",
-    "settle_class_weights",
+    "resolve_class_weights",
     "standardize_logits",
 ]
 
@@ -70,7 +70,7 @@ OBJECTIVES: dict[str, Callable[..., Term]] = {
 
 def build_objective(
     spec: ObjectiveSpec,
-    setting: Setting | None = None,
+    context: TermContext | None = None,
     *,
     label_smoothing: float = 0.0,
     class_weights: Tensor | None = None,
@@ -79,13 +79,13 @@ def build_objective(
     """What a recipe's ``objective`` describes; the cross-entropy of every kind uses all of these.
 
     Args:
-        class_weights: What :func:`settle_class_weights` made of the spec's and the data.
+        class_weights: What :func:`resolve_class_weights` made of the spec's and the data.
         unlabelled: Some images have no label, and pay no cross-entropy.
     """
     if isinstance(spec, SupervisedObjective):
         return Combined(label_smoothing=label_smoothing, class_weights=class_weights)
-    setting = setting or Setting()
-    terms = {each.kind: (each, _term(each, setting)) for each in spec.terms}
+    context = context or TermContext()
+    terms = {each.kind: (each, _term(each, context)) for each in spec.terms}
     if unlabelled and any(isinstance(term, OwnLoss) and term.asks_labels for _, term in terms.values()):
         raise RecipeError("objective python asks for every image's label: data.unlabelled has none")
     return Combined(
@@ -97,8 +97,8 @@ def build_objective(
     )
 
 
-def _term(spec: TermSpec, setting: Setting) -> Term:
-    """Its initial weights come from the setting's seed alone; the global random state is neither read nor moved."""
+def _term(spec: TermSpec, context: TermContext) -> Term:
+    """Its initial weights come from the context's seed alone; the global random state is neither read nor moved."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(setting.seed)
-        return OBJECTIVES[spec.kind](spec, setting)
+        torch.default_generator.manual_seed(context.seed)
+        return OBJECTIVES[spec.kind](spec, context)

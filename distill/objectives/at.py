@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distill.data.batches import Batch
-from distill.objectives.objective import Answer, Setting, Term
+from distill.objectives.objective import NetworkOutput, Term, TermContext
 from distill.objectives.pairs import StagePairs, as_small, no_autocast, require_maps
 from distill.recipe.objectives import ATTerm
 
@@ -17,13 +17,13 @@ __all__ = ["AT", "at_loss"]
 class AT(Term):
     """``at_weight * sum over stages of at_loss``."""
 
-    def __init__(self, spec: ATTerm, setting: Setting) -> None:
+    def __init__(self, spec: ATTerm, context: TermContext) -> None:
         super().__init__()
-        self._pairs, self.weights = StagePairs(spec, setting), {"at": spec.at_weight}
-        self.asks = self._pairs.asks
+        self._pairs, self.weights = StagePairs(spec, context), {"at": spec.at_weight}
+        self.requires = self._pairs.requires
         require_maps(spec, self._pairs)
 
-    def losses(self, student: Answer, teacher: Answer, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         return {"at": torch.stack([at_loss(ours, theirs) for ours, theirs in self._pairs.of(student, teacher)]).sum()}
 
 

@@ -12,10 +12,10 @@ from distill.errors import RecipeError
 from distill.recipe.objectives import ClassWeights
 from distill.text import several
 
-__all__ = ["settle_class_weights"]
+__all__ = ["resolve_class_weights"]
 
 
-def settle_class_weights(spec: ClassWeights, labels: np.ndarray, classes: Sequence[str]) -> Tensor | None:
+def resolve_class_weights(spec: ClassWeights, labels: np.ndarray, classes: Sequence[str]) -> Tensor | None:
     """The weights of ``objective.class_weights``; None where every image counts alike.
 
     ``balanced`` gives a class of n images ``N / (K * n)``, with K classes that have some: each class then counts alike

@@ -9,7 +9,7 @@ from operator import or_
 from torch import Tensor, nn
 
 from distill.data.batches import Batch
-from distill.objectives.objective import Answer, Asks, LossParts, Term
+from distill.objectives.objective import LossParts, NetworkOutput, RequiredOutputs, Term
 from distill.objectives.supervised import cross_entropy, labelled_cross_entropy
 from distill.recipe.objectives import TermSpec
 
@@ -36,7 +36,7 @@ class Combined(nn.Module):
     ) -> None:
         super().__init__()
         self.terms = nn.ModuleDict({kind: term for kind, (_, term) in terms.items()})
-        self.asks = reduce(or_, (term.asks for _, term in terms.values()), Asks())
+        self.requires = reduce(or_, (term.requires for _, term in terms.values()), RequiredOutputs())
         self._ce_weight, self._label_smoothing = ce_weight, label_smoothing
         self._class_weights = class_weights  # no buffer: the recipe and the data say it, no state needs to
         self._unlabelled = unlabelled
@@ -54,17 +54,18 @@ class Combined(nn.Module):
                 self._active.append((term, {part: share * weight for part, weight in term.weights.items()}))
 
     @property
-    def is_asking(self) -> bool:
+    def needs_teacher(self) -> bool:
         """Whether a term that asks a teacher takes part in this epoch."""
-        return any(term.asks for term, _ in self._active)
+        return any(term.requires for term, _ in self._active)
 
-    def forward(self, student: Answer, teacher: Answer | None, batch: Batch) -> LossParts:
+    def forward(self, student: NetworkOutput, teacher: NetworkOutput | None, batch: Batch) -> LossParts:
         ce = self._cross_entropy(student.logits, batch)
         loss, parts = self._ce_weight * ce, {"ce": ce.detach()}
         for term, weights in self._active:
-            if teacher is None and term.asks:
+            if teacher is None and term.requires:
                 raise ValueError(f"objective {', '.join(self._specs)} needs a teacher's answer, got None")
-            told = Answer(student.logits.detach()) if teacher is None else teacher  # a term that asks none sees none
+            # a term that requires nothing of a teacher sees nothing of one
+            told = NetworkOutput(student.logits.detach()) if teacher is None else teacher
             for name, part in term.losses(student, told, batch).items():
                 loss = loss + weights[name] * part
                 parts[name] = part.detach()

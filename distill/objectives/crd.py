@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from distill.data.batches import Batch
 from distill.errors import RecipeError
-from distill.objectives.objective import Answer, Setting, Term
+from distill.objectives.objective import NetworkOutput, Term, TermContext
 from distill.objectives.pairs import StagePairs, no_autocast
 from distill.recipe.objectives import CRDTerm
 
@@ -29,10 +29,10 @@ class CRD(Term):
         RecipeError: Several devices: the memories would differ; one class: there are no others.
     """
 
-    def __init__(self, spec: CRDTerm, setting: Setting) -> None:
+    def __init__(self, spec: CRDTerm, context: TermContext) -> None:
         super().__init__()
-        pairs = StagePairs(spec, setting)
-        if setting.devices > 1:
+        pairs = StagePairs(spec, context)
+        if context.devices > 1:
             raise RecipeError(
                 "objective crd remembers features in one process", hint="train on one device: leave out --devices"
             )
@@ -40,10 +40,10 @@ class CRD(Term):
             raise RecipeError(
                 f"objective crd compares one stage, not {len(pairs.names)}", hint="name one: objective.features"
             )
-        assert setting.labels is not None, "an objective on features is told the labels"
-        (ours, theirs), labels = pairs.shapes[0], setting.labels
-        self._pairs, self._spec, self._seed = pairs, spec, setting.seed
-        self.asks, self.weights = pairs.asks, {"crd": spec.crd_weight}
+        assert context.labels is not None, "an objective on features is told the labels"
+        (ours, theirs), labels = pairs.shapes[0], context.labels
+        self._pairs, self._spec, self._seed = pairs, spec, context.seed
+        self.requires, self.weights = pairs.requires, {"crd": spec.crd_weight}
         self.embed_student = nn.Linear(_size(ours), spec.dimensions)
         self.embed_teacher = nn.Linear(_size(theirs), spec.dimensions)
         spread = (3.0 / spec.dimensions) ** 0.5
@@ -54,7 +54,7 @@ class CRD(Term):
         self._draws = 0
         self._others = _Others(labels)
 
-    def losses(self, student: Answer, teacher: Answer, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         (ours, theirs), *_ = self._pairs.of(student, teacher)
         with no_autocast(ours):
             own = F.normalize(self.embed_student(ours.flatten(1)), dim=1)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from distill.data.batches import Batch
 from distill.objectives.logits import logits_of, require_same_shape
-from distill.objectives.objective import Answer, Asks, Setting, Term
+from distill.objectives.objective import NetworkOutput, RequiredOutputs, Term, TermContext
 from distill.recipe.objectives import DISTTerm
 
 __all__ = ["DIST", "dist_losses"]
@@ -16,13 +16,13 @@ __all__ = ["DIST", "dist_losses"]
 class DIST(Term):
     """``T^2 * (inter_weight * inter + intra_weight * intra)``."""
 
-    asks = Asks(logits=True)
+    requires = RequiredOutputs(teacher_logits=True)
 
-    def __init__(self, spec: DISTTerm, setting: Setting) -> None:
+    def __init__(self, spec: DISTTerm, context: TermContext) -> None:
         super().__init__()
         self._spec, self.weights = spec, {"inter": spec.inter_weight, "intra": spec.intra_weight}
 
-    def losses(self, student: Answer, teacher: Answer, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         ours, theirs = logits_of(student, teacher, standardize=self._spec.standardize)
         inter, intra = dist_losses(ours, theirs, temperature=self._spec.temperature)
         return {"inter": inter, "intra": intra}

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from distill.data.batches import Batch
 from distill.objectives.logits import logits_of, require_same_shape
-from distill.objectives.objective import Answer, Asks, Setting, Term
+from distill.objectives.objective import NetworkOutput, RequiredOutputs, Term, TermContext
 from distill.recipe.objectives import DKDTerm
 
 __all__ = ["DKD", "dkd_losses"]
@@ -17,13 +17,13 @@ __all__ = ["DKD", "dkd_losses"]
 class DKD(Term):
     """``T^2 * (tckd_weight * TCKD + nckd_weight * NCKD)``."""
 
-    asks = Asks(logits=True)
+    requires = RequiredOutputs(teacher_logits=True)
 
-    def __init__(self, spec: DKDTerm, setting: Setting) -> None:
+    def __init__(self, spec: DKDTerm, context: TermContext) -> None:
         super().__init__()
         self._spec, self.weights = spec, {"tckd": spec.tckd_weight, "nckd": spec.nckd_weight}
 
-    def losses(self, student: Answer, teacher: Answer, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         ours, theirs = logits_of(student, teacher, standardize=self._spec.standardize)
         own = dkd_losses(ours, theirs, batch.labels, temperature=self._spec.temperature)
         if batch.mix is None:

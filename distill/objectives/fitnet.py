@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from distill.data.batches import Batch
 from distill.objectives.adapters import projection
-from distill.objectives.objective import Answer, Setting, Term
+from distill.objectives.objective import NetworkOutput, Term, TermContext
 from distill.objectives.pairs import StagePairs, as_small, no_autocast
 from distill.recipe.objectives import FitNetTerm
 
@@ -18,13 +18,13 @@ __all__ = ["FitNet", "hint_loss"]
 class FitNet(Term):
     """``fitnet_weight * sum over stages of hint_loss(regressor(student), teacher)``."""
 
-    def __init__(self, spec: FitNetTerm, setting: Setting) -> None:
+    def __init__(self, spec: FitNetTerm, context: TermContext) -> None:
         super().__init__()
-        self._pairs, self.weights = StagePairs(spec, setting), {"fitnet": spec.fitnet_weight}
-        self.asks = self._pairs.asks
+        self._pairs, self.weights = StagePairs(spec, context), {"fitnet": spec.fitnet_weight}
+        self.requires = self._pairs.requires
         self.regressors = nn.ModuleList(projection(*shapes, kind=spec.kind) for shapes in self._pairs.shapes)
 
-    def losses(self, student: Answer, teacher: Answer, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         found = []
         for regressor, (ours, theirs) in zip(self.regressors, self._pairs.of(student, teacher), strict=True):
             with no_autocast(ours):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from distill.data.batches import Batch
 from distill.objectives.logits import logits_of, require_same_shape
-from distill.objectives.objective import Answer, Asks, Setting, Term
+from distill.objectives.objective import NetworkOutput, RequiredOutputs, Term, TermContext
 from distill.recipe.objectives import KDTerm
 
 __all__ = ["KD", "kd_loss"]
@@ -17,13 +17,13 @@ __all__ = ["KD", "kd_loss"]
 class KD(Term):
     """``kd_weight * T^2 * KL(teacher || student)``."""
 
-    asks = Asks(logits=True)
+    requires = RequiredOutputs(teacher_logits=True)
 
-    def __init__(self, spec: KDTerm, setting: Setting) -> None:
+    def __init__(self, spec: KDTerm, context: TermContext) -> None:
         super().__init__()
         self._spec, self.weights = spec, {"kd": spec.kd_weight}
 
-    def losses(self, student: Answer, teacher: Answer, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         ours, theirs = logits_of(student, teacher, standardize=self._spec.standardize)
         return {"kd": kd_loss(ours, theirs, temperature=self._spec.temperature)}
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from distill.objectives.objective import Answer
+from distill.objectives.objective import NetworkOutput
 
 __all__ = ["logits_of", "require_same_shape", "standardize_logits"]
 
 
-def logits_of(student: Answer, teacher: Answer, *, standardize: bool) -> tuple[Tensor, Tensor]:
+def logits_of(student: NetworkOutput, teacher: NetworkOutput, *, standardize: bool) -> tuple[Tensor, Tensor]:
     """The student's logits and the teacher's."""
     if not standardize:
         return student.logits, teacher.logits

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from distill.data.batches import Batch
 from distill.objectives.logits import logits_of, require_same_shape
-from distill.objectives.objective import Answer, Asks, Setting, Term
+from distill.objectives.objective import NetworkOutput, RequiredOutputs, Term, TermContext
 from distill.recipe.objectives import MSETerm
 
 __all__ = ["MSE", "mse_loss"]
@@ -17,13 +17,13 @@ __all__ = ["MSE", "mse_loss"]
 class MSE(Term):
     """``mse_weight * mean((student - teacher)^2)``."""
 
-    asks = Asks(logits=True)
+    requires = RequiredOutputs(teacher_logits=True)
 
-    def __init__(self, spec: MSETerm, setting: Setting) -> None:
+    def __init__(self, spec: MSETerm, context: TermContext) -> None:
         super().__init__()
         self._spec, self.weights = spec, {"mse": spec.mse_weight}
 
-    def losses(self, student: Answer, teacher: Answer, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         ours, theirs = logits_of(student, teacher, standardize=self._spec.standardize)
         return {"mse": mse_loss(ours, theirs)}
 

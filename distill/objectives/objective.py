@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from distill.data.batches import Batch
 
-__all__ = ["Answer", "Asks", "LossParts", "Objective", "Setting", "Term"]
+__all__ = ["LossParts", "NetworkOutput", "Objective", "RequiredOutputs", "Term", "TermContext"]
 
 
 @dataclass(frozen=True)
-class Answer:
+class NetworkOutput:
     """What a network says of a batch.
 
     Shapes:
@@ -28,27 +28,27 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Asks:
-    """What an objective wants to know of a teacher; false where it wants nothing.
+class RequiredOutputs:
+    """What an objective needs of a teacher and of the student's stages; false where it needs nothing of a teacher.
 
     Attributes:
-        features: Of which stages, by name.
-        own_features: Of which stages of the student.
+        teacher_features: Of which of the teacher's stages, by name.
+        student_features: Of which of the student's.
     """
 
-    logits: bool = False
-    features: tuple[str, ...] = ()
-    own_features: tuple[str, ...] = ()
+    teacher_logits: bool = False
+    teacher_features: tuple[str, ...] = ()
+    student_features: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return self.logits or bool(self.features)
+        return self.teacher_logits or bool(self.teacher_features)
 
-    def __or__(self, other: Asks) -> Asks:
+    def __or__(self, other: RequiredOutputs) -> RequiredOutputs:
         """What either wants."""
-        return Asks(
-            self.logits or other.logits,
-            tuple(dict.fromkeys(self.features + other.features)),
-            tuple(dict.fromkeys(self.own_features + other.own_features)),
+        return RequiredOutputs(
+            self.teacher_logits or other.teacher_logits,
+            tuple(dict.fromkeys(self.teacher_features + other.teacher_features)),
+            tuple(dict.fromkeys(self.student_features + other.student_features)),
         )
 
 
@@ -69,7 +69,7 @@ class Objective(Protocol):
     """The one form of every objective, with a teacher or without."""
 
     @property
-    def asks(self) -> Asks:
+    def requires(self) -> RequiredOutputs:
         """What it wants to know of a teacher."""
         ...
 
@@ -78,17 +78,17 @@ class Objective(Protocol):
         ...
 
     @property
-    def is_asking(self) -> bool:
+    def needs_teacher(self) -> bool:
         """Whether it wants to know anything of a teacher in the epoch that has begun."""
         ...
 
-    def __call__(self, student: Answer, teacher: Answer | None, batch: Batch) -> LossParts:
-        """The loss of a batch; ``teacher`` may be None where :attr:`is_asking` is false."""
+    def __call__(self, student: NetworkOutput, teacher: NetworkOutput | None, batch: Batch) -> LossParts:
+        """The loss of a batch; ``teacher`` may be None where :attr:`needs_teacher` is false."""
         ...
 
 
 @dataclass(frozen=True)
-class Setting:
+class TermContext:
     """What a term may know of its run when it is made; terms on logits need nothing of it.
 
     Attributes:
@@ -117,9 +117,9 @@ class Term(nn.Module):
         weights: Of its parts, by their names in ``metrics.jsonl``.
     """
 
-    asks: Asks
+    requires: RequiredOutputs
     weights: Mapping[str, float]
 
-    def losses(self, student: Answer, teacher: Answer, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         """Its parts before their weights, each ``()`` float32; gradient flows to the student."""
         raise NotImplementedError

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from distill.code import call_code, find_code
 from distill.data.batches import Batch
 from distill.errors import UsageError
-from distill.objectives.objective import Answer, Asks, Setting, Term
+from distill.objectives.objective import NetworkOutput, RequiredOutputs, Term, TermContext
 from distill.objectives.pairs import StagePairs
 from distill.recipe.objectives import FeatureTerm, OwnLabelsObjective, OwnTerm
 
@@ -28,14 +28,14 @@ _TRIED = 4  # images
 class OwnLoss(Term):
     """``own_weight`` * a function of one's own; a class is made once, and what it holds as a module is trained."""
 
-    def __init__(self, spec: OwnTerm | OwnLabelsObjective, setting: Setting) -> None:
+    def __init__(self, spec: OwnTerm | OwnLabelsObjective, context: TermContext) -> None:
         super().__init__()
         self.weights = {"own": spec.own_weight}
-        self._name, self._mixes = spec.name, setting.mixes
+        self._name, self._mixes = spec.name, context.mixes
         features = spec.features if isinstance(spec, OwnTerm) else ()
-        self.asks = Asks(logits=spec.asks_teacher)
+        self.requires = RequiredOutputs(teacher_logits=spec.asks_teacher)
         if features:
-            self.asks |= StagePairs(FeatureTerm(kind=spec.kind, features=features), setting).asks
+            self.requires |= StagePairs(FeatureTerm(kind=spec.kind, features=features), context).requires
         found = find_code(spec.name, key=LOSS_KEY)
         if isinstance(found, type):
             found, self._options = call_code(found, spec.name, LOSS_KEY, **spec.options.values), {}
@@ -61,19 +61,21 @@ class OwnLoss(Term):
                 f"objective.options: {', '.join(sorted(both))}: {self._name} is given that by distill", hint=_WANTED
             )
         self._refuse_unasked(spec)
-        if setting.classes:
-            self._try(setting)
+        if context.classes:
+            self._try(context)
 
     @property
     def asks_labels(self) -> bool:
         """Whether it looks at labels."""
         return "labels" in self._named
 
-    def losses(self, student: Answer, teacher: Answer, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         with torch.autocast(student.logits.device.type, enabled=False):
-            return {"own": self._given(self._loss, student, teacher if self.asks else None, batch).mean()}
+            return {"own": self._given(self._loss, student, teacher if self.requires else None, batch).mean()}
 
-    def _given(self, loss: Callable[..., Any], student: Answer, teacher: Answer | None, batch: Batch) -> Tensor:
+    def _given(
+        self, loss: Callable[..., Any], student: NetworkOutput, teacher: NetworkOutput | None, batch: Batch
+    ) -> Tensor:
         own = self._called(loss, student, teacher, batch.labels)
         if batch.mix is None or not self.asks_labels:
             return own
@@ -81,7 +83,9 @@ class OwnLoss(Term):
         weight = batch.mix.weight.float()
         return weight * own + (1.0 - weight) * partner
 
-    def _called(self, loss: Callable[..., Any], student: Answer, teacher: Answer | None, labels: Tensor) -> Tensor:
+    def _called(
+        self, loss: Callable[..., Any], student: NetworkOutput, teacher: NetworkOutput | None, labels: Tensor
+    ) -> Tensor:
         known: dict[str, Any] = {
             "student": student.logits.float(),
             "labels": labels,
@@ -104,19 +108,19 @@ class OwnLoss(Term):
                     f"{LOSS_KEY}: {self._name} takes {name}, and objective {spec.kind} asks no teacher",
                     hint="objective.kind: python, and a teacher: section",
                 )
-            if name.endswith("features") and not self.asks.features:
+            if name.endswith("features") and not self.requires.teacher_features:
                 raise UsageError(
                     f"{LOSS_KEY}: {self._name} takes {name}, and objective.features names no stage",
                     hint="--set objective.features=[pooled]; distill models NAME lists the stages",
                 )
 
-    def _try(self, setting: Setting) -> None:
+    def _try(self, context: TermContext) -> None:
         """One batch of random answers: what cannot be learned from is told before a run's folder is there."""
-        student = _by_chance(setting.classes, setting.student, self.asks.own_features, learns=True)
-        teacher = _by_chance(setting.classes, setting.teacher, self.asks.features, learns=False)
-        labels = torch.randint(setting.classes, (_TRIED,))
+        student = _by_chance(context.classes, context.student, self.requires.student_features, learns=True)
+        teacher = _by_chance(context.classes, context.teacher, self.requires.teacher_features, learns=False)
+        labels = torch.randint(context.classes, (_TRIED,))
         loss = _copied(self._loss)  # what it remembers of answers by chance is forgotten
-        found = self._called(loss, student, teacher if self.asks else None, labels)
+        found = self._called(loss, student, teacher if self.requires else None, labels)
         if not found.requires_grad:
             raise UsageError(
                 f"{LOSS_KEY}: {self._name} does not depend on the student: nothing can be learned from it",
@@ -176,7 +180,9 @@ def _not_given(loss: Callable[..., Any], options: Mapping[str, Any]) -> list[str
     return [name for name in needed if name not in GIVEN and name not in options]
 
 
-def _by_chance(classes: int, shapes: Mapping[str, tuple[int, ...]], names: tuple[str, ...], *, learns: bool) -> Answer:
+def _by_chance(
+    classes: int, shapes: Mapping[str, tuple[int, ...]], names: tuple[str, ...], *, learns: bool
+) -> NetworkOutput:
     """A network's answers to a few images."""
     logits = torch.randn(_TRIED, classes, requires_grad=learns)
-    return Answer(logits, {name: torch.randn(_TRIED, *shapes[name], requires_grad=learns) for name in names})
+    return NetworkOutput(logits, {name: torch.randn(_TRIED, *shapes[name], requires_grad=learns) for name in names})

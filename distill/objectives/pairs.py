@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from distill.errors import RecipeError
-from distill.objectives.objective import Answer, Asks, Setting
+from distill.objectives.objective import NetworkOutput, RequiredOutputs, TermContext
 from distill.recipe.objectives import FeatureTerm
 
 __all__ = ["StagePairs", "as_small", "no_autocast", "require_maps"]
@@ -28,39 +28,39 @@ class StagePairs:
         RecipeError: A network has no such stage.
     """
 
-    def __init__(self, spec: FeatureTerm, setting: Setting) -> None:
-        self.names = _named(spec, setting)
+    def __init__(self, spec: FeatureTerm, context: TermContext) -> None:
+        self.names = _named(spec, context)
         self.shapes = [
-            (_shape(setting.student, ours, spec, "student"), _shape(setting.teacher, theirs, spec, "teacher"))
+            (_shape(context.student, ours, spec, "student"), _shape(context.teacher, theirs, spec, "teacher"))
             for ours, theirs in self.names
         ]
 
     @property
-    def asks(self) -> Asks:
+    def requires(self) -> RequiredOutputs:
         """What is asked of the teacher, and of the student."""
         ours, theirs = (tuple(dict.fromkeys(each)) for each in zip(*self.names, strict=True))
-        return Asks(features=theirs, own_features=ours)
+        return RequiredOutputs(teacher_features=theirs, student_features=ours)
 
-    def of(self, student: Answer, teacher: Answer) -> list[tuple[Tensor, Tensor]]:
+    def of(self, student: NetworkOutput, teacher: NetworkOutput) -> list[tuple[Tensor, Tensor]]:
         """The features of each pair in float32; the teacher's are constants."""
         return [
             (student.features[ours].float(), teacher.features[theirs].detach().float()) for ours, theirs in self.names
         ]
 
 
-def _named(spec: FeatureTerm, setting: Setting) -> list[tuple[str, str]]:
+def _named(spec: FeatureTerm, context: TermContext) -> list[tuple[str, str]]:
     if spec.features != "auto":
         return list(zip(spec.features, spec.teacher_features or spec.features, strict=True))
     if spec.auto_stages == "pooled":
         return [("pooled", "pooled")]
     ours, theirs = (
-        [name for name in shapes if name.startswith("stage")] for shapes in (setting.student, setting.teacher)
+        [name for name in shapes if name.startswith("stage")] for shapes in (context.student, context.teacher)
     )
     shared = [name for name in ours if name in theirs]
     if not shared:
         raise RecipeError(
             f"objective {spec.kind}: student and teacher have no stages of the same names "
-            f"({_listed(setting.student)}; {_listed(setting.teacher)})",
+            f"({_listed(context.student)}; {_listed(context.teacher)})",
             hint="name those to compare: objective.features and objective.teacher_features",
         )
     if spec.auto_stages == "last":

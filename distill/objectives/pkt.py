@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distill.data.batches import Batch
-from distill.objectives.objective import Answer, Setting, Term
+from distill.objectives.objective import NetworkOutput, Term, TermContext
 from distill.objectives.pairs import StagePairs, no_autocast
 from distill.recipe.objectives import PKTTerm
 
@@ -17,12 +17,12 @@ __all__ = ["PKT", "pkt_loss"]
 class PKT(Term):
     """``pkt_weight * sum over stages of pkt_loss``."""
 
-    def __init__(self, spec: PKTTerm, setting: Setting) -> None:
+    def __init__(self, spec: PKTTerm, context: TermContext) -> None:
         super().__init__()
-        self._pairs, self.weights = StagePairs(spec, setting), {"pkt": spec.pkt_weight}
-        self.asks = self._pairs.asks
+        self._pairs, self.weights = StagePairs(spec, context), {"pkt": spec.pkt_weight}
+        self.requires = self._pairs.requires
 
-    def losses(self, student: Answer, teacher: Answer, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         return {"pkt": torch.stack([pkt_loss(ours, theirs) for ours, theirs in self._pairs.of(student, teacher)]).sum()}
 
 

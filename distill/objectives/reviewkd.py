@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.data.batches import Batch
-from distill.objectives.objective import Answer, Setting, Term
+from distill.objectives.objective import NetworkOutput, Term, TermContext
 from distill.objectives.pairs import StagePairs, no_autocast, require_maps
 from distill.recipe.objectives import ReviewKDTerm
 
@@ -20,10 +20,10 @@ _LEVELS = (4, 2, 1)  # sides of the coarser maps that are compared, too
 class ReviewKD(Term):
     """``reviewkd_weight * sum over stages of hcl_loss``; the fusion goes from the last stage to the first."""
 
-    def __init__(self, spec: ReviewKDTerm, setting: Setting) -> None:
+    def __init__(self, spec: ReviewKDTerm, context: TermContext) -> None:
         super().__init__()
-        self._pairs, self.weights = StagePairs(spec, setting), {"reviewkd": spec.reviewkd_weight}
-        self.asks = self._pairs.asks
+        self._pairs, self.weights = StagePairs(spec, context), {"reviewkd": spec.reviewkd_weight}
+        self.requires = self._pairs.requires
         require_maps(spec, self._pairs)
         middle = min(_MAX_MIDDLE, self._pairs.shapes[-1][0][0])
         last = len(self._pairs.shapes) - 1
@@ -31,7 +31,7 @@ class ReviewKD(Term):
             _Fusion(ours[0], middle, theirs[0], joins=at < last) for at, (ours, theirs) in enumerate(self._pairs.shapes)
         )
 
-    def losses(self, student: Answer, teacher: Answer, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         found, later = [], None
         pairs = list(zip(self.fusions, self._pairs.of(student, teacher), strict=True))
         for fusion, (ours, theirs) in reversed(pairs):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distill.data.batches import Batch
-from distill.objectives.objective import Answer, Setting, Term
+from distill.objectives.objective import NetworkOutput, Term, TermContext
 from distill.objectives.pairs import StagePairs, no_autocast
 from distill.recipe.objectives import RKDTerm
 
@@ -19,13 +19,13 @@ _EPS = 1e-12
 class RKD(Term):
     """``distance_weight * distances + angle_weight * angles``, summed over stages."""
 
-    def __init__(self, spec: RKDTerm, setting: Setting) -> None:
+    def __init__(self, spec: RKDTerm, context: TermContext) -> None:
         super().__init__()
-        self._pairs = StagePairs(spec, setting)
+        self._pairs = StagePairs(spec, context)
         self.weights = {"rkd_distance": spec.distance_weight, "rkd_angle": spec.angle_weight}
-        self.asks = self._pairs.asks
+        self.requires = self._pairs.requires
 
-    def losses(self, student: Answer, teacher: Answer, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         pairs = self._pairs.of(student, teacher)
         distances = torch.stack([rkd_distance_loss(ours, theirs) for ours, theirs in pairs]).sum()
         angles = torch.stack([rkd_angle_loss(ours, theirs) for ours, theirs in pairs]).sum()

@@ -8,7 +8,7 @@ from torch import Tensor
 from distill.data.batches import Batch
 from distill.errors import RecipeError
 from distill.objectives.fitnet import hint_loss
-from distill.objectives.objective import Answer, Setting, Term
+from distill.objectives.objective import NetworkOutput, Term, TermContext
 from distill.objectives.pairs import StagePairs, as_small
 from distill.recipe.objectives import SimKDTerm
 
@@ -24,10 +24,10 @@ class SimKD(Term):
         RecipeError: The features have other widths than the teacher's.
     """
 
-    def __init__(self, spec: SimKDTerm, setting: Setting) -> None:
+    def __init__(self, spec: SimKDTerm, context: TermContext) -> None:
         super().__init__()
-        self._pairs, self.weights = StagePairs(spec, setting), {"simkd": spec.simkd_weight}
-        self.asks = self._pairs.asks
+        self._pairs, self.weights = StagePairs(spec, context), {"simkd": spec.simkd_weight}
+        self.requires = self._pairs.requires
         for (ours, theirs), shapes in zip(self._pairs.names, self._pairs.shapes, strict=True):
             if shapes[0][0] != shapes[1][0] or len(shapes[0]) != len(shapes[1]):
                 raise RecipeError(
@@ -35,6 +35,6 @@ class SimKD(Term):
                     hint="leave out objective.features: what enters the two poolings is compared",
                 )
 
-    def losses(self, student: Answer, teacher: Answer, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         pairs = [as_small(ours, theirs) for ours, theirs in self._pairs.of(student, teacher)]
         return {"simkd": torch.stack([hint_loss(ours, theirs) for ours, theirs in pairs]).sum()}

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distill.data.batches import Batch
-from distill.objectives.objective import Answer, Setting, Term
+from distill.objectives.objective import NetworkOutput, Term, TermContext
 from distill.objectives.pairs import StagePairs, no_autocast
 from distill.recipe.objectives import SPTerm
 
@@ -17,12 +17,12 @@ __all__ = ["SP", "sp_loss"]
 class SP(Term):
     """``sp_weight * sum over stages of sp_loss``."""
 
-    def __init__(self, spec: SPTerm, setting: Setting) -> None:
+    def __init__(self, spec: SPTerm, context: TermContext) -> None:
         super().__init__()
-        self._pairs, self.weights = StagePairs(spec, setting), {"sp": spec.sp_weight}
-        self.asks = self._pairs.asks
+        self._pairs, self.weights = StagePairs(spec, context), {"sp": spec.sp_weight}
+        self.requires = self._pairs.requires
 
-    def losses(self, student: Answer, teacher: Answer, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         return {"sp": torch.stack([sp_loss(ours, theirs) for ours, theirs in self._pairs.of(student, teacher)]).sum()}
 
 

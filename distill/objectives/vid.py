@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from distill.data.batches import Batch
 from distill.errors import RecipeError
-from distill.objectives.objective import Answer, Setting, Term
+from distill.objectives.objective import NetworkOutput, Term, TermContext
 from distill.objectives.pairs import StagePairs, as_small, no_autocast
 from distill.recipe.objectives import VIDTerm
 
@@ -23,13 +23,13 @@ _EPS = 1e-5
 class VID(Term):
     """``vid_weight * sum over stages of vid_loss``."""
 
-    def __init__(self, spec: VIDTerm, setting: Setting) -> None:
+    def __init__(self, spec: VIDTerm, context: TermContext) -> None:
         super().__init__()
-        self._pairs, self.weights = StagePairs(spec, setting), {"vid": spec.vid_weight}
-        self.asks = self._pairs.asks
+        self._pairs, self.weights = StagePairs(spec, context), {"vid": spec.vid_weight}
+        self.requires = self._pairs.requires
         self.guesses = nn.ModuleList(_Guess(*shapes) for shapes in self._pairs.shapes)
 
-    def losses(self, student: Answer, teacher: Answer, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         found = []
         for guess, (ours, theirs) in zip(self.guesses, self._pairs.of(student, teacher), strict=True):
             with no_autocast(ours):

@@ -16,12 +16,12 @@ from distill.events import Note
 from distill.files import expanded
 from distill.pipeline.context import Context, Options, prepare
 from distill.pipeline.ensure_bank import ensure_bank
-from distill.pipeline.image_size import settle_image_size
+from distill.pipeline.image_size import resolve_image_size
 from distill.pipeline.launch import launch
 from distill.pipeline.source import find_teacher
 from distill.pipeline.taught import taught_views
 from distill.pipeline.teacher import resolve_teacher
-from distill.pipeline.teacher_settings import choose_how
+from distill.pipeline.teacher_settings import resolve_teacher_inference
 from distill.recipe import Recipe, load_recipe
 from distill.results.figures import Figures
 from distill.results.rows import BankRow
@@ -107,7 +107,7 @@ def build_banks(
     if len(runs) > 1 and path is not None:
         raise UsageError(f"{path} is one bank, and there are {len(runs)} teachers", hint="leave out --out, or name one")
     if recipe.teacher is not None and recipe.teacher.banks:  # a student reads all of them
-        recipe = settle_image_size(recipe, runs_dir=options.runs_dir, tell=options.tell)
+        recipe = resolve_image_size(recipe, runs_dir=options.runs_dir, tell=options.tell)
     return [
         build_bank(recipe, teacher=run, views=views, path=path, options=options)
         for run in dict.fromkeys(runs) or [None]
@@ -159,7 +159,9 @@ def _built(fabric: Fabric, team: Team, context: Context, *, views: int, path: Pa
     teacher = find_teacher(recipe, runs_dir=options.runs_dir, device=fabric.device, classes=splits.dataset.classes)
     assert teacher is not None, "seen to by _require_run"
     teacher.require_classes(splits.dataset.classes)
-    recipe, _ = team.broadcast(choose_how(recipe, splits, teacher, path=path) if team.leads else (recipe, {}))
+    recipe, _ = team.broadcast(
+        resolve_teacher_inference(recipe, splits, teacher, path=path) if team.leads else (recipe, {})
+    )
     bank = ensure_bank(
         teacher, splits, recipe, views=views, path=path, renew_figures=True, tell=options.tell, team=team
     )

@@ -18,10 +18,10 @@ from distill.models.first_filters import fit_first_filters
 from distill.models.trained import shipped_checkpoint
 from distill.objectives import Objective
 from distill.pipeline.context import Context
-from distill.pipeline.source import Source
+from distill.pipeline.source import OpenedTeacher
 from distill.runs import open_run
 from distill.runs.checkpoints import last_checkpoint
-from distill.teaching.objective import Taught
+from distill.teaching.objective import ObjectiveWithTeacher
 from distill.train.loop import Job
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def build_job(
     fabric: Fabric,
     context: Context,
     splits: Splits,
-    source: Source | None,
+    source: OpenedTeacher | None,
     *,
     module: nn.Module,
     objective: Objective,
@@ -74,7 +74,7 @@ def build_job(
         recipe=recipe,
         module=module,
         normalize=_normalize(context, splits),
-        objective=Taught(objective, None if source is None else source.teacher),
+        objective=ObjectiveWithTeacher(objective, None if source is None else source.teacher),
         train=Loader(splits.train, device=fabric.device, fill=splits.fill),
         val=None if splits.val is None else Loader(splits.val, device=fabric.device, fill=splits.fill),
         checkpoints=path / "checkpoints" if saves else None,

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.comparison import Examined, examine
-from distill.comparison.entries import Entry, Tested
-from distill.comparison.files import FileEntry
+from distill.comparison.entries import EvaluatedModel, EvaluatedRun
+from distill.comparison.files import EvaluatedFile
 from distill.errors import UsageError
 from distill.files import refuse_to_replace, write_export
 from distill.models.onnx_metadata import FileAbout
@@ -102,8 +102,8 @@ def gather_card(examined: Examined, *, wants_file: bool) -> Card:
     (member,) = (each for each in members(comparison.rows, tested) if each.row.run == row.run)
     newest = tested[row.run][-1]
     stored = found_of(newest)
-    source = newest.source if isinstance(newest, FileEntry) else newest
-    info = source.info if isinstance(source, Entry) else None
+    source = newest.source if isinstance(newest, EvaluatedFile) else newest
+    info = source.info if isinstance(source, EvaluatedRun) else None
     result, data = newest.assessment.result, (info.data if info else None) or {}
     trained = {"training": data.get("train"), "unlabelled training": data.get("unlabelled")}
     counts = trained | {"validation": data.get("val"), "test": result.n}
@@ -125,7 +125,7 @@ def gather_card(examined: Examined, *, wants_file: bool) -> Card:
         versions=comparison.versions,
         hub_dataset=_HUB.get(newest.recipe.data.name),
         corruptions=stored.corruptions if stored else None,
-        quantised=_quantised(newest.file.about) if isinstance(newest, FileEntry) else None,
+        quantised=_quantised(newest.file.about) if isinstance(newest, EvaluatedFile) else None,
         teacher=str(teacher.get("name") or "a teacher that is not here") if learned else None,
         teacher_sha256=teachers_weights(teacher),
         teacher_top1=None if row.delta_top1 is None or row.test_top1 is None else row.test_top1 - row.delta_top1,
@@ -144,13 +144,13 @@ def _quantised(about: FileAbout) -> str | None:
     return "; ".join(filter(None, said))
 
 
-def _side(entry: Tested) -> int:
-    if isinstance(entry, FileEntry):
+def _side(entry: EvaluatedModel) -> int:
+    if isinstance(entry, EvaluatedFile):
         return entry.file.image_size
     size = entry.recipe.data.image_size
     return size if isinstance(size, int) else entry.recipe.model.input_size  # of a run every auto is resolved
 
 
 def _meant(rows: Sequence[Row], examined: Examined, *, wants_file: bool) -> Row:
-    kind = FileEntry if wants_file else Entry
+    kind = EvaluatedFile if wants_file else EvaluatedRun
     return next(row for row in rows if examined.tested.get(row.run) and isinstance(examined.tested[row.run][-1], kind))

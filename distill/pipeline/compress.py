@@ -14,7 +14,7 @@ from typing import Any, TypedDict
 import torch
 
 from distill.comparison import compare
-from distill.compression.candidate import Candidate, Shipped
+from distill.compression.candidate import CompressionCandidate, Int8File
 from distill.compression.chain import ChainDefinition, ChainFolder
 from distill.compression.prune import Criterion, require_torch_pruning
 from distill.compression.results import Compressed
@@ -126,7 +126,7 @@ class _Chain:
     trials: int
     options: Options
 
-    def searched(self) -> list[Candidate]:
+    def searched(self) -> list[CompressionCandidate]:
         """The run itself, then smaller and smaller ones, as far as the search goes."""
         found = [self._tried(1.0, self.run)]
         verdicts: dict[float, bool] = {}
@@ -155,14 +155,14 @@ class _Chain:
                 self._discard(each)
         return sorted(found, key=lambda each: -each.ratio)
 
-    def _twin(self, ratio: float, tried: Sequence[Candidate]) -> Candidate | None:
+    def _twin(self, ratio: float, tried: Sequence[CompressionCandidate]) -> CompressionCandidate | None:
         """The candidate that is the network which this share would give: widths go in steps."""
         if not tried or begun_runs(self.folder.trials(ratio)):
             return None
         cost = cut_cost(self.run.path, ratio, self.definition, self.options)
         return next((each for each in tried if (each.params, each.gmacs) == (cost.params, cost.gmacs)), None)
 
-    def _announce(self, ratio: float, before: Sequence[Candidate], *, left: int) -> None:
+    def _announce(self, ratio: float, before: Sequence[CompressionCandidate], *, left: int) -> None:
         """Which candidate is next, and how long the search may still take, by what its candidates took so far."""
         seconds = [each.seconds for each in before]
         time_left = f"; at most {duration(left * sum(seconds) / len(seconds))} left" if seconds else ""
@@ -171,7 +171,9 @@ class _Chain:
         self.options.tell(Note(f"{place}: at most {ratio:.0%} of the {what} stay{time_left}"))
         self.options.tell(StageProgress(_STAGE, self.trials - left, self.trials))
 
-    def _tried(self, ratio: float, run: RunFolder | None, announce: Callable[[], None] = lambda: None) -> Candidate:
+    def _tried(
+        self, ratio: float, run: RunFolder | None, announce: Callable[[], None] = lambda: None
+    ) -> CompressionCandidate:
         """A candidate: as it was judged before, or judged now, which is announced."""
         before = self.folder.steps().get(ratio)
         if before is not None and self.folder.is_intact(before) and self._is_judged(before):
@@ -194,7 +196,7 @@ class _Chain:
         self.options.tell(Note(f"{ratio:.0%}: {_outcome(candidate)}"))
         return candidate
 
-    def _discard(self, before: Candidate | None) -> None:
+    def _discard(self, before: CompressionCandidate | None) -> None:
         """Delete a file that was made under an earlier call's ``--max-drop``."""
         if before is None or before.shipped is None:
             return
@@ -203,7 +205,7 @@ class _Chain:
                 file.unlink()
                 self.options.tell(Note(f"removed {file}: it was made for another goal"))
 
-    def _is_judged(self, candidate: Candidate) -> bool:
+    def _is_judged(self, candidate: CompressionCandidate) -> bool:
         return (candidate.drop.allowed, candidate.prove) == (self.max_drop, self.prove)
 
     def _cut(self, ratio: float) -> RunFolder:
@@ -211,12 +213,12 @@ class _Chain:
         into = self.folder.trials(ratio)
         return resumed_or(partial(cut_run, self.run.path, ratio, self.definition), into, self.options)
 
-    def _judged(self, ratio: float, run: RunFolder) -> Candidate:
+    def _judged(self, ratio: float, run: RunFolder) -> CompressionCandidate:
         drop = self._network_drop(run)
         figures = run.figures()
         assert figures.params is not None
         assert figures.gmacs is not None
-        candidate = Candidate(
+        candidate = CompressionCandidate(
             ratio=ratio,
             run=relative(run.path, self.folder.path),
             params=figures.params,
@@ -242,7 +244,7 @@ class _Chain:
         ours, theirs = (assess(each, split="val", device=device).told(self.options.tell) for each in (run, self.run))
         return judge_drop(ours.correct, theirs.correct, allowed=self.max_drop)
 
-    def _quantized(self, candidate: Candidate, run: RunFolder) -> Candidate:
+    def _quantized(self, candidate: CompressionCandidate, run: RunFolder) -> CompressionCandidate:
         made = quantize(
             run.path,
             max_drop=self.max_drop,
@@ -254,13 +256,13 @@ class _Chain:
         )
         trained = None if made.trained is None else relative(made.trained, self.folder.path)
         sha256 = sha256_file(made.file)
-        shipped = Shipped(made.file.name, sha256, made.scheme, made.size_mb, made.latency_b1_ms, trained)
+        shipped = Int8File(made.file.name, sha256, made.scheme, made.size_mb, made.latency_b1_ms, trained)
         return replace(candidate, drop=made.kept.drop, shipped=shipped)
 
-    def _stem(self, candidate: Candidate) -> str:
+    def _stem(self, candidate: CompressionCandidate) -> str:
         return stem_of(self.run.recipe().name, candidate.ratio)
 
-    def finished(self, candidates: Sequence[Candidate], goal: Goal) -> Compressed:
+    def finished(self, candidates: Sequence[CompressionCandidate], goal: Goal) -> Compressed:
         """Choose, export in fp32 too, and measure everything that ships beside what it came from."""
         candidates = self._timed(candidates)
         best = best_candidate(candidates, goal)
@@ -308,7 +310,7 @@ class _Chain:
             text = f"{fp32} is no slower than {int8} here ({plain:.2f} and {rounded:.2f} ms for one image)"
             self.options.tell(Note(text, "warning"))
 
-    def _timed(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+    def _timed(self, candidates: Sequence[CompressionCandidate]) -> list[CompressionCandidate]:
         """The candidates with their files timed anew, in turn: times from different days are not comparable."""
         threads = self.options.timing_threads or 1
         files = {each.ratio: open_onnx(self._file(each), threads=threads) for each in candidates if each.shipped}
@@ -321,14 +323,14 @@ class _Chain:
             for each in candidates
         ]
 
-    def _file(self, candidate: Candidate) -> Path:
+    def _file(self, candidate: CompressionCandidate) -> Path:
         assert candidate.shipped is not None
         return self.folder.exports / candidate.shipped.file
 
-    def _plain(self, candidate: Candidate) -> Path:
+    def _plain(self, candidate: CompressionCandidate) -> Path:
         return self.folder.exports / f"{self._stem(candidate)}_fp32.onnx"
 
-    def _exported(self, candidate: Candidate) -> Path:
+    def _exported(self, candidate: CompressionCandidate) -> Path:
         """The fp32 file of what a candidate's int8 file was made of; one that is there of the same weights stays."""
         run = self.run if candidate.ratio == 1.0 else self.folder.run_of(candidate)
         if candidate.shipped is not None and candidate.shipped.trained is not None:
@@ -377,7 +379,7 @@ def _goal(run: Path, ratio: float, definition: ChainDefinition) -> _CutTo:
     return {"params": round(ratio * params)}
 
 
-def _outcome(candidate: Candidate) -> str:
+def _outcome(candidate: CompressionCandidate) -> str:
     if candidate.shipped is None:
         return f"too much: {drop_words(candidate.drop)}"
     return f"its int8 file {drop_words(candidate.drop)}, {candidate.shipped.size_mb:.2f} MB"

@@ -18,9 +18,9 @@ from distill.devices import resolve_device
 from distill.errors import MissingError, UsageError
 from distill.events import Event, Note, Tell, default_listener
 from distill.models import check_network, params_of
-from distill.models.timm_folder import settle_timm
-from distill.pipeline.image_size import settle_image_size
-from distill.pipeline.objective import settle_reuse
+from distill.models.timm_folder import resolve_timm
+from distill.pipeline.image_size import resolve_image_size
+from distill.pipeline.objective import resolve_reuse
 from distill.pipeline.own import stating_code
 from distill.pipeline.resolve import resolve_auto
 from distill.pipeline.threads import ProcessLayout
@@ -134,8 +134,8 @@ def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, spl
         recipe = recipe.model_copy(update={"search": None})  # a run is of one shape
     if options.init_from is not None and resume is None:  # a name means another run tomorrow
         options = replace(options, init_from=str(open_run(options.init_from, runs_dir=options.runs_dir).path))
-    recipe = recipe.model_copy(update={"model": settle_timm(recipe.model)})
-    recipe = settle_reuse(recipe, runs_dir=options.runs_dir)
+    recipe = recipe.model_copy(update={"model": resolve_timm(recipe.model)})
+    recipe = resolve_reuse(recipe, runs_dir=options.runs_dir)
     recipe = stating_code(recipe, began=resume is not None, tell=options.tell)
     if not recipe.data.is_found_out:  # a folder's classes are counted on disk; the others are known
         check_network(recipe, num_classes(recipe.data))
@@ -143,7 +143,7 @@ def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, spl
     _check_devices(recipe, device, options)
     if recipe.data.is_found_out:
         check_network(recipe, num_classes(recipe.data))
-    recipe = settle_image_size(recipe, runs_dir=options.runs_dir, tell=options.tell, splits=splits)
+    recipe = resolve_image_size(recipe, runs_dir=options.runs_dir, tell=options.tell, splits=splits)
     check_size(recipe.augment, recipe.data.side)
     if splits is None:
         splits = load_splits(recipe.data, options.tell, unlabelled=True)

@@ -20,12 +20,12 @@ from distill.pipeline.build import build_job, build_network
 from distill.pipeline.context import Context, Options, prepare
 from distill.pipeline.ensemble import first_member
 from distill.pipeline.failures import on_this_machine
-from distill.pipeline.image_size import settle_image_size
+from distill.pipeline.image_size import resolve_image_size
 from distill.pipeline.launch import launch
 from distill.pipeline.objective import find_objective
-from distill.pipeline.source import Source, find_teacher, open_live, open_source
+from distill.pipeline.source import OpenedTeacher, find_teacher, open_live, open_source
 from distill.pipeline.teacher import resolve_teacher
-from distill.pipeline.teacher_settings import choose_logits
+from distill.pipeline.teacher_settings import resolve_teacher_settings
 from distill.recipe import Recipe, load_recipe
 from distill.recipe.model_specs import TimmModel
 from distill.results.rows import DryRun
@@ -52,7 +52,7 @@ def dry_run(recipe: Recipe | str | Path, *, teacher: Any = None, options: Option
     options = options or Options()
     recipe = resolve_teacher(load_recipe(recipe), runs_dir=options.runs_dir, override=teacher)
     if first_member(recipe) is not recipe:
-        recipe = settle_image_size(recipe, runs_dir=options.runs_dir, tell=options.tell)  # what all are asked about
+        recipe = resolve_image_size(recipe, runs_dir=options.runs_dir, tell=options.tell)  # what all are asked about
         options.tell(Note("of several teachers a dry run asks the first one, live"))
         recipe = first_member(recipe)
     return launch(_worker, prepare(recipe, replace(options, devices=1)))
@@ -72,12 +72,12 @@ def _try_out(fabric: Fabric, context: Context) -> DryRun:
     )
     objective = find_objective(recipe, splits, teacher)
     if recipe.teacher is not None:
-        recipe, _ = choose_logits(recipe, splits, teacher, objective.asks)
+        recipe, _ = resolve_teacher_settings(recipe, splits, teacher, objective.requires)
         if teacher is not None:
-            source = open_live(recipe, teacher, objective.asks)
+            source = open_live(recipe, teacher, objective.requires)
         else:  # of banks that are named
             tell = context.options.tell
-            source = open_source(recipe, splits, None, asks=objective.asks, device=fabric.device, tell=tell)
+            source = open_source(recipe, splits, None, requires=objective.requires, device=fabric.device, tell=tell)
     module = _network(context, splits)
     path = context.options.runs_dir / recipe.name
     job = build_job(fabric, context, splits, source, module=module, path=path, saves=False, objective=objective)
@@ -111,7 +111,7 @@ def _network(context: Context, splits: Splits) -> nn.Module:
 def _report(
     context: Context,
     splits: Splits,
-    source: Source | None,
+    source: OpenedTeacher | None,
     steps: int,
     seconds_per_step: float | None,
     *,

@@ -8,7 +8,7 @@ from pathlib import Path
 from distill.data.splits import Splits
 from distill.pipeline.banks import build_bank
 from distill.pipeline.context import Options
-from distill.pipeline.image_size import settle_image_size
+from distill.pipeline.image_size import resolve_image_size
 from distill.recipe import Recipe
 from distill.recipe.schema import BankSpec
 
@@ -28,7 +28,7 @@ def with_banks(recipe: Recipe, options: Options, *, splits: Splits | None = None
     if not _names_runs(recipe):
         return recipe
     here = replace(options, init_from=None, track=())
-    recipe = settle_image_size(recipe, runs_dir=options.runs_dir, tell=options.tell, splits=splits)  # one for all
+    recipe = resolve_image_size(recipe, runs_dir=options.runs_dir, tell=options.tell, splits=splits)  # one for all
     assert recipe.teacher is not None
     banks = tuple(_stored(bank, recipe, here, splits) for bank in recipe.teacher.banks)
     # how they are asked is settled: each bank says it

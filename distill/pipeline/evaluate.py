@@ -14,7 +14,7 @@ from distill.evaluation.calibrate import kept_temperature, temperature_of
 from distill.evaluation.confidence import reliability
 from distill.evaluation.corruptions import CORRUPTION_IMAGES, against, measure_corruptions
 from distill.evaluation.stored import keeping
-from distill.evaluation.test_set import IMAGES_OF, DataSets, Query, assess_query, query_of
+from distill.evaluation.test_set import IMAGES_OF, DatasetCache, EvaluationTarget, assess_target, evaluation_target
 from distill.events import Note
 from distill.models.onnx_open import OnnxClassifier, is_exported_file, open_onnx
 from distill.pipeline.context import Options
@@ -96,7 +96,7 @@ def evaluate_run(
     """
     asked = _Asked(split, again, plots, tta, calibrated, corruptions, corruption_images)
     options = _settled(options)
-    return _evaluate(_subject(run_of(reference), options), asked, DataSets(), options)
+    return _evaluate(_subject(run_of(reference), options), asked, DatasetCache(), options)
 
 
 @watching()
@@ -128,7 +128,7 @@ def evaluate_runs(
         (('quickstart_teacher', 'quickstart_student'), [359, 359])
     """
     asked = _Asked(split, again, plots, tta, calibrated, corruptions, corruption_images)
-    options, data = _settled(options), DataSets()
+    options, data = _settled(options), DatasetCache()
     if figure is not None:
         from distill.report.figure import check_suffix
 
@@ -176,22 +176,22 @@ def _name_and_role(subject: _Subject) -> tuple[str, str]:
     return recipe.name, recipe.role
 
 
-def _evaluate(subject: _Subject, asked: _Asked, data: DataSets, options: Options) -> Evaluation:
-    query = query_of(subject, device=resolve_device(options.device))
+def _evaluate(subject: _Subject, asked: _Asked, data: DatasetCache, options: Options) -> Evaluation:
+    target = evaluation_target(subject, device=resolve_device(options.device))
     mirrored = asked.tta == "flip"
-    keeps = query.keeps and not mirrored
+    keeps = target.keeps and not mirrored
     if asked.corruptions and not keeps:
         raise UsageError(
-            f"{query.place} may only be read, and what --corruptions measures is kept there",
+            f"{target.place} may only be read, and what --corruptions measures is kept there",
             hint="copy it to where you may write",
         )
-    if not query.keeps and not mirrored:
-        options.tell(Note(f"{query.place} may only be read: what is found is not kept, and not plotted", "warning"))
-    assessment = assess_query(query, asked.split, asked.again, data, mirrored=mirrored, tell=options.tell)
+    if not target.keeps and not mirrored:
+        options.tell(Note(f"{target.place} may only be read: what is found is not kept, and not plotted", "warning"))
+    assessment = assess_target(target, asked.split, asked.again, data, mirrored=mirrored, tell=options.tell)
     assessment.told(options.tell)
     keeps = keeps and assessment.unkept is None  # else nor is what is larger
     if isinstance(subject, RunFolder) and asked.split == "test" and keeps:
-        with keeping(f"{query.place}: its test metrics are", options.tell):
+        with keeping(f"{target.place}: its test metrics are", options.tell):
             _keep(subject, assessment.result)
     note = few_images_note(assessment.result.per_class, what=IMAGES_OF[asked.split])
     evaluation = Evaluation(
@@ -205,44 +205,44 @@ def _evaluate(subject: _Subject, asked: _Asked, data: DataSets, options: Options
     )
     if mirrored:
         return evaluation
-    temperature = _temperature(query, asked, data, options)
+    temperature = _temperature(target, asked, data, options)
     if temperature is not None:
         after = reliability(assessment.logits, assessment.labels, temperature=temperature.value)
         evaluation = replace(evaluation, temperature=temperature, calibrated=after)
     if asked.corruptions:
-        evaluation = replace(evaluation, corruptions=_corrupted(query, asked, data, options))
+        evaluation = replace(evaluation, corruptions=_corrupted(target, asked, data, options))
     if asked.plots and keeps:
-        with keeping(f"{query.place}: its plots are", options.tell):
-            return replace(evaluation, plots=_draw(query.folder, evaluation))
+        with keeping(f"{target.place}: its plots are", options.tell):
+            return replace(evaluation, plots=_draw(target.folder, evaluation))
     return evaluation
 
 
-def _temperature(query: Query, asked: _Asked, data: DataSets, options: Options) -> Temperature | None:
+def _temperature(target: EvaluationTarget, asked: _Asked, data: DatasetCache, options: Options) -> Temperature | None:
     """Fitted now where that is asked for, else as an earlier call left it."""
     if asked.calibrated:
-        return temperature_of(query, again=asked.again, data=data, tell=options.tell)
-    return kept_temperature(query, data)
+        return temperature_of(target, again=asked.again, data=data, tell=options.tell)
+    return kept_temperature(target, data)
 
 
-def _corrupted(query: Query, asked: _Asked, data: DataSets, options: Options) -> CorruptionResult:
-    options.tell(Note(f"measuring {query.place} under corruptions"))
+def _corrupted(target: EvaluationTarget, asked: _Asked, data: DatasetCache, options: Options) -> CorruptionResult:
+    options.tell(Note(f"measuring {target.place} under corruptions"))
     return measure_corruptions(
-        query, split=asked.split, images=asked.corruption_images, again=asked.again, data=data, tell=options.tell
+        target, split=asked.split, images=asked.corruption_images, again=asked.again, data=data, tell=options.tell
     )
 
 
 def _against(subjects: Sequence[_Subject], many: Evaluations, asked: _Asked) -> Evaluations:
     """With every other one held against the first, where their images are the same; where not, that is said."""
-    first, *others = [query_of(each) for each in subjects]
+    first, *others = [evaluation_target(each) for each in subjects]
     found, notes = [], []
-    for query in others:
-        test = against(query, first, split=asked.split, images=asked.corruption_images)
+    for target in others:
+        test = against(target, first, split=asked.split, images=asked.corruption_images)
         if test is None:
-            notes.append(f"{query.place} is not held against {first.place}: they were asked about different images")
+            notes.append(f"{target.place} is not held against {first.place}: they were asked about different images")
             continue
         change = test.difference
         found.append(
-            Against(query.place, first.place, change.estimate, change.low, change.high, test.p_value, test.verdict)
+            Against(target.place, first.place, change.estimate, change.low, change.high, test.p_value, test.verdict)
         )
     return replace(many, against=tuple(found), notes=tuple(notes))
 

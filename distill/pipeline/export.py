@@ -13,13 +13,13 @@ import torch
 import distill
 from distill.compression.parity import check_parity
 from distill.compression.results import Exported, Format
-from distill.data.images import spread
+from distill.data.images import evenly_spaced_positions
 from distill.data.splits import Splits, load_splits
 from distill.devices import set_threads
 from distill.errors import UsageError
 from distill.evaluation.calibrate import temperature_of
 from distill.evaluation.cost import model_cost
-from distill.evaluation.test_set import query_of
+from distill.evaluation.test_set import evaluation_target
 from distill.events import Note
 from distill.files import in_the_way, write_export
 from distill.models.deployed import Deployed
@@ -31,7 +31,7 @@ from distill.pipeline.context import Options
 from distill.pipeline.export_timm import require_timm, timm_target, write_timm
 from distill.recipe import dump_recipe
 from distill.runs import open_run
-from distill.team.watch import beating, watching
+from distill.team.watch import watching, with_heartbeat
 
 __all__ = ["about_run", "deployed", "export", "parity_images", "target_file"]
 
@@ -87,7 +87,7 @@ def export(
         require_timm(trained, calibrated=calibrated)
     temperature = None
     if calibrated:
-        temperature = temperature_of(query_of(run, device=trained.device), tell=options.tell).value
+        temperature = temperature_of(evaluation_target(run, device=trained.device), tell=options.tell).value
     pixels, split = parity_images(load_splits(trained.recipe.data, options.tell))
     options.tell(Note(f"exporting {run.path}"))
     expected = _in_batches(lambda batch: trained(batch).numpy(), pixels) / np.float32(temperature or 1.0)
@@ -131,7 +131,7 @@ def target_file(out: str | Path | None, name: str, suffix: str, *, overwrite: bo
 def parity_images(splits: Splits) -> tuple[np.ndarray, str]:
     """Images that a file is checked on, ``(N, 3, S, S)`` uint8, spread over the split, and which split that is."""
     part, name = (splits.train, "train") if splits.val is None else (splits.val, "val")
-    return part.take(spread(len(part), _PARITY_IMAGES)), name
+    return part.take(evenly_spaced_positions(len(part), _PARITY_IMAGES)), name
 
 
 def deployed(trained: Trained, temperature: float | None = None) -> Deployed:
@@ -189,4 +189,4 @@ def _as_program(trained: Trained, temperature: float | None) -> tuple[_Answer, C
 
 def _in_batches(forward: Callable[[torch.Tensor], np.ndarray], pixels: np.ndarray) -> np.ndarray:
     images = torch.from_numpy(pixels)
-    return np.concatenate([forward(batch) for batch in beating(images.split(_BATCH))])
+    return np.concatenate([forward(batch) for batch in with_heartbeat(images.split(_BATCH))])

@@ -14,7 +14,7 @@ from distill.events import Note
 from distill.files import json_sha256, relative
 from distill.models import check_network
 from distill.pipeline.context import Options
-from distill.pipeline.resumable import Begun
+from distill.pipeline.resumable import RunLedger
 from distill.pipeline.teacher import resolve_teacher, with_folders
 from distill.pipeline.verbs import train_student
 from distill.recipe import Recipe, dump_recipe, load_recipe
@@ -66,7 +66,7 @@ def train_generations(
     steps = [first, *steps[1:]]
     for step in steps:
         _check(step)
-    begun = Begun.within(options.runs_dir, _key(steps, options.runs_dir))
+    begun = RunLedger.within(options.runs_dir, _key(steps, options.runs_dir))
     with begun.lock("these generations"):
         return _train(steps, begun, options)
 
@@ -106,7 +106,7 @@ def _check(step: Recipe) -> None:
         check_network(step, num_classes(step.data))
 
 
-def _train(steps: Sequence[Recipe], begun: Begun, options: Options) -> Generations:
+def _train(steps: Sequence[Recipe], begun: RunLedger, options: Options) -> Generations:
     results: list[RunResult] = []
     for number, step in enumerate(steps):
         teacher = str(results[-1].run) if results else None

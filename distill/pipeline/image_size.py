@@ -14,12 +14,12 @@ from distill.runs import open_run
 from distill.teaching.bank import Bank
 from distill.text import duration
 
-__all__ = ["settle_image_size"]
+__all__ = ["resolve_image_size"]
 
 _MIN_SIDE, _MAX_SIDE = 8, 1024  # as the schema's
 
 
-def settle_image_size(recipe: Recipe, *, runs_dir: Path, tell: Tell, splits: Splits | None = None) -> Recipe:
+def resolve_image_size(recipe: Recipe, *, runs_dir: Path, tell: Tell, splits: Splits | None = None) -> Recipe:
     """The recipe with ``data.image_size`` as a number, and what that means told.
 
     ``auto`` is the images' own side for the data sets that come by name. For pictures it is the teacher's size where

@@ -21,7 +21,7 @@ from distill.devices import (
     unsafe_layers,
     usable_cores,
 )
-from distill.devices.layer_error import Outcome, Precision, Setting, Trial, Verdict
+from distill.devices.layer_error import KernelConfig, LayerTest, LayerTestResult, Outcome, Precision
 from distill.devices.layers import Pass, layers_of
 from distill.devices.probe import probe
 from distill.errors import DistillError
@@ -153,7 +153,7 @@ class _Tried:
         self.kept = [bool(kept.intersection(each.names)) for each in passes]
         self.batches = [_batches(each, batch) for each in passes]
         self.ways: list[_Way] = []
-        self.verdicts: list[dict[Setting, Verdict]] = [{} for _ in passes]
+        self.verdicts: list[dict[KernelConfig, LayerTestResult]] = [{} for _ in passes]
         self.heap_check = False
 
     def take(self, ways: list[_Way]) -> None:
@@ -164,7 +164,7 @@ class _Tried:
             wanted = {setting for way in ways for setting in self.settings(place, way)} - self.verdicts[place].keys()
             for setting in sorted(wanted, key=str):
                 places.append(place)
-                trials.append(Trial(one.layer, self.batches[place], setting))
+                trials.append(LayerTest(one.layer, self.batches[place], setting))
         count = itertools.count(1)
 
         def tell(*_: object) -> None:
@@ -175,12 +175,12 @@ class _Tried:
             self.verdicts[place][trial.setting] = verdict
         self.heap_check = self.heap_check or result.heap_check
 
-    def settings(self, place: int, way: _Way) -> tuple[Setting, ...]:
+    def settings(self, place: int, way: _Way) -> tuple[KernelConfig, ...]:
         """Training, and classifying, which is channels-last and fp32 in every run."""
         has_format = len(self.passes[place].layer.input) == 3
         trains_so = way.channels_last and has_format and not (self.kept[place] and way == self.own)
-        trains = Setting(trains_so, way.threads, way.precision, way.isa)
-        classifies = Setting(has_format, way.threads, "fp32", way.isa, trains=False)
+        trains = KernelConfig(trains_so, way.threads, way.precision, way.isa)
+        classifies = KernelConfig(has_format, way.threads, "fp32", way.isa, trains=False)
         return (trains, classifies)
 
     def outcome(self, way: _Way, place: int | None = None) -> Outcome:
@@ -216,7 +216,7 @@ def _batches(one: Pass, batch: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(min(each, most) for each in wanted))
 
 
-def _trial(setting: Setting, verdict: Verdict, used: bool) -> KernelTrial:
+def _trial(setting: KernelConfig, verdict: LayerTestResult, used: bool) -> KernelTrial:
     return KernelTrial(
         used=used,
         setting=str(setting),

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from distill.comparison.entries import Tested
+from distill.comparison.entries import EvaluatedModel
 from distill.data.images import Split
 from distill.errors import DataError
-from distill.evaluation.test_set import DataSets
+from distill.evaluation.test_set import DatasetCache
 from distill.report.page.content import ClassErrors, Hard, Lost, Opinion, Pair
 
 __all__ = ["hardest", "images_asked", "pair_of"]
@@ -21,7 +21,9 @@ _MAX_HARD = 24
 _THUMBNAIL = 96  # pixels: two dozen photographs in full would be megabytes
 
 
-def pair_of(teacher: Sequence[Tested], student: Sequence[Tested], *, names: tuple[str, str]) -> Pair | None:
+def pair_of(
+    teacher: Sequence[EvaluatedModel], student: Sequence[EvaluatedModel], *, names: tuple[str, str]
+) -> Pair | None:
     """Teacher and student side by side; None where they were not tested on the same images and classes.
 
     Args:
@@ -46,7 +48,7 @@ def pair_of(teacher: Sequence[Tested], student: Sequence[Tested], *, names: tupl
     )
 
 
-def _confusion(group: Sequence[Tested]) -> np.ndarray:
+def _confusion(group: Sequence[EvaluatedModel]) -> np.ndarray:
     """Mean counts ``(C, C)``."""
     return np.mean([np.asarray(each.assessment.result.confusion, dtype=np.float64) for each in group], axis=0)
 
@@ -70,19 +72,19 @@ def _changed(labels: Sequence[str], theirs: np.ndarray, ours: np.ndarray, order:
     )
 
 
-def images_asked(entry: Tested) -> Split:
+def images_asked(entry: EvaluatedModel) -> Split:
     """The images that were asked about; nothing is downloaded.
 
     Raises:
         DistillError: They are not here, or are others by now.
     """
-    data, spec = DataSets(), entry.recipe.data
+    data, spec = DatasetCache(), entry.recipe.data
     if data.content(spec, "test") != entry.assessment.content:
         raise DataError("the test images are not those that were asked about")
     return data.load(spec).test
 
 
-def hardest(student: Sequence[Tested], teacher: Sequence[Tested], images: Split) -> tuple[Hard, ...]:
+def hardest(student: Sequence[EvaluatedModel], teacher: Sequence[EvaluatedModel], images: Split) -> tuple[Hard, ...]:
     """The images to whose class the student gives least probability, worst first, with what both take them for.
 
     Args:
@@ -109,7 +111,7 @@ def hardest(student: Sequence[Tested], teacher: Sequence[Tested], images: Split)
     )
 
 
-def _probabilities(group: Sequence[Tested]) -> np.ndarray:
+def _probabilities(group: Sequence[EvaluatedModel]) -> np.ndarray:
     """Mean probabilities ``(N, C)``."""
     total = np.zeros_like(group[-1].assessment.logits, dtype=np.float64)
     for each in group:

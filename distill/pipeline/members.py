@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from distill.commands import rerun_command
-from distill.comparison.entries import Entry, Tested
-from distill.comparison.files import FileEntry
+from distill.comparison.entries import EvaluatedModel, EvaluatedRun
+from distill.comparison.files import EvaluatedFile
 from distill.errors import DistillError
 from distill.evaluation.stored import StoredEvaluation, evaluation_of_file, read_evaluation
 from distill.pipeline.provenance import teachers_weights
@@ -36,7 +36,7 @@ _NOTHING = {"", "null", "[]"}  # a section that is not there, and one that says 
 _NOT_COMPARED = ("name", "schema_version")
 
 
-def members(rows: Sequence[Row], tested: Mapping[str, Sequence[Tested]]) -> tuple[Member, ...]:
+def members(rows: Sequence[Row], tested: Mapping[str, Sequence[EvaluatedModel]]) -> tuple[Member, ...]:
     """Every row with its runs' curves, calibration, recipe and origin."""
     groups = {row.run: tested.get(row.run, ()) for row in rows}
     looks = _looks(rows, groups)
@@ -46,7 +46,7 @@ def members(rows: Sequence[Row], tested: Mapping[str, Sequence[Tested]]) -> tupl
     )
 
 
-def _looks(rows: Sequence[Row], groups: Mapping[str, Sequence[Tested]]) -> dict[str, int]:
+def _looks(rows: Sequence[Row], groups: Mapping[str, Sequence[EvaluatedModel]]) -> dict[str, int]:
     """A colour for each row: the first of a role has the role's, a file its run's."""
     looks: dict[str, int] = {}
     own = {role: place for place, role in enumerate(ROLES)}
@@ -63,7 +63,7 @@ def _looks(rows: Sequence[Row], groups: Mapping[str, Sequence[Tested]]) -> dict[
         entry.run.path.resolve(): looks[run]
         for run, group in groups.items()
         for entry in group
-        if isinstance(entry, Entry) and run in looks
+        if isinstance(entry, EvaluatedRun) and run in looks
     }
     for row in rows:
         if row.source_run is not None:
@@ -71,7 +71,7 @@ def _looks(rows: Sequence[Row], groups: Mapping[str, Sequence[Tested]]) -> dict[
     return looks
 
 
-def _member(row: Row, group: Sequence[Tested], *, label: str, look: int) -> Member:
+def _member(row: Row, group: Sequence[EvaluatedModel], *, label: str, look: int) -> Member:
     hollow = row.source_run is not None or row.is_file
     member = Member(row, label, look, _SHAPES.get(row.role, "diamond"), hollow)
     if not group:
@@ -86,9 +86,9 @@ def _member(row: Row, group: Sequence[Tested], *, label: str, look: int) -> Memb
         risk_coverage=newest.assessment.risk_coverage,
         corruptions=stored.corruptions if stored else None,
     )
-    if not isinstance(newest, Entry):
-        return replace(member, provenance=tuple(_of_file(each) for each in group if isinstance(each, FileEntry)))
-    runs = [each for each in group if isinstance(each, Entry)]
+    if not isinstance(newest, EvaluatedRun):
+        return replace(member, provenance=tuple(_of_file(each) for each in group if isinstance(each, EvaluatedFile)))
+    runs = [each for each in group if isinstance(each, EvaluatedRun)]
     curves, parts = _curves(runs)
     return replace(
         member,
@@ -100,14 +100,14 @@ def _member(row: Row, group: Sequence[Tested], *, label: str, look: int) -> Memb
     )
 
 
-def found_of(entry: Tested) -> StoredEvaluation | None:
+def found_of(entry: EvaluatedModel) -> StoredEvaluation | None:
     """What was found of a run or a file, and kept; None of a teacher that left its bank alone."""
-    if isinstance(entry, FileEntry):
+    if isinstance(entry, EvaluatedFile):
         return read_evaluation(evaluation_of_file(entry.file.path))
-    return read_evaluation(entry.run.evaluation) if isinstance(entry, Entry) else None
+    return read_evaluation(entry.run.evaluation) if isinstance(entry, EvaluatedRun) else None
 
 
-def _curves(runs: Sequence[Entry]) -> tuple[dict[str, tuple[Curve, ...]], tuple[str, ...]]:
+def _curves(runs: Sequence[EvaluatedRun]) -> tuple[dict[str, tuple[Curve, ...]], tuple[str, ...]]:
     """All seeds' values by key, and which keys are parts of the loss. Damaged metrics draw nothing."""
     found: dict[str, list[Curve]] = {}
     parts: dict[str, None] = {}
@@ -144,7 +144,7 @@ def differences(shown: Sequence[Member]) -> tuple[tuple[str, tuple[str, ...]], .
 # Where it came from
 
 
-def _of_run(entry: Entry) -> Provenance:
+def _of_run(entry: EvaluatedRun) -> Provenance:
     info, data = entry.info, entry.info.data or {}
     seconds = weights = None
     with suppress(DistillError):
@@ -179,7 +179,7 @@ def repeating(run: RunFolder) -> str | None:
     return rerun_command(info.role, run.path)
 
 
-def _of_file(entry: FileEntry) -> Provenance:
+def _of_file(entry: EvaluatedFile) -> Provenance:
     return Provenance(
         place=entry.file.place,
         weights=entry.file.sha256,

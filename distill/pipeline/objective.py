@@ -12,7 +12,7 @@ from distill.data.splits import Splits
 from distill.data.streams import derive_seed
 from distill.errors import RecipeError
 from distill.models.taps import POOLED, stage_shapes
-from distill.objectives import Objective, Setting, build_objective, settle_class_weights
+from distill.objectives import Objective, TermContext, build_objective, resolve_class_weights
 from distill.pipeline.provenance import named_banks
 from distill.recipe import Recipe
 from distill.recipe.model_specs import ModelSpec
@@ -20,7 +20,7 @@ from distill.runs import open_run
 from distill.teaching.bank import Bank
 from distill.teaching.teacher_file import Teacher
 
-__all__ = ["find_objective", "settle_reuse"]
+__all__ = ["find_objective", "resolve_reuse"]
 
 
 def find_objective(recipe: Recipe, splits: Splits, teacher: Teacher | None, *, devices: int = 1) -> Objective:
@@ -37,14 +37,14 @@ def find_objective(recipe: Recipe, splits: Splits, teacher: Teacher | None, *, d
         recipe.objective,
         _setting(recipe, splits, teacher, devices),
         label_smoothing=recipe.train.label_smoothing,
-        class_weights=settle_class_weights(
+        class_weights=resolve_class_weights(
             recipe.objective.class_weights, splits.labelled.labels, splits.dataset.classes
         ),
         unlabelled=splits.unlabelled is not None,
     )
 
 
-def settle_reuse(recipe: Recipe, *, runs_dir: Path) -> Recipe:
+def resolve_reuse(recipe: Recipe, *, runs_dir: Path) -> Recipe:
     """The recipe with ``model.reuse`` as wide as the classifier of its teacher, where the objective reuses that.
 
     Raises:
@@ -78,10 +78,10 @@ def _require_place(spec: ModelSpec) -> None:
         )
 
 
-def _setting(recipe: Recipe, splits: Splits, teacher: Teacher | None, devices: int) -> Setting:
+def _setting(recipe: Recipe, splits: Splits, teacher: Teacher | None, devices: int) -> TermContext:
     seed, spec = derive_seed(recipe.train.seed, "objective"), recipe.objective
     mixes = recipe.augment.mixup.alpha > 0 or recipe.augment.cutmix.alpha > 0
-    setting = Setting(seed=seed, devices=devices, classes=len(splits.dataset.classes), mixes=mixes)
+    setting = TermContext(seed=seed, devices=devices, classes=len(splits.dataset.classes), mixes=mixes)
     if not any(term.asks_features for term in spec.terms):
         return setting
     return replace(

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.comparison import Examined, examine
-from distill.comparison.entries import Entry, Tested
+from distill.comparison.entries import EvaluatedModel, EvaluatedRun
 from distill.comparison.statistics import with_statistics
-from distill.compression.candidate import Candidate
+from distill.compression.candidate import CompressionCandidate
 from distill.devices import library_versions
 from distill.errors import DistillError, RunError, UsageError
 from distill.files import read_json, refuse_to_replace, write_export
@@ -31,7 +31,7 @@ from distill.text import first_line
 
 __all__ = ["check_page_name", "gather_page", "write_page"]
 
-_Tested = Mapping[str, Sequence[Tested]]
+_Tested = Mapping[str, Sequence[EvaluatedModel]]
 
 
 @watching()
@@ -185,13 +185,13 @@ def _title(rows: Sequence[Row]) -> str:
 
 
 def _is_run(row: Row, tested: _Tested) -> bool:
-    return bool(tested.get(row.run)) and isinstance(tested[row.run][-1], Entry)
+    return bool(tested.get(row.run)) and isinstance(tested[row.run][-1], EvaluatedRun)
 
 
 def _was_taught(row: Row, tested: _Tested) -> bool:
     """Whether a run learned from a teacher; beside labels alone a table may name one, to be held against."""
     newest = tested[row.run][-1]
-    return isinstance(newest, Entry) and (newest.recipe.teacher is not None or bool(newest.teacher))
+    return isinstance(newest, EvaluatedRun) and (newest.recipe.teacher is not None or bool(newest.teacher))
 
 
 def _headline(rows: Sequence[Row], tested: _Tested, notes: list[str]) -> Row | None:
@@ -216,9 +216,9 @@ def _headline(rows: Sequence[Row], tested: _Tested, notes: list[str]) -> Row | N
     return max(found, key=lambda row: (scores[row.run], -(row.params or 0)), default=None)
 
 
-def _validated(group: Sequence[Tested]) -> float | None:
+def _validated(group: Sequence[EvaluatedModel]) -> float | None:
     """Mean validation top-1 of a row's runs; None where one was not validated."""
-    values = [each.figures.val_top1 for each in group if isinstance(each, Entry)]
+    values = [each.figures.val_top1 for each in group if isinstance(each, EvaluatedRun)]
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known and len(known) == len(values) else None
 
@@ -260,7 +260,7 @@ def _sentences(
 
 
 def _files_of(draft: _Draft, student: Row) -> list[Row]:
-    own = {each.run.path.resolve() for each in draft.tested[student.run] if isinstance(each, Entry)}
+    own = {each.run.path.resolve() for each in draft.tested[student.run] if isinstance(each, EvaluatedRun)}
     return [row for row in draft.rows if row.source_run is not None and Path(row.source_run).resolve() in own]
 
 
@@ -308,15 +308,17 @@ def _steps(draft: _Draft, teacher: Row | None, student: Row | None, shown: Seque
 def _is_cut_from(row: Row, student: Row, draft: _Draft) -> bool:
     if row.run == student.run or not _is_run(row, draft.tested):
         return False
-    own = {each.run.path.resolve() for each in draft.tested[student.run] if isinstance(each, Entry)}
+    own = {each.run.path.resolve() for each in draft.tested[student.run] if isinstance(each, EvaluatedRun)}
     info = draft.tested[row.run][-1]
-    assert isinstance(info, Entry)
+    assert isinstance(info, EvaluatedRun)
     return any(each.path.resolve() in own for each in ancestors(info.run, draft.runs_dir)[0])
 
 
 def _chains(draft: _Draft) -> tuple[Chain, ...]:
     """The chains beside the folder of runs that began with a run of this page."""
-    runs = {each.run.path.resolve() for group in draft.tested.values() for each in group if isinstance(each, Entry)}
+    runs = {
+        each.run.path.resolve() for group in draft.tested.values() for each in group if isinstance(each, EvaluatedRun)
+    }
     found = []
     for path in sorted((draft.runs_dir.parent / "compressed").glob("*/result.json")):
         with suppress(RunError, KeyError, TypeError, ValueError, AttributeError):  # a damaged chain is not told
@@ -339,6 +341,7 @@ def _chain(path: Path) -> Chain:
         max_drop=float(document["max_drop"]),
         best=best,
         candidates=tuple(
-            Candidate.from_json({name: value for name, value in each.items() if name != "best"}) for each in tried
+            CompressionCandidate.from_json({name: value for name, value in each.items() if name != "best"})
+            for each in tried
         ),
     )

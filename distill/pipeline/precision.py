@@ -12,13 +12,13 @@ from distill.evaluation.cost import model_cost
 from distill.models import meta_model
 from distill.recipe import Recipe
 
-__all__ = ["Chosen", "bf16_pays", "training_precision"]
+__all__ = ["PrecisionDecision", "bf16_pays", "training_precision"]
 
 MIN_MACS = 4_000_000  # of an image: smaller networks spend their time on what bf16 does not make faster
 
 
 @dataclass(frozen=True)
-class Chosen:
+class PrecisionDecision:
     """A precision; ``why`` is None where the recipe or the kind of device decides."""
 
     name: PrecisionName
@@ -26,7 +26,7 @@ class Chosen:
     warning: str | None = None
 
 
-def training_precision(recipe: Recipe, device: torch.device, *, classes: int) -> Chosen:
+def training_precision(recipe: Recipe, device: torch.device, *, classes: int) -> PrecisionDecision:
     """What ``train.precision`` becomes; the same on every machine of a kind.
 
     Raises:
@@ -35,9 +35,9 @@ def training_precision(recipe: Recipe, device: torch.device, *, classes: int) ->
     wanted = recipe.train.precision
     if wanted == "auto" and device.type == "cpu" and resolve_precision("bf16", device).warning is None:
         pays, why = bf16_pays(meta_model(recipe.model, classes), recipe.model.input_size)
-        return Chosen("bf16" if pays else "fp32", why)
+        return PrecisionDecision("bf16" if pays else "fp32", why)
     resolved = resolve_precision(wanted, device)
-    return Chosen(resolved.name, warning=resolved.warning)
+    return PrecisionDecision(resolved.name, warning=resolved.warning)
 
 
 def bf16_pays(module: nn.Module, input_size: int) -> tuple[bool, str]:

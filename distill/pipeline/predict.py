@@ -21,7 +21,7 @@ from distill.devices import resolve_device, set_threads
 from distill.errors import DataError, UsageError
 from distill.evaluation.calibrate import Calibrated, temperature_of
 from distill.evaluation.finite import require_finite
-from distill.evaluation.test_set import query_of
+from distill.evaluation.test_set import evaluation_target
 from distill.events import Note, StageProgress
 from distill.models.classifier import Classifier
 from distill.models.onnx_open import OnnxClassifier
@@ -131,7 +131,7 @@ def _calibrated(model: Classifier, options: Options) -> Classifier:
         options.tell(Note(f"{model.place} was calibrated when it was exported"))
         return model
     subject = model if isinstance(model, OnnxClassifier) else open_run(model.place, runs_dir=options.runs_dir)
-    temperature = temperature_of(query_of(subject, device=model.device), tell=options.tell)
+    temperature = temperature_of(evaluation_target(subject, device=model.device), tell=options.tell)
     options.tell(Note(f"logits divided by {temperature.value:.4g}, fitted on {temperature.n:,} validation images"))
     return Calibrated(model, temperature.value)
 

@@ -25,7 +25,6 @@ __all__ = [
     "about_bank",
     "about_banks",
     "about_data",
-    "about_run",
     "changes",
     "differing",
     "edited",
@@ -33,6 +32,7 @@ __all__ = [
     "named_banks",
     "recipe_digests",
     "refuse_changes",
+    "teacher_record",
     "teachers_weights",
 ]
 
@@ -61,7 +61,7 @@ def about_data(splits: Splits) -> dict[str, Any]:
     } | ({} if more is None else {"unlabelled": more.count, "unlabelled_fingerprint": more.fingerprint})
 
 
-def about_run(teacher: Teacher) -> dict[str, Any]:
+def teacher_record(teacher: Teacher) -> dict[str, Any]:
     """Of a teacher that is here."""
     place = {"run": None, "onnx": teacher.place} if teacher.run is None else {"run": str(teacher.run.path)}
     return place | {"name": teacher.name} | _about_identity(teacher.identity)
@@ -120,12 +120,12 @@ def foreseen(recipe: Recipe, splits: Splits, teacher: Teacher | None) -> dict[st
     if teacher is None:
         return about_banks([(Bank.read(path), weight) for path, weight in named_banks(recipe.teacher)], views)
     if recipe.teacher.logits == "live":
-        return about_run(teacher) | {"logits": "live"}
+        return teacher_record(teacher) | {"logits": "live"}
     key = bank_key(recipe, splits, teacher.identity)
     path = teacher.bank_path(key)
     bank = Bank.read(path) if (path / INFO).is_file() else None
     stored = {"bank_key": key.digest()} if bank is None or bank.info.views < views else about_bank(bank, views)
-    return about_run(teacher) | stored
+    return teacher_record(teacher) | stored
 
 
 # What changed since

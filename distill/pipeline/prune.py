@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from distill.compression.prune import Criterion, Cut, criteria, find_cut, require_torch_pruning, smallest
+from distill.compression.prune import Criterion, PrunedNetwork, criteria, find_cut, require_torch_pruning, smallest
 from distill.compression.results import Pruned
-from distill.data.images import spread
+from distill.data.images import evenly_spaced_positions
 from distill.data.splits import Splits, load_splits
 from distill.devices import set_threads
 from distill.errors import DistillError, NotPrunableError, UsageError
@@ -107,7 +107,7 @@ class _Source:
         refuse_drawn_anew(splits, "val", recipe.data, str(run.path), run.info.trained_on)
         return cls(run, recipe, trained, splits)
 
-    def cut_to(self, goal: _Goal, criterion: Criterion, multiple: int) -> tuple[nn.Module, Cut]:
+    def cut_to(self, goal: _Goal, criterion: Criterion, multiple: int) -> tuple[nn.Module, PrunedNetwork]:
         """The run's network, and the largest one cut from it that meets the goal."""
         network, size = _network(self.trained), self.recipe.model.input_size
         if criterion == "taylor":
@@ -131,7 +131,7 @@ class _Source:
             )
         return network, cut
 
-    def recipe_of(self, cut: Cut, name: str) -> Recipe:
+    def recipe_of(self, cut: PrunedNetwork, name: str) -> Recipe:
         """What builds and trains the cut network: another network, all of which is to learn again."""
         spec = _spec(self.recipe.model, self.trained, cut)
         _require_rebuilt(cut, spec, len(self.trained.classes), self.recipe.model.input_size)
@@ -230,7 +230,7 @@ def _network(trained: Trained) -> nn.Module:
 def _gather_gradients(network: nn.Module, trained: Trained, splits: Splits) -> None:
     """Of the cross-entropy on training images, spread over all of them."""
     part = splits.labelled
-    chosen = spread(len(part), _TAYLOR_IMAGES)
+    chosen = evenly_spaced_positions(len(part), _TAYLOR_IMAGES)
     pixels, labels = torch.from_numpy(part.take(chosen)), torch.from_numpy(np.asarray(part.labels)[chosen])
     for images, targets in zip(pixels.split(_TAYLOR_BATCH), labels.split(_TAYLOR_BATCH), strict=True):
         loss = F.cross_entropy(network(trained.normalize(images)), targets, reduction="sum")
@@ -254,13 +254,13 @@ def _cost(least: nn.Module, network: nn.Module, size: int) -> str:
     return f"the least is {cost.params:,} parameters, {share:g}% of its multiply-accumulates, {latency:.2f} ms"
 
 
-def _spec(spec: ModelSpec, trained: Trained, cut: Cut) -> ModelSpec:
+def _spec(spec: ModelSpec, trained: Trained, cut: PrunedNetwork) -> ModelSpec:
     """Complete in itself: every width, its normalisation, and nothing to fetch."""
     widths = tuple({each[0]: each for each in (*spec.widths, *cut.widths)}.values())  # the later one counts
     return resolved_model(without_weights(spec).model_copy(update={"widths": widths}), trained.normalize)
 
 
-def _require_rebuilt(cut: Cut, spec: ModelSpec, classes: int, size: int) -> None:
+def _require_rebuilt(cut: PrunedNetwork, spec: ModelSpec, classes: int, size: int) -> None:
     """What the recipe builds answers as what was cut does; else the network has a width that is no layer's."""
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     try:
@@ -278,7 +278,7 @@ def _require_rebuilt(cut: Cut, spec: ModelSpec, classes: int, size: int) -> None
 
 
 def _write_cut(
-    source: _Source, recipe: Recipe, network: nn.Module, cut: Cut, options: Options
+    source: _Source, recipe: Recipe, network: nn.Module, cut: PrunedNetwork, options: Options
 ) -> tuple[RunFolder, Figures, Figures]:
     """A finished run that holds the surviving weights; and what the network cost and was worth before and after."""
     origin, splits = str(source.run.path), source.splits

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from distill.compression.choose import Choice, Labelled, answers_of, choose_int8
+from distill.compression.choose import Int8Selection, LabelledImages, choose_int8, onnx_logits
 from distill.compression.parity import check_parity
-from distill.compression.quantize import state
+from distill.compression.quantize import record_allowed_drop
 from distill.compression.results import Quantized
-from distill.data.images import spread
+from distill.data.images import evenly_spaced_positions
 from distill.data.splits import Splits, load_splits
 from distill.errors import GateMissedError, UsageError
 from distill.evaluation.askable import refuse_drawn_anew
@@ -101,7 +101,7 @@ def quantize(
     model, right = _checked(trained, judged)
     choose = partial(
         choose_int8,
-        calibration=splits.train.take(spread(len(splits.train), calibration_images)),
+        calibration=splits.train.take(evenly_spaced_positions(len(splits.train), calibration_images)),
         judged=judged,
         allowed=max_drop,
         prove=prove,
@@ -117,7 +117,7 @@ def quantize(
         choice = _after(choice, choose(model))
     kept, latency = _require(choice, run.path, judged, max_drop, prove)
     if against is None:
-        state(kept, max_drop=max_drop, prove=prove)
+        record_allowed_drop(kept, max_drop=max_drop, prove=prove)
     write_onnx(kept, path)
     attempt = next(each for each in choice.attempts if each.kept)
     return Quantized(
@@ -137,7 +137,9 @@ def quantize(
     )
 
 
-def _may_help(recipe: Recipe, judged: Labelled, max_drop: float, prove: bool, tell: Callable[[Note], None]) -> bool:
+def _may_help(
+    recipe: Recipe, judged: LabelledImages, max_drop: float, prove: bool, tell: Callable[[Note], None]
+) -> bool:
     """Whether quantisation-aware training may help: not once more, nor where no loss is small enough to be shown."""
     if recipe.train.fake_quantize is not None:
         tell(Note("it is of quantisation-aware training already, and is not trained on"))
@@ -148,7 +150,7 @@ def _may_help(recipe: Recipe, judged: Labelled, max_drop: float, prove: bool, te
     return True
 
 
-def _after(before: Choice, choice: Choice) -> Choice:
+def _after(before: Int8Selection, choice: Int8Selection) -> Int8Selection:
     """What came of the network that was trained on, with what had been tried before."""
     trained = tuple(replace(each, trained=True) for each in choice.attempts)
     return replace(choice, attempts=(*before.attempts, *trained))
@@ -164,24 +166,24 @@ def check_drop(max_drop: float) -> None:
         raise UsageError(f"--max-drop {max_drop:g} is no fraction below 1", hint="three tenths of a point: 0.003")
 
 
-def _judged(splits: Splits, tell: Callable[[Note], None]) -> Labelled:
+def _judged(splits: Splits, tell: Callable[[Note], None]) -> LabelledImages:
     if splits.val is not None:
-        return Labelled(splits.val.take(slice(None)), np.asarray(splits.val.labels), "val")
+        return LabelledImages(splits.val.take(slice(None)), np.asarray(splits.val.labels), "val")
     tell(Note("this run has no validation images: files are judged on images it was trained on", "warning"))
     part = splits.train
-    chosen = spread(len(part), _JUDGED_MOST)  # of every class
-    return Labelled(part.take(chosen), np.asarray(part.labels)[chosen], "train")
+    chosen = evenly_spaced_positions(len(part), _JUDGED_MOST)  # of every class
+    return LabelledImages(part.take(chosen), np.asarray(part.labels)[chosen], "train")
 
 
-def _checked(trained: Trained, judged: Labelled) -> tuple[onnx.ModelProto, np.ndarray]:
+def _checked(trained: Trained, judged: LabelledImages) -> tuple[onnx.ModelProto, np.ndarray]:
     """The fp32 graph, which answers the judged images as the network does, and which it gets right, ``(N,)`` bool."""
     model = to_onnx(deployed(trained), about_run(trained))
-    answers = answers_of(model, judged.pixels)
+    answers = onnx_logits(model, judged.pixels)
     check_parity(_answers(trained, judged.pixels), answers, split=judged.split).require("the exported graph")
     return model, correct(answers, judged.labels)
 
 
-def _right(against: Any, trained: Trained, judged: Labelled, splits: Splits, options: Options) -> np.ndarray:
+def _right(against: Any, trained: Trained, judged: LabelledImages, splits: Splits, options: Options) -> np.ndarray:
     """Which of the judged images another run answers right, ``(N,)`` bool."""
     run = open_run(against, runs_dir=options.runs_dir)
     for line in of_reference(run, trained.recipe.data, splits):
@@ -201,7 +203,7 @@ def _answers(trained: Trained, pixels: np.ndarray) -> np.ndarray:
 
 
 def _require(
-    choice: Choice, run: Path, judged: Labelled, max_drop: float, prove: bool
+    choice: Int8Selection, run: Path, judged: LabelledImages, max_drop: float, prove: bool
 ) -> tuple[onnx.ModelProto, float]:
     if choice.model is not None:
         assert choice.fp32_latency_b1_ms is not None

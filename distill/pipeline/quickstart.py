@@ -11,7 +11,7 @@ from distill.events import Note
 from distill.files import json_sha256
 from distill.pipeline.context import Options
 from distill.pipeline.quantize import quantize
-from distill.pipeline.resumable import Begun
+from distill.pipeline.resumable import RunLedger
 from distill.pipeline.verbs import finetune_teacher, train_student
 from distill.recipe import dump_recipe, load_recipe
 from distill.references import count_of
@@ -50,13 +50,13 @@ def quickstart(*, seeds: int = 3, options: Options | None = None) -> QuickstartR
     """
     seeds, options = count_of(seeds, "seeds"), options or Options()
     texts = [dump_recipe(load_recipe(name)) for name in (_TEACHER, *_STUDENTS)]
-    begun = Begun.within(options.runs_dir, f"quickstart-{json_sha256(texts)[:16]}")
+    begun = RunLedger.within(options.runs_dir, f"quickstart-{json_sha256(texts)[:16]}")
     hint, place = "to continue, run the same command again", f"the quickstart in {options.runs_dir}"
     with begun.lock("this quickstart"), stopping_saves(place, hint=hint):
         return _toured(seeds, begun, options)
 
 
-def _toured(seeds: int, begun: Begun, options: Options) -> QuickstartResult:
+def _toured(seeds: int, begun: RunLedger, options: Options) -> QuickstartResult:
     teacher = begun.run(0, partial(finetune_teacher, _TEACHER), options)
     runs = [teacher.run]
     for seed in range(seeds):

@@ -18,7 +18,7 @@ from distill.results.runs import RunResult
 from distill.runs import Lock, RunFolder, begun_runs, open_run
 from distill.team.ranks import process_rank
 
-__all__ = ["Begun", "resumed_or"]
+__all__ = ["RunLedger", "resumed_or"]
 
 _FOLDER = ".begun"
 
@@ -49,13 +49,13 @@ class Start(Protocol):
 
 
 @dataclass(frozen=True)
-class Begun:
+class RunLedger:
     """Which runs were begun, in order, from the folder of runs; the file lives until the last one is finished."""
 
     path: Path
 
     @classmethod
-    def within(cls, runs_dir: Path, name: str) -> Begun:
+    def within(cls, runs_dir: Path, name: str) -> RunLedger:
         """Of one call, or of all that are alike, by a name; its folder is made.
 
         Raises:
@@ -117,5 +117,5 @@ class _Noting:
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, RunStarted):
-            Begun(self.path).note(self.number, relative(event.run, self.runs_dir))
+            RunLedger(self.path).note(self.number, relative(event.run, self.runs_dir))
         self.listener(event)

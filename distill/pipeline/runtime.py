@@ -16,13 +16,13 @@ from distill.teaching.key import bank_key
 from distill.teaching.runtime import ONNXRUNTIME, TORCH
 from distill.teaching.teacher_file import Teacher
 
-__all__ = ["choose_runtime"]
+__all__ = ["resolve_teacher_runtime"]
 
 MIN_MACS = 1e12  # of all answers of a run: about a minute of a CPU's thread; an export takes some ten seconds
 MAX_DISAGREEMENT = 1e-4  # of the largest logit; 4e-6 was seen
 
 
-def choose_runtime(
+def resolve_teacher_runtime(
     recipe: Recipe, splits: Splits, teacher: Teacher | None, *, features: bool = False, path: Path | None = None
 ) -> tuple[Recipe, dict[str, Any]]:
     """Resolve ``teacher.runtime: auto``; what it became and why goes to ``run.json``.

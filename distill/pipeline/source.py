@@ -14,9 +14,9 @@ from distill.data.splits import Splits
 from distill.data.views import view_checksum
 from distill.errors import NoRunError, RunError, UsageError
 from distill.events import Tell
-from distill.objectives import Asks
+from distill.objectives import RequiredOutputs
 from distill.pipeline.ensure_bank import ensure_bank
-from distill.pipeline.provenance import about_bank, about_banks, about_run, named_banks
+from distill.pipeline.provenance import about_bank, about_banks, named_banks, teacher_record
 from distill.pipeline.taught import taught_epochs, taught_views
 from distill.recipe import Recipe
 from distill.runs import open_run
@@ -31,7 +31,7 @@ from distill.teaching.teacher_run import TeacherRun
 from distill.team.shares import SINGLE_PROCESS, Team
 
 __all__ = [
-    "Source",
+    "OpenedTeacher",
     "find_teacher",
     "open_live",
     "open_source",
@@ -39,7 +39,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Source:
+class OpenedTeacher:
     """A teacher that is ready to be asked.
 
     Attributes:
@@ -99,11 +99,11 @@ def open_source(
     splits: Splits,
     teacher: Teacher | None,
     *,
-    asks: Asks,
+    requires: RequiredOutputs,
     device: torch.device,
     tell: Tell,
     team: Team = SINGLE_PROCESS,
-) -> Source:
+) -> OpenedTeacher:
     """What ``recipe`` learns from: its teacher, loaded, or a bank, which is built first where it is missing.
 
     Several processes call this alike, and build that bank together.
@@ -115,7 +115,7 @@ def open_source(
     if teacher is None:
         return _from_banks(recipe, splits, device=device)
     if recipe.teacher.logits == "live":
-        live = open_live(recipe, teacher, asks)
+        live = open_live(recipe, teacher, requires)
         if isinstance(teacher, TeacherRun):
             train = recipe.train
             steps = steps_per_epoch(mixture_of(recipe, splits).images, train.batch_size, team.world)
@@ -123,7 +123,9 @@ def open_source(
         return live
     views = taught_views(recipe)
     bank = ensure_bank(teacher, splits, recipe, views=views, tell=tell, team=team)
-    return Source(_stored(bank, recipe, splits, device=device), about_run(teacher) | about_bank(bank, views), teacher)
+    return OpenedTeacher(
+        _stored(bank, recipe, splits, device=device), teacher_record(teacher) | about_bank(bank, views), teacher
+    )
 
 
 def _stored(bank: Bank, recipe: Recipe, splits: Splits, *, device: torch.device) -> StoredTeacher:
@@ -139,20 +141,20 @@ def _stored(bank: Bank, recipe: Recipe, splits: Splits, *, device: torch.device)
     return StoredTeacher(bank, device=device, views=views)
 
 
-def open_live(recipe: Recipe, teacher: Teacher, asks: Asks) -> Source:
+def open_live(recipe: Recipe, teacher: Teacher, requires: RequiredOutputs) -> OpenedTeacher:
     """The teacher itself, loaded, to be asked at every step."""
     threads = recipe.teacher_threads
     source = LiveTeacher(
         teacher.trained,
         logits_dtype=recipe.logits_dtype,
         threads=threads,
-        features=asks.features,
-        forward=None if asks.features else teacher.forward_through(recipe.teacher_runtime, threads=threads),
+        features=requires.teacher_features,
+        forward=None if requires.teacher_features else teacher.forward_through(recipe.teacher_runtime, threads=threads),
     )
-    return Source(source, about_run(teacher) | {"logits": "live"}, teacher)
+    return OpenedTeacher(source, teacher_record(teacher) | {"logits": "live"}, teacher)
 
 
-def _from_banks(recipe: Recipe, splits: Splits, *, device: torch.device) -> Source:
+def _from_banks(recipe: Recipe, splits: Splits, *, device: torch.device) -> OpenedTeacher:
     assert recipe.teacher is not None
     banks = [(Bank.open(path), weight) for path, weight in named_banks(recipe.teacher)]
     views = taught_views(recipe)
@@ -162,7 +164,7 @@ def _from_banks(recipe: Recipe, splits: Splits, *, device: torch.device) -> Sour
             raise UsageError(f"{bank.path} does not fit this recipe: its classes are not those of the data")
     sources = [_stored(bank, recipe, splits, device=device) for bank, _ in banks]
     source = sources[0] if len(sources) == 1 else EnsembleTeacher(sources, [weight for _, weight in banks])
-    return Source(source, about_banks(banks, views))
+    return OpenedTeacher(source, about_banks(banks, views))
 
 
 def _students_key(recipe: Recipe, splits: Splits, bank: Bank) -> BankKey:

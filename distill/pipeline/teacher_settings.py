@@ -9,9 +9,9 @@ from typing import Any, Literal
 from distill.data.mixture import mixture_of
 from distill.data.splits import Splits
 from distill.files import may_write
-from distill.objectives import Asks
+from distill.objectives import RequiredOutputs
 from distill.pipeline.provenance import named_banks
-from distill.pipeline.runtime import choose_runtime
+from distill.pipeline.runtime import resolve_teacher_runtime
 from distill.pipeline.taught import taught_epochs, taught_views
 from distill.recipe import Recipe
 from distill.teaching.bank import Bank
@@ -21,16 +21,18 @@ from distill.teaching.key import bank_key
 from distill.teaching.rounding import suited_dtype
 from distill.teaching.teacher_file import Teacher
 
-__all__ = ["choose_how", "choose_logits"]
+__all__ = ["resolve_teacher_inference", "resolve_teacher_settings"]
 
 _AUTO_DISK_SHARE = 0.25  # auto never fills more of the free disk than this with a bank
 
 
-def choose_logits(recipe: Recipe, splits: Splits, teacher: Teacher | None, asks: Asks) -> tuple[Recipe, dict[str, Any]]:
+def resolve_teacher_settings(
+    recipe: Recipe, splits: Splits, teacher: Teacher | None, requires: RequiredOutputs
+) -> tuple[Recipe, dict[str, Any]]:
     """Resolve ``teacher.logits`` and ``teacher.logits_dtype`` once; what they became and why goes to ``run.json``.
 
     Args:
-        asks: What the objective wants to know of the teacher.
+        requires: What the objective wants to know of the teacher.
 
     Raises:
         UsageError: The teacher knows other classes than the data has.
@@ -40,17 +42,19 @@ def choose_logits(recipe: Recipe, splits: Splits, teacher: Teacher | None, asks:
         teacher.require_classes(splits.dataset.classes)
     if recipe.teacher is not None:
         recipe = _with(recipe, features="pooled" if recipe.stored_features else "none")
-    recipe, choices = choose_how(recipe, splits, teacher, asks)
+    recipe, choices = resolve_teacher_inference(recipe, splits, teacher, requires)
     if recipe.teacher is None or recipe.teacher.logits != "auto":
         return recipe, choices
-    how, why = ("bank", "a bank was named") if teacher is None else _live_or_bank(recipe, splits, teacher, asks)
+    how, why = ("bank", "a bank was named") if teacher is None else _live_or_bank(recipe, splits, teacher, requires)
     return _with(recipe, logits=how), choices | {"teacher.logits": how, "teacher.logits_why": why}
 
 
-def _live_or_bank(recipe: Recipe, splits: Splits, teacher: Teacher, asks: Asks) -> tuple[Literal["live", "bank"], str]:
+def _live_or_bank(
+    recipe: Recipe, splits: Splits, teacher: Teacher, requires: RequiredOutputs
+) -> tuple[Literal["live", "bank"], str]:
     """What ``teacher.logits: auto`` becomes, and why."""
-    if asks.features and not recipe.stored_features:
-        return "live", f"the objective asks for features, which a bank has not: {', '.join(asks.features)}"
+    if requires.teacher_features and not recipe.stored_features:
+        return "live", f"the objective asks for features, which a bank has not: {', '.join(requires.teacher_features)}"
     views, epochs = taught_views(recipe), taught_epochs(recipe)
     key = bank_key(recipe, splits, teacher.identity)
     path = teacher.bank_path(key)
@@ -69,13 +73,18 @@ def _live_or_bank(recipe: Recipe, splits: Splits, teacher: Teacher, asks: Asks) 
     return "bank", f"{views} views for {epochs} epochs: asked once, and the next student asks nothing"
 
 
-def choose_how(
-    recipe: Recipe, splits: Splits, teacher: Teacher | None, asks: Asks | None = None, *, path: Path | None = None
+def resolve_teacher_inference(
+    recipe: Recipe,
+    splits: Splits,
+    teacher: Teacher | None,
+    requires: RequiredOutputs | None = None,
+    *,
+    path: Path | None = None,
 ) -> tuple[Recipe, dict[str, Any]]:
     """Resolve what the answers are rounded to, and what the teacher is asked through.
 
     Args:
-        asks: What the objective wants to know; None: logits alone.
+        requires: What the objective wants to know; None: logits alone.
         path: Of the bank that is built; None: the teacher's own, or none.
 
     Raises:
@@ -83,8 +92,8 @@ def choose_how(
         UsageError: It cannot be asked through the runtime that is named.
     """
     recipe, dtype = _choose_dtype(recipe, splits, teacher)
-    features = bool(asks and asks.features) or _stores(recipe)
-    recipe, runtime = choose_runtime(recipe, splits, teacher, features=features, path=path)
+    features = bool(requires and requires.teacher_features) or _stores(recipe)
+    recipe, runtime = resolve_teacher_runtime(recipe, splits, teacher, features=features, path=path)
     return recipe, dtype | runtime
 
 

@@ -26,8 +26,8 @@ from distill.pipeline.namesake import namesake_note
 from distill.pipeline.objective import find_objective
 from distill.pipeline.provenance import about_data, foreseen, refuse_changes
 from distill.pipeline.record import caution, finish, read_result, record, recorded
-from distill.pipeline.source import Source, find_teacher, open_source
-from distill.pipeline.teacher_settings import choose_logits
+from distill.pipeline.source import OpenedTeacher, find_teacher, open_source
+from distill.pipeline.teacher_settings import resolve_teacher_settings
 from distill.recipe.model_specs import PythonModel
 from distill.results.runs import RunResult
 from distill.runs import RunFolder
@@ -35,7 +35,7 @@ from distill.runs.checkpoints import last_checkpoint, load_checkpoint
 from distill.teaching.teacher_file import Teacher
 from distill.team.shares import Distributed, Team
 from distill.team.stop import watch_signals
-from distill.team.watch import Watch, watching
+from distill.team.watch import Watchdog, watching
 from distill.tracking import Tracking, known_trackers, tracking
 from distill.train.loop import fit
 
@@ -79,7 +79,7 @@ class _Begun:
     tracked: Tracking | None
 
 
-def _train(fabric: Fabric, team: Team, context: Context, watch: Watch) -> RunResult:
+def _train(fabric: Fabric, team: Team, context: Context, watch: Watchdog) -> RunResult:
     plan = _planned(fabric, team, context)
     recipe, options = plan.context.recipe, plan.context.options
     with ExitStack() as stack:
@@ -90,7 +90,7 @@ def _train(fabric: Fabric, team: Team, context: Context, watch: Watch) -> RunRes
                 recipe,
                 plan.splits,
                 plan.teacher,
-                asks=plan.objective.asks,
+                requires=plan.objective.requires,
                 device=fabric.device,
                 tell=options.tell,
                 team=team,
@@ -116,7 +116,7 @@ def _planned(fabric: Fabric, team: Team, context: Context) -> _Plan:
         context.recipe, runs_dir=context.options.runs_dir, device=fabric.device, classes=splits.dataset.classes
     )
     objective = find_objective(context.recipe, splits, teacher, devices=team.world)
-    chosen = choose_logits(context.recipe, splits, teacher, objective.asks) if team.leads else None
+    chosen = resolve_teacher_settings(context.recipe, splits, teacher, objective.requires) if team.leads else None
     agreed = team.broadcast(chosen)
     assert agreed is not None, "the first process chose"
     recipe, choices = agreed
@@ -129,7 +129,7 @@ def _planned(fabric: Fabric, team: Team, context: Context) -> _Plan:
     return _Plan(context, splits, teacher, objective, module)
 
 
-def _begin(stack: ExitStack, plan: _Plan, team: Team, watch: Watch) -> _Begun:
+def _begin(stack: ExitStack, plan: _Plan, team: Team, watch: Watchdog) -> _Begun:
     """Make the run's folder, or take it up again; what the stack holds then ends with the run."""
     context, recipe, splits, teacher = plan.context, plan.context.recipe, plan.splits, plan.teacher
     tell = context.options.tell
@@ -165,7 +165,9 @@ def _require_same_images(splits: Splits, context: Context, team: Team) -> None:
         )
 
 
-def _fit(fabric: Fabric, team: Team, plan: _Plan, begun: _Begun, source: Source | None, *, watch: Watch) -> None:
+def _fit(
+    fabric: Fabric, team: Team, plan: _Plan, begun: _Begun, source: OpenedTeacher | None, *, watch: Watchdog
+) -> None:
     """Train to the end, from the last checkpoint where there is one; every event is recorded, told and tracked."""
     context, run, path = plan.context, begun.run, begun.path
     last = last_checkpoint(path / "checkpoints") if run is not None and context.resume else None

@@ -14,7 +14,7 @@ from distill.report.verdict import drop_sentence
 from distill.text import MISSING, count, counted, fixed, percent, signed
 
 if TYPE_CHECKING:
-    from distill.compression.candidate import Candidate, Shipped
+    from distill.compression.candidate import CompressionCandidate, Int8File
     from distill.compression.choose import Attempt
     from distill.compression.results import Compressed, Exported, Pruned, Quantized
     from distill.evaluation.statistics import Interval
@@ -123,7 +123,7 @@ def compressed_table(made: Compressed, width: int) -> RenderableType:
 
 
 def _candidates(made: Compressed, width: int) -> RenderableType:
-    def file_of(each: Candidate, cell: Callable[[Shipped], str]) -> str:
+    def file_of(each: CompressionCandidate, cell: Callable[[Int8File], str]) -> str:
         return MISSING if each.shipped is None else cell(each.shipped)
 
     tried, drops = made.candidates, [each.drop.drop for each in made.candidates]
@@ -147,7 +147,7 @@ def _changes(title: str, drops: Sequence[Interval]) -> list[Column]:
     ]
 
 
-def _word(each: Candidate, made: Compressed) -> str:
+def _word(each: CompressionCandidate, made: Compressed) -> str:
     if each.shipped is None:
         return "too much lost"
     return f"least {made.goal}" if each.ratio == made.best.ratio else ""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-__all__ = ["Held", "State", "Verified"]
+__all__ = ["GateCheck", "State", "Verified"]
 
 State = Literal["holds", "fails", "not judged", "not checked"]
 
 
 @dataclass(frozen=True)
-class Held:
+class GateCheck:
     """One line.
 
     Attributes:
@@ -43,16 +43,16 @@ class Verified:
     certified_machine: str
     same_machine: bool
     threads: int
-    lines: tuple[Held, ...]
+    lines: tuple[GateCheck, ...]
     notes: tuple[str, ...] = ()
 
     @property
-    def fails(self) -> tuple[Held, ...]:
+    def fails(self) -> tuple[GateCheck, ...]:
         """What does not hold."""
         return tuple(each for each in self.lines if each.state == "fails")
 
     @property
-    def unchecked(self) -> tuple[Held, ...]:
+    def unchecked(self) -> tuple[GateCheck, ...]:
         """What could not be checked here."""
         return tuple(each for each in self.lines if each.state == "not checked")
 

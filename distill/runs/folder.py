@@ -283,10 +283,10 @@ class RunFolder:
 
     def resume_command(self) -> str:
         """The command line that goes on with this run."""
-        from distill.code import asks_leave  # it brings as many modules as all else that listing runs takes
+        from distill.code import needs_allow_code  # it brings as many modules as all else that listing runs takes
 
         try:
-            allow_code = asks_leave(self.recipe().own_code)
+            allow_code = needs_allow_code(self.recipe().own_code)
         except DistillError:  # resuming says what is wrong with it
             allow_code = False
         return resume_command(self.read_info().role, self.path, allow_code=allow_code)

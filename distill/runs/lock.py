@@ -23,7 +23,7 @@ from types import TracebackType
 
 from distill.errors import RunError
 from distill.files import writing
-from distill.team.signals import hold
+from distill.team.signals import count_held_lock
 
 try:
     import fcntl
@@ -120,7 +120,7 @@ class Lock:
                 raise
             if holder is None:
                 self._handle = handle
-                hold(1)
+                count_held_lock(1)
             else:
                 os.close(handle)
             return holder
@@ -176,7 +176,7 @@ class Lock:
                 os.ftruncate(handle, 0)  # Windows cannot remove an open file: empty means free
                 self.path.unlink()
         os.close(handle)
-        hold(-1)
+        count_held_lock(-1)
 
 
 def lock_owner(path: Path) -> Owner | None:

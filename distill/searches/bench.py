@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 import distill
-from distill.compression.quantize import kernels, quantizer
-from distill.data.images import spread
+from distill.compression.quantize import int8_schemes, quantizer
+from distill.data.images import evenly_spaced_positions
 from distill.data.splits import Splits
 from distill.devices import library_versions, using_threads
 from distill.devices.kit_script import machine
+from distill.devices.layers import Layer, layers_of
 from distill.errors import RunError
 from distill.evaluation.cost import spec_cost
 from distill.evaluation.latency import measure_latency
@@ -32,7 +33,7 @@ from distill.recipe import Recipe, dump_recipe
 from distill.results.figures import Latency
 from distill.searches.costs import LATENCIES, Costs
 from distill.searches.external_timing import measure_elsewhere
-from distill.searches.layers import Layer, layers_of, time_layer
+from distill.searches.layers import time_layer
 
 if TYPE_CHECKING:
     import onnx
@@ -106,11 +107,11 @@ class Bench:
         bytes_each = 1 if self.target.runtime == "onnxruntime-int8" else 4
         times = {name: 0.0 for name in self.target.latencies}
         if times:
-            layers = layers_of(meta_model(recipe.model, classes), recipe.model.input_size)
-            self._time_new(layers)
-            for layer in layers:
-                alone = self._layers[str(layer)]
-                times = {name: spent + alone[str(LATENCIES[name])] for name, spent in times.items()}
+            passes = layers_of(meta_model(recipe.model, classes), recipe.model.input_size)
+            self._time_new([each.layer for each in passes])
+            for each in passes:
+                alone, often = self._layers[str(each.layer)], len(each.names) * each.per_image
+                times = {name: spent + often * alone[str(LATENCIES[name])] for name, spent in times.items()}
         return Costs(cost.params, cost.macs / 1e9, cost.params * bytes_each / 1e6, **times)
 
     def _time_new(self, layers: Sequence[Layer]) -> None:
@@ -224,8 +225,8 @@ class Bench:
         if self.target.runtime != "onnxruntime-int8":
             return {"": plain}
         images = self.splits.train
-        pixels = images.take(spread(len(images), _CALIBRATION))
-        schemes = kernels(enlarged=recipe.model.input_size > self._side)
+        pixels = images.take(evenly_spaced_positions(len(images), _CALIBRATION))
+        schemes = int8_schemes(enlarged=recipe.model.input_size > self._side)
         with quantizer(plain, pixels) as quantised_by:
             wanted = schemes if self.target.command is None else schemes[:1]
             return {str(scheme): quantised_by(scheme) for scheme in wanted}

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from distill.searches.costs import Budgets
-from distill.searches.fill import Fitted, Prices, fill
+from distill.searches.fill import CostModel, Fitted, fill
 from distill.searches.propose import random_profiles, sampled, scalings, uniform
-from distill.searches.rungs import FINALISTS, Judge, Plan, Score, ranked
+from distill.searches.rungs import FINALISTS, Plan, Score, ShapeScorer, ranked
 from distill.searches.space import Profile, Shape, Space
 
-__all__ = ["Candidate", "Explored", "Origin", "explore", "widest_uniform"]
+__all__ = ["Explored", "Origin", "ShapeCandidate", "explore", "widest_uniform"]
 
 Origin = Literal["uniform", "scaled", "sample", "local", "random"]
 
@@ -23,7 +23,7 @@ _PATIENCE = 25  # profiles in a row that bring no new shape: the space is seen
 
 
 @dataclass
-class Candidate:
+class ShapeCandidate:
     """A shape that fits, where it came from, and how far it was trained.
 
     Attributes:
@@ -56,10 +56,10 @@ class Explored:
         search_epochs, random_epochs: What either trained, before ``uniform`` was trained to its end.
     """
 
-    uniform: Candidate
-    candidates: tuple[Candidate, ...]
-    best: tuple[Candidate, ...]
-    randoms: tuple[Candidate, ...]
+    uniform: ShapeCandidate
+    candidates: tuple[ShapeCandidate, ...]
+    best: tuple[ShapeCandidate, ...]
+    randoms: tuple[ShapeCandidate, ...]
     search_epochs: int
     random_epochs: int
 
@@ -67,14 +67,14 @@ class Explored:
 @dataclass
 class _Explorer:
     space: Space
-    prices: Prices
-    judge: Judge
+    prices: CostModel
+    judge: ShapeScorer
     budgets: Budgets
     plan: Plan
     tell: Callable[[str], None]
-    seen: dict[Shape, Candidate] = field(default_factory=dict)
+    seen: dict[Shape, ShapeCandidate] = field(default_factory=dict)
 
-    def drawn(self, profiles: Iterable[Profile], origin: Origin, count: int) -> Iterator[Candidate]:
+    def drawn(self, profiles: Iterable[Profile], origin: Origin, count: int) -> Iterator[ShapeCandidate]:
         """At most ``count`` shapes that fit and were not seen yet."""
         found = misses = 0
         for profile in profiles:
@@ -85,13 +85,13 @@ class _Explorer:
                 misses += 1
                 continue
             found, misses = found + 1, 0
-            self.seen[fitted.shape] = Candidate(origin, fitted)
+            self.seen[fitted.shape] = ShapeCandidate(origin, fitted)
             yield self.seen[fitted.shape]
 
-    def trained(self, candidates: Sequence[Candidate], rung: int) -> list[Candidate]:
+    def trained(self, candidates: Sequence[ShapeCandidate], rung: int) -> list[ShapeCandidate]:
         """Those that could be trained to a rung, the best first."""
         epochs = self.plan.rungs[rung]
-        scored: list[tuple[Candidate, Score]] = []
+        scored: list[tuple[ShapeCandidate, Score]] = []
         for place, each in enumerate(candidates, start=1):
             if epochs not in each.scores:
                 self.tell(f"{place} of {len(candidates)}, to epoch {epochs} of {self.plan.epochs}: {each.shape}")
@@ -102,7 +102,7 @@ class _Explorer:
             scored.append((each, each.scores[epochs]))
         return [each for each, _ in ranked(scored)]
 
-    def local(self, going: list[Candidate], rung: int) -> list[Candidate]:
+    def local(self, going: list[ShapeCandidate], rung: int) -> list[ShapeCandidate]:
         """Changes of the best, then of what is the best by then, as long as evaluations are left."""
         left, changed = self.plan.local, list[Shape]()
         while left > 0 and going:
@@ -121,8 +121,8 @@ class _Explorer:
 
 def explore(
     space: Space,
-    prices: Prices,
-    judge: Judge,
+    prices: CostModel,
+    judge: ShapeScorer,
     budgets: Budgets,
     plan: Plan,
     *,
@@ -151,19 +151,19 @@ def explore(
     return Explored(base, candidates, tuple(best), tuple(randoms), spent, sum(each.epochs for each in randoms))
 
 
-def widest(profile: Profile, space: Space, prices: Prices, budgets: Budgets) -> Fitted | None:
+def widest(profile: Profile, space: Space, prices: CostModel, budgets: Budgets) -> Fitted | None:
     """As wide as the budget allows; of the recipe's own proportions its own size is measured first."""
     own = space.own
     is_own = profile == Profile.of(own) and space.settled(own) == own
     return fill(profile, space, prices, budgets, start=own if is_own else None)
 
 
-def widest_uniform(space: Space, prices: Prices, budgets: Budgets) -> Fitted | None:
+def widest_uniform(space: Space, prices: CostModel, budgets: Budgets) -> Fitted | None:
     """The recipe's own proportions within budgets, shallower where they must be."""
     return next((each for profile in uniform(space) if (each := widest(profile, space, prices, budgets))), None)
 
 
-def _at_random(explorer: _Explorer, count: int) -> list[Candidate]:
+def _at_random(explorer: _Explorer, count: int) -> list[ShapeCandidate]:
     """Random search with the same epochs: whole schedules alone, of shapes by chance that fill the budget too."""
     apart = replace(explorer, seen={})  # it may draw what the search has seen
     chosen = list(apart.drawn(random_profiles(explorer.space), "random", count))

@@ -14,7 +14,7 @@ from typing import Protocol
 from distill.searches.costs import LATENCIES, Budgets, Costs, filled
 from distill.searches.space import Profile, Shape, Space
 
-__all__ = ["FULL_SHARE", "Fitted", "Prices", "fill"]
+__all__ = ["FULL_SHARE", "CostModel", "Fitted", "fill"]
 
 FULL_SHARE = 0.85
 """A shape that uses so much of its budget is wide enough."""
@@ -27,7 +27,7 @@ _SAFE = 0.97  # what a confirmation that failed aims at next: timings are noisy
 _MEASURED = (*LATENCIES, "size_mb")  # what a prediction may be wrong about
 
 
-class Prices(Protocol):
+class CostModel(Protocol):
     """Whoever knows what shapes cost."""
 
     def predicted(self, shape: Shape) -> Costs:
@@ -49,7 +49,7 @@ class Fitted:
 
 
 def fill(
-    profile: Profile, space: Space, prices: Prices, budgets: Budgets, *, start: Shape | None = None
+    profile: Profile, space: Space, prices: CostModel, budgets: Budgets, *, start: Shape | None = None
 ) -> Fitted | None:
     """The widest shape of a profile, or close to its proportions, that was measured to fit; None where none does.
 
@@ -78,19 +78,19 @@ def fill(
     return None if best is None else _stretched(best, profile, space, prices, budgets, tried=tried)
 
 
-def _corrections(fitted: Fitted, prices: Prices, quantities: Iterable[str]) -> dict[str, float]:
+def _corrections(fitted: Fitted, prices: CostModel, quantities: Iterable[str]) -> dict[str, float]:
     """How many times what was predicted of a shape was measured."""
     guess = prices.predicted(fitted.shape)
     return {quantity: fitted.costs.of(quantity) / guess.of(quantity) for quantity in quantities}
 
 
-def _share(shape: Shape, prices: Prices, budgets: Budgets, factors: dict[str, float]) -> float:
+def _share(shape: Shape, prices: CostModel, budgets: Budgets, factors: dict[str, float]) -> float:
     """Of a budget that a shape is predicted to use, by what was measured of another."""
     return filled(prices.predicted(shape).times(factors), budgets)
 
 
 def _stretched(
-    best: Fitted, profile: Profile, space: Space, prices: Prices, budgets: Budgets, *, tried: dict[Shape, Fitted]
+    best: Fitted, profile: Profile, space: Space, prices: CostModel, budgets: Budgets, *, tried: dict[Shape, Fitted]
 ) -> Fitted:
     """A shape with single stages wider, where it leaves much of the budget; itself where none was measured to fit."""
     last, goal = best, 1.0
@@ -167,7 +167,7 @@ def _all(profile: Profile, space: Space) -> list[Shape]:
 
 
 def _widest(
-    profile: Profile, space: Space, prices: Prices, budgets: Budgets, *, factors: dict[str, float], goal: float
+    profile: Profile, space: Space, prices: CostModel, budgets: Budgets, *, factors: dict[str, float], goal: float
 ) -> Shape:
     """The widest shape that is predicted to use at most ``goal`` of its budget; the narrowest where none is."""
 

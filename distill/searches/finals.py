@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from distill.evaluation.spread import mean_std
-from distill.evaluation.statistics import LEVEL, Answers, PairedTest, compare_runs
+from distill.evaluation.mean_std import mean_std
+from distill.evaluation.statistics import LEVEL, PairedTest, SeedOutcomes, compare_runs
 from distill.report.verdict import METHODS
 from distill.results.search import Finalist, Tried
 from distill.runs import RunFolder
-from distill.searches.explore import Candidate, Explored
+from distill.searches.explore import Explored, ShapeCandidate
 from distill.searches.space import Shape
-from distill.searches.trials import Trials
+from distill.searches.trials import ShapeEvaluator
 
 __all__ = ["Final", "advice", "choose", "finalist_rows", "finalist_shapes", "finals", "tried_rows"]
 
@@ -35,7 +35,7 @@ class Final:
     """
 
     kinds: tuple[str, ...]
-    candidate: Candidate
+    candidate: ShapeCandidate
     runs: tuple[RunFolder, ...]
     seeds: tuple[int, ...]
     right: np.ndarray
@@ -47,10 +47,10 @@ class Final:
         return float(self.right.mean())
 
 
-def finals(explored: Explored, trials: Trials, seeds: int) -> list[Final]:
+def finals(explored: Explored, trials: ShapeEvaluator, seeds: int) -> list[Final]:
     """The search's best, the uniform shape, and the best of the random ones, each with all of its seeds."""
     kinds: dict[Shape, list[str]] = {}
-    by_shape: dict[Shape, Candidate] = {}
+    by_shape: dict[Shape, ShapeCandidate] = {}
     for kind, each in _named_candidates(explored):
         by_shape.setdefault(each.shape, each)
         kinds.setdefault(each.shape, []).append(kind)
@@ -64,12 +64,12 @@ def finalist_shapes(explored: Explored) -> list[Shape]:
     return list(dict.fromkeys(each.shape for _, each in _named_candidates(explored)))
 
 
-def _named_candidates(explored: Explored) -> list[tuple[str, Candidate]]:
+def _named_candidates(explored: Explored) -> list[tuple[str, ShapeCandidate]]:
     named = [("search", each) for each in explored.best] + [("uniform", explored.uniform)]
     return named + [("random", each) for each in explored.randoms[:1]]
 
 
-def _final(kinds: tuple[str, ...], candidate: Candidate, trials: Trials, seeds: int) -> Final | None:
+def _final(kinds: tuple[str, ...], candidate: ShapeCandidate, trials: ShapeEvaluator, seeds: int) -> Final | None:
     """None where no seed of it can be trained."""
     recipe = trials.recipe_of(candidate.shape)
     runs = dict[int, RunFolder]()
@@ -94,7 +94,7 @@ def difference(ours: Final, theirs: Final, *, best_of: int = 1) -> PairedTest:
             them be right together in 95 of 100 searches (Bonferroni).
     """
     level = 1 - (1 - LEVEL) / best_of
-    return compare_runs(Answers(ours.seeds, ours.right), Answers(theirs.seeds, theirs.right), level=level)
+    return compare_runs(SeedOutcomes(ours.seeds, ours.right), SeedOutcomes(theirs.seeds, theirs.right), level=level)
 
 
 def _named(found: Sequence[Final], kind: str) -> Final | None:
@@ -156,14 +156,14 @@ def _against(best: Final, other: Final, what: str, best_of: int) -> str:
 # Rows
 
 
-def tried_rows(explored: Explored, trials: Trials) -> tuple[Tried, ...]:
+def tried_rows(explored: Explored, trials: ShapeEvaluator) -> tuple[Tried, ...]:
     """Everything that was trained, the furthest and best first."""
     every = [*explored.candidates, *explored.randoms]
     rows = [_tried(each, trials) for each in every]
     return tuple(sorted(rows, key=lambda row: (-row.epochs, -(row.val_top1 or 0.0))))
 
 
-def _tried(candidate: Candidate, trials: Trials) -> Tried:
+def _tried(candidate: ShapeCandidate, trials: ShapeEvaluator) -> Tried:
     score = candidate.scores.get(candidate.epochs)
     return Tried(
         origin=candidate.origin,
@@ -177,13 +177,13 @@ def _tried(candidate: Candidate, trials: Trials) -> Tried:
     )
 
 
-def finalist_rows(found: Sequence[Final], taken: Final, trials: Trials) -> tuple[Finalist, ...]:
+def finalist_rows(found: Sequence[Final], taken: Final, trials: ShapeEvaluator) -> tuple[Finalist, ...]:
     """The finalists, the best by validation first. Here, and only here, a search reads the test set."""
     rows = [_finalist(each, each is taken, trials) for each in found]
     return tuple(sorted(rows, key=lambda row: -row.val_top1))
 
 
-def _finalist(final: Final, chosen: bool, trials: Trials) -> Finalist:
+def _finalist(final: Final, chosen: bool, trials: ShapeEvaluator) -> Finalist:
     val = mean_std([float(row.mean()) for row in final.right])
     test = mean_std([float(trials.right(run, "test").mean()) for run in final.runs])
     shape, fitted = final.candidate.shape, final.candidate.fitted

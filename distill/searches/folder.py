@@ -13,7 +13,7 @@ from distill.errors import RunError, UsageError
 from distill.files import read_json, write_json
 from distill.references import check_name
 from distill.sweeps.folder import SweepFolder
-from distill.sweeps.plan import Base
+from distill.sweeps.plan import BaseRecipe
 
 __all__ = ["SearchDefinition", "SearchFolder", "searches_dir"]
 
@@ -57,9 +57,9 @@ class SearchDefinition:
     teachers: dict[str, str]
 
     @cached_property
-    def base(self) -> Base:
+    def base(self) -> BaseRecipe:
         """The recipe that candidates change."""
-        return Base(self.recipe, self.source)
+        return BaseRecipe(self.recipe, self.source)
 
     def to_json(self) -> dict[str, Any]:
         """As search.json has it."""

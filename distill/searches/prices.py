@@ -11,7 +11,7 @@ from distill.results.search import PricePoint
 from distill.searches.costs import Budgets, Costs
 from distill.searches.explore import widest_uniform
 from distill.searches.space import Shape, Space
-from distill.searches.trials import Trials
+from distill.searches.trials import ShapeEvaluator
 
 __all__ = ["binding", "cheapest", "extrapolated", "price_curve", "rounded_up"]
 
@@ -23,7 +23,9 @@ def binding(costs: Costs, budgets: Budgets) -> str:
     return max(budgets, key=lambda name: costs.of(name) / budgets[name])
 
 
-def cheapest(space: Space, trials: Trials, budgets: Budgets) -> tuple[dict[str, float], str, tuple[PricePoint, ...]]:
+def cheapest(
+    space: Space, trials: ShapeEvaluator, budgets: Budgets
+) -> tuple[dict[str, float], str, tuple[PricePoint, ...]]:
     """Of a space in which nothing fits: budgets that the smallest shape meets, and what the recipe's own costs.
 
     Returns:
@@ -51,7 +53,7 @@ def rounded_up(name: str, value: float) -> float:
 
 
 def price_curve(
-    space: Space, trials: Trials, budgets: Budgets, epochs: int
+    space: Space, trials: ShapeEvaluator, budgets: Budgets, epochs: int
 ) -> tuple[str | None, tuple[PricePoint, ...]]:
     """The recipe's own proportions at a half, at seven tenths and at all of the budget, each trained to its end.
 

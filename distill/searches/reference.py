@@ -20,11 +20,11 @@ from distill.pipeline.source import find_teacher
 from distill.recipe import Recipe
 from distill.runs import open_run
 
-__all__ = ["Reference", "reference_of", "require_reference", "teacher_answers"]
+__all__ = ["AccuracyReference", "accuracy_reference", "require_reference", "teacher_answers"]
 
 
 @dataclass(frozen=True)
-class Reference:
+class AccuracyReference:
     """What a loss is measured against.
 
     Attributes:
@@ -74,7 +74,7 @@ def require_reference(
     """Refuse a search without anything to measure a loss against, before a folder is there.
 
     Raises:
-        UsageError, RunError: As :func:`reference_of`.
+        UsageError, RunError: As :func:`accuracy_reference`.
     """
     if against is not None:
         run = open_run(against, runs_dir=runs_dir)
@@ -94,7 +94,7 @@ def _nothing_to_ask(recipe: Recipe) -> UsageError:
     )
 
 
-def reference_of(
+def accuracy_reference(
     against: str | None,
     teacher: tuple[str, np.ndarray, Path | None] | None,
     recipe: Recipe,
@@ -103,7 +103,7 @@ def reference_of(
     runs_dir: Path,
     device: torch.device,
     tell: Tell = silent,
-) -> Reference:
+) -> AccuracyReference:
     """What ``--max-drop`` is against.
 
     Raises:
@@ -115,8 +115,8 @@ def reference_of(
         for line in of_reference(run, recipe.data, splits):
             tell(Note(line, "warning"))
         answers = assess_classifier(load_trained(run, device=device), splits, recipe.data, split="val")
-        return Reference(run.name, answers.correct, run.path)
+        return AccuracyReference(run.name, answers.correct, run.path)
     if teacher is None:
         raise _nothing_to_ask(recipe)
     name, logits, path = teacher
-    return Reference(name, correct(logits, np.asarray(splits.val.labels)), path)
+    return AccuracyReference(name, correct(logits, np.asarray(splits.val.labels)), path)

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from distill.searches.space import Shape
 
-__all__ = ["FINALISTS", "MIN_EVALUATIONS", "Judge", "Plan", "Score", "plan_of", "ranked"]
+__all__ = ["FINALISTS", "MIN_EVALUATIONS", "Plan", "Score", "ShapeScorer", "plan_of", "ranked"]
 
 FINALISTS = 3
 MIN_EVALUATIONS = 4
@@ -30,7 +30,7 @@ class Score:
     kl: float | None
 
 
-class Judge(Protocol):
+class ShapeScorer(Protocol):
     """Whoever trains."""
 
     def score(self, shape: Shape, epochs: int) -> Score | None:

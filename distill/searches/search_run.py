@@ -24,10 +24,10 @@ from distill.searches.explore import Explored, explore, widest_uniform
 from distill.searches.finals import Final, advice, choose, finalist_rows, finalist_shapes, finals, tried_rows
 from distill.searches.folder import SearchDefinition, SearchFolder
 from distill.searches.prices import cheapest, extrapolated, price_curve, rounded_up
-from distill.searches.reference import Reference
+from distill.searches.reference import AccuracyReference
 from distill.searches.rungs import MIN_EVALUATIONS, Plan, plan_of
 from distill.searches.ship import Excess, Shipped, Shipping, ship
-from distill.searches.trials import Trials
+from distill.searches.trials import ShapeEvaluator
 from distill.text import counted, duration, percent, plain
 
 __all__ = ["SearchRun"]
@@ -39,8 +39,8 @@ class SearchRun:
 
     definition: SearchDefinition
     folder: SearchFolder
-    trials: Trials
-    reference: Reference
+    trials: ShapeEvaluator
+    reference: AccuracyReference
     options: Options
 
     def run(self) -> SearchReport:

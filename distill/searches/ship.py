@@ -28,10 +28,10 @@ from distill.runs import RunFolder
 from distill.searches.bench import Runtime
 from distill.searches.costs import LATENCIES, Budgets, Costs
 from distill.searches.finals import Final
-from distill.searches.reference import Reference
+from distill.searches.reference import AccuracyReference
 from distill.text import percent
 
-__all__ = ["Cut", "Excess", "Shipped", "Shipping", "ship"]
+__all__ = ["Excess", "PrunedRun", "Shipped", "Shipping", "ship"]
 
 _INT8_DROP = 0.003  # of top-1 that rounding alone may cost: the rest of what may be lost is the shape's
 _MAX_NOISE = 0.1  # a budget means something on a busy machine, too
@@ -41,7 +41,7 @@ _SAFE = 0.97  # what a cut aims at: timings are noisy, and widths come in multip
 
 
 @dataclass(frozen=True)
-class Cut:
+class PrunedRun:
     """A run with fewer channels, and why there is one, in a sentence."""
 
     run: RunFolder
@@ -70,7 +70,7 @@ class Shipped:
     drop: DropVerdict | None
     run: Path | None = None
     why: str | None = None
-    cut: Cut | None = None
+    cut: PrunedRun | None = None
     over: Excess | None = None
 
 
@@ -113,7 +113,7 @@ class Shipping:
         return min(max(self.noise, _NOISE), _MAX_NOISE) if quantity in LATENCIES else 0.0
 
 
-def ship(final: Final, reference: Reference, shipping: Shipping) -> Shipped:
+def ship(final: Final, reference: AccuracyReference, shipping: Shipping) -> Shipped:
     """Write ``best.onnx`` of the run with the recipe's own seed, bring it within the budgets, and judge it.
 
     Not of the best seed: choosing that would bias its validation accuracy. Where the recipe's own seed could not be
@@ -147,7 +147,7 @@ def ship(final: Final, reference: Reference, shipping: Shipping) -> Shipped:
         tell(Note(f"{path}: {_why(cuts)}"))
     found = assess_file(open_onnx(path), split="val")
     drop = judge_drop(found.correct, reference.right, allowed=shipping.max_drop)
-    cut = Cut(cuts[-1][0], _why(cuts)) if cuts else None
+    cut = PrunedRun(cuts[-1][0], _why(cuts)) if cuts else None
     return Shipped(path, drop, made[-1], cut=cut, over=over)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from distill.evaluation.test_set import DataSets, assess
+from distill.evaluation.test_set import DatasetCache, assess
 from distill.events import Note, Tell
 from distill.recipe import Recipe
 from distill.runs import RunFolder
@@ -20,16 +20,16 @@ from distill.searches.costs import Costs
 from distill.searches.rungs import Score
 from distill.searches.space import Shape, Space
 from distill.sweeps.grid import values_of
-from distill.sweeps.plan import Base, trial_key
+from distill.sweeps.plan import BaseRecipe, trial_key
 from distill.sweeps.trainer import TrialFailedError
 from distill.sweeps.training_cache import TrainingCache
 from distill.text import duration
 
-__all__ = ["Trials", "kl_to_teacher"]
+__all__ = ["ShapeEvaluator", "kl_to_teacher"]
 
 
 @dataclass
-class Trials:
+class ShapeEvaluator:
     """Everything a search asks of a shape.
 
     Attributes:
@@ -39,7 +39,7 @@ class Trials:
         rungs: After how many epochs shapes are ranked: one that is trained further is judged there too, on its way.
     """
 
-    base: Base
+    base: BaseRecipe
     space: Space
     bench: Bench
     kept: TrainingCache
@@ -52,7 +52,7 @@ class Trials:
     _recipes: dict[tuple[Shape, int | None], Recipe] = field(default_factory=dict)
     _guesses: dict[Shape, Costs] = field(default_factory=dict)
     _checked: set[str] = field(default_factory=set)
-    _data: DataSets = field(default_factory=DataSets)
+    _data: DatasetCache = field(default_factory=DatasetCache)
 
     def recipe_of(self, shape: Shape, seed: int | None = None) -> Recipe:
         """The recipe that is this shape."""

@@ -23,11 +23,11 @@ from distill.searches.bench import Bench, Runtime, Target
 from distill.searches.costs import LATENCIES
 from distill.searches.external_timing import check_command
 from distill.searches.folder import SearchDefinition, SearchFolder, searches_dir
-from distill.searches.reference import reference_of, require_reference, teacher_answers
+from distill.searches.reference import accuracy_reference, require_reference, teacher_answers
 from distill.searches.rungs import MIN_EVALUATIONS
 from distill.searches.search_run import SearchRun
 from distill.searches.space import Space, space_of
-from distill.searches.trials import Trials
+from distill.searches.trials import ShapeEvaluator
 from distill.sweeps.folder import teachers_to_keep
 from distill.sweeps.trainer import Trainer
 from distill.sweeps.training_cache import TrainingCache
@@ -141,7 +141,7 @@ def _search_run(
     teacher = teacher_answers(
         base, splits, kept=folder.path, runs_dir=options.runs_dir, device=device, tell=options.tell
     )
-    reference = reference_of(
+    reference = accuracy_reference(
         definition.against, teacher, base, splits, runs_dir=options.runs_dir, device=device, tell=options.tell
     )
     latencies = tuple(name for name in LATENCIES if name in definition.budgets)
@@ -149,7 +149,7 @@ def _search_run(
     exports = bool(latencies) or "size_mb" in definition.budgets
     target = Target(runtime, definition.threads, definition.measure, latencies, exports)
     own = definition.base.recipe
-    trials = Trials(
+    trials = ShapeEvaluator(
         base=definition.base,
         space=space,
         bench=Bench(own, splits, target, folder.path.parent / "timings"),

@@ -19,7 +19,7 @@ from distill.files import read_json, remove_partials, write_json, writing
 from distill.pipeline.teacher import teachers_named
 from distill.recipe import flat_settings
 from distill.runs import Lock, RunFolder
-from distill.sweeps.plan import Base
+from distill.sweeps.plan import BaseRecipe
 from distill.sweeps.space import parse_grid, parse_search
 
 __all__ = [
@@ -97,9 +97,9 @@ class SweepDefinition:
     commands: tuple[tuple[str, ...], ...] = ()
 
     @cached_property
-    def base(self) -> Base:
+    def base(self) -> BaseRecipe:
         """The recipe that trials change."""
-        return Base(self.recipe, self.source)
+        return BaseRecipe(self.recipe, self.source)
 
     @property
     def identity(self) -> dict[str, Any]:

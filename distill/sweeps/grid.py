@@ -13,7 +13,7 @@ from distill.recipe import Recipe
 from distill.report.sweeps import TrialRow
 from distill.runs import RunFolder
 from distill.sweeps.folder import SweepFolder
-from distill.sweeps.plan import Base, Trial, trial_key
+from distill.sweeps.plan import BaseRecipe, Trial, trial_key
 from distill.sweeps.space import value_of
 from distill.sweeps.trainer import Trainer, TrialFailedError
 from distill.sweeps.training_cache import TrainingCache
@@ -46,7 +46,7 @@ def row_of_run(number: int, params: dict[str, Any], run: RunFolder, *, seed: int
     return TrialRow(number, params, status, seed=seed, val_top1=top1, epochs=epochs, seconds=seconds, run=str(run.path))
 
 
-def earlier_trials(folder: SweepFolder, trainer: Trainer, base: Base, planned: Collection[str]) -> list[Trial]:
+def earlier_trials(folder: SweepFolder, trainer: Trainer, base: BaseRecipe, planned: Collection[str]) -> list[Trial]:
     """The sweep's trials that were asked for before and are not now: other values of the same keys, other seeds.
 
     One that is damaged, or of another teacher or other images by now, is told of and left out: nothing needs it.
@@ -71,7 +71,7 @@ def earlier_trials(folder: SweepFolder, trainer: Trainer, base: Base, planned: C
     return found
 
 
-def _trial_of(run: RunFolder, base: Base) -> Trial | None:
+def _trial_of(run: RunFolder, base: BaseRecipe) -> Trial | None:
     """What its run.json says it was, under the seed that it had."""
     try:
         params, seed = run.read_info().extra["sweep"]["params"], run.recipe().train.seed
@@ -83,7 +83,7 @@ def _trial_of(run: RunFolder, base: Base) -> Trial | None:
     return Trial(texts, None if seed == base.recipe.train.seed or "train.seed" in texts else seed)
 
 
-def _key_of(base: Base, trial: Trial) -> str | None:
+def _key_of(base: BaseRecipe, trial: Trial) -> str | None:
     try:
         return trial_key(base.recipe_of(trial))
     except RecipeError:

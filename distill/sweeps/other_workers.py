@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["RETRY_OF", "Others", "beating", "is_replaced_already", "is_surplus", "never_began"]
+__all__ = ["RETRY_OF", "Others", "is_replaced_already", "is_surplus", "never_began", "trial_heartbeat"]
 
 BEAT_S, DEAD_AFTER_S = 20.0, 180.0
 
@@ -22,7 +22,7 @@ BEAT, RETRY_OF = "beat", "retry_of"
 
 
 @contextlib.contextmanager
-def beating(trial: Any) -> Iterator[threading.Event]:
+def trial_heartbeat(trial: Any) -> Iterator[threading.Event]:
     """Say now and then that a trial is at work; what is yielded is set once somebody else has ended it."""
     over, taken = threading.Event(), threading.Event()
     thread = threading.Thread(target=_beat, args=(trial, over, taken), name="trial's beat", daemon=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.commands import training_verb
-from distill.evaluation.spread import mean_std
+from distill.evaluation.mean_std import mean_std
 from distill.files import write_atomically, write_json
 from distill.recipe import Recipe, dump_recipe
 from distill.report.sweeps import BestTrial, GroupRow, SweepReport, TrialRow, shown_value

@@ -17,7 +17,7 @@ from distill.report.sweeps import shown_value
 from distill.sweeps.space import Axis, Params, Range, Variable, combinations, value_of
 
 __all__ = [
-    "Base",
+    "BaseRecipe",
     "Trial",
     "check_networks",
     "check_trials",
@@ -55,7 +55,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Base:
+class BaseRecipe:
     """The recipe that trials change.
 
     Attributes:
@@ -67,7 +67,7 @@ class Base:
     source: str
 
     @classmethod
-    def of(cls, recipe: Recipe, source: str) -> Base:
+    def of(cls, recipe: Recipe, source: str) -> BaseRecipe:
         """A recipe as loaded; what it leaves open stays open."""
         return cls(recipe.model_dump(mode="json", exclude_unset=True), source)
 
@@ -95,7 +95,7 @@ def trial_key(recipe: Recipe) -> str:
     return hashlib.sha256(dump_recipe(anywhere).encode()).hexdigest()[:24]
 
 
-def grid_trials(base: Base, axes: Sequence[Axis], seeds: int) -> list[Trial]:
+def grid_trials(base: BaseRecipe, axes: Sequence[Axis], seeds: int) -> list[Trial]:
     """Every combination, times the seeds; all combinations of the first seed come first.
 
     Raises:
@@ -114,7 +114,7 @@ def grid_trials(base: Base, axes: Sequence[Axis], seeds: int) -> list[Trial]:
     return [Trial(params, first + number) for number in range(seeds) for params in combinations(axes)]
 
 
-def with_seeds(trials: Sequence[Trial], base: Base) -> list[Trial]:
+def with_seeds(trials: Sequence[Trial], base: BaseRecipe) -> list[Trial]:
     """The trials; where some name their seed, those that do not name the recipe's, which they have."""
     if all(trial.seed is None for trial in trials):
         return list(trials)
@@ -134,7 +134,7 @@ def corner_trials(variables: Sequence[Variable]) -> list[Trial]:
     return corners
 
 
-def takes_whole_numbers(base: Base, variable: Range, others: Trial) -> bool:
+def takes_whole_numbers(base: BaseRecipe, variable: Range, others: Trial) -> bool:
     """Whether the key is a count: both ends are whole and the recipe refuses what lies between whole numbers."""
     if not variable.has_whole_ends:
         return False
@@ -145,7 +145,7 @@ def takes_whole_numbers(base: Base, variable: Range, others: Trial) -> bool:
     return False
 
 
-def check_trials(base: Base, trials: Sequence[Trial], *, option: str) -> list[Recipe]:
+def check_trials(base: BaseRecipe, trials: Sequence[Trial], *, option: str) -> list[Recipe]:
     """The recipes of all trials.
 
     Args:

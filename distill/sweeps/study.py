@@ -17,14 +17,14 @@ from distill.report.sweeps import TrialRow
 from distill.runs import RunFolder, RunInfo
 from distill.sweeps.folder import SweepFolder
 from distill.sweeps.grid import finished_text, row_of_run
-from distill.sweeps.other_workers import RETRY_OF, Others, beating, is_replaced_already, is_surplus, never_began
-from distill.sweeps.plan import Base, Trial, takes_whole_numbers
+from distill.sweeps.other_workers import RETRY_OF, Others, is_replaced_already, is_surplus, never_began, trial_heartbeat
+from distill.sweeps.plan import BaseRecipe, Trial, takes_whole_numbers
 from distill.sweeps.space import Range, Variable, value_of
 from distill.sweeps.storage import require_optuna
-from distill.sweeps.trainer import PrunedTrial, Trainer, TrialFailedError, Watch, refuse_mixture
+from distill.sweeps.trainer import PrunedTrial, Trainer, TrialFailedError, TrialHooks, refuse_mixture
 from distill.text import counted
 
-__all__ = ["Search"]
+__all__ = ["StudyRunner"]
 
 _FEW = 10  # finished trials, below which importances are noise
 _STARTUP_TRIALS = 5  # none is pruned before so many are finished
@@ -36,7 +36,7 @@ class _WithdrawnError(Exception):
 
 
 @dataclass
-class Search:
+class StudyRunner:
     """Trains what the study suggests.
 
     Attributes:
@@ -47,7 +47,7 @@ class Search:
     study: Any
     folder: SweepFolder
     trainer: Trainer
-    base: Base
+    base: BaseRecipe
     variables: Sequence[Variable]
     trials: int
     prune: bool
@@ -115,7 +115,7 @@ class Search:
         states, value = optuna.trial.TrialState, None
         state = states.FAIL  # also where it is stopped: it is tried again
         try:
-            with beating(trial) as taken:
+            with trial_heartbeat(trial) as taken:
                 try:
                     value, state = self._objective(trial), None
                 except optuna.TrialPruned:
@@ -146,7 +146,9 @@ class Search:
         before = self._run_to_go_on_with(trial)
         place = f"{self._count_over() + 1} of {self.trials}"
         self.trainer.options.tell(Note(f"trial {trial.number}, {place}: {choices.label}"))
-        watch = Watch(started=lambda run, epoch: self._enter(trial, choices, run, epoch), hopeless=self._asker(trial))
+        watch = TrialHooks(
+            started=lambda run, epoch: self._enter(trial, choices, run, epoch), hopeless=self._asker(trial)
+        )
         try:
             result = self._train(choices, before, watch)
         except PrunedTrial as pruned:
@@ -165,7 +167,7 @@ class Search:
         self.trainer.options.tell(Note(finished_text(row, max([*done, result.val_top1]))))
         return result.val_top1
 
-    def _train(self, choices: Trial, before: RunFolder | None, watch: Watch) -> Any:
+    def _train(self, choices: Trial, before: RunFolder | None, watch: TrialHooks) -> Any:
         if before is not None:
             return self.trainer.go_on(before, watch)
         try:

@@ -13,9 +13,9 @@ from distill.errors import DivergedError, InterruptedRunError, OutOfMemoryError,
 from distill.events import EpochDone, Event, Note, RunStarted, Tell
 from distill.pipeline.context import Options, prepare
 from distill.pipeline.ensemble import with_banks
-from distill.pipeline.image_size import settle_image_size
+from distill.pipeline.image_size import resolve_image_size
 from distill.pipeline.launch import launch
-from distill.pipeline.provenance import about_data, about_run, changes, foreseen
+from distill.pipeline.provenance import about_data, changes, foreseen, teacher_record
 from distill.pipeline.record import read_result
 from distill.pipeline.source import find_teacher
 from distill.pipeline.teacher import taught_by, with_folders
@@ -28,7 +28,7 @@ from distill.runs import RunFolder, RunInfo, open_run
 from distill.sweeps.folder import portable
 from distill.sweeps.plan import no_validation
 
-__all__ = ["PrunedTrial", "Trainer", "TrialFailedError", "Watch", "refuse_mixture"]
+__all__ = ["PrunedTrial", "Trainer", "TrialFailedError", "TrialHooks", "refuse_mixture"]
 
 #: Told an epoch and its ``val_top1``; True ends the trial.
 Hopeless = Callable[[int, float], bool]
@@ -45,7 +45,7 @@ class TrialFailedError(RunError):
 
 
 @dataclass(frozen=True)
-class Watch:
+class TrialHooks:
     """What a trial does besides training.
 
     Attributes:
@@ -62,7 +62,7 @@ class Watch:
 class _Listener:
     """Hands events on, and ends a hopeless trial at the event after its epoch, so that its checkpoint is on disk."""
 
-    def __init__(self, tell: Tell, watch: Watch) -> None:
+    def __init__(self, tell: Tell, watch: TrialHooks) -> None:
         self.tell, self.watch = tell, watch
         self.epochs = 0
         self.verdict: str | None = None
@@ -157,7 +157,7 @@ class Trainer:
         """Its data at the size it is kept at, which what the model takes and the teacher's size may decide."""
         asked = recipe.model_dump_json(include={"data": True, "model": {"input_size"}, "teacher": True})
         if asked not in self._settled:
-            recipe = settle_image_size(recipe, runs_dir=self.options.runs_dir, tell=self.options.tell)
+            recipe = resolve_image_size(recipe, runs_dir=self.options.runs_dir, tell=self.options.tell)
             self._settled[asked] = recipe.data
         return self._settled[asked]
 
@@ -175,12 +175,12 @@ class Trainer:
                 classes=splits.dataset.classes,
             )
         ) is not None:
-            about = about_run(teacher)
+            about = teacher_record(teacher)
         elif recipe.teacher is not None:
             about = foreseen(recipe, splits, None)
         return changes(before, data=about_data(splits), teacher=about)
 
-    def train(self, recipe: Recipe, watch: Watch) -> RunResult:
+    def train(self, recipe: Recipe, watch: TrialHooks) -> RunResult:
         """A new run.
 
         Raises:
@@ -193,7 +193,7 @@ class Trainer:
         resolved = with_banks(resolved, self.options, splits=splits)
         return _guarded(lambda: launch(train_worker, prepare(resolved, options, splits=splits)))
 
-    def go_on(self, run: RunFolder, watch: Watch) -> RunResult:
+    def go_on(self, run: RunFolder, watch: TrialHooks) -> RunResult:
         """The rest of a run that was stopped, or the result of one that was not.
 
         Raises:

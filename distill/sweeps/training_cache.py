@@ -10,7 +10,7 @@ from distill.recipe import Recipe
 from distill.runs import RunFolder
 from distill.runs.checkpoints import last_checkpoint, read_meta
 from distill.sweeps.folder import SweepFolder
-from distill.sweeps.trainer import PrunedTrial, Trainer, TrialFailedError, Watch, refuse_mixture
+from distill.sweeps.trainer import PrunedTrial, Trainer, TrialFailedError, TrialHooks, refuse_mixture
 
 __all__ = ["TrainingCache"]
 
@@ -69,7 +69,7 @@ class TrainingCache:
         run = self.run_of(key)
         if run is not None and until is not None and _epochs_saved(run) >= until:
             return
-        watch = Watch(started=lambda begun, _epoch: self._enter(key, begun, about), pause_at=until)
+        watch = TrialHooks(started=lambda begun, _epoch: self._enter(key, begun, about), pause_at=until)
         try:
             if run is None:
                 self.trainer.train(recipe, watch)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from distill.code import asks_leave
+from distill.code import needs_allow_code
 from distill.errors import InterruptedRunError, RunError, Terminated, TerminatedRunError, UsageError
 from distill.events import Note, Tell
 from distill.files import relative
@@ -42,7 +42,7 @@ from distill.sweeps.plan import (
 )
 from distill.sweeps.space import Axis, Variable, parse_grid, parse_search
 from distill.sweeps.storage import open_study, require_optuna
-from distill.sweeps.study import Search
+from distill.sweeps.study import StudyRunner
 from distill.sweeps.trainer import Trainer
 
 __all__ = ["resume_sweep", "sweep"]
@@ -246,7 +246,7 @@ def _check_shared(definition: SweepDefinition, trainer: Trainer, recipes: Sequen
 @contextmanager
 def _hinting(folder: SweepFolder, definition: SweepDefinition) -> Iterator[None]:
     """An interrupted sweep says how to go on with all of it, not with the one run it was at."""
-    leave = " --allow-code" if asks_leave(definition.base.recipe.own_code) else ""
+    leave = " --allow-code" if needs_allow_code(definition.base.recipe.own_code) else ""
     hint = f"to continue: distill sweep --resume {shlex.quote(str(folder.path))}{leave}"
     try:
         yield
@@ -289,7 +289,7 @@ def _run_search(definition: SweepDefinition, folder: SweepFolder, trainer: Train
     variables = parse_search(definition.search)
     assert definition.trials is not None, "checked before"
     with open_study(folder, definition) as study:
-        search = Search(
+        search = StudyRunner(
             study,
             folder,
             trainer,

@@ -37,10 +37,10 @@ from distill.teaching.bank_files import TEST_LOGITS, VIEWS
 from distill.teaching.bank_info import BankInfo, TeacherRecord
 from distill.teaching.key import BankKey
 from distill.teaching.live import compile_teacher
-from distill.teaching.pieces import Pieces, claimed
+from distill.teaching.pieces import ChunkQueue, claimed
 from distill.teaching.rounding import check_features, check_logits, largest_of, round_answers
 from distill.teaching.runtime import TORCH, Forward
-from distill.team.shares import SINGLE_PROCESS, Team, share
+from distill.team.shares import SINGLE_PROCESS, Team, shard_bounds
 
 __all__ = ["BuildCost", "estimate", "fill_bank", "new_bank", "planned_view", "pooled_features"]
 
@@ -169,7 +169,7 @@ def _fill(
     first = team.broadcast(bank.info.views if bank else 0)
     if isinstance(teacher, Trained):
         compile_teacher(teacher, recipe.train, batches=(views - first) * -(-count // (team.world * _GPU_BATCH)))
-    pieces, shown = (Pieces(bank, views) if bank else None), None
+    pieces, shown = (ChunkQueue(bank, views) if bank else None), None
     try:
         while True:
             piece = team.broadcast((yield from pieces.take()) if pieces else None)
@@ -180,7 +180,7 @@ def _fill(
                 shown = piece.number, drawn
             view = shown[1]
             rows = piece.end - piece.start
-            start, end = (piece.start + at for at in share(team, rows))
+            start, end = (piece.start + at for at in shard_bounds(team, rows))
             answers = torch.empty((end - start, width), dtype=getattr(torch, dtype))
             done = 0
             for logits in _answers(

@@ -11,7 +11,7 @@ from distill.models.fixed_batch import ask_for_all
 from distill.models.onnx_teacher import OnnxTeacher
 from distill.models.taps import POOLED, Taps
 from distill.models.trained import Trained
-from distill.objectives import Answer
+from distill.objectives import NetworkOutput
 from distill.recipe.schema import TrainSpec
 from distill.teaching.rounding import FEATURES_DTYPE, check_features, check_logits, largest_of, round_logits
 from distill.teaching.runtime import Forward
@@ -65,7 +65,7 @@ class LiveTeacher:
         self._dtype = logits_dtype
         self._size = 0  # of the largest batch so far: smaller ones are padded to it, so that a GPU compiles one shape
 
-    def answer(self, batch: Batch) -> Answer:
+    def outputs(self, batch: Batch) -> NetworkOutput:
         """The teacher's answer to a batch: logits ``(B, C)`` in float32, and its features by stage; no gradient."""
         self._size = max(self._size, batch.size)
         with using_threads(self._threads):
@@ -78,7 +78,7 @@ class LiveTeacher:
         named = zip(self._features, found, strict=True)
         if self.teacher.device.type == "cpu":
             self.check_answers()
-        return Answer(round_logits(logits, self._dtype), {name: _as_stored(name, each) for name, each in named})
+        return NetworkOutput(round_logits(logits, self._dtype), {name: _as_stored(name, each) for name, each in named})
 
     def _told(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Logits, then the features."""

@@ -7,20 +7,20 @@ from typing import Protocol
 from torch import nn
 
 from distill.data.batches import Batch
-from distill.objectives import Answer, LossParts, Objective
+from distill.objectives import LossParts, NetworkOutput, Objective
 
-__all__ = ["Taught", "TeacherSource"]
+__all__ = ["ObjectiveWithTeacher", "TeacherSource"]
 
 
 class TeacherSource(Protocol):
     """Where a teacher's answers come from: itself, or a bank."""
 
-    def answer(self, batch: Batch) -> Answer:
+    def outputs(self, batch: Batch) -> NetworkOutput:
         """Float32 logits ``(B, C)``, no gradient."""
         ...
 
 
-class Taught:
+class ObjectiveWithTeacher:
     """An objective and its teacher; without one, where the objective asks none.
 
     Attributes:
@@ -29,20 +29,22 @@ class Taught:
     """
 
     def __init__(self, objective: Objective, source: TeacherSource | None = None) -> None:
-        assert not objective.asks or source is not None, "an objective without the teacher it asks"
+        assert not objective.requires or source is not None, "an objective without the teacher it asks"
         self._objective = objective
-        self._source = source if objective.asks else None
-        self.features = objective.asks.own_features
-        self.own: nn.Module | None = objective if isinstance(objective, nn.Module) and _has_tensors(objective) else None
+        self._source = source if objective.requires else None
+        self.features = objective.requires.student_features
+        self.auxiliary: nn.Module | None = (
+            objective if isinstance(objective, nn.Module) and _has_tensors(objective) else None
+        )
 
     def begin_epoch(self, epoch: int) -> None:
         """Weights may depend on how many epochs are done."""
         self._objective.begin_epoch(epoch)
 
-    def __call__(self, student: Answer, batch: Batch) -> LossParts:
+    def __call__(self, student: NetworkOutput, batch: Batch) -> LossParts:
         """The loss of a batch."""
-        asked = self._source if self._objective.is_asking else None
-        return self._objective(student, None if asked is None else asked.answer(batch), batch)
+        asked = self._source if self._objective.needs_teacher else None
+        return self._objective(student, None if asked is None else asked.outputs(batch), batch)
 
 
 def _has_tensors(objective: nn.Module) -> bool:

@@ -21,13 +21,13 @@ from distill.teaching.bank_info import chunk_bounds
 from distill.team.watch import beat
 from distill.text import counted
 
-__all__ = ["Piece", "Pieces", "claimed"]
+__all__ = ["Chunk", "ChunkQueue", "claimed"]
 
 _LOOK_S = 0.5
 
 
 @dataclass(frozen=True)
-class Piece:
+class Chunk:
     """Images ``start`` to ``end`` of a view, and how many of all images of all views wanted are behind it."""
 
     number: int
@@ -37,7 +37,7 @@ class Piece:
     behind: int
 
 
-class Pieces:
+class ChunkQueue:
     """The pieces of the first ``views`` views that are still missing."""
 
     def __init__(self, bank: Bank, views: int) -> None:
@@ -46,7 +46,7 @@ class Pieces:
         self._first = bank.info.views
         self._claim: Lock | None = None
 
-    def take(self) -> Generator[Note, None, Piece | None]:
+    def take(self) -> Generator[Note, None, Chunk | None]:
         """The next piece that nobody is at, None when all are there; it tells where others are waited for."""
         told = False
         while missing := self._missing():
@@ -69,7 +69,7 @@ class Pieces:
         places = [(number, part) for number in range(info.views, self._views) for part in parts]
         return [(number, part) for number, part in places if chunk_name(number, part) not in info.begun]
 
-    def _claimed(self, missing: list[tuple[int, int]]) -> Piece | None:
+    def _claimed(self, missing: list[tuple[int, int]]) -> Chunk | None:
         for place in missing:
             name = chunk_name(*place)
             if lock_owner(self._bank.path / claim_name(name)) is not None:
@@ -83,11 +83,11 @@ class Pieces:
             self.let_go()  # finished between the look and the claim
         return None
 
-    def _piece(self, place: tuple[int, int], missing: list[tuple[int, int]]) -> Piece:
+    def _piece(self, place: tuple[int, int], missing: list[tuple[int, int]]) -> Chunk:
         info, bounds = self._bank.info, chunk_bounds(self._bank.info)
         number, part = place
         ahead = sum(end - start for start, end in (bounds[each] for _, each in missing))
-        return Piece(number, part, *bounds[part], behind=(self._views - self._first) * info.images - ahead)
+        return Chunk(number, part, *bounds[part], behind=(self._views - self._first) * info.images - ahead)
 
     def let_go(self) -> None:
         """Give the piece back, stored or not."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distill.data.batches import Batch, OnHost, fits_on
 from distill.models.taps import POOLED
-from distill.objectives import Answer
+from distill.objectives import NetworkOutput
 from distill.teaching.bank import Bank
 from distill.teaching.bank_info import chunk_bounds
 
@@ -35,16 +35,16 @@ class StoredTeacher:
             stacked = np.concatenate([bank.view(number) for number in range(views)])
             self._resident = torch.from_numpy(stacked).to(device)
 
-    def answer(self, batch: Batch) -> Answer:
+    def outputs(self, batch: Batch) -> NetworkOutput:
         """Teacher logits of a batch, float32 ``(B, C)``, and ``pooled`` features where the bank has them."""
         if self._resident is not None:
             answers = self._resident.index_select(0, batch.views * self._images + batch.index).float()
         else:
             answers = self._read(batch.host)
         if not self.bank.info.features:
-            return Answer(answers)
+            return NetworkOutput(answers)
         logits, pooled = answers.split([len(self.bank.info.classes), self.bank.info.features], dim=1)
-        return Answer(logits.contiguous(), {POOLED: pooled.contiguous()})
+        return NetworkOutput(logits.contiguous(), {POOLED: pooled.contiguous()})
 
     def _read(self, images: OnHost) -> Tensor:
         # Pinned: another memory's copy to a GPU would wait for it.
@@ -77,6 +77,8 @@ class EnsembleTeacher:
         total = sum(weights)
         self._teachers = [(teacher, weight / total) for teacher, weight in zip(teachers, weights, strict=True)]
 
-    def answer(self, batch: Batch) -> Answer:
+    def outputs(self, batch: Batch) -> NetworkOutput:
         """Teacher logits of a batch: float32 ``(B, C)``."""
-        return Answer(torch.stack([each.answer(batch).logits * weight for each, weight in self._teachers]).sum(0))
+        return NetworkOutput(
+            torch.stack([each.outputs(batch).logits * weight for each, weight in self._teachers]).sum(0)
+        )

@@ -20,9 +20,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from distill.team.signals import STOPPING, exit_code, leave, same_press_s, say
+from distill.team.signals import STOPPING, exit_code, exit_immediately, same_press_s, say
 
-__all__ = ["Guard", "calm_down", "ending_first", "guard_process", "guarding", "is_stopping"]
+__all__ = ["Guard", "ending_first", "guard_process", "guarding", "is_stopping", "reset"]
 
 PATIENCE_S = 0.8  # after the second signal, for the main thread to leave in order
 ENDING_S = 2.0  # once other processes were ended first: their parent only waits for them, and can leave in order
@@ -74,7 +74,7 @@ class Guard:
         self._writer.close()
         self._thread.join(1.0)
 
-    def calm_down(self) -> None:
+    def reset(self) -> None:
         """The signals so far are dealt with, and work goes on."""
         self._first_at = self.end_at = None
         self._noted = False
@@ -142,7 +142,7 @@ class Guard:
             return
         what = "interrupted" if self._number == signal.SIGINT else "terminated"
         line = f"stopped: {what} twice, ended at once; what was not saved is lost"
-        leave(exit_code(self._number), line if self.speaks else "")
+        exit_immediately(exit_code(self._number), line if self.speaks else "")
 
 
 def is_stopping() -> bool:
@@ -150,10 +150,10 @@ def is_stopping() -> bool:
     return _current is not None and _current.is_stopping
 
 
-def calm_down() -> None:
+def reset() -> None:
     """A signal came too late to stop anything: the next one is a first one again."""
     if _current is not None:
-        _current.calm_down()
+        _current.reset()
 
 
 @contextmanager

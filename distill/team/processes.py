@@ -27,9 +27,9 @@ from distill.errors import (
     UsageError,
     stop_error,
 )
-from distill.team.guard import calm_down, ending_first, guard_process, is_stopping
-from distill.team.signals import HANG_UP, STOPPING, drop_terminal, end_on_signals, heeded
-from distill.team.watch import own_dumps
+from distill.team.guard import ending_first, guard_process, is_stopping, reset
+from distill.team.signals import HANG_UP, STOPPING, drop_terminal, end_on_signals, stop_signals
+from distill.team.watch import enable_faulthandler
 
 __all__ = ["run_processes"]
 
@@ -96,7 +96,7 @@ def run_processes(target: Callable[..., Any], args: tuple[Any, ...], *, count: i
         if forced:
             raise KeyboardInterrupt if forced[0] == signal.SIGINT else Terminated("terminated twice")
         result = _outcome(reports)
-        calm_down()
+        reset()
         return result
 
 
@@ -222,7 +222,7 @@ def _passing_signals_on(children: list[_Child]) -> Iterator[list[int]]:
             with suppress(ValueError, OSError):
                 child.process.kill()
 
-    before = {number: signal.signal(number, handle) for number in heeded()}
+    before = {number: signal.signal(number, handle) for number in stop_signals()}
     try:
         with ending_first(end):
             yield forced
@@ -277,7 +277,7 @@ def _listen() -> None:
     """Outside of training, which collects signals itself, they end the process as they end a command."""
     end_on_signals(speaks=False)
     guard_process(speaks=False)
-    own_dumps()
+    enable_faulthandler()
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 

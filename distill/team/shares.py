@@ -7,9 +7,9 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from distill.team.watch import patience
+from distill.team.watch import extended_silence_limit
 
-__all__ = ["SINGLE_PROCESS", "Distributed", "SingleProcess", "Team", "share"]
+__all__ = ["SINGLE_PROCESS", "Distributed", "SingleProcess", "Team", "shard_bounds"]
 
 _T = TypeVar("_T")
 
@@ -38,11 +38,11 @@ class Team(Protocol):
         ...
 
     def gather(self, rows: Tensor, count: int) -> Tensor:
-        """In the first process the shares of all, ``(count, C)``, from each one's ``(n, C)``; see :func:`share`."""
+        """In the first process the shares of all, ``(count, C)``, of ``(n, C)`` each; see :func:`shard_bounds`."""
         ...
 
 
-def share(team: Team, count: int) -> tuple[int, int]:
+def shard_bounds(team: Team, count: int) -> tuple[int, int]:
     """The rows of ``count`` that this process works on: ``(first, end)``, equal blocks, the last ones shorter.
 
     >>> share(SINGLE_PROCESS, 10)
@@ -86,7 +86,7 @@ class Distributed:
         return self.rank == 0
 
     def broadcast(self, value: _T) -> _T:
-        with patience():  # the first one may be validating, saving, or reading a bank
+        with extended_silence_limit():  # the first one may be validating, saving, or reading a bank
             return self._fabric.broadcast(value)
 
     def sum(self, tensor: Tensor) -> Tensor:

@@ -21,16 +21,16 @@ from distill.team.ranks import process_rank, under_torchrun
 __all__ = [
     "HANG_UP",
     "STOPPING",
+    "count_held_lock",
     "drop_terminal",
     "end_on_signals",
     "exit_code",
-    "heeded",
-    "hold",
-    "leave",
+    "exit_immediately",
+    "mark_exit_announced",
     "nothing_to_lose",
-    "said_goodbye",
     "same_press_s",
     "say",
+    "stop_signals",
 ]
 
 HANG_UP = getattr(signal, "SIGHUP", None)  # not on Windows
@@ -48,7 +48,7 @@ def same_press_s() -> float:
     return 3.0 if under_torchrun() else 1.0
 
 
-def heeded() -> tuple[int, ...]:
+def stop_signals() -> tuple[int, ...]:
     """The signals that stop a run: hang-ups too, unless they are ignored, as ``nohup`` wants it."""
     return tuple(number for number in STOPPING if number != HANG_UP or signal.getsignal(number) is not signal.SIG_IGN)
 
@@ -68,7 +68,7 @@ def end_on_signals(*, speaks: bool = True) -> None:
         speaks: Whether that line is this process's to say.
     """
     ending = _Ending(speaks)
-    for number in heeded():
+    for number in stop_signals():
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, ending)
 
@@ -89,7 +89,7 @@ class _Ending:
             return
         self.taken = True
         if nothing_to_lose(frame):
-            leave(exit_code(number), f"stopped: {said}" if self.speaks else "")
+            exit_immediately(exit_code(number), f"stopped: {said}" if self.speaks else "")
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise Terminated(said)
@@ -114,19 +114,19 @@ def nothing_to_lose(frame: FrameType | None) -> bool:
     return at_the_door
 
 
-def hold(count: int) -> None:
+def count_held_lock(count: int) -> None:
     """One lock more, or one less: while this process holds any, it has something to save."""
     global _holds  # noqa: PLW0603 - of the process
     _holds += count
 
 
-def said_goodbye(code: int) -> None:
+def mark_exit_announced(code: int) -> None:
     """This process has said why it ends, with this exit code: if it must be helped to end, nothing more is said."""
     global _announced  # noqa: PLW0603 - a process ends once
     _announced = code
 
 
-def leave(code: int, line: str = "") -> NoReturn:
+def exit_immediately(code: int, line: str = "") -> NoReturn:
     """End this process now: no handler, no ``finally``, no thread has a say.
 
     Args:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from distill.errors import DistillError, InterruptedRunError, Terminated, TerminatedRunError
-from distill.team.guard import calm_down
-from distill.team.signals import HANG_UP, drop_terminal, heeded, same_press_s
+from distill.team.guard import reset
+from distill.team.signals import HANG_UP, drop_terminal, same_press_s, stop_signals
 
 __all__ = ["StopRequest", "stopping_saves", "watch_signals"]
 
@@ -60,7 +60,7 @@ def watch_signals() -> Iterator[StopRequest]:
         yield request
         return
     first_at = time.monotonic()
-    calm_down()  # what came before has stopped something else
+    reset()  # what came before has stopped something else
 
     def handle(number: int, _frame: object) -> None:
         nonlocal first_at
@@ -72,11 +72,11 @@ def watch_signals() -> Iterator[StopRequest]:
         elif number != HANG_UP and now - first_at > same_press_s():
             raise KeyboardInterrupt if number == signal.SIGINT else Terminated("terminated twice")
 
-    before = {number: signal.signal(number, handle) for number in heeded()}
+    before = {number: signal.signal(number, handle) for number in stop_signals()}
     try:
         yield request
         if request:  # in the last epoch: the run ended as if nothing had come
-            calm_down()
+            reset()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

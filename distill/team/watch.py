@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TypeVar
 
-__all__ = ["Watch", "beat", "beating", "own_dumps", "patience", "place", "watching"]
+__all__ = ["Watchdog", "beat", "enable_faulthandler", "extended_silence_limit", "place", "watching", "with_heartbeat"]
 
 SILENCE_S = 60.0
 BEATS = 50  # a step that takes long by itself is no silence: so many of the usual ones are
@@ -37,11 +37,11 @@ _OURS = ("distill.", "students.", "teachers.")
 
 Item = TypeVar("Item")
 
-_current: Watch | None = None
+_current: Watchdog | None = None
 _owned = False
 
 
-class Watch:
+class Watchdog:
     """Looks after the thread that made it.
 
     Attributes:
@@ -137,7 +137,7 @@ def beat() -> None:
         _current.beats += 1
 
 
-def beating(items: Iterable[Item]) -> Iterator[Item]:
+def with_heartbeat(items: Iterable[Item]) -> Iterator[Item]:
     """The same items; each one that is asked for shows that the work moves."""
     for item in items:
         beat()
@@ -145,7 +145,7 @@ def beating(items: Iterable[Item]) -> Iterator[Item]:
 
 
 @contextmanager
-def watching(*, rank: int = 0, silence_s: float | None = None) -> Iterator[Watch]:
+def watching(*, rank: int = 0, silence_s: float | None = None) -> Iterator[Watchdog]:
     """Work that may take long and moves all the while: a silence in it is told.
 
     Within other such work it is a part of that.
@@ -164,7 +164,7 @@ def watching(*, rank: int = 0, silence_s: float | None = None) -> Iterator[Watch
             watch.pace.clear()
             watch.log, watch.hint, watch.at = before
         return
-    _current = watch = Watch(rank=rank, silence_s=silence_s)
+    _current = watch = Watchdog(rank=rank, silence_s=silence_s)
     watch.start()
     try:
         yield watch
@@ -174,7 +174,7 @@ def watching(*, rank: int = 0, silence_s: float | None = None) -> Iterator[Watch
 
 
 @contextmanager
-def patience() -> Iterator[None]:
+def extended_silence_limit() -> Iterator[None]:
     """A wait for the first process, which works alone: that may take long."""
     watch = _current
     if watch is None or watch.rank == 0:
@@ -234,7 +234,7 @@ def _modules(frame: FrameType | None) -> Iterator[str]:
 # Behind the interpreter's lock
 
 
-def own_dumps() -> None:
+def enable_faulthandler() -> None:
     """This process is ours: what it dies of says where, and faulthandler's timer is ours as well."""
     global _owned  # noqa: PLW0603 - faulthandler is the process's
     _owned = True

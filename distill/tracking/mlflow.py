@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from distill.tracking.story import Beginning, Ending, table
+from distill.tracking.story import RunEnd, RunStart, table
 
 __all__ = ["Mlflow"]
 
@@ -23,7 +23,7 @@ class Mlflow:
         self._client: Any = None
         self._id = ""
 
-    def start(self, run: Beginning) -> str:
+    def start(self, run: RunStart) -> str:
         """Create the run, or set the one of that id running again."""
         self._client = import_module("mlflow").MlflowClient()
         if run.id:
@@ -45,7 +45,7 @@ class Mlflow:
         for name, value in metrics.items():
             self._client.log_metric(self._id, name, value, timestamp=now, step=epoch)
 
-    def end(self, ending: Ending) -> None:
+    def end(self, ending: RunEnd) -> None:
         """Artifacts, the result's figures, and the status."""
         for picture in ending.pictures:
             self._client.log_artifact(self._id, str(picture), "plots")

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["Beginning", "Ending", "Tracker", "table"]
+__all__ = ["RunEnd", "RunStart", "Tracker", "table"]
 
 
 @dataclass(frozen=True)
-class Beginning:
+class RunStart:
     """A run begins or goes on.
 
     Attributes:
@@ -31,7 +31,7 @@ class Beginning:
 
 
 @dataclass(frozen=True)
-class Ending:
+class RunEnd:
     """How a run ended: ``finished``, ``interrupted`` or ``failed``.
 
     Attributes:
@@ -47,7 +47,7 @@ class Ending:
 class Tracker(Protocol):
     """One service, called from one thread; it may raise anything."""
 
-    def start(self, run: Beginning) -> str:
+    def start(self, run: RunStart) -> str:
         """Begin or go on, and return what the service calls the run."""
         ...
 
@@ -55,7 +55,7 @@ class Tracker(Protocol):
         """The metrics of an epoch, from 1."""
         ...
 
-    def end(self, ending: Ending) -> None:
+    def end(self, ending: RunEnd) -> None:
         """Tell the rest, and see to it that all has arrived."""
         ...
 

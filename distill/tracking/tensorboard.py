@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distill.tracking.story import Beginning, Ending, table
+from distill.tracking.story import RunEnd, RunStart, table
 
 __all__ = ["TensorBoard"]
 
@@ -17,7 +17,7 @@ class TensorBoard:
         self._writer: Any = None
         self._epoch = 0
 
-    def start(self, run: Beginning) -> str:
+    def start(self, run: RunStart) -> str:
         """Open the event file; epochs that will be told again are purged."""
         from torch.utils.tensorboard import SummaryWriter
 
@@ -34,7 +34,7 @@ class TensorBoard:
             self._writer.add_scalar(name, value, epoch)
         self._writer.flush()
 
-    def end(self, ending: Ending) -> None:
+    def end(self, ending: RunEnd) -> None:
         """The table, the pictures, and no more."""
         if ending.result:
             self._writer.add_text("result", table(ending.result), self._epoch)

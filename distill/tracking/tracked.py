@@ -24,7 +24,7 @@ from distill.runs import RunFolder
 from distill.team.watch import beat
 from distill.text import first_line
 from distill.tracking.mlflow import Mlflow
-from distill.tracking.story import Beginning, Ending, Tracker
+from distill.tracking.story import RunEnd, RunStart, Tracker
 from distill.tracking.tensorboard import TensorBoard
 from distill.tracking.wandb import Wandb
 
@@ -99,7 +99,7 @@ class Tracking:
         recipe = self._run.recipe()
         text, settings = dump_recipe(recipe), flat_settings(recipe.model_dump(mode="json"))
         for each in self._all:
-            beginning = Beginning(
+            beginning = RunStart(
                 name=f"{self._run.name}/{self._run.path.name}",
                 folder=self._run.path,
                 recipe=text,
@@ -123,17 +123,17 @@ class Tracking:
                 each.join(until)
         self._warn(over=True)
 
-    def _ending(self, status: str, folder: Path) -> Ending:
+    def _ending(self, status: str, folder: Path) -> RunEnd:
         if status != "finished":
-            return Ending(status, {}, ())
+            return RunEnd(status, {}, ())
         from distill.report.plots import plot_run
 
         try:
             pictures = plot_run(self._run.metrics(), folder, name=self._run.name, kind="png")
-            return Ending(status, self._run.result(), pictures)
+            return RunEnd(status, self._run.result(), pictures)
         except (DistillError, OSError) as error:
             self._tell(Note(f"tracking: the pictures could not be drawn: {first_line(error)}", "warning"))
-            return Ending(status, {}, ())
+            return RunEnd(status, {}, ())
 
     def _warn(self, *, over: bool = False) -> None:
         for each in self._all:
@@ -168,7 +168,7 @@ class _Thread:
             return None
         return known if isinstance(known, str) else None
 
-    def start(self, beginning: Beginning) -> None:
+    def start(self, beginning: RunStart) -> None:
         """Begin in the background."""
         self._keep(beginning.id)
         self._thread = threading.Thread(target=self._work, args=(beginning,), name=f"track {self.name}", daemon=True)
@@ -198,7 +198,7 @@ class _Thread:
         self._file.parent.mkdir(exist_ok=True)
         write_json(self._file, {"id": known})
 
-    def _work(self, beginning: Beginning) -> None:
+    def _work(self, beginning: RunStart) -> None:
         try:
             self._busy_since = time.monotonic()
             tracker = self._make()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from distill.tracking.story import Beginning, Ending
+from distill.tracking.story import RunEnd, RunStart
 
 __all__ = ["Wandb"]
 
@@ -20,7 +20,7 @@ class Wandb:
         self._wandb: Any = None
         self._run: Any = None
 
-    def start(self, run: Beginning) -> str:
+    def start(self, run: RunStart) -> str:
         """Begin, or go on with the run of that id; nothing is asked on the terminal."""
         self._wandb = import_module("wandb")
         name = run.id or secrets.token_hex(4)
@@ -43,7 +43,7 @@ class Wandb:
         """Steps are wandb's own and the epoch is the axis: an epoch that is told again after a resume is no error."""
         self._run.log({"epoch": epoch, **metrics})
 
-    def end(self, ending: Ending) -> None:
+    def end(self, ending: RunEnd) -> None:
         """Summary, table, pictures; then wait until all is written or sent."""
         if ending.result:
             self._run.summary.update({f"result/{key}": value for key, value in ending.result.items()})

@@ -11,10 +11,10 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from distill.recipe.schema import TrainSpec
 from distill.team.shares import Team
 
-__all__ = ["Own", "clip_gradients"]
+__all__ = ["AuxiliaryModule", "clip_gradients"]
 
 
-class Own:
+class AuxiliaryModule:
     """An objective's module on the run's device.
 
     It is not wrapped for several processes, since a loss calls it where and as often as it likes: the gradients of its
@@ -30,7 +30,7 @@ class Own:
         """What the optimiser learns besides the network."""
         return [parameter for parameter in self.module.parameters() if parameter.requires_grad]
 
-    def share_gradients(self) -> None:
+    def average_gradients(self) -> None:
         """Average the gradients over all processes."""
         if self._team.world == 1:
             return

@@ -12,12 +12,12 @@ from distill.data.images import UNLABELLED
 from distill.errors import DivergedError
 from distill.objectives import LossParts
 
-__all__ = ["Tally", "calmer"]
+__all__ = ["Tally", "divergence_hint"]
 
 Gather = Callable[[list[float]], list[list[float]]]
 
 
-def calmer(epochs: int) -> str:
+def divergence_hint(epochs: int) -> str:
     """What to do about a loss that is not finite, ``epochs`` being done: the first one leaves no checkpoint behind."""
     kept = "; the best checkpoint so far is kept" if epochs else ""
     first = "lower optim.lr or the weights of the objective, add schedule.warmup_epochs or train.clip_norm"
@@ -69,7 +69,7 @@ class Tally:
         parts = ", ".join(f"{name} {value:g}" for name, value in zip(self._names, values, strict=True))
         raise DivergedError(
             f"the loss is not finite at epoch {epoch + 1}, step {int(step) + 1}: {parts}; learning rate {lr:g}",
-            hint=calmer(epoch),
+            hint=divergence_hint(epoch),
         )
 
     def metrics(self) -> dict[str, float]:

@@ -16,9 +16,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from distill.code import asks_leave
+from distill.code import needs_allow_code
 from distill.commands import resume_command
-from distill.data.batches import Epoch, Loader, piece_count, steps_per_epoch
+from distill.data.batches import Epoch, Loader, micro_batch_count, steps_per_epoch
 from distill.data.mixture import Mixture
 from distill.data.views import epoch_view
 from distill.devices import CompileClock, compile_clock
@@ -34,11 +34,11 @@ from distill.team.shares import Distributed
 from distill.team.stop import StopRequest
 from distill.text import counted
 from distill.train.cautions import cautions
-from distill.train.epoch_sums import Tally, calmer
+from distill.train.epoch_sums import Tally, divergence_hint
 from distill.train.saver import Saver, saving, writes_behind
 from distill.train.seeds import seed_generators
 from distill.train.state import TrainProgress, restore, save
-from distill.train.step import Criterion, Learner
+from distill.train.step import Learner, TrainingObjective
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -62,7 +62,7 @@ class Job:
     recipe: Recipe
     module: nn.Module
     normalize: Normalize
-    objective: Criterion
+    objective: TrainingObjective
     train: Loader
     val: Loader | None
     checkpoints: Path | None
@@ -110,7 +110,7 @@ class _Fit:
             job.recipe,
             job.module,
             normalize=job.normalize,
-            criterion=job.objective,
+            objective=job.objective,
             fabric=fabric,
             steps_per_epoch=self.steps,
         )
@@ -148,10 +148,10 @@ class _Fit:
     def _notes(self) -> Iterator[Event]:
         accumulate = self.train.accumulate
         whole, world = min(self.train.batch_size, self.count), self.team.world
-        if accumulate > (pieces := piece_count(accumulate, whole=whole, world=world)):
+        if accumulate > (micro_batches := micro_batch_count(accumulate, whole=whole, world=world)):
             yield Note(
                 f"train.accumulate {accumulate}: the {counted(whole // world, 'image')} of a step make "
-                f"{counted(pieces, 'piece')}, as batch norm needs two images in each",
+                f"{counted(micro_batches, 'piece')}, as batch norm needs two images in each",
                 "warning",
             )
         for caution in cautions(self.recipe, validates=self.job.val is not None):
@@ -252,7 +252,7 @@ class _Fit:
         if bad:
             raise DivergedError(
                 f"training diverged in epoch {metrics['epoch']}: {', '.join(bad)}; learning rate {metrics['lr']:g}",
-                hint=calmer(int(metrics["epoch"]) - 1),
+                hint=divergence_hint(int(metrics["epoch"]) - 1),
             )
 
     # What an epoch was worth
@@ -311,7 +311,7 @@ class _Fit:
 
     def _stopped(self) -> Exception:
         self.consensus.wait()  # whoever started the processes may end them all once one has ended
-        command = resume_command(self.recipe.role, self.job.run, allow_code=asks_leave(self.recipe.own_code))
+        command = resume_command(self.recipe.role, self.job.run, allow_code=needs_allow_code(self.recipe.own_code))
         return self.stop.error(self.job.run, hint=f"to continue: {command}")
 
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from distill.data.batches import Batch, Epoch, Picked, piece_count
-from distill.devices import channels_last, compile_module, guard, uncompiled
+from distill.data.batches import Batch, Epoch, RawBatch, micro_batch_count
+from distill.devices import channels_last, compile_module, force_contiguous_inputs, uncompiled
 from distill.errors import UsageError
 from distill.models import Normalize, head_parameters, stages
 from distill.models.taps import Tapped
-from distill.objectives import Answer, LossParts
+from distill.objectives import LossParts, NetworkOutput
 from distill.recipe import Recipe
 from distill.team.shares import Distributed
-from distill.train.auxiliary import Own, clip_gradients
+from distill.train.auxiliary import AuxiliaryModule, clip_gradients
 from distill.train.ema import build_ema
 from distill.train.epoch_sums import Tally
 from distill.train.fake_quantize import fake_quantize
@@ -29,12 +29,12 @@ from distill.train.sync import synchronized
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["Criterion", "Learner", "StepOutput", "step_loss"]
+__all__ = ["Learner", "StepOutput", "TrainingObjective", "step_loss"]
 
 _CUDA_GRAPHS = ("reduce-overhead", "max-autotune")  # modes in which a step's outputs lie where the next one's will
 
 
-class Criterion(Protocol):
+class TrainingObjective(Protocol):
     """An objective that knows whom to ask: the loop never asks whether there is a teacher."""
 
     @property
@@ -43,7 +43,7 @@ class Criterion(Protocol):
         ...
 
     @property
-    def own(self) -> nn.Module | None:
+    def auxiliary(self) -> nn.Module | None:
         """What it learns or remembers besides the network: trained, saved, never shipped."""
         ...
 
@@ -51,7 +51,7 @@ class Criterion(Protocol):
         """Weights may depend on how many epochs are done."""
         ...
 
-    def __call__(self, student: Answer, batch: Batch) -> LossParts:
+    def __call__(self, student: NetworkOutput, batch: Batch) -> LossParts:
         """The loss of a batch."""
         ...
 
@@ -71,7 +71,7 @@ class StepOutput:
 
 
 def step_loss(
-    model: Callable[[Tensor], Any], normalize: Normalize, criterion: Criterion, epoch: Epoch, picked: Picked
+    model: Callable[[Tensor], Any], normalize: Normalize, objective: TrainingObjective, epoch: Epoch, picked: RawBatch
 ) -> StepOutput:
     """From positions to a loss: pixels are gathered and augmented, student and teacher asked, the loss worked out.
 
@@ -80,11 +80,11 @@ def step_loss(
     """
     batch = epoch.show(picked)
     output = model(normalize(batch.images))
-    if not criterion.features:
-        return StepOutput(criterion(Answer(output), batch), output, batch.labels)
+    if not objective.features:
+        return StepOutput(objective(NetworkOutput(output), batch), output, batch.labels)
     logits, *found = output
-    features = dict(zip(criterion.features, found, strict=True))
-    return StepOutput(criterion(Answer(logits, features), batch), logits, batch.labels)
+    features = dict(zip(objective.features, found, strict=True))
+    return StepOutput(objective(NetworkOutput(logits, features), batch), logits, batch.labels)
 
 
 class Learner:
@@ -100,7 +100,7 @@ class Learner:
         module: nn.Module,
         *,
         normalize: Normalize,
-        criterion: Criterion,
+        objective: TrainingObjective,
         fabric: Fabric,
         steps_per_epoch: int,
     ) -> None:
@@ -108,7 +108,7 @@ class Learner:
         self._steps, self._steps_per_epoch = recipe.train.epochs * steps_per_epoch, steps_per_epoch
         self._epoch_is_eager = False
         self.normalize = normalize
-        self._criterion = criterion
+        self._objective = objective
         self._fabric, self._team = fabric, Distributed(fabric)
         module = self._placed(module)
         self.raw = module
@@ -120,19 +120,23 @@ class Learner:
                 f"{'its classifier' if self._learns else 'all of it'} from learning",
                 hint="requires_grad of its parameters says what learns; see train.freeze_backbone_epochs, too",
             )
-        self.own = Own(criterion.own, self._team, device=fabric.device) if criterion.own is not None else None
+        self.auxiliary = (
+            AuxiliaryModule(objective.auxiliary, self._team, device=fabric.device)
+            if objective.auxiliary is not None
+            else None
+        )
         optimizer = build_optimizer(
             module,
             recipe.optim,
-            more=() if self.own is None else self.own.parameters,
+            more=() if self.auxiliary is None else self.auxiliary.parameters,
             head=self.head,
             stages=stages(module) if recipe.optim.layer_decay != 1.0 else (),  # some networks have none
             device=fabric.device,
             fused=_may_be_fused(recipe),
         )
         self.ema = build_ema(module, self.train.ema)
-        if criterion.features:
-            module = Tapped(module, criterion.features)
+        if objective.features:
+            module = Tapped(module, objective.features)
         if self.train.compile is not False:
             mode = "default" if self.train.compile is True else self.train.compile
             compile_module(module, fabric.device, mode=mode)
@@ -147,7 +151,7 @@ class Learner:
             module = synchronized(module)
         if self.train.channels_last is True:
             module = channels_last(module)
-        guard(module, self._fabric.device)
+        force_contiguous_inputs(module, self._fabric.device)
         if self.train.fake_quantize is not None:
             fake_quantize(module, bits=self.train.fake_quantize)
         return module
@@ -159,8 +163,8 @@ class Learner:
 
     def buffers(self) -> list[Tensor]:
         """Batch norm's statistics and the like, of the network, of its objective and of its average."""
-        own = () if self.own is None else self.own.module.buffers()
-        return [*self.raw.buffers(), *own, *(() if self.ema is None else self.ema.module.buffers())]
+        auxiliary = () if self.auxiliary is None else self.auxiliary.module.buffers()
+        return [*self.raw.buffers(), *auxiliary, *(() if self.ema is None else self.ema.module.buffers())]
 
     def eagerly(self, eager: bool = True) -> AbstractContextManager[None]:
         """A context in which the network runs as it is written, where it was compiled.
@@ -186,7 +190,7 @@ class Learner:
 
         What a network's own code keeps from learning (``requires_grad``) never learns.
         """
-        self._criterion.begin_epoch(epoch)
+        self._objective.begin_epoch(epoch)
         frozen = epoch < self.train.freeze_backbone_epochs
         self._epoch_is_eager = frozen and 2 * self.train.freeze_backbone_epochs <= self.train.epochs
         self._model.train()
@@ -194,11 +198,11 @@ class Learner:
             parameter.requires_grad_(name in self._learns and (not frozen or name in self.head))
         if frozen:
             for name, module in self.raw.named_modules():
-                own = {f"{name}.{key}" for key, _ in module.named_parameters(recurse=False)}
-                if isinstance(module, nn.modules.batchnorm._BatchNorm) and not own & self.head:
+                auxiliary = {f"{name}.{key}" for key, _ in module.named_parameters(recurse=False)}
+                if isinstance(module, nn.modules.batchnorm._BatchNorm) and not auxiliary & self.head:
                     module.eval()
 
-    def step(self, epoch: Epoch, picked: Picked, *, whole: int, tally: Tally, number: int) -> None:
+    def step(self, epoch: Epoch, picked: RawBatch, *, whole: int, tally: Tally, number: int) -> None:
         """Learn from one batch, in ``train.accumulate`` pieces.
 
         Args:
@@ -207,17 +211,17 @@ class Learner:
             number: The step's, within its epoch, from 0.
         """
         share = picked.size * self._team.world / whole  # ranks may differ by one image
-        count = piece_count(self.train.accumulate, whole=whole, world=self._team.world)
-        pieces, forward = picked.pieces(count), self._forward(whole=whole)
+        count = micro_batch_count(self.train.accumulate, whole=whole, world=self._team.world)
+        micro_batches, forward = picked.micro_batches(count), self._forward(whole=whole)
         if self.train.compile in _CUDA_GRAPHS and self._fabric.device.type == "cuda":
             torch.compiler.cudagraph_mark_step_begin()
-        for at, piece in enumerate(pieces):
-            with self._fabric.no_backward_sync(self._model, enabled=at < len(pieces) - 1):
-                output = step_loss(forward, self.normalize, self._criterion, epoch, piece)
+        for at, piece in enumerate(micro_batches):
+            with self._fabric.no_backward_sync(self._model, enabled=at < len(micro_batches) - 1):
+                output = step_loss(forward, self.normalize, self._objective, epoch, piece)
                 tally.add(output.result, output.logits, output.labels, step=number)
                 self._fabric.backward(output.result.loss * (share * piece.size / picked.size))
-        if self.own is not None:
-            self.own.share_gradients()
+        if self.auxiliary is not None:
+            self.auxiliary.average_gradients()
         self._clip()
         set_lookahead(self._optimizer.optimizer, self._lookahead, (self.schedule.steps + 1) / self._steps)
         self._optimizer.step()
@@ -236,8 +240,8 @@ class Learner:
         # not by Fabric's, which takes all that the optimiser learns together: the objective's own weights too
         self._fabric.strategy.precision.unscale_gradients(self._optimizer.optimizer)
         clip_gradients(list(self.raw.parameters()), self.train)
-        if self.own is not None:
-            self.own.clip(self.train)
+        if self.auxiliary is not None:
+            self.auxiliary.clip(self.train)
 
     def state_dict(self) -> dict[str, Any]:
         """What it takes to go on besides the shipped weights."""
@@ -245,7 +249,7 @@ class Learner:
             "optimizer": self._optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "raw": None if self.ema is None else self.raw.state_dict(),
-            "own": None if self.own is None else self.own.module.state_dict(),
+            "own": None if self.auxiliary is None else self.auxiliary.module.state_dict(),
             "ema_updates": None if self.ema is None else int(self.ema.n_averaged),
             "scaler": self._fabric.strategy.precision.state_dict() or None,
         }
@@ -261,8 +265,8 @@ class Learner:
         if self.ema is not None:
             self.raw.load_state_dict(state["raw"])
             self.ema.n_averaged.fill_(state["ema_updates"])
-        if self.own is not None:
-            self.own.module.load_state_dict(state["own"])
+        if self.auxiliary is not None:
+            self.auxiliary.module.load_state_dict(state["own"])
         self._optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.schedule.go_to(epoch * self._steps_per_epoch + step)

@@ -26,7 +26,7 @@ from distill.teaching.bank import Bank
 from distill.teaching.build import fill_bank, new_bank
 from distill.teaching.identity import identity_of
 from distill.teaching.key import bank_key
-from distill.teaching.pieces import Piece, Pieces
+from distill.teaching.pieces import Chunk, ChunkQueue
 from distill.teaching.remove import remove_bank
 
 HERE = Path(__file__).parent
@@ -159,8 +159,8 @@ def test_what_others_are_at_is_passed_by_without_a_try(
     with Lock(bank.path / "views" / "00000-000.npy.lock", subject="theirs"):
         monkeypatch.setattr(Lock, "acquire", tells)
         bank.put(0, 1, np.ones((50, 10), np.float16), "plan 0")
-        pieces, tried[:] = Pieces(bank, VIEWS), []
-        for piece in (Piece(0, 2, 100, 135, behind=50), Piece(1, 0, 0, 50, behind=50 + 35)):
+        pieces, tried[:] = ChunkQueue(bank, VIEWS), []
+        for piece in (Chunk(0, 2, 100, 135, behind=50), Chunk(1, 0, 0, 50, behind=50 + 35)):
             with pytest.raises(StopIteration) as taken:
                 next(pieces.take())
             assert taken.value.value == piece

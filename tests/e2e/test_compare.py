@@ -21,7 +21,7 @@ from distill.comparison import compare
 from distill.data.images import Split
 from distill.data.splits import Splits, load_splits
 from distill.errors import DataError, DistillError, MissingError, UsageError
-from distill.evaluation.test_set import DataSets, assess
+from distill.evaluation.test_set import DatasetCache, assess
 from distill.files import json_sha256, write_json
 from distill.pipeline import Options, RunResult, finetune_teacher, rerun, train_student
 from distill.recipe.schema import DataSpec
@@ -470,8 +470,8 @@ def test_an_evaluation_says_what_it_was_asked_about(copies) -> None:
     run = copies(1)
     stored = json.loads((run.path / "evaluation" / "test.json").read_text())
     assert (stored["device_type"], stored["precision"]) == ("cpu", "fp32")
-    assert stored["content"] == DataSets().content(run.recipe().data, "test")
-    assert stored["content"] != DataSets().content(run.recipe().data, "val")
+    assert stored["content"] == DatasetCache().content(run.recipe().data, "test")
+    assert stored["content"] != DatasetCache().content(run.recipe().data, "val")
 
 
 def test_an_evaluation_does_not_survive_other_test_images(copies, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -511,7 +511,7 @@ def test_seeds_that_were_tested_on_other_images_are_no_mean(
 def test_nothing_is_downloaded_to_look_at_what_is_stored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(distill.evaluation.test_set, "load_splits", lambda spec: pytest.fail("loaded"))
     with pytest.raises(MissingError, match="cifar10 is not in"):
-        DataSets().content(DataSpec(name="cifar10", root=str(tmp_path)), "test")
+        DatasetCache().content(DataSpec(name="cifar10", root=str(tmp_path)), "test")
 
 
 def test_ten_runs_load_their_data_once(copies, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from distill.comparison.paired_rows import beside_teachers
-from distill.comparison.reference import Reference
+from distill.comparison.reference import ReferenceTeacher
 from distill.comparison.timing import busy_notes
 from distill.results.rows import Row
 
@@ -37,7 +37,7 @@ def test_a_teacher_that_was_trained_again_to_the_same_bits_stands_for_it() -> No
     rows = {"t": _row("teacher", "teacher", size_mb=10.0), "s": _row("student", size_mb=2.0)}
     taught_by = {
         "runs/teacher/001": None,
-        "runs/student/001": Reference("runs/teacher/000", answers, 1.0, "images"),
+        "runs/student/001": ReferenceTeacher("runs/teacher/000", answers, 1.0, "images"),
     }
     for logits, smaller in ((answers, 5.0), (others, None)):
         groups: Any = {"t": [_Entry("runs/teacher/001", logits)], "s": [_Entry("runs/student/001", others)]}
@@ -51,7 +51,7 @@ def test_a_student_that_answers_as_its_absent_teacher_is_not_its_own_teacher() -
     answers = np.eye(3, dtype=np.float32)
     rows = {"s": _row("student", size_mb=2.0)}
     groups: Any = {"s": [_Entry("runs/student/001", answers)]}
-    told = {"runs/student/001": Reference("runs/teacher/000", answers, 1.0, "images")}
+    told = {"runs/student/001": ReferenceTeacher("runs/teacher/000", answers, 1.0, "images")}
     (row,) = beside_teachers(rows, [], groups, told, [])
     assert (row.teacher, row.times_smaller) == (None, None)
 
@@ -63,7 +63,8 @@ def test_seeds_of_two_teachers_that_are_both_here_miss_none() -> None:
     groups["s"] = [_Entry(f"runs/s/00{seed}", answers) for seed in (1, 2)]
     told: Any = {f"runs/{name}/001": None for name in ("one", "two")}
     told |= {
-        f"runs/s/00{n}": Reference(f"runs/{t}/001", answers * 3, 1.0, "images") for n, t in ((1, "one"), (2, "two"))
+        f"runs/s/00{n}": ReferenceTeacher(f"runs/{t}/001", answers * 3, 1.0, "images")
+        for n, t in ((1, "one"), (2, "two"))
     }
     notes: list[str] = []
     found = {row.name: row for row in beside_teachers(rows, [], groups, told, notes)}

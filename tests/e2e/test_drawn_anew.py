@@ -15,7 +15,7 @@ from distill.cli import app
 from distill.comparison import compare
 from distill.errors import DataError
 from distill.evaluation.corruptions import measure_corruptions
-from distill.evaluation.test_set import query_of
+from distill.evaluation.test_set import evaluation_target
 from distill.models.onnx_open import open_onnx
 from distill.pipeline import Options, evaluate_run, export, finetune_teacher, quantize, train_student
 from distill.pipeline.prune import prune
@@ -74,8 +74,8 @@ def test_nothing_is_asked_about_images_that_may_have_taught_it(
         lambda: compare([file], latency=False),
         lambda: quantize(run, out=tmp_path / "int8.onnx", options=options),
         lambda: prune(run, macs=0.5, train=False, options=options),
-        lambda: measure_corruptions(query_of(RunFolder(run)), images=4),
-        lambda: measure_corruptions(query_of(open_onnx(file)), images=4),
+        lambda: measure_corruptions(evaluation_target(RunFolder(run)), images=4),
+        lambda: measure_corruptions(evaluation_target(open_onnx(file)), images=4),
         lambda: write_kit(file, tmp_path / "kit", images=5, options=options),
     ):
         with pytest.raises(DataError, match="drawn anew from what is there now") as caught:
@@ -123,7 +123,7 @@ def test_other_classes_are_not_packed_or_asked_about(parted: Recipe, tmp_path: P
             _picture(tmp_path / "parted" / part / "ant" / f"{number}.png", number)  # sorted before all others
     for asked in (
         lambda: write_kit(file, tmp_path / "kit", images=5, options=options),
-        lambda: measure_corruptions(query_of(RunFolder(run)), images=4),
+        lambda: measure_corruptions(evaluation_target(RunFolder(run)), images=4),
     ):
         with pytest.raises(DataError, match=r"the classes are not those that .* was trained on"):
             asked()

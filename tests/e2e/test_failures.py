@@ -456,13 +456,13 @@ def test_data_that_is_gone_on_resume_is_exit_code_4(options: Options, tmp_path: 
 def test_a_teacher_that_changes_fails_the_run(
     train: Callable[..., RunResult], only_run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = LiveTeacher.answer
+    real = LiveTeacher.outputs
 
     def change(self: LiveTeacher, batch: object) -> object:
         next(self.teacher.module.buffers()).add_(1)
         return real(self, batch)
 
-    monkeypatch.setattr(LiveTeacher, "answer", change)
+    monkeypatch.setattr(LiveTeacher, "outputs", change)
     with pytest.raises(RunError, match=r"the teacher .*tiny_teacher/001 changed during training"):
         train("teacher.logits=live", "train.epochs=1")
     assert only_run().info.status == "failed"

@@ -12,7 +12,7 @@ from PIL import Image
 from distill.events import Event, Note, silent
 from distill.pipeline import Options, build_bank, build_banks, dry_run, export, finetune_teacher, train_student
 from distill.pipeline.context import prepare
-from distill.pipeline.image_size import settle_image_size
+from distill.pipeline.image_size import resolve_image_size
 from distill.recipe import Recipe, parse_recipe
 from distill.runs import RunFolder
 from distill.sweeps import sweep
@@ -122,14 +122,14 @@ def test_a_file_of_distills_own_says_its_size(photos: Path, tmp_path: Path) -> N
     teacher = finetune_teacher(_recipe(TEACHER, photos, "model.input_size=24"), options=options)
     file = export(teacher, out=tmp_path / "big.onnx", options=options).file
     recipe = _recipe(STUDENT.replace("{run: big}", f"{{onnx: {file}}}"), photos)
-    assert settle_image_size(recipe, runs_dir=Path("runs"), tell=silent).data.image_size == 24
+    assert resolve_image_size(recipe, runs_dir=Path("runs"), tell=silent).data.image_size == 24
 
 
 @pytest.mark.parametrize(("said", "kept"), [("input: {size: 24}", 24), ("classes: [cat, dog]", 16)])
 def test_a_file_that_teaches_is_given_images_of_the_size_it_states(photos: Path, said: str, kept: int) -> None:
     """Where the recipe states none, of the size that the student takes."""
     recipe = _recipe(STUDENT.replace("{run: big}", f"{{onnx: other.onnx, {said}}}"), photos)
-    settled = settle_image_size(recipe, runs_dir=Path("runs"), tell=silent)
+    settled = resolve_image_size(recipe, runs_dir=Path("runs"), tell=silent)
     assert settled.data.image_size == kept
 
 

@@ -107,13 +107,13 @@ def test_a_term_that_has_ended_is_told_no_more(runs, teacher):
 def test_once_the_last_term_has_ended_nobody_asks_the_teacher(runs, teacher, monkeypatch):
     """Live it is asked in those epochs alone, and a bank has their views and no more: both teach the same bytes."""
     objective = "{kind: kd, ce_weight: 1.0, until_epoch: 1, add: [{kind: mse, until_epoch: 2}]}"
-    steps, answer = [], LiveTeacher.answer
+    steps, answer = [], LiveTeacher.outputs
 
     def counted(source, batch):
         steps.append(batch)
         return answer(source, batch)
 
-    monkeypatch.setattr(LiveTeacher, "answer", counted)
+    monkeypatch.setattr(LiveTeacher, "outputs", counted)
     live = student(runs, teacher, objective, name="ended_live", logits="live", epochs=5)
     images = json.loads((live / "run.json").read_text())["data"]["train"]
     assert len(steps) == 2 * -(-images // 16)

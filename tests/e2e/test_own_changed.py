@@ -234,13 +234,13 @@ class Centred:
 
 
 def test_what_a_loss_holds_anywhere_is_trained_and_the_trial_leaves_it_as_it_was(here: Path) -> None:
-    from distill.objectives.objective import Setting
+    from distill.objectives.objective import TermContext
     from distill.objectives.own import OwnLoss
 
     (here / "loss.py").write_text(LOSS)
     recipe = _recipe("Plain", 'objective={kind: python_labels, name: "loss.py:Centred"}')
     shapes: dict[str, tuple[int, ...]] = {}
-    loss = OwnLoss(recipe.objective, Setting(student=shapes, teacher=shapes, classes=10, mixes=False))
+    loss = OwnLoss(recipe.objective, TermContext(student=shapes, teacher=shapes, classes=10, mixes=False))
     assert sorted(tuple(each.shape) for each in loss.parameters()) == [(), (10,), (10, 10)]
     assert loss._loss.centre is None
     run = _train(recipe)

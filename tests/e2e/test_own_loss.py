@@ -22,8 +22,8 @@ from distill import code
 from distill.cli import app
 from distill.data.batches import Batch, Mix
 from distill.errors import UsageError
-from distill.objectives import Setting, build_objective
-from distill.objectives.objective import Answer
+from distill.objectives import TermContext, build_objective
+from distill.objectives.objective import NetworkOutput
 from distill.pipeline import Options, RunResult, rerun, resume_run, train_student
 from distill.recipe import Recipe
 from distill.recipe.objectives import KDObjective, OwnLabelsObjective, OwnObjective
@@ -131,9 +131,9 @@ def _distill(*arguments: object) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-def _answers(classes: int = 5) -> tuple[Answer, Answer, Batch]:
+def _answers(classes: int = 5) -> tuple[NetworkOutput, NetworkOutput, Batch]:
     torch.manual_seed(0)
-    student, teacher = (Answer(torch.randn(6, classes, requires_grad=at == 0)) for at in range(2))
+    student, teacher = (NetworkOutput(torch.randn(6, classes, requires_grad=at == 0)) for at in range(2))
     labels = torch.randint(classes, (6,))
     return student, teacher, Batch(torch.zeros(6, 3, 8, 8), labels, torch.arange(6), torch.zeros(6, dtype=torch.long))
 
@@ -150,7 +150,7 @@ def test_nothing_runs_without_leave(here: Path, teacher_run: RunResult) -> None:
 
 def test_it_is_summed_with_the_others_as_the_built_in_one_is(here: Path) -> None:
     code.allow_code()
-    setting, more = Setting(classes=5), {"ce_weight": 0.3, "add": ({"kind": "mse", "mse_weight": 0.2},)}
+    setting, more = TermContext(classes=5), {"ce_weight": 0.3, "add": ({"kind": "mse", "mse_weight": 0.2},)}
     own = OwnObjective.model_validate({"kind": "python", "name": "mine:kd", "own_weight": 0.7, **more})
     own = own.model_copy(update={"options": type(own.options)(temperature=3.0)})
     ours = build_objective(own, setting)(*_answers())
@@ -166,7 +166,7 @@ def test_labels_of_mixed_images_count_by_their_shares(here: Path) -> None:
     mix = Mix(batch.labels.flip(0), torch.linspace(0, 1, 6))
     mixed = Batch(batch.images, batch.labels, batch.index, batch.views, mix)
     spec = OwnLabelsObjective(kind="python_labels", name="mine:focal")
-    found = build_objective(spec, Setting(classes=5, mixes=True))(student, None, mixed)
+    found = build_objective(spec, TermContext(classes=5, mixes=True))(student, None, mixed)
 
     def focal(labels: Tensor) -> Tensor:  # in float64, written out
         p = F.softmax(student.logits.double(), 1).gather(1, labels[:, None])[:, 0]

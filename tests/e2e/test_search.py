@@ -25,7 +25,7 @@ from distill.runs import RunFolder
 from distill.searches import search
 from distill.searches.bench import Bench, Target
 from distill.searches.finals import Final
-from distill.searches.reference import Reference
+from distill.searches.reference import AccuracyReference
 from distill.searches.ship import Shipping, ship
 
 MODEL = (
@@ -320,7 +320,7 @@ def test_a_trained_file_that_is_over_its_budget_is_cut_and_trained_on(
         options=options,
     )
     shipping.into.mkdir()
-    reference = Reference("teacher", np.ones(15, dtype=bool), None)
+    reference = AccuracyReference("teacher", np.ones(15, dtype=bool), None)
     made = ship(final, reference, shipping)
     assert made.over is None
     assert made.cut is not None

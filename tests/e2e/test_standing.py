@@ -156,9 +156,9 @@ def test_a_closed_terminal_does_not_cost_the_run(start, base: Path) -> None:
 def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
     """``told(place)`` waits until somebody was told that nothing moves there, and returns the line."""
     lines: list[str] = []
-    say = watch.Watch._say
+    say = watch.Watchdog._say
 
-    def noted(self: watch.Watch, level: str, text: str) -> None:
+    def noted(self: watch.Watchdog, level: str, text: str) -> None:
         say(self, level, text)
         lines.append(text)
 
@@ -170,7 +170,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
         raise AssertionError(f"nobody was told: {lines}")
 
     monkeypatch.setattr(watch, "SILENCE_S", 0.5)
-    monkeypatch.setattr(watch.Watch, "_say", noted)
+    monkeypatch.setattr(watch.Watchdog, "_say", noted)
     return wait
 
 

@@ -15,7 +15,7 @@ from distill import Options, export, finetune_teacher
 from distill.cli import app
 from distill.data.synthetic import load_synthetic
 from distill.models.build import build_model
-from distill.models.timm_folder import settle_timm
+from distill.models.timm_folder import resolve_timm
 from distill.models.trained import load_trained
 from distill.recipe import Recipe, parse_recipe
 from distill.recipe.model_specs import TimmModel
@@ -90,7 +90,7 @@ def test_a_run_is_exported_as_timm_opens_it_and_back(tmp_path: Path, monkeypatch
 
     spec = TimmModel(source="timm", name=f"local-dir:{made.file}", input_size=32)
     torch.testing.assert_close(dict(build_model(spec, num_classes=10).state_dict()), dict(trained.module.state_dict()))
-    stated = settle_timm(spec).normalize
+    stated = resolve_timm(spec).normalize
     assert (stated.mean, stated.std) == (trained.normalize.mean, trained.normalize.std)
     assert _distill("export", run.run, "--to", "timm", "-q")[0] == 2  # it is there
     assert _distill("export", run.run, "--to", "timm", "--overwrite", "-q")[0] == 0

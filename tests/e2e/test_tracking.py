@@ -14,7 +14,7 @@ from distill.pipeline import Options, finetune_teacher, resume_run
 from distill.recipe import load_recipe
 from distill.runs import RunFolder
 from distill.tracking import TRACKERS, known_trackers, tracked
-from distill.tracking.story import Beginning, Ending
+from distill.tracking.story import RunEnd, RunStart
 
 CHANGES = ["train.epochs=2", "data.limit=64", "train.batch_size=32", "train.threads=1"]
 
@@ -29,14 +29,14 @@ class Told:
         self.fails.get(what, lambda: None)()
         self.log.append((what, content))
 
-    def start(self, run: Beginning) -> str:
+    def start(self, run: RunStart) -> str:
         self._do("start", run)
         return run.id or "first"
 
     def epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         self._do("epoch", (epoch, dict(metrics)))
 
-    def end(self, ending: Ending) -> None:
+    def end(self, ending: RunEnd) -> None:
         self._do("end", (ending, [picture.read_bytes()[:8] for picture in ending.pictures]))
 
 

@@ -100,4 +100,4 @@ def test_a_script_on_another_drive_is_named_whole(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__file__="/far/away.py"))
     monkeypatch.setattr(os.path, "relpath", far)
     thing = type("Net", (), {"__module__": "__main__", "__qualname__": "Net"})
-    assert code.reference_of(thing) == "/far/away.py:Net"
+    assert code.import_path_of(thing) == "/far/away.py:Net"

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distill.devices import guard, unsafe_layers
+from distill.devices import force_contiguous_inputs, unsafe_layers
 
 CPU = torch.device("cpu")
 # An AVX2 machine, which most are, and two signs of damage: glibc looks at its heap at every call; a gradient is off.
@@ -68,7 +68,7 @@ def test_a_layer_gets_contiguous_images_whatever_comes_before_it() -> None:
     before = network(images)
     network[1].register_forward_hook(lambda _layer, inputs, _out: seen.append(inputs[0].is_contiguous()))
     network(images)
-    names = [unsafe.name for unsafe in guard(network, CPU)]
+    names = [unsafe.name for unsafe in force_contiguous_inputs(network, CPU)]
     after = network(images)
     copy.deepcopy(network)(images)  # an average of the weights is a copy
     assert names == ["1"]
@@ -81,7 +81,7 @@ def test_images_that_are_both_formats_at_once_get_contiguous_strides(shape: tupl
     """torch calls one channel, or one pixel, contiguous whatever its strides; kernels are chosen by strides."""
     images = torch.randn(shape).to(memory_format=torch.channels_last).clone()
     network, seen = nn.Sequential(nn.Conv2d(shape[1], 8, 1, stride=2)), []
-    guard(network, CPU)
+    force_contiguous_inputs(network, CPU)
     network[0].register_forward_hook(lambda _layer, inputs, _out: seen.append(inputs[0].stride()))
     network(images.requires_grad_()).sum().backward()
     assert seen == [torch.empty(shape).stride()]
@@ -90,7 +90,7 @@ def test_images_that_are_both_formats_at_once_get_contiguous_strides(shape: tupl
 
 def test_a_safe_network_is_left_alone() -> None:
     network = nn.Sequential(nn.Conv2d(16, 32, 1, stride=2))
-    assert guard(network, CPU) == ()
+    assert force_contiguous_inputs(network, CPU) == ()
     assert not network[0]._forward_pre_hooks
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from distill.compression.candidate import Candidate
+from distill.compression.candidate import CompressionCandidate
 from distill.results.calibration import Reliability, RiskCoverage, Temperature
 from distill.results.corruptions import CorruptionResult
 from distill.results.rows import Comparison, Row
@@ -181,7 +181,7 @@ class Chain:
     goal: str
     max_drop: float
     best: float
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[CompressionCandidate, ...]
 
 
 @dataclass(frozen=True)

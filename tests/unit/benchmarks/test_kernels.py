@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import kernels
 from benchmarks.kernels import Case, Journal, bundled_cases, is_known, narrow_cases, summary, trials_of
-from distill.devices.layer_error import Setting, Trial, Verdict
+from distill.devices.layer_error import KernelConfig, LayerTest, LayerTestResult
 from distill.devices.layers import Layer
 from distill.devices.probe import Probe
 from distill.recipe import bundled_recipes
@@ -18,7 +18,7 @@ from distill.recipe import bundled_recipes
 NARROW = Layer("conv2d", (4, 16, 16), (8, 4, 1, 1), False, (2, 2), (0, 0), (1, 1))
 HEAD = Layer("linear", (8,), (10, 8), True)
 CASES = [Case(NARROW, (5,), ("narrow",)), Case(HEAD, (5,), ("lenet",))]
-RIGHT, CRASH = Verdict("right", 1e-7, "output"), Verdict("crashes", detail="SIGABRT")
+RIGHT, CRASH = LayerTestResult("right", 1e-7, "output"), LayerTestResult("crashes", detail="SIGABRT")
 
 
 @pytest.fixture(autouse=True)
@@ -48,17 +48,17 @@ def test_every_recipe_and_builder_is_among_the_bundled_ones() -> None:
 
 def test_the_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     ways = {trial.setting for trial in trials_of(CASES[0], ["AVX2", None])}
-    both = {Setting(form, n, "fp32", isa) for form in (True, False) for n in (1, 2) for isa in ("AVX2", None)}
-    assert ways == both | {Setting(True, n, "fp32", isa, trains=False) for n in (1, 2) for isa in ("AVX2", None)}
-    assert {trial.setting for trial in trials_of(CASES[1], [None])} == {Setting(False, 1), Setting(False, 2)}
+    both = {KernelConfig(form, n, "fp32", isa) for form in (True, False) for n in (1, 2) for isa in ("AVX2", None)}
+    assert ways == both | {KernelConfig(True, n, "fp32", isa, trains=False) for n in (1, 2) for isa in ("AVX2", None)}
+    assert {trial.setting for trial in trials_of(CASES[1], [None])} == {KernelConfig(False, 1), KernelConfig(False, 2)}
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
     assert {trial.setting for trial in trials_of(CASES[1], [None])} == {
-        Setting(False, threads, precision) for threads in (1, 2) for precision in ("fp32", "bf16")
+        KernelConfig(False, threads, precision) for threads in (1, 2) for precision in ("fp32", "bf16")
     }
     assert not any(trial.setting.precision == "bf16" for trial in trials_of(CASES[1], ["AVX2"]))
 
 
-def _found(trial: Trial) -> Verdict:
+def _found(trial: LayerTest) -> LayerTestResult:
     crashes = trial.layer == NARROW and trial.setting.channels_last and trial.setting.trains
     return CRASH if crashes else RIGHT
 
@@ -87,7 +87,7 @@ def test_findings_are_counted_and_known_ones_marked() -> None:
     for case in CASES:
         for trial in trials_of(case, [None]):
             wrong = trial.layer == HEAD and trial.setting.threads == 2
-            journal.add(trial, Verdict("wrong", 0.5, "grad_bias") if wrong else _found(trial))
+            journal.add(trial, LayerTestResult("wrong", 0.5, "grad_bias") if wrong else _found(trial))
     found = summary(CASES, [None], journal)
     assert [(each["layer"], each["setting"], each["known"]) for each in found["findings"]] == [
         (str(NARROW), "channels-last, 1 thread, fp32", True),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
-from distill.compression.choose import Labelled, choose_int8
+from distill.compression.choose import LabelledImages, choose_int8
 from distill.models.onnx_write import INPUT, OUTPUT
 
 
@@ -50,7 +50,7 @@ def test_of_many_images_some_are_enough_to_refute(monkeypatch: pytest.MonkeyPatc
         yield lambda scheme: biased
 
     monkeypatch.setattr("distill.compression.choose.quantizer", quantizer)
-    judged = Labelled(pixels, np.zeros(4000, np.int64), "val")
+    judged = LabelledImages(pixels, np.zeros(4000, np.int64), "val")
     choice = choose_int8(model, pixels[:8], judged, allowed=0.01)
     assert {each.drop.n for each in choice.attempts} == {asked}
     assert choice.attempts[0].drop.drop.estimate == pytest.approx(wrong / 4000, abs=0.02)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill.compression.quantize import CALIBRATIONS, SCHEMES, Scheme, kernels, quantize_model, quantizer
+from distill.compression.quantize import CALIBRATIONS, SCHEMES, Scheme, int8_schemes, quantize_model, quantizer
 from distill.errors import DistillError
 from distill.models import Normalize
 from distill.models.deployed import Deployed
@@ -148,7 +148,7 @@ def test_of_an_enlarged_image_the_first_layer_and_what_comes_before_stay_in_floa
     model, images = _exported(network, 8, normalize), ramps.astype(np.uint8)
     exact = _answers(model, images)
     errors = []
-    for scheme in (Scheme(), *kernels(enlarged=True)[:1]):
+    for scheme in (Scheme(), *int8_schemes(enlarged=True)[:1]):
         made = quantize_model(model, images, scheme)
         errors.append(np.square(_answers(made, images) - exact).mean())
     assert errors[1] < 0.5 * errors[0]
@@ -156,7 +156,7 @@ def test_of_an_enlarged_image_the_first_layer_and_what_comes_before_stay_in_floa
     first = next(at for at, node in enumerate(nodes) if node.op_type == "Conv")
     into = {name for node in nodes[:first] if node.op_type == "QuantizeLinear" for name in node.input}
     assert not into & {name for node in nodes[: first + 1] for name in node.output}
-    assert kernels(enlarged=False) == SCHEMES
+    assert int8_schemes(enlarged=False) == SCHEMES
 
 
 @pytest.mark.parametrize("care", CALIBRATIONS, ids=lambda care: str(Scheme(**care)))

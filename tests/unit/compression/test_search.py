@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.compression.candidate import Candidate, Shipped
+from distill.compression.candidate import CompressionCandidate, Int8File
 from distill.compression.search import MIN_RATIO, STOP_RATIO, best_candidate, next_ratio
 from distill.evaluation.drop import DropVerdict
 from distill.evaluation.statistics import Interval
@@ -51,9 +51,9 @@ def test_one_lucky_candidate_below_a_failed_one_counts() -> None:
 VERDICT = DropVerdict(Interval(0.001, -0.002, 0.004), 0.9, 0.003, 1000, 5000)
 
 
-def _candidate(ratio: float, size: float | None, latency: float = 1.0) -> Candidate:
-    shipped = None if size is None else Shipped("a.onnx", "0" * 64, "U8S8", size, latency)
-    return Candidate(ratio, "trials/x/001", int(1000 * ratio), ratio, VERDICT, shipped, "", False, 1.0)
+def _candidate(ratio: float, size: float | None, latency: float = 1.0) -> CompressionCandidate:
+    shipped = None if size is None else Int8File("a.onnx", "0" * 64, "U8S8", size, latency)
+    return CompressionCandidate(ratio, "trials/x/001", int(1000 * ratio), ratio, VERDICT, shipped, "", False, 1.0)
 
 
 @pytest.mark.parametrize(("goal", "ratio"), [("latency", 1.0), ("size", 0.5), ("macs", 0.4)])
@@ -79,4 +79,4 @@ def test_of_latencies_that_noise_could_swap_the_smaller_network_counts() -> None
 
 def test_a_candidate_survives_its_json() -> None:
     for candidate in (_candidate(0.5, 1.0), replace(_candidate(0.2, None), why="too much")):
-        assert Candidate.from_json(candidate.to_json()) == candidate
+        assert CompressionCandidate.from_json(candidate.to_json()) == candidate

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill.data.batches import Batch, Loader, batch_positions, piece_count, steps_per_epoch
+from distill.data.batches import Batch, Loader, batch_positions, micro_batch_count, steps_per_epoch
 from distill.data.images import Split
 from distill.data.prefetch import in_background
 from distill.data.views import View, epoch_order, plan_view
@@ -190,9 +190,9 @@ def test_a_batch_in_pieces_has_the_same_images(settings: dict[str, Any], residen
     """Positions are cut before anything is done to the pixels; partners stay with their images."""
     loader, view = Loader(split(), device="cpu", resident=resident), planned(**settings)
     epoch = loader.epoch(epoch_order(0, 0, N), view, np.arange(N) * 10, 8)
-    pieces = [[epoch.show(piece) for piece in picked.pieces(3)] for picked in epoch.picked]
-    assert [piece.size for piece in pieces[0]] == [2, 3, 3]
-    for whole, parts in zip(batches(loader, view), pieces, strict=True):
+    micro_batches = [[epoch.show(piece) for piece in picked.micro_batches(3)] for picked in epoch.picked]
+    assert [piece.size for piece in micro_batches[0]] == [2, 3, 3]
+    for whole, parts in zip(batches(loader, view), micro_batches, strict=True):
         for name in ("images", "labels", "index", "views"):
             assert torch.equal(joined(parts, name), getattr(whole, name)), name
         if whole.mix is not None:
@@ -216,7 +216,7 @@ def test_no_piece_is_a_single_image(size: int, count: int, sizes: list[int]) -> 
     loader = Loader(split(), device="cpu")
     epoch = loader.epoch(np.arange(size), planned(), np.zeros(N, np.int64), size, keep_all=True)
     (picked,) = epoch.picked
-    assert [piece.size for piece in picked.pieces(count)] == sizes
+    assert [piece.size for piece in picked.micro_batches(count)] == sizes
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
@@ -225,11 +225,11 @@ def test_every_process_takes_its_share_in_as_many_pieces(world: int, most: int) 
     """Batch norm over all processes meets in every piece: one piece more on one of them would wait for ever."""
     loader = Loader(split(), device="cpu")
     for whole in range(2 * world, min(N, 30)):
-        count, sizes = piece_count(most, whole=whole, world=world), []
+        count, sizes = micro_batch_count(most, whole=whole, world=world), []
         for size in {-(-(whole - rank) // world) for rank in range(world)}:
             epoch = loader.epoch(np.arange(size), planned(), np.zeros(N, np.int64), size, keep_all=True)
             (picked,) = epoch.picked
-            sizes.append([piece.size for piece in picked.pieces(count)])
+            sizes.append([piece.size for piece in picked.micro_batches(count)])
         assert {len(each) for each in sizes} == {count}
         assert min(min(each) for each in sizes) >= 2
         assert count == most or 2 * (count + 1) * world > whole - world + 1  # no fewer than can be

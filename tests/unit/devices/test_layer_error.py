@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from distill.devices import layer_error, layers
-from distill.devices.layer_error import TOLERANCE, Setting, Trial, deviations
+from distill.devices.layer_error import TOLERANCE, KernelConfig, LayerTest, deviations
 from distill.devices.layers import Layer
 
 POINTWISE = Layer("conv2d", (4, 6, 6), (8, 4, 1, 1), True, (2, 2), (0, 0), (1, 1))
@@ -39,13 +39,13 @@ def _fresh():
     ids=str,
 )
 def test_a_right_layer_is_within_its_tolerance(layer: Layer, precision: str, channels_last: bool) -> None:
-    found = deviations(Trial(layer, (5, 2), Setting(channels_last, 1, precision)))
+    found = deviations(LayerTest(layer, (5, 2), KernelConfig(channels_last, 1, precision)))
     assert found.keys() == TENSORS
     assert 0 < max(found.values()) < TOLERANCE[precision]
 
 
 def test_without_a_backward_pass_one_tensor_is_left() -> None:
-    assert deviations(Trial(POINTWISE, (2,), Setting(True, 1, trains=False))).keys() == {"inference"}
+    assert deviations(LayerTest(POINTWISE, (2,), KernelConfig(True, 1, trains=False))).keys() == {"inference"}
 
 
 def test_what_it_is_compared_with_is_the_convolution_of_the_textbook() -> None:
@@ -95,7 +95,7 @@ class _Off(torch.autograd.Function):
 def test_a_tensor_that_is_off_is_seen(tensor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(layers._FUNCTIONS, "conv2d", lambda x, weight, bias, *_: _call(x, weight, bias))
     monkeypatch.setattr(_Off, "tensor", tensor)
-    found = deviations(Trial(POINTWISE, (5,), Setting(False, 1)))
+    found = deviations(LayerTest(POINTWISE, (5,), KernelConfig(False, 1)))
     off = {name for name, error in found.items() if error > TOLERANCE["fp32"]}
     assert off == ({"output", "inference"} if tensor == "output" else {tensor})
     assert found[tensor] == pytest.approx(1e-3, rel=0.01)

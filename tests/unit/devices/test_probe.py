@@ -17,7 +17,7 @@ import torch
 
 from distill.devices import probe as parent
 from distill.devices.child import FORKS
-from distill.devices.layer_error import Setting, Trial, Verdict
+from distill.devices.layer_error import KernelConfig, LayerTest, LayerTestResult
 from distill.devices.layers import Layer
 from distill.devices.probe import probe
 from distill.errors import RunError
@@ -46,9 +46,9 @@ BATCHES = (64, 33, 5)
 
 
 def test_layers_that_networks_here_have_are_right() -> None:
-    settings = [Setting(form, threads) for form in (True, False) for threads in (1, 2)]
-    trials = [Trial(layer, BATCHES, setting) for layer in QUICKSTART for setting in settings]
-    trials += [Trial(conv(4, 8), BATCHES, setting) for setting in settings if not setting.channels_last]
+    settings = [KernelConfig(form, threads) for form in (True, False) for threads in (1, 2)]
+    trials = [LayerTest(layer, BATCHES, setting) for layer in QUICKSTART for setting in settings]
+    trials += [LayerTest(conv(4, 8), BATCHES, setting) for setting in settings if not setting.channels_last]
     found = probe(trials)
     pairs = zip(trials, found.verdicts, strict=True)
     assert [(str(trial), verdict) for trial, verdict in pairs if verdict.outcome != "right"] == []
@@ -60,8 +60,8 @@ def test_the_kernel_that_is_known_to_be_wrong_is_found() -> None:
     version = re.search(r"MKL-DNN v(\d+)\.(\d+)", torch.__config__.show())
     if version is None or tuple(map(int, version.groups())) > LAST_WRONG_ONEDNN:
         pytest.skip("another oneDNN; if its kernel is mended, the entry in WRONG_KERNELS can go")
-    ways = [Setting(True, 1, isa="AVX2"), Setting(False, 1, isa="AVX2"), Setting(True, 1, isa="AVX")]
-    trials = [Trial(conv(channels, 8), (33, 128, 16, 5), way) for channels in (4, 7) for way in ways]
+    ways = [KernelConfig(True, 1, isa="AVX2"), KernelConfig(False, 1, isa="AVX2"), KernelConfig(True, 1, isa="AVX")]
+    trials = [LayerTest(conv(channels, 8), (33, 128, 16, 5), way) for channels in (4, 7) for way in ways]
     seen = []
     found = probe(trials, on_verdict=lambda trial, verdict: seen.append((trial, verdict)))
     outcomes = [verdict.outcome for verdict in found.verdicts]
@@ -96,10 +96,10 @@ for trial in asked["trials"]:
 """
 
 
-def pretend(tmp_path: Path, *batches: int) -> tuple[list[str], list[list[int]], list[Verdict]]:
+def pretend(tmp_path: Path, *batches: int) -> tuple[list[str], list[list[int]], list[LayerTestResult]]:
     """The outcomes, what each process was asked, and the verdicts; of one layer, so that one process gets all."""
     log = tmp_path / "asked"
-    trials = [Trial(conv(4, 8), (batch,), Setting(False, 1)) for batch in batches]
+    trials = [LayerTest(conv(4, 8), (batch,), KernelConfig(False, 1)) for batch in batches]
     found = probe(trials, child=[sys.executable, "-c", FAKE, str(log)])
     asked = [json.loads(line) for line in log.read_text().splitlines()]
     return [verdict.outcome for verdict in found.verdicts], asked, list(found.verdicts)
@@ -132,7 +132,7 @@ def test_a_crash_that_another_caused_is_not_put_down_to_it_alone(tmp_path: Path)
 
 
 def test_a_child_that_cannot_start_is_one_line() -> None:
-    trials = [Trial(conv(4, 8), (2,), Setting(False, 1))]
+    trials = [LayerTest(conv(4, 8), (2,), KernelConfig(False, 1))]
     with pytest.raises(RunError, match=r"cannot be tried out: /nowhere/python: No such file"):
         probe(trials, child=["/nowhere/python"])
     with pytest.raises(RunError, match=r"ends at once \(exit status 1: ImportError: no torch\)"):
@@ -141,7 +141,9 @@ def test_a_child_that_cannot_start_is_one_line() -> None:
 
 # Limits
 
-LONG = Trial(Layer("conv2d", (256, 64, 64), (256, 256, 3, 3), False, (1, 1), (1, 1), (1, 1)), (64,), Setting(False, 1))
+LONG = LayerTest(
+    Layer("conv2d", (256, 64, 64), (256, 256, 3, 3), False, (1, 1), (1, 1), (1, 1)), (64,), KernelConfig(False, 1)
+)
 
 
 STUCK = f"""
@@ -159,7 +161,7 @@ child.main()
 
 @pytest.mark.skipif(os.name == "nt", reason="the C library has no sleep there")
 def test_native_code_that_keeps_the_interpreters_lock_is_ended_by_the_child_itself() -> None:
-    trials = [Trial(conv(4, 8), (batch,), Setting(False, 1)) for batch in (2, 3)]
+    trials = [LayerTest(conv(4, 8), (batch,), KernelConfig(False, 1)) for batch in (2, 3)]
     found = probe(trials, seconds=4.0, child=[sys.executable, "-c", STUCK])
     assert [verdict.outcome for verdict in found.verdicts] == ["hangs", "right"]
 
@@ -235,5 +237,5 @@ def test_the_child_is_this_distill_whatever_the_working_directory_holds(
     (tmp_path / "distill" / "__init__.py").write_text("raise SystemExit('another one')")
     monkeypatch.chdir(tmp_path)
     assert os.getcwd() == str(tmp_path)
-    (verdict,) = probe([Trial(Layer("linear", (8,), (10, 8), True), (2,), Setting(False, 1))]).verdicts
+    (verdict,) = probe([LayerTest(Layer("linear", (8,), (10, 8), True), (2,), KernelConfig(False, 1))]).verdicts
     assert verdict.outcome == "right"

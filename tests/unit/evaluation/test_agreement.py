@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from distill.evaluation.agreement import agreement
-from distill.evaluation.spread import mean_std
+from distill.evaluation.mean_std import mean_std
 
 ROOT = Path(__file__).parents[3]
 

@@ -13,7 +13,7 @@ from scipy import stats
 from distill.data.corruptions import corrupt
 from distill.errors import DataError, RunError, UsageError
 from distill.evaluation.corruptions import against, measure_corruptions
-from distill.evaluation.test_set import DataSets, Query
+from distill.evaluation.test_set import DatasetCache, EvaluationTarget
 from distill.recipe.schema import DataSpec
 from distill.results.corruptions import CORRUPTIONS, SEVERITIES, CorruptionResult
 
@@ -52,16 +52,16 @@ def _answers(pixels: np.ndarray, shift: int) -> torch.Tensor:
     return torch.eye(10)[torch.from_numpy(code)]
 
 
-def _query(folder: Path, model: Model, *, weights: str = "w") -> Query:
-    return Query(model.place, folder, weights, SPEC, lambda: model)
+def _query(folder: Path, model: Model, *, weights: str = "w") -> EvaluationTarget:
+    return EvaluationTarget(model.place, folder, weights, SPEC, lambda: model)
 
 
 @pytest.fixture(scope="module")
-def data() -> DataSets:
-    return DataSets()
+def data() -> DatasetCache:
+    return DatasetCache()
 
 
-def test_it_is_what_counting_by_hand_gives(tmp_path: Path, data: DataSets) -> None:
+def test_it_is_what_counting_by_hand_gives(tmp_path: Path, data: DatasetCache) -> None:
     found = measure_corruptions(_query(tmp_path, Model()), images=1000, data=data)
     test = data.load(SPEC).test
     images, labels, places = test.take(slice(None)), np.asarray(test.labels), np.arange(60)
@@ -85,7 +85,7 @@ def test_it_is_what_counting_by_hand_gives(tmp_path: Path, data: DataSets) -> No
     assert CorruptionResult.from_json(found.to_json()) == found
 
 
-def test_fewer_images_are_the_same_for_every_model(tmp_path: Path, data: DataSets) -> None:
+def test_fewer_images_are_the_same_for_every_model(tmp_path: Path, data: DatasetCache) -> None:
     one, other = Model("one"), Model("other", shift=3)
     first = measure_corruptions(_query(tmp_path / "1", one), images=20, data=data)
     second = measure_corruptions(_query(tmp_path / "2", other), images=20, data=data)
@@ -96,7 +96,7 @@ def test_fewer_images_are_the_same_for_every_model(tmp_path: Path, data: DataSet
     assert everything.images_key != first.images_key
 
 
-def test_what_is_stored_is_not_asked_again(tmp_path: Path, data: DataSets) -> None:
+def test_what_is_stored_is_not_asked_again(tmp_path: Path, data: DatasetCache) -> None:
     first = measure_corruptions(_query(tmp_path, Model()), images=20, data=data)
     again = Model()
     assert measure_corruptions(_query(tmp_path, again), images=20, data=data) == first
@@ -110,7 +110,7 @@ def test_what_is_stored_is_not_asked_again(tmp_path: Path, data: DataSets) -> No
     assert model.asked == 31 * 20
 
 
-def test_an_interrupted_measurement_goes_on(tmp_path: Path, data: DataSets) -> None:
+def test_an_interrupted_measurement_goes_on(tmp_path: Path, data: DatasetCache) -> None:
     whole = measure_corruptions(_query(tmp_path / "whole", Model()), images=20, data=data)
     with pytest.raises(KeyboardInterrupt):
         measure_corruptions(_query(tmp_path / "cut", Model(fails_after=20 * (1 + 5 + 5 + 2))), images=20, data=data)
@@ -122,7 +122,7 @@ def test_an_interrupted_measurement_goes_on(tmp_path: Path, data: DataSets) -> N
     ).read_bytes()
 
 
-def test_damage_is_measured_again(tmp_path: Path, data: DataSets) -> None:
+def test_damage_is_measured_again(tmp_path: Path, data: DatasetCache) -> None:
     whole = measure_corruptions(_query(tmp_path, Model()), images=20, data=data)
     path = tmp_path / "test_corruptions.json"
     path.write_bytes(path.read_bytes()[:-40])
@@ -131,7 +131,7 @@ def test_damage_is_measured_again(tmp_path: Path, data: DataSets) -> None:
     assert model.asked == 31 * 20
 
 
-def test_one_model_is_held_against_another_image_by_image(tmp_path: Path, data: DataSets) -> None:
+def test_one_model_is_held_against_another_image_by_image(tmp_path: Path, data: DatasetCache) -> None:
     ours, theirs = _query(tmp_path / "a", Model()), _query(tmp_path / "b", Model(shift=5))
     assert against(ours, theirs, images=40) is None  # nothing is stored
     a, b = (measure_corruptions(query, images=40, data=data) for query in (ours, theirs))
@@ -162,11 +162,11 @@ def test_one_model_is_held_against_another_image_by_image(tmp_path: Path, data: 
     assert against(ours, theirs, images=40) is None  # of other images now
 
 
-def test_what_cannot_be_measured(tmp_path: Path, data: DataSets) -> None:
+def test_what_cannot_be_measured(tmp_path: Path, data: DatasetCache) -> None:
     with pytest.raises(UsageError, match="at least 2"):
         measure_corruptions(_query(tmp_path, Model()), images=1, data=data)
     with pytest.raises(RunError, match=r"model: its logits are NaN or infinite for 20 of 20 images \(clean\)"):
         measure_corruptions(_query(tmp_path, Model(nan=True)), images=20, data=data)
-    none = Query("model", tmp_path, "w", SPEC.model_copy(update={"val_fraction": 0.0}), Model)
+    none = EvaluationTarget("model", tmp_path, "w", SPEC.model_copy(update={"val_fraction": 0.0}), Model)
     with pytest.raises(DataError, match="no validation images"):
-        measure_corruptions(none, split="val", data=DataSets())
+        measure_corruptions(none, split="val", data=DatasetCache())

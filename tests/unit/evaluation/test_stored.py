@@ -12,7 +12,7 @@ import torch
 
 from distill.evaluation.confidence import fit_temperature, reliability, risk_coverage
 from distill.evaluation.metrics import evaluate_logits
-from distill.evaluation.stored import Answers, read_evaluation, write_answers, write_sealed, write_temperature
+from distill.evaluation.stored import StoredOutputs, read_evaluation, write_answers, write_sealed, write_temperature
 from distill.results.corruptions import CORRUPTIONS, SEVERITIES, CorruptedTop1, CorruptionResult
 
 LOGITS = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
@@ -23,7 +23,7 @@ def _store(folder: Path, *, weights: str = "w", network: str | None = "n") -> No
     result = evaluate_logits(torch.from_numpy(LOGITS), torch.from_numpy(LABELS), ["a", "b", "c"])
     parts = (result, reliability(LOGITS, LABELS), risk_coverage(LOGITS, LABELS), LOGITS, LABELS)
     about = {"fingerprint": "f", "content": "c", "device_type": "cpu", "precision": "fp32"}
-    write_answers(folder, "test", Answers(weights, network, about, *parts))
+    write_answers(folder, "test", StoredOutputs(weights, network, about, *parts))
 
 
 def test_it_comes_back(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from distill.data.batches import Batch, OnHost
 from distill.errors import RecipeError
-from distill.objectives import Answer, Setting, build_objective
+from distill.objectives import NetworkOutput, TermContext, build_objective
 from distill.objectives import crd as module
 from distill.objectives.adapters import projection
 from distill.objectives.crd import CRD, contrast_loss
@@ -25,13 +25,13 @@ from .reference import assert_equals
 STUDENT = {"stage1": (4, 8, 8), "stage2": (6, 4, 4), "pooled": (6,)}
 TEACHER = {"stage1": (8, 8, 8), "stage2": (16, 2, 2), "pooled": (16,)}
 LABELS = torch.arange(30) % 3
-SETTING = Setting(student=STUDENT, teacher=TEACHER, labels=LABELS, seed=7)
+SETTING = TermContext(student=STUDENT, teacher=TEACHER, labels=LABELS, seed=7)
 
 
 def answer(shapes, seed, *, count=4):
     generator = torch.Generator().manual_seed(seed)
     features = {name: torch.randn(count, *shape, generator=generator) for name, shape in shapes.items()}
-    return Answer(torch.randn(count, 3, generator=generator), features)
+    return NetworkOutput(torch.randn(count, 3, generator=generator), features)
 
 
 def batch(index=(0, 4, 8, 20)):
@@ -99,10 +99,10 @@ def test_equal_torchdistill(maps):
 def test_a_perfect_regressor_makes_no_loss():
     term = FitNet(FitNetTerm(kind="fitnet"), SETTING)
     student = answer(STUDENT, 0)
-    assert term.asks.features == ("stage1",)
+    assert term.requires.teacher_features == ("stage1",)
     with torch.no_grad():
         target = term.regressors[0](student.features["stage1"])
-    assert term.losses(student, Answer(student.logits, {"stage1": target}), batch())["fitnet"] == 0.0
+    assert term.losses(student, NetworkOutput(student.logits, {"stage1": target}), batch())["fitnet"] == 0.0
 
 
 @pytest.mark.parametrize("kind", [VIDObjective, CRDObjective])
@@ -194,9 +194,9 @@ def test_crd_goes_on_as_if_it_had_never_stopped():
 
 def test_crd_is_refused_where_it_cannot_be():
     with pytest.raises(RecipeError, match="one process"):
-        build_objective(CRDObjective(kind="crd"), Setting(STUDENT, TEACHER, LABELS, devices=2))
+        build_objective(CRDObjective(kind="crd"), TermContext(STUDENT, TEACHER, LABELS, devices=2))
     with pytest.raises(RecipeError, match="several classes"):
-        build_objective(CRDObjective(kind="crd"), Setting(STUDENT, TEACHER, LABELS * 0))
+        build_objective(CRDObjective(kind="crd"), TermContext(STUDENT, TEACHER, LABELS * 0))
     with pytest.raises(RecipeError, match="one stage"):
         build_objective(CRDObjective(kind="crd", features=("stage1", "pooled")), SETTING)
 

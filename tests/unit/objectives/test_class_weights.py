@@ -14,7 +14,7 @@ from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 
 from distill.errors import RecipeError
-from distill.objectives import Answer, build_objective, cross_entropy, settle_class_weights
+from distill.objectives import NetworkOutput, build_objective, cross_entropy, resolve_class_weights
 from distill.recipe.objectives import KDObjective, SimKDObjective, SupervisedObjective
 
 LABELS = np.repeat([0, 1, 2], [90, 8, 2])
@@ -23,7 +23,7 @@ LOGITS = torch.from_numpy(np.random.default_rng(0).normal(size=(100, 3)).astype(
 
 
 def test_balanced_is_scikit_learns() -> None:
-    weights = settle_class_weights("balanced", LABELS, CLASSES)
+    weights = resolve_class_weights("balanced", LABELS, CLASSES)
     assert weights is not None
     expected = compute_class_weight("balanced", classes=np.arange(3), y=LABELS)
     assert weights.numpy() == pytest.approx(expected)
@@ -31,13 +31,13 @@ def test_balanced_is_scikit_learns() -> None:
 
 
 def test_a_class_without_training_images_takes_nothing_from_the_others() -> None:
-    weights = settle_class_weights("balanced", LABELS, (*CLASSES, "none"))
+    weights = resolve_class_weights("balanced", LABELS, (*CLASSES, "none"))
     assert weights is not None
-    assert weights.tolist() == [*settle_class_weights("balanced", LABELS, CLASSES).tolist(), 0.0]
+    assert weights.tolist() == [*resolve_class_weights("balanced", LABELS, CLASSES).tolist(), 0.0]
 
 
 def test_the_loss_is_scikit_learns_log_loss_by_sample_weight() -> None:
-    weights = settle_class_weights("balanced", LABELS, CLASSES)
+    weights = resolve_class_weights("balanced", LABELS, CLASSES)
     loss = cross_entropy(LOGITS, torch.from_numpy(LABELS), class_weights=weights).item()
     probabilities = softmax(LOGITS.double().numpy(), axis=1)
     assert loss == pytest.approx(
@@ -72,8 +72,8 @@ def test_mixed_labels_each_count_as_their_class_does() -> None:
 
 
 def test_given_weights_stand_and_equal_ones_change_nothing() -> None:
-    assert settle_class_weights(None, LABELS, CLASSES) is None
-    assert settle_class_weights((1.0, 2.5, 0.0), LABELS, CLASSES).tolist() == [1.0, 2.5, 0.0]
+    assert resolve_class_weights(None, LABELS, CLASSES) is None
+    assert resolve_class_weights((1.0, 2.5, 0.0), LABELS, CLASSES).tolist() == [1.0, 2.5, 0.0]
     labels = torch.from_numpy(LABELS)
     plain = cross_entropy(LOGITS, labels, label_smoothing=0.1)
     torch.testing.assert_close(cross_entropy(LOGITS, labels, label_smoothing=0.1, class_weights=torch.ones(3)), plain)
@@ -82,7 +82,7 @@ def test_given_weights_stand_and_equal_ones_change_nothing() -> None:
 def test_the_objective_weighs_its_cross_entropy_alone() -> None:
     weights = torch.tensor([0.2, 1.0, 3.0])
     batch = SimpleNamespace(labels=torch.from_numpy(LABELS), mix=None)
-    student, teacher = Answer(LOGITS), Answer(LOGITS.flip(0))
+    student, teacher = NetworkOutput(LOGITS), NetworkOutput(LOGITS.flip(0))
     plain, weighed = (
         build_objective(KDObjective(kind="kd"), class_weights=each)(student, teacher, batch) for each in (None, weights)
     )
@@ -96,7 +96,7 @@ def test_the_objective_weighs_its_cross_entropy_alone() -> None:
 
 def test_as_many_as_classes() -> None:
     with pytest.raises(RecipeError, match=r"class_weights has 2 numbers, and the data has 3 classes") as caught:
-        settle_class_weights((1.0, 2.0), LABELS, CLASSES)
+        resolve_class_weights((1.0, 2.0), LABELS, CLASSES)
     assert "common, rare, rarest" in (caught.value.hint or "")
 
 

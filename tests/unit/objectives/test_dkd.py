@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from distill.data.batches import Batch, Mix
-from distill.objectives import Answer, Setting, dkd_losses, kd_loss
+from distill.objectives import NetworkOutput, TermContext, dkd_losses, kd_loss
 from distill.objectives.dkd import DKD
 from distill.recipe.objectives import DKDTerm
 
@@ -72,7 +72,7 @@ def test_a_mixed_image_pays_for_both_labels_by_its_weight(logits):
     partner, weight = labels.flip(0), torch.linspace(0.1, 0.9, 5)
     index = torch.arange(5)
     batch = Batch(torch.zeros(5, 3, 1, 1), labels, index, index, Mix(partner_labels=partner, weight=weight))
-    parts = DKD(DKDTerm(kind="dkd"), Setting()).losses(Answer(student), Answer(teacher), batch)
+    parts = DKD(DKDTerm(kind="dkd"), TermContext()).losses(NetworkOutput(student), NetworkOutput(teacher), batch)
     own = dkd_losses(student, teacher, labels, temperature=4.0)
     other = dkd_losses(student, teacher, partner, temperature=4.0)
     for name, a, b in zip(("tckd", "nckd"), own, other, strict=True):

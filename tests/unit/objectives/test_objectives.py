@@ -18,9 +18,9 @@ from distill.data.batches import Batch, Mix
 from distill.errors import RecipeError
 from distill.objectives import (
     OBJECTIVES,
-    Answer,
     LossParts,
-    Setting,
+    NetworkOutput,
+    TermContext,
     build_objective,
     cross_entropy,
     kd_loss,
@@ -41,12 +41,12 @@ from distill.recipe.objectives import (
     OwnLabelsObjective,
     SupervisedObjective,
 )
-from distill.teaching.objective import Taught
+from distill.teaching.objective import ObjectiveWithTeacher
 
 ROOT = Path(__file__).parents[3]
 ADDED = get_args(get_args(AddedTerm)[0])
 SHAPES = {"stem": (4, 8, 8), "stage1": (4, 8, 8), "stage2": (8, 4, 4), "pooled": (8,)}
-SETTING = Setting(student=SHAPES, teacher=SHAPES, labels=torch.arange(40) % 10)
+SETTING = TermContext(student=SHAPES, teacher=SHAPES, labels=torch.arange(40) % 10)
 OWN = {"python", "python_labels"}  # code of the user's own, which tests/e2e/test_own_loss.py tries
 SPECS = [spec for spec in get_args(get_args(ObjectiveSpec)[0])]
 BUILT_IN = [spec for spec in SPECS if not OWN & set(get_args(spec.model_fields["kind"].annotation))]
@@ -56,7 +56,7 @@ def loss_of(spec, student, teacher, labels, mix=None, *, label_smoothing=0.0) ->
     index = torch.arange(len(labels))
     batch = Batch(torch.zeros(len(labels), 3, 1, 1), labels, index, index, mix)
     objective = build_objective(spec, label_smoothing=label_smoothing)
-    return objective(Answer(student), None if teacher is None else Answer(teacher), batch)
+    return objective(NetworkOutput(student), None if teacher is None else NetworkOutput(teacher), batch)
 
 
 @pytest.fixture
@@ -78,8 +78,9 @@ def test_every_kind_of_the_schema_has_a_builder():
 def test_the_schema_and_the_objective_agree_on_whether_a_teacher_is_asked(spec):
     (kind,) = get_args(spec.model_fields["kind"].annotation)
     objective = build_objective(spec(kind=kind), SETTING)
-    assert bool(objective.asks) == spec.asks_teacher
-    assert bool(objective.asks.features) == bool(objective.asks.own_features) == issubclass(spec, FeatureTerm)
+    assert bool(objective.requires) == spec.asks_teacher
+    required = objective.requires
+    assert bool(required.teacher_features) == bool(required.student_features) == issubclass(spec, FeatureTerm)
 
 
 def test_every_kind_is_documented():
@@ -167,7 +168,7 @@ def test_weights_follow_their_schedule_and_what_has_ended_is_not_worked_out(batc
     seen = []
     for epoch in range(5):
         objective.begin_epoch(epoch)
-        result = objective(Answer(student), Answer(teacher), images)
+        result = objective(NetworkOutput(student), NetworkOutput(teacher), images)
         rest = result.loss - result.parts["ce"] - 2 * sum(result.parts.get(name, 0.0) for name in ("inter", "intra"))
         seen.append((rest / result.parts["mse"]).item())
         assert ("inter" in result.parts) is (epoch < 2)
@@ -202,7 +203,7 @@ def test_terms_that_cannot_be_are_refused_by_the_schema():
 )
 def test_stages_that_are_not_there_are_refused(settings, student, teacher, told):
     with pytest.raises(RecipeError, match=told):
-        build_objective(ATObjective(kind="at", **settings), Setting(student=student, teacher=teacher))
+        build_objective(ATObjective(kind="at", **settings), TermContext(student=student, teacher=teacher))
 
 
 @pytest.mark.parametrize(
@@ -242,7 +243,7 @@ class _Scaled(nn.Module):
 @pytest.mark.usefixtures("no_leave")
 def test_what_a_loss_brings_unsaved_comes_to_the_runs_device_too() -> None:
     spec = OwnLabelsObjective(kind="python_labels", name=offer_code(_Scaled))
-    taught = Taught(build_objective(spec, Setting(classes=4)))
-    assert taught.own is not None
-    assert [tuple(each.shape) for each in taught.own.buffers()] == [(4,)]
-    assert Taught(build_objective(SupervisedObjective())).own is None
+    taught = ObjectiveWithTeacher(build_objective(spec, TermContext(classes=4)))
+    assert taught.auxiliary is not None
+    assert [tuple(each.shape) for each in taught.auxiliary.buffers()] == [(4,)]
+    assert ObjectiveWithTeacher(build_objective(SupervisedObjective())).auxiliary is None

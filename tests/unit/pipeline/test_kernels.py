@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from distill import check_kernels
-from distill.devices.layer_error import Setting, Trial, Verdict
+from distill.devices.layer_error import KernelConfig, LayerTest, LayerTestResult
 from distill.devices.probe import Probe
 from distill.errors import RecipeError, UsageError
 from distill.events import Note, StageProgress
@@ -21,15 +21,15 @@ NARROW = (
     "model.strides=[2, 2]",
     "model.skip=projection",
 )
-RIGHT, OFF = Verdict("right", 1e-7, "output"), Verdict("wrong", 0.5, "grad_weight")
+RIGHT, OFF = LayerTestResult("right", 1e-7, "output"), LayerTestResult("wrong", 0.5, "grad_weight")
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch):
     """Pretend a machine: which trials are not right, and what was tried on it."""
 
-    def pretend(found=lambda trial: RIGHT, *, bf16: bool = False) -> list[list[Trial]]:
-        asked: list[list[Trial]] = []
+    def pretend(found=lambda trial: RIGHT, *, bf16: bool = False) -> list[list[LayerTest]]:
+        asked: list[list[LayerTest]] = []
 
         def probe(trials, *, on_verdict, seconds) -> Probe:
             asked.append(list(trials))
@@ -61,9 +61,9 @@ def test_a_network_is_tried_as_its_run_computes_it_and_otherwise(machine) -> Non
     assert (check.channels_last, check.threads, check.precision, check.heap_check) == (True, 2, "fp32", True)
     (trials,) = asked  # nothing is wrong: oneDNN's older kernels are not asked
     stem = {trial.setting: trial for trial in trials if trial.layer.input == (3, 32, 32)}
-    test_images = {Setting(True, threads, trains=False) for threads in (1, 2)}
-    both = {Setting(form, threads) for form in (True, False) for threads in (1, 2)}
-    assert stem.keys() == both | test_images | {Setting(True, 2, "bf16")}
+    test_images = {KernelConfig(True, threads, trains=False) for threads in (1, 2)}
+    both = {KernelConfig(form, threads) for form in (True, False) for threads in (1, 2)}
+    assert stem.keys() == both | test_images | {KernelConfig(True, 2, "bf16")}
     assert {trial.batches for trial in stem.values()} == {(128, 33, 5)}
     used = [trial.setting for trial in check.layers[0].trials if trial.used]
     assert used == ["channels-last, 2 threads, fp32", "channels-last, 2 threads, fp32, forward alone"]
@@ -117,7 +117,7 @@ def test_the_first_way_in_which_all_is_right_is_advised(machine, is_off, advice:
 
 
 def test_the_worst_of_what_a_run_uses_is_a_layers_outcome(machine) -> None:
-    crash = Verdict("crashes", detail="SIGSEGV")
+    crash = LayerTestResult("crashes", detail="SIGSEGV")
     machine(lambda trial: OFF if trial.setting.trains else crash)
     check = _check("lenet_cifar10")
     assert {row.outcome for row in check.layers} == {"crashes"}

@@ -5,20 +5,20 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from distill.comparison.entries import Entry
+from distill.comparison.entries import EvaluatedRun
 from distill.pipeline.page import _headline
 from distill.results.figures import Figures
 from distill.results.rows import Row
 
 
-def _student(name: str, test_top1: float, *val_top1: float | None) -> tuple[Row, list[Entry]]:
+def _student(name: str, test_top1: float, *val_top1: float | None) -> tuple[Row, list[EvaluatedRun]]:
     row = Row(name, "student", f"runs/{name}/001", "digits", "kd", len(val_top1), test_top1=test_top1, teacher="t")
     recipe: Any = SimpleNamespace(teacher=object())
     nothing: Any = None
-    return row, [Entry(nothing, nothing, recipe, nothing, Figures(val_top1=value)) for value in val_top1]
+    return row, [EvaluatedRun(nothing, nothing, recipe, nothing, Figures(val_top1=value)) for value in val_top1]
 
 
-def _about(*students: tuple[Row, list[Entry]]) -> tuple[str, list[str]]:
+def _about(*students: tuple[Row, list[EvaluatedRun]]) -> tuple[str, list[str]]:
     notes: list[str] = []
     found = _headline([row for row, _ in students], {row.run: group for row, group in students}, notes)
     assert found is not None

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from distill.compression.candidate import Candidate, Shipped
+from distill.compression.candidate import CompressionCandidate, Int8File
 from distill.evaluation.drop import DropVerdict
 from distill.evaluation.statistics import Interval
 from distill.report.page.content import (
@@ -102,10 +102,10 @@ def page(word: str = "{}", *, epochs: int = 5, seeds: int = 2, students: int = 1
         )
         for place, each in enumerate(rows)
     )  # fmt: skip
-    candidate = Candidate(1.0, named("r"), 90_000, 0.01, DropVerdict(
+    candidate = CompressionCandidate(1.0, named("r"), 90_000, 0.01, DropVerdict(
         drop=Interval(0.001, -0.001, 0.003), reference=0.94, allowed=0.003, n=1000, needed=None), None, named("why"),
         False, 3.0)  # fmt: skip
-    shipped = replace(candidate, ratio=0.5, shipped=Shipped(named("f.onnx"), "0" * 64, named("s"), 0.1, 0.2))
+    shipped = replace(candidate, ratio=0.5, shipped=Int8File(named("f.onnx"), "0" * 64, named("s"), 0.1, 0.2))
     pair = Pair(
         teacher=members[0].label,
         student=members[1].label,

@@ -8,7 +8,7 @@ from distill.errors import RecipeError, UsageError
 from distill.models import build_model
 from distill.recipe import Recipe, load_recipe, parse_recipe
 from distill.searches.space import Profile, Shape, space_of
-from distill.sweeps.plan import Base
+from distill.sweeps.plan import BaseRecipe
 
 HEAD = """
 schema_version: 1
@@ -37,10 +37,10 @@ def test_every_family_is_built_as_its_shapes_say(name: str) -> None:
     space = space_of(loaded)
     assert 1 <= len(space.depths) + len(space.own.widths) <= 8
     for shape in (space.own, space.settled(space.own), space.at(Profile.of(space.own), 2.0)):
-        changed = Base.of(loaded, "it.yaml").recipe_of(space.trial(shape))
+        changed = BaseRecipe.of(loaded, "it.yaml").recipe_of(space.trial(shape))
         assert space_of(changed).own == shape
         build_model(changed.model, num_classes=10)
-    smaller = Base.of(loaded, "it.yaml").recipe_of(space.trial(space.smallest))
+    smaller = BaseRecipe.of(loaded, "it.yaml").recipe_of(space.trial(space.smallest))
     assert set(space_of(smaller).own.widths) == {8}
 
 

@@ -16,7 +16,7 @@ from distill.recipe import Recipe
 from distill.searches import ship as module
 from distill.searches.costs import Costs
 from distill.searches.finals import Final
-from distill.searches.reference import Reference
+from distill.searches.reference import AccuracyReference
 from distill.searches.ship import Excess, Shipped, Shipping, ship
 
 RUN = Path("searches/s/trials/001")
@@ -68,7 +68,7 @@ def _shipped(
         max_drop=0.01,
         options=Options(on_event=tell),
     )
-    return ship(final, Reference("teacher", np.ones(8, dtype=bool), None), shipping)
+    return ship(final, AccuracyReference("teacher", np.ones(8, dtype=bool), None), shipping)
 
 
 def test_it_is_the_one_that_was_trained_on_with_qat_weights(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 from distill.errors import RecipeError, UsageError
 from distill.recipe import bundled_recipes, load_recipe, parse_recipe
 from distill.sweeps.plan import (
-    Base,
+    BaseRecipe,
     Trial,
     check_networks,
     check_trials,
@@ -28,14 +28,14 @@ train: {seed: 3}
 """
 
 
-def base(*overrides: str) -> Base:
-    return Base.of(parse_recipe(TEXT, source="mine.yaml", overrides=overrides), "mine.yaml")
+def base(*overrides: str) -> BaseRecipe:
+    return BaseRecipe.of(parse_recipe(TEXT, source="mine.yaml", overrides=overrides), "mine.yaml")
 
 
 @pytest.mark.parametrize("name", sorted(bundled_recipes()))
 def test_a_base_is_the_recipe_it_was_made_of(name: str) -> None:
     recipe = load_recipe(name)
-    assert Base.of(recipe, name).recipe == recipe
+    assert BaseRecipe.of(recipe, name).recipe == recipe
 
 
 def test_choices_are_overrides_of_the_file_and_not_of_its_defaults() -> None:

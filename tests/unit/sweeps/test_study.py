@@ -12,19 +12,19 @@ import pytest
 
 from distill.events import Note
 from distill.sweeps import study as searching
-from distill.sweeps.study import Search
+from distill.sweeps.study import StudyRunner
 
 optuna = pytest.importorskip("optuna")
 
 
-def _search(study: Any, told: list[str], *, trials: int) -> Search:
+def _search(study: Any, told: list[str], *, trials: int) -> StudyRunner:
     def tell(event: Any) -> None:
         if isinstance(event, Note):
             told.append(event.message)
 
     nobody: Any = None
     trainer: Any = SimpleNamespace(options=SimpleNamespace(tell=tell))
-    return Search(study, nobody, trainer, nobody, (), trials, prune=False, worker="me", shared=True)
+    return StudyRunner(study, nobody, trainer, nobody, (), trials, prune=False, worker="me", shared=True)
 
 
 class _Changing:

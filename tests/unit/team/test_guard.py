@@ -21,7 +21,7 @@ from distill.team.signals import HANG_UP, same_press_s
 ROOT = Path(__file__).parents[3]
 OURS = """
 from distill.team import guard
-from distill.team.guard import calm_down, ending_first, guard_process, guarding
+from distill.team.guard import reset, ending_first, guard_process, guarding
 from distill.team.signals import end_on_signals, said_goodbye
 """
 PROCESS = f"{OURS}\nguard.same_press_s = lambda: 0.0\nend_on_signals()\nguard_process()\n"
@@ -101,7 +101,7 @@ def test_hanging_up_twice_does_not_cost_the_saving() -> None:
 def test_work_that_goes_on_has_forgotten_the_signal() -> None:
     counted = Guard()
     counted.count(signal.SIGINT, 100.0)
-    counted.calm_down()
+    counted.reset()
     counted.count(signal.SIGINT, 200.0)
     assert counted.end_at is None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.team.signals import HANG_UP, exit_code, heeded
+from distill.team.signals import HANG_UP, exit_code, stop_signals
 
 ROOT = Path(__file__).parents[3]
 
@@ -98,16 +98,16 @@ def test_what_catches_errors_does_not_catch_a_signal(name: str, code: int, said:
 
 @pytest.mark.skipif(HANG_UP is None, reason="Windows knows no hang-up")
 def test_nohup_is_respected() -> None:
-    assert signal.SIGHUP in heeded()
+    assert signal.SIGHUP in stop_signals()
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        assert set(heeded()) == {signal.SIGINT, signal.SIGTERM}
+        assert set(stop_signals()) == {signal.SIGINT, signal.SIGTERM}
     finally:
         signal.signal(signal.SIGHUP, before)
 
 
 def test_exit_codes() -> None:
-    assert {signal.Signals(number).name: exit_code(number) for number in heeded()} == {
+    assert {signal.Signals(number).name: exit_code(number) for number in stop_signals()} == {
         "SIGINT": 130,
         "SIGTERM": 143,
         "SIGHUP": 143,

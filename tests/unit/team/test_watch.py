@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from distill.team import watch as module
-from distill.team.watch import Watch, beat, patience, place, watching
+from distill.team.watch import Watchdog, beat, extended_silence_limit, place, watching
 
 OURS = "from distill.team import watch\nfrom distill.team.watch import beat, own_dumps, watching\n"
 
@@ -82,7 +82,7 @@ def seen(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
 
 def test_a_silence_is_told_once_and_its_end(seen) -> None:
     logged: list[str] = []
-    watch = Watch(silence_s=60)
+    watch = Watchdog(silence_s=60)
     watch.log = logged.append
     watch.look(59)
     assert seen() == ""
@@ -105,7 +105,7 @@ def test_a_silence_that_has_gone_on_to_another_place_is_told_again_at_twice_the_
 
     worker = threading.Thread(target=work)
     worker.start()
-    watch = Watch(silence_s=60)
+    watch = Watchdog(silence_s=60)
     watch._ident = worker.ident
     try:
         at_a.wait()
@@ -126,7 +126,7 @@ def test_a_silence_that_has_gone_on_to_another_place_is_told_again_at_twice_the_
 
 def test_slow_steps_are_no_silence(seen) -> None:
     """Fifty of the usual ones are; the median, so that one long pause changes nothing."""
-    watch = Watch(silence_s=60)
+    watch = Watchdog(silence_s=60)
     for seconds in (3, 3, 50, 3, 3):
         watch.beats += 1
         watch.look(seconds)
@@ -138,14 +138,14 @@ def test_slow_steps_are_no_silence(seen) -> None:
 
 
 def test_quick_steps_have_the_usual_limit() -> None:
-    watch = Watch(silence_s=60)
+    watch = Watchdog(silence_s=60)
     watch.beats += 1000
     watch.look(1)
     assert watch.limit_s == 60
 
 
 def test_what_is_slow_and_moves_does_not_fill_the_log(seen) -> None:
-    watch = Watch(silence_s=60)
+    watch = Watchdog(silence_s=60)
     for _ in range(1000):
         watch.beats += 1
         watch.look(0.01)
@@ -158,7 +158,7 @@ def test_what_is_slow_and_moves_does_not_fill_the_log(seen) -> None:
 
 @pytest.mark.parametrize("name", ["torch._dynamo.convert_frame", "torch._inductor.compile_fx"])
 def test_compiling_is_no_silence(seen, name: str) -> None:
-    watch = Watch(silence_s=60)
+    watch = Watchdog(silence_s=60)
     space: dict[str, object] = {"__name__": name, "look": watch.look}
     exec("def compile_it(): look(1000)", space)
     space["compile_it"]()
@@ -178,13 +178,13 @@ def test_those_modules_compile() -> None:
 def test_another_process_says_which_it_is_and_waits_longer_for_the_first(seen) -> None:
     with watching(rank=3) as watch:
         watch._ended.set()  # this test looks for itself
-        with patience():
+        with extended_silence_limit():
             watch.look(599)
             assert seen() == ""
             watch.look(1)
             assert seen().startswith("warning in process 3: nothing has moved for 600 s")
         assert watch.limit_s < 600
-    with watching() as first, patience():
+    with watching() as first, extended_silence_limit():
         assert first.limit_s == 60
 
 
@@ -238,7 +238,7 @@ def test_a_reader_that_stands_is_named_too(seen) -> None:
     reader.start()
     ready.wait()
     try:
-        Watch(silence_s=1).look(2)
+        Watchdog(silence_s=1).look(2)
     finally:
         over.set()
         reader.join()

@@ -16,7 +16,7 @@ from distill.recipe import load_recipe
 from distill.runs import RunFolder, create_run
 from distill.team.watch import watching
 from distill.tracking import TRACKERS, check_trackers, tracked, tracking
-from distill.tracking.story import Beginning, Ending, table
+from distill.tracking.story import RunEnd, RunStart, table
 
 
 class Told:
@@ -29,14 +29,14 @@ class Told:
         self.fails.get(what, lambda: None)()
         self.log.append(what)
 
-    def start(self, run: Beginning) -> str:
+    def start(self, run: RunStart) -> str:
         self._do("start")
         return run.id or "first"
 
     def epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         self._do(f"epoch {epoch}" if f"epoch {epoch}" in self.fails else "epoch")
 
-    def end(self, ending: Ending) -> None:
+    def end(self, ending: RunEnd) -> None:
         self._do("end")
 
 
@@ -144,7 +144,7 @@ class SawEnough(InterruptedRunError):
 
 
 def test_what_an_interrupted_run_was_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    endings: list[Ending] = []
+    endings: list[RunEnd] = []
     monkeypatch.setattr(Told, "end", lambda self, ending: endings.append(ending))
     monkeypatch.setitem(TRACKERS, "wandb", lambda: Told([], {}))
     run = create_run(tmp_path, "tiny")

@@ -22,7 +22,7 @@ from distill.objectives import build_objective
 from distill.recipe import parse_recipe
 from distill.recipe.schema import TrainSpec
 from distill.teaching.live import compile_teacher
-from distill.teaching.objective import Taught
+from distill.teaching.objective import ObjectiveWithTeacher
 from distill.train import loop
 from distill.train.loop import Job, fit
 
@@ -78,8 +78,8 @@ def told(*overrides: str, images: int = 44) -> list[object]:
     split = Split(generator.integers(0, 256, (images, 3, 8, 8), dtype=np.uint8), generator.integers(0, 5, images))
     module = build_model(recipe.model, num_classes=5)
     loader = Loader(split, device="cpu")
-    criterion = Taught(build_objective(recipe.objective))
-    job = Job("run", recipe, module, Normalize((0.5,) * 3, (0.2,) * 3, 8), criterion, loader, loader, checkpoints=None)
+    objective = ObjectiveWithTeacher(build_objective(recipe.objective))
+    job = Job("run", recipe, module, Normalize((0.5,) * 3, (0.2,) * 3, 8), objective, loader, loader, checkpoints=None)
     return list(fit(job, Fabric(accelerator="cpu", devices=1)))
 
 

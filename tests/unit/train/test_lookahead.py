@@ -18,7 +18,7 @@ from distill.events import EpochDone
 from distill.objectives import build_objective
 from distill.recipe import parse_recipe
 from distill.recipe.schema import SupervisedObjective
-from distill.teaching.objective import Taught
+from distill.teaching.objective import ObjectiveWithTeacher
 from distill.train.loop import Job, fit
 
 RECIPE = """
@@ -103,7 +103,7 @@ def trained() -> tuple[nn.Module, nn.Module, Split, list[float]]:
         recipe,
         module,
         Scaled(),
-        Taught(build_objective(SupervisedObjective())),
+        ObjectiveWithTeacher(build_objective(SupervisedObjective())),
         loader,
         loader,
         checkpoints=None,

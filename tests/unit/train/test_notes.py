@@ -12,7 +12,7 @@ from distill.events import Note
 from distill.models import Normalize, build_model
 from distill.objectives import build_objective
 from distill.recipe import load_recipe, parse_recipe
-from distill.teaching.objective import Taught
+from distill.teaching.objective import ObjectiveWithTeacher
 from distill.train.cautions import cautions
 from distill.train.loop import Job, fit
 
@@ -35,7 +35,7 @@ def warnings(*overrides: str, validates: bool) -> list[str]:
         recipe=recipe,
         module=build_model(recipe.model, num_classes=2),
         normalize=Normalize((0.5,) * 3, (0.2,) * 3, 8),
-        objective=Taught(build_objective(recipe.objective)),
+        objective=ObjectiveWithTeacher(build_objective(recipe.objective)),
         train=loader,
         val=loader if validates else None,
         checkpoints=None,

@@ -28,11 +28,11 @@ from distill.data.images import Split
 from distill.events import EpochDone, StepDone
 from distill.models import Normalize, build_model
 from distill.models.trained import Trained
-from distill.objectives import Answer, LossParts, build_objective
+from distill.objectives import LossParts, NetworkOutput, build_objective
 from distill.recipe import Recipe, parse_recipe
 from distill.teaching import build
 from distill.teaching.bank import Bank
-from distill.teaching.objective import Taught, TeacherSource
+from distill.teaching.objective import ObjectiveWithTeacher, TeacherSource
 from distill.teaching.stored import StoredTeacher
 from distill.train.lookahead import ManyLookahead
 from distill.train.loop import Job, fit
@@ -85,8 +85,8 @@ class Remembered:
         logits = np.random.default_rng(5).normal(size=(N, CLASSES)).astype(np.float32)
         self._logits = torch.from_numpy(logits).to(where)
 
-    def answer(self, batch: Batch) -> Answer:
-        return Answer(self._logits.index_select(0, batch.index))
+    def answer(self, batch: Batch) -> NetworkOutput:
+        return NetworkOutput(self._logits.index_select(0, batch.index))
 
 
 def recipe_of(*overrides: str) -> Recipe:
@@ -117,7 +117,7 @@ def in_memory(where: torch.device) -> StoredTeacher:
 def told(
     where: torch.device,
     overrides: tuple[str, ...],
-    spoil: Callable[[Taught], Taught] = lambda whole: whole,
+    spoil: Callable[[ObjectiveWithTeacher], ObjectiveWithTeacher] = lambda whole: whole,
     teacher: Callable[[torch.device], TeacherSource] = Remembered,
 ) -> Told:
     recipe = recipe_of(*overrides)
@@ -132,9 +132,9 @@ def told(
     with mode:
         waits = mode.waits if isinstance(mode, Simulated) else []
         objective = build_objective(recipe.objective, label_smoothing=recipe.train.label_smoothing)
-        criterion = spoil(Taught(objective, teacher(where) if recipe.teacher else None))
+        objective = spoil(ObjectiveWithTeacher(objective, teacher(where) if recipe.teacher else None))
         loader, fill = Loader(split, device=where, fill=np.array([9, 8, 7])), Normalize((0.5,) * 3, (0.2,) * 3, 8)
-        job = Job("run", recipe, module, fill, criterion, loader, loader, checkpoints=None)
+        job = Job("run", recipe, module, fill, objective, loader, loader, checkpoints=None)
         began = at_step = 0
         for event in fit(job, fabric):
             if isinstance(event, StepDone):
@@ -252,14 +252,14 @@ class Counting(TorchDispatchMode):
 class Spoilt:
     """An objective with a planted fault."""
 
-    def __init__(self, whole: Taught, fault: Callable[[LossParts, Batch], LossParts]) -> None:
+    def __init__(self, whole: ObjectiveWithTeacher, fault: Callable[[LossParts, Batch], LossParts]) -> None:
         self._whole, self._fault = whole, fault
-        self.features, self.own = whole.features, whole.own
+        self.features, self.auxiliary = whole.features, whole.auxiliary
 
     def begin_epoch(self, epoch: int) -> None:
         self._whole.begin_epoch(epoch)
 
-    def __call__(self, student: Answer, batch: Batch) -> LossParts:
+    def __call__(self, student: NetworkOutput, batch: Batch) -> LossParts:
         return self._fault(self._whole(student, batch), batch)
 
 
