@@ -66,13 +66,16 @@ def _onnx(layer: Layer, threads: int) -> Callable[[Tensor], Any]:
 
 
 def _attributes(layer: Layer) -> dict[str, Any]:
-    """Of ONNX's Conv; torch's ``same`` pads the end more where it cannot be even."""
-    told: dict[str, Any] = {
-        "kernel_shape": layer.weight[2:],
+    """Of ONNX's Conv."""
+    kernel = layer.weight[2:]
+    before = after = tuple(0 for _ in kernel) if isinstance(layer.padding, str) else layer.padding
+    if layer.padding == "same":  # as torch pads it: at the end one more where it cannot be even
+        extra = [dilation * (size - 1) for dilation, size in zip(layer.dilation, kernel, strict=True)]
+        before, after = tuple(each // 2 for each in extra), tuple(each - each // 2 for each in extra)
+    return {
+        "kernel_shape": kernel,
         "strides": layer.stride,
         "dilations": layer.dilation,
+        "pads": (*before, *after),
         "group": layer.groups,
     }
-    if isinstance(layer.padding, str):
-        return told | {"auto_pad": {"same": "SAME_UPPER", "valid": "VALID"}[layer.padding]}
-    return told | {"pads": layer.padding * 2}
