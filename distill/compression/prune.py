@@ -41,13 +41,11 @@ class PrunedNetwork:
     Attributes:
         module: With the surviving weights.
         widths: Every layer whose width is not its builder's.
-        share: Of the channels that went, as asked of each layer; rounding makes it differ from layer to layer.
         multiple: Widths are multiples of it where a layer had that many; of grouped convolutions whole groups stay.
     """
 
     module: nn.Module
     widths: tuple[LayerWidth, ...]
-    share: float
     multiple: int
 
 
@@ -131,7 +129,7 @@ class _Cutter:
             widths = widths_between(self.network, best)
         except ValueError as error:
             raise NotPrunableError(f"this network cannot be pruned: {error}", hint=_WHAT_CAN) from error
-        return PrunedNetwork(best, widths, high, self.multiple)
+        return PrunedNetwork(best, widths, self.multiple)
 
     def smallest(self) -> tuple[float, nn.Module]:
         """The largest share that can be cut, of those that are tried, and what it leaves.

@@ -86,7 +86,7 @@ class Batch:
         labels: ``(B,)`` int64, on the loader's device.
         index: ``(B,)`` int64 position within the split, on the loader's device.
         views: ``(B,)`` int64 number of the stored view that each image shows, on the loader's device.
-        labelled: ``()`` float32, labels for each image of the whole step, by their shares; None: each has its own.
+        label_fraction: ``()`` float32, labels for each image of the whole step, shared out; None: each has its own.
     """
 
     images: Tensor
@@ -95,7 +95,7 @@ class Batch:
     views: Tensor
     mix: Mix | None = None
     on_host: OnHost | None = None
-    labelled: Tensor | None = None
+    label_fraction: Tensor | None = None
 
     @property
     def host(self) -> OnHost:
@@ -117,7 +117,7 @@ class RawBatch:
         at: ``(B,)`` int64, their positions within the split; ``(2B,)``, partners last, where ``mixes``.
         where: As ``at``, their positions in ``images``.
         host_at: As ``at``, on the host.
-        labelled: As in :class:`Batch`.
+        label_fraction: As in :class:`Batch`.
     """
 
     images: Tensor
@@ -125,7 +125,7 @@ class RawBatch:
     where: Tensor
     mixes: bool
     host_at: np.ndarray
-    labelled: Tensor | None = None
+    label_fraction: Tensor | None = None
 
     @property
     def size(self) -> int:
@@ -146,7 +146,7 @@ class RawBatch:
         return replace(self, at=at, where=where, host_at=host_at)
 
 
-def micro_batch_count(most: int, *, whole: int, world: int) -> int:
+def micro_batch_count(most: int, *, whole: int, world_size: int) -> int:
     """Into how many parts each process takes its share of a batch, as many on every one.
 
     Shares may differ by an image; batch norm over all processes meets in every part, and none is of a single image.
@@ -155,7 +155,7 @@ def micro_batch_count(most: int, *, whole: int, world: int) -> int:
         most: ``train.accumulate``.
         whole: Images of the batch over all processes.
     """
-    return max(1, min(most, whole // world // 2))
+    return max(1, min(most, whole // world_size // 2))
 
 
 @dataclass(frozen=True)
@@ -193,17 +193,17 @@ class Epoch:
             pixels = pixels.contiguous(memory_format=torch.channels_last)
         host = picked.host_at[: picked.size]
         on_host = OnHost(host, self.host_views[host])
-        return Batch(pixels, labels, own, self.views.index_select(0, own), mix, on_host, picked.labelled)
+        return Batch(pixels, labels, own, self.views.index_select(0, own), mix, on_host, picked.label_fraction)
 
 
-def steps_per_epoch(n: int, batch_size: int, world: int = 1, *, keep_all: bool = False) -> int:
-    """Batches in an epoch of ``n`` images, ``batch_size`` over all ``world`` processes.
+def steps_per_epoch(n: int, batch_size: int, world_size: int = 1, *, keep_all: bool = False) -> int:
+    """Batches in an epoch of ``n`` images, ``batch_size`` over all ``world_size`` processes.
 
     The last, smaller batch is kept, unless it has fewer than two images for each process: batch normalisation cannot
     train on one. ``keep_all`` keeps that one too, for networks that only answer.
     """
     full, rest = divmod(n, batch_size)
-    return full + (rest >= (1 if keep_all else 2 * world))
+    return full + (rest >= (1 if keep_all else 2 * world_size))
 
 
 def batch_positions(
@@ -214,10 +214,12 @@ def batch_positions(
     shard: tuple[int, int] = (0, 1),
     keep_all: bool = False,
 ) -> list[np.ndarray]:
-    """The part of each step's batch that process ``rank`` of ``world`` works on: every ``world``-th image of it."""
-    rank, world = shard
-    steps = range(start_step, steps_per_epoch(len(order), batch_size, world, keep_all=keep_all))
-    return [np.ascontiguousarray(order[step * batch_size : (step + 1) * batch_size][rank::world]) for step in steps]
+    """What process ``rank`` of ``world_size`` works on of each step's batch: every ``world_size``-th image."""
+    rank, world_size = shard
+    steps = range(start_step, steps_per_epoch(len(order), batch_size, world_size, keep_all=keep_all))
+    return [
+        np.ascontiguousarray(order[step * batch_size : (step + 1) * batch_size][rank::world_size]) for step in steps
+    ]
 
 
 def fits_on(device: torch.device, size_bytes: int) -> bool:
@@ -322,9 +324,9 @@ class Loader:
         batches = batch_positions(order, batch_size, start_step=start_step, shard=shard, keep_all=keep_all)
         needed = [_with_partners(index, view.partner) for index in batches]
         whole = batch_positions(order, batch_size, start_step=start_step, keep_all=keep_all)
-        labelled = labels_per_image(self._host_labels, view, whole[: len(batches)])
+        label_fraction = labels_per_image(self._host_labels, view, whole[: len(batches)])
         return Epoch(
-            picked=self._pick(needed, mixes=view.partner is not None, labelled=labelled),
+            picked=self._pick(needed, mixes=view.partner is not None, label_fraction=label_fraction),
             view=device_view(view, self.device),
             views=torch.from_numpy(views).to(self.device),
             host_views=views,
@@ -342,13 +344,17 @@ class Loader:
             yield Batch(pixels, self._labels.index_select(0, at), at, torch.zeros_like(at))
 
     def _pick(
-        self, needed: list[np.ndarray], *, mixes: bool = False, labelled: np.ndarray | None = None
+        self, needed: list[np.ndarray], *, mixes: bool = False, label_fraction: np.ndarray | None = None
     ) -> Generator[RawBatch]:
         if not needed:
             return
         # One transfer an epoch: a copy of each small index would wait for the device.
         positions = torch.from_numpy(np.concatenate(needed)).to(self.device).split([len(each) for each in needed])
-        shares = [None] * len(needed) if labelled is None else torch.from_numpy(labelled).to(self.device).unbind()
+        shares = (
+            [None] * len(needed)
+            if label_fraction is None
+            else torch.from_numpy(label_fraction).to(self.device).unbind()
+        )
         if self.resident:
             assert self._images is not None, "resident"
             for at, host, share in zip(positions, needed, shares, strict=True):

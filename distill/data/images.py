@@ -149,7 +149,7 @@ def digest_of_all(digests: Iterable[bytes]) -> str:
 def evenly_spaced_positions(length: int, count: int) -> np.ndarray:
     """Positions, ``(n,)`` int64, of at most ``count`` images spread evenly over ``length``.
 
-    >>> spread(10, 4).tolist(), spread(2, 5).tolist()
+    >>> evenly_spaced_positions(10, 4).tolist(), evenly_spaced_positions(2, 5).tolist()
     ([0, 3, 6, 9], [0, 1])
     """
     return np.linspace(0, length - 1, min(count, length)).astype(np.int64)

@@ -50,7 +50,7 @@ class Mixture:
         whole, rest = divmod(self.labelled, self.batch_size - self.per_batch)
         return whole * self.batch_size + rest + self._beside(rest)
 
-    def order(self, seed: int, epoch: int, *, world: int = 1) -> np.ndarray:
+    def order(self, seed: int, epoch: int, *, world_size: int = 1) -> np.ndarray:
         """Positions in the order of an epoch, int64 ``(images,)``: each batch of them holds its share.
 
         Unlabelled images go on from epoch to epoch until all were shown, and then begin anew in another order. A batch
@@ -65,7 +65,7 @@ class Mixture:
         for number in range(-(-self.labelled // own)):
             mine = ours[number * own : (number + 1) * own]
             beside = others[number * theirs : number * theirs + self._beside(len(mine))]
-            batches.append(_dealt(mine, beside, world))
+            batches.append(_dealt(mine, beside, world_size))
         return np.concatenate(batches)
 
     def _beside(self, labelled: int) -> int:
@@ -83,15 +83,15 @@ class Mixture:
         return self.labelled + taken
 
 
-def _dealt(mine: np.ndarray, beside: np.ndarray, world: int) -> np.ndarray:
-    """One batch, both kinds evenly spread over what each process takes: every ``world``-th position."""
+def _dealt(mine: np.ndarray, beside: np.ndarray, world_size: int) -> np.ndarray:
+    """One batch, both kinds evenly spread over what each process takes: every ``world_size``-th position."""
     count = len(mine) + len(beside)
     ends = np.arange(1, count + 1, dtype=np.int64) * len(beside) // count
     is_beside = np.diff(ends, prepend=0) > 0
     spread = np.empty(count, dtype=np.int64)
     spread[is_beside], spread[~is_beside] = beside, mine
     batch = np.empty(count, dtype=np.int64)
-    batch[np.concatenate([np.arange(rank, count, world) for rank in range(world)])] = spread
+    batch[np.concatenate([np.arange(rank, count, world_size) for rank in range(world_size)])] = spread
     return batch
 
 

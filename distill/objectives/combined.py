@@ -74,7 +74,9 @@ class Combined(nn.Module):
     def _cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
         if self._class_weights is not None and self._class_weights.device != logits.device:
             self._class_weights = self._class_weights.to(logits.device)
-        work_out = partial(labelled_cross_entropy, labelled=batch.labelled) if self._unlabelled else cross_entropy
+        work_out = (
+            partial(labelled_cross_entropy, label_fraction=batch.label_fraction) if self._unlabelled else cross_entropy
+        )
         return work_out(
             logits,
             batch.labels,

@@ -77,7 +77,7 @@ def labelled_cross_entropy(
     label_smoothing: float = 0.0,
     mix: MixedLabels | None = None,
     class_weights: Tensor | None = None,
-    labelled: Tensor | None = None,
+    label_fraction: Tensor | None = None,
 ) -> Tensor:
     """:func:`cross_entropy` of the labels that there are: an image without one (``UNLABELLED``) pays nothing.
 
@@ -87,8 +87,8 @@ def labelled_cross_entropy(
         logits: ``(B, C)`` float; gradient flows.
         labels: ``(B,)`` int64.
         class_weights: ``(C,)`` float32 where the logits are; None: every class counts alike.
-        labelled: ``()`` float32, labels for each image of the whole step, of which these are a part: the mean of all
-            parts by their images is then the mean over the step's labels. None: these are all of it.
+        label_fraction: ``()`` float32, labels for each image of the whole step, of which these are a part: the mean
+            of all parts by their images is then the mean over the step's labels. None: these are all of it.
         returns: ``()`` float32, mean over the labels by their shares; 0 where there is none.
 
     >>> labelled_cross_entropy(torch.zeros(2, 4), torch.tensor([0, -1])).item() == torch.tensor(4.0).log().item()
@@ -104,6 +104,6 @@ def labelled_cross_entropy(
         for each, share in shares:
             paid = paid + (share * _each(logits, each, label_smoothing, class_weights)).sum()
             whole = whole + (share * (each != UNLABELLED)).sum()
-        if labelled is not None:
-            whole = labelled * len(labels)
+        if label_fraction is not None:
+            whole = label_fraction * len(labels)
         return paid / torch.where(whole > 0, whole, 1.0)

@@ -160,7 +160,7 @@ def _built(fabric: Fabric, team: Team, context: Context, *, views: int, path: Pa
     assert teacher is not None, "seen to by _require_run"
     teacher.require_classes(splits.dataset.classes)
     recipe, _ = team.broadcast(
-        resolve_teacher_inference(recipe, splits, teacher, path=path) if team.leads else (recipe, {})
+        resolve_teacher_inference(recipe, splits, teacher, path=path) if team.is_main_process else (recipe, {})
     )
     bank = ensure_bank(
         teacher, splits, recipe, views=views, path=path, renew_figures=True, tell=options.tell, team=team

@@ -61,7 +61,7 @@ def ensure_bank(
             there = bank.info.views if bank else 0
             if there < views:
                 cost = estimate(teacher.trained, splits, recipe, views=views - there, forward=forward())
-                _say_cost(path, views - there, replace(cost, seconds=cost.seconds / team.world), tell)
+                _say_cost(path, views - there, replace(cost, seconds=cost.seconds / team.world_size), tell)
             features = pooled_features(recipe, teacher.recipe)
             bank = bank or new_bank(path, key, splits, recipe, teacher.device, features=features)
         for event in fill_bank(bank, teacher.trained, splits, recipe, views=views, team=team, forward=forward()):

@@ -118,7 +118,7 @@ def open_source(
         live = open_live(recipe, teacher, requires)
         if isinstance(teacher, TeacherRun):
             train = recipe.train
-            steps = steps_per_epoch(mixture_of(recipe, splits).images, train.batch_size, team.world)
+            steps = steps_per_epoch(mixture_of(recipe, splits).images, train.batch_size, team.world_size)
             compile_teacher(teacher.trained, train, batches=taught_epochs(recipe) * steps * train.accumulate)
         return live
     views = taught_views(recipe)

@@ -48,7 +48,7 @@ __all__ = ["train_worker"]
 def train_worker(fabric: Fabric, context: Context) -> RunResult:
     """Carry out a run in this process and return its result."""
     team = Distributed(fabric)
-    options = replace(context.options, devices=team.world)  # what torchrun started is not in the options
+    options = replace(context.options, devices=team.world_size)  # what torchrun started is not in the options
     context = replace(context, options=options)
     with watching(rank=team.rank) as watch, on_this_machine(fabric.device, context):
         return _train(fabric, team, context, watch)
@@ -115,8 +115,10 @@ def _planned(fabric: Fabric, team: Team, context: Context) -> _Plan:
     teacher = find_teacher(
         context.recipe, runs_dir=context.options.runs_dir, device=fabric.device, classes=splits.dataset.classes
     )
-    objective = find_objective(context.recipe, splits, teacher, devices=team.world)
-    chosen = resolve_teacher_settings(context.recipe, splits, teacher, objective.requires) if team.leads else None
+    objective = find_objective(context.recipe, splits, teacher, devices=team.world_size)
+    chosen = (
+        resolve_teacher_settings(context.recipe, splits, teacher, objective.requires) if team.is_main_process else None
+    )
     agreed = team.broadcast(chosen)
     assert agreed is not None, "the first process chose"
     recipe, choices = agreed
@@ -134,7 +136,7 @@ def _begin(stack: ExitStack, plan: _Plan, team: Team, watch: Watchdog) -> _Begun
     context, recipe, splits, teacher = plan.context, plan.context.recipe, plan.splits, plan.teacher
     tell = context.options.tell
     run, tracked = None, None
-    if team.leads:
+    if team.is_main_process:
         for note in introduce(recipe, teacher):
             tell(note)
         about = foreseen(recipe, splits, teacher)

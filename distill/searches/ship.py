@@ -171,7 +171,7 @@ class _Held:
         return None if kept[key] is None else Excess(**kept[key])
 
 
-def _share(excesses: Sequence[Excess]) -> float:
+def _remaining_fraction(excesses: Sequence[Excess]) -> float:
     """Of the shape's own cost that may stay."""
     return math.prod(_SAFE / each.times for each in excesses)
 
@@ -181,7 +181,9 @@ def _why(cuts: Sequence[tuple[RunFolder, Excess]]) -> str:
     for number, each in enumerate(excesses, 1):
         took = "that" if number > 1 else "trained, its file"
         took += f" took {percent(each.times, 1)}% of the budget of {each.quantity}"
-        words.append(f"{took}: cut to {percent(_share(excesses[:number]), 1)}% of its {_measure(each.quantity)}")
+        words.append(
+            f"{took}: cut to {percent(_remaining_fraction(excesses[:number]), 1)}% of its {_measure(each.quantity)}"
+        )
     return "; ".join(words) + ", and trained on"
 
 
@@ -197,7 +199,7 @@ def _written(run: RunFolder, shipping: Shipping) -> Path:
 
 def _cut(run: RunFolder, excesses: Sequence[Excess], shipping: Shipping) -> RunFolder:
     """A run with fewer channels, trained to its end; gone on with where it was stopped."""
-    by_params, share = _measure(excesses[-1].quantity) == "parameters", _share(excesses)
+    by_params, share = _measure(excesses[-1].quantity) == "parameters", _remaining_fraction(excesses)
     into = shipping.into / "cut" / f"{run.path.name}-{share:.4f}"  # another file may be over by more
 
     def begin(options: Options) -> Path:

@@ -168,7 +168,7 @@ def _fill(
     width = len(teacher.classes) + pooled_features(recipe, teacher.recipe if isinstance(teacher, Trained) else None)
     first = team.broadcast(bank.info.views if bank else 0)
     if isinstance(teacher, Trained):
-        compile_teacher(teacher, recipe.train, batches=(views - first) * -(-count // (team.world * _GPU_BATCH)))
+        compile_teacher(teacher, recipe.train, batches=(views - first) * -(-count // (team.world_size * _GPU_BATCH)))
     pieces, shown = (ChunkQueue(bank, views) if bank else None), None
     try:
         while True:
@@ -188,7 +188,7 @@ def _fill(
             ):
                 answers[done : done + len(logits)] = logits
                 done += len(logits)
-                yield StageProgress(_STAGE, piece.behind + min(done * team.world, rows), (views - first) * count)
+                yield StageProgress(_STAGE, piece.behind + min(done * team.world_size, rows), (views - first) * count)
             gathered = team.gather(answers, rows)
             if bank and pieces:
                 bank.put(piece.number, piece.part, gathered.numpy(), view_checksum(view))

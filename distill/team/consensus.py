@@ -32,8 +32,8 @@ class Consensus:
     """
 
     def __init__(self, team: Team) -> None:
-        self.world, self.rank = team.world, team.rank
-        self._group = _cpu_group() if self.world > 1 else None
+        self.world_size, self.rank = team.world_size, team.rank
+        self._group = _cpu_group() if self.world_size > 1 else None
         self._asked_at = time.monotonic()
         self._steps = self._interval = 1
 
@@ -44,7 +44,7 @@ class Consensus:
             save: Whether this process would.
             now: Ask everybody at once, as at the end of an epoch; else only when it is time.
         """
-        if self.world == 1:
+        if self.world_size == 1:
             return bool(stop), save
         self._steps -= 1
         if self._steps > 0 and not now:
@@ -61,19 +61,19 @@ class Consensus:
 
     def gather(self, value: T) -> list[T]:
         """The value of every process, by rank, in every process."""
-        if self.world == 1:
+        if self.world_size == 1:
             return [value]
-        values: list[T | None] = [None] * self.world
+        values: list[T | None] = [None] * self.world_size
         distributed.all_gather_object(values, value, group=self._group)
         return values  # type: ignore[return-value]
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until every process is here."""
         self.gather(None)
 
-    def share(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Give every process the first one's values."""
-        if self.world > 1:
+        if self.world_size > 1:
             for tensor in tensors:
                 distributed.broadcast(tensor, src=0)
 

@@ -18,10 +18,10 @@ class Team(Protocol):
     """The processes of one run; the one of rank 0 writes."""
 
     rank: int
-    world: int
+    world_size: int
 
     @property
-    def leads(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this is the process that writes, validates and speaks."""
         ...
 
@@ -45,17 +45,17 @@ class Team(Protocol):
 def shard_bounds(team: Team, count: int) -> tuple[int, int]:
     """The rows of ``count`` that this process works on: ``(first, end)``, equal blocks, the last ones shorter.
 
-    >>> share(SINGLE_PROCESS, 10)
+    >>> shard_bounds(SINGLE_PROCESS, 10)
     (0, 10)
     """
-    step = -(-count // team.world)
+    step = -(-count // team.world_size)
     return min(team.rank * step, count), min((team.rank + 1) * step, count)
 
 
 class SingleProcess:
     """A single process."""
 
-    rank, world, leads = 0, 1, True
+    rank, world_size, is_main_process = 0, 1, True
 
     def broadcast(self, value: _T) -> _T:
         return value
@@ -79,10 +79,10 @@ class Distributed:
 
     def __init__(self, fabric: Any) -> None:
         self._fabric = fabric
-        self.rank, self.world = fabric.global_rank, fabric.world_size
+        self.rank, self.world_size = fabric.global_rank, fabric.world_size
 
     @property
-    def leads(self) -> bool:
+    def is_main_process(self) -> bool:
         return self.rank == 0
 
     def broadcast(self, value: _T) -> _T:
@@ -96,14 +96,14 @@ class Distributed:
         return self._reduced(tensor, "mean")
 
     def _reduced(self, tensor: Tensor, how: str) -> Tensor:
-        return tensor if self.world == 1 else self._fabric.all_reduce(tensor, reduce_op=how)
+        return tensor if self.world_size == 1 else self._fabric.all_reduce(tensor, reduce_op=how)
 
     def gather(self, rows: Tensor, count: int) -> Tensor:
-        if self.world == 1:
+        if self.world_size == 1:
             return rows
-        step = -(-count // self.world)
+        step = -(-count // self.world_size)
         padded = torch.zeros((step, rows.shape[1]), dtype=rows.dtype, device=self._fabric.device)
         padded[: len(rows)] = rows.to(padded.device)
-        shares = [torch.empty_like(padded) for _ in range(self.world)] if self.rank == 0 else None
+        shares = [torch.empty_like(padded) for _ in range(self.world_size)] if self.rank == 0 else None
         torch.distributed.gather(padded, shares, dst=0)
         return torch.cat(shares)[:count].cpu() if shares else rows

@@ -32,7 +32,7 @@ class AuxiliaryModule:
 
     def average_gradients(self) -> None:
         """Average the gradients over all processes."""
-        if self._team.world == 1:
+        if self._team.world_size == 1:
             return
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         if not gradients:

@@ -95,7 +95,7 @@ class _Fit:
         labelled = len(job.train) - job.unlabelled
         self.mixture = Mixture.of(job.recipe, labelled=labelled, unlabelled=job.unlabelled)
         self.count = self.mixture.images
-        self.steps = steps_per_epoch(self.count, self.train.batch_size, self.team.world)
+        self.steps = steps_per_epoch(self.count, self.train.batch_size, self.team.world_size)
         if self.steps == 0:
             raise UsageError(
                 f"{counted(self.count, 'training image')}: too few, as a step takes two for each device",
@@ -115,7 +115,7 @@ class _Fit:
             steps_per_epoch=self.steps,
         )
         self.tally = Tally(fabric.device)
-        self.ranks_before = self.team.world
+        self.ranks_before = self.team.world_size
         seed_generators(self.train.seed, fabric.device, rank=self.team.rank)
 
     # The run
@@ -147,10 +147,10 @@ class _Fit:
 
     def _notes(self) -> Iterator[Event]:
         accumulate = self.train.accumulate
-        whole, world = min(self.train.batch_size, self.count), self.team.world
-        if accumulate > (micro_batches := micro_batch_count(accumulate, whole=whole, world=world)):
+        whole, world_size = min(self.train.batch_size, self.count), self.team.world_size
+        if accumulate > (micro_batches := micro_batch_count(accumulate, whole=whole, world_size=world_size)):
             yield Note(
-                f"train.accumulate {accumulate}: the {counted(whole // world, 'image')} of a step make "
+                f"train.accumulate {accumulate}: the {counted(whole // world_size, 'image')} of a step make "
                 f"{counted(micro_batches, 'piece')}, as batch norm needs two images in each",
                 "warning",
             )
@@ -161,9 +161,9 @@ class _Fit:
             yield Note(
                 f"{counted(dropped, 'image')} at the end of each epoch left out: too few for batch norm on every device"
             )
-        if self.ranks_before != self.consensus.world:
+        if self.ranks_before != self.consensus.world_size:
             yield Note(
-                f"this run had {counted(self.ranks_before, 'device')} and goes on with {self.consensus.world}: "
+                f"this run had {counted(self.ranks_before, 'device')} and goes on with {self.consensus.world_size}: "
                 "the last bits, and what dropout draws, will differ",
                 "warning",
             )
@@ -195,7 +195,7 @@ class _Fit:
         self._check_finite()
         self.learner.end_epoch()
         self.tally.reduce(self.team.sum)
-        self.consensus.share(self.learner.buffers())
+        self.consensus.broadcast(self.learner.buffers())
         train_metrics = self.tally.metrics()
         compile_s = self.clock.seconds - compiled
         seconds = time.monotonic() - started - compile_s
@@ -213,12 +213,12 @@ class _Fit:
             epochs=self.train.epochs,
         )
         return self.job.train.epoch(
-            order=self.mixture.order(self.train.seed, self.at.epoch, world=self.team.world),
+            order=self.mixture.order(self.train.seed, self.at.epoch, world_size=self.team.world_size),
             view=view,
             views=numbers,
             batch_size=self.train.batch_size,
             start_step=self.at.step,
-            shard=(self.team.rank, self.team.world),
+            shard=(self.team.rank, self.team.world_size),
             channels_last=self.train.channels_last is True,
         )
 
@@ -279,7 +279,7 @@ class _Fit:
         if self.job.val is None:
             return {}
         metrics: dict[str, float] = {}
-        if self.team.leads:  # batch-norm statistics are each rank's own: the first rank's are what is saved
+        if self.team.is_main_process:  # batch-norm statistics are each rank's own: the first rank's are what is saved
             precision = self.fabric.strategy.precision.forward_context
             with self.learner.eagerly():
                 metrics = _validate(self.learner, self.job.val, max(self.train.batch_size, 64), precision)
@@ -310,7 +310,7 @@ class _Fit:
         )
 
     def _stopped(self) -> Exception:
-        self.consensus.wait()  # whoever started the processes may end them all once one has ended
+        self.consensus.barrier()  # whoever started the processes may end them all once one has ended
         command = resume_command(self.recipe.role, self.job.run, allow_code=needs_allow_code(self.recipe.own_code))
         return self.stop.error(self.job.run, hint=f"to continue: {command}")
 

@@ -108,11 +108,11 @@ def restore(
 
 def _restore_ranks(ranks: list[dict[str, Any]], tally: Tally, *, consensus: Consensus, device: torch.device) -> None:
     """What each process had of its own; with another number of processes, the sums are shared out anew."""
-    for own in ranks[consensus.rank :: consensus.world]:
+    for own in ranks[consensus.rank :: consensus.world_size]:
         if own["tally"] is not None:
             tally.add_state(own["tally"])
     for other in ranks:  # more processes than then, and maybe no step to come in which they would meet
         if other["tally"] is not None:
             tally.begin_as(other["tally"])
-    if len(ranks) == consensus.world:
+    if len(ranks) == consensus.world_size:
         restore_generators(ranks[consensus.rank]["generators"], device)

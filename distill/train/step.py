@@ -147,7 +147,7 @@ class Learner:
 
     def _placed(self, module: nn.Module) -> nn.Module:
         module = module.to(self._fabric.device)
-        if self.train.sync_batchnorm and self._team.world > 1:
+        if self.train.sync_batchnorm and self._team.world_size > 1:
             module = synchronized(module)
         if self.train.channels_last is True:
             module = channels_last(module)
@@ -210,8 +210,8 @@ class Learner:
             whole: Images of the batch over all processes.
             number: The step's, within its epoch, from 0.
         """
-        share = picked.size * self._team.world / whole  # ranks may differ by one image
-        count = micro_batch_count(self.train.accumulate, whole=whole, world=self._team.world)
+        share = picked.size * self._team.world_size / whole  # ranks may differ by one image
+        count = micro_batch_count(self.train.accumulate, whole=whole, world_size=self._team.world_size)
         micro_batches, forward = picked.micro_batches(count), self._forward(whole=whole)
         if self.train.compile in _CUDA_GRAPHS and self._fabric.device.type == "cuda":
             torch.compiler.cudagraph_mark_step_begin()

@@ -98,17 +98,17 @@ def test_cuda_is_cpu(resident: bool) -> None:
         assert torch.equal(one.mix.weight, other.mix.weight.cpu())
 
 
-@pytest.mark.parametrize("world", [2, 3])
-def test_shards_make_up_the_batch(world: int) -> None:
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_shards_make_up_the_batch(world_size: int) -> None:
     loader, view = Loader(split(), device="cpu"), planned(**MIXED)
-    shards = [batches(loader, view, shard=(rank, world)) for rank in range(world)]
+    shards = [batches(loader, view, shard=(rank, world_size)) for rank in range(world_size)]
     whole = batches(loader, view)
-    steps = steps_per_epoch(N, 8, world)
+    steps = steps_per_epoch(N, 8, world_size)
     assert {len(shard) for shard in shards} == {steps}
     for step in range(steps):
         together = torch.empty_like(whole[step].images)
-        for rank in range(world):
-            together[rank::world] = shards[rank][step].images
+        for rank in range(world_size):
+            together[rank::world_size] = shards[rank][step].images
             assert shards[rank][step].size >= 2
         assert torch.equal(together, whole[step].images)
 
@@ -127,7 +127,7 @@ def test_the_batch_size_changes_no_pixel() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "batch_size", "world", "steps"),
+    ("n", "batch_size", "world_size", "steps"),
     [
         (37, 8, 1, 5),
         (37, 12, 1, 3),
@@ -139,10 +139,10 @@ def test_the_batch_size_changes_no_pixel() -> None:
         (0, 8, 1, 0),
     ],
 )
-def test_steps_per_epoch(n: int, batch_size: int, world: int, steps: int) -> None:
-    assert steps_per_epoch(n, batch_size, world) == steps
-    for rank in range(world):
-        assert len(batch_positions(np.arange(n), batch_size, shard=(rank, world))) == steps
+def test_steps_per_epoch(n: int, batch_size: int, world_size: int, steps: int) -> None:
+    assert steps_per_epoch(n, batch_size, world_size) == steps
+    for rank in range(world_size):
+        assert len(batch_positions(np.arange(n), batch_size, shard=(rank, world_size))) == steps
 
 
 def test_a_last_single_image_is_kept_on_request() -> None:
@@ -219,20 +219,20 @@ def test_no_piece_is_a_single_image(size: int, count: int, sizes: list[int]) -> 
     assert [piece.size for piece in picked.micro_batches(count)] == sizes
 
 
-@pytest.mark.parametrize("world", [1, 2, 3, 4])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4])
 @pytest.mark.parametrize("most", [1, 2, 3, 4, 8])
-def test_every_process_takes_its_share_in_as_many_pieces(world: int, most: int) -> None:
+def test_every_process_takes_its_share_in_as_many_pieces(world_size: int, most: int) -> None:
     """Batch norm over all processes meets in every piece: one piece more on one of them would wait for ever."""
     loader = Loader(split(), device="cpu")
-    for whole in range(2 * world, min(N, 30)):
-        count, sizes = micro_batch_count(most, whole=whole, world=world), []
-        for size in {-(-(whole - rank) // world) for rank in range(world)}:
+    for whole in range(2 * world_size, min(N, 30)):
+        count, sizes = micro_batch_count(most, whole=whole, world_size=world_size), []
+        for size in {-(-(whole - rank) // world_size) for rank in range(world_size)}:
             epoch = loader.epoch(np.arange(size), planned(), np.zeros(N, np.int64), size, keep_all=True)
             (picked,) = epoch.picked
             sizes.append([piece.size for piece in picked.micro_batches(count)])
         assert {len(each) for each in sizes} == {count}
         assert min(min(each) for each in sizes) >= 2
-        assert count == most or 2 * (count + 1) * world > whole - world + 1  # no fewer than can be
+        assert count == most or 2 * (count + 1) * world_size > whole - world_size + 1  # no fewer than can be
 
 
 def test_an_abandoned_epoch_leaves_no_thread() -> None:

@@ -20,8 +20,8 @@ MIXTURES = st.builds(
 )
 
 
-def batches(mixture, epoch=0, world=1):
-    order = mixture.order(7, epoch, world=world)
+def batches(mixture, epoch=0, world_size=1):
+    order = mixture.order(7, epoch, world_size=world_size)
     return [order[at : at + mixture.batch_size] for at in range(0, len(order), mixture.batch_size)]
 
 
@@ -42,12 +42,12 @@ def test_an_epoch_shows_every_labelled_image_once_and_each_batch_its_share(mixtu
 
 
 @given(MIXTURES, st.integers(2, 4))
-def test_a_batch_holds_the_same_images_for_any_number_of_processes_and_each_has_its_share(mixture, world):
-    for alone, together in zip(batches(mixture), batches(mixture, world=world), strict=True):
+def test_a_batch_holds_the_same_images_for_any_number_of_processes_and_each_has_its_share(mixture, world_size):
+    for alone, together in zip(batches(mixture), batches(mixture, world_size=world_size), strict=True):
         assert sorted(alone) == sorted(together)
         share = (alone >= mixture.labelled).mean()
-        for rank in range(world):
-            part = together[rank::world]
+        for rank in range(world_size):
+            part = together[rank::world_size]
             for piece in (part, part[: len(part) // 2], part[len(part) // 2 :]):
                 assert abs((piece >= mixture.labelled).sum() - share * len(piece)) < 2
 
@@ -64,7 +64,7 @@ def test_unlabelled_images_go_on_from_epoch_to_epoch_until_all_were_shown():
 def test_without_unlabelled_images_the_order_is_what_it_was():
     mixture = Mixture(labelled=23, unlabelled=0, share=0.5, batch_size=4)
     assert mixture.images == 23
-    assert np.array_equal(mixture.order(5, 2, world=2), epoch_order(5, 2, 23))
+    assert np.array_equal(mixture.order(5, 2, world_size=2), epoch_order(5, 2, 23))
 
 
 def test_an_epoch_that_goes_on_takes_the_batches_that_are_left():

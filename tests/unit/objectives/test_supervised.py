@@ -131,7 +131,8 @@ def test_the_parts_of_a_step_average_to_the_mean_over_its_labels():
     logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(3))
     labels = torch.tensor([2, -1, -1, -1, 3, 1])
     parts = [
-        labelled_cross_entropy(logits[at], labels[at], labelled=torch.tensor(3 / 6)) for at in (slice(4), slice(4, 6))
+        labelled_cross_entropy(logits[at], labels[at], label_fraction=torch.tensor(3 / 6))
+        for at in (slice(4), slice(4, 6))
     ]
     torch.testing.assert_close((4 * parts[0] + 2 * parts[1]) / 6, labelled_cross_entropy(logits, labels))
 
