@@ -15,7 +15,6 @@ from distill.recipe.schema import TeacherSpec
 from distill.recipe.yaml_tree import read_yaml
 from distill.runs import RunFolder, RunInfo
 from distill.teaching.bank import Bank
-from distill.teaching.bank_files import INFO
 from distill.teaching.identity import Identity
 from distill.teaching.key import bank_key
 from distill.teaching.teacher_file import Teacher
@@ -122,8 +121,7 @@ def foreseen(recipe: Recipe, splits: Splits, teacher: Teacher | None) -> dict[st
     if recipe.teacher.logits == "live":
         return teacher_record(teacher) | {"logits": "live"}
     key = bank_key(recipe, splits, teacher.identity)
-    path = teacher.bank_path(key)
-    bank = Bank.read(path) if (path / INFO).is_file() else None
+    bank = Bank.find(teacher.bank_path(key))
     stored = {"bank_key": key.digest()} if bank is None or bank.info.views < views else about_bank(bank, views)
     return teacher_record(teacher) | stored
 

@@ -11,7 +11,6 @@ from distill.errors import DistillError, UsageError
 from distill.evaluation.cost import spec_cost
 from distill.recipe import Recipe
 from distill.teaching.bank import Bank
-from distill.teaching.bank_files import INFO
 from distill.teaching.key import bank_key
 from distill.teaching.runtime import ONNXRUNTIME, TORCH
 from distill.teaching.teacher_file import Teacher
@@ -58,8 +57,8 @@ def _choose(recipe: Recipe, splits: Splits, teacher: Teacher, path: Path | None)
     if teacher.run is None:
         return ONNXRUNTIME, "it is an ONNX file"
     path = path or teacher.bank_path(bank_key(recipe, splits, teacher.identity))
-    if (path / INFO).is_file():
-        begun = Bank.read(path).info.runtime.get("name")
+    if (bank := Bank.find(path)) is not None:
+        begun = bank.info.runtime.get("name")
         return ONNXRUNTIME if begun == ONNXRUNTIME else TORCH, f"the bank {path.name} was begun so"
     if teacher.device.type != "cpu":
         return TORCH, f"it is asked on {teacher.device}"

@@ -15,7 +15,6 @@ from distill.pipeline.runtime import resolve_teacher_runtime
 from distill.pipeline.taught import taught_epochs, taught_views
 from distill.recipe import Recipe
 from distill.teaching.bank import Bank
-from distill.teaching.bank_files import INFO
 from distill.teaching.build import pooled_features
 from distill.teaching.key import bank_key
 from distill.teaching.rounding import suited_dtype
@@ -58,7 +57,7 @@ def _live_or_bank(
     views, epochs = taught_views(recipe), taught_epochs(recipe)
     key = bank_key(recipe, splits, teacher.identity)
     path = teacher.bank_path(key)
-    if (path / INFO).is_file() and Bank.read(path).info.views >= views:
+    if (bank := Bank.find(path)) is not None and bank.info.views >= views:
         return "bank", f"a bank with {views} views is there: {path}"
     if not may_write(path):
         return "live", f"no bank can be written below {teacher.home}"

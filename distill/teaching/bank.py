@@ -73,6 +73,15 @@ class Bank:
         return bank
 
     @classmethod
+    def find(cls, path: Path) -> Bank | None:
+        """The bank there, as :meth:`read` opens it; None where there is none.
+
+        Raises:
+            RunError: As :meth:`read`.
+        """
+        return cls.read(path) if (path / INFO).is_file() else None
+
+    @classmethod
     def read(cls, path: Path) -> Bank:
         """Open a bank by its ``bank.json`` alone: its files may be damaged.
 
