@@ -287,7 +287,7 @@ def assess_target(
     mirrored: bool = False,
     tell: Tell = silent,
 ) -> Assessment:
-    """Evaluate what was made by :func:`query_of`, or read what an earlier call found.
+    """Evaluate what was made by :func:`evaluation_target`, or read what an earlier call found.
 
     Args:
         mirrored: Test-time augmentation: with the mean of an image's logits and its mirror image's. What is found so
