@@ -75,7 +75,7 @@ def command(
             metavar="ROW",
             help="Compare every row with this one (a name, a folder, a role): better, worse or cannot tell, by a "
             "paired test on the same test images.",
-            show_default=False,
+            show_default="the only baseline, where a student stands beside it",
             rich_help_panel=_WHAT,
             autocompletion=options.complete_runs,
         ),

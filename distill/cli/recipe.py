@@ -180,7 +180,7 @@ def new(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the recipes.")] = Path(),
     overwrite: _Overwrite = False,
 ) -> None:
-    """Inspect a folder of pictures and write teacher and student recipes for it, with reasons."""
+    """Inspect a folder of pictures and write recipes for it, with reasons: teacher, student, and the student alone."""
     from distill.pipeline.draft import DEFAULT_TEACHER, draft_recipes, write_draft
     from distill.report.drafts import draft_table
 
@@ -206,9 +206,11 @@ def new(
         output.note(f"wrote {path}")
     for role in draft.downloads:
         output.note(f"the {role}'s first run downloads ImageNet weights; without a network: --set model.weights=FILE")
-    teach, learn, *_ = written
-    output.text(f"distill teacher-finetune --recipe {shlex.quote(str(teach))}")
-    output.text(f"distill student --recipe {shlex.quote(str(learn))}")
+    teach, learn, alone, *_ = (shlex.quote(str(path)) for path in written)
+    output.text(f"distill teacher-finetune --recipe {teach}")
+    output.text(f"distill student --recipe {learn}")
+    output.text(f"distill student --recipe {alone}")
+    output.text(f"distill compare {draft.name}_teacher {draft.name}_student {draft.name}_scratch")
 
 
 @app.command("check", epilog=options.examples("distill recipe check mine.yaml", "distill recipe check recipes/*.yaml"))

@@ -21,7 +21,7 @@ from distill.comparison.entries import (
 from distill.comparison.files import file_rows, open_files, parted
 from distill.comparison.paired_rows import beside_teachers, other_images_notes
 from distill.comparison.run_rows import run_row
-from distill.comparison.statistics import baseline_row, difference_of, with_statistics
+from distill.comparison.statistics import baseline_row, default_baseline, difference_of, with_statistics
 from distill.comparison.subjects import Subjects, gather
 from distill.comparison.timing import Timings, busy_notes, measure, with_latency
 from distill.devices import describe_device, library_versions, resolve_device, threads, using_threads
@@ -76,7 +76,8 @@ def compare(
         teacher: The run against which runs trained without a teacher are measured; it is added to the table. None: the
             only teacher in the table, or the one that its students name.
         baseline: The row that all others are compared with, with intervals and a paired test on the same test images:
-            its name, its run or file, or a role that only one row has.
+            its name, its run or file, or a role that only one row has. None: the only baseline in the table, where a
+            student beside it was tested on the same images.
         reports: Files that kits wrote on other machines (``device.json``), one or several: each is a row, marked as
             such, with which nothing measured here is compared.
         check: Called with all rows before timing, the longest step: an exception it raises ends the comparison.
@@ -147,7 +148,7 @@ def examine(
     )
     rows, tested = _untimed(subjects, data, notes)
     elsewhere = device_rows(found_elsewhere, rows)
-    held_against = None if baseline is None else baseline_row(run_of(baseline), rows).run
+    held_against = default_baseline(rows) if baseline is None else baseline_row(run_of(baseline), rows)
     if check is not None:
         check([*rows, *elsewhere])
 
@@ -165,7 +166,10 @@ def examine(
             )
         rows = with_latency(rows, timings)
     counts = [cell.n for cells in timings.values() for cell in cells.values()]
-    rows = with_statistics(rows, tested, baseline=held_against, notes=notes)
+    if baseline is None and held_against is not None:
+        notes.append(f"against {held_against.name}, the only baseline here; --baseline names another row")
+    against = None if held_against is None else held_against.run
+    rows = with_statistics(rows, tested, baseline=against, notes=notes, named=baseline is not None)
     notes += _notes(subjects, rows, data)
     rows = placed(elsewhere, rows, {each.file.place: each.file.sha256 for each in subjects.files.values()}, notes)
     shown = Shown(

@@ -22,17 +22,24 @@ from distill.evaluation.statistics import (
 from distill.results.rows import Difference, Row, row_labels
 from distill.text import several
 
-__all__ = ["baseline_row", "difference_of", "with_statistics"]
+__all__ = ["baseline_row", "default_baseline", "difference_of", "with_statistics"]
 
 
 def with_statistics(
-    rows: Sequence[Row], tested: Mapping[str, Sequence[EvaluatedModel]], *, baseline: str | None, notes: list[str]
+    rows: Sequence[Row],
+    tested: Mapping[str, Sequence[EvaluatedModel]],
+    *,
+    baseline: str | None,
+    notes: list[str],
+    named: bool = True,
 ) -> list[Row]:
     """Every row with its interval, its place on the front, and its difference from the baseline's row.
 
     Args:
         tested: What answered the test set, by the row's ``run``; a bank may not hold its teacher's answers.
         baseline: As :func:`baseline_row` takes it.
+        notes: Told which rows are not held against it, and what an interval leaves out.
+        named: Whether somebody named it; else nothing is said of rows that are not held against it.
 
     Raises:
         UsageError: As :func:`baseline_row`.
@@ -44,7 +51,7 @@ def with_statistics(
     if chosen is None:
         return rows
     labels = dict(zip((row.run for row in rows), row_labels(rows), strict=True))
-    return [_against(row, chosen, answers, labels, notes) for row in rows]
+    return [_against(row, chosen, answers, labels, notes, named=named) for row in rows]
 
 
 def _answers(group: Sequence[EvaluatedModel]) -> SeedOutcomes:
@@ -113,14 +120,29 @@ def baseline_row(baseline: str, rows: Sequence[Row]) -> Row:
     )
 
 
+def default_baseline(rows: Sequence[Row]) -> Row | None:
+    """Where none is named: the only baseline of the table, if a student beside it answered the same test images."""
+    alone = [row for row in rows if row.role == "baseline" and row.source_run is None]
+    if len(alone) != 1:
+        return None
+    return alone[0] if any(row.role == "student" and row.same_test_images(alone[0]) for row in rows) else None
+
+
 def _against(
-    row: Row, baseline: Row, answers: Mapping[str, SeedOutcomes], labels: Mapping[str, str], notes: list[str]
+    row: Row,
+    baseline: Row,
+    answers: Mapping[str, SeedOutcomes],
+    labels: Mapping[str, str],
+    notes: list[str],
+    *,
+    named: bool,
 ) -> Row:
     if row.run == baseline.run:
         return replace(row, baseline=baseline.run)
     pair = _pair(row, baseline, answers)
     if isinstance(pair, str):
-        notes.append(f"{labels[row.run]} is not held against {labels[baseline.run]}: {pair}")
+        if named:
+            notes.append(f"{labels[row.run]} is not held against {labels[baseline.run]}: {pair}")
         return row
     ours, theirs = pair
     test = compare_runs(ours, theirs)

@@ -65,7 +65,7 @@ def test_an_archive_is_seen_alike(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
-def test_both_recipes_run_by_the_commands_that_are_printed(cli: Callable[..., Result], tmp_path: Path) -> None:
+def test_the_recipes_run_by_the_commands_that_are_printed(cli: Callable[..., Result], tmp_path: Path) -> None:
     _pictures(tmp_path / "photos", {"cat": 20, "dog": 20, "eel": 5})
     made = cli("recipe", "new", "photos")
     assert made.exit_code == 0, made.stderr
@@ -73,7 +73,7 @@ def test_both_recipes_run_by_the_commands_that_are_printed(cli: Callable[..., Re
     assert "of the training pictures 20% for testing, then 10% for validation" in made.stdout
     assert "wrote recipe.schema.json" in made.stderr
     assert "the teacher's first run downloads ImageNet weights" in made.stderr
-    teach, learn = (line for line in made.stdout.splitlines() if line.startswith("distill "))
+    teach, learn, alone, judge = (line for line in made.stdout.splitlines() if line.startswith("distill "))
     # the teacher smaller and without weights, for want of a network and of time
     changes = ("model.name=resnet10t", "model.weights=none", "train.epochs=1", "train.freeze_backbone_epochs=0")
     small = [word for change in changes for word in ("--set", change)]
@@ -85,12 +85,20 @@ def test_both_recipes_run_by_the_commands_that_are_printed(cli: Callable[..., Re
     assert result.exit_code == 0, result.stderr
     assert json.loads((tmp_path / "runs/photos_student/001/run.json").read_text())["status"] == "finished"
 
-    beside = re.search(
-        r"distill student [^\n]*--set role.*?teacher=null", Path("photos_student.yaml").read_text(), re.DOTALL
-    )[0]
-    arguments = shlex.split(beside.replace("\\\n#", " "))[1:]
-    result = cli(*arguments, "--set", "train.epochs=1", "--threads", "1", "--device", "cpu", "-q")
+    result = cli(*shlex.split(alone)[1:], "--set", "train.epochs=1", "--threads", "1", "--device", "cpu", "-q")
     assert result.exit_code == 0, result.stderr
+    result = cli(*shlex.split(judge)[1:], "--no-latency", "--json")
+    assert result.exit_code == 0, result.stderr
+    verdicts = {row["name"]: row["baseline_verdict"] for row in json.loads(result.stdout)["rows"]}
+    assert verdicts["photos_student"] in ("better", "worse", "cannot tell"), "whether the teacher was worth it"
+
+
+def test_the_baseline_is_the_student_without_its_teacher(cli: Callable[..., Result], tmp_path: Path) -> None:
+    _pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
+    assert cli("recipe", "new", "photos").exit_code == 0
+    taught, alone = (load_recipe(f"photos_{name}.yaml").model_dump() for name in ("student", "scratch"))
+    differ = {key for key in taught if taught[key] != alone[key]}
+    assert differ == {"name", "role", "teacher", "objective"}
 
 
 def test_pictures_without_labels_are_the_students(cli: Callable[..., Result], tmp_path: Path) -> None:
@@ -108,9 +116,7 @@ def test_pictures_without_labels_are_the_students(cli: Callable[..., Result], tm
     ((epochs, steps),) = re.findall(r"(\d+) epochs are about ([\d,]+) steps", text)
     shown = -(-29 * 32 // 9)  # in batches of 32, 23 of them without a label
     assert steps == f"{-(-shown // 32) * int(epochs):,}"
-    beside = re.search(r"distill student [^\n]*--set role.*?train.epochs=\d+", text, re.DOTALL)[0]
-    settings = shlex.split(beside.replace("\\\n#", " "))[4:]
-    alone = load_recipe("photos_student.yaml", [word for word in settings if word != "--set"])
+    alone = load_recipe("photos_scratch.yaml")
     assert (alone.role, alone.teacher, alone.data.unlabelled) == ("baseline", None, None)
     assert alone.train.epochs == int(steps.replace(",", "")), "29 images are one batch: as many steps"
 
@@ -164,7 +170,7 @@ def test_what_cannot_be_pictures_without_labels(
 def test_the_size_never_enlarges_pictures_where_it_need_not(tmp_path: Path, side: int) -> None:
     _pictures(tmp_path / "photos", {"cat": 3, "dog": 3}, side=side)
     draft = draft_recipes(tmp_path / "photos")
-    for text in (draft.teacher, draft.student):
+    for text in (draft.teacher, draft.scratch, draft.student):
         recipe = parse_recipe(text, source="test")
         assert recipe.data.side == recipe.model.input_size == {20: 32, 40: 32, 70: 64, 300: 224}[side]
         assert ("they are smaller: enlarged" in text) is (side < recipe.data.side)

@@ -1,0 +1,260 @@
+"""The text of the recipes that are drafted for somebody's pictures, with the reasons in comments."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+
+from distill.data.batches import steps_per_epoch
+from distill.data.mixture import Mixture
+from distill.data.survey import Survey
+from distill.models import params_of
+from distill.pipeline.draft_network import DraftedNetwork
+from distill.recipe import SCHEMA_FILE, Recipe, parse_recipe
+from distill.text import count, counted
+
+__all__ = [
+    "FEW",
+    "MorePictures",
+    "batch_size",
+    "labelled_pictures",
+    "scratch_recipe",
+    "set_aside",
+    "student_recipe",
+    "teacher_recipe",
+]
+
+FEW = 2_000  # training images: a network of a quarter of the parameters has enough to learn from
+_TEACHER_STEPS, _STUDENT_STEPS, _PRETRAINED_STUDENT_STEPS = 2_000, 8_000, 4_000
+_TEST_FRACTION, _VAL_FRACTION = 0.2, 0.1
+_LEAST_VIEWS = 10  # the labelled pictures are shown far more often than the others where these are very many
+
+
+@dataclass(frozen=True)
+class MorePictures:
+    """Pictures without labels, and how batches mix them with the others."""
+
+    root: str
+    mixture: Mixture
+
+
+def teacher_recipe(seen: Survey, network: DraftedNetwork, side: int, *, root: str, name: str) -> str:
+    """The teacher's."""
+    batch = batch_size(seen.counts["train"])
+    steps = _steps(labelled_pictures(seen), batch)
+    epochs = _epochs(steps, _TEACHER_STEPS, most=40)
+    return f"""\
+# A teacher for the pictures in {_comment(root)}: {network.title}, fine-tuned.
+# Run:    distill teacher-finetune --recipe {name}_teacher.yaml
+# Time:   distill teacher-finetune --recipe {name}_teacher.yaml --dry-run   tells it for this machine
+{_offline(network)}{_seen(seen)}
+# yaml-language-server: $schema={SCHEMA_FILE}
+schema_version: 1
+name: {name}_teacher
+role: teacher
+{_data(seen, side, root)}
+{_augment(side)}
+# {network.why}
+model: {network.model}
+objective: {{kind: supervised}}
+optim: {network.optim}
+schedule: {{kind: cosine, warmup_epochs: {_short(network.warmup or 0)}}}
+# {epochs} epochs are about {count(steps * epochs)} steps: pretrained weights need few
+train: {{epochs: {epochs}, batch_size: {batch}, seed: 0, freeze_backbone_epochs: 1{_clip(network)}}}
+"""
+
+
+@dataclass(frozen=True)
+class _Training:
+    """How long a student trains: with the teacher's answers to more pictures, or in as many steps without."""
+
+    batch: int
+    steps: int  # of an epoch
+    epochs: int
+    warmup: float
+    passes: float = 1.0  # over all its pictures, in an epoch
+
+    def with_labels_alone(self, labelled: int) -> _Training:
+        """In as many steps, on ``labelled`` pictures."""
+        steps = _steps(labelled, self.batch)
+        ratio = self.steps / steps
+        return _Training(self.batch, steps, max(1, round(self.epochs * ratio)), round(self.warmup * ratio, 1))
+
+
+def _training(seen: Survey, network: DraftedNetwork, more: MorePictures | None) -> _Training:
+    labelled = labelled_pictures(seen)
+    mixture = Mixture(labelled, 0, 0.0, batch_size(seen.counts["train"])) if more is None else more.mixture
+    steps, passes = _steps(mixture.images, mixture.batch_size), mixture.images / (labelled + mixture.unlabelled)
+    wanted = _STUDENT_STEPS if network.from_scratch else _PRETRAINED_STUDENT_STEPS
+    epochs = _epochs(steps, wanted, most=round(200 / passes))
+    warmup = min(5, epochs // 10) if network.warmup is None else network.warmup
+    return _Training(mixture.batch_size, steps, epochs, warmup, passes)
+
+
+def student_recipe(
+    seen: Survey, network: DraftedNetwork, side: int, *, root: str, name: str, more: MorePictures | None
+) -> str:
+    """The student's, taught by ``{name}_teacher``."""
+    training = _training(seen, network, more)
+    views = max(_LEAST_VIEWS, round(training.epochs * training.passes))
+    return _with_parameters(
+        f"""\
+# A student for the pictures in {_comment(root)}: {network.title}, PARAMS parameters, taught by {name}_teacher.
+# Run:    distill student --recipe {name}_student.yaml                 (after the teacher)
+# Beside: {name}_scratch.yaml, the same from labels alone: what is the teacher worth?
+{_offline(network)}{_seen(seen, more)}
+# yaml-language-server: $schema={SCHEMA_FILE}
+schema_version: 1
+name: {name}_student
+role: student
+{_data(seen, side, root, more)}
+{_augment(side, views=views if views < training.epochs else None)}
+# {network.why}
+model: {network.model}
+teacher: {{run: {name}_teacher, logits: auto}}                                    # asked once where that is cheaper
+objective: {{kind: kd, ce_weight: 0.1, kd_weight: 0.9, temperature: 4.0}}      # mostly the teacher's softened answers
+{_trained(network, training)}""",
+        seen,
+    )
+
+
+def scratch_recipe(
+    seen: Survey, network: DraftedNetwork, side: int, *, root: str, name: str, more: MorePictures | None
+) -> str:
+    """The baseline's: the student's network from labels alone, in as many steps."""
+    training = _training(seen, network, more)
+    if more is not None:
+        training = training.with_labels_alone(more.mixture.labelled)
+    return _with_parameters(
+        f"""\
+# The student for the pictures in {_comment(root)} without a teacher: {network.title}, PARAMS parameters.
+# Run:    distill student --recipe {name}_scratch.yaml
+# Beside: {name}_student.yaml, taught by {name}_teacher, in as many steps; distill compare says whether that is better
+{_offline(network)}{_seen(seen)}
+# yaml-language-server: $schema={SCHEMA_FILE}
+schema_version: 1
+name: {name}_scratch
+role: baseline
+{_data(seen, side, root)}
+{_augment(side)}
+# {network.why}
+model: {network.model}
+objective: {{kind: supervised}}
+{_trained(network, training)}""",
+        seen,
+    )
+
+
+def _trained(network: DraftedNetwork, training: _Training) -> str:
+    epochs, steps = training.epochs, count(training.steps * training.epochs)
+    return f"""\
+optim: {network.optim}
+schedule: {{kind: cosine, warmup_epochs: {_short(training.warmup)}}}
+# {epochs} epochs are about {steps} steps: {_how_many(network)}
+train: {{epochs: {epochs}, batch_size: {training.batch}, seed: 0{_clip(network)}}}
+"""
+
+
+def _with_parameters(text: str, seen: Survey) -> str:
+    """With the number of its network's parameters in its first line."""
+    recipe: Recipe = parse_recipe(text, source="the drafted student")
+    return text.replace("PARAMS", count(params_of(recipe.model, len(seen.classes))), 1)
+
+
+def _offline(network: DraftedNetwork) -> str:
+    if network.weights != "pretrained":
+        return ""
+    return "# Without network: --set model.weights=FILE.safetensors (or none: from scratch, which wants more epochs)\n"
+
+
+def _how_many(network: DraftedNetwork) -> str:
+    return "a network from scratch needs many" if network.from_scratch else "pretrained weights need fewer"
+
+
+def _clip(network: DraftedNetwork) -> str:
+    return ", clip_norm: 1.0" if network.clip else ""
+
+
+def _short(number: float) -> str:
+    return f"{number:g}"
+
+
+# What all say
+
+
+def _seen(seen: Survey, more: MorePictures | None = None) -> str:
+    """What was looked at, as comment lines."""
+    parts = ", ".join(f"{count(n)} {split}" for split, n in seen.counts.items())
+    low, high = seen.sides
+    sizes = f"{seen.side} pixels" if low == high else f"{seen.side} pixels in the median, {low} to {high}"
+    lines = [f"# Seen:   {count(len(seen.classes))} classes; {parts} pictures; shorter sides {sizes}."]
+    smallest = min(range(len(seen.classes)), key=seen.per_class.__getitem__)
+    if seen.imbalance >= 3:
+        lines.append(
+            f"#         The largest class has {seen.imbalance:.0f} times the pictures of the smallest "
+            f"({_comment(seen.classes[smallest])}: {count(seen.per_class[smallest])}): read macro F1 beside top-1."
+        )
+    if more is not None:
+        lines.append(f"#         {count(more.mixture.unlabelled)} pictures without labels, in {_comment(more.root)}")
+    return "\n".join(lines)
+
+
+def _data(seen: Survey, side: int, root: str, more: MorePictures | None = None) -> str:
+    own_val = "val" in seen.counts
+    why = "the largest usual size that does not enlarge them" if side <= seen.side else "they are smaller: enlarged"
+    lines = [f"# kept at {side} pixels: {why}"]
+    if "test" not in seen.counts:
+        lines.append("# no test/ folder: a fifth of each class is set aside for testing, the same in all three recipes")
+    fraction = "" if own_val else f", val_fraction: {_VAL_FRACTION}"
+    test = "" if "test" in seen.counts else f", test_fraction: {_TEST_FRACTION}"
+    beside = ""
+    if more is not None:
+        lines.append(
+            "# from pictures without labels it learns the teacher's answers; an epoch shows each labelled picture once"
+        )
+        lines.append(f"# they must hold no copy of a picture in {_comment(root)}, which may be one that tests")
+        share = f"unlabelled_share: {more.mixture.share}"
+        beside = f",\n       unlabelled: {json.dumps(more.root, ensure_ascii=False)}, {share}"
+    place = json.dumps(root, ensure_ascii=False)
+    lines.append(f"data: {{name: folder, root: {place}, image_size: {side}{fraction}{test}{beside}}}")
+    return "\n".join(lines)
+
+
+def _augment(side: int, *, views: int | None = None) -> str:
+    why = "# mirrored half of the time: hflip: 0 where a mirrored picture is another class (text, digits)\n"
+    more = ""
+    if views is not None:
+        why += f"# the teacher answers {counted(views, 'view')} of each picture: about as many as are shown\n"
+        more = f", views: {views}"
+    return f"{why}augment: {{crop_padding: {side // 8}, crop_fill: reflect, hflip: 0.5{more}}}"
+
+
+def _comment(text: str) -> str:
+    """Somebody's words in a comment: they end no line and start no command."""
+    return " ".join("".join(char if char.isprintable() else "?" for char in text).split())[:80]
+
+
+def batch_size(images: int) -> int:
+    """Larger for more pictures."""
+    return 32 if images < FEW else 64 if images < 10 * FEW else 128
+
+
+def set_aside(seen: Survey) -> dict[str, float]:
+    """Without folders of their own, test and validation images are taken from the training images."""
+    wanted = {"test": _TEST_FRACTION, "val": _VAL_FRACTION}
+    return {split: share for split, share in wanted.items() if split not in seen.counts}
+
+
+def labelled_pictures(seen: Survey) -> int:
+    """Training pictures that are left when some are set aside."""
+    return max(1, round(seen.counts["train"] * math.prod(1 - share for share in set_aside(seen).values())))
+
+
+def _steps(images: int, batch: int) -> int:
+    return max(1, steps_per_epoch(images, batch))
+
+
+def _epochs(steps: int, wanted: int, *, most: int) -> int:
+    """So many that they make about ``wanted`` steps, of ``steps`` each."""
+    return max(5, min(most, round(wanted / steps)))
