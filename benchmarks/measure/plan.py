@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["BEGINNINGS", "GAINS", "SOONER", "STAGES", "TEACHERS", "Gain", "Item", "Stage", "arms", "items"]
+__all__ = ["GAINS", "SOONER", "STAGES", "TEACHERS", "Gain", "Item", "Stage", "arms", "items"]
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,6 @@ STAGES = (
     Stage(("lite2_cifar10",)),
     Stage(("lite0_cifar100",)),
     Stage(("lite2_cifar100",)),
-    Stage(("lite2_cifar10_224",)),
-    Stage(("lite2_cifar100_224",)),
     Stage(("fast_cifar100_short", "fast_cifar100_short_lite2_kd"), seeds=4),
     Stage(("fast_cifar100", "fast_cifar100_kd", "fast_cifar100_lite2_kd"), seeds=3),
     Stage(("resnet9_cifar10",)),
@@ -92,9 +90,6 @@ GAINS = (
     Gain("fast_cifar100_short_lite2_kd", "fast_cifar100_short"),
     Gain("r222_adam_kd", "r222_adam", looked_after=3),
 )
-
-# Runs that begin from the weights of a network that comes trained.
-BEGINNINGS = {"lite2_cifar10_224": "lite2_cifar10", "lite2_cifar100_224": "lite2_cifar100"}
 
 # Students of several teachers.
 _THREE = tuple(Item("fast_cifar10", seed) for seed in range(3))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure.plan import BEGINNINGS, TEACHERS, Item
+from benchmarks.measure.plan import TEACHERS, Item
 from distill.commands import training_verb
 from distill.files import json_sha256, write_json
 from distill.recipe import Recipe, load_recipe
@@ -154,8 +154,6 @@ def _train(place: Place, item: Item, run: RunFolder | None) -> None:
         _distill(place, item, [verb, "--resume", str(run.path), *shared])
         return
     changes = [word for change in place.changes(item) for word in ("--set", change)]
-    start = trained_run(place.runs, BEGINNINGS.get(item.recipe))
-    changes += ["--init-from", str(start.path)] if start is not None else []
     _distill(place, item, [verb, "--recipe", item.recipe, *changes, "--threads", str(place.threads), *shared])
 
 
@@ -212,7 +210,6 @@ def _record(run: RunFolder, found: dict[str, Any], item: Item, kind: dict[str, A
         "threads": info.threads,
         "cpu_s": _cpu_seconds(place, item),
         "settings": place.told(item),
-        **({"begins_from": BEGINNINGS[item.recipe]} if item.recipe in BEGINNINGS else {}),
         "git": info.git,
         "cpu": kind,
         "versions": dict(info.versions),
