@@ -75,7 +75,7 @@ def command(
             metavar="ROW",
             help="Compare every row with this one (a name, a folder, a role): better, worse or cannot tell, by a "
             "paired test on the same test images.",
-            show_default="the only baseline, where a student stands beside it",
+            show_default="the student's network without a teacher, where it is there",
             rich_help_panel=_WHAT,
             autocompletion=options.complete_runs,
         ),

@@ -76,8 +76,9 @@ def compare(
         teacher: The run against which runs trained without a teacher are measured; it is added to the table. None: the
             only teacher in the table, or the one that its students name.
         baseline: The row that all others are compared with, with intervals and a paired test on the same test images:
-            its name, its run or file, or a role that only one row has. None: the only baseline in the table, where a
-            student beside it was tested on the same images.
+            its name, its run or file, or a role that only one row has. None: the run without a teacher that
+            stands beside a student and was tested on the same images, if there is only one; of several the one that
+            has the student's parameters.
         reports: Files that kits wrote on other machines (``device.json``), one or several: each is a row, marked as
             such, with which nothing measured here is compared.
         check: Called with all rows before timing, the longest step: an exception it raises ends the comparison.
@@ -167,7 +168,7 @@ def examine(
         rows = with_latency(rows, timings)
     counts = [cell.n for cells in timings.values() for cell in cells.values()]
     if baseline is None and held_against is not None:
-        notes.append(f"against {held_against.name}, the only baseline here; --baseline names another row")
+        notes.append(f"against {held_against.name}, trained without a teacher; --baseline names another row")
     against = None if held_against is None else held_against.run
     rows = with_statistics(rows, tested, baseline=against, notes=notes, named=baseline is not None)
     notes += _notes(subjects, rows, data)

@@ -121,11 +121,21 @@ def baseline_row(baseline: str, rows: Sequence[Row]) -> Row:
 
 
 def default_baseline(rows: Sequence[Row]) -> Row | None:
-    """Where none is named: the only baseline of the table, if a student beside it answered the same test images."""
-    alone = [row for row in rows if row.role == "baseline" and row.source_run is None]
-    if len(alone) != 1:
-        return None
-    return alone[0] if any(row.role == "student" and row.same_test_images(alone[0]) for row in rows) else None
+    """Where none is named: the run from labels alone that a student of the table was tested beside, if it is only one.
+
+    One that teaches a student is none. Of several, the one that has the student's parameters.
+    """
+    students = [row for row in rows if row.role == "student" and row.source_run is None]
+    teachers = {row.teacher for row in students}
+    alone = [
+        row
+        for row in rows
+        if row.role == "baseline" and row.source_run is None and row.run not in teachers
+        if any(row.same_test_images(student) for student in students)
+    ]
+    if len(alone) > 1:
+        alone = [row for row in alone if any(row.params == student.params for student in students)]
+    return alone[0] if len(alone) == 1 else None
 
 
 def _against(
