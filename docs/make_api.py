@@ -130,7 +130,7 @@ def body(doc: str) -> Iterator[str]:
         elif not line.startswith(" "):
             inside = False if line else inside
             yield marked(line)
-        elif inside and (item := re.match(r" {4}(\*{0,2}[\w., ]+):\s(.*)", line)):
+        elif inside and (item := re.match(r" {4}(\*{0,2}\w[\w., ]*):\s(.*)", line)):
             yield f"- `{item[1]}`: {marked(item[2])}"
         elif inside:
             yield "  " + marked(line.strip())

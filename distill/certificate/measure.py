@@ -17,14 +17,8 @@ from distill.evaluation.drop import judge_drop
 from distill.evaluation.latency import measure_latency
 from distill.evaluation.pace import PACE_SIDE, pace_graph
 from distill.evaluation.statistics import share_interval
-from distill.evaluation.test_set import (
-    Assessment,
-    DatasetCache,
-    assess,
-    assess_classifier,
-    assess_file,
-    evaluation_target,
-)
+from distill.evaluation.target import evaluation_target
+from distill.evaluation.test_set import Assessment, DatasetCache, assess, assess_classifier, assess_file
 from distill.events import Note, Tell
 from distill.models.onnx_open import OnnxClassifier, on_bytes, open_onnx, session
 from distill.models.trained import load_trained

@@ -51,7 +51,7 @@ def command(
             "--require",
             metavar="EXPR",
             help="Exit with 3 unless ROW.COLUMN >= ROW.COLUMN - NUMBER holds. A row is a name or a role; "
-            "<=, >, <, == and plain numbers work too; baseline_* columns need --baseline. Repeatable.",
+            "<=, >, <, == and plain numbers work too; baseline_* columns need a baseline. Repeatable.",
             rich_help_panel=_WHAT,
         ),
     ] = None,
@@ -75,7 +75,7 @@ def command(
             metavar="ROW",
             help="Compare every row with this one (a name, a folder, a role): better, worse or cannot tell, by a "
             "paired test on the same test images.",
-            show_default="the student's network without a teacher, where it is there",
+            show_default="the run without a teacher beside a student, if only one can be meant",
             rich_help_panel=_WHAT,
             autocompletion=options.complete_runs,
         ),

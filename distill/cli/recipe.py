@@ -189,7 +189,7 @@ def new(
             pictures,
             name=name,
             unlabelled=unlabelled,
-            teacher=teacher or DEFAULT_TEACHER,
+            teacher=DEFAULT_TEACHER if teacher is None else teacher,
             teacher_weights=teacher_weights,
             student=student,
             student_weights=student_weights,
@@ -205,7 +205,7 @@ def new(
     for path in written:
         output.note(f"wrote {path}")
     for role in draft.downloads:
-        output.note(f"the {role}'s first run downloads ImageNet weights; without a network: --set model.weights=FILE")
+        output.note(f"the {role}'s first run downloads timm's weights; without a network: --{role}-weights FILE")
     teach, learn, alone, *_ = (shlex.quote(str(path)) for path in written)
     output.text(f"distill teacher-finetune --recipe {teach}")
     output.text(f"distill student --recipe {learn}")

@@ -39,10 +39,15 @@ __all__ = ["Examined", "compare", "examine"]
 
 @dataclass(frozen=True)
 class Examined:
-    """A comparison, and what it is made of: by a row's ``run``, what answered the test set, the newest last."""
+    """A comparison, and what it is made of: by a row's ``run``, what answered the test set, the newest last.
+
+    Attributes:
+        baseline_named: Whether somebody named the row that all others are held against.
+    """
 
     comparison: Comparison
     tested: Mapping[str, Sequence[EvaluatedModel]]
+    baseline_named: bool = False
 
 
 def compare(
@@ -149,7 +154,9 @@ def examine(
     )
     rows, tested = _untimed(subjects, data, notes)
     elsewhere = device_rows(found_elsewhere, rows)
-    held_against = default_baseline(rows) if baseline is None else baseline_row(run_of(baseline), rows)
+    held_against = (
+        default_baseline(rows, _teaching(subjects)) if baseline is None else baseline_row(run_of(baseline), rows)
+    )
     if check is not None:
         check([*rows, *elsewhere])
 
@@ -182,7 +189,13 @@ def examine(
         latency_n=min(counts, default=None),
         difference=difference_of(tested),
     )
-    return Examined(shown, tested)
+    return Examined(shown, tested, baseline_named=baseline is not None)
+
+
+def _teaching(subjects: Subjects) -> set[str]:
+    """The names of all that taught a run of the table; of several teachers together each one's."""
+    told = (str((entry.run.info.teacher or {}).get("name") or "") for entry in subjects.entries)
+    return {name for each in told for name in each.split(" + ")}
 
 
 def _untimed(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,21 +120,29 @@ def baseline_row(baseline: str, rows: Sequence[Row]) -> Row:
     )
 
 
-def default_baseline(rows: Sequence[Row]) -> Row | None:
+def default_baseline(rows: Sequence[Row], teaching: Collection[str] = ()) -> Row | None:
     """Where none is named: the run from labels alone that a student of the table was tested beside, if it is only one.
 
-    One that teaches a student is none. Of several, the one that has the student's parameters.
+    One that teaches a student of the table is none, alone or among several. Of several, the one that has the student's
+    parameters.
+
+    Args:
+        teaching: The names of runs that teach a student among several, which are no row's ``teacher``.
     """
     students = [row for row in rows if row.role == "student" and row.source_run is None]
     teachers = {row.teacher for row in students}
     alone = [
         row
         for row in rows
-        if row.role == "baseline" and row.source_run is None and row.run not in teachers
+        if row.role == "baseline" and row.source_run is None and row.run not in teachers and row.name not in teaching
         if any(row.same_test_images(student) for student in students)
     ]
     if len(alone) > 1:
-        alone = [row for row in alone if any(row.params == student.params for student in students)]
+        alone = [
+            row
+            for row in alone
+            if any(row.params == student.params and row.same_test_images(student) for student in students)
+        ]
     return alone[0] if len(alone) == 1 else None
 
 

@@ -217,9 +217,7 @@ def batch_positions(
     """What process ``rank`` of ``world_size`` works on of each step's batch: every ``world_size``-th image."""
     rank, world_size = shard
     steps = range(start_step, steps_per_epoch(len(order), batch_size, world_size, keep_all=keep_all))
-    return [
-        np.ascontiguousarray(order[step * batch_size : (step + 1) * batch_size][rank::world_size]) for step in steps
-    ]
+    return [np.ascontiguousarray(order[step * batch_size :][:batch_size][rank::world_size]) for step in steps]
 
 
 def fits_on(device: torch.device, size_bytes: int) -> bool:
@@ -276,10 +274,8 @@ class Loader:
         self.device = _numbered(torch.device(device))
         self.n = len(split.labels)
         self._base_index = None if split.index is None else torch.from_numpy(np.array(split.index, dtype=np.int64))
-        stays = isinstance(split.images, np.ndarray)
-        self._host: HostImages = (
-            _Array(split.images) if isinstance(split.images, np.ndarray) else _Decoded(split.images)
-        )
+        stays = isinstance(images := split.images, np.ndarray)
+        self._host: HostImages = _Array(images) if isinstance(images, np.ndarray) else _Decoded(images)
         size_bytes = self.n * math.prod(self._host.shape)
         wanted = fits_on(self.device, size_bytes) if resident is None else resident
         self.resident = wanted and (stays or self.device.type != "cpu")
@@ -324,9 +320,9 @@ class Loader:
         batches = batch_positions(order, batch_size, start_step=start_step, shard=shard, keep_all=keep_all)
         needed = [_with_partners(index, view.partner) for index in batches]
         whole = batch_positions(order, batch_size, start_step=start_step, keep_all=keep_all)
-        label_fraction = labels_per_image(self._host_labels, view, whole[: len(batches)])
+        fractions = labels_per_image(self._host_labels, view, whole[: len(batches)])
         return Epoch(
-            picked=self._pick(needed, mixes=view.partner is not None, label_fraction=label_fraction),
+            picked=self._pick(needed, mixes=view.partner is not None, fractions=fractions),
             view=device_view(view, self.device),
             views=torch.from_numpy(views).to(self.device),
             host_views=views,
@@ -344,17 +340,13 @@ class Loader:
             yield Batch(pixels, self._labels.index_select(0, at), at, torch.zeros_like(at))
 
     def _pick(
-        self, needed: list[np.ndarray], *, mixes: bool = False, label_fraction: np.ndarray | None = None
+        self, needed: list[np.ndarray], *, mixes: bool = False, fractions: np.ndarray | None = None
     ) -> Generator[RawBatch]:
         if not needed:
             return
         # One transfer an epoch: a copy of each small index would wait for the device.
         positions = torch.from_numpy(np.concatenate(needed)).to(self.device).split([len(each) for each in needed])
-        shares = (
-            [None] * len(needed)
-            if label_fraction is None
-            else torch.from_numpy(label_fraction).to(self.device).unbind()
-        )
+        shares = [None] * len(needed) if fractions is None else torch.from_numpy(fractions).to(self.device).unbind()
         if self.resident:
             assert self._images is not None, "resident"
             for at, host, share in zip(positions, needed, shares, strict=True):

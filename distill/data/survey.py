@@ -141,7 +141,7 @@ def _unusable(spec: DataSpec, listing: Listing, bad: int, opened: int, check: bo
         return ""
     return (
         f"{len(found)} of {len(listing)} pictures cannot be used ({several(found, 3)}): repair or remove them, or set "
-        "data.skip_bad: true in both recipes"
+        "data.skip_bad: true in the recipes"
     )
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from distill.errors import DataError
 from distill.evaluation.confidence import fit_temperature
 from distill.evaluation.stored import keeping, read_temperature, write_temperature
-from distill.evaluation.test_set import DatasetCache, EvaluationTarget, assess_target
+from distill.evaluation.target import EvaluationTarget
+from distill.evaluation.test_set import DatasetCache, assess_target
 from distill.events import Note, Tell, silent
 from distill.models.classifier import Wrapped
 from distill.results.calibration import Temperature
@@ -23,7 +24,7 @@ def temperature_of(
     """What the logits of a model are to be divided by (arXiv:1706.04599); fitted where it is not stored.
 
     Args:
-        target: What :func:`distill.evaluation.test_set.evaluation_target` made of a run or a file.
+        target: What :func:`distill.evaluation.target.evaluation_target` made of a run or a file.
         again: Ask the network and fit anew.
         data: Shared by several.
         tell: Told before the network is asked about the validation images, which may take a while.

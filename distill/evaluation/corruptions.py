@@ -20,7 +20,8 @@ from distill.evaluation.correct import correct
 from distill.evaluation.finite import require_finite
 from distill.evaluation.statistics import PairedTest, compare_values, mean_interval, share_interval
 from distill.evaluation.stored import read_sealed, write_sealed
-from distill.evaluation.test_set import DatasetCache, EvaluationTarget
+from distill.evaluation.target import EvaluationTarget
+from distill.evaluation.test_set import DatasetCache
 from distill.events import StageProgress, Tell, silent
 from distill.models.classifier import Classifier
 from distill.results.corruptions import CORRUPTIONS, SEVERITIES, CorruptedTop1, CorruptionResult
@@ -47,7 +48,7 @@ def measure_corruptions(
     """Top-1 under every corruption at every severity; what is stored of these images is not asked again.
 
     Args:
-        target: What :func:`distill.evaluation.test_set.evaluation_target` made of a run or a file.
+        target: What :func:`distill.evaluation.target.evaluation_target` made of a run or a file.
         images: How many of the split, drawn without replacement, the same for every model; all where there are fewer.
         again: Ask the network about everything.
         data: Shared by several.

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,34 +26,30 @@ from distill.evaluation.askable import refuse_drawn_anew, require_classes
 from distill.evaluation.confidence import reliability, risk_coverage
 from distill.evaluation.correct import correct
 from distill.evaluation.metrics import evaluate_logits, predict_logits
-from distill.evaluation.stored import ABOUT, StoredOutputs, evaluation_of_file, keeping, read_answers, write_answers
+from distill.evaluation.stored import ABOUT, StoredOutputs, keeping, read_answers, write_answers
+from distill.evaluation.target import EvaluationTarget, evaluation_target
 from distill.evaluation.tta import Mirrored
 from distill.events import Note, Tell, silent
-from distill.files import expanded, json_sha256, may_write, sha256_file
-from distill.fingerprint import architecture_sha256
+from distill.files import expanded
 from distill.models.classifier import Classifier
 from distill.models.onnx_open import OnnxClassifier
-from distill.models.trained import Trained, load_trained
-from distill.recipe import Recipe, parse_recipe
+from distill.models.trained import Trained
 from distill.recipe.schema import DataSpec
 from distill.results.calibration import Reliability, RiskCoverage
 from distill.results.figures import Figures
 from distill.results.metrics import EvalResult
 from distill.runs import RunFolder
-from distill.runs.checkpoints import MODEL_FILE, best_checkpoint
 
 __all__ = [
     "IMAGES_OF",
     "Assessment",
     "DatasetCache",
-    "EvaluationTarget",
     "assess",
     "assess_classifier",
     "assess_file",
     "assess_target",
     "assess_trained",
     "evaluate_parts",
-    "evaluation_target",
     "split_content",
 ]
 
@@ -211,7 +205,7 @@ def assess(
         split: ``test``, or ``val`` (the part of the training images that picked the checkpoint).
         again: Ask the network even where the answers are stored.
         data: Shared by the assessments of several runs.
-        tell: As for :func:`assess_query`.
+        tell: As for :func:`assess_target`.
     """
     _check_split(split)
     return assess_target(evaluation_target(run, device=device), split, again, data or DatasetCache(), tell=tell)
@@ -232,50 +226,6 @@ def assess_file(
     """
     _check_split(split)
     return assess_target(evaluation_target(file), split, again, data or DatasetCache(), tell=tell)
-
-
-@dataclass(frozen=True)
-class EvaluationTarget:
-    """What is evaluated: where it lies, where its answers are kept, its weights, its data, and a run's network.
-
-    Attributes:
-        load: Opens it; nothing is opened where the answers are stored.
-        trained_on: Fingerprint of the images it learned from; None where that is not known.
-    """
-
-    place: str
-    folder: Path
-    weights: str
-    spec: DataSpec
-    load: Callable[[], Classifier]
-    network: str | None = None
-    trained_on: str | None = None
-
-    @property
-    def keeps(self) -> bool:
-        """Whether its answers can be kept; not where a run may only be read."""
-        return may_write(self.folder) and may_write(self.folder.parent)
-
-
-def evaluation_target(subject: RunFolder | OnnxClassifier, *, device: torch.device | None = None) -> EvaluationTarget:
-    """What a run, or an exported file, is evaluated as.
-
-    Args:
-        device: Where a run's network goes; None: the CPU.
-
-    Raises:
-        RunError: A run has no whole checkpoint.
-    """
-    if isinstance(subject, OnnxClassifier):
-        folder = evaluation_of_file(subject.path)
-        spec = parse_recipe(subject.about.recipe, source=f"{subject.path} (the recipe in it)").data
-        trained_on = subject.about.trained_on or None
-        return EvaluationTarget(subject.place, folder, subject.sha256, spec, lambda: subject, trained_on=trained_on)
-    recipe, run = subject.recipe(), subject
-    weights = sha256_file(best_checkpoint(run.checkpoints) / MODEL_FILE)
-    load = partial(load_trained, run, device=device or torch.device("cpu"))
-    network = _network_id(recipe)
-    return EvaluationTarget(str(run.path), run.evaluation, weights, recipe.data, load, network, run.info.trained_on)
 
 
 def assess_target(
@@ -363,12 +313,6 @@ def _part(splits: Splits, split: str, name: str) -> Split:
             raise DataError(f"{name} has no test images")
         raise DataError(f"{name} has no validation images (data.val_fraction: 0)", hint="--split test")
     return part
-
-
-def _network_id(recipe: Recipe) -> str:
-    """What decides the answers of given weights: an edited recipe.yaml makes another network of them."""
-    model = recipe.model
-    return json_sha256([architecture_sha256(model), model.model_dump(mode="json", include={"normalize"})])
 
 
 def _kept(target: EvaluationTarget, assessment: Assessment) -> Assessment:

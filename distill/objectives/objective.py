@@ -113,7 +113,7 @@ class Term(nn.Module):
     """One way of learning from a teacher; parameters and buffers that it owns are trained, saved and never shipped.
 
     Attributes:
-        asks: What it wants to know of a teacher.
+        requires: What it wants to know of a teacher.
         weights: Of its parts, by their names in ``metrics.jsonl``.
     """
 

@@ -128,7 +128,7 @@ class _Chain:
 
     def searched(self) -> list[CompressionCandidate]:
         """The run itself, then smaller and smaller ones, as far as the search goes."""
-        found = [self._tried(1.0, self.run)]
+        found = [self._tried(1.0, self.run, lambda: None)]
         verdicts: dict[float, bool] = {}
         trials = self.trials  # a share that gives a network which was tried costs nothing, and counts for nothing
         while (ratio := next_ratio(verdicts, trials=trials)) is not None:
@@ -171,9 +171,7 @@ class _Chain:
         self.options.tell(Note(f"{place}: at most {ratio:.0%} of the {what} stay{time_left}"))
         self.options.tell(StageProgress(_STAGE, self.trials - left, self.trials))
 
-    def _tried(
-        self, ratio: float, run: RunFolder | None, announce: Callable[[], None] = lambda: None
-    ) -> CompressionCandidate:
+    def _tried(self, ratio: float, run: RunFolder | None, announce: Callable[[], None]) -> CompressionCandidate:
         """A candidate: as it was judged before, or judged now, which is announced."""
         before = self.folder.steps().get(ratio)
         if before is not None and self.folder.is_intact(before) and self._is_judged(before):

@@ -11,9 +11,10 @@ from distill.data.folder import list_folder
 from distill.data.mixture import Mixture
 from distill.data.survey import Survey, survey
 from distill.data.unlabelled import list_unlabelled
-from distill.errors import DataError, UsageError
+from distill.errors import DataError, DistillError, UsageError
 from distill.files import expanded, has_controls, write_atomically
-from distill.pipeline.draft_network import DEFAULT_TEACHER, compact_resnet, timm_network
+from distill.models import check_network
+from distill.pipeline.draft_network import DEFAULT_TEACHER, check_choice, compact_resnet, timm_network
 from distill.pipeline.draft_recipe import (
     FEW,
     MorePictures,
@@ -93,6 +94,11 @@ def draft_recipes(
                 f"{path}: a path that has control characters, or is not UTF-8, stands in no recipe",
                 hint="rename it, or name a link to it",
             )
+    check_choice(teacher, role="teacher", weights=teacher_weights)
+    if student is not None:
+        check_choice(student, role="student", weights=student_weights)
+    elif student_weights is not None:
+        raise UsageError("--student-weights without --student", hint="name the network that they are of")
     spec = DataSpec(name="folder", root=str(data))
     seen = survey(spec, check=True)
     if "test" not in seen.counts and max(seen.per_class) < 2:
@@ -105,10 +111,8 @@ def draft_recipes(
     side = _side(seen)
     large = timm_network(teacher, role="teacher", side=side, classes=len(seen.classes), weights=teacher_weights)
     if student is None:
-        if student_weights is not None:
-            raise UsageError("--student-weights without --student", hint="name the network that they are of")
         images = seen.counts["train"] + (0 if more is None else more.mixture.unlabelled)
-        small = compact_resnet(side, few=images < FEW)
+        small = compact_resnet(side, few=images < FEW, classes=len(seen.classes))
     else:
         small = timm_network(student, role="student", side=side, classes=len(seen.classes), weights=student_weights)
     draft = Draft(
@@ -123,7 +127,11 @@ def draft_recipes(
         ),
     )
     for text in (draft.teacher, draft.student, draft.scratch):
-        parse_recipe(text, source=f"the drafted {name}")  # a mistake here is distill's own
+        recipe = parse_recipe(text, source=f"the drafted {name}")  # a mistake here is distill's own
+        try:
+            check_network(recipe, len(seen.classes))
+        except DistillError as error:  # of some families of timm's, at this size
+            raise UsageError(f"recipe new: {error.message}", hint="name another network of timm's") from error
     return draft
 
 

@@ -7,36 +7,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from timm.models import get_arch_name, get_pretrained_cfg, is_model_in_modules
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from distill.errors import MissingError, UsageError
 from distill.files import expanded
-from distill.models import meta_model, params_of
-from distill.recipe.model_specs import TimmModel
+from distill.models import meta_model, params_of, stages
+from distill.models.timm_names import is_resnet, timm_config
+from distill.recipe.model_specs import ResNetModel, TimmModel
 from distill.recipe.schema import STUDENT_BUDGET
 from distill.text import count
-from teachers.timm_backbone import check_name
 
-__all__ = ["DEFAULT_TEACHER", "DraftedNetwork", "compact_resnet", "timm_network"]
+__all__ = ["DEFAULT_TEACHER", "DraftedNetwork", "check_choice", "compact_resnet", "timm_network"]
 
 DEFAULT_TEACHER = "resnet34"
-_RESNETS = ("resnet", "resnetv2")  # timm's modules whose networks can have a stem for small images
 _CIFAR_STEM_BELOW = 64  # pixels: a stem that shrinks four times would leave too little
 _ENLARGED_TO = 128  # pixels, for other networks with such a stem (docs/results/real-images.md)
 _SMALL = "tf_efficientnet_lite0, mobilenetv3_small_100 or resnet10t, for example"
 
-# YAML of optim, and epochs of warm-up, by the kind of network
+_WARMUP_STEPS = 100  # of AdamW, whose first steps are as large as the others
+# YAML of optim, by the kind of network; the last as in vit_tiny_cifar10
 _OPTIM = {
-    "resnet": (
-        "{name: sgd, lr: 0.02, momentum: 0.9, weight_decay: 5e-4, backbone_lr_scale: 0.2}  # a new head: faster",
-        1,
-    ),
-    "batch norm": ("{name: adamw, lr: 2e-3, weight_decay: 0.01}", 0.3),  # as lite2_cifar10
-    "layer norm": (  # as vit_tiny_cifar10
-        "{name: adamw, lr: 5e-4, weight_decay: 0.05, decay_norm_and_bias: false, layer_decay: 0.75}",
-        1,
-    ),
+    "resnet": "{name: sgd, lr: 0.02, momentum: 0.9, weight_decay: 5e-4, backbone_lr_scale: 0.2}  # a new head: faster",
+    "batch norm": "{name: adamw, lr: 2e-3, weight_decay: 0.01}",  # as lite2_cifar10
+    "layer norm": "{name: adamw, lr: 5e-4, weight_decay: 0.05, decay_norm_and_bias: false, layer_decay: 0.75}",
 }
 
 Role = Literal["teacher", "student"]
@@ -52,7 +45,8 @@ class DraftedNetwork:
         model, optim: YAML of these sections.
         why: Why it has that size and that stem.
         weights: ``pretrained``, ``none``, or a file.
-        warmup: Epochs; None: a share of the epochs.
+        params: So many parameters.
+        warmup: Steps; None: as its role has it.
         clip: Whether gradients are clipped.
     """
 
@@ -60,9 +54,15 @@ class DraftedNetwork:
     model: str
     why: str
     optim: str
+    params: int
     weights: str = "none"
-    warmup: float | None = None
+    warmup: int | None = None
     clip: bool = False
+
+    @property
+    def sized(self) -> str:
+        """Its title and its parameters."""
+        return f"{self.title}, {count(self.params)} parameters"
 
     @property
     def from_scratch(self) -> bool:
@@ -70,22 +70,25 @@ class DraftedNetwork:
         return self.weights == "none"
 
 
-def compact_resnet(side: int, *, few: bool) -> DraftedNetwork:
+def compact_resnet(side: int, *, few: bool, classes: int) -> DraftedNetwork:
     """A student of distill's own, from scratch, for images of ``side`` pixels.
 
     Args:
         few: There are few images: a network of a quarter of the parameters.
     """
-    channels = [16, 32, 64, 128] if few else [32, 64, 128, 256]
-    strides = [1, 2, 2, 2] if side <= 48 else [2, 2, 2, 2]
+    blocks, channels = (2, 2, 2, 2), (16, 32, 64, 128) if few else (32, 64, 128, 256)
+    strides = (1, 2, 2, 2) if side <= 48 else (2, 2, 2, 2)
+    shape = {"blocks": blocks, "channels": channels, "strides": strides}
+    spec = ResNetModel.model_validate({"source": "students", "name": "resnet", "input_size": side} | shape)
+    told = ", ".join(f"{key}: {list(value)}" for key, value in shape.items())
     return DraftedNetwork(
         title="a compact ResNet",
-        model=f"{{source: students, name: resnet, blocks: [2, 2, 2, 2], channels: {channels}, strides: {strides},\n"
-        f"        input_size: {side}, max_params: {STUDENT_BUDGET}}}",
+        model=f"{{source: students, name: resnet, {told},\n        input_size: {side}, max_params: {STUDENT_BUDGET}}}",
         why="narrow: there are few images to learn from"
         if few
         else "wide enough for these images, and under the budget",
         optim="{name: sgd, lr: 0.05, momentum: 0.9, nesterov: true, weight_decay: 5e-4}",
+        params=params_of(spec, classes),
     )
 
 
@@ -104,39 +107,47 @@ def timm_network(
     option = f"--{role}"
     config = _config(name, option)
     source = _weights(name, option, weights, in_timm=config.has_weights)
-    resnet = is_model_in_modules(get_arch_name(name), list(_RESNETS))
+    resnet = is_resnet(name)
     stem: Stem = "cifar" if resnet and side < _CIFAR_STEM_BELOW else "imagenet"
     size, why = _size(side, stem=stem, resnet=resnet, fixed=config.input_size[-1] if config.fixed_input_size else None)
     spec = TimmModel(source="timm", name=name, stem=stem, weights="none", input_size=size)
-    if role == "student" and (params := params_of(spec, classes)) > STUDENT_BUDGET:
+    params = params_of(spec, classes)
+    if role == "student" and params > STUDENT_BUDGET:
         raise UsageError(
             f"{option} {name}: {params:,} parameters; a student has at most {count(STUDENT_BUDGET)}", hint=_SMALL
         )
     kind = "resnet" if resnet else "batch norm" if _has_batch_norm(spec, classes) else "layer norm"
-    optim, warmup = _OPTIM[kind]
-    told, whose = (source, "ImageNet weights") if source == "pretrained" else (json.dumps(source), "a file's weights")
+    optim = _OPTIM[kind] if _has_stages(spec, classes) else _OPTIM[kind].replace(", layer_decay: 0.75", "")
+    told, whose = "pretrained", f"timm's weights{f' ({config.tag})' if config.tag else ''}"
+    if source != "pretrained":
+        told, whose = json.dumps(source, ensure_ascii=False), "a file's weights"
     budget = f",\n        max_params: {STUDENT_BUDGET}" if role == "student" else ""
     return DraftedNetwork(
         title=f"timm's {'ResNet-34' if name == DEFAULT_TEACHER else name} with {whose}",
         model=f"{{source: timm, name: {name}, stem: {stem}, weights: {told}, input_size: {size}{budget}}}",
         why=why,
         optim=optim,
+        params=params,
         weights=source,
-        warmup=warmup,
+        warmup=None if kind == "resnet" else _WARMUP_STEPS,
         clip=kind == "layer norm",
     )
 
 
+def check_choice(name: str, *, role: Role, weights: str | Path | None) -> None:
+    """Refuse what can be told without a look at the pictures.
+
+    Raises:
+        UsageError, MissingError: As :func:`timm_network`.
+    """
+    _weights(name, f"--{role}", weights, in_timm=_config(name, f"--{role}").has_weights)
+
+
 def _config(name: str, option: str) -> Any:
-    """What timm says of that network's weights; ``name`` may have a tag behind a dot."""
     try:
-        check_name(name)
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}", hint="names are timm's, as timm.list_models() tells them") from error
-    config = get_pretrained_cfg(name)
-    if config is None:  # a name that timm knows from former days
-        raise UsageError(f"{option} {name}: timm has another name for it", hint="timm.list_models() tells it")
-    return config
+        return timm_config(name)
+    except UsageError as error:
+        raise UsageError(f"{option}: {error.message}", hint=error.hint) from error
 
 
 def _weights(name: str, option: str, path: str | Path | None, *, in_timm: bool) -> str:
@@ -153,7 +164,7 @@ def _weights(name: str, option: str, path: str | Path | None, *, in_timm: bool) 
         raise UsageError(
             f"{option}-weights {path}: no .safetensors file", hint="a pickle can run code when it is loaded: convert it"
         )
-    return str(path)
+    return str(expanded(path))
 
 
 def _size(side: int, *, stem: Stem, resnet: bool, fixed: int | None) -> tuple[int, str]:
@@ -169,3 +180,12 @@ def _size(side: int, *, stem: Stem, resnet: bool, fixed: int | None) -> tuple[in
 
 def _has_batch_norm(spec: TimmModel, classes: int) -> bool:
     return any(isinstance(module, _BatchNorm) for module in meta_model(spec, classes).modules())
+
+
+def _has_stages(spec: TimmModel, classes: int) -> bool:
+    """Whether timm tells which of its parameters lie how deep."""
+    try:
+        stages(meta_model(spec, classes))
+    except (AssertionError, RuntimeError):  # of a few families it says that this is not implemented
+        return False
+    return True

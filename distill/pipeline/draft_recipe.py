@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from distill.data.batches import steps_per_epoch
 from distill.data.mixture import Mixture
 from distill.data.survey import Survey
-from distill.models import params_of
 from distill.pipeline.draft_network import DraftedNetwork
-from distill.recipe import SCHEMA_FILE, Recipe, parse_recipe
+from distill.recipe import SCHEMA_FILE
 from distill.text import count, counted
 
 __all__ = [
@@ -59,7 +58,7 @@ role: teacher
 model: {network.model}
 objective: {{kind: supervised}}
 optim: {network.optim}
-schedule: {{kind: cosine, warmup_epochs: {_short(network.warmup or 0)}}}
+schedule: {{kind: cosine, warmup_epochs: {_short(_warmup(network, steps, epochs, 1))}}}
 # {epochs} epochs are about {count(steps * epochs)} steps: pretrained weights need few
 train: {{epochs: {epochs}, batch_size: {batch}, seed: 0, freeze_backbone_epochs: 1{_clip(network)}}}
 """
@@ -88,7 +87,7 @@ def _training(seen: Survey, network: DraftedNetwork, more: MorePictures | None) 
     steps, passes = _steps(mixture.images, mixture.batch_size), mixture.images / (labelled + mixture.unlabelled)
     wanted = _STUDENT_STEPS if network.from_scratch else _PRETRAINED_STUDENT_STEPS
     epochs = _epochs(steps, wanted, most=round(200 / passes))
-    warmup = min(5, epochs // 10) if network.warmup is None else network.warmup
+    warmup = _warmup(network, steps, epochs, min(5, epochs // 10))
     return _Training(mixture.batch_size, steps, epochs, warmup, passes)
 
 
@@ -98,9 +97,8 @@ def student_recipe(
     """The student's, taught by ``{name}_teacher``."""
     training = _training(seen, network, more)
     views = max(_LEAST_VIEWS, round(training.epochs * training.passes))
-    return _with_parameters(
-        f"""\
-# A student for the pictures in {_comment(root)}: {network.title}, PARAMS parameters, taught by {name}_teacher.
+    return f"""\
+# A student for the pictures in {_comment(root)}: {network.sized}, taught by {name}_teacher.
 # Run:    distill student --recipe {name}_student.yaml                 (after the teacher)
 # Beside: {name}_scratch.yaml, the same from labels alone: what is the teacher worth?
 {_offline(network)}{_seen(seen, more)}
@@ -114,9 +112,7 @@ role: student
 model: {network.model}
 teacher: {{run: {name}_teacher, logits: auto}}                                    # asked once where that is cheaper
 objective: {{kind: kd, ce_weight: 0.1, kd_weight: 0.9, temperature: 4.0}}      # mostly the teacher's softened answers
-{_trained(network, training)}""",
-        seen,
-    )
+{_trained(network, training)}"""
 
 
 def scratch_recipe(
@@ -126,9 +122,8 @@ def scratch_recipe(
     training = _training(seen, network, more)
     if more is not None:
         training = training.with_labels_alone(more.mixture.labelled)
-    return _with_parameters(
-        f"""\
-# The student for the pictures in {_comment(root)} without a teacher: {network.title}, PARAMS parameters.
+    return f"""\
+# The student for the pictures in {_comment(root)} without a teacher: {network.sized}.
 # Run:    distill student --recipe {name}_scratch.yaml
 # Beside: {name}_student.yaml, taught by {name}_teacher, in as many steps; distill compare says whether that is better
 {_offline(network)}{_seen(seen)}
@@ -141,9 +136,7 @@ role: baseline
 # {network.why}
 model: {network.model}
 objective: {{kind: supervised}}
-{_trained(network, training)}""",
-        seen,
-    )
+{_trained(network, training)}"""
 
 
 def _trained(network: DraftedNetwork, training: _Training) -> str:
@@ -156,10 +149,9 @@ train: {{epochs: {epochs}, batch_size: {training.batch}, seed: 0{_clip(network)}
 """
 
 
-def _with_parameters(text: str, seen: Survey) -> str:
-    """With the number of its network's parameters in its first line."""
-    recipe: Recipe = parse_recipe(text, source="the drafted student")
-    return text.replace("PARAMS", count(params_of(recipe.model, len(seen.classes))), 1)
+def _warmup(network: DraftedNetwork, steps: int, epochs: int, usual: float) -> float:
+    """Epochs, of ``steps`` each; a tenth of all at most."""
+    return usual if network.warmup is None else round(min(network.warmup / steps, epochs / 10), 2)
 
 
 def _offline(network: DraftedNetwork) -> str:

@@ -14,7 +14,8 @@ from distill.evaluation.calibrate import kept_temperature, temperature_of
 from distill.evaluation.confidence import reliability
 from distill.evaluation.corruptions import CORRUPTION_IMAGES, against, measure_corruptions
 from distill.evaluation.stored import keeping
-from distill.evaluation.test_set import IMAGES_OF, DatasetCache, EvaluationTarget, assess_target, evaluation_target
+from distill.evaluation.target import EvaluationTarget, evaluation_target
+from distill.evaluation.test_set import IMAGES_OF, DatasetCache, assess_target
 from distill.events import Note
 from distill.models.onnx_open import OnnxClassifier, is_exported_file, open_onnx
 from distill.pipeline.context import Options

@@ -19,7 +19,7 @@ from distill.devices import set_threads
 from distill.errors import UsageError
 from distill.evaluation.calibrate import temperature_of
 from distill.evaluation.cost import model_cost
-from distill.evaluation.test_set import evaluation_target
+from distill.evaluation.target import evaluation_target
 from distill.events import Note
 from distill.files import in_the_way, write_export
 from distill.models.deployed import Deployed

@@ -35,7 +35,7 @@ def find_objective(recipe: Recipe, splits: Splits, teacher: Teacher | None, *, d
     """
     return build_objective(
         recipe.objective,
-        _setting(recipe, splits, teacher, devices),
+        _term_context(recipe, splits, teacher, devices),
         label_smoothing=recipe.train.label_smoothing,
         class_weights=resolve_class_weights(
             recipe.objective.class_weights, splits.labelled.labels, splits.dataset.classes
@@ -78,14 +78,14 @@ def _require_place(spec: ModelSpec) -> None:
         )
 
 
-def _setting(recipe: Recipe, splits: Splits, teacher: Teacher | None, devices: int) -> TermContext:
+def _term_context(recipe: Recipe, splits: Splits, teacher: Teacher | None, devices: int) -> TermContext:
     seed, spec = derive_seed(recipe.train.seed, "objective"), recipe.objective
     mixes = recipe.augment.mixup.alpha > 0 or recipe.augment.cutmix.alpha > 0
-    setting = TermContext(seed=seed, devices=devices, classes=len(splits.dataset.classes), mixes=mixes)
+    context = TermContext(seed=seed, devices=devices, classes=len(splits.dataset.classes), mixes=mixes)
     if not any(term.asks_features for term in spec.terms):
-        return setting
+        return context
     return replace(
-        setting,
+        context,
         student=stage_shapes(recipe.model, len(splits.dataset.classes)),
         teacher=_teachers(recipe, teacher),
         labels=torch.from_numpy(splits.train.labels.copy()).long(),

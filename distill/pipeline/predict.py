@@ -21,7 +21,7 @@ from distill.devices import resolve_device, set_threads
 from distill.errors import DataError, UsageError
 from distill.evaluation.calibrate import Calibrated, temperature_of
 from distill.evaluation.finite import require_finite
-from distill.evaluation.test_set import evaluation_target
+from distill.evaluation.target import evaluation_target
 from distill.events import Note, StageProgress
 from distill.models.classifier import Classifier
 from distill.models.onnx_open import OnnxClassifier

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.console import RenderableType
 
+from distill.data.stratify import stratified_fraction
 from distill.evaluation.statistics import share_interval
 from distill.report.layout import key_values
 from distill.text import count, counted, duration, percent, plain
@@ -31,7 +33,7 @@ def draft_table(seen: Survey, set_aside: Mapping[str, float], unlabelled: int = 
     few, many = min(seen.per_class), max(seen.per_class)
     each = count(few) if few == many else f"{count(few)} to {count(many)}"
     aside = [f"{percent(share, 0)}% {_FOR[split]}" for split, share in set_aside.items()]
-    tested = seen.counts["test"] if "test" in seen.counts else round(set_aside["test"] * seen.counts["train"])
+    tested = seen.counts["test"] if "test" in seen.counts else _taken(seen.per_class, set_aside["test"])
     note = [] if seen.note is None else [("note", plain(seen.note))]
     return key_values(
         [
@@ -45,6 +47,11 @@ def draft_table(seen: Survey, set_aside: Mapping[str, float], unlabelled: int = 
             *note,
         ]
     )
+
+
+def _taken(per_class: Sequence[int], share: float) -> int:
+    """How many of the training pictures are set aside: of each class of two or more one at least."""
+    return len(stratified_fraction(np.repeat(np.arange(len(per_class)), per_class), share, "count"))
 
 
 def _known_to(images: int) -> str:

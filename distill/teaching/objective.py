@@ -25,7 +25,7 @@ class ObjectiveWithTeacher:
 
     Attributes:
         features: The stages of the student that it wants to see.
-        own: What it learns or remembers besides the network; None for most.
+        auxiliary: What it learns or remembers besides the network; None for most.
     """
 
     def __init__(self, objective: Objective, source: TeacherSource | None = None) -> None:

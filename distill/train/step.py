@@ -198,8 +198,8 @@ class Learner:
             parameter.requires_grad_(name in self._learns and (not frozen or name in self.head))
         if frozen:
             for name, module in self.raw.named_modules():
-                auxiliary = {f"{name}.{key}" for key, _ in module.named_parameters(recurse=False)}
-                if isinstance(module, nn.modules.batchnorm._BatchNorm) and not auxiliary & self.head:
+                names = {f"{name}.{key}" for key, _ in module.named_parameters(recurse=False)}
+                if isinstance(module, nn.modules.batchnorm._BatchNorm) and not names & self.head:
                     module.eval()
 
     def step(self, epoch: Epoch, picked: RawBatch, *, whole: int, tally: Tally, number: int) -> None:

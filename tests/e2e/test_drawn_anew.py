@@ -15,7 +15,7 @@ from distill.cli import app
 from distill.comparison import compare
 from distill.errors import DataError
 from distill.evaluation.corruptions import measure_corruptions
-from distill.evaluation.test_set import evaluation_target
+from distill.evaluation.target import evaluation_target
 from distill.models.onnx_open import open_onnx
 from distill.pipeline import Options, evaluate_run, export, finetune_teacher, quantize, train_student
 from distill.pipeline.prune import prune

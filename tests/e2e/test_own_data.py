@@ -306,7 +306,7 @@ def test_what_a_dataset_keeps_of_what_it_was_asked_for_makes_it_no_other(here: P
 )
 def test_labels_that_changed_are_not_those_of_before(form, here: Path) -> None:
     images, labels = np.tile(_images()[0], (7, 1, 1, 1))[:300], np.resize(_images()[1], 300)
-    probed = own_given.spread(300, own_given._PROBES)
+    probed = own_given.evenly_spaced_positions(300, own_given._PROBES)
     other = np.where(np.isin(np.arange(300), probed), labels, (labels + 1) % 3)
     assert (other != labels).sum() > 200
     for each in (labels, other, labels):

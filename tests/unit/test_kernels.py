@@ -99,7 +99,7 @@ import json, sys
 from pathlib import Path
 import torch
 from distill.data.splits import load_splits
-from distill.devices import guard
+from distill.devices import force_contiguous_inputs
 from distill.models import build_model
 from distill.pipeline import Options, train_student
 from distill.recipe import load_recipe
@@ -123,7 +123,7 @@ for each in (network, exact):  # a ReLU's one flipped sign, by rounding alone, m
                 setattr(module, name, torch.nn.SiLU())
 torch.manual_seed(0)
 images = torch.randn(64, 3, 32, 32)
-guard(network, torch.device("cpu"))
+force_contiguous_inputs(network, torch.device("cpu"))
 wanted = gradients(exact.double(), images.double())
 found = gradients(network, images.contiguous(memory_format=torch.channels_last))
 off = max(((a - b).abs().max() / b.abs().max()).item() for a, b in zip(found, wanted))

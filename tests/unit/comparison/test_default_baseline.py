@@ -40,3 +40,15 @@ ALONE = row("alone", "baseline")
 def test_it_is_the_run_without_a_teacher_if_only_one_can_be_meant(rows: list[Row], expected: str | None) -> None:
     found = default_baseline(rows)
     assert (found and found.name) == expected
+
+
+def test_one_of_several_teachers_is_none() -> None:
+    rows = [row("a + b", "teacher"), ALONE, row("a", "baseline"), STUDENT]
+    assert default_baseline(rows) is None
+    assert default_baseline(rows, teaching={"a", "b"}) is ALONE
+
+
+def test_as_many_parameters_for_other_images_are_chance() -> None:
+    other = {"test_set": "cifar10 1"}
+    rows = [ALONE, row("taught", "student", params=200), row("far", "baseline", params=300, **other)]
+    assert default_baseline([*rows, row("far_taught", "student", params=100, **other)]) is None

@@ -171,7 +171,7 @@ import sys
 sys.path.insert(0, {str(ROOT)!r})
 from distill.devices.layers import Layer
 from distill.devices.probe import probe
-from distill.devices.layer_error import Setting, Trial
+from distill.devices.layer_error import KernelConfig, LayerTest
 print("ready", flush=True)
 probe([{LONG!r}])
 """

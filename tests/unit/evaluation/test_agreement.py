@@ -41,7 +41,7 @@ def test_mean_and_sample_deviation():
 
 def test_doctests():
     command = [sys.executable, "-m", "pytest", "--doctest-modules", "-q", "-p", "no:cacheprovider"]
-    places = [str(ROOT / "distill" / "evaluation" / f"{name}.py") for name in ("agreement", "correct", "spread")]
+    places = [str(ROOT / "distill" / "evaluation" / f"{name}.py") for name in ("agreement", "correct", "mean_std")]
     done = subprocess.run([*command, *places], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "3 passed" in done.stdout, done.stdout

@@ -13,7 +13,8 @@ from scipy import stats
 from distill.data.corruptions import corrupt
 from distill.errors import DataError, RunError, UsageError
 from distill.evaluation.corruptions import against, measure_corruptions
-from distill.evaluation.test_set import DatasetCache, EvaluationTarget
+from distill.evaluation.target import EvaluationTarget
+from distill.evaluation.test_set import DatasetCache
 from distill.recipe.schema import DataSpec
 from distill.results.corruptions import CORRUPTIONS, SEVERITIES, CorruptionResult
 

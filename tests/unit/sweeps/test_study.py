@@ -78,7 +78,7 @@ def test_the_last_beat_comes_before_the_own_ending(ends: Any, state: str, monkey
 
     study = optuna.create_study(direction="maximize")
     search = _search(study, told, trials=1)
-    monkeypatch.setattr(searching, "beating", beating_until_the_last)
+    monkeypatch.setattr(searching, "trial_heartbeat", beating_until_the_last)
     monkeypatch.setattr(search, "_objective", objective)
     with contextlib.suppress(KeyboardInterrupt):
         search._train_one()

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[3]
 OURS = """
 from distill.team import guard
 from distill.team.guard import reset, ending_first, guard_process, guarding
-from distill.team.signals import end_on_signals, said_goodbye
+from distill.team.signals import end_on_signals, mark_exit_announced
 """
 PROCESS = f"{OURS}\nguard.same_press_s = lambda: 0.0\nend_on_signals()\nguard_process()\n"
 
@@ -59,7 +59,7 @@ def test_the_first_signal_ends_nothing(stuck) -> None:
 
 
 def test_what_was_said_is_not_said_again(stuck) -> None:
-    process = stuck(f"{PROCESS}\nsaid_goodbye(3)\ndeaf()")
+    process = stuck(f"{PROCESS}\nmark_exit_announced(3)\ndeaf()")
     assert _until_ended(process, signal.SIGTERM) == ""
     assert process.returncode == 3
 

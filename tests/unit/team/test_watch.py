@@ -14,7 +14,7 @@ import pytest
 from distill.team import watch as module
 from distill.team.watch import Watchdog, beat, extended_silence_limit, place, watching
 
-OURS = "from distill.team import watch\nfrom distill.team.watch import beat, own_dumps, watching\n"
+OURS = "from distill.team import watch\nfrom distill.team.watch import beat, enable_faulthandler, watching\n"
 
 
 # Real processes
@@ -37,7 +37,7 @@ with watching(silence_s=0.5) as seen:
 
 
 def test_native_code_that_keeps_the_lock_leaves_its_place_to_faulthandler(stuck) -> None:
-    process = stuck(f"{OURS}own_dumps()\nwith watching(silence_s=0.5):\n    time.sleep(0.5)\n    asleep(4)\n")
+    process = stuck(f"{OURS}enable_faulthandler()\nwith watching(silence_s=0.5):\n    time.sleep(0.5)\n    asleep(4)\n")
     said = process.communicate()[1]
     assert process.returncode == 0
     assert "Timeout (0:00:00.500000)!\n" in said
