@@ -85,7 +85,7 @@ class Remembered:
         logits = np.random.default_rng(5).normal(size=(N, CLASSES)).astype(np.float32)
         self._logits = torch.from_numpy(logits).to(where)
 
-    def answer(self, batch: Batch) -> NetworkOutput:
+    def outputs(self, batch: Batch) -> NetworkOutput:
         return NetworkOutput(self._logits.index_select(0, batch.index))
 
 
