@@ -89,11 +89,13 @@ class Pass:
     Attributes:
         names: The modules that hold it, as the network names them, in the order in which they run.
         per_image: How many inputs of it one image makes: more than 1 where windows or patches fill the first dimension.
+        calls: How often it runs: more often than it has names where a module is called again.
     """
 
     layer: Layer
     names: tuple[str, ...]
     per_image: int = 1
+    calls: int = 1
 
 
 def layers_of(network: nn.Module, input_size: int, *, in_channels: int = 3) -> tuple[Pass, ...]:
@@ -101,21 +103,19 @@ def layers_of(network: nn.Module, input_size: int, *, in_channels: int = 3) -> t
 
     Functional calls are found too, under the name of the module that makes them.
     """
-    paths: dict[tuple[Layer, int], list[str]] = {}
+    paths: dict[tuple[Layer, int], list[str]] = {}  # of every call
     was_training = network.training
     network.eval()  # batch norm refuses to learn from one value a channel
     try:
-        with _named(network) as path, _Watch(lambda layer, count: _note(paths, (layer, count), path)), torch.no_grad():
+        with (
+            _named(network) as path,
+            _Watch(lambda layer, count: paths.setdefault((layer, count), []).append(path[-1])),
+            torch.no_grad(),
+        ):
             network(torch.empty(1, in_channels, input_size, input_size, device="meta"))
     finally:
         network.train(was_training)
-    return tuple(Pass(layer, tuple(names), count) for (layer, count), names in paths.items())
-
-
-def _note(paths: dict[tuple[Layer, int], list[str]], key: tuple[Layer, int], path: list[str]) -> None:
-    names = paths.setdefault(key, [])
-    if path[-1] not in names:
-        names.append(path[-1])
+    return tuple(Pass(layer, tuple(dict.fromkeys(names)), count, len(names)) for (layer, count), names in paths.items())
 
 
 @contextmanager

@@ -110,7 +110,7 @@ class Bench:
             passes = layers_of(meta_model(recipe.model, classes), recipe.model.input_size)
             self._time_new([each.layer for each in passes])
             for each in passes:
-                alone, often = self._layers[str(each.layer)], len(each.names) * each.per_image
+                alone, often = self._layers[str(each.layer)], each.calls * each.per_image
                 times = {name: spent + often * alone[str(LATENCIES[name])] for name, spent in times.items()}
         return Costs(cost.params, cost.macs / 1e9, cost.params * bytes_each / 1e6, **times)
 
