@@ -62,7 +62,7 @@ def command(
             "-b",
             metavar="ROW",
             help="The row that all others are compared with: a name, a folder, a role.",
-            show_default="the one trained without a teacher",
+            show_default="as for compare: the run without a teacher",
             rich_help_panel=_PAGE,
             autocompletion=options.complete_runs,
         ),

@@ -158,8 +158,19 @@ def _show(result: RunResult, output: Output, request: Request) -> None:
         for setting in request.overrides:
             words += ["--set", setting] if setting.startswith("data.") else []  # the student's images are the teacher's
         output.note(f"next: distill {shlex.join(words)}{ending}")
+    elif (alone := _without_teacher(result, request)) is not None:
+        output.note(f"next: distill student --recipe {shlex.quote(str(alone))}{ending}")
     else:
         output.note(f"next: distill compare{ending}")
+
+
+def _without_teacher(result: RunResult, request: Request) -> Path | None:
+    """The recipe beside a student's of the same from labels alone, as ``recipe new`` drafts it; if it has no run."""
+    beside = Path(request.recipe or "")
+    if result.role != "student" or not beside.stem.endswith("_student") or not beside.is_file():
+        return None
+    alone = beside.with_name(f"{beside.stem.removesuffix('_student')}_scratch{beside.suffix}")
+    return alone if alone.is_file() and not (result.run.parent.parent / alone.stem).is_dir() else None
 
 
 def _recipe(request: Request, roles: tuple[str, ...]) -> Recipe:

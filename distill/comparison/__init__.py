@@ -21,7 +21,7 @@ from distill.comparison.entries import (
 from distill.comparison.files import file_rows, open_files, parted
 from distill.comparison.paired_rows import beside_teachers, other_images_notes
 from distill.comparison.run_rows import run_row
-from distill.comparison.statistics import baseline_row, default_baseline, difference_of, with_statistics
+from distill.comparison.statistics import baseline_row, default_baselines, difference_of, with_statistics
 from distill.comparison.subjects import Subjects, gather
 from distill.comparison.timing import Timings, busy_notes, measure, with_latency
 from distill.devices import describe_device, library_versions, resolve_device, threads, using_threads
@@ -33,21 +33,17 @@ from distill.report.display import Shown
 from distill.results.roles import role_order
 from distill.results.rows import Comparison, Row
 from distill.team.watch import watching
+from distill.text import several
 
 __all__ = ["Examined", "compare", "examine"]
 
 
 @dataclass(frozen=True)
 class Examined:
-    """A comparison, and what it is made of: by a row's ``run``, what answered the test set, the newest last.
-
-    Attributes:
-        baseline_named: Whether somebody named the row that all others are held against.
-    """
+    """A comparison, and what it is made of: by a row's ``run``, what answered the test set, the newest last."""
 
     comparison: Comparison
     tested: Mapping[str, Sequence[EvaluatedModel]]
-    baseline_named: bool = False
 
 
 def compare(
@@ -81,9 +77,9 @@ def compare(
         teacher: The run against which runs trained without a teacher are measured; it is added to the table. None: the
             only teacher in the table, or the one that its students name.
         baseline: The row that all others are compared with, with intervals and a paired test on the same test images:
-            its name, its run or file, or a role that only one row has. None: the run without a teacher that
-            stands beside a student and was tested on the same images, if there is only one; of several the one that
-            has the student's parameters.
+            its name, its run or file, or a role that only one row has. None: the run without a teacher that was
+            tested on the same images, if there is only one beside a student; of several the one with as many
+            parameters.
         reports: Files that kits wrote on other machines (``device.json``), one or several: each is a row, marked as
             such, with which nothing measured here is compared.
         check: Called with all rows before timing, the longest step: an exception it raises ends the comparison.
@@ -154,9 +150,10 @@ def examine(
     )
     rows, tested = _untimed(subjects, data, notes)
     elsewhere = device_rows(found_elsewhere, rows)
-    held_against = (
-        default_baseline(rows, _teaching(subjects)) if baseline is None else baseline_row(run_of(baseline), rows)
-    )
+    if baseline is None:
+        baselines = default_baselines(rows, _teaching(subjects))
+    else:
+        baselines = dict.fromkeys([row.run for row in rows], baseline_row(run_of(baseline), rows).run)
     if check is not None:
         check([*rows, *elsewhere])
 
@@ -174,10 +171,10 @@ def examine(
             )
         rows = with_latency(rows, timings)
     counts = [cell.n for cells in timings.values() for cell in cells.values()]
-    if baseline is None and held_against is not None:
-        notes.append(f"against {held_against.name}, trained without a teacher; --baseline names another row")
-    against = None if held_against is None else held_against.run
-    rows = with_statistics(rows, tested, baseline=against, notes=notes, named=baseline is not None)
+    if baseline is None and baselines:
+        held = several(sorted(row.name for row in rows if row.run in baselines.values()), 4)
+        notes.append(f"against {held}, trained without a teacher; --baseline names another row")
+    rows = with_statistics(rows, tested, baselines=baselines, notes=notes, named=baseline is not None)
     notes += _notes(subjects, rows, data)
     rows = placed(elsewhere, rows, {each.file.place: each.file.sha256 for each in subjects.files.values()}, notes)
     shown = Shown(
@@ -189,7 +186,7 @@ def examine(
         latency_n=min(counts, default=None),
         difference=difference_of(tested),
     )
-    return Examined(shown, tested, baseline_named=baseline is not None)
+    return Examined(shown, tested)
 
 
 def _teaching(subjects: Subjects) -> set[str]:
@@ -213,7 +210,7 @@ def _untimed(
         notes=notes,
     )
     rows = beside_teachers(by_key, banks, groups, teachers, notes)
-    rows.sort(key=lambda row: (role_order(row.role), row.name))
+    rows.sort(key=lambda row: (row.dataset, role_order(row.role), row.name))
     rows = file_rows(subjects.files, rows, groups, teachers=teachers, images=images, notes=notes)
     return rows, subjects.tested | {run: [each] for run, each in answers.items()}
 

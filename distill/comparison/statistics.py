@@ -22,36 +22,33 @@ from distill.evaluation.statistics import (
 from distill.results.rows import Difference, Row, row_labels
 from distill.text import several
 
-__all__ = ["baseline_row", "default_baseline", "difference_of", "with_statistics"]
+__all__ = ["baseline_row", "default_baselines", "difference_of", "with_statistics"]
 
 
 def with_statistics(
     rows: Sequence[Row],
     tested: Mapping[str, Sequence[EvaluatedModel]],
     *,
-    baseline: str | None,
+    baselines: Mapping[str, str],
     notes: list[str],
     named: bool = True,
 ) -> list[Row]:
-    """Every row with its interval, its place on the front, and its difference from the baseline's row.
+    """Every row with its interval, its place on the front, and its difference from its baseline's row.
 
     Args:
         tested: What answered the test set, by the row's ``run``; a bank may not hold its teacher's answers.
-        baseline: As :func:`baseline_row` takes it.
+        baselines: By a row's ``run`` that of the row that it is held against.
         notes: Told which rows are not held against it, and what an interval leaves out.
         named: Whether somebody named it; else nothing is said of rows that are not held against it.
-
-    Raises:
-        UsageError: As :func:`baseline_row`.
     """
     answers = {run: _answers(group) for run, group in tested.items()}
-    chosen = None if baseline is None else baseline_row(baseline, rows)
     rows = [_with_interval(row, answers.get(row.run)) for row in rows]
     rows = _with_front(rows)
-    if chosen is None:
-        return rows
-    labels = dict(zip((row.run for row in rows), row_labels(rows), strict=True))
-    return [_against(row, chosen, answers, labels, notes, named=named) for row in rows]
+    labels, by_run = dict(zip((row.run for row in rows), row_labels(rows), strict=True)), {row.run: row for row in rows}
+    return [
+        _against(row, by_run[baselines[row.run]], answers, labels, notes, named=named) if row.run in baselines else row
+        for row in rows
+    ]
 
 
 def _answers(group: Sequence[EvaluatedModel]) -> SeedOutcomes:
@@ -120,30 +117,37 @@ def baseline_row(baseline: str, rows: Sequence[Row]) -> Row:
     )
 
 
-def default_baseline(rows: Sequence[Row], teaching: Collection[str] = ()) -> Row | None:
-    """Where none is named: the run from labels alone that a student of the table was tested beside, if it is only one.
+def default_baselines(rows: Sequence[Row], teaching: Collection[str] = ()) -> dict[str, str]:
+    """Where no row is named: by a row's ``run``, that of the run without a teacher that it is held against.
 
-    One that teaches a student of the table is none, alone or among several. Of several, the one that has the student's
-    parameters.
+    On each test set that a student answered: its only such run, or, of several, the one with as many parameters; of a
+    file, as many as its run has. A run that teaches a student of the table is none.
 
     Args:
-        teaching: The names of runs that teach a student among several, which are no row's ``teacher``.
+        teaching: The names of all that teach, those among several too, which are no row's ``teacher``.
     """
-    students = [row for row in rows if row.role == "student" and row.source_run is None]
-    teachers = {row.teacher for row in students}
-    alone = [
-        row
-        for row in rows
-        if row.role == "baseline" and row.source_run is None and row.run not in teachers and row.name not in teaching
-        if any(row.same_test_images(student) for student in students)
-    ]
-    if len(alone) > 1:
+    found: dict[str, str] = {}
+    for test_set in {row.test_set for row in rows if row.role == "student" and row.test_set is not None}:
+        beside = {row.run: row for row in rows if row.test_set == test_set}
+        students = [row for row in beside.values() if row.role == "student" and row.source_run is None]
+        teachers = {row.teacher for row in students}
         alone = [
             row
-            for row in alone
-            if any(row.params == student.params and row.same_test_images(student) for student in students)
+            for row in beside.values()
+            if row.role == "baseline" and row.source_run is None
+            if row.run not in teachers and row.name not in teaching
         ]
-    return alone[0] if len(alone) == 1 else None
+        held = {run: meant[0].run for run, row in beside.items() if len(meant := _meant(row, alone, beside)) == 1}
+        used = {held.get(student.run) for student in students}
+        found |= {run: baseline for run, baseline in held.items() if baseline in used}
+    return found
+
+
+def _meant(row: Row, alone: Sequence[Row], beside: Mapping[str, Row]) -> Sequence[Row]:
+    if len(alone) == 1:
+        return alone
+    network = beside.get(row.source_run or "", row)
+    return [each for each in alone if each.params == network.params]
 
 
 def _against(

@@ -8,7 +8,7 @@ import numpy as np
 
 from distill.data.streams import permutation
 
-__all__ = ["balanced_subset", "stratified_fraction"]
+__all__ = ["balanced_subset", "stratified_counts", "stratified_fraction"]
 
 
 def stratified_fraction(labels: np.ndarray, fraction: float, *key: int | str) -> np.ndarray:
@@ -23,14 +23,23 @@ def stratified_fraction(labels: np.ndarray, fraction: float, *key: int | str) ->
     """
     if fraction <= 0:
         return np.empty(0, dtype=np.int64)
-    sizes = np.bincount(labels)
+    return _first_of_each_class(labels, stratified_counts(np.bincount(labels), fraction), *key)
+
+
+def stratified_counts(sizes: np.ndarray, fraction: float) -> np.ndarray:
+    """How many :func:`stratified_fraction` takes of each class.
+
+    Shapes:
+        sizes: ``(C,)`` int64, images of each class.
+        returns: ``(C,)`` int64.
+    """
     most = np.maximum(sizes - 1, 0)
     counts = np.clip(np.floor(sizes * fraction).astype(np.int64), np.minimum(1, most), most)
-    missing = max(0, round(len(labels) * fraction) - int(counts.sum()))
+    missing = max(0, round(int(sizes.sum()) * fraction) - int(counts.sum()))
     owed = np.where(counts < most, sizes * fraction - counts, -np.inf)
     most_owed = np.argsort(-owed, kind="stable")[:missing]
     counts[most_owed[np.isfinite(owed[most_owed])]] += 1
-    return _first_of_each_class(labels, counts, *key)
+    return counts
 
 
 def balanced_subset(labels: np.ndarray, n: int, *key: int | str) -> np.ndarray:

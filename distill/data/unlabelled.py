@@ -118,7 +118,8 @@ def list_unlabelled(root: Path) -> tuple[list[str], int]:
         DataError: It holds no picture, or cannot be listed.
     """
     if not root.is_dir():
-        raise MissingError(f"data.unlabelled {root}: no such folder", hint="name one that holds pictures, however deep")
+        what = "a file, and archives are not read here: unpack it" if root.is_file() else "no such folder"
+        raise MissingError(f"data.unlabelled {root}: {what}", hint="name a folder that holds pictures, however deep")
     paths, ignored = [], 0
 
     def refuse(error: OSError) -> None:

@@ -185,8 +185,8 @@ def _refuse_labelled(folders: set[Path], unlabelled: str | Path, spec: DataSpec)
 
 def _name(name: str | None, data: str | Path) -> str:
     if name is not None:
-        if _NAME.search(name) or not name[0].isalnum() or len(name) > 40:
-            raise UsageError(f"--name {name!r}", hint="letters, digits, '_', '-', '.', 40 at most")
+        if not name or _NAME.search(name) or not name[0].isalnum() or len(name) > 40:
+            raise UsageError(f"--name {name!r}", hint="letters, digits, '_', '-', '.', 40 at most, no sign first")
         return name
     stem = Path(data).absolute().name.split(".")[0]
     cleaned = _NAME.sub("_", stem).strip("_.-")[:40]

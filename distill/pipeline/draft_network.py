@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from distill.errors import MissingError, UsageError
+from distill.errors import DistillError, MissingError, UsageError
 from distill.files import expanded
 from distill.models import meta_model, params_of, stages
 from distill.models.timm_names import is_resnet, timm_config
+from distill.models.weights import load_weights
 from distill.recipe.model_specs import ResNetModel, TimmModel
 from distill.recipe.schema import STUDENT_BUDGET
 from distill.text import count
@@ -116,6 +118,8 @@ def timm_network(
         raise UsageError(
             f"{option} {name}: {params:,} parameters; a student has at most {count(STUDENT_BUDGET)}", hint=_SMALL
         )
+    if source != "pretrained":
+        _check_weights(source, spec, classes, option)
     kind = "resnet" if resnet else "batch norm" if _has_batch_norm(spec, classes) else "layer norm"
     optim = _OPTIM[kind] if _has_stages(spec, classes) else _OPTIM[kind].replace(", layer_decay: 0.75", "")
     told, whose = "pretrained", f"timm's weights{f' ({config.tag})' if config.tag else ''}"
@@ -158,6 +162,8 @@ def _weights(name: str, option: str, path: str | Path | None, *, in_timm: bool) 
                 hint=f"another network, or {option}-weights FILE.safetensors",
             )
         return "pretrained"
+    if expanded(path).is_dir():
+        raise UsageError(f"{option}-weights {path}: a folder", hint="a .safetensors file of that network")
     if not expanded(path).is_file():
         raise MissingError(f"{option}-weights {path}: no such file", hint="a .safetensors file of that network")
     if Path(path).suffix != ".safetensors":
@@ -165,6 +171,17 @@ def _weights(name: str, option: str, path: str | Path | None, *, in_timm: bool) 
             f"{option}-weights {path}: no .safetensors file", hint="a pickle can run code when it is loaded: convert it"
         )
     return str(expanded(path))
+
+
+def _check_weights(path: str, spec: TimmModel, classes: int, option: str) -> None:
+    """Refuse a file of another network now, and not after hours: for the student, after its teacher was trained."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch's, that a network without storage keeps nothing
+            load_weights(meta_model(spec, classes), path, spec)
+    except DistillError as error:
+        hint = f"name a whole file of {spec.name}'s weights; or, with {option}, the network that they are of"
+        raise UsageError(f"{option}-weights: {error.message}", hint=hint) from error
 
 
 def _size(side: int, *, stem: Stem, resnet: bool, fixed: int | None) -> tuple[int, str]:

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 FEW = 2_000  # training images: a network of a quarter of the parameters has enough to learn from
-_TEACHER_STEPS, _STUDENT_STEPS, _PRETRAINED_STUDENT_STEPS = 2_000, 8_000, 4_000
+_TEACHER_STEPS, _STUDENT_STEPS = 2_000, 8_000
 _TEST_FRACTION, _VAL_FRACTION = 0.2, 0.1
 _LEAST_VIEWS = 10  # the labelled pictures are shown far more often than the others where these are very many
 
@@ -85,8 +85,8 @@ def _training(seen: Survey, network: DraftedNetwork, more: MorePictures | None) 
     labelled = labelled_pictures(seen)
     mixture = Mixture(labelled, 0, 0.0, batch_size(seen.counts["train"])) if more is None else more.mixture
     steps, passes = _steps(mixture.images, mixture.batch_size), mixture.images / (labelled + mixture.unlabelled)
-    wanted = _STUDENT_STEPS if network.from_scratch else _PRETRAINED_STUDENT_STEPS
-    epochs = _epochs(steps, wanted, most=round(200 / passes))
+    share = 1.0 if network.from_scratch else 0.5  # pretrained weights need fewer
+    epochs = _epochs(steps, round(share * _STUDENT_STEPS), most=round(share * 200 / passes))
     warmup = _warmup(network, steps, epochs, min(5, epochs // 10))
     return _Training(mixture.batch_size, steps, epochs, warmup, passes)
 
@@ -161,7 +161,7 @@ def _offline(network: DraftedNetwork) -> str:
 
 
 def _how_many(network: DraftedNetwork) -> str:
-    return "a network from scratch needs many" if network.from_scratch else "pretrained weights need fewer"
+    return f"a network from scratch {'needs many' if network.from_scratch else 'would get twice as many'}"
 
 
 def _clip(network: DraftedNetwork) -> str:

@@ -120,9 +120,6 @@ def gather_page(examined: Examined, *, title: str | None, command: str, runs_dir
     notes: list[str] = []
     student = _headline(comparison.rows, tested, notes)
     rows = list(comparison.rows)
-    if not examined.baseline_named and student is not None and student.baseline is None:
-        rows = _against_untaught(rows, student, tested, notes)
-    student = next((row for row in rows if student is not None and row.run == student.run), None)
     is_taught = student is not None and _was_taught(student, tested)
     teacher = next((row for row in rows if is_taught and student is not None and row.run == student.teacher), None)
     shown = members(rows, tested)
@@ -225,21 +222,11 @@ def _validated(group: Sequence[EvaluatedModel]) -> float | None:
     return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
-def _against_untaught(rows: list[Row], student: Row, tested: _Tested, notes: list[str]) -> list[Row]:
-    """Held against the run that learned without a teacher on the student's data, where it is only one."""
-    others = [row for row in rows if row.role != "teacher" and row.run != student.run and _is_run(row, tested)]
-    untaught = [row for row in others if row.same_test_images(student) and not _was_taught(row, tested)]
-    alike = [row for row in untaught if row.params == student.params] or untaught
-    if len(alike) != 1:
-        return rows
-    return with_statistics(rows, tested, baseline=alike[0].run, notes=notes, named=False)
-
-
 def _against_teacher(draft: _Draft, teacher: Row, student: Row) -> Row | None:
     """The student's row, held against its teacher's."""
     if not draft.tested.get(teacher.run):
         return None
-    held = with_statistics(draft.rows, draft.tested, baseline=teacher.run, notes=[])
+    held = with_statistics(draft.rows, draft.tested, baselines={student.run: teacher.run}, notes=[])
     return next(row for row in held if row.run == student.run)
 
 

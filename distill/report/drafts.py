@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.console import RenderableType
 
-from distill.data.stratify import stratified_fraction
+from distill.data.stratify import stratified_counts
 from distill.evaluation.statistics import share_interval
 from distill.report.layout import key_values
 from distill.text import count, counted, duration, percent, plain
@@ -32,16 +32,17 @@ def draft_table(seen: Survey, set_aside: Mapping[str, float], unlabelled: int = 
     low, high = seen.sides
     few, many = min(seen.per_class), max(seen.per_class)
     each = count(few) if few == many else f"{count(few)} to {count(many)}"
-    aside = [f"{percent(share, 0)}% {_FOR[split]}" for split, share in set_aside.items()]
-    tested = seen.counts["test"] if "test" in seen.counts else _taken(seen.per_class, set_aside["test"])
+    taken = _taken(seen.per_class, set_aside)
+    left = seen.counts["train"] - sum(taken.values())
+    aside = ", ".join(f"{count(taken[split])} {_FOR[split]}" for split in set_aside)
     note = [] if seen.note is None else [("note", plain(seen.note))]
     return key_values(
         [
             ("classes", f"{count(len(seen.classes))}, {each} training pictures each"),
             ("pictures", ", ".join(f"{count(n)} {split}" for split, n in seen.counts.items())),
             *([("without labels", f"{count(unlabelled)}, for the student")] if unlabelled else []),
-            *([("set aside", f"of the training pictures {', then '.join(aside)}")] if aside else []),
-            ("testing", _known_to(max(1, tested))),
+            *([("set aside", f"of the training pictures {aside}; {count(left)} to train on")] if aside else []),
+            ("testing", _known_to(max(1, seen.counts.get("test", 0) or taken["test"]))),
             ("sizes", f"shorter sides of {seen.side} pixels in the median, {low} to {high} in a sample"),
             ("decoding", f"about {duration(seen.decode_all_s)}, once"),
             *note,
@@ -49,9 +50,13 @@ def draft_table(seen: Survey, set_aside: Mapping[str, float], unlabelled: int = 
     )
 
 
-def _taken(per_class: Sequence[int], share: float) -> int:
-    """How many of the training pictures are set aside: of each class of two or more one at least."""
-    return len(stratified_fraction(np.repeat(np.arange(len(per_class)), per_class), share, "count"))
+def _taken(per_class: Sequence[int], set_aside: Mapping[str, float]) -> dict[str, int]:
+    """How many of the training pictures are set aside, by what for: of each class of two or more one at least."""
+    sizes, taken = np.array(per_class, dtype=np.int64), dict[str, int]()
+    for split, share in set_aside.items():  # of what the one before has left
+        counts = stratified_counts(sizes, share)
+        sizes, taken[split] = sizes - counts, int(counts.sum())
+    return taken
 
 
 def _known_to(images: int) -> str:

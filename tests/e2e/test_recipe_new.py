@@ -70,7 +70,7 @@ def test_the_recipes_run_by_the_commands_that_are_printed(cli: Callable[..., Res
     made = cli("recipe", "new", "photos")
     assert made.exit_code == 0, made.stderr
     assert "3, 5 to 20 training pictures each" in made.stdout
-    assert "of the training pictures 20% for testing, then 10% for validation" in made.stdout
+    assert "of the training pictures 9 for testing, 4 for validation; 32 to train on" in made.stdout
     assert "wrote recipe.schema.json" in made.stderr
     assert "the teacher's first run downloads timm's weights; without a network: --teacher-weights FILE" in made.stderr
     teach, learn, alone, judge = (line for line in made.stdout.splitlines() if line.startswith("distill "))
@@ -81,8 +81,9 @@ def test_the_recipes_run_by_the_commands_that_are_printed(cli: Callable[..., Res
     result = cli(*shlex.split(teach)[1:], *small)
     assert result.exit_code == 0, result.stderr
     assert "next: distill student --recipe photos_student.yaml --teacher runs/photos_teacher/001" in result.stderr
-    result = cli(*shlex.split(learn)[1:], "--set", "train.epochs=1", "--threads", "1", "--device", "cpu", "-q")
+    result = cli(*shlex.split(learn)[1:], "--set", "train.epochs=1", "--threads", "1", "--device", "cpu")
     assert result.exit_code == 0, result.stderr
+    assert "next: distill student --recipe photos_scratch.yaml" in result.stderr
     assert json.loads((tmp_path / "runs/photos_student/001/run.json").read_text())["status"] == "finished"
 
     result = cli(*shlex.split(alone)[1:], "--set", "train.epochs=1", "--threads", "1", "--device", "cpu", "-q")
@@ -246,12 +247,22 @@ def test_each_family_of_timm_has_a_size_and_an_optimizer(
         ("--student resnet10t --student-weights none.safetensors", 4, "none.safetensors: no such file"),
         ("--teacher-weights photos/cat/0.png", 2, "no .safetensors file"),
         ("--student-weights photos/cat/0.png", 2, "--student-weights without --student"),
+        ("--teacher-weights photos", 2, "photos: a folder"),
+        ("--teacher-weights other.safetensors", 2, "other.safetensors does not fit resnet34"),
+        (
+            "--student resnet10t --student-weights cut.safetensors",
+            2,
+            "cut.safetensors is not a readable safetensors file",
+        ),
+        ("--unlabelled cut.safetensors", 4, "cut.safetensors: a file, and archives are not read here"),
     ],
 )
 def test_networks_that_cannot_be(
     cli: Callable[..., Result], tmp_path: Path, options: str, code: int, refusal: str
 ) -> None:
     _pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
+    other = _weights("resnet10t", tmp_path / "other.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(other[:100_000])
     made = cli("recipe", "new", "photos", *options.split())
     assert made.exit_code == code
     assert refusal in made.stderr
@@ -309,6 +320,7 @@ def test_nothing_is_written_over(cli: Callable[..., Result], tmp_path: Path) -> 
     assert cli("recipe", "new", "photos", "--name", "pets").exit_code == 0
     assert load_recipe("pets_student.yaml").teacher.run == "pets_teacher"
     assert cli("recipe", "new", "photos", "--name", "a b").exit_code == 2
+    assert cli("recipe", "new", "photos", "--name", "").exit_code == 2
 
 
 def test_a_folder_of_something_else(cli: Callable[..., Result], tmp_path: Path) -> None:

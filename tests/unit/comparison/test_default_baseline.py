@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from distill.comparison.statistics import default_baseline
+from distill.comparison.statistics import default_baselines
 from distill.results.rows import Row
 
 
@@ -38,17 +38,37 @@ ALONE = row("alone", "baseline")
     ],
 )
 def test_it_is_the_run_without_a_teacher_if_only_one_can_be_meant(rows: list[Row], expected: str | None) -> None:
-    found = default_baseline(rows)
-    assert (found and found.name) == expected
+    student = next((row for row in rows if row.role == "student" and row.source_run is None), rows[0])
+    assert default_baselines(rows).get(student.run) == (expected and f"runs/{expected}/001")
 
 
 def test_one_of_several_teachers_is_none() -> None:
     rows = [row("a + b", "teacher"), ALONE, row("a", "baseline"), STUDENT]
-    assert default_baseline(rows) is None
-    assert default_baseline(rows, teaching={"a", "b"}) is ALONE
+    assert STUDENT.run in default_baselines(rows, teaching={"a", "b"})
+    assert default_baselines(rows, teaching={"a", "b", "alone"}) == {}
+    assert default_baselines(rows) == {}, "two have the student's parameters"
 
 
-def test_as_many_parameters_for_other_images_are_chance() -> None:
+def test_every_row_of_a_test_set_is_held_against_its_only_baseline() -> None:
+    file = row("taught_int8", "student", source_run=STUDENT.run, params=None)
+    assert default_baselines([TEACHER, ALONE, STUDENT, file]) == dict.fromkeys(
+        [TEACHER.run, ALONE.run, STUDENT.run, file.run], ALONE.run
+    )
+
+
+def test_each_test_set_and_each_network_has_its_own() -> None:
     other = {"test_set": "cifar10 1"}
-    rows = [ALONE, row("taught", "student", params=200), row("far", "baseline", params=300, **other)]
-    assert default_baseline([*rows, row("far_taught", "student", params=100, **other)]) is None
+    far, far_taught = row("far", "baseline", params=300, **other), row("far_taught", "student", params=100, **other)
+    small, small_taught = row("small", "baseline", params=7), row("small_taught", "student", params=7)
+    file = row("small_int8", "student", source_run=small_taught.run, params=8)
+    unused = row("unused", "baseline", params=9)
+    found = default_baselines([TEACHER, ALONE, STUDENT, small, small_taught, file, far, far_taught, unused])
+    assert found == {
+        ALONE.run: ALONE.run,
+        STUDENT.run: ALONE.run,
+        small.run: small.run,
+        small_taught.run: small.run,
+        file.run: small.run,
+        far.run: far.run,
+        far_taught.run: far.run,
+    }
