@@ -25,7 +25,7 @@ def test_an_objectives_own_weights_do_not_slow_the_network(
     clip = Learner._clip
 
     def watched(learner: Learner) -> None:
-        parts = [list(learner.raw.parameters()), list(learner.own.parameters)]
+        parts = [list(learner.raw.parameters()), list(learner.auxiliary.parameters)]
         before = list(map(_norm, parts))
         clip(learner)
         largest = [max(float(each.grad.abs().max()) for each in part if each.grad is not None) for part in parts]

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from distill.cli import app
 from distill.comparison import compare
-from distill.comparison.statistics import difference_of, with_statistics
+from distill.comparison.statistics import baseline_row, difference_of, with_statistics
 from distill.errors import UsageError
 from distill.pipeline import RunResult
 from distill.report.tables import comparison_table
@@ -45,13 +45,17 @@ def _right(n: int, right: int, *, shift: int = 0) -> np.ndarray:
     return np.roll(np.arange(n) < right, shift)
 
 
+def _against(rows: list[Row], name: str) -> dict[str, str]:
+    return dict.fromkeys([row.run for row in rows], baseline_row(name, rows).run)
+
+
 def test_one_run_has_wilsons_interval_and_mcnemars_test() -> None:
     ours, theirs = _right(100, 90), _right(100, 90)
     ours[88:98] = True  # right where theirs is wrong: images 90 to 97
     ours[0:2] = False  # and wrong where theirs is right: two images
     rows = [_row("ours", ours.mean(), 100), _row("theirs", 0.9, 100)]
     tested = {rows[0].run: _tested(ours), rows[1].run: _tested(theirs)}
-    got, base = with_statistics(rows, tested, baseline="theirs", notes=[])
+    got, base = with_statistics(rows, tested, baselines=_against(rows, "theirs"), notes=[])
     z = 1.959964
     p, n = 0.96, 100
     centre, half = (
@@ -74,7 +78,7 @@ def test_seeds_that_are_all_as_accurate_have_the_images_interval() -> None:
         rows[0].run: _tested(_right(100, 90)),
         rows[1].run: _tested(_right(100, 90), _right(100, 90, shift=5), seeds=(0, 1)),
     }
-    one, two = with_statistics(rows, tested, baseline=None, notes=[])
+    one, two = with_statistics(rows, tested, baselines={}, notes=[])
     assert two.test_top1_low == one.test_top1_low == pytest.approx(0.8256, abs=1e-4)  # Wilson's, by hand
     assert two.test_top1_high == one.test_top1_high == pytest.approx(0.9448, abs=1e-4)
 
@@ -83,7 +87,9 @@ def test_seeds_are_paired_whatever_their_order() -> None:
     ours = _tested(_right(200, 150), _right(200, 160), _right(200, 170), seeds=(2, 0, 1))
     theirs = _tested(_right(200, 150), _right(200, 164), _right(200, 142), seeds=(0, 1, 2))
     rows = [_row("ours", 0.8, 200, seeds=3), _row("theirs", 0.76, 200, seeds=3)]
-    got, _ = with_statistics(rows, {rows[0].run: ours, rows[1].run: theirs}, baseline="theirs", notes=[])
+    got, _ = with_statistics(
+        rows, {rows[0].run: ours, rows[1].run: theirs}, baselines=_against(rows, "theirs"), notes=[]
+    )
     differences = np.array([160 - 150, 170 - 164, 150 - 142]) / 200  # of seeds 0, 1, 2
     students_t = 4.302653 * differences.std(ddof=1) / math.sqrt(3)
     assert got.baseline_difference == pytest.approx(differences.mean())
@@ -99,7 +105,9 @@ def test_seeds_that_only_one_has_are_left_out_and_it_is_said() -> None:
     ours = _tested(_right(200, 150), _right(200, 160), _right(200, 10), seeds=(0, 1, 2))
     theirs = _tested(_right(200, 140), _right(200, 152), seeds=(0, 1))
     rows, notes = [_row("ours", 0.5, 200, seeds=3), _row("theirs", 0.73, 200, seeds=2)], []
-    got, _ = with_statistics(rows, {rows[0].run: ours, rows[1].run: theirs}, baseline="theirs", notes=notes)
+    got, _ = with_statistics(
+        rows, {rows[0].run: ours, rows[1].run: theirs}, baselines=_against(rows, "theirs"), notes=notes
+    )
     assert got.baseline_difference == pytest.approx((10 + 8) / 2 / 200)
     assert notes == ["ours against theirs: over the 2 seeds that both have"]
 
@@ -109,7 +117,10 @@ def test_one_run_against_several_says_what_its_interval_leaves_out() -> None:
     rows = [_row("ours", 0.94, 300, seeds=2), _row("theirs", 0.5, 300)]
     notes: list[str] = []
     got, _ = with_statistics(
-        rows, {rows[0].run: ours, rows[1].run: _tested(_right(300, 150), seeds=(7,))}, baseline="theirs", notes=notes
+        rows,
+        {rows[0].run: ours, rows[1].run: _tested(_right(300, 150), seeds=(7,))},
+        baselines=_against(rows, "theirs"),
+        notes=notes,
     )
     assert notes == ["ours against theirs: theirs is one run, whose spread over seeds is not in the interval"]
     assert (got.baseline_method, got.baseline_verdict) == ("one run", "better")
@@ -120,7 +131,7 @@ def test_other_images_are_not_held_against_each_other() -> None:
     rows = [_row("ours", 0.9, 100, test_set="b"), _row("theirs", 0.9, 100)]
     notes: list[str] = []
     tested = {row.run: _tested(_right(100, 90)) for row in rows}
-    got, _ = with_statistics(rows, tested, baseline="theirs", notes=notes)
+    got, _ = with_statistics(rows, tested, baselines=_against(rows, "theirs"), notes=notes)
     assert got.baseline_difference is None
     assert notes == ["ours is not held against theirs: it was tested on other images"]
 
@@ -131,7 +142,7 @@ def test_any_two_rows_tell_their_difference_when_asked() -> None:
     rows = [_row("ours", 0.96, 100), _row("theirs", 0.9, 100), _row("other", 0.5, 50, test_set="b")]
     rows.append(_row("bank", 0.9, 100))
     tested = {rows[0].run: _tested(ours), rows[1].run: _tested(theirs), rows[2].run: _tested(_right(50, 25))}
-    held, _, _, _ = with_statistics(rows, tested, baseline="theirs", notes=[])
+    held, _, _, _ = with_statistics(rows, tested, baselines=_against(rows, "theirs"), notes=[])
     difference = difference_of(tested)
     found = difference(rows[0], rows[1])
     assert found is not None
@@ -150,7 +161,7 @@ def test_the_front() -> None:
     points = {"a": (0.9, 1.0), "b": (0.85, 1.0), "c": (0.95, 3.0), "d": (0.94, 3.5), "f": (0.99, None)}
     rows = [_row(name, top1, 100, ms=ms) for name, (top1, ms) in points.items()]
     rows.append(_row("e", 0.1, 100, ms=9.0, test_set="b"))
-    marked = with_statistics(rows, {}, baseline=None, notes=[])
+    marked = with_statistics(rows, {}, baselines={}, notes=[])
     assert {row.name: row.on_front for row in marked} == {
         "a": True, "b": False, "c": True, "d": False, "f": None, "e": True,
     }  # fmt: skip
@@ -173,12 +184,12 @@ def _shown(comparison: Comparison) -> str:
 def test_a_baseline_that_means_no_row_or_two(baseline: str, line: str) -> None:
     rows = [_row("one", 0.9, 100), _row("two", 0.8, 100)]
     with pytest.raises(UsageError, match=line) as caught:
-        with_statistics(rows, {}, baseline=baseline, notes=[])
+        baseline_row(baseline, rows)
     assert "one" in caught.value.hint
     for named in ("two", "runs/two/001", "two/001"):  # as compare takes runs
-        assert with_statistics(rows, {}, baseline=named, notes=[])[1].baseline == "runs/two/001"
+        assert baseline_row(named, rows).run == "runs/two/001"
     with pytest.raises(UsageError, match="means 2 rows"):
-        with_statistics(rows, {}, baseline="001", notes=[])
+        baseline_row("001", rows)
 
 
 def test_through_the_command(train: Callable[..., RunResult], teacher_run: RunResult, tmp_path: Path) -> None:
@@ -230,7 +241,7 @@ def test_a_misspelt_row_is_told_before_anything_is_timed(
 def test_rows_whose_images_nobody_knows_are_on_no_front() -> None:
     """Two rows without a name for their images: neither may be said to beat the other."""
     rows = [_row("one", 0.9, 100, ms=1.0, test_set=None), _row("two", 0.8, 100, ms=2.0, test_set=None)]
-    assert [row.on_front for row in with_statistics(rows, {}, baseline=None, notes=[])] == [None, None]
+    assert [row.on_front for row in with_statistics(rows, {}, baselines={}, notes=[])] == [None, None]
     assert not rows[0].same_test_images(rows[1])
 
 
@@ -248,5 +259,5 @@ def test_a_run_and_its_file_of_one_name_are_told_apart() -> None:
         rows[2].run: _tested(_right(100, 80)),
     }
     notes: list[str] = []
-    with_statistics(rows, tested, baseline="runs/net/001", notes=notes)
+    with_statistics(rows, tested, baselines=_against(rows, "runs/net/001"), notes=notes)
     assert any(note.startswith("net net.onnx against net 001: net net.onnx is one run") for note in notes)
