@@ -24,6 +24,8 @@ from distill.text import several
 
 __all__ = ["baseline_row", "default_baselines", "difference_of", "with_statistics"]
 
+_LABELS_ALONE = ("supervised", "python_labels")
+
 
 def with_statistics(
     rows: Sequence[Row],
@@ -129,18 +131,19 @@ def default_baselines(rows: Sequence[Row], teaching: Collection[str] = ()) -> di
     found: dict[str, str] = {}
     for test_set in {row.test_set for row in rows if row.role == "student" and row.test_set is not None}:
         beside = {row.run: row for row in rows if row.test_set == test_set}
-        students = [row for row in beside.values() if row.role == "student" and row.source_run is None]
+        runs = [row for row in beside.values() if row.role != "teacher" and row.source_run is None]
+        students = [row for row in runs if not _learned_alone(row)]
         teachers = {row.teacher for row in students}
-        alone = [
-            row
-            for row in beside.values()
-            if row.role == "baseline" and row.source_run is None
-            if row.run not in teachers and row.name not in teaching
-        ]
+        alone = [row for row in runs if _learned_alone(row) and row.run not in teachers and row.name not in teaching]
         held = {run: meant[0].run for run, row in beside.items() if len(meant := _meant(row, alone, beside)) == 1}
         used = {held.get(student.run) for student in students}
         found |= {run: baseline for run, baseline in held.items() if baseline in used}
     return found
+
+
+def _learned_alone(row: Row) -> bool:
+    """Without a teacher; a student's role has a budget, and need not have one."""
+    return row.role == "baseline" or row.objective in _LABELS_ALONE
 
 
 def _meant(row: Row, alone: Sequence[Row], beside: Mapping[str, Row]) -> Sequence[Row]:

@@ -11,8 +11,8 @@ from distill.results.rows import Row
 
 
 def row(name: str, role: str, **more: Any) -> Row:
-    settings = {"params": 100, "test_set": "digits 1"} | more
-    return Row(name=name, role=role, run=f"runs/{name}/001", dataset="digits", objective="", seeds=1, **settings)
+    settings = {"params": 100, "test_set": "digits 1", "objective": "kd" if role == "student" else "supervised"} | more
+    return Row(name=name, role=role, run=f"runs/{name}/001", dataset="digits", seeds=1, **settings)
 
 
 TEACHER = row("large", "teacher", params=9000)
@@ -35,10 +35,11 @@ ALONE = row("alone", "baseline")
         ([ALONE, row("by_it", "student", teacher=ALONE.run)], None),
         ([ALONE, row("small", "baseline", params=7), row("by_it", "student", teacher=ALONE.run, params=7)], "small"),
         ([TEACHER, ALONE, row("file", "student", source_run=STUDENT.run)], None),
+        ([TEACHER, row("small", "student", objective="supervised"), STUDENT], "small"),
     ],
 )
 def test_it_is_the_run_without_a_teacher_if_only_one_can_be_meant(rows: list[Row], expected: str | None) -> None:
-    student = next((row for row in rows if row.role == "student" and row.source_run is None), rows[0])
+    student = next((row for row in rows if row.objective == "kd" and row.source_run is None), rows[0])
     assert default_baselines(rows).get(student.run) == (expected and f"runs/{expected}/001")
 
 
