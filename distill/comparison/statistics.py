@@ -19,12 +19,11 @@ from distill.evaluation.statistics import (
     mean_interval,
     share_interval,
 )
+from distill.recipe.objectives import KINDS_WITHOUT_TEACHER
 from distill.results.rows import Difference, Row, row_labels
 from distill.text import several
 
 __all__ = ["baseline_row", "default_baselines", "difference_of", "with_statistics"]
-
-_LABELS_ALONE = ("supervised", "python_labels")
 
 
 def with_statistics(
@@ -143,7 +142,7 @@ def default_baselines(rows: Sequence[Row], teaching: Collection[str] = ()) -> di
 
 def _learned_alone(row: Row) -> bool:
     """Without a teacher; a student's role has a budget, and need not have one."""
-    return row.role == "baseline" or row.objective in _LABELS_ALONE
+    return row.role == "baseline" or row.objective in KINDS_WITHOUT_TEACHER
 
 
 def _meant(row: Row, alone: Sequence[Row], beside: Mapping[str, Row]) -> Sequence[Row]:

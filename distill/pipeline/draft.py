@@ -56,8 +56,8 @@ class Draft:
     downloads: tuple[str, ...] = ()
 
     @property
-    def set_aside(self) -> dict[str, float]:
-        """Shares of the training pictures that the recipes set aside: for ``test``, of the rest for ``val``."""
+    def set_aside(self) -> dict[str, int]:
+        """How many of the training pictures the recipes set aside, for ``test`` and for ``val``."""
         return set_aside(self.survey)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
+
+import numpy as np
 
 from distill.data.batches import steps_per_epoch
 from distill.data.mixture import Mixture
+from distill.data.stratify import stratified_counts
 from distill.data.survey import Survey
 from distill.pipeline.draft_network import DraftedNetwork
 from distill.recipe import SCHEMA_FILE
@@ -47,15 +49,7 @@ def teacher_recipe(seen: Survey, network: DraftedNetwork, side: int, *, root: st
 # A teacher for the pictures in {_comment(root)}: {network.title}, fine-tuned.
 # Run:    distill teacher-finetune --recipe {name}_teacher.yaml
 # Time:   distill teacher-finetune --recipe {name}_teacher.yaml --dry-run   tells it for this machine
-{_offline(network)}{_seen(seen)}
-# yaml-language-server: $schema={SCHEMA_FILE}
-schema_version: 1
-name: {name}_teacher
-role: teacher
-{_data(seen, side, root)}
-{_augment(side)}
-# {network.why}
-model: {network.model}
+{_stated(seen, network, side, root=root, name=f"{name}_teacher", role="teacher")}
 objective: {{kind: supervised}}
 optim: {network.optim}
 schedule: {{kind: cosine, warmup_epochs: {_short(_warmup(network, steps, epochs, 1))}}}
@@ -97,19 +91,12 @@ def student_recipe(
     """The student's, taught by ``{name}_teacher``."""
     training = _training(seen, network, more)
     views = max(_LEAST_VIEWS, round(training.epochs * training.passes))
+    shown = views if views < training.epochs else None
     return f"""\
 # A student for the pictures in {_comment(root)}: {network.sized}, taught by {name}_teacher.
 # Run:    distill student --recipe {name}_student.yaml                 (after the teacher)
 # Beside: {name}_scratch.yaml, the same from labels alone: what is the teacher worth?
-{_offline(network)}{_seen(seen, more)}
-# yaml-language-server: $schema={SCHEMA_FILE}
-schema_version: 1
-name: {name}_student
-role: student
-{_data(seen, side, root, more)}
-{_augment(side, views=views if views < training.epochs else None)}
-# {network.why}
-model: {network.model}
+{_stated(seen, network, side, root=root, name=f"{name}_student", role="student", more=more, views=shown)}
 teacher: {{run: {name}_teacher, logits: auto}}                                    # asked once where that is cheaper
 objective: {{kind: kd, ce_weight: 0.1, kd_weight: 0.9, temperature: 4.0}}      # mostly the teacher's softened answers
 {_trained(network, training)}"""
@@ -126,15 +113,7 @@ def scratch_recipe(
 # The student for the pictures in {_comment(root)} without a teacher: {network.sized}.
 # Run:    distill student --recipe {name}_scratch.yaml
 # Beside: {name}_student.yaml, taught by {name}_teacher, in as many steps; distill compare says whether that is better
-{_offline(network)}{_seen(seen)}
-# yaml-language-server: $schema={SCHEMA_FILE}
-schema_version: 1
-name: {name}_scratch
-role: baseline
-{_data(seen, side, root)}
-{_augment(side)}
-# {network.why}
-model: {network.model}
+{_stated(seen, network, side, root=root, name=f"{name}_scratch", role="baseline")}
 objective: {{kind: supervised}}
 {_trained(network, training)}"""
 
@@ -173,6 +152,30 @@ def _short(number: float) -> str:
 
 
 # What all say
+
+
+def _stated(
+    seen: Survey,
+    network: DraftedNetwork,
+    side: int,
+    *,
+    root: str,
+    name: str,
+    role: str,
+    more: MorePictures | None = None,
+    views: int | None = None,
+) -> str:
+    """From what was seen to the network."""
+    return f"""\
+{_offline(network)}{_seen(seen, more)}
+# yaml-language-server: $schema={SCHEMA_FILE}
+schema_version: 1
+name: {name}
+role: {role}
+{_data(seen, side, root, more)}
+{_augment(side, views=views)}
+# {network.why}
+model: {network.model}"""
 
 
 def _seen(seen: Survey, more: MorePictures | None = None) -> str:
@@ -232,15 +235,19 @@ def batch_size(images: int) -> int:
     return 32 if images < FEW else 64 if images < 10 * FEW else 128
 
 
-def set_aside(seen: Survey) -> dict[str, float]:
-    """Without folders of their own, test and validation images are taken from the training images."""
-    wanted = {"test": _TEST_FRACTION, "val": _VAL_FRACTION}
-    return {split: share for split, share in wanted.items() if split not in seen.counts}
+def set_aside(seen: Survey) -> dict[str, int]:
+    """Without folders of their own, so many test and validation images are taken from the training images."""
+    sizes, taken = np.array(seen.per_class, dtype=np.int64), dict[str, int]()
+    for split, share in (("test", _TEST_FRACTION), ("val", _VAL_FRACTION)):
+        if split not in seen.counts:
+            counts = stratified_counts(sizes, share)
+            sizes, taken[split] = sizes - counts, int(counts.sum())
+    return taken
 
 
 def labelled_pictures(seen: Survey) -> int:
     """Training pictures that are left when some are set aside."""
-    return max(1, round(seen.counts["train"] * math.prod(1 - share for share in set_aside(seen).values())))
+    return max(1, seen.counts["train"] - sum(set_aside(seen).values()))
 
 
 def _steps(images: int, batch: int) -> int:

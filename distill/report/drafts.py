@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.console import RenderableType
 
-from distill.data.stratify import stratified_counts
 from distill.evaluation.statistics import share_interval
 from distill.report.layout import key_values
 from distill.text import count, counted, duration, percent, plain
@@ -22,19 +20,18 @@ _FOR = {"test": "for testing", "val": "for validation"}
 _USUAL = 0.9  # an accuracy to say it of
 
 
-def draft_table(seen: Survey, set_aside: Mapping[str, float], unlabelled: int = 0) -> RenderableType:
+def draft_table(seen: Survey, set_aside: Mapping[str, int], unlabelled: int = 0) -> RenderableType:
     """Classes, counts, what the recipes set aside, sizes and imbalance.
 
     Args:
-        set_aside: Shares of the training pictures: for ``test``, of the rest for ``val``; what has no own folder.
+        set_aside: Of the training pictures, for ``test`` and for ``val``; what has no own folder.
         unlabelled: Pictures that have no label.
     """
     low, high = seen.sides
     few, many = min(seen.per_class), max(seen.per_class)
     each = count(few) if few == many else f"{count(few)} to {count(many)}"
-    taken = _taken(seen.per_class, set_aside)
-    left = seen.counts["train"] - sum(taken.values())
-    aside = ", ".join(f"{count(taken[split])} {_FOR[split]}" for split in set_aside)
+    left = seen.counts["train"] - sum(set_aside.values())
+    aside = ", ".join(f"{count(n)} {_FOR[split]}" for split, n in set_aside.items())
     note = [] if seen.note is None else [("note", plain(seen.note))]
     return key_values(
         [
@@ -42,21 +39,12 @@ def draft_table(seen: Survey, set_aside: Mapping[str, float], unlabelled: int = 
             ("pictures", ", ".join(f"{count(n)} {split}" for split, n in seen.counts.items())),
             *([("without labels", f"{count(unlabelled)}, for the student")] if unlabelled else []),
             *([("set aside", f"of the training pictures {aside}; {count(left)} to train on")] if aside else []),
-            ("testing", _known_to(max(1, seen.counts.get("test", 0) or taken["test"]))),
+            ("testing", _known_to(max(1, seen.counts.get("test", 0) or set_aside["test"]))),
             ("sizes", f"shorter sides of {seen.side} pixels in the median, {low} to {high} in a sample"),
             ("decoding", f"about {duration(seen.decode_all_s)}, once"),
             *note,
         ]
     )
-
-
-def _taken(per_class: Sequence[int], set_aside: Mapping[str, float]) -> dict[str, int]:
-    """How many of the training pictures are set aside, by what for: of each class of two or more one at least."""
-    sizes, taken = np.array(per_class, dtype=np.int64), dict[str, int]()
-    for split, share in set_aside.items():  # of what the one before has left
-        counts = stratified_counts(sizes, share)
-        sizes, taken[split] = sizes - counts, int(counts.sum())
-    return taken
 
 
 def _known_to(images: int) -> str:
