@@ -8,6 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -42,6 +43,7 @@ from distill.cli import (
 )
 from distill.cli.output import PLAINER, mute, show_error
 from distill.errors import DistillError, stop_error
+from distill.files import expanded
 from distill.team.guard import guard_process
 from distill.team.ranks import process_rank, under_torchrun
 from distill.team.signals import end_on_signals, mark_exit_announced
@@ -49,6 +51,7 @@ from distill.team.watch import enable_faulthandler
 
 __all__ = ["app", "main"]
 
+_PATHS = ("FILE", "DIR")  # what the values of options and arguments are
 _TRAIN, _MEASURE, _SHIP, _LOOK = "Train", "Measure", "Ship", "Look around"
 
 
@@ -202,17 +205,19 @@ def _let_help_flow(command: CommandInfo) -> None:
 
 
 class _Command(TyperCommand):
-    """A command whose ``--help`` takes no value, and which knows options that are a recipe's."""
+    """A command whose ``--help`` takes no value, which knows options that are a recipe's, and ``~`` in paths."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         try:
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
         except Exception as error:  # of typer's own click, which has no public name
             name = getattr(error, "option_name", None)  # of a known one, too: a value that is missing
             known = self._known()
             if name is not None and "--set" in known and name not in known:
                 error.message = f"No such option: {name}{options.meant_setting(name)}"  # type: ignore[attr-defined]
             raise
+        self._expand_homes(ctx.params)
+        return rest
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -222,6 +227,12 @@ class _Command(TyperCommand):
                 error.hint = options.hint_of_a_run(error.hint)
             raise
 
+    def _expand_homes(self, values: dict[str, Any]) -> None:
+        """``~`` as the home folder in ``--out=~/file``, which shells leave as it is."""
+        for param in self.params:
+            if param.name in values and param.metavar in _PATHS:
+                values[param.name] = _at_home(values[param.name])
+
     def _known(self) -> set[str]:
         """Its options, as they are typed."""
         return {word for param in self.params for word in (*param.opts, *param.secondary_opts)}
@@ -229,6 +240,12 @@ class _Command(TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         _hide_needless_types(self.get_params(ctx))
         super().format_help(ctx, formatter)
+
+
+def _at_home(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_at_home(each) for each in value]
+    return type(value)(expanded(value)) if isinstance(value, str | Path) else value
 
 
 for _group in app.registered_groups:

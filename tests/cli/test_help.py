@@ -186,3 +186,20 @@ def test_switches_take_no_value() -> None:
         shown = CliRunner().invoke(app, [*command, "--help"]).stdout
         lines = [line for line in shown.splitlines() if "<bool>" in line]
         assert all("-completion" in line for line in lines), lines  # typer's own
+
+
+def _every_path() -> Iterator[tuple[str, str]]:
+    for name, command in COMMANDS.items():
+        for param in command.params:
+            if param.metavar in ("FILE", "DIR") and param.param_type_name == "option":
+                yield name, param.opts[0]
+
+
+@pytest.mark.parametrize(("command", "option"), list(_every_path()))
+def test_a_home_is_found_where_the_shell_left_it(command: str, option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/at/home")
+    (name,) = [param.name for param in COMMANDS[command].params if option in param.opts]
+    for typed, meant in (("~/mine", "/at/home/mine"), ("~nosuch/mine", "~nosuch/mine"), ("a~", "a~")):
+        context = COMMANDS[command].make_context(command, [f"{option}={typed}"], resilient_parsing=True)
+        value = context.params[name]
+        assert str(value[0] if isinstance(value, list) else value) == meant
