@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from distill.errors import UsageError
-from distill.files import refuse_to_replace
+from distill.files import expanded, refuse_to_replace
 
 __all__ = [
     "RECIPE_PANEL",
@@ -83,7 +83,7 @@ def complete_recipes(incomplete: str) -> list[str]:
 
 def complete_runs(incomplete: str) -> list[str]:
     """Names of runs below the runs folder that begin so."""
-    root = Path(os.environ.get("DISTILL_RUNS", "runs"))
+    root = expanded(os.environ.get("DISTILL_RUNS", "runs"))
     return sorted(path.name for path in root.glob(f"{incomplete}*") if path.is_dir())
 
 
