@@ -21,7 +21,13 @@ from distill.comparison.entries import (
 from distill.comparison.files import file_rows, open_files, parted
 from distill.comparison.paired_rows import beside_teachers, other_images_notes
 from distill.comparison.run_rows import run_row
-from distill.comparison.statistics import baseline_row, default_baselines, difference_of, with_statistics
+from distill.comparison.statistics import (
+    baseline_row,
+    default_baseline_notes,
+    default_baselines,
+    difference_of,
+    with_statistics,
+)
 from distill.comparison.subjects import Subjects, gather
 from distill.comparison.timing import Timings, busy_notes, measure, with_latency
 from distill.devices import describe_device, library_versions, resolve_device, threads, using_threads
@@ -33,7 +39,6 @@ from distill.report.display import Shown
 from distill.results.roles import role_order
 from distill.results.rows import Comparison, Row
 from distill.team.watch import watching
-from distill.text import several
 
 __all__ = ["Examined", "compare", "examine"]
 
@@ -151,7 +156,9 @@ def examine(
     rows, tested = _untimed(subjects, data, notes)
     elsewhere = device_rows(found_elsewhere, rows)
     if baseline is None:
-        baselines = default_baselines(rows, _teaching(subjects))
+        teaching = _teaching(subjects)
+        baselines = default_baselines(rows, teaching)
+        notes += default_baseline_notes(rows, baselines, teaching)
     else:
         baselines = dict.fromkeys([row.run for row in rows], baseline_row(run_of(baseline), rows).run)
     if check is not None:
@@ -171,9 +178,6 @@ def examine(
             )
         rows = with_latency(rows, timings)
     counts = [cell.n for cells in timings.values() for cell in cells.values()]
-    if baseline is None and baselines:
-        held = several(sorted(row.name for row in rows if row.run in baselines.values()), 4)
-        notes.append(f"against {held}, trained without a teacher; --baseline names another row")
     rows = with_statistics(rows, tested, baselines=baselines, notes=notes, named=baseline is not None)
     notes += _notes(subjects, rows, data)
     rows = placed(elsewhere, rows, {each.file.place: each.file.sha256 for each in subjects.files.values()}, notes)

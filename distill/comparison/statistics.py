@@ -23,7 +23,7 @@ from distill.recipe.objectives import KINDS_WITHOUT_TEACHER
 from distill.results.rows import Difference, Row, row_labels
 from distill.text import several
 
-__all__ = ["baseline_row", "default_baselines", "difference_of", "with_statistics"]
+__all__ = ["baseline_row", "default_baseline_notes", "default_baselines", "difference_of", "with_statistics"]
 
 
 def with_statistics(
@@ -130,14 +130,48 @@ def default_baselines(rows: Sequence[Row], teaching: Collection[str] = ()) -> di
     found: dict[str, str] = {}
     for test_set in {row.test_set for row in rows if row.role == "student" and row.test_set is not None}:
         beside = {row.run: row for row in rows if row.test_set == test_set}
-        runs = [row for row in beside.values() if row.role != "teacher" and row.source_run is None]
-        students = [row for row in runs if not _learned_alone(row)]
-        teachers = {row.teacher for row in students}
-        alone = [row for row in runs if _learned_alone(row) and row.run not in teachers and row.name not in teaching]
+        alone = _alone(beside.values(), teaching)
         held = {run: meant[0].run for run, row in beside.items() if len(meant := _meant(row, alone, beside)) == 1}
-        used = {held.get(student.run) for student in students}
+        used = {held.get(student.run) for student in beside.values() if _is_taught(student)}
         found |= {run: baseline for run, baseline in held.items() if baseline in used}
     return found
+
+
+def _alone(rows: Collection[Row], teaching: Collection[str]) -> list[Row]:
+    """The runs that learned without a teacher, and are none."""
+    teachers = {row.teacher for row in rows if _is_taught(row)}
+    runs = [row for row in rows if row.role != "teacher" and row.source_run is None and _learned_alone(row)]
+    return [row for row in runs if row.run not in teachers and row.name not in teaching]
+
+
+def default_baseline_notes(
+    rows: Sequence[Row], baselines: Mapping[str, str], teaching: Collection[str] = ()
+) -> list[str]:
+    """What :func:`default_baselines` holds rows against, and why it holds a taught student against nothing.
+
+    Args:
+        baselines: As returned there, of these rows.
+        teaching: As there.
+    """
+    held = sorted(row.name for row in rows if row.run in baselines.values())
+    notes = [f"against {several(held, 4)}, trained without a teacher; --baseline names another row"] if held else []
+    unjudged: dict[str, list[str]] = {}
+    for row in rows:
+        if row.role == "student" and row.test_set is not None and _is_taught(row) and row.run not in baselines:
+            alone = _alone([each for each in rows if each.test_set == row.test_set], teaching)
+            unjudged.setdefault(_no_baseline(alone), []).append(row.name)
+    return notes + [f"what a teacher is worth to {several(names, 4)}: {why}" for why, names in unjudged.items()]
+
+
+def _no_baseline(alone: Sequence[Row]) -> str:
+    if alone:
+        return f"several learned without one: {several([row.name for row in alone], 4)}; --baseline names one"
+    return "not known without a run of its network from labels alone (objective: {kind: supervised}, and no teacher)"
+
+
+def _is_taught(row: Row) -> bool:
+    """A run, not a file of one, that learned from a teacher."""
+    return row.role != "teacher" and row.source_run is None and not _learned_alone(row)
 
 
 def _learned_alone(row: Row) -> bool:

@@ -11,6 +11,7 @@ from distill.data.batches import steps_per_epoch
 from distill.data.mixture import Mixture
 from distill.data.stratify import stratified_counts
 from distill.data.survey import Survey
+from distill.files import expanded
 from distill.pipeline.draft_network import DraftedNetwork
 from distill.recipe import SCHEMA_FILE
 from distill.text import count, counted
@@ -211,6 +212,8 @@ def _data(seen: Survey, side: int, root: str, more: MorePictures | None = None) 
         lines.append(f"# they must hold no copy of a picture in {_comment(root)}, which may be one that tests")
         share = f"unlabelled_share: {more.mixture.share}"
         beside = f",\n       unlabelled: {json.dumps(more.root, ensure_ascii=False)}, {share}"
+    if not expanded(root).is_absolute():
+        lines.append("# root is looked for from the folder in which a command is typed")
     place = json.dumps(root, ensure_ascii=False)
     lines.append(f"data: {{name: folder, root: {place}, image_size: {side}{fraction}{test}{beside}}}")
     return "\n".join(lines)

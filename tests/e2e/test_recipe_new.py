@@ -94,6 +94,15 @@ def test_the_recipes_run_by_the_commands_that_are_printed(cli: Callable[..., Res
     assert verdicts["photos_student"] in ("better", "worse", "cannot tell"), "whether the teacher was worth it"
 
 
+def test_recipes_say_where_a_relative_folder_is_looked_for(cli: Callable[..., Result], tmp_path: Path) -> None:
+    root = _pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
+    for data, name, is_told in (("photos", "near", True), (str(root), "far", False)):
+        assert cli("recipe", "new", data, "--name", name).exit_code == 0
+        for recipe in ("teacher", "student", "scratch"):
+            told = "from the folder in which a command is typed" in Path(f"{name}_{recipe}.yaml").read_text()
+            assert told == is_told, f"{name}_{recipe}"
+
+
 def test_the_baseline_is_the_student_without_its_teacher(cli: Callable[..., Result], tmp_path: Path) -> None:
     _pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
     assert cli("recipe", "new", "photos").exit_code == 0

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from distill.comparison.statistics import default_baselines
+from distill.comparison.statistics import default_baseline_notes, default_baselines
 from distill.results.rows import Row
 
 
@@ -73,3 +73,29 @@ def test_each_test_set_and_each_network_has_its_own() -> None:
         far.run: far.run,
         far_taught.run: far.run,
     }
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([TEACHER, ALONE, STUDENT], ["against alone, trained without a teacher"]),
+        ([TEACHER, STUDENT], ["what a teacher is worth to taught: not known without a run of its network"]),
+        ([ALONE, row("by_it", "student", teacher=ALONE.run)], ["what a teacher is worth to by_it: not known"]),
+        (
+            [TEACHER, ALONE, row("again", "baseline"), STUDENT, row("taught_2", "student")],
+            ["what a teacher is worth to taught, taught_2: several learned without one: alone, again; --baseline"],
+        ),
+        (
+            [ALONE, STUDENT, row("far", "student", test_set="digits 2")],
+            ["against alone", "what a teacher is worth to far: not known"],
+        ),
+        ([TEACHER, ALONE, row("taught_int8", "student", source_run=STUDENT.run)], []),
+        ([TEACHER, row("untested", "student", test_set=None)], []),
+        ([TEACHER, ALONE], []),
+    ],
+)
+def test_what_is_held_against_nothing_is_told(rows: list[Row], expected: list[str]) -> None:
+    notes = default_baseline_notes(rows, default_baselines(rows))
+    assert len(notes) == len(expected)
+    for note, begin in zip(notes, expected, strict=True):
+        assert note.startswith(begin)
