@@ -120,16 +120,11 @@ def gather_page(examined: Examined, *, title: str | None, command: str, runs_dir
     notes: list[str] = []
     student = _headline(comparison.rows, tested, notes)
     rows = list(comparison.rows)
-    is_taught = student is not None and _was_taught(student, tested)
-    teacher = next((row for row in rows if is_taught and student is not None and row.run == student.teacher), None)
     shown = members(rows, tested)
     labels = {member.row.run: member.label for member in shown}
     draft = _Draft(rows, tested, runs_dir)
+    teacher = _teacher_of(draft, student)
     pair = _pair(draft, teacher, student, labels)
-    name = None if student is None else labels[student.run]
-    baseline = None if student is None else labels.get(student.baseline or "")
-    is_own = student is None or student.baseline in (None, student.run) or baseline is None
-    told = None if is_own or student is None or baseline is None else against(student, name or "", baseline)
     steps = _steps(draft, teacher, student, shown)
     page = Page(
         title=title or _title(rows),
@@ -138,9 +133,9 @@ def gather_page(examined: Examined, *, title: str | None, command: str, runs_dir
         command=command,
         comparison=_with(comparison, rows, notes),
         members=shown,
-        lead=lead(name, student, teacher, told, list(labels.values())),
-        sentences=_sentences(draft, teacher, student, labels),
-        headline=name,
+        lead=_on(student, rows) + _lead(student, teacher, labels),
+        sentences=(*_sentences(draft, teacher, student, labels), *_other_leads(draft, student, labels)),
+        headline=None if student is None else labels[student.run],
         pair=pair,
         hardest=() if student is None else _hardest(draft, teacher if pair else None, student),
         steps=steps,
@@ -213,6 +208,40 @@ def _headline(rows: Sequence[Row], tested: _Tested, notes: list[str]) -> Row | N
         )
     scores = {row.run: (row.test_top1 if by_test else validated[row.run]) or 0.0 for row in found}
     return max(found, key=lambda row: (scores[row.run], -(row.params or 0)), default=None)
+
+
+def _teacher_of(draft: _Draft, student: Row | None) -> Row | None:
+    """The row of a student's teacher, where it learned from one that is here."""
+    if student is None or not _was_taught(student, draft.tested):
+        return None
+    return next((row for row in draft.rows if row.run == student.teacher), None)
+
+
+def _lead(student: Row | None, teacher: Row | None, labels: Mapping[str, str]) -> str:
+    if student is None:
+        return lead(None, None, None, None, list(labels.values()))
+    name, baseline = labels[student.run], labels.get(student.baseline or "")
+    is_own = student.baseline == student.run
+    told = None if is_own or baseline is None else against(student, name, baseline)
+    return lead(name, student, teacher, told, list(labels.values()))
+
+
+def _on(student: Row | None, rows: Sequence[Row]) -> str:
+    """Of which data set a verdict is, on a page of several."""
+    several_sets = len({row.dataset for row in rows}) > 1
+    return f"On {student.dataset}: " if student is not None and several_sets else ""
+
+
+def _other_leads(draft: _Draft, headline: Row | None, labels: Mapping[str, str]) -> list[Sentence]:
+    """The verdicts on the data sets that the page's own verdict is not about."""
+    told: list[Sentence] = []
+    for dataset in dict.fromkeys(row.dataset for row in draft.rows):
+        notes: list[str] = []
+        student = _headline([row for row in draft.rows if row.dataset == dataset], draft.tested, notes)
+        if student is not None and headline is not None and dataset != headline.dataset:
+            verdict = _lead(student, _teacher_of(draft, student), labels)
+            told.append(Sentence(_on(student, draft.rows) + verdict, "; ".join(notes)))
+    return told
 
 
 def _validated(group: Sequence[EvaluatedModel]) -> float | None:

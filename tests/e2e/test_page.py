@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,27 @@ def test_it_is_about_what_was_taught_whatever_a_network_is_called(
     page = gather_page(own, title=None, command="", runs_dir=runs)
     assert page.headline == "alone"
     assert "its teacher" not in page.lead
+
+
+def test_each_data_set_has_its_verdict(examined: Examined, runs: Path) -> None:
+    rows = list(examined.comparison.rows)
+    tested = dict(examined.tested)
+
+    def other(run: str | None) -> str | None:
+        return run and f"{run}/other"
+
+    for row in [row for row in rows if row.source_run is None]:
+        places = {"run": other(row.run), "teacher": other(row.teacher), "baseline": other(row.baseline)}
+        rows.append(replace(row, name=f"{row.name}_other", dataset="other", test_top1=row.test_top1 / 2, **places))
+        tested[f"{row.run}/other"] = tested[row.run]
+    both = Examined(replace(examined.comparison, rows=tuple(rows)), tested)
+    page = gather_page(both, title=None, command="", runs_dir=runs)
+    first = next(row.dataset for row in rows)
+    assert page.headline == "taught"
+    assert page.lead.startswith(f"On {first}: taught keeps ")
+    (told,) = [each.text for each in page.sentences if each.text.startswith("On ")]
+    assert told.startswith("On other: taught_other keeps ")
+    assert "than alone_other" in told or "alone_other cannot be told apart" in told
 
 
 def test_curves_are_the_metrics_of_all_seeds(page: Page, runs: Path) -> None:
