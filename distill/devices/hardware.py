@@ -22,6 +22,7 @@ __all__ = [
     "keep_freed_memory",
     "library_versions",
     "set_threads",
+    "synchronize",
     "threads",
     "usable_cores",
     "using_threads",
@@ -98,6 +99,14 @@ def using_threads(n: int | None) -> Iterator[None]:
         yield
     finally:
         set_threads(before)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all that it was given; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def keep_freed_memory(device: torch.device) -> bool:

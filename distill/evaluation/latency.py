@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distill.devices import fast_kernels
+from distill.devices import fast_kernels, synchronize
 from distill.devices.kit_script import P99_LEAST
 from distill.events import StageProgress, Tell, silent
 from distill.results.figures import Latency
@@ -164,7 +164,6 @@ def _forward(
     if _is_channels_last(model):
         images = images.contiguous(memory_format=torch.channels_last)
 
-    synchronize = _synchronizer(device)
     replay = _captured(model, images) if device.type == "cuda" and isinstance(model, nn.Module) else None
 
     def run() -> None:
@@ -172,7 +171,7 @@ def _forward(
             replay()
         else:
             model(images)
-        synchronize()
+        synchronize(device)
 
     return run
 
@@ -190,7 +189,7 @@ def _captured(model: nn.Module, images: Tensor) -> Callable[[], object] | None:
         with torch.cuda.graph(graph):
             model(images)
     except RuntimeError:
-        torch.cuda.synchronize(images.device)
+        synchronize(images.device)
         return None
     return graph.replay
 
@@ -203,14 +202,6 @@ def _is_channels_last(model: Callable[[Tensor], Tensor]) -> bool:
         weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
         for weight in model.parameters()
     )
-
-
-def _synchronizer(device: torch.device) -> Callable[[], None]:
-    if device.type == "cuda":
-        return lambda: torch.cuda.synchronize(device)
-    if device.type == "mps":
-        return torch.mps.synchronize
-    return lambda: None
 
 
 def _summary(cell: _Cell) -> Latency:

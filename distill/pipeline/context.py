@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
@@ -14,7 +16,7 @@ from distill.data.mixture import mixture_of
 from distill.data.own_given import asking_once
 from distill.data.splits import Splits, load_splits
 from distill.data.views import check_size
-from distill.devices import resolve_device
+from distill.devices import resolve_device, using_threads
 from distill.errors import MissingError, UsageError
 from distill.events import Event, Note, Tell, default_listener
 from distill.models import check_network, params_of
@@ -31,7 +33,10 @@ from distill.team.ranks import local_process_count, process_count, process_rank,
 from distill.team.watch import beat, watching
 from distill.tracking import check_trackers
 
-__all__ = ["Context", "Options", "prepare"]
+__all__ = ["Context", "Options", "in_asked_threads", "prepare"]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,18 @@ class Options:
         listener = self.on_event or default_listener()
         if listener is not None and process_rank() == 0:
             listener(event)
+
+
+def in_asked_threads(verb: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Carry out in ``options.threads`` what takes ``options``; afterwards the caller has as many as before."""
+
+    @functools.wraps(verb)
+    def carried_out(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        options = kwargs.get("options")
+        with using_threads(options.threads if isinstance(options, Options) else None):
+            return verb(*args, **kwargs)
+
+    return carried_out
 
 
 @dataclass(frozen=True)

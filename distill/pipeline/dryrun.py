@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from distill.data.splits import Splits
+from distill.devices import synchronize
 from distill.errors import MissingError
 from distill.evaluation.cost import spec_cost
 from distill.events import Note, StepDone
@@ -84,7 +85,7 @@ def _try_out(fabric: Fabric, context: Context) -> DryRun:
     marks, steps_per_epoch = [], 0
     for event in fit(job, fabric):
         if isinstance(event, StepDone):
-            _wait(fabric.device)
+            synchronize(fabric.device)
             marks.append(time.perf_counter())
             if len(marks) == _STEPS:
                 break
@@ -159,8 +160,3 @@ def _memory_mb(device: torch.device) -> float | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak / 1e3  # bytes there, kilobytes elsewhere
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

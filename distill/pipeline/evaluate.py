@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from distill.devices import resolve_device, set_threads
+from distill.devices import resolve_device
 from distill.errors import RunError, UsageError
 from distill.evaluation.by_class import few_images_note
 from distill.evaluation.calibrate import kept_temperature, temperature_of
@@ -18,7 +18,7 @@ from distill.evaluation.target import EvaluationTarget, evaluation_target
 from distill.evaluation.test_set import IMAGES_OF, DatasetCache, assess_target
 from distill.events import Note
 from distill.models.onnx_open import OnnxClassifier, is_exported_file, open_onnx
-from distill.pipeline.context import Options
+from distill.pipeline.context import Options, in_asked_threads
 from distill.references import run_of
 from distill.results.calibration import Temperature
 from distill.results.corruptions import CorruptionResult
@@ -57,6 +57,7 @@ class _Asked:
 
 
 @watching()
+@in_asked_threads
 def evaluate_run(
     reference: Any,
     *,
@@ -96,11 +97,12 @@ def evaluate_run(
         (10, True)
     """
     asked = _Asked(split, again, plots, tta, calibrated, corruptions, corruption_images)
-    options = _settled(options)
+    options = options or Options()
     return _evaluate(_subject(run_of(reference), options), asked, DatasetCache(), options)
 
 
 @watching()
+@in_asked_threads
 def evaluate_runs(
     references: Sequence[Any],
     *,
@@ -129,7 +131,9 @@ def evaluate_runs(
         (('quickstart_teacher', 'quickstart_student'), [359, 359])
     """
     asked = _Asked(split, again, plots, tta, calibrated, corruptions, corruption_images)
-    options, data = _settled(options), DatasetCache()
+    options, data = options or Options(), DatasetCache()
+    if figure is not None and not corruptions:
+        raise UsageError("a figure is of runs under corruptions", hint="corruptions=True")
     if figure is not None:
         from distill.report.figure import check_suffix
 
@@ -152,13 +156,6 @@ def evaluate_runs(
     if len(shown) < len(found):
         many = replace(many, notes=(*many.notes, f"{figure} shows those that were asked about the first one's images"))
     return replace(many, figure=str(plot_corruptions(results, Path(figure), split=split)))
-
-
-def _settled(options: Options | None) -> Options:
-    options = options or Options()
-    if options.threads is not None:
-        set_threads(options.threads)
-    return options
 
 
 _Subject = RunFolder | OnnxClassifier

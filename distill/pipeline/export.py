@@ -15,7 +15,6 @@ from distill.compression.parity import check_parity
 from distill.compression.results import Exported, Format
 from distill.data.images import evenly_spaced_positions
 from distill.data.splits import Splits, load_splits
-from distill.devices import set_threads
 from distill.errors import UsageError
 from distill.evaluation.calibrate import temperature_of
 from distill.evaluation.cost import model_cost
@@ -27,7 +26,7 @@ from distill.models.onnx_metadata import FileAbout
 from distill.models.onnx_open import session
 from distill.models.onnx_write import INPUT, OPSET, OUTPUT, export_program, to_onnx, write_onnx
 from distill.models.trained import Trained, load_trained
-from distill.pipeline.context import Options
+from distill.pipeline.context import Options, in_asked_threads
 from distill.pipeline.export_timm import require_timm, timm_target, write_timm
 from distill.recipe import dump_recipe
 from distill.runs import open_run
@@ -41,6 +40,7 @@ _BATCH = 64
 
 
 @watching()
+@in_asked_threads
 def export(
     reference: Any,
     *,
@@ -73,8 +73,6 @@ def export(
         'quickstart_student.onnx'
     """
     options = options or Options()
-    if options.threads is not None:
-        set_threads(options.threads)
     run = open_run(reference, runs_dir=options.runs_dir)
     name = run.recipe().name
     path = (

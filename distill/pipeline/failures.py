@@ -26,6 +26,7 @@ from distill.devices import (
     deterministic_kernels,
     is_out_of_memory,
     resolve_precision,
+    synchronize,
 )
 from distill.errors import DistillError, MissingError, OutOfMemoryError, PeerLostError, RunError, UsageError
 from distill.models import build_model, without_weights
@@ -245,5 +246,5 @@ def _try_step(recipe: Recipe, device: torch.device, size: int) -> None:
     with autocast(device, resolve_precision(recipe.train.precision, device).name):
         logits = module(images)
     F.cross_entropy(logits.float(), torch.zeros(size, dtype=torch.long, device=device)).backward()
-    torch.cuda.synchronize(device)
+    synchronize(device)
     del moments

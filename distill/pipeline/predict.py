@@ -17,7 +17,7 @@ from torch import Tensor
 from distill.data.decode import BadImageError, decode_image, strict_pillow
 from distill.data.decode_pool import read_picture
 from distill.data.layout import IMAGE_KINDS, IMAGE_SUFFIXES, is_hidden
-from distill.devices import resolve_device, set_threads
+from distill.devices import resolve_device
 from distill.errors import DataError, UsageError
 from distill.evaluation.calibrate import Calibrated, temperature_of
 from distill.evaluation.finite import require_finite
@@ -26,8 +26,8 @@ from distill.events import Note, StageProgress
 from distill.models.classifier import Classifier
 from distill.models.onnx_open import OnnxClassifier
 from distill.models.open import open_model
-from distill.pipeline.context import Options
-from distill.references import run_of
+from distill.pipeline.context import Options, in_asked_threads
+from distill.references import count_of, run_of
 from distill.results.rows import Guess, Prediction
 from distill.runs import open_run
 from distill.team.watch import watching
@@ -67,6 +67,7 @@ class Predictions:
 
 
 @watching()
+@in_asked_threads
 def predict(
     reference: Any,
     paths: Sequence[str | Path],
@@ -97,9 +98,7 @@ def predict(
         >>> len(answers.rows[0].top)
         3
     """
-    options = options or Options()
-    if options.threads is not None:
-        set_threads(options.threads)
+    options, top = options or Options(), count_of(top, "top")
     files = find_pictures(paths, leave_out=leave_out)
     student = _load(reference, options)
     if calibrated:
@@ -152,11 +151,12 @@ def find_pictures(paths: Sequence[str | Path], *, leave_out: Path | None = None)
     if missing:
         lines = [f"{path} does not exist" for path in missing]
         raise UsageError("\n".join(lines), hint="name pictures, or folders of them")
-    pictures: dict[str, None] = {}
+    pictures: dict[str, str] = {}  # by where they lie, as they are named first
     entered: set[tuple[int, int]] = set()
     for path in map(str, paths):
-        pictures |= dict.fromkeys(_below(path, entered) if os.path.isdir(path) else [path])
-    kept = [file for file in pictures if leave_out is None or not _is_same(file, leave_out)]
+        for file in _below(path, entered) if os.path.isdir(path) else [path]:
+            pictures.setdefault(os.path.abspath(file), file)
+    kept = [file for file in pictures.values() if leave_out is None or not _is_same(file, leave_out)]
     if not kept:
         raise DataError(f"no picture in {', '.join(map(str, paths))}", hint=f"looked for {', '.join(IMAGE_SUFFIXES)}")
     return kept

@@ -16,13 +16,13 @@ from distill.data.augment import APPLIED_VERSION
 from distill.data.batches import Loader
 from distill.data.splits import Splits, load_splits
 from distill.data.views import view_checksum
-from distill.devices import fast_kernels, resolve_device, resolve_precision, set_threads
+from distill.devices import fast_kernels, resolve_device, resolve_precision
 from distill.errors import DistillError, UsageError
 from distill.events import Note
 from distill.models.fixed_batch import ask
 from distill.models.trained import Trained, load_trained
 from distill.pipeline.banks import describe_bank, find_banks
-from distill.pipeline.context import Options
+from distill.pipeline.context import Options, in_asked_threads
 from distill.recipe.schema import AugmentSpec, DataSpec
 from distill.results.rows import BankRow
 from distill.runs import RunFolder, open_run
@@ -44,6 +44,7 @@ _TOLERANCE = {"fp32": 0.01, "bf16": 0.1, "fp16": 0.05}
 
 
 @watching()
+@in_asked_threads
 def verify_banks(
     references: Sequence[str | Path] = (),
     *,
@@ -67,8 +68,6 @@ def verify_banks(
         {('ok', 8)}
     """
     options = options or Options()
-    if options.threads is not None:
-        set_threads(options.threads)
     examiner = _Examiner(options, images=images, teacher=teacher)
     rows = []
     for path in find_banks(references, runs_dir=options.runs_dir):

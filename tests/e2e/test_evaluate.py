@@ -228,3 +228,8 @@ def test_test_time_augmentation_is_the_mean_of_both_told_and_kept_nowhere(evalua
 def test_no_run_is_nothing_to_evaluate() -> None:
     with pytest.raises(UsageError, match="no run to evaluate"):
         evaluate_runs([])
+
+
+def test_a_figure_is_of_corruptions(teacher_run: RunResult, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="a figure is of runs under corruptions"):
+        evaluate_runs([teacher_run.run], figure=tmp_path / "x.svg")

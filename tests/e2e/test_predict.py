@@ -16,7 +16,9 @@ from typer.testing import CliRunner, Result
 
 from distill.cli import app
 from distill.data.splits import load_splits
+from distill.errors import UsageError
 from distill.pipeline import Options, RunResult, finetune_teacher, predict
+from distill.pipeline.predict import find_pictures
 from distill.runs import RunFolder
 
 
@@ -130,6 +132,20 @@ def test_which_files(cli, teacher_run: RunResult, pictures: Path, tmp_path: Path
     assert len(files) == len(set(files)) == 14
     assert files[0] == str(odd)
     assert str(deep / "deep.PNG") in files
+
+
+def test_one_picture_by_two_names_is_predicted_once(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = next(pictures.glob("*/*.png"))
+    monkeypatch.chdir(one.parent)
+    found = find_pictures([one.name, f"./{one.name}", str(one), "."])
+    assert found[0] == one.name
+    assert sorted(Path(each).name for each in found) == sorted(each.name for each in one.parent.glob("*.png"))
+
+
+@pytest.mark.parametrize("top", [0, -1])
+def test_at_least_one_class(teacher_run: RunResult, pictures: Path, top: int) -> None:
+    with pytest.raises(UsageError, match="top"):
+        predict(teacher_run.run, [pictures], top=top)
 
 
 def test_bad_files_are_named_and_the_others_predicted(cli, teacher_run: RunResult, pictures: Path) -> None:
