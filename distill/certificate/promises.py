@@ -60,12 +60,12 @@ def promises_of(budgets: Mapping[str, float], measured: Mapping[str, float]) -> 
 def verdict_of_drop(drop: Drop) -> DropVerdict:
     """A drop as everything else here judges one."""
     interval = Interval(drop.estimate, drop.low, drop.high)
-    return DropVerdict(interval, drop.reference_top1, drop.allowed or 0.0, drop.images, drop.needed)
+    return DropVerdict(interval, drop.reference_top1, drop.allowed or 0.0, drop.images, drop.needed, drop.prove)
 
 
 def judged_again(drop: Drop, right: np.ndarray) -> DropVerdict:
     """The same drop with other answers of the file, ``(N,)`` bool."""
-    return judge_drop(right, right_of(drop.right, drop.images), allowed=drop.allowed or 0.0)
+    return judge_drop(right, right_of(drop.right, drop.images), allowed=drop.allowed or 0.0, prove=drop.prove)
 
 
 def drop_holds(drop: Drop, verdict: DropVerdict, *, decides: bool) -> bool:
@@ -75,4 +75,4 @@ def drop_holds(drop: Drop, verdict: DropVerdict, *, decides: bool) -> bool:
     """
     if drop.allowed is None:
         return True
-    return verdict.passes(prove=drop.prove) if decides else verdict.word != "refuted"
+    return verdict.passes if decides else verdict.word != "refuted"

@@ -44,7 +44,6 @@ class CompressionCandidate:
             the network's.
         shipped: None where the network, or every int8 file of it, lost too much.
         why: What was in the way; empty where there is a file.
-        prove: Whether the interval's upper end was held against what is allowed.
         seconds: That it took, training and all.
     """
 
@@ -55,7 +54,6 @@ class CompressionCandidate:
     drop: DropVerdict
     shipped: Int8File | None
     why: str
-    prove: bool
     seconds: float
 
     @property
@@ -75,7 +73,8 @@ class CompressionCandidate:
 
     def to_json(self) -> dict[str, Any]:
         """As a chain's folder keeps it."""
-        return asdict(self)
+        tree = asdict(self)
+        return tree | {"prove": tree["drop"].pop("prove")}
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> CompressionCandidate:
@@ -84,6 +83,7 @@ class CompressionCandidate:
         Raises:
             TypeError, KeyError: It is damaged.
         """
-        drop, shipped = tree["drop"], tree["shipped"]
-        verdict = DropVerdict(**(drop | {"drop": Interval(**drop["drop"])}))
-        return cls(**(dict(tree) | {"drop": verdict, "shipped": None if shipped is None else Int8File(**shipped)}))
+        rest = dict(tree)
+        drop, prove, shipped = rest.pop("drop"), rest.pop("prove"), rest.pop("shipped")
+        verdict = DropVerdict(**(drop | {"drop": Interval(**drop["drop"]), "prove": prove}))
+        return cls(**rest, drop=verdict, shipped=None if shipped is None else Int8File(**shipped))

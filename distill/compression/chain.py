@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from distill.compression.candidate import CompressionCandidate
 from distill.compression.prune import Criterion
@@ -31,7 +31,7 @@ class ChainDefinition:
     """
 
     weights: str
-    measure: str
+    measure: Literal["macs", "params"]
     epochs: int | None
     criterion: Criterion
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,33 +113,35 @@ def choose_int8(
             made: dict[str, onnx.ModelProto] = {}
             for scheme in (replace(scheme, **care) for scheme in int8_schemes(enlarged=enlarged)):
                 quantised = quantised_by(scheme)
-                drop = _judge(quantised, judged, reference, allowed)
+                drop = _judge(quantised, judged, reference, partial(judge_drop, allowed=allowed, prove=prove))
                 attempts.append(Attempt(str(scheme), drop))
-                if drop.passes(prove=prove):
+                if drop.passes:
                     made[str(scheme)] = quantised
             if made:
                 return _fastest(model, made, attempts, judged.pixels.shape[-1], threads)
-            tell(_too_much(attempts[-len(SCHEMES) :], judged.split, prove=prove))
+            tell(_too_much(attempts[-len(SCHEMES) :], judged.split))
             if prove and not can_be_shown(len(judged.labels), allowed):
                 break  # nor would a file that answers all alike
     return Int8Selection(tuple(attempts), None, None)
 
 
-def _judge(model: onnx.ModelProto, judged: LabelledImages, reference: np.ndarray, allowed: float) -> DropVerdict:
+def _judge(
+    model: onnx.ModelProto, judged: LabelledImages, reference: np.ndarray, judge: Callable[..., DropVerdict]
+) -> DropVerdict:
     """On all images; of many on some alone where these leave no doubt that it loses more."""
     some = evenly_spaced_positions(len(judged.labels), _GLANCE)
     if len(judged.labels) >= 2 * _GLANCE:
         right = correct(onnx_logits(model, judged.pixels[some]), judged.labels[some])
-        if judge_drop(right, reference[some], allowed=allowed, level=_NO_DOUBT).word == "refuted":
-            return judge_drop(right, reference[some], allowed=allowed)
-    return judge_drop(correct(onnx_logits(model, judged.pixels), judged.labels), reference, allowed=allowed)
+        if judge(right, reference[some], level=_NO_DOUBT).word == "refuted":
+            return judge(right, reference[some])
+    return judge(correct(onnx_logits(model, judged.pixels), judged.labels), reference)
 
 
-def _too_much(attempts: Sequence[Attempt], split: str, *, prove: bool) -> str:
+def _too_much(attempts: Sequence[Attempt], split: str) -> str:
     """Why none of these is good enough, by the one that came nearest."""
-    best = min(attempts, key=lambda each: each.drop.drop.high if prove else each.drop.drop.estimate)
+    best = min(attempts, key=lambda each: each.drop.decisive)
     drop, on = best.drop.drop, f"on {best.drop.n} {split} images"
-    if prove:
+    if best.drop.prove:
         bounds = f"{100 * drop.estimate:.2f} points lost {on}, {100 * drop.high:.2f} at most with 95%"
         return f"{best.scheme}: {bounds}, above the allowed {100 * best.drop.allowed:.2f}"
     return f"{best.scheme} loses {100 * drop.estimate:.2f} points {on}, and no other kernel less: too much"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -29,6 +29,7 @@ class DropVerdict:
         reference: Their accuracy.
         allowed: The most that may be lost.
         needed: About how many images would settle it; None where it is settled.
+        prove: Whether the upper bound is what must be allowed, and not the estimate.
     """
 
     drop: Interval
@@ -36,6 +37,7 @@ class DropVerdict:
     allowed: float
     n: int
     needed: int | None
+    prove: bool = False
 
     @property
     def word(self) -> Literal["shown", "refuted", "not shown"]:
@@ -44,17 +46,25 @@ class DropVerdict:
             return "shown"
         return "refuted" if self.drop.low > self.allowed else "not shown"
 
-    def passes(self, *, prove: bool = False) -> bool:
-        """Whether the estimate is allowed; with ``prove``, whether the upper bound is."""
-        return (self.drop.high if prove else self.drop.estimate) <= self.allowed
+    @property
+    def decisive(self) -> float:
+        """What must be allowed: the estimate, or the upper bound."""
+        return self.drop.high if self.prove else self.drop.estimate
+
+    @property
+    def passes(self) -> bool:
+        """Whether it is allowed."""
+        return self.decisive <= self.allowed
 
     def to_json(self) -> dict[str, Any]:
-        """As documents have it, all but ``allowed``: some say that once for many."""
+        """As documents have it, all but ``allowed`` and ``prove``: some say these once for many."""
         told = {"reference_top1": self.reference, "images": self.n, "verdict": self.word, "needed_images": self.needed}
         return asdict(self.drop) | told
 
 
-def judge_drop(ours: np.ndarray, reference: np.ndarray, *, allowed: float, level: float = LEVEL) -> DropVerdict:
+def judge_drop(
+    ours: np.ndarray, reference: np.ndarray, *, allowed: float, prove: bool = False, level: float = LEVEL
+) -> DropVerdict:
     """Judge a loss of accuracy on the same images.
 
     Shapes:
@@ -66,11 +76,11 @@ def judge_drop(ours: np.ndarray, reference: np.ndarray, *, allowed: float, level
     check_pair(ours, reference, dimensions=1)
     n, lost, won = len(ours), int((reference & ~ours).sum()), int((~reference & ours).sum())
     drop = paired_interval(lost, won, n, level)
-    verdict = DropVerdict(drop, float(reference.mean()), allowed, n, None)
+    verdict = DropVerdict(drop, float(reference.mean()), allowed, n, None, prove)
     if verdict.word != "not shown" or drop.estimate == allowed:
         return verdict
     needed = images_needed(lost, won, n, lambda found: found.high <= allowed or found.low > allowed, level)
-    return DropVerdict(drop, verdict.reference, allowed, n, needed)
+    return replace(verdict, needed=needed)
 
 
 def images_to_show(allowed: float, *, level: float = LEVEL) -> int | None:

@@ -6,16 +6,17 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 
 from distill.comparison import compare
 from distill.compression.candidate import CompressionCandidate, Int8File
 from distill.compression.chain import ChainDefinition, ChainFolder
+from distill.compression.cut_limit import CutLimit
 from distill.compression.prune import Criterion, require_torch_pruning
 from distill.compression.results import Compressed
 from distill.compression.search import Goal, best_candidate, next_ratio
@@ -23,13 +24,13 @@ from distill.devices import resolve_device
 from distill.errors import DistillError, DivergedError, GateMissedError, NotPrunableError, RecipeError, UsageError
 from distill.evaluation.drop import DropVerdict, judge_drop
 from distill.evaluation.latency import time_one_image
-from distill.evaluation.test_set import assess
+from distill.evaluation.test_set import DatasetCache, assess
 from distill.events import Note, StageProgress
 from distill.files import relative, sha256_file
 from distill.models.onnx_open import open_onnx
 from distill.pipeline.context import Options
 from distill.pipeline.export import export
-from distill.pipeline.prune import check_cut, cost_of_cut, prune
+from distill.pipeline.prune import check_cut, cost_of_cut, prune_to
 from distill.pipeline.quantize import check_drop, quantize
 from distill.pipeline.resumable import resumed_or
 from distill.report.verdict import drop_words
@@ -111,11 +112,6 @@ def compress(
         return chain.finished(chain.searched(), goal)
 
 
-class _CutTo(TypedDict, total=False):
-    macs: float
-    params: int
-
-
 @dataclass
 class _Chain:
     run: RunFolder
@@ -125,6 +121,7 @@ class _Chain:
     prove: bool
     trials: int
     options: Options
+    data: DatasetCache = field(default_factory=DatasetCache)
 
     def searched(self) -> list[CompressionCandidate]:
         """The run itself, then smaller and smaller ones, as far as the search goes."""
@@ -204,7 +201,7 @@ class _Chain:
                 self.options.tell(Note(f"removed {file}: it was made for another goal"))
 
     def _is_judged(self, candidate: CompressionCandidate) -> bool:
-        return (candidate.drop.allowed, candidate.prove) == (self.max_drop, self.prove)
+        return (candidate.drop.allowed, candidate.drop.prove) == (self.max_drop, self.prove)
 
     def _cut(self, ratio: float) -> RunFolder:
         """The run of a candidate: one that is there, finished or gone on with, or a new one."""
@@ -224,10 +221,9 @@ class _Chain:
             drop=drop,
             shipped=None,
             why="",
-            prove=self.prove,
             seconds=0.0,
         )
-        if ratio < 1.0 and not drop.passes(prove=self.prove):  # the run itself loses nothing: its file is judged
+        if ratio < 1.0 and not drop.passes:  # the run itself loses nothing: its file is judged
             return replace(candidate, why="the network itself loses too much")
         try:
             return self._quantized(candidate, run)
@@ -239,8 +235,11 @@ class _Chain:
     def _network_drop(self, run: RunFolder) -> DropVerdict:
         """What a candidate's network lost of the run's validation accuracy, before any rounding."""
         device = resolve_device(self.options.device)
-        ours, theirs = (assess(each, split="val", device=device).told(self.options.tell) for each in (run, self.run))
-        return judge_drop(ours.correct, theirs.correct, allowed=self.max_drop)
+        tell = self.options.tell
+        ours, theirs = (
+            assess(each, split="val", device=device, data=self.data, tell=tell).told(tell) for each in (run, self.run)
+        )
+        return judge_drop(ours.correct, theirs.correct, allowed=self.max_drop, prove=self.prove)
 
     def _quantized(self, candidate: CompressionCandidate, run: RunFolder) -> CompressionCandidate:
         made = quantize(
@@ -280,7 +279,7 @@ class _Chain:
         )
         self._warn_of_slow_int8(comparison, fp32[-1], self._file(best))
         row = next(row for row in comparison.rows if row.run == str(self._file(best)))
-        if (line := lost_on_test_images(row, best.drop, prove=self.prove)) is not None:
+        if (line := lost_on_test_images(row, best.drop)) is not None:
             self.options.tell(Note(line, "warning"))
         from distill.report.plots import plot_comparison
 
@@ -358,23 +357,21 @@ def stem_of(name: str, ratio: float) -> str:
 
 def cut_run(run: Path, ratio: float, definition: ChainDefinition, options: Options) -> Path:
     """Cut a run to a share of its cost and teach it again; the new run's folder is in ``options.into``."""
-    goal = _goal(run, ratio, definition)
-    made = prune(run, **goal, criterion=definition.criterion, epochs=definition.epochs, options=options)
+    limit = _limit(run, ratio, definition)
+    made = prune_to(run, limit, criterion=definition.criterion, epochs=definition.epochs, options=options)
     assert made.run is not None, "it was fine-tuned"
     return made.run
 
 
 def cut_cost(run: Path, ratio: float, definition: ChainDefinition, options: Options) -> Figures:
     """Parameters and multiply-accumulates that :func:`cut_run` would leave."""
-    return cost_of_cut(run, **_goal(run, ratio, definition), criterion=definition.criterion, options=options)
+    return cost_of_cut(run, _limit(run, ratio, definition), criterion=definition.criterion, options=options)
 
 
-def _goal(run: Path, ratio: float, definition: ChainDefinition) -> _CutTo:
-    if definition.measure == "macs":
-        return {"macs": ratio}
+def _limit(run: Path, ratio: float, definition: ChainDefinition) -> CutLimit:
     params = RunFolder(run).figures().params
     assert params is not None
-    return {"params": round(ratio * params)}
+    return CutLimit.share(definition.measure, ratio, params=params)
 
 
 def _outcome(candidate: CompressionCandidate) -> str:
@@ -383,17 +380,16 @@ def _outcome(candidate: CompressionCandidate) -> str:
     return f"its int8 file {drop_words(candidate.drop)}, {candidate.shipped.size_mb:.2f} MB"
 
 
-def lost_on_test_images(row: Row, judged: DropVerdict, *, prove: bool) -> str | None:
+def lost_on_test_images(row: Row, judged: DropVerdict) -> str | None:
     """What to say of a file that is worse on the test images, which chose nothing, and by more than was allowed.
 
     Args:
         row: Of the file, held against the run that it came from.
         judged: What it was chosen by: its loss on validation images.
-        prove: That had to be shown.
     """
     lost = -(row.baseline_difference or 0.0)
     if row.baseline_verdict != "worse" or lost <= judged.allowed:
         return None
     chosen = f"{percent(judged.allowed)} were allowed, judged by {counted(judged.n, 'validation image')}"
-    advice = "" if prove else " (--prove asks for more certainty)"
+    advice = "" if judged.prove else " (--prove asks for more certainty)"
     return f"{row.run} loses {percent(lost)} points on the test images; {chosen}{advice}"

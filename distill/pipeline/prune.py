@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,11 +12,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from distill.compression.cut_limit import CutLimit
 from distill.compression.prune import Criterion, PrunedNetwork, criteria, find_cut, require_torch_pruning, smallest
 from distill.compression.results import Pruned
 from distill.data.images import evenly_spaced_positions
 from distill.data.splits import Splits, load_splits
-from distill.devices import set_threads
 from distill.errors import DistillError, NotPrunableError, UsageError
 from distill.evaluation.askable import refuse_drawn_anew
 from distill.evaluation.cost import model_cost
@@ -27,7 +26,7 @@ from distill.events import Note, silent
 from distill.fingerprint import state_sha256
 from distill.models import build_model, resolved_model, without_weights
 from distill.models.trained import Trained, load_trained
-from distill.pipeline.context import Options, prepare
+from distill.pipeline.context import Options, in_asked_threads, prepare
 from distill.pipeline.launch import launch
 from distill.pipeline.provenance import foreseen
 from distill.pipeline.record import recorded
@@ -43,47 +42,11 @@ from distill.runs.checkpoints import save_checkpoint, set_link
 from distill.teaching.identity import write_identity
 from distill.team.watch import watching
 
-__all__ = ["check_cut", "cost_of_cut", "prune"]
+__all__ = ["check_cut", "cost_of_cut", "prune", "prune_to"]
 
 _MULTIPLE = 8
 _TAYLOR_IMAGES, _TAYLOR_BATCH = 512, 64
 _CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class _Goal:
-    """What the smaller network may cost; one of the three."""
-
-    macs: float | None
-    params: int | None
-    latency_ms: float | None
-
-    def __post_init__(self) -> None:
-        given = [name for name in ("macs", "params", "latency_ms") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise UsageError(
-                "one goal is wanted: --macs, --params or --latency-ms" + (f", not {len(given)}" if given else ""),
-                hint="half the multiply-accumulates: --macs 0.5",
-            )
-        if self.macs is not None and not 0 < self.macs < 1:
-            raise UsageError(f"--macs {self.macs:g} is a share of what the run's network has", hint="half: --macs 0.5")
-        if self.params is not None and self.params < 1:
-            raise UsageError(f"--params {self.params}: a network has some", hint="--params 500000")
-        if self.latency_ms is not None and not 0 < self.latency_ms < math.inf:
-            raise UsageError(f"--latency-ms {self.latency_ms:g} is no time", hint="--latency-ms 2.5")
-
-    @property
-    def label(self) -> str:
-        """For the name of the run."""
-        if self.macs is not None:
-            return f"macs{100 * self.macs:g}".replace(".", "_")
-        return f"params{self.params}" if self.params is not None else f"{self.latency_ms:g}ms".replace(".", "_")
-
-    def words(self) -> str:
-        """As the user gave it."""
-        if self.macs is not None:
-            return f"--macs {self.macs:g}"
-        return f"--params {self.params}" if self.params is not None else f"--latency-ms {self.latency_ms:g}"
 
 
 @dataclass(frozen=True)
@@ -99,22 +62,20 @@ class _Source:
     def of(cls, reference: Any, options: Options) -> _Source:
         require_torch_pruning()
         run = open_run(reference, runs_dir=options.runs_dir)
-        if options.threads is not None:
-            set_threads(options.threads)
         trained = load_trained(run, device=_CPU, precision="fp32")
         recipe = resolve_teacher(taught_as_before(run), runs_dir=options.runs_dir, override=None)
         splits = load_splits(recipe.data, options.tell, unlabelled=True)
         refuse_drawn_anew(splits, "val", recipe.data, str(run.path), run.info.trained_on)
         return cls(run, recipe, trained, splits)
 
-    def cut_to(self, goal: _Goal, criterion: Criterion, multiple: int) -> tuple[nn.Module, PrunedNetwork]:
-        """The run's network, and the largest one cut from it that meets the goal."""
+    def cut_to(self, limit: CutLimit, criterion: Criterion, multiple: int) -> tuple[nn.Module, PrunedNetwork]:
+        """The run's network, and the largest one cut from it that costs no more."""
         network, size = _network(self.trained), self.recipe.model.input_size
         if criterion == "taylor":
             _gather_gradients(network, self.trained, self.splits)
-        fits = _fits(goal, network, size)
+        fits = limit.fits(network, size)
         if fits(network):
-            raise UsageError(f"{self.run.path} is within {goal.words()} as it is", hint="ask for less")
+            raise UsageError(f"{self.run.path} is within {limit} as it is", hint="ask for less")
         cut = find_cut(network, size, criterion=criterion, multiple=multiple, fits=fits)
         if cut is None:
             least = smallest(network, size, criterion=criterion, multiple=multiple)
@@ -126,7 +87,7 @@ class _Source:
                     hint=f"allow {others}" if others else None,
                 )
             raise UsageError(
-                f"{goal.words()} is out of reach of {self.run.path}: {_cost(least, network, size)}",
+                f"{limit} is out of reach of {self.run.path}: {_cost(least, network, size)}",
                 hint="let more stay" + (others and f", or allow {others}"),
             )
         return network, cut
@@ -140,7 +101,6 @@ class _Source:
         return self.recipe.model_copy(update={"name": name, "model": spec, "train": train})
 
 
-@watching()
 def prune(
     reference: Any,
     *,
@@ -178,31 +138,44 @@ def prune(
         >>> cut.after.params < cut.before.params
         True
     """
+    limit = CutLimit.of(macs=macs, params=params, latency_ms=latency_ms)
+    return prune_to(
+        reference, limit, criterion=criterion, multiple=multiple, epochs=epochs, train=train, options=options
+    )
+
+
+@watching()
+@in_asked_threads
+def prune_to(
+    reference: Any,
+    limit: CutLimit,
+    *,
+    criterion: Criterion = "l2",
+    multiple: int = _MULTIPLE,
+    epochs: int | None = None,
+    train: bool = True,
+    options: Options | None = None,
+) -> Pruned:
+    """:func:`prune`, to a limit."""
     options = options or Options()
-    goal = _Goal(macs, params, latency_ms)
     check_cut(criterion, multiple, epochs, train=train)
     source = _Source.of(reference, options)
-    options.tell(Note(f"cutting {source.run.path} by {criterion}, to {goal.words()}"))
-    network, cut = source.cut_to(goal, criterion, multiple)
-    recipe = source.recipe_of(cut, derived_name(source.recipe.name, f"_{goal.label}"))
+    options.tell(Note(f"cutting {source.run.path} by {criterion}, to {limit}"))
+    network, cut = source.cut_to(limit, criterion, multiple)
+    recipe = source.recipe_of(cut, derived_name(source.recipe.name, f"_{limit.label}"))
     folder, before, after = _write_cut(source, recipe, network, cut, options)
     _warn_of_no_gain(before, after, options)
     made = Pruned(source.run.path, folder.path, None, criterion, cut.multiple, before, after)
     return _trained_on(made, recipe, epochs, options) if train else made
 
 
+@in_asked_threads
 def cost_of_cut(
-    reference: Any,
-    *,
-    macs: float | None = None,
-    params: int | None = None,
-    criterion: Criterion = "l2",
-    options: Options | None = None,
+    reference: Any, limit: CutLimit, *, criterion: Criterion = "l2", options: Options | None = None
 ) -> Figures:
-    """Parameters and multiply-accumulates of the network that :func:`prune` would train on; nothing is written."""
-    goal = _Goal(macs, params, None)
+    """Parameters and multiply-accumulates of the network that :func:`prune_to` would train on; nothing is written."""
     source = _Source.of(reference, replace(options or Options(), on_event=silent))
-    _, cut = source.cut_to(goal, criterion, _MULTIPLE)
+    _, cut = source.cut_to(limit, criterion, _MULTIPLE)
     return model_cost(cut.module, source.recipe.model.input_size).figures
 
 
@@ -235,17 +208,6 @@ def _gather_gradients(network: nn.Module, trained: Trained, splits: Splits) -> N
     for images, targets in zip(pixels.split(_TAYLOR_BATCH), labels.split(_TAYLOR_BATCH), strict=True):
         loss = F.cross_entropy(network(trained.normalize(images)), targets, reduction="sum")
         (loss / len(chosen)).backward()
-
-
-def _fits(goal: _Goal, network: nn.Module, size: int) -> Callable[[nn.Module], bool]:
-    if goal.latency_ms is not None:
-        most_ms = goal.latency_ms
-        return lambda cut: time_one_image({"cut": cut}, size)["cut"].median_ms <= most_ms
-    if goal.params is not None:
-        most = goal.params
-        return lambda cut: model_cost(cut, size).params <= most
-    most_macs = (goal.macs or 0.0) * model_cost(network, size).macs
-    return lambda cut: model_cost(cut, size).macs <= most_macs
 
 
 def _cost(least: nn.Module, network: nn.Module, size: int) -> str:

@@ -115,7 +115,7 @@ def quantize(
         finetuned = train_quantised(run, trained, epochs=epochs, options=options)
         model, _ = _checked(load_trained(finetuned, device=torch.device("cpu"), precision="fp32"), judged)
         choice = _after(choice, choose(model))
-    kept, latency = _require(choice, run.path, judged, max_drop, prove)
+    kept, latency = _require(choice, run.path, judged)
     if against is None:
         record_allowed_drop(kept, max_drop=max_drop, prove=prove)
     write_onnx(kept, path)
@@ -202,21 +202,19 @@ def _answers(trained: Trained, pixels: np.ndarray) -> np.ndarray:
         return torch.cat([trained(batch) for batch in torch.from_numpy(pixels).split(64)]).numpy()
 
 
-def _require(
-    choice: Int8Selection, run: Path, judged: LabelledImages, max_drop: float, prove: bool
-) -> tuple[onnx.ModelProto, float]:
+def _require(choice: Int8Selection, run: Path, judged: LabelledImages) -> tuple[onnx.ModelProto, float]:
     if choice.model is not None:
         assert choice.fp32_latency_b1_ms is not None
         return choice.model, choice.fp32_latency_b1_ms
-    best = min(choice.attempts, key=lambda each: each.drop.drop.high if prove else each.drop.drop.estimate)
+    best = min(choice.attempts, key=lambda each: each.drop.decisive)
+    drop = best.drop
     message = (
-        f"{run}: no int8 file is {'shown' if prove else 'found'} to lose at most {100 * max_drop:g} points; "
-        f"the best ({best.scheme}) {drop_words(best.drop)}; no file was written"
+        f"{run}: no int8 file is {'shown' if drop.prove else 'found'} to lose at most {100 * drop.allowed:g} points; "
+        f"the best ({best.scheme}) {drop_words(drop)}; no file was written"
     )
-    lost = best.drop.drop.high if prove else best.drop.drop.estimate
-    hint = f"allow more: --max-drop {math.ceil(1000 * lost) / 1000:g}; or "
-    if prove and not can_be_shown(len(judged.labels), max_drop):
-        enough = images_to_show(max_drop)
+    hint = f"allow more: --max-drop {math.ceil(1000 * drop.decisive) / 1000:g}; or "
+    if drop.prove and not can_be_shown(len(judged.labels), drop.allowed):
+        enough = images_to_show(drop.allowed)
         message += "" if enough is None else f"; {count(enough)} images, answered alike, would show it"
         hint += "judge by more validation images: data.val_fraction"
     else:

@@ -167,6 +167,7 @@ class SearchRun:
             noise=bench.noise or 0.0,
             multiple=self.trials.space.multiple,
             max_drop=asked.max_drop,
+            prove=asked.prove,
             options=replace(self.options, timing_threads=asked.threads),
         )
         shipped = ship(taken, self.reference, shipping)
@@ -195,12 +196,11 @@ class SearchRun:
         )
         over = shipped.over
         excess = "" if over is None else f"the file takes {percent(over.times, 1)}% of the budget of {over.quantity}"
-        if shipped.drop.passes(prove=report.prove):
+        if shipped.drop.passes:
             return report if over is None else replace(report, missed=excess, nearest=self._enough(over))
-        lost = shipped.drop.drop.high if report.prove else shipped.drop.drop.estimate
         missed = f"the file of the shape that was taken {words}, against {report.reference}"
         missed += f"; {excess}" if excess else ""
-        return self._priced(replace(report, missed=missed), lost - report.max_drop)
+        return self._priced(replace(report, missed=missed), shipped.drop.decisive - report.max_drop)
 
     def _enough(self, over: Excess) -> dict[str, float]:
         """The budget that would have held."""

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
+from distill.compression.cut_limit import CutLimit
 from distill.errors import DivergedError, GateMissedError, MissingError, UsageError
 from distill.evaluation.drop import DropVerdict, judge_drop
 from distill.evaluation.test_set import assess_file
@@ -20,7 +22,7 @@ from distill.files import read_json, sha256_file, write_json
 from distill.models.onnx_open import open_onnx
 from distill.pipeline.context import Options
 from distill.pipeline.export import export
-from distill.pipeline.prune import prune
+from distill.pipeline.prune import prune_to
 from distill.pipeline.quantize import quantize
 from distill.pipeline.resumable import resumed_or
 from distill.recipe import Recipe
@@ -37,6 +39,7 @@ _INT8_DROP = 0.003  # of top-1 that rounding alone may cost: the rest of what ma
 _MAX_NOISE = 0.1  # a budget means something on a busy machine, too
 _NOISE = 0.03  # by which a latency may be over its budget: as much as two timings of one network differ by
 _CUTS = 3
+_WORDS = {"params": "parameters", "macs": "multiply-accumulates"}
 _SAFE = 0.97  # what a cut aims at: timings are noisy, and widths come in multiples
 
 
@@ -92,6 +95,7 @@ class Shipping:
     noise: float
     multiple: int
     max_drop: float
+    prove: bool
     options: Options
 
     @property
@@ -146,7 +150,7 @@ def ship(final: Final, reference: AccuracyReference, shipping: Shipping) -> Ship
             break
         tell(Note(f"{path}: {_why(cuts)}"))
     found = assess_file(open_onnx(path), split="val")
-    drop = judge_drop(found.correct, reference.right, allowed=shipping.max_drop)
+    drop = judge_drop(found.correct, reference.right, allowed=shipping.max_drop, prove=shipping.prove)
     cut = PrunedRun(cuts[-1][0], _why(cuts)) if cuts else None
     return Shipped(path, drop, made[-1], cut=cut, over=over)
 
@@ -182,7 +186,7 @@ def _why(cuts: Sequence[tuple[RunFolder, Excess]]) -> str:
         took = "that" if number > 1 else "trained, its file"
         took += f" took {percent(each.times, 1)}% of the budget of {each.quantity}"
         words.append(
-            f"{took}: cut to {percent(_remaining_fraction(excesses[:number]), 1)}% of its {_measure(each.quantity)}"
+            f"{took}: cut to {percent(_remaining_fraction(excesses[:number]), 1)}% of its {_WORDS[_cut_of(each)]}"
         )
     return "; ".join(words) + ", and trained on"
 
@@ -199,28 +203,23 @@ def _written(run: RunFolder, shipping: Shipping) -> Path:
 
 def _cut(run: RunFolder, excesses: Sequence[Excess], shipping: Shipping) -> RunFolder:
     """A run with fewer channels, trained to its end; gone on with where it was stopped."""
-    by_params, share = _measure(excesses[-1].quantity) == "parameters", _remaining_fraction(excesses)
+    quantity, share = _cut_of(excesses[-1]), _remaining_fraction(excesses)
     into = shipping.into / "cut" / f"{run.path.name}-{share:.4f}"  # another file may be over by more
 
     def begin(options: Options) -> Path:
         params = run.figures().params
         assert params is not None
-        made = prune(
-            run.path,
-            macs=None if by_params else round(share, 4),
-            params=round(share * params) if by_params else None,
-            multiple=shipping.multiple,
-            options=options,
-        )
+        limit = CutLimit.share(quantity, share if quantity == "params" else round(share, 4), params=params)
+        made = prune_to(run.path, limit, multiple=shipping.multiple, options=options)
         assert made.run is not None, "it was trained on"
         return made.run
 
     return resumed_or(begin, into, shipping.options)
 
 
-def _measure(quantity: str) -> str:
-    """What is cut to bring a quantity down."""
-    return "parameters" if quantity in ("params", "size_mb") else "multiply-accumulates"
+def _cut_of(over: Excess) -> Literal["macs", "params"]:
+    """What is cut to bring it down."""
+    return "params" if over.quantity in ("params", "size_mb") else "macs"
 
 
 def _clear(shipping: Shipping) -> None:

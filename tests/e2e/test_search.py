@@ -317,6 +317,7 @@ def test_a_trained_file_that_is_over_its_budget_is_cut_and_trained_on(
         noise=bench.noise or 0.0,
         multiple=4,
         max_drop=0.9,
+        prove=False,
         options=options,
     )
     shipping.into.mkdir()

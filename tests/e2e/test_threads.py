@@ -7,14 +7,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import distill
 from distill.devices import thread_rule
 from distill.evaluation.cost import spec_cost
 from distill.events import CheckpointSaved, EpochDone, StepDone
 from distill.models.trained import Trained
-from distill.pipeline import Options, finetune_teacher, rerun, resume_run, train_student
+from distill.pipeline import Options, RunResult, finetune_teacher, rerun, resume_run, train_student
 from distill.pipeline.banks import build_bank
 from distill.pipeline.context import Context, prepare
 from distill.pipeline.teacher import resolve_teacher
@@ -193,3 +196,32 @@ def test_a_large_teacher_of_a_small_student_is_asked_on_more_threads(tmp_path: P
     named = resolve_teacher(student, runs_dir=tmp_path, override=None)
     assert _prepared(named, tmp_path, threads=2).recipe.teacher.threads == 2
     assert teacher.run.is_dir()
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_every_verb_leaves_the_process_its_threads(tmp_path: Path, teacher_run: RunResult, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture = tmp_path / "a.png"
+    Image.fromarray(np.zeros((16, 16, 3), dtype=np.uint8)).save(picture)
+    run, options = teacher_run.run, Options(threads=1, device="cpu")
+    used = []
+    monkeypatch.setattr(Trained, "logits", _noting(Trained.logits, used))
+    for verb in (
+        lambda: distill.evaluate(run, again=True, plots=False, options=options),
+        lambda: distill.evaluate_runs([run], again=True, plots=False, options=options),
+        lambda: distill.predict(run, [picture], options=options),
+        lambda: distill.export(run, options=options),
+        lambda: distill.prune(run, macs=0.9, train=False, options=replace(options, runs_dir=tmp_path / "runs")),
+        lambda: distill.verify_banks(options=replace(options, runs_dir=tmp_path / "runs")),
+    ):
+        verb()
+        assert torch.get_num_threads() == 4
+    assert set(used) == {1}
+
+
+def _noting(asked, used: list[int]):
+    def logits(*args, **kwargs):
+        used.append(torch.get_num_threads())
+        return asked(*args, **kwargs)
+
+    return logits

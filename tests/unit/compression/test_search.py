@@ -53,7 +53,7 @@ VERDICT = DropVerdict(Interval(0.001, -0.002, 0.004), 0.9, 0.003, 1000, 5000)
 
 def _candidate(ratio: float, size: float | None, latency: float = 1.0) -> CompressionCandidate:
     shipped = None if size is None else Int8File("a.onnx", "0" * 64, "U8S8", size, latency)
-    return CompressionCandidate(ratio, "trials/x/001", int(1000 * ratio), ratio, VERDICT, shipped, "", False, 1.0)
+    return CompressionCandidate(ratio, "trials/x/001", int(1000 * ratio), ratio, VERDICT, shipped, "", 1.0)
 
 
 @pytest.mark.parametrize(("goal", "ratio"), [("latency", 1.0), ("size", 0.5), ("macs", 0.4)])

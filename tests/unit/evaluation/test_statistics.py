@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -366,24 +367,24 @@ def test_the_fewest_images_that_could_show_it(allowed: float) -> None:
     bounds = [1.959963984540054 * math.sqrt(2) / (count + 2) for count in (n, n - 1)]
     assert bounds[0] <= allowed < bounds[1]
     alike = np.ones(n, dtype=bool)
-    assert judge_drop(alike, alike, allowed=allowed).passes(prove=True)
-    assert not judge_drop(alike[1:], alike[1:], allowed=allowed).passes(prove=True)
+    assert judge_drop(alike, alike, allowed=allowed, prove=True).passes
+    assert not judge_drop(alike[1:], alike[1:], allowed=allowed, prove=True).passes
 
 
 def test_a_drop_is_shown_refuted_or_neither() -> None:
     same = judge_drop(*_answers(4500, 5, 5, 490), allowed=0.003)
-    assert (same.word, same.passes(), same.passes(prove=True)) == ("shown", True, True)
+    assert (same.word, same.passes, replace(same, prove=True).passes) == ("shown", True, True)
     little = judge_drop(*_answers(4500, 30, 40, 430), allowed=0.003)
-    assert (little.word, little.passes(), little.passes(prove=True)) == ("not shown", True, False)
+    assert (little.word, little.passes, replace(little, prove=True).passes) == ("not shown", True, False)
     assert little.needed == _enough(40, 30, 5000, 0.003)
     much = judge_drop(*_answers(4400, 10, 150, 440), allowed=0.003)
-    assert (much.word, much.passes()) == ("refuted", False)
+    assert (much.word, much.passes) == ("refuted", False)
     assert much.drop.estimate == pytest.approx(140 / 5000)
 
 
 def test_no_difference_on_few_images_is_no_proof() -> None:
     verdict = judge_drop(*_answers(45, 0, 0, 5), allowed=0.003)
-    assert (verdict.word, verdict.passes(), verdict.passes(prove=True)) == ("not shown", True, False)
+    assert (verdict.word, verdict.passes, replace(verdict, prove=True).passes) == ("not shown", True, False)
     assert verdict.needed == images_to_show(0.003)
     assert judge_drop(*_answers(4900, 90, 10, 0), allowed=1e-9).needed is None  # it is refuted or shown
     nobody_has = judge_drop(*_answers(999_990, 3, 3, 4), allowed=1e-9)

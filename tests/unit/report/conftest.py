@@ -104,7 +104,7 @@ def page(word: str = "{}", *, epochs: int = 5, seeds: int = 2, students: int = 1
     )  # fmt: skip
     candidate = CompressionCandidate(1.0, named("r"), 90_000, 0.01, DropVerdict(
         drop=Interval(0.001, -0.001, 0.003), reference=0.94, allowed=0.003, n=1000, needed=None), None, named("why"),
-        False, 3.0)  # fmt: skip
+        3.0)  # fmt: skip
     shipped = replace(candidate, ratio=0.5, shipped=Int8File(named("f.onnx"), "0" * 64, named("s"), 0.1, 0.2))
     pair = Pair(
         teacher=members[0].label,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from distill.compression.cut_limit import CutLimit
 from distill.errors import DistillError, GateMissedError, InterruptedRunError, RunError, UsageError
 from distill.pipeline import Options, resumable
 from distill.recipe import Recipe
@@ -66,6 +67,7 @@ def _shipped(
         noise=0.01,
         multiple=4,
         max_drop=0.01,
+        prove=False,
         options=Options(on_event=tell),
     )
     return ship(final, AccuracyReference("teacher", np.ones(8, dtype=bool), None), shipping)
@@ -115,11 +117,11 @@ def cuts(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         def recipe(self) -> str:
             return self.path.name
 
-    def prune(run: Path, *, options: Options, **goal: Any) -> Any:
-        asked.append({"run": run, "into": options.into} | goal)
+    def prune_to(run: Path, limit: CutLimit, *, options: Options, **more: Any) -> Any:
+        asked.append({"run": run, "into": options.into, limit.quantity: limit.most} | more)
         return SimpleNamespace(run=Path(f"cut-{len(asked)}"))
 
-    monkeypatch.setattr(module, "prune", prune)
+    monkeypatch.setattr(module, "prune_to", prune_to)
     monkeypatch.setattr(resumable, "RunFolder", Run)
     return asked
 
@@ -142,7 +144,7 @@ def test_a_file_that_takes_longer_than_it_may_is_cut_until_it_does_not(
     first = 0.97 / 1.25
     shares = [first, first * 0.97 / 1.05]
     assert [each["macs"] for each in cuts] == pytest.approx(shares, abs=1e-4)
-    assert all((each["run"], each["params"], each["multiple"]) == (RUN, None, 4) for each in cuts)
+    assert all((each["run"], each.get("params"), each["multiple"]) == (RUN, None, 4) for each in cuts)
     assert [each["into"] for each in cuts] == [Path(f"searches/s/cut/001-{share:.4f}") for share in shares]
     assert (made.run, made.over) == (Path("cut-2"), None)
     assert made.cut is not None
@@ -215,7 +217,7 @@ def test_a_file_that_is_too_large_loses_parameters(monkeypatch: pytest.MonkeyPat
         budgets={"size_mb": 0.5, "latency_b1_ms": 2.0},
         measured=lambda path, recipe: _costs(size_mb=sizes[str(recipe)], latency_b1_ms=2.05),  # within the noise
     )
-    assert [(each["macs"], each["params"]) for each in cuts] == [(None, 970)]
+    assert [each["params"] for each in cuts] == [970]
     assert made.over is None
 
 
@@ -225,7 +227,7 @@ def test_what_cannot_be_cut_ships_and_says_what_it_is_over(
     def refuse(*_: Any, **__: Any) -> None:
         raise UsageError("out of reach", hint="ask for less")
 
-    monkeypatch.setattr(module, "prune", refuse)
+    monkeypatch.setattr(module, "prune_to", refuse)
     told: list[Any] = []
     made = _shipped(
         monkeypatch,
@@ -246,7 +248,7 @@ def test_what_stops_the_training_of_a_cut_stops_the_search(
     def stopped(*_: Any, **__: Any) -> None:
         raise stop
 
-    monkeypatch.setattr(module, "prune", stopped)
+    monkeypatch.setattr(module, "prune_to", stopped)
     with pytest.raises(type(stop)):
         _shipped(
             monkeypatch,
