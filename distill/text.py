@@ -23,6 +23,7 @@ __all__ = [
     "plain",
     "plain_lines",
     "several",
+    "short_number",
     "shorten",
 ]
 
@@ -152,6 +153,18 @@ def signed(fraction: float | None, digits: int = 2) -> str:
     if fraction is None:
         return MISSING
     return f"{round(100 * fraction, digits) + 0.0:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def short_number(value: float) -> str:
+    """As an axis has it: 200000 is 200k.
+
+    >>> [short_number(value) for value in (0.5, 20, 200_000, 5_000_000, 0.0123)]
+    ['0.5', '20', '200k', '5M', '0.0123']
+    """
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{suffix}"
+    return f"{value:.3g}"
 
 
 def duration(seconds: float | None) -> str:

@@ -59,7 +59,7 @@ def _with_test_carved(spec: DataSpec, splits: Mapping[str, Split]) -> tuple[dict
     if len(test) == 0:
         raise DataError(
             f"{what}{' folder' if folder else ''}, and no class has an image to spare for testing",
-            hint="at least two images a class" + ("" if spec.test_fraction else "; or --set data.test_fraction=0.2"),
+            hint="at least two images a class",
         )
     train = np.setdiff1d(np.arange(len(part), dtype=np.int64), test, assume_unique=True)
     note = (

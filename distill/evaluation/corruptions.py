@@ -14,7 +14,7 @@ import torch
 from distill.data.corruptions import CORRUPTIONS_VERSION, corrupt
 from distill.data.images import Split
 from distill.data.streams import permutation
-from distill.errors import DataError, DistillError, UsageError
+from distill.errors import DataError, UsageError
 from distill.evaluation.askable import refuse_drawn_anew, require_classes
 from distill.evaluation.correct import correct
 from distill.evaluation.finite import require_finite
@@ -66,7 +66,7 @@ def measure_corruptions(
     cache = _CorruptionCache(target, split, images)
     if not again:
         cache.read()
-        if cache.is_complete and _is_of(cache, data):
+        if cache.is_complete and data.are_still(cache.content, target.spec, split):
             return cache.result()
     splits = data.load(target.spec)
     if not again and cache.is_complete and splits.is_drawn_anew(split, target.trained_on):
@@ -88,13 +88,6 @@ def measure_corruptions(
 
 def _tell(tell: Tell, todo: list[str], done: int, share: float) -> None:
     tell(StageProgress(_STAGE, round(100 * (done + share)), 100 * len(todo)))
-
-
-def _is_of(cache: _CorruptionCache, data: DatasetCache) -> bool:
-    try:
-        return cache.content == data.content(cache.target.spec, cache.split)
-    except DistillError:  # nothing to ask again about
-        return True
 
 
 @dataclass

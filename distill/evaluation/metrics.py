@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,24 +15,17 @@ from distill.evaluation.confidence import BINS
 from distill.evaluation.finite import require_finite
 from distill.results.metrics import EvalResult, PerClass
 
-__all__ = ["HasImages", "evaluate_logits", "predict_logits"]
+__all__ = ["evaluate_logits", "predict_logits"]
 
 TOP5_MIN_CLASSES = 10  # among fewer classes, five guesses are nearly always right
 
 
-class HasImages(Protocol):
-    """A batch that carries more than its images."""
-
-    @property
-    def images(self) -> Tensor: ...
-
-
-def predict_logits(forward: Callable[[Tensor], Tensor], batches: Iterable[Tensor | HasImages]) -> Tensor:
+def predict_logits(forward: Callable[[Tensor], Tensor], batches: Iterable[Tensor]) -> Tensor:
     """Logits of all images, in order, without gradients; one copy to the CPU, after the last batch.
 
     Args:
         forward: From a batch of images to its logits: normalisation and the model, in eval mode.
-        batches: Images on the device where ``forward`` wants them, bare or as ``batch.images``.
+        batches: Images on the device where ``forward`` wants them.
 
     Shapes:
         returns: ``(N, C)`` float32 on the CPU.
@@ -43,7 +36,7 @@ def predict_logits(forward: Callable[[Tensor], Tensor], batches: Iterable[Tensor
     collected = []
     with torch.inference_mode():
         for batch in batches:
-            logits = forward(batch if isinstance(batch, Tensor) else batch.images)
+            logits = forward(batch)
             # copied, since a compiled model may write its next answer into the same memory
             collected.append(logits.to(torch.float32, copy=True))
     if not collected:
@@ -147,10 +140,10 @@ def _calibration_error(logits: Tensor, labels: Tensor) -> float:
 
 
 def _per_class(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> tuple[PerClass, ...]:
-    recognised = _torchmetrics().multiclass_accuracy(logits, labels, len(classes), average=None, validate_args=False)
-    columns = [*_precision_recall_f1(logits, labels, average=None), recognised]
+    columns = _precision_recall_f1(logits, labels, average=None)
     counts = labels.bincount(minlength=len(classes)).tolist()
-    precision, recall, f1, accuracy = ([_number(value) for value in column] for column in columns)
+    precision, recall, f1 = ([_number(value) for value in column] for column in columns)
+    accuracy = recall  # of a class it is the same
     return tuple(map(PerClass, classes, precision, recall, f1, accuracy, counts))
 
 

@@ -152,7 +152,7 @@ class DatasetCache:
         content = self._contents.get((spec, split))
         return content.message if isinstance(content, DistillError) else None
 
-    def are_still(self, content: str, spec: DataSpec, split: str) -> bool:
+    def are_still(self, content: str | None, spec: DataSpec, split: str) -> bool:
         """Whether :meth:`content` of a split is still this; yes where its images are not here."""
         try:
             return content == self.content(spec, split)

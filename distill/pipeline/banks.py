@@ -66,7 +66,7 @@ def build_bank(
         ('quickstart_teacher', 4, 'ok')
     """
     options = options or Options()
-    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    recipe = load_recipe(recipe)
     recipe = resolve_teacher(recipe, runs_dir=options.runs_dir, override=teacher)
     _require_run(recipe)
     count = _how_many(recipe, views, options)
@@ -101,7 +101,7 @@ def build_banks(
         [('quickstart_teacher', 4)]
     """
     options = options or Options()
-    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    recipe = load_recipe(recipe)
     recipe = resolve_teacher(recipe, runs_dir=options.runs_dir, override=teacher)
     runs = recipe.teacher.members if recipe.teacher is not None else ()
     if len(runs) > 1 and path is not None:

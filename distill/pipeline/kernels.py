@@ -85,7 +85,7 @@ def check_kernels(recipe: Recipe | str | Path, *, options: Options | None = None
     """
     started = time.monotonic()
     options = options or Options()
-    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    recipe = load_recipe(recipe)
     if (device := resolve_device(options.device)).type != "cpu":
         options.tell(Note(f"this run would compute on {device}; its layers are tried as on this machine's CPU"))
     classes = _classes(recipe)

@@ -23,7 +23,7 @@ from distill.references import listed, run_of
 from distill.report.page.content import Chain, Hard, Member, Page, Pair, Sentence
 from distill.report.page.render import GENERATOR, render_page
 from distill.report.page.words import accuracy, against, evidence, lead, shipped
-from distill.results.rows import Comparison, Row
+from distill.results.rows import Row
 from distill.runs.lock import utc_now
 from distill.runs.origin import ancestors
 from distill.team.watch import watching
@@ -131,7 +131,7 @@ def gather_page(examined: Examined, *, title: str | None, command: str, runs_dir
         made=utc_now()[:16].replace("T", " ") + " UTC",
         version=library_versions()["distill"],
         command=command,
-        comparison=_with(comparison, rows, notes),
+        comparison=replace(comparison, notes=(*comparison.notes, *notes)),
         members=shown,
         lead=_on(student, rows) + _lead(student, teacher, labels),
         sentences=(*_sentences(draft, teacher, student, labels), *_other_leads(draft, student, labels)),
@@ -160,17 +160,6 @@ def _explained(page: Page) -> Page:
     if page.headline is None:
         missing |= {"pair": "there is no student here", "hardest": "there is no student here"}
     return replace(page, missing={**missing, **page.missing})
-
-
-def _with(comparison: Comparison, rows: Sequence[Row], notes: Sequence[str]) -> Comparison:
-    return Comparison(
-        rows=tuple(rows),
-        device=comparison.device,
-        threads=comparison.threads,
-        versions=comparison.versions,
-        notes=(*comparison.notes, *notes),
-        latency_n=comparison.latency_n,
-    )
 
 
 def _title(rows: Sequence[Row]) -> str:

@@ -168,7 +168,7 @@ class _Reader:
         tree = self._tree
         next(self._events)  # the stream's start
         start = next(self._events)
-        if not hasattr(start, "explicit") or type(start).__name__ != "DocumentStartEvent":
+        if type(start).__name__ != "DocumentStartEvent":
             tree.empty = True
             return
         if start.version is not None and tuple(start.version) != (1, 2):

@@ -22,7 +22,7 @@ from distill.report.lines import loss_parts
 from distill.results.metrics import PerClass
 from distill.results.roles import look_of, role_order
 from distill.results.rows import Comparison, Row
-from distill.text import plain, shorten
+from distill.text import plain, short_number, shorten
 
 __all__ = ["plot_classes", "plot_comparison", "plot_confusion", "plot_run"]
 
@@ -235,7 +235,7 @@ def _scatter(axes: Axes, rows: Sequence[Row], column: str) -> list[tuple[float, 
     points = [(float(getattr(row, column)), row) for row in rows if getattr(row, column)]
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
-    axes.xaxis.set_major_formatter(FuncFormatter(_short_number))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     axes.margins(0.2, 0.2)
@@ -313,15 +313,3 @@ def _role_legend(figure: Figure, rows: Sequence[Row]) -> None:
         )
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-
-
-def _short_number(value: float, _place: int) -> str:
-    """200000 -> 200k.
-
-    >>> [_short_number(v, 0) for v in (0.5, 20, 200_000, 5_000_000)]
-    ['0.5', '20', '200k', '5M']
-    """
-    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:g}{suffix}"
-    return f"{value:g}"

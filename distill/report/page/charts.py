@@ -11,10 +11,10 @@ from markupsafe import Markup
 
 from distill.report.label_placement import Box, apart, beside, marks_of
 from distill.report.page.content import Member, Pair
-from distill.report.page.draw import Frame, Scale, Svg, short_number
+from distill.report.page.draw import Frame, Scale, Svg
 from distill.report.page.markers import DASHES, around, dash, filled, kind_of
 from distill.results.rows import Row
-from distill.text import count, cut, fixed, percent, signed
+from distill.text import count, cut, fixed, percent, short_number, signed
 
 __all__ = ["MAX_CELLS", "MAX_CLASSES", "confusion", "cost", "curves", "errors", "parts"]
 

@@ -9,9 +9,9 @@ from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
 
-from distill.text import plain
+from distill.text import plain, short_number
 
-__all__ = ["Frame", "Scale", "Svg", "short_number", "ticks"]
+__all__ = ["Frame", "Scale", "Svg", "ticks"]
 
 _LETTER = 0.56  # width of an average letter over its height
 _TICKS_EVERY = (1.0, 2.0, 2.5, 5.0, 10.0)
@@ -134,18 +134,6 @@ def _log_ticks(low: float, high: float, most: int) -> list[float]:
         if len(found) <= most:
             return found if len(found) > 1 else ticks(Scale(low, high, 0, 1), most)  # less than a step apart
     return found[:: math.ceil(len(found) / most)]
-
-
-def short_number(value: float) -> str:
-    """200000 -> 200k.
-
-    >>> [short_number(value) for value in (0.5, 20, 200_000, 5_000_000, 0.0123)]
-    ['0.5', '20', '200k', '5M', '0.0123']
-    """
-    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.3g}{suffix}"
-    return f"{value:.3g}"
 
 
 class Frame:

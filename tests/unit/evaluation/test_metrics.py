@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -184,7 +183,7 @@ def test_predict_logits_keeps_the_order_and_makes_float32():
         assert torch.is_inference_mode_enabled()
         return batch.flatten(1).repeat(1, 2).to(torch.bfloat16)
 
-    batches = [images[:4], SimpleNamespace(images=images[4:8]), images[8:]]
+    batches = [images[:4], images[4:8], images[8:]]
     logits = predict_logits(forward, batches)
     assert (logits.dtype, logits.device.type) == (torch.float32, "cpu")
     assert torch.equal(logits, torch.arange(10.0)[:, None].repeat(1, 2))
