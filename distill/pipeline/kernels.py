@@ -6,7 +6,7 @@ import itertools
 import platform
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -45,29 +45,6 @@ _OLDER_ISA = "AVX"  # oneDNN's kernels of before AVX2
 _X86 = ("x86_64", "amd64")
 
 
-@dataclass(frozen=True)
-class _Way:
-    """A way to compute a network, and what to set for it."""
-
-    channels_last: bool
-    threads: int
-    precision: Precision
-    isa: str | None = None
-
-    def instead_of(self, own: _Way) -> str:
-        """What to set to compute so."""
-        change = []
-        if self.isa != own.isa:
-            change.append(f"ONEDNN_MAX_CPU_ISA={self.isa} in the environment")
-        if self.channels_last != own.channels_last:
-            change.append(f"--set train.channels_last={str(self.channels_last).lower()}")
-        if self.precision != own.precision:
-            change.append(f"--set train.precision={self.precision}")
-        if self.threads != own.threads:
-            change.append(f"--threads {self.threads}")
-        return " ".join(change)
-
-
 def check_kernels(recipe: Recipe | str | Path, *, options: Options | None = None) -> KernelCheck:
     """Test every distinct layer of a recipe's network on this CPU, forward and backward, against float64.
 
@@ -95,7 +72,7 @@ def check_kernels(recipe: Recipe | str | Path, *, options: Options | None = None
     kept = {unsafe.name for unsafe in unsafe_layers(network, _CPU)}
     compiled = train.compile is not False and not kept  # inductor lays images out as channels-last
     precision: Precision = "bf16" if train.precision == "bf16" else "fp32"
-    own = _Way(train.channels_last is True or compiled, train.thread_count or threads(), precision)
+    own = KernelConfig(train.channels_last is True or compiled, train.thread_count or threads(), precision)
     tried = _Tried(own, layers_of(network, recipe.model.input_size), kept, _batch(recipe), options)
     tried.take([own, *_other_ways(own)])
     if tried.outcome(own) != "right" and platform.machine().lower() in _X86:
@@ -126,7 +103,7 @@ def _batch(recipe: Recipe) -> int:
     return max(recipe.train.batch_size // recipe.train.accumulate, 2)
 
 
-def _other_ways(own: _Way) -> list[_Way]:
+def _other_ways(own: KernelConfig) -> list[KernelConfig]:
     other_format = replace(own, channels_last=not own.channels_last)
     ways = [other_format]
     other_threads = 1 if own.threads > 1 else usable_cores()
@@ -139,6 +116,20 @@ def _other_ways(own: _Way) -> list[_Way]:
     return ways
 
 
+def _change(own: KernelConfig, other: KernelConfig) -> str:
+    """What to set to compute in the other way."""
+    change = []
+    if other.isa != own.isa:
+        change.append(f"ONEDNN_MAX_CPU_ISA={other.isa} in the environment")
+    if other.channels_last != own.channels_last:
+        change.append(f"--set train.channels_last={str(other.channels_last).lower()}")
+    if other.precision != own.precision:
+        change.append(f"--set train.precision={other.precision}")
+    if other.threads != own.threads:
+        change.append(f"--threads {other.threads}")
+    return " ".join(change)
+
+
 class _Tried:
     """The layers of a network, tried in several ways.
 
@@ -148,15 +139,17 @@ class _Tried:
         batch: Of one pass of the training loop.
     """
 
-    def __init__(self, own: _Way, passes: tuple[Pass, ...], kept: set[str], batch: int, options: Options) -> None:
+    def __init__(
+        self, own: KernelConfig, passes: tuple[Pass, ...], kept: set[str], batch: int, options: Options
+    ) -> None:
         self.own, self.passes, self.options = own, passes, options
         self.kept = [bool(kept.intersection(each.names)) for each in passes]
         self.batches = [_batches(each, batch) for each in passes]
-        self.ways: list[_Way] = []
+        self.ways: list[KernelConfig] = []
         self.verdicts: list[dict[KernelConfig, LayerTestResult]] = [{} for _ in passes]
         self.heap_check = False
 
-    def take(self, ways: list[_Way]) -> None:
+    def take(self, ways: list[KernelConfig]) -> None:
         """Try what these ways ask for and no other did."""
         self.ways += ways
         places, trials = [], []
@@ -175,15 +168,14 @@ class _Tried:
             self.verdicts[place][trial.setting] = verdict
         self.heap_check = self.heap_check or result.heap_check
 
-    def settings(self, place: int, way: _Way) -> tuple[KernelConfig, ...]:
+    def settings(self, place: int, way: KernelConfig) -> tuple[KernelConfig, ...]:
         """Training, and classifying, which is channels-last and fp32 in every run."""
         has_format = len(self.passes[place].layer.input) == 3
         trains_so = way.channels_last and has_format and not (self.kept[place] and way == self.own)
-        trains = KernelConfig(trains_so, way.threads, way.precision, way.isa)
-        classifies = KernelConfig(has_format, way.threads, "fp32", way.isa, trains=False)
-        return (trains, classifies)
+        classifies = replace(way, channels_last=has_format, precision="fp32", trains=False)
+        return (replace(way, channels_last=trains_so), classifies)
 
-    def outcome(self, way: _Way, place: int | None = None) -> Outcome:
+    def outcome(self, way: KernelConfig, place: int | None = None) -> Outcome:
         """The worst of a layer, or of all of them."""
         places = range(len(self.passes)) if place is None else [place]
         return worst(self.verdicts[each][setting].outcome for each in places for setting in self.settings(each, way))
@@ -193,12 +185,12 @@ class _Tried:
         if self.outcome(self.own, place) == "right":
             return None
         helps = (way for way in self.ways if self.outcome(way, place) == "right")
-        return next((way.instead_of(self.own) for way in helps), None)
+        return next((_change(self.own, way) for way in helps), None)
 
     def rows(self) -> Iterator[KernelRow]:
         for place, one in enumerate(self.passes):
             used = self.settings(place, self.own)
-            trials = (_trial(setting, verdict, setting in used) for setting, verdict in self.verdicts[place].items())
+            trials = (KernelTrial(setting in used, setting, found) for setting, found in self.verdicts[place].items())
             yield KernelRow(
                 names=one.names,
                 layer=str(one.layer),
@@ -214,19 +206,3 @@ def _batches(one: Pass, batch: int) -> tuple[int, ...]:
     most = max(int(_MAX_MACS / one.layer.macs), 2)
     wanted = (batch * one.per_image, *_OTHER_BATCHES)
     return tuple(dict.fromkeys(min(each, most) for each in wanted))
-
-
-def _trial(setting: KernelConfig, verdict: LayerTestResult, used: bool) -> KernelTrial:
-    return KernelTrial(
-        used=used,
-        setting=str(setting),
-        channels_last=setting.channels_last,
-        threads=setting.threads,
-        precision=setting.precision,
-        trains=setting.trains,
-        isa=setting.isa,
-        outcome=verdict.outcome,
-        error=verdict.error,
-        tensor=verdict.tensor,
-        detail=verdict.detail,
-    )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Any
 
-__all__ = ["KernelCheck", "KernelRow", "KernelTrial", "Outcome", "worst"]
+from distill.devices.layer_error import KernelConfig, LayerTestResult, Outcome
 
-Outcome = Literal["right", "wrong", "crashes", "hangs"]
+__all__ = ["KernelCheck", "KernelRow", "KernelTrial", "worst"]
+
 _WORST: tuple[Outcome, ...] = ("hangs", "crashes", "wrong", "right")
 
 
@@ -18,24 +19,15 @@ class KernelTrial:
 
     Attributes:
         used: Whether the run would compute so.
-        trains: Forward and backward; False: forward alone, as the test images are.
-        isa: ``ONEDNN_MAX_CPU_ISA``; None: as it is.
-        error: The largest deviation from float64, as a share of the tensor's largest value.
-        tensor: Where it was.
-        detail: What the process said when it ended.
     """
 
     used: bool
-    setting: str
-    channels_last: bool
-    threads: int
-    precision: str
-    trains: bool
-    isa: str | None
-    outcome: Outcome
-    error: float | None = None
-    tensor: str | None = None
-    detail: str | None = None
+    setting: KernelConfig
+    result: LayerTestResult
+
+    def to_json(self) -> dict[str, Any]:
+        """One flat object; ``setting`` is that of its fields in words."""
+        return {"used": self.used, "setting": str(self.setting)} | asdict(self.setting) | asdict(self.result)
 
 
 @dataclass(frozen=True)
@@ -60,7 +52,7 @@ class KernelRow:
     @property
     def outcome(self) -> Outcome:
         """The worst of what the run would use."""
-        return worst(trial.outcome for trial in self.trials if trial.used)
+        return worst(trial.result.outcome for trial in self.trials if trial.used)
 
     def to_json(self) -> dict[str, Any]:
         """Its fields and its outcome."""

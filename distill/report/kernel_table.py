@@ -5,7 +5,8 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from distill.report.kernel_rows import KernelCheck, KernelRow, KernelTrial
+from distill.devices.layer_error import LayerTestResult
+from distill.report.kernel_rows import KernelCheck, KernelRow
 from distill.report.layout import Column, stacked
 from distill.text import counted, duration, plain
 
@@ -37,20 +38,20 @@ def _outcome(row: KernelRow) -> str:
     """What the run would meet, with the measure of it."""
     if row.outcome == "right":
         return "right, kept contiguous" if row.kept_contiguous else "right"
-    trial = next(trial for trial in row.trials if trial.used and trial.outcome == row.outcome)
-    return _told(trial)
+    trial = next(trial for trial in row.trials if trial.used and trial.result.outcome == row.outcome)
+    return _told(trial.result)
 
 
-def _told(trial: KernelTrial) -> str:
-    if trial.outcome == "wrong":
-        off = "not finite" if trial.error is None or trial.error == float("inf") else f"off by {trial.error:.1e}"
-        return f"wrong ({trial.tensor} {off})"
-    return trial.outcome + (f" ({trial.detail})" if trial.detail else "")
+def _told(result: LayerTestResult) -> str:
+    if result.outcome == "wrong":
+        off = "not finite" if result.error is None or result.error == float("inf") else f"off by {result.error:.1e}"
+        return f"wrong ({result.tensor} {off})"
+    return result.outcome + (f" ({result.detail})" if result.detail else "")
 
 
 def _others(row: KernelRow) -> str:
     others = [trial for trial in row.trials if not trial.used]
-    lines = [f"{_told(trial)}: {trial.setting}" for trial in others if trial.outcome != "right"]
+    lines = [f"{_told(trial.result)}: {trial.setting}" for trial in others if trial.result.outcome != "right"]
     return "; ".join(lines) if lines else "right"
 
 

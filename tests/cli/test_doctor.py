@@ -7,14 +7,16 @@ import json
 import pytest
 
 import distill.pipeline
+from distill.devices.layer_error import KernelConfig, LayerTestResult
 from distill.report.kernel_rows import KernelCheck, KernelRow, KernelTrial
 
-USED = KernelTrial(True, "channels-last, 2 threads, fp32", True, 2, "fp32", True, None, "right", 2e-7, "output")
-OTHER = KernelTrial(False, "contiguous, 2 threads, fp32", False, 2, "fp32", True, None, "right", 1e-7, "output")
-WRONG = KernelTrial(True, USED.setting, True, 2, "fp32", True, None, "wrong", 0.5, "grad_weight")
-SPOILT = KernelTrial(True, USED.setting, True, 2, "fp32", True, None, "wrong", float("inf"), "output")
-CRASH = KernelTrial(True, USED.setting, True, 2, "fp32", True, None, "crashes", detail="SIGABRT: free(): \x1b[31m")
-HANG = KernelTrial(False, "channels-last, 1 thread, fp32", True, 1, "fp32", True, None, "hangs")
+CHANNELS_LAST = KernelConfig(True, 2)
+USED = KernelTrial(True, CHANNELS_LAST, LayerTestResult("right", 2e-7, "output"))
+OTHER = KernelTrial(False, KernelConfig(False, 2), LayerTestResult("right", 1e-7, "output"))
+WRONG = KernelTrial(True, CHANNELS_LAST, LayerTestResult("wrong", 0.5, "grad_weight"))
+SPOILT = KernelTrial(True, CHANNELS_LAST, LayerTestResult("wrong", float("inf"), "output"))
+CRASH = KernelTrial(True, CHANNELS_LAST, LayerTestResult("crashes", detail="SIGABRT: free(): \x1b[31m"))
+HANG = KernelTrial(False, KernelConfig(True, 1), LayerTestResult("hangs"))
 CALM = "--set train.channels_last=false"
 
 
@@ -87,7 +89,8 @@ def test_one_document(found, cli) -> None:
     (layer,) = document["layers"]
     assert (layer["outcome"], layer["names"], layer["set"]) == ("wrong", ["stem.0", "head"], CALM)
     assert layer["trials"][0] == {
-        "used": True, "setting": USED.setting, "channels_last": True, "threads": 2, "precision": "fp32",
+        "used": True, "setting": "channels-last, 2 threads, fp32",
+        "channels_last": True, "threads": 2, "precision": "fp32",
         "trains": True, "isa": None, "outcome": "wrong", "error": None, "tensor": "output", "detail": None,
     }  # fmt: skip
 
