@@ -37,7 +37,7 @@ from distill.devices import channels_last, describe_device, library_versions, us
 from distill.errors import DistillError
 from distill.evaluation.cost import model_cost
 from distill.evaluation.latency import measure_latency
-from distill.evaluation.test_set import assess, assess_file
+from distill.evaluation.test_set import assess
 from distill.models import build_model, build_normalize
 from distill.models.deployed import Deployed
 from distill.models.normalize import Normalize
@@ -214,7 +214,7 @@ def ways_of_run(reference: str, files: Sequence[str], *, runs_dir: Path, compile
             params=file.about.params,
             size_mb=file.size_bytes / 1e6,
             scheme=file.about.scheme,
-            test_top1=assess_file(file).result.top1,
+            test_top1=assess(file).result.top1,
         )
         yield Way(row, file.to_time(), file.image_size)
 

@@ -14,8 +14,9 @@ import numpy as np
 from distill.comparison.entries import EvaluatedRun, message
 from distill.comparison.reference import ReferenceTeacher
 from distill.errors import DistillError, RunError
+from distill.evaluation.assessment import Assessment
 from distill.evaluation.correct import correct
-from distill.evaluation.test_set import Assessment, DatasetCache, evaluate_parts
+from distill.evaluation.test_set import DatasetCache, evaluate_parts
 from distill.recipe import Recipe, parse_recipe
 from distill.results.rows import Row
 from distill.teaching.bank import Bank
@@ -179,7 +180,7 @@ def _answers(place: str, reference: ReferenceTeacher, student: EvaluatedRun) -> 
     if logits is None or logits.shape != asked.logits.shape:
         return None
     found = evaluate_parts(logits, asked.labels, [each.label for each in asked.result.per_class])
-    return BankAnswers(student.recipe, replace(asked, run=place, **found, device_type=None, precision=None))
+    return BankAnswers(student.recipe, replace(asked, place=place, **found, device_type=None, precision=None))
 
 
 def _without_runs(entries: Sequence[EvaluatedRun]) -> dict[_Named, list[EvaluatedRun]]:

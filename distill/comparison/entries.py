@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from distill.errors import DistillError
+from distill.evaluation.assessment import Assessment
 from distill.evaluation.by_class import few_images_note
-from distill.evaluation.test_set import Assessment, DatasetCache
+from distill.evaluation.test_set import DatasetCache
 from distill.recipe import Recipe, compared_settings, dump_recipe, of_any_seed
 from distill.results.figures import Figures
 from distill.runs import RunFolder, RunInfo
@@ -130,8 +131,8 @@ def _keys(trees: Sequence[dict[str, Any]]) -> list[str]:
 def earlier_images_notes(tested: Sequence[EvaluatedModel], data: DatasetCache) -> list[str]:
     """Whose answers are of test images that are others by now, and were drawn anew: they stand as they are."""
     return [
-        f"{each.assessment.run}: the test images in {spec.place} have changed since it was tested; its figures are of "
-        "those that were there then"
+        f"{each.assessment.place}: the test images in {spec.place} have changed since it was tested; its figures are "
+        "of those that were there then"
         for each in tested
         if not data.are_still(each.assessment.content, spec := each.recipe.data, "test")
     ]

@@ -14,7 +14,8 @@ from distill.comparison.paired_rows import beside
 from distill.comparison.reference import ReferenceTeacher
 from distill.errors import RunError
 from distill.evaluation.agreement import agreement_if_alike
-from distill.evaluation.test_set import Assessment, DatasetCache, assess_file
+from distill.evaluation.assessment import Assessment
+from distill.evaluation.test_set import DatasetCache, assess
 from distill.events import Tell
 from distill.models.onnx_open import OnnxClassifier, is_exported_file, open_onnx
 from distill.recipe import Recipe, parse_recipe
@@ -110,7 +111,7 @@ def read_files(
     found = {}
     for file in files:
         recipe = parse_recipe(file.about.recipe, source=f"{file.place} (the recipe in it)")
-        entry = EvaluatedFile(file, recipe, assess_file(file, data=data, tell=tell).told(tell), sources.get(file.path))
+        entry = EvaluatedFile(file, recipe, assess(file, data=data, tell=tell), sources.get(file.path))
         found[entry.key] = entry
     return found
 

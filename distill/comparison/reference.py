@@ -8,7 +8,8 @@ import numpy as np
 
 from distill.comparison.entries import EvaluatedModel
 from distill.errors import DistillError
-from distill.evaluation.test_set import Assessment, DatasetCache
+from distill.evaluation.assessment import Assessment
+from distill.evaluation.test_set import DatasetCache
 from distill.recipe.schema import DataSpec
 from distill.teaching.bank_info import TeacherRecord
 
@@ -49,4 +50,4 @@ class ReferenceTeacher:
 
 def of_run(data: DataSpec, assessment: Assessment) -> ReferenceTeacher:
     """What a run that is here answered."""
-    return ReferenceTeacher(assessment.run, assessment.logits, assessment.result.top1, assessment.content, data)
+    return ReferenceTeacher(assessment.place, assessment.logits, assessment.result.top1, assessment.content, data)

@@ -89,5 +89,5 @@ def gather(
 
 
 def _entry(run: RunFolder, *, device: torch.device, data: DatasetCache, tell: Tell) -> EvaluatedRun:
-    assessment = assess(run, device=device, data=data, tell=tell).told(tell)
+    assessment = assess(run, device=device, data=data, tell=tell)
     return EvaluatedRun(run, run.info, run.recipe(), assessment, run.figures())

@@ -11,6 +11,7 @@ from distill.comparison.banks import UNREADABLE, of_banks
 from distill.comparison.entries import EvaluatedRun, message
 from distill.comparison.reference import ReferenceTeacher, of_run
 from distill.evaluation.test_set import DatasetCache, assess
+from distill.events import Event, Note
 from distill.teaching.recorded import former_teacher, open_former_teacher
 
 __all__ = ["find_teachers"]
@@ -90,9 +91,10 @@ def _taught_by(
                     "neither their accuracies nor their answers are compared"
                 )
                 return None
-            assessment = assess(run, device=device, data=data)
-            if assessment.unkept is not None:
-                notes.append(assessment.unkept.message)
+            told: list[Event] = []
+            assessment = assess(run, device=device, data=data, tell=told.append)
+            if not assessment.is_kept:
+                notes += [event.message for event in told[-1:] if isinstance(event, Note)]
             reference = of_run(run.recipe().data, assessment)
         elif about.get("onnx") is not None and "bank" not in about:
             notes.append(f"{entry.run.path}: its teacher, the file {about['onnx']}, left no bank: it is not compared")

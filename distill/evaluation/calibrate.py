@@ -10,7 +10,7 @@ from distill.errors import DataError
 from distill.evaluation.confidence import fit_temperature
 from distill.evaluation.stored import keeping, read_temperature, write_temperature
 from distill.evaluation.target import EvaluationTarget
-from distill.evaluation.test_set import DatasetCache, assess_target
+from distill.evaluation.test_set import DatasetCache, assess
 from distill.events import Note, Tell, silent
 from distill.models.classifier import Wrapped
 from distill.results.calibration import Temperature
@@ -39,7 +39,7 @@ def temperature_of(
         return stored
     tell(Note(f"fitting a temperature on the validation images of {target.place}"))
     try:
-        assessment = assess_target(target, "val", again, data).told(tell)
+        assessment = assess(target, split="val", again=again, data=data, tell=tell)
     except DataError as error:
         val = data.load(target.spec).val
         if val is not None and len(val):
@@ -50,19 +50,15 @@ def temperature_of(
         ) from error
     found = fit_temperature(assessment.logits, assessment.labels)
     if target.keeps:
-        weights, network, content = target.weights, target.network, assessment.content
         with keeping(f"{target.place}: its temperature is", tell):
-            write_temperature(target.folder, found, weights=weights, network=network, content=content)
+            write_temperature(target.folder, found, target.seal, content=assessment.content)
     return found
 
 
 def kept_temperature(target: EvaluationTarget, data: DatasetCache) -> Temperature | None:
     """As an earlier call fitted it, to these weights and to validation images that are still the same."""
     return read_temperature(
-        target.folder,
-        weights=target.weights,
-        network=target.network,
-        still=lambda content: data.are_still(content, target.spec, "val"),
+        target.folder, target.seal, still=lambda content: data.are_still(content, target.spec, "val")
     )
 
 

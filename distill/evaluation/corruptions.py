@@ -117,7 +117,7 @@ class _CorruptionCache:
     def read(self) -> None:
         """Take up what an earlier call left, if it was about as many images and the same corruptions."""
         path = self.target.folder / f"{self.split}_corruptions.json"
-        document = read_sealed(path, weights=self.target.weights, network=self.target.network)
+        document = read_sealed(path, self.target.seal)
         try:
             if document is None or (document["version"], document["asked"]) != (CORRUPTIONS_VERSION, self.images):
                 return
@@ -148,7 +148,7 @@ class _CorruptionCache:
             "result": self.result().to_json() if self.is_complete else None,
         }
         path = self.target.folder / f"{self.split}_corruptions.json"
-        write_sealed(path, document, weights=self.target.weights, network=self.target.network)
+        write_sealed(path, document, self.target.seal)
 
     def result(self) -> CorruptionResult:
         """Of a complete cache."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from distill.evaluation.stored import evaluation_of_file
+from distill.evaluation.stored import Seal, evaluation_of_file
 from distill.files import json_sha256, may_write, sha256_file
 from distill.fingerprint import architecture_sha256
 from distill.models.classifier import Classifier
@@ -25,7 +25,7 @@ __all__ = ["EvaluationTarget", "evaluation_target"]
 
 @dataclass(frozen=True)
 class EvaluationTarget:
-    """What is evaluated: where it lies, where its answers are kept, its weights, its data, and a run's network.
+    """What is evaluated: where it lies, where its answers are kept and what they belong to, and its data.
 
     Attributes:
         load: Opens it; nothing is opened where the answers are stored.
@@ -34,10 +34,9 @@ class EvaluationTarget:
 
     place: str
     folder: Path
-    weights: str
+    seal: Seal
     spec: DataSpec
     load: Callable[[], Classifier]
-    network: str | None = None
     trained_on: str | None = None
 
     @property
@@ -58,13 +57,12 @@ def evaluation_target(subject: RunFolder | OnnxClassifier, *, device: torch.devi
     if isinstance(subject, OnnxClassifier):
         folder = evaluation_of_file(subject.path)
         spec = parse_recipe(subject.about.recipe, source=f"{subject.path} (the recipe in it)").data
-        trained_on = subject.about.trained_on or None
-        return EvaluationTarget(subject.place, folder, subject.sha256, spec, lambda: subject, trained_on=trained_on)
+        seal, trained_on = Seal(subject.sha256, None), subject.about.trained_on or None
+        return EvaluationTarget(subject.place, folder, seal, spec, lambda: subject, trained_on)
     recipe, run = subject.recipe(), subject
-    weights = sha256_file(best_checkpoint(run.checkpoints) / MODEL_FILE)
+    seal = Seal(sha256_file(best_checkpoint(run.checkpoints) / MODEL_FILE), _network_id(recipe))
     load = partial(load_trained, run, device=device or torch.device("cpu"))
-    network = _network_id(recipe)
-    return EvaluationTarget(str(run.path), run.evaluation, weights, recipe.data, load, network, run.info.trained_on)
+    return EvaluationTarget(str(run.path), run.evaluation, seal, recipe.data, load, run.info.trained_on)
 
 
 def _network_id(recipe: Recipe) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,89 +23,30 @@ from distill.data.torchvision_sets import NAMED_CLASSES, is_here
 from distill.devices import fast_kernels
 from distill.errors import DataError, DistillError, MissingError, UsageError
 from distill.evaluation.askable import refuse_drawn_anew, require_classes
+from distill.evaluation.assessment import Assessment
 from distill.evaluation.confidence import reliability, risk_coverage
-from distill.evaluation.correct import correct
 from distill.evaluation.metrics import evaluate_logits, predict_logits
-from distill.evaluation.stored import ABOUT, StoredOutputs, keeping, read_answers, write_answers
+from distill.evaluation.stored import keeping, read_answers, write_answers
 from distill.evaluation.target import EvaluationTarget, evaluation_target
 from distill.evaluation.tta import Mirrored
 from distill.events import Note, Tell, silent
 from distill.files import expanded
 from distill.models.classifier import Classifier
 from distill.models.onnx_open import OnnxClassifier
-from distill.models.trained import Trained
 from distill.recipe.schema import DataSpec
-from distill.results.calibration import Reliability, RiskCoverage
-from distill.results.figures import Figures
-from distill.results.metrics import EvalResult
 from distill.runs import RunFolder
 
 __all__ = [
     "IMAGES_OF",
-    "Assessment",
     "DatasetCache",
     "assess",
     "assess_classifier",
-    "assess_file",
-    "assess_target",
-    "assess_trained",
     "evaluate_parts",
     "split_content",
 ]
 
 _BATCH = 256
 IMAGES_OF = {"test": "test images", "val": "validation images"}
-
-
-@dataclass(frozen=True)
-class Assessment:
-    """What a run answers on one split.
-
-    Attributes:
-        logits: float32 ``(N, C)``.
-        labels: int64 ``(N,)``.
-        fingerprint: Of the data and the split it was trained on.
-        content: Hex sha256 of the images, labels and class names it was asked about.
-        device_type: Where it was asked (``cpu``, ``cuda``), and in which ``precision``; None of a bank's answers.
-        unkept: What to tell where they could not be stored.
-    """
-
-    run: str
-    split: str
-    result: EvalResult
-    reliability: Reliability
-    risk_coverage: RiskCoverage
-    logits: np.ndarray
-    labels: np.ndarray
-    fingerprint: str
-    content: str
-    device_type: str | None
-    precision: str | None
-    unkept: Note | None = None
-
-    def told(self, tell: Tell) -> Assessment:
-        """Itself; where it could not be stored, that is told."""
-        if self.unkept is not None:
-            tell(self.unkept)
-        return self
-
-    @property
-    def correct(self) -> np.ndarray:
-        """Which images it gave their label, ``(N,)`` bool."""
-        return correct(self.logits, self.labels)
-
-    @property
-    def figures(self) -> Figures:
-        """What tables say of it."""
-        result = self.result
-        return Figures(
-            test_top1=result.top1,
-            test_ece=result.ece,
-            test_balanced_accuracy=result.balanced_accuracy,
-            test_macro_f1=result.macro_f1,
-            test_images=result.n,
-            test_content=self.content,
-        )
 
 
 class DatasetCache:
@@ -188,68 +129,41 @@ def split_content(splits: Splits, split: str = "test", *, name: str = "the data"
 
 
 def assess(
-    run: RunFolder,
+    subject: RunFolder | OnnxClassifier | EvaluationTarget,
     *,
     split: str = "test",
-    device: torch.device,
+    device: torch.device | None = None,
     again: bool = False,
     data: DatasetCache | None = None,
-    tell: Tell = silent,
-) -> Assessment:
-    """Evaluate a run's best checkpoint, or read what an earlier call found on the same images.
-
-    Where the data is no longer here, what was found on it stands. What is found in a folder that may only be read is
-    not kept.
-
-    Args:
-        split: ``test``, or ``val`` (the part of the training images that picked the checkpoint).
-        again: Ask the network even where the answers are stored.
-        data: Shared by the assessments of several runs.
-        tell: As for :func:`assess_target`.
-    """
-    _check_split(split)
-    return assess_target(evaluation_target(run, device=device), split, again, data or DatasetCache(), tell=tell)
-
-
-def assess_file(
-    file: OnnxClassifier,
-    *,
-    split: str = "test",
-    again: bool = False,
-    data: DatasetCache | None = None,
-    tell: Tell = silent,
-) -> Assessment:
-    """Evaluate an exported file on the images of the recipe in it, or read what an earlier call left beside the file.
-
-    Args:
-        split, again, data, tell: As for :func:`assess`.
-    """
-    _check_split(split)
-    return assess_target(evaluation_target(file), split, again, data or DatasetCache(), tell=tell)
-
-
-def assess_target(
-    target: EvaluationTarget,
-    split: str,
-    again: bool,
-    data: DatasetCache,
-    *,
     mirrored: bool = False,
     tell: Tell = silent,
 ) -> Assessment:
-    """Evaluate what was made by :func:`evaluation_target`, or read what an earlier call found.
+    """Evaluate a run's best checkpoint, or a file, or read what an earlier call found on the same images.
+
+    Where the data is no longer here, what was found on it stands. What is found beside what may only be read is not
+    kept.
 
     Args:
+        split: ``test``, or ``val`` (the part of the training images that picked the checkpoint).
+        device: Where a run's network goes; None: the CPU.
+        again: Ask the network even where the answers are stored.
+        data: Shared by the assessments of several.
         mirrored: Test-time augmentation: with the mean of an image's logits and its mirror image's. What is found so
             is not stored, and nothing stored is read: no table ever takes it for the run's own.
-        tell: Told when the network is asked, and where the answers are stored ones of images that cannot be looked at.
+        tell: Told when the network is asked, where the answers are stored ones of images that cannot be looked at, and
+            where they could not be stored.
 
     Raises:
+        UsageError: There is no such split.
         DataError: The split is drawn from other images than when it was trained, and may hold some that taught it.
     """
-    stored = None if again or mirrored else _read(target, split)
+    if split not in IMAGES_OF:
+        raise UsageError(f"no split {split!r}", hint="test or val")
+    target = subject if isinstance(subject, EvaluationTarget) else evaluation_target(subject, device=device)
+    data = data or DatasetCache()
+    stored = None if again or mirrored else _stored(target, split)
     what = IMAGES_OF[split]
-    if stored is not None and data.are_still(stored.content, target.spec, stored.split):
+    if stored is not None and data.are_still(stored.content, target.spec, split):
         if reason := data.why_unread(target.spec, split):
             tell(Note(f"{target.place} answered its {what} earlier; they cannot be looked at now: {reason}", "warning"))
         return stored
@@ -260,18 +174,19 @@ def assess_target(
     refuse_drawn_anew(splits, split, target.spec, target.place, target.trained_on)
     if mirrored:
         return assess_classifier(Mirrored(target.load()), splits, target.spec, split=split)
-    assessment = assess_classifier(target.load(), splits, target.spec, split=split)
-    return _kept(target, assessment) if target.keeps else assessment
+    found = assess_classifier(target.load(), splits, target.spec, split=split)
+    if not target.keeps:
+        return found
+    with keeping(f"{target.place}: its answers are", tell):
+        write_answers(target.folder, found, target.seal)
+        return found
+    return replace(found, is_kept=False)
 
 
-def _check_split(split: str) -> None:
-    if split not in IMAGES_OF:
-        raise UsageError(f"no split {split!r}", hint="test or val")
-
-
-def assess_trained(trained: Trained, splits: Splits, *, split: str = "test") -> Assessment:
-    """Evaluate a network on one split of its data."""
-    return assess_classifier(trained, splits, trained.recipe.data, split=split)
+def _stored(target: EvaluationTarget, split: str) -> Assessment | None:
+    """What is stored, or None where it is absent, damaged, or of other weights or another network."""
+    found = read_answers(target.folder, split, place=target.place)
+    return None if found is None or found[1] != target.seal else found[0]
 
 
 def assess_classifier(model: Classifier, splits: Splits, spec: DataSpec, *, split: str = "test") -> Assessment:
@@ -283,7 +198,7 @@ def assess_classifier(model: Classifier, splits: Splits, spec: DataSpec, *, spli
         logits = predict_logits(model.logits, (batch.images for batch in loader.plain(_BATCH)))
     labels = np.asarray(part.labels)
     return Assessment(
-        run=model.place,
+        place=model.place,
         split=split,
         **evaluate_parts(logits.numpy(), labels, model.classes, place=model.place),
         labels=labels,
@@ -313,38 +228,3 @@ def _part(splits: Splits, split: str, name: str) -> Split:
             raise DataError(f"{name} has no test images")
         raise DataError(f"{name} has no validation images (data.val_fraction: 0)", hint="--split test")
     return part
-
-
-def _kept(target: EvaluationTarget, assessment: Assessment) -> Assessment:
-    """Stored, or, as on a full disk, with the reason why not."""
-    answers = StoredOutputs(
-        weights=target.weights,
-        network=target.network,
-        about={name: getattr(assessment, name) for name in ABOUT},
-        result=assessment.result,
-        reliability=assessment.reliability,
-        risk_coverage=assessment.risk_coverage,
-        logits=assessment.logits,
-        labels=assessment.labels,
-    )
-    told: list[Any] = []
-    with keeping(f"{target.place}: its answers are", told.append):
-        write_answers(target.folder, assessment.split, answers)
-    return replace(assessment, unkept=told[0]) if told else assessment
-
-
-def _read(target: EvaluationTarget, split: str) -> Assessment | None:
-    """What is stored, or None where it is absent, damaged, or of other weights or another network."""
-    found = read_answers(target.folder, split)
-    if found is None or (found.weights, found.network) != (target.weights, target.network):
-        return None
-    return Assessment(
-        run=target.place,
-        split=split,
-        result=found.result,
-        reliability=found.reliability,
-        risk_coverage=found.risk_coverage,
-        logits=found.logits,
-        labels=found.labels,
-        **found.about,
-    )

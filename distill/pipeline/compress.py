@@ -236,9 +236,7 @@ class _Chain:
         """What a candidate's network lost of the run's validation accuracy, before any rounding."""
         device = resolve_device(self.options.device)
         tell = self.options.tell
-        ours, theirs = (
-            assess(each, split="val", device=device, data=self.data, tell=tell).told(tell) for each in (run, self.run)
-        )
+        ours, theirs = (assess(each, split="val", device=device, data=self.data, tell=tell) for each in (run, self.run))
         return judge_drop(ours.correct, theirs.correct, allowed=self.max_drop, prove=self.prove)
 
     def _quantized(self, candidate: CompressionCandidate, run: RunFolder) -> CompressionCandidate:

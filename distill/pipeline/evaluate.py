@@ -15,7 +15,7 @@ from distill.evaluation.confidence import reliability
 from distill.evaluation.corruptions import CORRUPTION_IMAGES, against, measure_corruptions
 from distill.evaluation.stored import keeping
 from distill.evaluation.target import EvaluationTarget, evaluation_target
-from distill.evaluation.test_set import IMAGES_OF, DatasetCache, assess_target
+from distill.evaluation.test_set import IMAGES_OF, DatasetCache, assess
 from distill.events import Note
 from distill.models.onnx_open import OnnxClassifier, is_exported_file, open_onnx
 from distill.pipeline.context import Options, in_asked_threads
@@ -185,15 +185,14 @@ def _evaluate(subject: _Subject, asked: _Asked, data: DatasetCache, options: Opt
         )
     if not target.keeps and not mirrored:
         options.tell(Note(f"{target.place} may only be read: what is found is not kept, and not plotted", "warning"))
-    assessment = assess_target(target, asked.split, asked.again, data, mirrored=mirrored, tell=options.tell)
-    assessment.told(options.tell)
-    keeps = keeps and assessment.unkept is None  # else nor is what is larger
+    assessment = assess(target, split=asked.split, again=asked.again, data=data, mirrored=mirrored, tell=options.tell)
+    keeps = keeps and assessment.is_kept  # else nor is what is larger
     if isinstance(subject, RunFolder) and asked.split == "test" and keeps:
         with keeping(f"{target.place}: its test metrics are", options.tell):
             _keep(subject, assessment.result)
     note = few_images_note(assessment.result.per_class, what=IMAGES_OF[asked.split])
     evaluation = Evaluation(
-        run=assessment.run,
+        run=assessment.place,
         split=assessment.split,
         result=assessment.result,
         tta=asked.tta,

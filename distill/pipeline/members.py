@@ -16,11 +16,12 @@ from distill.commands import rerun_command
 from distill.comparison.entries import EvaluatedModel, EvaluatedRun
 from distill.comparison.files import EvaluatedFile
 from distill.errors import DistillError
-from distill.evaluation.stored import StoredEvaluation, evaluation_of_file, read_evaluation
+from distill.evaluation.stored import evaluation_of_file, read_evaluation
 from distill.pipeline.provenance import teachers_weights
 from distill.recipe import Recipe, compared_settings, dump_recipe
 from distill.report.lines import loss_parts
 from distill.report.page.content import Curve, Member, Provenance
+from distill.results.evaluations import Evaluation
 from distill.results.roles import ROLES
 from distill.results.rows import Row, row_labels
 from distill.runs import RunFolder
@@ -100,7 +101,7 @@ def _member(row: Row, group: Sequence[EvaluatedModel], *, label: str, look: int)
     )
 
 
-def found_of(entry: EvaluatedModel) -> StoredEvaluation | None:
+def found_of(entry: EvaluatedModel) -> Evaluation | None:
     """What was found of a run or a file, and kept; None of a teacher that left its bank alone."""
     if isinstance(entry, EvaluatedFile):
         return read_evaluation(evaluation_of_file(entry.file.path))

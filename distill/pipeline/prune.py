@@ -21,7 +21,7 @@ from distill.errors import DistillError, NotPrunableError, UsageError
 from distill.evaluation.askable import refuse_drawn_anew
 from distill.evaluation.cost import model_cost
 from distill.evaluation.latency import time_one_image
-from distill.evaluation.test_set import assess_trained
+from distill.evaluation.test_set import assess_classifier
 from distill.events import Note, silent
 from distill.fingerprint import state_sha256
 from distill.models import build_model, resolved_model, without_weights
@@ -280,9 +280,8 @@ def _measured(source: _Source, folder: RunFolder, network: nn.Module, cut: nn.Mo
         cost = replace(model_cost(module, size).figures, latency_ms={1: latency[name]})
         if splits.val is None:
             return cost
-        return replace(
-            cost, val_top1=assess_trained(trained, splits, split="val").result.top1, val_images=len(splits.val)
-        )
+        found = assess_classifier(trained, splits, trained.recipe.data, split="val")
+        return replace(cost, val_top1=found.result.top1, val_images=len(splits.val))
 
     after = load_trained(folder, device=_CPU, precision="fp32")
     return figures("before", network, source.trained), figures("after", cut, after)

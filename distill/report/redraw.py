@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from distill.errors import RunError
@@ -50,11 +49,8 @@ def _evaluation(source: Path, split: str) -> list[Path]:
     hint = f"measure it again: distill evaluate {source.parent.parent} --split {split} --again"
     try:
         result = EvalResult.from_json(read_json(source, hint=hint)["result"])
-        evaluation = Evaluation(str(source.parent.parent), split, result)
-        stored = read_evaluation(source.parent, split)
-        if stored is not None:
-            parts = ("reliability", "risk_coverage", "temperature", "calibrated", "corruptions")
-            evaluation = replace(evaluation, **{name: getattr(stored, name) for name in parts})
-        return draw_evaluation(source.parent, evaluation)
+        place = str(source.parent.parent)
+        stored = read_evaluation(source.parent, split, place=place)
+        return draw_evaluation(source.parent, stored or Evaluation(place, split, result))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise RunError(f"{source}: damaged: {error}", hint=hint) from error

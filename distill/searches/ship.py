@@ -16,7 +16,7 @@ from typing import Literal
 from distill.compression.cut_limit import CutLimit
 from distill.errors import DivergedError, GateMissedError, MissingError, UsageError
 from distill.evaluation.drop import DropVerdict, judge_drop
-from distill.evaluation.test_set import assess_file
+from distill.evaluation.test_set import assess
 from distill.events import Note
 from distill.files import read_json, sha256_file, write_json
 from distill.models.onnx_open import open_onnx
@@ -149,7 +149,7 @@ def ship(final: Final, reference: AccuracyReference, shipping: Shipping) -> Ship
             tell(Note(f"{path} cannot be cut: {error.message}{hint}", "warning"))
             break
         tell(Note(f"{path}: {_why(cuts)}"))
-    found = assess_file(open_onnx(path), split="val")
+    found = assess(open_onnx(path), split="val", tell=tell)
     drop = judge_drop(found.correct, reference.right, allowed=shipping.max_drop, prove=shipping.prove)
     cut = PrunedRun(cuts[-1][0], _why(cuts)) if cuts else None
     return Shipped(path, drop, made[-1], cut=cut, over=over)

@@ -22,7 +22,7 @@ from distill.devices import describe_device, keep_freed_memory, using_threads
 from distill.errors import RunError, UsageError
 from distill.evaluation.cost import model_cost
 from distill.evaluation.latency import measure_latency
-from distill.evaluation.test_set import assess_classifier, assess_trained, split_content
+from distill.evaluation.test_set import assess_classifier, split_content
 from distill.events import Event, Note, StageProgress
 from distill.files import writing
 from distill.models.fixed_batch import CPU_BATCH, ask
@@ -248,7 +248,7 @@ def _described(teacher: Trained | OnnxTeacher, splits: Splits, recipe: Recipe) -
 
 def _describe(teacher: Trained, splits: Splits) -> tuple[TeacherRecord, np.ndarray]:
     """What ``compare`` shows of a teacher that is not there, and its logits on the test set."""
-    assessment = assess_trained(teacher, splits)
+    assessment = assess_classifier(teacher, splits, teacher.recipe.data)
     side = teacher.normalize.input_size
     timings = measure_latency({"teacher": teacher.to_time()}, {"teacher": (3, side, side)}, device=teacher.device)
     cost, accuracy = model_cost(teacher.module, side).figures, assessment.figures

@@ -13,6 +13,7 @@ from scipy import stats
 from distill.data.corruptions import corrupt
 from distill.errors import DataError, RunError, UsageError
 from distill.evaluation.corruptions import against, measure_corruptions
+from distill.evaluation.stored import Seal
 from distill.evaluation.target import EvaluationTarget
 from distill.evaluation.test_set import DatasetCache
 from distill.recipe.schema import DataSpec
@@ -54,7 +55,7 @@ def _answers(pixels: np.ndarray, shift: int) -> torch.Tensor:
 
 
 def _query(folder: Path, model: Model, *, weights: str = "w") -> EvaluationTarget:
-    return EvaluationTarget(model.place, folder, weights, SPEC, lambda: model)
+    return EvaluationTarget(model.place, folder, Seal(weights, None), SPEC, lambda: model)
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +169,6 @@ def test_what_cannot_be_measured(tmp_path: Path, data: DatasetCache) -> None:
         measure_corruptions(_query(tmp_path, Model()), images=1, data=data)
     with pytest.raises(RunError, match=r"model: its logits are NaN or infinite for 20 of 20 images \(clean\)"):
         measure_corruptions(_query(tmp_path, Model(nan=True)), images=20, data=data)
-    none = EvaluationTarget("model", tmp_path, "w", SPEC.model_copy(update={"val_fraction": 0.0}), Model)
+    none = EvaluationTarget("model", tmp_path, Seal("w", None), SPEC.model_copy(update={"val_fraction": 0.0}), Model)
     with pytest.raises(DataError, match="no validation images"):
         measure_corruptions(none, split="val", data=DatasetCache())

@@ -29,7 +29,7 @@ def _without_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     answers = SimpleNamespace(correct=np.ones(8, dtype=bool))
     monkeypatch.setattr(module, "open_onnx", lambda path: path)
-    monkeypatch.setattr(module, "assess_file", lambda path, split: answers)
+    monkeypatch.setattr(module, "assess", lambda path, split, tell: answers)
 
 
 def _shipped(
