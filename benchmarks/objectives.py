@@ -93,7 +93,9 @@ class Entry:
 def _entries() -> dict[str, Entry]:
     stored, live = "bank", "live"
     kinds = {kind: Entry(f"{{kind: {kind}}}", stored) for kind in ("kd", "dkd", "dist", "mse", "rkd", "pkt")}
-    kinds |= {kind: Entry(f"{{kind: {kind}}}", live) for kind in ("fitnet", "at", "sp", "vid", "reviewkd", "simkd")}
+    kinds |= {
+        kind: Entry(f"{{kind: {kind}}}", live) for kind in ("fitnet", "at", "nst", "sp", "vid", "reviewkd", "simkd")
+    }
     kinds["crd"] = Entry("{kind: crd, negatives: 1024}", stored)  # 16384 are more than there are images
     pooled = {
         f"{kind} pooled": Entry(f"{{kind: {kind}, features: [pooled]}}", stored, seeds=1)

@@ -18,6 +18,7 @@ from distill.objectives.fitnet import FitNet
 from distill.objectives.kd import KD, kd_loss
 from distill.objectives.logits import standardize_logits
 from distill.objectives.mse import MSE, mse_loss
+from distill.objectives.nst import NST
 from distill.objectives.objective import LossParts, NetworkOutput, Objective, RequiredOutputs, Term, TermContext
 from distill.objectives.own import OwnLoss
 from distill.objectives.pkt import PKT
@@ -56,6 +57,7 @@ OBJECTIVES: dict[str, Callable[..., Term]] = {
     "mse": MSE,
     "fitnet": FitNet,
     "at": AT,
+    "nst": NST,
     "sp": SP,
     "rkd": RKD,
     "pkt": PKT,

@@ -14,8 +14,8 @@ from distill.code import call_code, find_code
 from distill.data.batches import Batch
 from distill.errors import UsageError
 from distill.objectives.objective import NetworkOutput, RequiredOutputs, Term, TermContext
-from distill.objectives.pairs import StagePairs
-from distill.recipe.objectives import FeatureTerm, OwnLabelsObjective, OwnTerm
+from distill.objectives.pairs import stage_shape
+from distill.recipe.objectives import OwnLabelsObjective, OwnTerm
 
 __all__ = ["GIVEN", "LOSS_KEY", "OwnLoss"]
 
@@ -32,13 +32,16 @@ class OwnLoss(Term):
         super().__init__()
         self.weights = {"own": spec.own_weight}
         self._name, self._mixes = spec.name, context.mixes
-        features = spec.features if isinstance(spec, OwnTerm) else ()
-        self.requires = RequiredOutputs(teacher_logits=spec.asks_teacher)
-        if features:
-            self.requires |= StagePairs(FeatureTerm(kind=spec.kind, features=features), context).requires
+        student, teacher = _shapes(spec, context)
+        self.requires = RequiredOutputs(
+            teacher_logits=spec.asks_teacher, student_features=tuple(student), teacher_features=tuple(teacher)
+        )
         found = find_code(spec.name, key=LOSS_KEY)
         if isinstance(found, type):
-            found, self._options = call_code(found, spec.name, LOSS_KEY, **spec.options.values), {}
+            known = {"student_shapes": student, "teacher_shapes": teacher, "classes": context.classes}
+            named = _parameters(found) or {}
+            made_of = {name: each for name, each in known.items() if name in named} | spec.options.values
+            found, self._options = call_code(found, spec.name, LOSS_KEY, **made_of), {}
         else:
             self._options = spec.options.values
         if not callable(found):
@@ -108,7 +111,7 @@ class OwnLoss(Term):
                     f"{LOSS_KEY}: {self._name} takes {name}, and objective {spec.kind} asks no teacher",
                     hint="objective.kind: python, and a teacher: section",
                 )
-            if name.endswith("features") and not self.requires.teacher_features:
+            if name.endswith("features") and not getattr(self.requires, name):
                 raise UsageError(
                     f"{LOSS_KEY}: {self._name} takes {name}, and objective.features names no stage",
                     hint="--set objective.features=[pooled]; distill models NAME lists the stages",
@@ -131,6 +134,19 @@ class OwnLoss(Term):
                 f"{LOSS_KEY}: {self._name} gives one number, and augment mixes images whose labels count by shares",
                 hint="let it give one for each image, (B,); or turn off augment.mixup and augment.cutmix",
             )
+
+
+def _shapes(
+    spec: OwnTerm | OwnLabelsObjective, context: TermContext
+) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+    """Of the student's stages that it is given, and of the teacher's."""
+    if not isinstance(spec, OwnTerm):
+        return {}, {}
+    ours, theirs = spec.features, spec.features if spec.teacher_features is None else spec.teacher_features
+    return (
+        {name: stage_shape(context.student, name, spec, "student") for name in ours},
+        {name: stage_shape(context.teacher, name, spec, "teacher") for name in theirs},
+    )
 
 
 def _held(loss: Any) -> list[nn.Module | nn.Parameter]:

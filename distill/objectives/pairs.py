@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from distill.errors import RecipeError
 from distill.objectives.objective import NetworkOutput, RequiredOutputs, TermContext
-from distill.recipe.objectives import FeatureTerm
+from distill.recipe.objectives import FeatureTerm, OwnTerm
 
-__all__ = ["StagePairs", "as_small", "no_autocast", "require_maps"]
+__all__ = ["StagePairs", "as_small", "no_autocast", "require_maps", "stage_shape"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -31,7 +31,7 @@ class StagePairs:
     def __init__(self, spec: FeatureTerm, context: TermContext) -> None:
         self.names = _named(spec, context)
         self.shapes = [
-            (_shape(context.student, ours, spec, "student"), _shape(context.teacher, theirs, spec, "teacher"))
+            (stage_shape(context.student, ours, spec, "student"), stage_shape(context.teacher, theirs, spec, "teacher"))
             for ours, theirs in self.names
         ]
 
@@ -71,7 +71,12 @@ def _named(spec: FeatureTerm, context: TermContext) -> list[tuple[str, str]]:
     return [(name, name) for name in shared]
 
 
-def _shape(shapes: Shapes, name: str, spec: FeatureTerm, whose: str) -> tuple[int, ...]:
+def stage_shape(shapes: Shapes, name: str, spec: FeatureTerm | OwnTerm, whose: str) -> tuple[int, ...]:
+    """Of the ``whose`` network's stage of a name, without the batch.
+
+    Raises:
+        RecipeError: It has no such stage.
+    """
     if name in shapes:
         return shapes[name]
     where = "features" if whose == "student" or spec.teacher_features is None else "teacher_features"

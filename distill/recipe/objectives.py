@@ -17,6 +17,7 @@ from distill.recipe.terms import (
     FitNetTerm,
     KDTerm,
     MSETerm,
+    NSTTerm,
     OwnTerm,
     PKTTerm,
     ReviewKDTerm,
@@ -43,6 +44,7 @@ __all__ = [
     "KDTerm",
     "MSEObjective",
     "MSETerm",
+    "NSTTerm",
     "ObjectiveSpec",
     "OwnLabelsObjective",
     "OwnObjective",
@@ -66,6 +68,7 @@ AddedTerm = Annotated[
     | MSETerm
     | FitNetTerm
     | ATTerm
+    | NSTTerm
     | SPTerm
     | RKDTerm
     | PKTTerm
@@ -193,6 +196,10 @@ class ATObjective(ATTerm, TaughtObjective):
     """Cross-entropy, and where a teacher's maps are strong (arXiv:1612.03928)."""
 
 
+class NSTObjective(NSTTerm, TaughtObjective):
+    """Cross-entropy, and how a teacher's channels are distributed (arXiv:1707.01219)."""
+
+
 class SPObjective(SPTerm, TaughtObjective):
     """Cross-entropy, and which images of a batch a teacher finds alike (arXiv:1907.09682)."""
 
@@ -242,6 +249,7 @@ ObjectiveSpec = Annotated[
     | MSEObjective
     | FitNetObjective
     | ATObjective
+    | NSTObjective
     | SPObjective
     | RKDObjective
     | PKTObjective

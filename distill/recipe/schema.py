@@ -212,10 +212,11 @@ class Recipe(Spec):
         if asking and len(self.teacher.banks) > 1:
             raise ValueError(f"objective {asking[0]} asks for features: those of several teachers have no mean")
         mixes = self.augment.mixup.alpha > 0 or self.augment.cutmix.alpha > 0
-        if mixes and any(term.kind == "crd" for term in self.objective.terms):
-            raise ValueError("objective crd tells an image from all others: turn off augment.mixup and augment.cutmix")
+        if mixes and (telling := [term.kind for term in self.objective.terms if term.tells_images_apart]):
+            turn_off = "turn off augment.mixup and augment.cutmix"
+            raise ValueError(f"objective {telling[0]} tells an image from all others: {turn_off}")
         alone = self.train.batch_size < 2
-        if alone and (comparing := [term.kind for term in self.objective.terms if term.kind in ("sp", "rkd", "pkt")]):
+        if alone and (comparing := [term.kind for term in self.objective.terms if term.compares_images]):
             raise ValueError(f"objective {comparing[0]} compares images of a batch: train.batch_size 1 leaves it none")
         return self
 
@@ -239,7 +240,7 @@ class Recipe(Spec):
             raise ValueError(
                 f"data.unlabelled is taught by a teacher: objective {kind} asks none (without: data.unlabelled=null)"
             )
-        if asking := [term.kind for term in self.objective.terms if term.kind in ("dkd", "crd")]:
+        if asking := [term.kind for term in self.objective.terms if term.asks_labels]:
             raise ValueError(f"objective {asking[0]} asks for every image's label: data.unlabelled has none")
         if self.train.batch_size < 2:
             raise ValueError("data.unlabelled: train.batch_size 1 has no room for both kinds of images")

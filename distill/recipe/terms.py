@@ -18,6 +18,7 @@ __all__ = [
     "FitNetTerm",
     "KDTerm",
     "MSETerm",
+    "NSTTerm",
     "OwnTerm",
     "PKTTerm",
     "RKDTerm",
@@ -29,14 +30,31 @@ __all__ = [
 ]
 
 
+RampEpochs = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=100_000,
+        description="its weights grow linearly, and are whole in the epoch of this number; 0: from the start",
+    ),
+]
+
+
 class TermSpec(Spec):
-    """What is learned from a teacher in one way; its weights are named ``*_weight``."""
+    """What is learned from a teacher in one way; its weights are named ``*_weight``.
+
+    Attributes:
+        asks_labels: It needs the label of every image: none can be without.
+        compares_images: It relates the images of a batch: one alone says nothing.
+        tells_images_apart: Each image is one of its own: none can be mixed.
+    """
 
     asks_teacher: ClassVar[bool] = True
+    asks_labels: ClassVar[bool] = False
+    compares_images: ClassVar[bool] = False
+    tells_images_apart: ClassVar[bool] = False
     kind: str
-    ramp_epochs: Annotated[int, Field(ge=0, le=100_000)] = Field(
-        0, description="its weights grow linearly, and are whole in the epoch of this number; 0: from the start"
-    )
+    ramp_epochs: RampEpochs = 0
     until_epoch: PositiveInt | None = Field(None, description="the last epoch that it takes part in; null: to the end")
 
     def after_epochs(self, epochs: int) -> Self:
@@ -67,7 +85,9 @@ class TermSpec(Spec):
 
 
 class _Standardized(TermSpec):
-    standardize: bool = Field(False, description="z-score the logits of both first (arXiv:2403.01427)")
+    standardize: bool = Field(
+        False, description="z-score the logits of both first (arXiv:2403.01427, with temperature 2 and kd_weight 9)"
+    )
 
 
 class KDTerm(_Standardized):
@@ -81,13 +101,12 @@ class KDTerm(_Standardized):
 class DKDTerm(_Standardized):
     """T^2 * (tckd_weight * KL of the target class + nckd_weight * KL among the others) (arXiv:2203.08679)."""
 
+    asks_labels: ClassVar[bool] = True
     kind: Literal["dkd"]
     tckd_weight: NonNegative = 1.0
     nckd_weight: NonNegative = 8.0
     temperature: Positive = 4.0
-    ramp_epochs: Annotated[int, Field(ge=0, le=100_000)] = Field(
-        20, description="its weights grow linearly, and are whole in the epoch of this number; 0: from the start"
-    )
+    ramp_epochs: RampEpochs = 20
 
 
 class DISTTerm(_Standardized):
@@ -106,6 +125,7 @@ class MSETerm(_Standardized):
     mse_weight: NonNegative = 1.0
 
 
+AutoStages = Literal["all", "middle", "last", "pooled"]
 StageName = Annotated[str, Field(pattern=r"^(stem|stage[1-9][0-9]?|pooled)$")]
 
 
@@ -118,7 +138,7 @@ class FeatureTerm(TermSpec):
     teacher_features: Annotated[tuple[StageName, ...], Field(min_length=1)] | None = Field(
         None, description="the teacher's stages in their places; null: those of the same names"
     )
-    auto_stages: ClassVar[Literal["all", "middle", "last", "pooled"]] = "all"
+    auto_stages: ClassVar[AutoStages] = "all"
 
     @model_validator(mode="after")
     def _stages_are_pairs(self) -> FeatureTerm:
@@ -152,10 +172,18 @@ class ATTerm(FeatureTerm):
     at_weight: NonNegative = 1000.0
 
 
+class NSTTerm(FeatureTerm):
+    """nst_weight * squared discrepancy of how channels' maps are distributed, summed over stages (arXiv:1707.01219)."""
+
+    kind: Literal["nst"]
+    nst_weight: NonNegative = 50.0
+
+
 class SPTerm(FeatureTerm):
     """sp_weight * mean square of the difference of similarities between the images of a batch (arXiv:1907.09682)."""
 
-    auto_stages: ClassVar[Literal["all", "middle", "last", "pooled"]] = "last"
+    auto_stages: ClassVar[AutoStages] = "last"
+    compares_images: ClassVar[bool] = True
     kind: Literal["sp"]
     sp_weight: NonNegative = 3000.0
 
@@ -163,7 +191,8 @@ class SPTerm(FeatureTerm):
 class RKDTerm(FeatureTerm):
     """distance_weight * distances between images + angle_weight * angles among three (arXiv:1904.05068)."""
 
-    auto_stages: ClassVar[Literal["all", "middle", "last", "pooled"]] = "pooled"
+    auto_stages: ClassVar[AutoStages] = "pooled"
+    compares_images: ClassVar[bool] = True
     kind: Literal["rkd"]
     distance_weight: NonNegative = 25.0
     angle_weight: NonNegative = 50.0
@@ -172,7 +201,8 @@ class RKDTerm(FeatureTerm):
 class PKTTerm(FeatureTerm):
     """pkt_weight * divergence of the probabilities that images are neighbours (arXiv:1803.10837)."""
 
-    auto_stages: ClassVar[Literal["all", "middle", "last", "pooled"]] = "pooled"
+    auto_stages: ClassVar[AutoStages] = "pooled"
+    compares_images: ClassVar[bool] = True
     kind: Literal["pkt"]
     pkt_weight: NonNegative = 30000.0
 
@@ -180,7 +210,7 @@ class PKTTerm(FeatureTerm):
 class FitNetTerm(FeatureTerm):
     """fitnet_weight * mean square of regressor(student) - teacher, of features (arXiv:1412.6550)."""
 
-    auto_stages: ClassVar[Literal["all", "middle", "last", "pooled"]] = "middle"
+    auto_stages: ClassVar[AutoStages] = "middle"
     kind: Literal["fitnet"]
     fitnet_weight: NonNegative = 100.0
 
@@ -195,7 +225,9 @@ class VIDTerm(FeatureTerm):
 class CRDTerm(FeatureTerm):
     """crd_weight * telling an image from others by the other network's memory of them (arXiv:1910.10699)."""
 
-    auto_stages: ClassVar[Literal["all", "middle", "last", "pooled"]] = "pooled"
+    auto_stages: ClassVar[AutoStages] = "pooled"
+    asks_labels: ClassVar[bool] = True
+    tells_images_apart: ClassVar[bool] = True
     kind: Literal["crd"]
     crd_weight: NonNegative = 0.8
     dimensions: Annotated[int, Field(ge=1, le=8192)] = Field(128, description="of an embedding")
@@ -211,15 +243,13 @@ class ReviewKDTerm(FeatureTerm):
 
     kind: Literal["reviewkd"]
     reviewkd_weight: NonNegative = 1.0
-    ramp_epochs: Annotated[int, Field(ge=0, le=100_000)] = Field(
-        20, description="its weights grow linearly, and are whole in the epoch of this number; 0: from the start"
-    )
+    ramp_epochs: RampEpochs = 20
 
 
 class SimKDTerm(FeatureTerm):
     """simkd_weight * mean square of the difference of projected features (arXiv:2203.14001)."""
 
-    auto_stages: ClassVar[Literal["all", "middle", "last", "pooled"]] = "last"
+    auto_stages: ClassVar[AutoStages] = "last"
     kind: Literal["simkd"]
     simkd_weight: NonNegative = 1.0
 
@@ -228,14 +258,19 @@ class OwnTerm(OwnLoss, TermSpec):
     """own_weight * a function of one's own: of both networks' logits, of labels, of features."""
 
     kind: Literal["python"]
-    features: tuple[StageName, ...] = Field((), description="stages that it is given; the teacher's by these names too")
+    features: tuple[StageName, ...] = Field((), description="stages that it is given")
+    teacher_features: tuple[StageName, ...] | None = Field(
+        None, description="the teacher's stages that it is given; null: those of the same names"
+    )
 
     @property
     def asks_features(self) -> bool:
         """Where it names some."""
-        return bool(self.features)
+        return bool(self.features or self.teacher_features)
 
     @property
     def needs_maps(self) -> bool:
         """Whether it asks the teacher for more than ``pooled``: a bank has no maps."""
-        return any(name != "pooled" for name in self.features)
+        return any(
+            name != "pooled" for name in (self.features if self.teacher_features is None else self.teacher_features)
+        )

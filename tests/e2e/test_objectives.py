@@ -130,6 +130,7 @@ FEATURES = [
     ("{kind: vid}", {"vid"}),
     ("{kind: reviewkd, ramp_epochs: 1, add: [{kind: kd}]}", {"reviewkd", "kd"}),
     ("{kind: at}", {"at"}),
+    ("{kind: nst}", {"nst"}),
     ("{kind: sp}", {"sp"}),
     ("{kind: rkd}", {"rkd_distance", "rkd_angle"}),
     ("{kind: pkt, features: [stage1, pooled]}", {"pkt"}),

@@ -22,6 +22,7 @@ from distill import code
 from distill.cli import app
 from distill.data.batches import Batch, Mix
 from distill.errors import UsageError
+from distill.models.taps import stage_shapes
 from distill.objectives import TermContext, build_objective
 from distill.objectives.objective import NetworkOutput
 from distill.pipeline import Options, RunResult, rerun, resume_run, train_student
@@ -65,6 +66,24 @@ class Hint(nn.Module):
 
     def forward(self, student_features, teacher_features):
         return (self.map(student_features["pooled"]) - teacher_features["pooled"]).square().mean(1)
+
+
+class Pairs(nn.Module):
+    # stages of other names, and layers as wide as they are
+    def __init__(self, student_shapes, teacher_shapes, classes, scale=1.0):
+        super().__init__()
+        assert classes == 10
+        self.pairs = list(zip(student_shapes, teacher_shapes))
+        self.maps = nn.ModuleList(
+            nn.Conv2d(student_shapes[a][0], teacher_shapes[b][0], 1) for a, b in self.pairs
+        )
+
+    def forward(self, student_features, teacher_features):
+        found = [
+            F.adaptive_avg_pool2d(one(student_features[a]), 1) - F.adaptive_avg_pool2d(teacher_features[b], 1)
+            for one, (a, b) in zip(self.maps, self.pairs)
+        ]
+        return torch.stack([each.square().mean((1, 2, 3)) for each in found]).mean(0)
 
 
 class Holds:
@@ -219,6 +238,19 @@ def test_what_it_learns_itself_is_trained_saved_and_never_shipped(
     assert resume_run(whole, options=options).val_top1 == whole.val_top1
 
 
+def test_a_class_is_told_the_shapes_of_stages_that_need_not_have_one_name(here: Path, teacher_run: RunResult) -> None:
+    objective = '{kind: python, name: "mine:Pairs", features: [stem, stage1], teacher_features: [stage1, stem]}'
+    code.allow_code()
+    recipe = _student(teacher_run, objective)
+    run = RunFolder(train_student(recipe, options=Options(runs_dir=here / "runs", threads=1)).run)
+    metrics = [json.loads(line)["train_own"] for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert metrics[-1] < metrics[0]
+    ours, theirs = (stage_shapes(each.recipe().model, 10) for each in (run, RunFolder(teacher_run.run)))
+    own = load_checkpoint(best_checkpoint(run.checkpoints)).load_resume()["own"]
+    found = sorted(tuple(each.shape[:2]) for each in own.values() if each.ndim == 4)
+    assert found == sorted((theirs[b][0], ours[a][0]) for a, b in (("stem", "stage1"), ("stage1", "stem")))
+
+
 @pytest.mark.parametrize(
     "objective",
     ['{kind: python, name: "mine:kd"}', '{kind: kd, add: [{kind: python, name: "mine:kd"}]}'],
@@ -251,6 +283,11 @@ def test_a_run_that_is_repeated_says_when_its_loss_has_changed(
         ('{kind: python, name: "mine:kd", options: {gamma: 1}}', 2, "mine:kd raised TypeError"),
         ('{kind: python, name: "mine:positional"}', 2, "mine:positional asks for logits, target: a loss is given what"),
         ('{kind: python, name: "mine:kd", features: [stage9]}', 2, "the student has no stage stage9"),
+        (
+            '{kind: python, name: "mine:kd", features: [pooled], teacher_features: [stage9]}',
+            2,
+            "teacher_features: the teacher has no stage stage9",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_line(

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.skipif(os.name != "posix", reason="sleep(3), and bash"
 
 
 def _pytest(tmp_path: Path, *options: str, before: tuple[str, ...] = (), **files: str) -> tuple[int, str]:
-    """Exit code and output of these files' tests, under this project's own conftest.py, within a minute."""
+    """Exit code and output of these files' tests, under this project's own conftest.py."""
     for name, text in files.items():
         (tmp_path / f"test_{name}.py").write_text(text)
     shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
@@ -26,7 +26,7 @@ def _pytest(tmp_path: Path, *options: str, before: tuple[str, ...] = (), **files
     env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
     command = [*before, sys.executable, "-m", "pytest", *TWO_WORKERS, *options, str(tmp_path)]
     done = subprocess.run(
-        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False
+        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=150, check=False
     )
     return done.returncode, done.stdout.decode(errors="replace")
 
@@ -62,9 +62,12 @@ def test_a_test_that_never_ends_is_stopped_and_named(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
 def test_a_run_past_its_limit_names_each_test_that_was_running(tmp_path: Path) -> None:
     other = BUSY.replace("test_busy", "test_busy_too")
-    code, said = _pytest(tmp_path, before=("bash", str(ROOT / ".ci" / "limit"), "15"), one=BUSY, two=other)
+    for seconds in ("12", "90"):  # on a busy machine the tests have not begun after 12
+        code, said = _pytest(tmp_path, before=("bash", str(ROOT / ".ci" / "limit"), seconds), one=BUSY, two=other)
+        if "in test_busy\n" in said and "in test_busy_too\n" in said:
+            break
     assert code == 124
-    assert "error: not done after 15 s" in said
+    assert f"error: not done after {seconds} s" in said
     assert 'test_one.py", line 3 in test_busy\n' in said
     assert 'test_two.py", line 3 in test_busy_too\n' in said
 

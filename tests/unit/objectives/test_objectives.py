@@ -70,7 +70,7 @@ def test_every_kind_of_the_schema_has_a_builder():
     assert kinds.keys() - {"supervised"} == OBJECTIVES.keys()
     added = {kind for spec in ADDED for kind in get_args(spec.model_fields["kind"].annotation)}
     assert added == OBJECTIVES.keys() - {"simkd", "python_labels"}  # which changes the network, and asks no teacher
-    on_features = {"fitnet", "at", "sp", "rkd", "pkt", "vid", "crd", "reviewkd", "simkd"}
+    on_features = {"fitnet", "at", "nst", "sp", "rkd", "pkt", "vid", "crd", "reviewkd", "simkd"}
     assert set(OBJECTIVES) == {"kd", "dkd", "dist", "mse"} | on_features | OWN
 
 

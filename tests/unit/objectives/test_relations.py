@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from distill.objectives.at import at_loss
+from distill.objectives.nst import nst_loss
 from distill.objectives.pkt import pkt_loss
 from distill.objectives.rkd import rkd_angle_loss, rkd_distance_loss
 from distill.objectives.sp import sp_loss
@@ -27,6 +28,19 @@ def numpy_at(student: np.ndarray, teacher: np.ndarray) -> float:
     side = min(student.shape[2], teacher.shape[2])
     pairs = zip(pool(student, side), pool(teacher, side), strict=True)
     return float(np.mean([(unit((s**2).mean(0).ravel()) - unit((t**2).mean(0).ravel())) ** 2 for s, t in pairs]))
+
+
+def numpy_nst(student: np.ndarray, teacher: np.ndarray) -> float:
+    side = min(student.shape[2], teacher.shape[2])
+    found = []
+    for s, t in zip(pool(student, side), pool(teacher, side), strict=True):
+        ours, theirs = ([unit(channel.ravel()) for channel in each] for each in (s, t))
+
+        def kernel(a: list, b: list) -> float:
+            return float(np.mean([(x @ y) ** 2 for x in a for y in b]))
+
+        found.append(kernel(theirs, theirs) + kernel(ours, ours) - 2 * kernel(ours, theirs))
+    return float(np.mean(found))
 
 
 def numpy_sp(student: np.ndarray, teacher: np.ndarray) -> float:
@@ -83,6 +97,7 @@ def maps():
 
 ALL = [
     (at_loss, numpy_at),
+    (nst_loss, numpy_nst),
     (sp_loss, numpy_sp),
     (rkd_distance_loss, numpy_distances),
     (rkd_angle_loss, numpy_angles),
