@@ -11,6 +11,7 @@ from students.fast import fast
 from students.grouped_resnet import grouped_resnet
 from students.resnet import resnet
 from students.tiny import tiny
+from students.vgg import vgg
 
 __all__ = ["STUDENTS"]
 
@@ -21,4 +22,5 @@ STUDENTS: dict[str, Callable[..., nn.Module]] = {
     "lenet": lenet,
     "resnet": resnet,
     "tiny": tiny,
+    "vgg": vgg,
 }

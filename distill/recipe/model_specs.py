@@ -23,6 +23,7 @@ __all__ = [
     "Rgb",
     "TimmModel",
     "TinyModel",
+    "VGGModel",
 ]
 
 Rgb = tuple[float, float, float]
@@ -181,6 +182,22 @@ class FastModel(_Model):
     logit_scale: Positive = Field(0.1111111111111111, description="what the classifier's answers are multiplied by")
 
 
+class VGGModel(_Model):
+    """3x3 convolutions with batch norm in five stages: VGG-8 with one in each, 3,965,028 parameters for 100 classes."""
+
+    source: Literal["students"]
+    name: Literal["vgg"]
+    channels: Widths = Field((64, 128, 256, 512, 512), description="channels of each stage")
+    convolutions: Widths = Field((1, 1, 1, 1, 1), description="convolutions of each stage")
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> VGGModel:
+        if len(self.channels) != len(self.convolutions):
+            lengths = f"{len(self.channels)} and {len(self.convolutions)}"
+            raise ValueError(f"channels and convolutions differ in length: {lengths}")
+        return self
+
+
 class ResNet9Model(_Model):
     """ResNet-9: 6,575,370 parameters at width 64."""
 
@@ -237,6 +254,7 @@ ModelSpec = Annotated[
     | Annotated[LeNetModel, Tag("students.lenet")]
     | Annotated[ResNetModel, Tag("students.resnet")]
     | Annotated[TinyModel, Tag("students.tiny")]
+    | Annotated[VGGModel, Tag("students.vgg")]
     | Annotated[ResNet9Model, Tag("teachers.resnet9")]
     | Annotated[TinyModel, Tag("teachers.tiny")],
     Discriminator(_tag),

@@ -29,6 +29,17 @@ COUNTS = {
     "grouped": (100, {"source": "students", "name": "grouped_resnet"}, 4_035_364),
     "lenet": (10, {"source": "students", "name": "lenet"}, 62_006),
     "cnn": (10, {"source": "students", "name": "cnn"}, 122_570),
+    # those of the study of distillation whose pairs are recipes (arXiv:1910.10699)
+    "vgg8": (100, {"source": "students", "name": "vgg"}, 3_965_028),
+    "vgg13": (100, {"source": "students", "name": "vgg", "convolutions": [2] * 5}, 9_462_180),
+    "resnet110": (100, {"source": "students", "name": "resnet", "blocks": [18] * 3, **CIFAR}, 1_736_564),
+    "resnet32": (100, {"source": "students", "name": "resnet", "blocks": [5] * 3, **CIFAR}, 472_756),
+    "wrn_40_1": (
+        100,
+        {"source": "students", "name": "resnet", "blocks": [6] * 3, **CIFAR, "stem_channels": 16,
+         "pre_activation": True},
+        569_780,
+    ),
     "resnet9": (10, {"source": "teachers", "name": "resnet9", "dropout": 0.2}, 6_575_370),
     "resnet10t": (10, {"source": "timm", "name": "resnet10t", "stem": "cifar"}, 4_903_242),
     "resnet152": (10, {"source": "timm", "name": "resnet152", "stem": "cifar"}, 58_156_618),
@@ -47,7 +58,7 @@ def test_published_sizes(spec, name):
     assert params_of(spec(**fields), num_classes) == count
 
 
-@pytest.mark.parametrize("name", ["r222", "resnet20", "grouped", "lenet", "cnn"])
+@pytest.mark.parametrize("name", ["r222", "resnet20", "grouped", "lenet", "cnn", "vgg8"])
 def test_counting_without_weights_equals_a_real_network(spec, name):
     num_classes, fields, count = COUNTS[name]
     assert count_params(build_model(spec(**fields), num_classes=num_classes)) == count

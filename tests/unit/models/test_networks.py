@@ -22,12 +22,12 @@ SMALL = {"source": "students", "name": "resnet", "blocks": [1, 2], "channels": [
 
 
 def test_the_registries():
-    assert set(STUDENTS) == {"cnn", "fast", "grouped_resnet", "lenet", "resnet", "tiny"}
+    assert set(STUDENTS) == {"cnn", "fast", "grouped_resnet", "lenet", "resnet", "tiny", "vgg"}
     assert set(TEACHERS) == {"resnet9", "timm", "tiny"}
 
 
 @pytest.mark.parametrize(
-    ("source", "name"), [("students", n) for n in ("cnn", "fast", "lenet", "tiny", "grouped_resnet")]
+    ("source", "name"), [("students", n) for n in ("cnn", "fast", "lenet", "tiny", "grouped_resnet", "vgg")]
 )
 @pytest.mark.parametrize("num_classes", [2, 10])
 def test_students_give_logits(spec, source, name, num_classes):
@@ -189,6 +189,7 @@ NETWORKS = {
     "resnet10t": {"source": "timm", "name": "resnet10t", "stem": "cifar"},
     "resnetv2": {"source": "timm", "name": "resnetv2_50", "head": "conv"},
     "vgg": {"source": "timm", "name": "vgg11"},
+    "vgg8": {"source": "students", "name": "vgg"},
     "vit": {"source": "timm", "name": "vit_tiny_patch16_224"},
     "deit": {"source": "timm", "name": "deit_tiny_distilled_patch16_224"},
 }
