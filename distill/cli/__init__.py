@@ -51,7 +51,7 @@ from distill.team.watch import enable_faulthandler
 
 __all__ = ["app", "main"]
 
-_PATHS = ("FILE", "DIR")  # what the values of options and arguments are
+_PATHS = ("FILE", "DIR", "OUT", "PATHS")  # what the values of options and arguments are
 _TRAIN, _MEASURE, _SHIP, _LOOK = "Train", "Measure", "Ship", "Look around"
 
 

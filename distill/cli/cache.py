@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -167,7 +166,7 @@ def clear(
     *,
     banks: _Banks = None,
     runs: options.RunsOption = Path("runs"),
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: options.YesOption = False,
 ) -> None:
     """Delete banks, after listing them; files that distill did not make stay."""
     from distill.pipeline import clear_banks, list_banks
@@ -188,7 +187,7 @@ def clear(
 def images(
     *,
     clear: Annotated[bool, typer.Option("--clear", help="Delete them; runs decode again what they need.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: options.YesOption = False,
     json: options.JsonOption = False,
 ) -> None:
     """Show the decoded images stored on this machine, in $DISTILL_CACHE, and their size."""
@@ -204,7 +203,7 @@ def images(
     output.show(found, lambda width: decoded_table(found, width))
     if clear and found:
         if not yes:
-            _ask(f"{counted(len(found), 'set')} of decoded images", [each.folder for each in found], output)
+            output.confirm_deletion(f"{counted(len(found), 'set')} of decoded images", [each.folder for each in found])
         remove_decoded(found)
         output.note(f"deleted {counted(len(found), 'set')}, {sum(each.size_mb for each in found):,.1f} MB")
 
@@ -212,16 +211,4 @@ def images(
 def _confirm(rows: Sequence[BankRow], output: Output) -> None:
     for row in rows:
         output.note(f"would delete {row.path}, {row.size_mb:,.1f} MB")
-    _ask(counted(len(rows), "bank"), [row.path for row in rows], output)
-
-
-def _ask(what: str, places: Sequence[str], output: Output) -> None:
-    if not _is_terminal():
-        raise UsageError(f"this would delete {', '.join(places)}", hint="say so with --yes")
-    if not typer.confirm(f"Delete {what}?", err=True):
-        output.note("nothing was deleted")
-        raise typer.Exit
-
-
-def _is_terminal() -> bool:
-    return sys.stdin.isatty()
+    output.confirm_deletion(counted(len(rows), "bank"), [row.path for row in rows])

@@ -24,10 +24,7 @@ _PROMISES, _ACCURACY = "Promises", "Accuracy"
 
 def command(
     *,
-    file: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", help="An exported file (.onnx).", show_default=False),
-    ],
+    file: options.FileArgument,
     run: Annotated[
         str | None,
         typer.Option(

@@ -19,20 +19,10 @@ EXAMPLES = options.examples(
     "distill compress r18_small --trials 0    # quantise and export it as it is",
 )
 
-_SEARCH = "What to cut"
-
 
 def command(
     *,
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN",
-            help="A run folder, or a name: its latest finished run.",
-            show_default=False,
-            autocompletion=options.complete_runs,
-        ),
-    ],
+    run: options.RunArgument,
     max_drop: options.MaxDropOption = 0.003,
     prove: options.ProveOption = False,
     goal: Annotated[
@@ -40,12 +30,14 @@ def command(
         typer.Option(
             "--goal",
             help="What to minimise: latency (measured) and macs cut multiply-accumulates, size cuts parameters.",
-            rich_help_panel=_SEARCH,
+            rich_help_panel=options.CUT,
         ),
     ] = "latency",
     trials: Annotated[
         int,
-        typer.Option("--trials", min=0, metavar="N", help="Maximum number of cuts to try.", rich_help_panel=_SEARCH),
+        typer.Option(
+            "--trials", min=0, metavar="N", help="Maximum number of cuts to try.", rich_help_panel=options.CUT
+        ),
     ] = 4,
     epochs: Annotated[
         int | None,
@@ -55,18 +47,10 @@ def command(
             metavar="N",
             help="Epochs of fine-tuning after each cut.",
             show_default="as many as the run had",
-            rich_help_panel=_SEARCH,
+            rich_help_panel=options.CUT,
         ),
     ] = None,
-    criterion: Annotated[
-        Literal["l2", "bn", "taylor"],
-        typer.Option(
-            "--criterion",
-            help="Channel ranking: L2 norm of the weights, batch-norm scale, or first-order Taylor estimate of the "
-            "loss increase.",
-            rich_help_panel=_SEARCH,
-        ),
-    ] = "l2",
+    criterion: options.CriterionOption = "l2",
     name: Annotated[
         str | None,
         typer.Option(

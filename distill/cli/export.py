@@ -22,15 +22,7 @@ EXAMPLES = options.examples(
 
 def command(
     *,
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN",
-            help="A run folder, or a name: its latest finished run.",
-            show_default=False,
-            autocompletion=options.complete_runs,
-        ),
-    ],
+    run: options.RunArgument,
     to: Annotated[
         Literal["onnx", "torch", "timm"],
         typer.Option(

@@ -22,10 +22,7 @@ EXAMPLES = options.examples(
 
 def command(
     *,
-    file: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", help="An exported file (.onnx).", show_default=False),
-    ],
+    file: options.FileArgument,
     out: Annotated[
         Path,
         typer.Argument(metavar="OUT", help="The folder to create.", show_default=False),

@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -15,14 +15,17 @@ from distill.errors import UsageError
 from distill.files import expanded, refuse_to_replace
 
 __all__ = [
+    "CUT",
     "RECIPE_PANEL",
     "AllowCodeOption",
     "CalibratedOption",
+    "CriterionOption",
     "CsvOption",
     "DeviceOption",
     "DevicesOption",
     "DryRunOption",
     "EachTeacherOption",
+    "FileArgument",
     "InitFromOption",
     "JsonOption",
     "MaxDropOption",
@@ -33,6 +36,7 @@ __all__ = [
     "ReplaceOption",
     "RerunOption",
     "ResumeOption",
+    "RunArgument",
     "RunsOption",
     "SeedOption",
     "SetOption",
@@ -40,6 +44,7 @@ __all__ = [
     "ThreadsOption",
     "TimingSecondsOption",
     "TimingThreadsOption",
+    "YesOption",
     "check_csv",
     "complete_devices",
     "complete_runs",
@@ -53,7 +58,7 @@ __all__ = [
     "typed",
 ]
 
-RECIPE_PANEL = "Recipe"
+RECIPE_PANEL, CUT = "Recipe", "What to cut"
 _RECIPE, _MACHINE, _RUN, _OUTPUT, _ACCURACY = RECIPE_PANEL, "Machine", "Run folders", "Output", "Accuracy"
 
 
@@ -191,6 +196,26 @@ DeviceOption = Annotated[
 DevicesOption = Annotated[
     int,
     typer.Option("--devices", min=1, metavar="N", help="Use N devices, one process each.", rich_help_panel=_MACHINE),
+]
+RunArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="A run folder, or a name: its latest finished run.",
+        show_default=False,
+        autocompletion=complete_runs,
+    ),
+]
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="An exported file (.onnx).", show_default=False)]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+CriterionOption = Annotated[
+    Literal["l2", "bn", "taylor"],
+    typer.Option(
+        "--criterion",
+        help="Channel ranking: L2 norm of the weights, batch-norm scale, or first-order Taylor estimate of the loss "
+        "increase.",
+        rich_help_panel=CUT,
+    ),
 ]
 ThreadsOption = Annotated[
     int | None,

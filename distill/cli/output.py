@@ -8,17 +8,18 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from distill.errors import DistillError, was_stopped
+from distill.errors import DistillError, UsageError, was_stopped
 from distill.files import write_atomically
 from distill.team.ranks import process_rank
-from distill.text import plain, plain_lines
+from distill.text import plain, plain_lines, several
 
 __all__ = ["PLAINER", "Output", "jsonable", "open_console", "show_error"]
 
@@ -160,6 +161,24 @@ class Output:
     def warning(self, message: str) -> None:
         """Say on stderr that something is not as the user may think."""
         _say("warning", message, "bold yellow")
+
+    def confirm_deletion(self, what: str, places: Sequence[str]) -> None:
+        """Go on where the user agrees; else end the command.
+
+        Raises:
+            UsageError: Nobody is there to ask.
+            typer.Exit: The answer is no.
+        """
+        if not _is_answered():
+            raise UsageError(f"this would delete {several(places, 6)}", hint="say so with --yes")
+        if not typer.confirm(f"Delete {what}?", err=True):
+            self.note("nothing was deleted")
+            raise typer.Exit
+
+
+def _is_answered() -> bool:
+    """Whether somebody is there to ask."""
+    return sys.stdin.isatty()
 
 
 def _print(text: str, stream: TextIO) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -20,20 +20,11 @@ EXAMPLES = options.examples(
 )
 
 _GOAL = "Goal (one of them)"
-_CUT = "Cut"
 
 
 def command(
     *,
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN",
-            help="A run folder, or a name: its latest finished run.",
-            show_default=False,
-            autocompletion=options.complete_runs,
-        ),
-    ],
+    run: options.RunArgument,
     macs: Annotated[
         float | None,
         typer.Option(
@@ -58,18 +49,10 @@ def command(
             rich_help_panel=_GOAL,
         ),
     ] = None,
-    criterion: Annotated[
-        Literal["l2", "bn", "taylor"],
-        typer.Option(
-            "--criterion",
-            help="Channel ranking: L2 norm of the weights, batch-norm scale, or first-order Taylor estimate of the "
-            "loss increase.",
-            rich_help_panel=_CUT,
-        ),
-    ] = "l2",
+    criterion: options.CriterionOption = "l2",
     multiple: Annotated[
         int,
-        typer.Option("--multiple", min=1, metavar="N", help="Keep widths multiples of N.", rich_help_panel=_CUT),
+        typer.Option("--multiple", min=1, metavar="N", help="Keep widths multiples of N.", rich_help_panel=options.CUT),
     ] = 8,
     epochs: Annotated[
         int | None,
@@ -79,12 +62,14 @@ def command(
             metavar="N",
             help="Epochs of fine-tuning.",
             show_default="as many as the run had",
-            rich_help_panel=_CUT,
+            rich_help_panel=options.CUT,
         ),
     ] = None,
     train: Annotated[
         bool,
-        typer.Option("--train/--no-train", help="Fine-tune the result as the run was trained.", rich_help_panel=_CUT),
+        typer.Option(
+            "--train/--no-train", help="Fine-tune the result as the run was trained.", rich_help_panel=options.CUT
+        ),
     ] = True,
     device: options.DeviceOption = None,
     threads: options.ThreadsOption = None,

@@ -23,15 +23,7 @@ _ACCURACY = "Accuracy"
 
 def command(
     *,
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN",
-            help="A run folder, or a name: its latest finished run.",
-            show_default=False,
-            autocompletion=options.complete_runs,
-        ),
-    ],
+    run: options.RunArgument,
     max_drop: options.MaxDropOption = 0.003,
     prove: options.ProveOption = False,
     calibration_images: Annotated[

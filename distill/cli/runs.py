@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -46,7 +45,7 @@ def remove(
         ),
     ],
     runs: options.RunsOption = Path("runs"),
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: options.YesOption = False,
 ) -> None:
     """Delete runs, with their checkpoints and banks. Runs that a remaining run needs are not deleted."""
     from distill.report.runs import runs_table
@@ -68,8 +67,6 @@ def remove(
     output.table(lambda width: runs_table(rows, width))
     check_removable(list(chosen.values()), runs_dir=runs)
     if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError("nobody is here to ask", hint="distill runs remove ... --yes")
-        typer.confirm(f"Delete {counted(len(chosen), 'run')}?", abort=True, err=True)
+        output.confirm_deletion(counted(len(chosen), "run"), [str(run.path) for run in chosen.values()])
     freed = remove_runs(list(chosen.values()), runs_dir=runs)
     output.note(f"deleted {counted(len(freed), 'run')}, {sum(n for _, n in freed) / 1e6:,.1f} MB")

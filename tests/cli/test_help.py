@@ -191,7 +191,7 @@ def test_switches_take_no_value() -> None:
 def _every_path() -> Iterator[tuple[str, str]]:
     for name, command in COMMANDS.items():
         for param in command.params:
-            if param.metavar in ("FILE", "DIR") and param.param_type_name == "option":
+            if param.metavar in ("FILE", "DIR", "OUT", "PATHS") and param.param_type_name == "option":
                 yield name, param.opts[0]
 
 

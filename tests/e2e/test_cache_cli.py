@@ -371,7 +371,7 @@ def test_clear_asks_for_yes_where_nobody_can_answer(cache, runs: Path, bank: Pat
 
 @pytest.mark.parametrize("answer", ["n", "y"])
 def test_clear_asks_on_a_terminal(cache, bank: Path, answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.cli.cache._is_terminal", lambda: True)
+    monkeypatch.setattr("distill.cli.output._is_answered", lambda: True)
     result = cache("clear", bank, input=f"{answer}\n")
     assert result.exit_code == 0
     assert str(bank) in result.stderr
