@@ -35,9 +35,9 @@ from distill.compression.choose import time_in_turn
 from distill.compression.quantize import SCHEMES, quantize_model
 from distill.devices import channels_last, describe_device, library_versions, using_threads
 from distill.errors import DistillError
+from distill.evaluation.assess import assess
 from distill.evaluation.cost import model_cost
 from distill.evaluation.latency import measure_latency
-from distill.evaluation.test_set import assess
 from distill.models import build_model, build_normalize
 from distill.models.deployed import Deployed
 from distill.models.normalize import Normalize

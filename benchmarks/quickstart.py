@@ -96,7 +96,7 @@ def _answers(run: Path) -> Any:
     """Which test images a run classifies rightly: ``(N,)`` bool."""
     import torch
 
-    from distill.evaluation.test_set import assess
+    from distill.evaluation.assess import assess
     from distill.runs import RunFolder
 
     return assess(RunFolder(run), device=torch.device("cpu")).correct

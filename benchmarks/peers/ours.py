@@ -18,7 +18,7 @@ from distill.data.datasets import Dataset
 from distill.data.images import Split
 from distill.data.splits import Splits
 from distill.devices import PrecisionName, fabric_precision, keep_freed_memory, resolve_precision
-from distill.evaluation.test_set import split_content
+from distill.evaluation.assess import split_content
 from distill.events import EpochDone, Event
 from distill.fingerprint import state_sha256
 from distill.models import Normalize

@@ -17,8 +17,8 @@ from distill.data.images import evenly_spaced_positions
 from distill.devices.kit_script import IMAGES, MANIFEST, REPORT
 from distill.errors import UsageError
 from distill.evaluation.askable import refuse_drawn_anew, require_classes
+from distill.evaluation.assess import DatasetCache
 from distill.evaluation.finite import require_finite
-from distill.evaluation.test_set import DatasetCache
 from distill.events import Note, Tell
 from distill.files import sha256_file, write_atomically, write_json
 from distill.models.onnx_open import OnnxClassifier, open_onnx

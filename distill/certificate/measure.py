@@ -13,13 +13,13 @@ import torch
 from distill.devices import using_threads
 from distill.devices.kit_script import machine
 from distill.errors import DataError, DistillError, MissingError, RunError
+from distill.evaluation.assess import DatasetCache, assess, assess_classifier
 from distill.evaluation.assessment import Assessment
 from distill.evaluation.drop import judge_drop
 from distill.evaluation.latency import measure_latency
 from distill.evaluation.pace import PACE_SIDE, pace_graph
 from distill.evaluation.statistics import share_interval
 from distill.evaluation.target import evaluation_target
-from distill.evaluation.test_set import DatasetCache, assess, assess_classifier
 from distill.events import Note, Tell
 from distill.models.onnx_open import OnnxClassifier, on_bytes, open_onnx, session
 from distill.models.trained import load_trained

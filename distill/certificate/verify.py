@@ -13,8 +13,8 @@ from distill.certificate.promises import drop_holds, judged_again
 from distill.certificate.sealed import certificate_of, read_certificate
 from distill.devices import library_versions
 from distill.errors import DistillError, GateMissedError, RunError, UsageError
+from distill.evaluation.assess import DatasetCache
 from distill.evaluation.statistics import compare_images, share_interval
-from distill.evaluation.test_set import DatasetCache
 from distill.files import sha256_file
 from distill.models.onnx_open import OnnxClassifier, open_onnx
 from distill.pipeline.context import Options

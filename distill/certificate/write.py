@@ -15,7 +15,7 @@ from distill.certificate.promises import drop_holds, promises_of, verdict_of_dro
 from distill.certificate.sealed import place_for, write_certificate
 from distill.devices import library_versions, resolve_device
 from distill.errors import GateMissedError, UsageError
-from distill.evaluation.test_set import DatasetCache
+from distill.evaluation.assess import DatasetCache
 from distill.models.onnx_open import OnnxClassifier, open_onnx
 from distill.pipeline.context import Options
 from distill.pipeline.quantize import check_drop

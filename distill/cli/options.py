@@ -282,7 +282,7 @@ DryRunOption = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Build everything, run one batch, print shapes, parameters, memory and estimated time; create no run.",
+        help="Build everything, train three steps, print shapes, parameters, memory and estimated time; create no run.",
         rich_help_panel=_RUN,
     ),
 ]

@@ -32,7 +32,7 @@ from distill.comparison.subjects import Subjects, gather
 from distill.comparison.timing import Timings, busy_notes, measure, with_latency
 from distill.devices import describe_device, library_versions, resolve_device, threads, using_threads
 from distill.errors import UsageError
-from distill.evaluation.test_set import DatasetCache
+from distill.evaluation.assess import DatasetCache
 from distill.events import Tell, silent
 from distill.references import count_of, folder_of, listed, run_of
 from distill.report.display import Shown

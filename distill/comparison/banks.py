@@ -14,9 +14,9 @@ import numpy as np
 from distill.comparison.entries import EvaluatedRun, message
 from distill.comparison.reference import ReferenceTeacher
 from distill.errors import DistillError, RunError
+from distill.evaluation.assess import DatasetCache, evaluate_parts
 from distill.evaluation.assessment import Assessment
 from distill.evaluation.correct import correct
-from distill.evaluation.test_set import DatasetCache, evaluate_parts
 from distill.recipe import Recipe, parse_recipe
 from distill.results.rows import Row
 from distill.teaching.bank import Bank

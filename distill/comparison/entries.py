@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from distill.errors import DistillError
+from distill.evaluation.assess import DatasetCache
 from distill.evaluation.assessment import Assessment
 from distill.evaluation.by_class import few_images_note
-from distill.evaluation.test_set import DatasetCache
 from distill.recipe import Recipe, compared_settings, dump_recipe, of_any_seed
 from distill.results.figures import Figures
 from distill.runs import RunFolder, RunInfo

@@ -14,8 +14,8 @@ from distill.comparison.paired_rows import beside
 from distill.comparison.reference import ReferenceTeacher
 from distill.errors import RunError
 from distill.evaluation.agreement import agreement_if_alike
+from distill.evaluation.assess import DatasetCache, assess
 from distill.evaluation.assessment import Assessment
-from distill.evaluation.test_set import DatasetCache, assess
 from distill.events import Tell
 from distill.models.onnx_open import OnnxClassifier, is_exported_file, open_onnx
 from distill.recipe import Recipe, parse_recipe

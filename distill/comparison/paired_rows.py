@@ -10,7 +10,7 @@ import numpy as np
 
 from distill.comparison.entries import EvaluatedModel, EvaluatedRun
 from distill.comparison.reference import ReferenceTeacher, of_run
-from distill.evaluation.test_set import DatasetCache
+from distill.evaluation.assess import DatasetCache
 from distill.results.rows import Row
 from distill.text import several
 

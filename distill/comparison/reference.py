@@ -8,8 +8,8 @@ import numpy as np
 
 from distill.comparison.entries import EvaluatedModel
 from distill.errors import DistillError
+from distill.evaluation.assess import DatasetCache
 from distill.evaluation.assessment import Assessment
-from distill.evaluation.test_set import DatasetCache
 from distill.recipe.schema import DataSpec
 from distill.teaching.bank_info import TeacherRecord
 

@@ -15,7 +15,7 @@ from distill.comparison.paired_rows import image_sets
 from distill.comparison.reference import ReferenceTeacher
 from distill.comparison.selection import choose
 from distill.comparison.teachers import find_teachers
-from distill.evaluation.test_set import DatasetCache, assess
+from distill.evaluation.assess import DatasetCache, assess
 from distill.events import Tell
 from distill.models.onnx_open import OnnxClassifier
 from distill.runs import RunFolder, open_run

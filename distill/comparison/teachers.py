@@ -10,7 +10,7 @@ import torch
 from distill.comparison.banks import UNREADABLE, of_banks
 from distill.comparison.entries import EvaluatedRun, message
 from distill.comparison.reference import ReferenceTeacher, of_run
-from distill.evaluation.test_set import DatasetCache, assess
+from distill.evaluation.assess import DatasetCache, assess
 from distill.events import Event, Note
 from distill.teaching.recorded import former_teacher, open_former_teacher
 

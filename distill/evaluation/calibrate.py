@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from distill.errors import DataError
+from distill.evaluation.assess import DatasetCache, assess
 from distill.evaluation.confidence import fit_temperature
 from distill.evaluation.stored import keeping, read_temperature, write_temperature
 from distill.evaluation.target import EvaluationTarget
-from distill.evaluation.test_set import DatasetCache, assess
 from distill.events import Note, Tell, silent
 from distill.models.classifier import Wrapped
 from distill.results.calibration import Temperature

@@ -16,12 +16,12 @@ from distill.data.images import Split
 from distill.data.streams import permutation
 from distill.errors import DataError, UsageError
 from distill.evaluation.askable import refuse_drawn_anew, require_classes
+from distill.evaluation.assess import DatasetCache
 from distill.evaluation.correct import correct
 from distill.evaluation.finite import require_finite
 from distill.evaluation.statistics import PairedTest, compare_values, mean_interval, share_interval
 from distill.evaluation.stored import read_sealed, write_sealed
 from distill.evaluation.target import EvaluationTarget
-from distill.evaluation.test_set import DatasetCache
 from distill.events import StageProgress, Tell, silent
 from distill.models.classifier import Classifier
 from distill.results.corruptions import CORRUPTIONS, SEVERITIES, CorruptedTop1, CorruptionResult

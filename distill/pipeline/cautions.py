@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,13 +39,13 @@ def _of_teacher(recipe: Recipe, splits: Splits, teacher: Teacher | None, initial
         return [line for path, _ in named_banks(recipe.teacher) for line in _of_bank(path, recipe.data, splits)]
     if not isinstance(teacher, TeacherRun):
         return _of_file(teacher.path, recipe.data, splits)
-    about = (str(teacher.run), recipe.data, splits, teacher.run.recipe().data, teacher.run.info.trained_on)
-    return _same_start(teacher, initial) + _saw_validation(*about) + _drawn_anew(*about)
+    learned = _Trainee(str(teacher.run), teacher.run.recipe().data, teacher.run.info.trained_on)
+    return _same_start(teacher, initial) + _overlaps(learned, recipe.data, splits)
 
 
 def of_reference(run: RunFolder, ours: DataSpec, splits: Splits) -> list[str]:
     """What a reader must know of a loss against ``run``: whether it was trained on images that judge it."""
-    count = _seen(ours, splits, run.recipe().data, run.info.trained_on)
+    count = _seen(_Trainee(str(run.path), run.recipe().data, run.info.trained_on), ours, splits)
     if count == 0:
         return []
     assert splits.val is not None
@@ -72,8 +73,7 @@ def _of_bank(path: Path, ours: DataSpec, splits: Splits) -> list[str]:
         theirs = parse_recipe(record.recipe, source=f"{path} (the teacher's recipe in it)").data
     except DistillError:  # whoever opens the bank says it
         return []
-    about = (f"{record.name} of {path}", ours, splits, theirs, record.trained_on)
-    return _saw_validation(*about) + _drawn_anew(*about)
+    return _overlaps(_Trainee(f"{record.name} of {path}", theirs, record.trained_on), ours, splits)
 
 
 def _of_file(path: Path, ours: DataSpec, splits: Splits) -> list[str]:
@@ -85,46 +85,58 @@ def _of_file(path: Path, ours: DataSpec, splits: Splits) -> list[str]:
         theirs = parse_recipe(stated.recipe, source=f"{path} (the recipe in it)").data
     except DistillError:  # another version's
         return []
-    about = (str(path), ours, splits, theirs, stated.trained_on or None)
-    return _saw_validation(*about) + _drawn_anew(*about)
+    return _overlaps(_Trainee(str(path), theirs, stated.trained_on or None), ours, splits)
 
 
-def _saw_validation(
-    teacher: str, ours: DataSpec, splits: Splits, theirs: DataSpec, trained_on: str | None
-) -> list[str]:
+@dataclass(frozen=True)
+class _Trainee:
+    """What learned from images: by what name it is told, from which data, and the fingerprint of those images."""
+
+    place: str
+    data: DataSpec
+    trained_on: str | None
+
+
+def _overlaps(teacher: _Trainee, ours: DataSpec, splits: Splits) -> list[str]:
+    """Whether images that judge a student may have taught its teacher."""
+    return _saw_validation(teacher, ours, splits) + _drawn_anew(teacher, ours, splits)
+
+
+def _saw_validation(teacher: _Trainee, ours: DataSpec, splits: Splits) -> list[str]:
     """Whether it was trained on images that validate its student, as with another split of the same data it was."""
-    count = _seen(ours, splits, theirs, trained_on)
+    count, theirs = _seen(teacher, ours, splits), teacher.data
     if count == 0:
         return []
     assert splits.val is not None
     split = f"data.split_seed={theirs.split_seed}, data.val_fraction={theirs.val_fraction:g}"
     return [
-        f"its teacher {teacher} was trained on {count:,} of the {len(splits.val):,} images that validate it: "
+        f"its teacher {teacher.place} was trained on {count:,} of the {len(splits.val):,} images that validate it: "
         f"validation flatters (its teacher's split: {split})"
     ]
 
 
-def _drawn_anew(teacher: str, ours: DataSpec, splits: Splits, theirs: DataSpec, trained_on: str | None) -> list[str]:
+def _drawn_anew(teacher: _Trainee, ours: DataSpec, splits: Splits) -> list[str]:
     """Whether its images were others when it was trained: what judges its student may have taught it."""
     apart = {"unlabelled", "unlabelled_share"}
-    if ours.model_dump(exclude=apart) != theirs.model_dump(exclude=apart):
+    if ours.model_dump(exclude=apart) != teacher.data.model_dump(exclude=apart):
         return []  # another size, split or place has another fingerprint, and says nothing
     parts = {"validation": "val", "test": "test"}
-    drawn = [name for name, split in parts.items() if splits.is_drawn_anew(split, trained_on)]
+    drawn = [name for name, split in parts.items() if splits.is_drawn_anew(split, teacher.trained_on)]
     if not drawn:
         return []
     return [
-        f"its teacher {teacher} was trained when other images were in {ours.place}: it may have learned from some of "
-        f"the {' and '.join(drawn)} images, which are drawn anew from what is there now"
+        f"its teacher {teacher.place} was trained when other images were in {ours.place}: it may have learned from "
+        f"some of the {' and '.join(drawn)} images, which are drawn anew from what is there now"
     ]
 
 
-def _seen(ours: DataSpec, splits: Splits, theirs: DataSpec, trained_on: str | None) -> int:
+def _seen(teacher: _Trainee, ours: DataSpec, splits: Splits) -> int:
     """How many of our validation images were among its training images; 0 where that cannot be known.
 
     Its split is drawn again, on our images; where they are kept at the same size, the fingerprint of what it was
     trained on tells whether they are the same images at all.
     """
+    theirs = teacher.data
     split = {"split_seed": theirs.split_seed, "val_fraction": theirs.val_fraction, "limit": theirs.limit}
     ours = ours.model_copy(update={"unlabelled": None})  # nobody validates on those
     drawn = ours.model_copy(update=split)
@@ -135,7 +147,7 @@ def _seen(ours: DataSpec, splits: Splits, theirs: DataSpec, trained_on: str | No
     if theirs.is_found_out and theirs.side != ours.side and _place(theirs) != _place(ours):
         return 0
     again = load_splits(drawn)
-    if theirs.side == ours.side and again.fingerprint != trained_on:
+    if theirs.side == ours.side and again.fingerprint != teacher.trained_on:
         return 0
     everything = slice(None)
     return len(np.intersect1d(again.train.base_index(everything), splits.val.base_index(everything)))

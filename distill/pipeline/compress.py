@@ -22,9 +22,9 @@ from distill.compression.results import Compressed
 from distill.compression.search import Goal, best_candidate, next_ratio
 from distill.devices import resolve_device
 from distill.errors import DistillError, DivergedError, GateMissedError, NotPrunableError, RecipeError, UsageError
+from distill.evaluation.assess import DatasetCache, assess
 from distill.evaluation.drop import DropVerdict, judge_drop
 from distill.evaluation.latency import time_one_image
-from distill.evaluation.test_set import DatasetCache, assess
 from distill.events import Note, StageProgress
 from distill.files import relative, sha256_file
 from distill.models.onnx_open import open_onnx

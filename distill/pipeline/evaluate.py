@@ -9,13 +9,13 @@ from typing import Any
 
 from distill.devices import resolve_device
 from distill.errors import RunError, UsageError
+from distill.evaluation.assess import IMAGES_OF, DatasetCache, assess
 from distill.evaluation.by_class import few_images_note
 from distill.evaluation.calibrate import kept_temperature, temperature_of
 from distill.evaluation.confidence import reliability
 from distill.evaluation.corruptions import CORRUPTION_IMAGES, against, measure_corruptions
 from distill.evaluation.stored import keeping
 from distill.evaluation.target import EvaluationTarget, evaluation_target
-from distill.evaluation.test_set import IMAGES_OF, DatasetCache, assess
 from distill.events import Note
 from distill.models.onnx_open import OnnxClassifier, is_exported_file, open_onnx
 from distill.pipeline.context import Options, in_asked_threads

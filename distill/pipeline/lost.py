@@ -11,7 +11,7 @@ from PIL import Image
 from distill.comparison.entries import EvaluatedModel
 from distill.data.images import Split
 from distill.errors import DataError
-from distill.evaluation.test_set import DatasetCache
+from distill.evaluation.assess import DatasetCache
 from distill.report.page.content import ClassErrors, Hard, Lost, Opinion, Pair
 
 __all__ = ["hardest", "images_asked", "pair_of"]

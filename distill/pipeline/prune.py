@@ -19,9 +19,9 @@ from distill.data.images import evenly_spaced_positions
 from distill.data.splits import Splits, load_splits
 from distill.errors import DistillError, NotPrunableError, UsageError
 from distill.evaluation.askable import refuse_drawn_anew
+from distill.evaluation.assess import assess_classifier
 from distill.evaluation.cost import model_cost
 from distill.evaluation.latency import time_one_image
-from distill.evaluation.test_set import assess_classifier
 from distill.events import Note, silent
 from distill.fingerprint import state_sha256
 from distill.models import build_model, resolved_model, without_weights

@@ -159,17 +159,16 @@ def _open_teacher(reference: str, runs_dir: Path, *, typed: bool) -> RunFolder:
         return open_run(reference, runs_dir=runs_dir)
     except RunError as error:
         name, _, number = reference.partition("/")
-        command = _training(name)
-        unnamed = typed and command is None  # a typing mistake rather than a teacher to come
-        elsewhere = Path(name).name != name or not (number.isdigit() or number == "")
-        if not typed and elsewhere:
+        is_name = Path(name).name == name and (number.isdigit() or number == "")
+        command = _training(name) if is_name else None
+        if is_name and (command or not typed) and not (runs_dir / reference).exists():
+            known = "" if command or not list_runs(runs_dir) else f" ({error.hint})"
+            how = command or "distill teacher-finetune --recipe RECIPE"
+            hint = f"train it first: {how}; or name another: --teacher RUN{known}"
+            raise NoRunError(f"the teacher {reference} has no run in {runs_dir}", hint=hint) from error
+        if not is_name and not typed:
             raise RunError(f"its teacher: {error.message}", hint=error.hint) from error
-        if unnamed or elsewhere or (runs_dir / reference).exists():
-            raise
-        known = "" if command or not list_runs(runs_dir) else f" ({error.hint})"
-        how = command or "distill teacher-finetune --recipe RECIPE"
-        hint = f"train it first: {how}; or name another: --teacher RUN{known}"
-        raise NoRunError(f"the teacher {reference} has no run in {runs_dir}", hint=hint) from error
+        raise
 
 
 def _training(name: str) -> str | None:

@@ -339,7 +339,7 @@ class BankRow:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a run would be, found by building everything and running one batch; nothing was written.
+    """What a run would be, found by building everything and training three steps; nothing was written.
 
     Attributes:
         output_shape: Of the logits of one batch.

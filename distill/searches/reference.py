@@ -10,8 +10,8 @@ import torch
 
 from distill.data.splits import Splits
 from distill.errors import UsageError
+from distill.evaluation.assess import assess_classifier, split_content
 from distill.evaluation.correct import correct
-from distill.evaluation.test_set import assess_classifier, split_content
 from distill.events import Note, Tell, silent
 from distill.files import json_sha256, save_array, write_with
 from distill.models.trained import load_trained

@@ -15,8 +15,8 @@ from typing import Literal
 
 from distill.compression.cut_limit import CutLimit
 from distill.errors import DivergedError, GateMissedError, MissingError, UsageError
+from distill.evaluation.assess import assess
 from distill.evaluation.drop import DropVerdict, judge_drop
-from distill.evaluation.test_set import assess
 from distill.events import Note
 from distill.files import read_json, sha256_file, write_json
 from distill.models.onnx_open import open_onnx

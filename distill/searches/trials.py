@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from distill.evaluation.test_set import DatasetCache, assess
+from distill.evaluation.assess import DatasetCache, assess
 from distill.events import Note, Tell
 from distill.recipe import Recipe
 from distill.runs import RunFolder

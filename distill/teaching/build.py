@@ -20,9 +20,9 @@ from distill.data.splits import Splits
 from distill.data.views import View, plan_view, table_view, view_checksum
 from distill.devices import describe_device, keep_freed_memory, using_threads
 from distill.errors import RunError, UsageError
+from distill.evaluation.assess import assess_classifier, split_content
 from distill.evaluation.cost import model_cost
 from distill.evaluation.latency import measure_latency
-from distill.evaluation.test_set import assess_classifier, split_content
 from distill.events import Event, Note, StageProgress
 from distill.files import writing
 from distill.models.fixed_batch import CPU_BATCH, ask

@@ -15,7 +15,7 @@ import pytest
 
 import distill.comparison
 import distill.devices
-import distill.evaluation.test_set
+import distill.evaluation.assess
 import distill.pipeline
 import distill.runs
 from distill.cli import options

@@ -15,7 +15,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from typer.testing import CliRunner, Result
 
-import distill.evaluation.test_set
+import distill.evaluation.assess
 from distill.cli import app
 from distill.data.images import Split
 from distill.data.splits import Splits, load_splits
@@ -136,7 +136,7 @@ def test_other_validation_images_are_fitted_anew(cli, run: Path, monkeypatch: py
         splits = load_splits(spec)
         return replace(splits, val=Split(255 - splits.val.take(slice(None)), splits.val.labels))
 
-    monkeypatch.setattr(distill.evaluation.test_set, "load_splits", others)
+    monkeypatch.setattr(distill.evaluation.assess, "load_splits", others)
     plain = json.loads(cli("evaluate", run, "--json").stdout)
     assert plain["temperature"] is None  # what is stored is of other images
     again = cli("evaluate", run, "--calibrated", "--json")

@@ -16,12 +16,12 @@ import torch
 from rich.console import Console
 
 import distill.comparison.timing
-import distill.evaluation.test_set
+import distill.evaluation.assess
 from distill.comparison import compare
 from distill.data.images import Split
 from distill.data.splits import Splits, load_splits
 from distill.errors import DataError, DistillError, MissingError, UsageError
-from distill.evaluation.test_set import DatasetCache, assess
+from distill.evaluation.assess import DatasetCache, assess
 from distill.files import json_sha256, write_json
 from distill.pipeline import Options, RunResult, finetune_teacher, rerun, train_student
 from distill.recipe.schema import DataSpec
@@ -271,9 +271,9 @@ def test_a_teacher_that_was_tested_on_other_images_is_not_compared(
     near = compare([run.path], latency=False).rows[0]
     assert near.delta_top1 is not None
     assert near.agreement is not None
-    monkeypatch.setattr(distill.evaluation.test_set, "load_splits", _other_test_set)
+    monkeypatch.setattr(distill.evaluation.assess, "load_splits", _other_test_set)
     assess(teacher, device=CPU, again=True)
-    monkeypatch.setattr(distill.evaluation.test_set, "load_splits", _gone)  # what is stored is all there is
+    monkeypatch.setattr(distill.evaluation.assess, "load_splits", _gone)  # what is stored is all there is
     table = compare([run.path], latency=False)
     assert (table.rows[0].delta_top1, table.rows[0].agreement) == (None, None)
     (note,) = [note for note in table.notes if "different images" in note]
@@ -350,7 +350,7 @@ def test_a_teachers_figures_do_not_outlive_the_test_images(
     run = copies(1, teacher=_from_banks(bank))
     before = compare([run.path], latency=False).rows[0]
     assert (before.role, before.test_top1) == ("teacher", Bank.open(bank).info.teacher.figures.test_top1)
-    monkeypatch.setattr(distill.evaluation.test_set, "load_splits", _other_test_images)
+    monkeypatch.setattr(distill.evaluation.assess, "load_splits", _other_test_images)
     table = compare([run.path], latency=False)
     assert [(row.role, row.delta_top1, row.agreement) for row in table.rows] == [
         ("teacher", None, None),
@@ -371,9 +371,9 @@ def test_rows_of_other_images_with_the_same_labels_are_not_paired(
     baseline = copies(1, teacher=None)
     paired = compare([teacher.path, baseline.path], latency=False).rows[1]
     assert None not in (paired.delta_top1, paired.agreement)
-    monkeypatch.setattr(distill.evaluation.test_set, "load_splits", _other_test_images)
+    monkeypatch.setattr(distill.evaluation.assess, "load_splits", _other_test_images)
     assess(teacher, device=CPU, again=True)
-    monkeypatch.setattr(distill.evaluation.test_set, "load_splits", _gone)
+    monkeypatch.setattr(distill.evaluation.assess, "load_splits", _gone)
     table = compare([teacher.path, baseline.path], latency=False)
     row = table.rows[1]
     assert (row.role, row.delta_top1, row.agreement) == ("student", None, None)
@@ -477,7 +477,7 @@ def test_an_evaluation_says_what_it_was_asked_about(copies) -> None:
 def test_an_evaluation_does_not_survive_other_test_images(copies, monkeypatch: pytest.MonkeyPatch) -> None:
     run = copies(1)
     before = assess(run, device=CPU)
-    monkeypatch.setattr(distill.evaluation.test_set, "load_splits", _other_test_set)
+    monkeypatch.setattr(distill.evaluation.assess, "load_splits", _other_test_set)
     after = assess(run, device=CPU)
     assert after.content != before.content
     assert np.array_equal(after.labels, before.labels[::-1])
@@ -487,7 +487,7 @@ def test_an_evaluation_does_not_survive_other_test_images(copies, monkeypatch: p
 def test_an_evaluation_survives_the_loss_of_its_data(copies, monkeypatch: pytest.MonkeyPatch) -> None:
     run = copies(1)
     before = assess(run, device=CPU)
-    monkeypatch.setattr(distill.evaluation.test_set, "load_splits", _gone)
+    monkeypatch.setattr(distill.evaluation.assess, "load_splits", _gone)
     assert np.array_equal(assess(run, device=CPU).logits, before.logits)
     with pytest.raises(MissingError, match="gone"):
         assess(run, device=CPU, again=True)
@@ -499,9 +499,9 @@ def test_seeds_that_were_tested_on_other_images_are_no_mean(
 ) -> None:
     """Where the data is gone, older answers stand: of two test sets there is no mean, and no pair."""
     older, newer = copies(1, seed=0), copies(2, seed=1)
-    monkeypatch.setattr(distill.evaluation.test_set, "load_splits", images)
+    monkeypatch.setattr(distill.evaluation.assess, "load_splits", images)
     now = assess(newer, device=CPU)
-    monkeypatch.setattr(distill.evaluation.test_set, "load_splits", _gone)
+    monkeypatch.setattr(distill.evaluation.assess, "load_splits", _gone)
     table = compare([older.path, newer.path], latency=False)
     (row,) = (row for row in table.rows if row.role == "student")
     assert (row.seeds, row.test_top1, row.run) == (1, now.result.top1, str(newer.path))
@@ -509,7 +509,7 @@ def test_seeds_that_were_tested_on_other_images_are_no_mean(
 
 
 def test_nothing_is_downloaded_to_look_at_what_is_stored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(distill.evaluation.test_set, "load_splits", lambda spec: pytest.fail("loaded"))
+    monkeypatch.setattr(distill.evaluation.assess, "load_splits", lambda spec: pytest.fail("loaded"))
     with pytest.raises(MissingError, match="cifar10 is not in"):
         DatasetCache().content(DataSpec(name="cifar10", root=str(tmp_path)), "test")
 
@@ -518,9 +518,7 @@ def test_ten_runs_load_their_data_once(copies, monkeypatch: pytest.MonkeyPatch, 
     for number in range(1, 5):
         copies(number, seed=number, teacher=None)
     loaded = []
-    monkeypatch.setattr(
-        distill.evaluation.test_set, "load_splits", lambda spec: loaded.append(spec) or load_splits(spec)
-    )
+    monkeypatch.setattr(distill.evaluation.assess, "load_splits", lambda spec: loaded.append(spec) or load_splits(spec))
     compare(runs_dir=tmp_path / "runs", latency=False)
     assert len(loaded) == 1
 
@@ -573,7 +571,7 @@ def test_a_run_whose_data_is_gone_is_left_out_unless_it_is_named(
     copies(1)
     lost = copies(2, init_from="x")
     shutil.rmtree(lost.path / "evaluation")
-    monkeypatch.setattr(distill.evaluation.test_set, "load_splits", _gone)
+    monkeypatch.setattr(distill.evaluation.assess, "load_splits", _gone)
     table = compare(runs_dir=tmp_path / "runs", latency=False)
     assert [row.role for row in table.rows if row.role != "teacher"] == ["student"]
     assert f"left out: {lost.path}: the data is gone" in table.notes
@@ -596,7 +594,7 @@ def test_where_every_run_is_left_out_the_first_error_is_told(copies, monkeypatch
         raise DataError("the data is damaged")
 
     shutil.rmtree(copies(1).path / "evaluation")
-    monkeypatch.setattr(distill.evaluation.test_set, "load_splits", unusable)
+    monkeypatch.setattr(distill.evaluation.assess, "load_splits", unusable)
     with pytest.raises(DataError, match="the data is damaged"):
         compare(runs_dir=tmp_path / "runs", latency=False)
 

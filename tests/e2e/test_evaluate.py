@@ -83,7 +83,7 @@ def test_a_second_call_reads_what_the_first_one_found(evaluate, train, monkeypat
     def asked_again(*args: object, **options: object) -> None:
         raise AssertionError("asked")
 
-    monkeypatch.setattr("distill.evaluation.test_set.assess_classifier", asked_again)
+    monkeypatch.setattr("distill.evaluation.assess.assess_classifier", asked_again)
     assert evaluate(run, "--json").stdout == first
     with pytest.raises(AssertionError, match="asked"):
         evaluate(run, "--json", "--again")

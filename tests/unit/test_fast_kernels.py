@@ -14,7 +14,7 @@ from torch import Tensor
 from distill.data.splits import load_splits
 from distill.devices import deterministic_kernels, fast_kernels
 from distill.evaluation import latency, test_set
-from distill.evaluation.test_set import assess_classifier
+from distill.evaluation.assess import assess_classifier
 from distill.models.classifier import Classifier
 from distill.pipeline import banks
 from distill.pipeline.context import Context

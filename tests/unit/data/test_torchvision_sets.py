@@ -21,7 +21,7 @@ from distill.data.datasets import load_dataset, num_classes
 from distill.data.splits import load_splits
 from distill.data.torchvision_sets import is_here
 from distill.errors import DataError, MissingError
-from distill.evaluation.test_set import _is_here
+from distill.evaluation.assess import _is_here
 from distill.recipe.schema import DataSpec
 
 

@@ -12,10 +12,10 @@ from scipy import stats
 
 from distill.data.corruptions import corrupt
 from distill.errors import DataError, RunError, UsageError
+from distill.evaluation.assess import DatasetCache
 from distill.evaluation.corruptions import against, measure_corruptions
 from distill.evaluation.stored import Seal
 from distill.evaluation.target import EvaluationTarget
-from distill.evaluation.test_set import DatasetCache
 from distill.recipe.schema import DataSpec
 from distill.results.corruptions import CORRUPTIONS, SEVERITIES, CorruptionResult
 

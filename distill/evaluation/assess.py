@@ -1,6 +1,6 @@
-"""A trained run, or an exported file, on the test set, once: its metrics and its logits are kept beside it.
+"""A trained run, or an exported file, on test or validation images, once: metrics and logits are kept beside it.
 
-The test set is read here and nowhere else: for ``evaluate``, for ``compare``, and for a bank, which stores what its
+Only here is a network asked about the test set: for ``evaluate``, for ``compare``, and for a bank, which stores what its
 teacher answers. Nothing that trains or chooses asks for it.
 """
 
