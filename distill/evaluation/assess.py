@@ -1,7 +1,7 @@
 """A trained run, or an exported file, on test or validation images, once: metrics and logits are kept beside it.
 
-Only here is a network asked about the test set: for ``evaluate``, for ``compare``, and for a bank, which stores what its
-teacher answers. Nothing that trains or chooses asks for it.
+Only here is a network asked about the test set: for ``evaluate``, for ``compare``, and for a bank, which stores what
+its teacher answers. Nothing that trains or chooses asks for it.
 """
 
 from __future__ import annotations

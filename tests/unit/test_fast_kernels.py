@@ -13,7 +13,7 @@ from torch import Tensor
 
 from distill.data.splits import load_splits
 from distill.devices import deterministic_kernels, fast_kernels
-from distill.evaluation import latency, test_set
+from distill.evaluation import assess, latency
 from distill.evaluation.assess import assess_classifier
 from distill.models.classifier import Classifier
 from distill.pipeline import banks
@@ -27,7 +27,7 @@ CUDA = torch.device("cuda", 0)
 def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
     """Whether cuDNN was trying out, each time something was asked; the device is pretended."""
     found: list[bool] = []
-    for module in (latency, test_set):
+    for module in (latency, assess):
         monkeypatch.setattr(module, "fast_kernels", lambda _device: fast_kernels(CUDA))
     assert not torch.backends.cudnn.benchmark
     yield found
