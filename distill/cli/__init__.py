@@ -43,7 +43,6 @@ from distill.cli import (
 )
 from distill.cli.output import PLAINER, mute, show_error
 from distill.errors import DistillError, stop_error
-from distill.files import expanded
 from distill.team.guard import guard_process
 from distill.team.ranks import process_rank, under_torchrun
 from distill.team.signals import end_on_signals, mark_exit_announced
@@ -245,7 +244,7 @@ class _Command(TyperCommand):
 def _at_home(value: Any) -> Any:
     if isinstance(value, list):
         return [_at_home(each) for each in value]
-    return type(value)(expanded(value)) if isinstance(value, str | Path) else value
+    return type(value)(os.path.expanduser(value)) if isinstance(value, str | Path) else value
 
 
 for _group in app.registered_groups:

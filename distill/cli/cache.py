@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distill.cli import options
+from distill.cli import completion, options
 from distill.cli.output import Output
 from distill.cli.progress import ProgressPrinter
 from distill.errors import RunError, UsageError
@@ -117,7 +117,7 @@ def verify(
             metavar="RUN",
             help="The teacher's run, for a bank moved out of it.",
             show_default="the run that contains the bank",
-            autocompletion=options.complete_runs,
+            autocompletion=completion.complete_runs,
         ),
     ] = None,
     repair: Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from distill.cli import options
+from distill.cli import completion, options
 from distill.cli.output import Output
 from distill.cli.progress import ProgressPrinter
 
@@ -27,7 +27,7 @@ def command(
             metavar="RUN",
             help="A name (all its seeds, the latest run's weights), a run folder, or an exported file.",
             show_default=False,
-            autocompletion=options.complete_runs,
+            autocompletion=completion.complete_runs,
         ),
     ],
     out: Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from distill.cli import options
+from distill.cli import completion, options
 from distill.cli.output import Output
 from distill.cli.progress import ProgressPrinter
 
@@ -33,7 +33,7 @@ def command(
             help="The file's source run.",
             show_default="the newest with the same weights",
             rich_help_panel="Run folders",
-            autocompletion=options.complete_runs,
+            autocompletion=completion.complete_runs,
         ),
     ] = None,
     against: Annotated[
@@ -44,7 +44,7 @@ def command(
             help="Reference run for --max-drop, for example the teacher.",
             show_default="the source run, before pruning and rounding",
             rich_help_panel=_ACCURACY,
-            autocompletion=options.complete_runs,
+            autocompletion=completion.complete_runs,
         ),
     ] = None,
     max_drop: Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distill.cli import options
+from distill.cli import completion, options
 from distill.cli.output import Output
 from distill.cli.progress import ProgressPrinter
 from distill.errors import UsageError
@@ -39,7 +39,7 @@ def command(
             metavar="RUNS",
             help="Names (each with all its seeds), run folders, or exported files (.onnx).",
             show_default="the newest run of every recipe and seed",
-            autocompletion=options.complete_runs,
+            autocompletion=completion.complete_runs,
         ),
     ] = None,
     latency: Annotated[
@@ -64,7 +64,7 @@ def command(
             help="Teacher for rows that specify none.",
             show_default="the only one in the table, or the one its students specify",
             rich_help_panel=_WHAT,
-            autocompletion=options.complete_runs,
+            autocompletion=completion.complete_runs,
         ),
     ] = None,
     baseline: Annotated[
@@ -77,7 +77,7 @@ def command(
             "paired test on the same test images.",
             show_default="the run without a teacher beside a student, if only one can be meant",
             rich_help_panel=_WHAT,
-            autocompletion=options.complete_runs,
+            autocompletion=completion.complete_runs,
         ),
     ] = None,
     measured: Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from distill.cli import options
+from distill.cli import completion, options
 from distill.cli.output import Output
 from distill.cli.progress import ProgressPrinter
 from distill.errors import UsageError
@@ -71,7 +71,7 @@ def command(
             metavar="RUN",
             help="Run folders, names (each its latest finished run), or exported files.",
             show_default=False,
-            autocompletion=options.complete_runs,
+            autocompletion=completion.complete_runs,
         ),
     ],
     split: Annotated[

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from distill.cli import options
+from distill.cli import completion, options
 from distill.cli.output import Output
 
 __all__ = ["EXAMPLES", "command"]
@@ -22,7 +22,7 @@ def command(
             metavar="NAME",
             help="A recipe, to show its network layer by layer.",
             show_default="every bundled recipe's network",
-            autocompletion=options.complete_recipes,
+            autocompletion=completion.complete_recipes,
         ),
     ] = None,
     changes: options.SetOption = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -11,8 +10,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from distill.cli import completion
 from distill.errors import UsageError
-from distill.files import expanded, refuse_to_replace
+from distill.files import refuse_to_replace
 
 __all__ = [
     "CUT",
@@ -46,9 +46,6 @@ __all__ = [
     "TimingThreadsOption",
     "YesOption",
     "check_csv",
-    "complete_devices",
-    "complete_runs",
-    "complete_settings",
     "elsewhere",
     "examples",
     "hint_of_a_run",
@@ -75,21 +72,6 @@ def elsewhere(runs: Path) -> str:
 def typed() -> tuple[str, ...]:
     """What the user typed, for the run's record."""
     return ("distill", *sys.argv[1:])
-
-
-def complete_recipes(incomplete: str) -> list[str]:
-    """Names of bundled recipes, and YAML files, that begin so."""
-    from distill.recipe import bundled_recipes
-
-    folder, _, start = incomplete.rpartition("/")
-    files = [str(path) for path in Path(folder or ".").glob(f"{start}*.yaml")]
-    return sorted(name for name in bundled_recipes() if name.startswith(incomplete)) + sorted(files)
-
-
-def complete_runs(incomplete: str) -> list[str]:
-    """Names of runs below the runs folder that begin so."""
-    root = expanded(os.environ.get("DISTILL_RUNS", "runs"))
-    return sorted(path.name for path in root.glob(f"{incomplete}*") if path.is_dir())
 
 
 def meant_setting(option: str) -> str:
@@ -121,18 +103,6 @@ def _of_a_run(advice: str) -> str:
     return f"{advice.removeprefix(guess)} {there}" if advice.startswith(guess) else there
 
 
-def complete_settings(incomplete: str) -> list[str]:
-    """Keys of a recipe that begin so, each with the sign that its value follows."""
-    from distill.recipe import describe_schema
-
-    return sorted({f"{key.path}=" for key in describe_schema() if key.default and key.path.startswith(incomplete)})
-
-
-def complete_devices(incomplete: str) -> list[str]:
-    """Names that ``--device`` takes; which of them are here would take seconds to find out."""
-    return [name for name in ("auto", "cpu", "cuda", "cuda:0", "cuda:1", "mps") if name.startswith(incomplete)]
-
-
 RecipeOption = Annotated[
     str | None,
     typer.Option(
@@ -141,7 +111,7 @@ RecipeOption = Annotated[
         metavar="R",
         help="A recipe file, or the name of a bundled one (distill recipe list).",
         rich_help_panel=_RECIPE,
-        autocompletion=complete_recipes,
+        autocompletion=completion.complete_recipes,
     ),
 ]
 SetOption = Annotated[
@@ -152,7 +122,7 @@ SetOption = Annotated[
         metavar="A.B=VALUE",
         help="Change one entry of the recipe, as in --set train.epochs=30. Repeatable; checked like the recipe.",
         rich_help_panel=_RECIPE,
-        autocompletion=complete_settings,
+        autocompletion=completion.complete_settings,
     ),
 ]
 SeedOption = Annotated[
@@ -176,7 +146,7 @@ def _teacher(told: str) -> Any:
         help=f"The teacher: a run (its folder or name) or an ONNX file.{told}",
         show_default="the recipe's",
         rich_help_panel=_RECIPE,
-        autocompletion=complete_runs,
+        autocompletion=completion.complete_runs,
     )
 
 
@@ -188,7 +158,7 @@ DeviceOption = Annotated[
         "--device",
         metavar="D",
         help="cpu, cuda, cuda:1, mps; auto uses $DISTILL_DEVICE, else the first available of cuda, mps, cpu.",
-        autocompletion=complete_devices,
+        autocompletion=completion.complete_devices,
         show_default="auto",
         rich_help_panel=_MACHINE,
     ),
@@ -203,7 +173,7 @@ RunArgument = Annotated[
         metavar="RUN",
         help="A run folder, or a name: its latest finished run.",
         show_default=False,
-        autocompletion=complete_runs,
+        autocompletion=completion.complete_runs,
     ),
 ]
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="An exported file (.onnx).", show_default=False)]
@@ -245,7 +215,7 @@ ResumeOption = Annotated[
         metavar="RUN",
         help="Continue an interrupted run from its last checkpoint, with its own recipe.",
         rich_help_panel=_RUN,
-        autocompletion=complete_runs,
+        autocompletion=completion.complete_runs,
     ),
 ]
 RerunOption = Annotated[
@@ -255,7 +225,7 @@ RerunOption = Annotated[
         metavar="RUN",
         help="Repeat a run from the start, with its recipe, seeds and threads, in a new folder.",
         rich_help_panel=_RUN,
-        autocompletion=complete_runs,
+        autocompletion=completion.complete_runs,
     ),
 ]
 InitFromOption = Annotated[
@@ -265,7 +235,7 @@ InitFromOption = Annotated[
         metavar="RUN",
         help="Initialise a new run with another run's weights, where names and shapes match.",
         rich_help_panel=_RUN,
-        autocompletion=complete_runs,
+        autocompletion=completion.complete_runs,
     ),
 ]
 TrackOption = Annotated[

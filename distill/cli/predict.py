@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from distill.cli import options
+from distill.cli import completion, options
 from distill.cli.output import Output
 from distill.cli.progress import ProgressPrinter
 
@@ -27,11 +27,11 @@ def command(
             metavar="RUN",
             help="A run folder, a name (its latest finished run), or an exported file.",
             show_default=False,
-            autocompletion=options.complete_runs,
+            autocompletion=completion.complete_runs,
         ),
     ],
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATHS", help="Pictures or folders of pictures.", show_default=False)
+        list[str], typer.Argument(metavar="PATHS", help="Pictures or folders of pictures.", show_default=False)
     ],
     top: Annotated[int, typer.Option("--top", min=1, metavar="K", help="Number of classes per picture.")] = 5,
     teacher: Annotated[
@@ -41,7 +41,7 @@ def command(
             "-t",
             metavar="RUN",
             help="Run this teacher too; in the grid, disagreements come first.",
-            autocompletion=options.complete_runs,
+            autocompletion=completion.complete_runs,
         ),
     ] = None,
     calibrated: options.CalibratedOption = False,
@@ -64,8 +64,9 @@ def command(
 ) -> None:
     """Classify pictures: list the most probable classes of each.
 
-    Files that are no readable picture are listed at the end, with exit code 1; the others are classified. A path that
-    does not exist is taken for a mistake: nothing is classified, and the exit code is 2.
+    Files that are no readable picture are listed on stderr at the end, with exit code 1; the others are classified, and
+    alone in --json and --csv. A path that does not exist is taken for a mistake: nothing is classified, and the exit
+    code is 2.
     """
     options.one_document(json=json, csv=csv)
     from distill.report.evaluation import PREDICTION_FIELDS, predictions_csv, predictions_table

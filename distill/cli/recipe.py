@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distill.cli import options
+from distill.cli import completion, options
 from distill.cli.output import Output, open_console
 from distill.errors import DistillError, RecipeError, UsageError
 
@@ -30,7 +30,7 @@ _Name = Annotated[
         metavar="NAME",
         help="The name of a bundled recipe, or a file.",
         show_default=False,
-        autocompletion=options.complete_recipes,
+        autocompletion=completion.complete_recipes,
     ),
 ]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from distill.cli import options
+from distill.cli import completion, options
 from distill.cli.output import Output
 from distill.cli.progress import ProgressPrinter
 from distill.errors import RunError, UsageError
@@ -32,7 +32,7 @@ def command(
             metavar="RUNS",
             help="Run folders or names of runs; with --html exported files too.",
             show_default="all runs; with --html the newest of every recipe and seed",
-            autocompletion=options.complete_runs,
+            autocompletion=completion.complete_runs,
         ),
     ] = None,
     html: Annotated[
@@ -64,7 +64,7 @@ def command(
             help="The row that all others are compared with: a name, a folder, a role.",
             show_default="as for compare: the run without a teacher",
             rich_help_panel=_PAGE,
-            autocompletion=options.complete_runs,
+            autocompletion=completion.complete_runs,
         ),
     ] = None,
     latency: Annotated[

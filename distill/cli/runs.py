@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from distill.cli import options
+from distill.cli import completion, options
 from distill.cli.output import Output
 from distill.errors import UsageError
 from distill.files import expanded
@@ -41,7 +41,7 @@ def remove(
             metavar="RUNS",
             help="Run folders; a name with a number (student/002); only a name, or its folder: all its runs.",
             show_default=False,
-            autocompletion=options.complete_runs,
+            autocompletion=completion.complete_runs,
         ),
     ],
     runs: options.RunsOption = Path("runs"),

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from distill.cli import options
+from distill.cli import completion, options
 from distill.cli.output import Output
 from distill.cli.progress import ProgressPrinter
 from distill.errors import GateMissedError, UsageError
@@ -64,7 +64,7 @@ def command(
             help="Reference run for --max-drop.",
             show_default="the teacher",
             rich_help_panel="Accuracy",
-            autocompletion=options.complete_runs,
+            autocompletion=completion.complete_runs,
         ),
     ] = None,
     evaluations: Annotated[

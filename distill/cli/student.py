@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distill.cli import options
+from distill.cli import completion, options
 from distill.cli.training import Request, train, train_chain
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def command(
             help="Another student, taught by the previous one (a teacher assistant). Repeatable.",
             show_default=False,
             rich_help_panel=options.RECIPE_PANEL,
-            autocompletion=options.complete_recipes,
+            autocompletion=completion.complete_recipes,
         ),
     ] = None,
     track: options.TrackOption = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distill.cli import options
+from distill.cli import completion, options
 from distill.cli.output import Output, open_console
 from distill.errors import RunError
 from distill.text import counted
@@ -31,7 +31,7 @@ def command(
             metavar="RUN",
             help="A run folder, or a name (its latest run).",
             show_default="the active run started last",
-            autocompletion=options.complete_runs,
+            autocompletion=completion.complete_runs,
         ),
     ] = None,
     every: Annotated[

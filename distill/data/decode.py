@@ -71,6 +71,8 @@ def decode_image(content: bytes, size: int) -> np.ndarray:
     except MemoryError:
         raise BadImageError("does not fit in memory") from None
     except Exception as error:  # a damaged file can raise nearly anything within a decoder
+        if "MAX_TEXT_CHUNK" in str(error) or "MAX_TEXT_MEMORY" in str(error):
+            raise BadImageError("text of over 1 MB in it: save the picture without its metadata") from error
         raise BadImageError(" ".join(str(error).split()) or type(error).__name__) from error
 
 

@@ -20,6 +20,7 @@ from distill.devices import resolve_device, using_threads
 from distill.errors import MissingError, UsageError
 from distill.events import Event, Note, Tell, default_listener
 from distill.models import check_network, params_of
+from distill.models.onnx_open import is_exported_file
 from distill.models.timm_folder import resolve_timm
 from distill.pipeline.image_size import resolve_image_size
 from distill.pipeline.objective import resolve_reuse
@@ -148,6 +149,11 @@ def prepare(recipe: Recipe, options: Options, *, resume: Path | None = None, spl
     if resume is None:
         check_runs_dir(options.runs_dir)
         check_text(recipe)
+        if is_exported_file(recipe.name):
+            raise UsageError(
+                f"name: {recipe.name}: a run of that name would be taken for an exported file",
+                hint=f"--set name={recipe.name.rpartition('.')[0]}",
+            )
         recipe = recipe.model_copy(update={"search": None})  # a run is of one shape
     if options.init_from is not None and resume is None:  # a name means another run tomorrow
         options = replace(options, init_from=str(open_run(options.init_from, runs_dir=options.runs_dir).path))

@@ -150,7 +150,9 @@ def find_pictures(paths: Sequence[str | Path], *, leave_out: Path | None = None)
     missing = [str(path) for path in paths if not os.path.lexists(path)]
     if missing:
         lines = [f"{path} does not exist" for path in missing]
-        raise UsageError("\n".join(lines), hint="name pictures, or folders of them")
+        is_remote = any("://" in path for path in missing)
+        hint = "download it first: only files are read" if is_remote else "name pictures, or folders of them"
+        raise UsageError("\n".join(lines), hint=hint)
     pictures: dict[str, str] = {}  # by where they lie, as they are named first
     entered: set[tuple[int, int]] = set()
     for path in map(str, paths):

@@ -12,7 +12,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from distill.cli import app, options
+from distill.cli import app, completion
 
 ROOT = Path(__file__).parents[2]
 _TRAIN = (
@@ -176,9 +176,9 @@ def test_sentences_are_not_broken_where_the_source_breaks_them(path: str) -> Non
 
 
 def test_settings_and_devices_complete() -> None:
-    assert "train.epochs=" in options.complete_settings("train.ep")
-    assert "train=" not in options.complete_settings("train")
-    assert options.complete_devices("c") == ["cpu", "cuda", "cuda:0", "cuda:1"]
+    assert "train.epochs=" in completion.complete_settings("train.ep")
+    assert "train=" not in completion.complete_settings("train")
+    assert completion.complete_devices("c") == ["cpu", "cuda", "cuda:0", "cuda:1"]
 
 
 def test_switches_take_no_value() -> None:

@@ -107,6 +107,14 @@ def test_a_teacher_whose_folder_no_recipe_can_name_is_refused_at_the_start(
     assert evaluate_run(moved, options=options).result == evaluate_run(teacher_run.run, options=options).result
 
 
+@pytest.mark.parametrize("ending", ["onnx", "pt2"])
+def test_a_run_is_not_called_like_an_exported_file(teacher_recipe, options: Options, ending: str) -> None:
+    with pytest.raises(UsageError, match=r"would be taken for an exported file") as caught:
+        finetune_teacher(teacher_recipe(f"name=mine.{ending}"), options=options)
+    assert caught.value.hint == "--set name=mine"
+    assert not options.runs_dir.exists()
+
+
 # Disks
 
 

@@ -173,6 +173,13 @@ def test_nothing_to_look_at_is_said_before_anything_is_loaded(
     assert message in result.stderr
 
 
+def test_an_address_is_told_as_it_was_typed(cli) -> None:
+    result = cli("no_such_run", "https://example.com/a.png")
+    assert result.exit_code == 2
+    assert "https://example.com/a.png does not exist" in result.stderr
+    assert "download it first" in result.stderr
+
+
 def test_a_teacher_is_asked_too_and_disagreements_come_first(
     cli, teacher_run: RunResult, train, pictures: Path, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torchvision.transforms import CenterCrop, Resize
 from torchvision.transforms import functional as torchvision_functional
 
@@ -163,6 +164,14 @@ def test_decompression_bombs_are_refused(monkeypatch, side):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with strict_pillow(), pytest.raises(BadImageError, match="decompression bomb"):
         decode_image(encode(Image.new("L", (side, side))), 8)
+
+
+def test_long_text_in_a_picture_is_told_in_plain_words():
+    text, content = PngInfo(), io.BytesIO()
+    text.add_text("workflow", "b" * 2_000_000, zip=True)
+    Image.fromarray(random_rgb(8, 8)).save(content, "PNG", pnginfo=text)
+    with pytest.raises(BadImageError, match="text of over 1 MB in it: save the picture without its metadata"):
+        decode_image(content.getvalue(), 8)
 
 
 def test_torchvision_agrees_on_a_jpeg():
