@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PARTIAL_SUFFIX",
     "expanded",
+    "files_identity",
     "follow_link",
     "has_controls",
     "in_the_way",
@@ -96,6 +97,18 @@ def in_the_way(path: Path) -> Path | None:
 def expanded(path: str | os.PathLike[str]) -> Path:
     """The path with the home folder that ``~`` or ``~user`` at its start means; as it is where there is none such."""
     return Path(os.path.expanduser(path))
+
+
+def files_identity(root: Path, paths: Iterable[str]) -> list[list[str | int]]:
+    """Path, size and times of every file: the time of change too, because copying tools set the other one back."""
+    identity: list[list[str | int]] = []
+    for path in paths:
+        try:
+            status = os.stat(root / path)
+            identity.append([path, status.st_size, status.st_mtime_ns, status.st_ctime_ns])
+        except OSError as error:  # a dangling link; reading it will say so
+            identity.append([path, str(error.strerror)])
+    return identity
 
 
 def may_write(folder: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +16,7 @@ import numpy as np
 from distill.data.decode import BadImageError, decode_image, strict_pillow
 from distill.data.resume_decoding import DecodingProgress
 from distill.events import StageProgress, Tell
+from distill.team.cores import usable_cores
 from distill.team.watch import beat
 
 __all__ = ["MAX_FILE_BYTES", "Job", "PixelSink", "decode_all", "decoding_threads", "read_picture"]
@@ -122,9 +122,4 @@ def _decode(read: Callable[[], bytes], size: int) -> np.ndarray | str:
 
 def decoding_threads() -> int:
     """How many threads decode: one a core, up to where they wait for Python's lock most of the time."""
-    return min(_MAX_THREADS, _usable_cores())
-
-
-def _usable_cores() -> int:
-    """As :func:`distill.devices.usable_cores`, without torch: commands that list things get here."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_MAX_THREADS, usable_cores())

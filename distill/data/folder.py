@@ -51,7 +51,7 @@ from distill.data.test_split import decoded_set
 from distill.data.twins import find_twins, row_digests
 from distill.errors import DataError, MissingError, UsageError
 from distill.events import Note, Tell, silent
-from distill.files import expanded, json_sha256
+from distill.files import expanded, files_identity, json_sha256
 from distill.recipe.schema import DataSpec
 from distill.text import item_lines, several
 
@@ -87,7 +87,8 @@ def load_folder(spec: DataSpec, tell: Tell = silent, *, listing: Listing | None 
     why = None
     if root.is_dir():
         given, listing = listing, listing or check_layout(_find(root), str(root))
-        identity = _identity(root, listing) + ([] if given is None else [[_digest(given)]])
+        identity = files_identity(root, [path for split in listing.splits.values() for path in split.paths])
+        identity += [] if given is None else [[_digest(given)]]
         key = array_key("folder", str(root.resolve()), spec.side, identity)
         needed = len(listing) * 3 * spec.side**2
         there = needed if is_kept(key) else begun_bytes(place)
@@ -237,19 +238,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         yield from (entry for entry in entries if not is_hidden(entry.name))
-
-
-def _identity(root: Path, listing: Listing) -> list[list[str | int]]:
-    """Path, size and times of every file: the time of change too, because copying tools set the other one back."""
-    identity: list[list[str | int]] = []
-    for split in listing.splits.values():
-        for path in split.paths:
-            try:
-                status = os.stat(root / path)
-                identity.append([path, status.st_size, status.st_mtime_ns, status.st_ctime_ns])
-            except OSError as error:  # a dangling link; reading it will say so
-                identity.append([path, str(error.strerror)])
-    return identity
 
 
 def _digest(listing: Listing) -> str:

@@ -22,7 +22,7 @@ from distill.data.images import UNLABELLED, Split, pixel_digest
 from distill.data.layout import IMAGE_KINDS, IMAGE_SUFFIXES, is_hidden
 from distill.errors import DataError, MissingError
 from distill.events import Tell
-from distill.files import expanded
+from distill.files import expanded, files_identity
 from distill.recipe.data_spec import REST, DataSpec
 from distill.text import counted, several
 
@@ -88,7 +88,7 @@ def _with_pictures(spec: DataSpec, train: Split, fingerprint: str, tell: Tell) -
     assert spec.unlabelled is not None
     root = expanded(spec.unlabelled)
     paths, ignored = list_unlabelled(root)
-    key = array_key("unlabelled", fingerprint, str(root.resolve()), train.image_size, _identity(root, paths))
+    key = array_key("unlabelled", fingerprint, str(root.resolve()), train.image_size, files_identity(root, paths))
     entry = open_or_build(key, partial(_build, root, paths, train, tell), tell)
     bad: list[tuple[int, str]] = entry.facts["bad"]
     if bad and not spec.skip_bad:
@@ -143,17 +143,6 @@ def list_unlabelled(root: Path) -> tuple[list[str], int]:
     if not paths:
         raise DataError(f"data.unlabelled {root} holds no {IMAGE_KINDS}")
     return sorted(paths), ignored
-
-
-def _identity(root: Path, paths: list[str]) -> list[list[str | int]]:
-    identity: list[list[str | int]] = []
-    for path in paths:
-        try:
-            status = os.stat(root / path)
-            identity.append([path, status.st_size, status.st_mtime_ns, status.st_ctime_ns])
-        except OSError as error:  # a dangling link; reading it will say so
-            identity.append([path, str(error.strerror)])
-    return identity
 
 
 def _build(root: Path, paths: list[str], train: Split, tell: Tell, aside: Path) -> Mapping[str, Any]:

@@ -21,7 +21,6 @@ from distill.devices.hardware import (
     set_threads,
     synchronize,
     threads,
-    usable_cores,
     using_threads,
 )
 from distill.devices.kernels import (
@@ -34,6 +33,7 @@ from distill.devices.kernels import (
 )
 from distill.devices.memory_format import channels_last
 from distill.devices.thread_rule import MACS_A_THREAD, threads_at_most, threads_for
+from distill.team.cores import usable_cores
 
 __all__ = [
     "DTYPES",

@@ -14,6 +14,7 @@ import torch
 
 from distill.devices.kit_script import cpu_model
 from distill.errors import UsageError
+from distill.team.cores import usable_cores
 from distill.text import counted
 
 __all__ = [
@@ -24,7 +25,6 @@ __all__ = [
     "set_threads",
     "synchronize",
     "threads",
-    "usable_cores",
     "using_threads",
 ]
 
@@ -58,13 +58,6 @@ def describe_device(device: torch.device) -> str:
         return f"{cpu_model()} GPU"
     cores = usable_cores()
     return f"{cpu_model()}, {counted(cores, 'logical core')}"
-
-
-def usable_cores() -> int:
-    """Cores this process may run on: fewer than the machine's inside a job or a container with pinned cores."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def threads() -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from distill.devices.hardware import usable_cores
+from distill.team.cores import usable_cores
 
 __all__ = ["MACS_A_THREAD", "threads_at_most", "threads_for"]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from distill.data.decode import BadImageError, decode_image, strict_pillow
 from distill.data.decode_pool import read_picture
 from distill.data.layout import IMAGE_KINDS, IMAGE_SUFFIXES, is_hidden
+from distill.data.prefetch import in_background
 from distill.devices import resolve_device
 from distill.errors import DataError, UsageError
 from distill.evaluation.calibrate import Calibrated, temperature_of
@@ -194,27 +195,22 @@ def _decoded(
     files: Sequence[str], sizes: Sequence[int]
 ) -> Iterator[tuple[list[str], dict[int, np.ndarray], list[BadFile]]]:
     """Batch by batch: the good files' names, their pixels ``(B, 3, S, S)`` by size S, and the bad files."""
-    batches = [files[at : at + _BATCH] for at in range(0, len(files), _BATCH)]
+    batches = (files[at : at + _BATCH] for at in range(0, len(files), _BATCH))
+    decode = partial(_decode, sizes=set(sizes))
     with strict_pillow(), ThreadPoolExecutor(_THREADS) as pool:
-        ahead: deque[list[tuple[str, Future[_Decoded]]]] = deque()
-        for batch in [*batches, None]:
-            if batch is not None:
-                ahead.append([(file, pool.submit(_decode, file, tuple(set(sizes)))) for file in batch])
-            if batch is None or len(ahead) > 1:
-                yield _collected(ahead.popleft())
+        yield from in_background(_collected(batch, list(pool.map(decode, batch))) for batch in batches)
 
 
 def _collected(
-    waiting: list[tuple[str, Future[_Decoded]]],
+    files: Sequence[str], pictures: Sequence[_Decoded]
 ) -> tuple[list[str], dict[int, np.ndarray], list[BadFile]]:
-    results = [(file, future.result()) for file, future in waiting]
-    bad = [picture for _, picture in results if isinstance(picture, BadFile)]
-    good = [(file, picture) for file, picture in results if not isinstance(picture, BadFile)]
+    bad = [picture for picture in pictures if isinstance(picture, BadFile)]
+    good = [(file, each) for file, each in zip(files, pictures, strict=True) if not isinstance(each, BadFile)]
     sizes = good[0][1] if good else {}
     return [file for file, _ in good], {size: np.stack([picture[size] for _, picture in good]) for size in sizes}, bad
 
 
-def _decode(file: str, sizes: tuple[int, ...]) -> _Decoded:
+def _decode(file: str, sizes: Collection[int]) -> _Decoded:
     try:
         content = read_picture(Path(file))
         return {size: decode_image(content, size) for size in sizes}
