@@ -171,6 +171,11 @@ def _is_run(row: Row, tested: _Tested) -> bool:
     return bool(tested.get(row.run)) and isinstance(tested[row.run][-1], EvaluatedRun)
 
 
+def _run_folders(group: Sequence[EvaluatedModel]) -> set[Path]:
+    """Of those that are runs."""
+    return {each.run.path.resolve() for each in group if isinstance(each, EvaluatedRun)}
+
+
 def _was_taught(row: Row, tested: _Tested) -> bool:
     """Whether a run learned from a teacher; beside labels alone a table may name one, to be held against."""
     newest = tested[row.run][-1]
@@ -265,7 +270,7 @@ def _sentences(
 
 
 def _files_of(draft: _Draft, student: Row) -> list[Row]:
-    own = {each.run.path.resolve() for each in draft.tested[student.run] if isinstance(each, EvaluatedRun)}
+    own = _run_folders(draft.tested[student.run])
     return [row for row in draft.rows if row.source_run is not None and Path(row.source_run).resolve() in own]
 
 
@@ -313,7 +318,7 @@ def _steps(draft: _Draft, teacher: Row | None, student: Row | None, shown: Seque
 def _is_cut_from(row: Row, student: Row, draft: _Draft) -> bool:
     if row.run == student.run or not _is_run(row, draft.tested):
         return False
-    own = {each.run.path.resolve() for each in draft.tested[student.run] if isinstance(each, EvaluatedRun)}
+    own = _run_folders(draft.tested[student.run])
     info = draft.tested[row.run][-1]
     assert isinstance(info, EvaluatedRun)
     return any(each.path.resolve() in own for each in ancestors(info.run, draft.runs_dir)[0])
@@ -321,9 +326,7 @@ def _is_cut_from(row: Row, student: Row, draft: _Draft) -> bool:
 
 def _chains(draft: _Draft) -> tuple[Chain, ...]:
     """The chains beside the folder of runs that began with a run of this page."""
-    runs = {
-        each.run.path.resolve() for group in draft.tested.values() for each in group if isinstance(each, EvaluatedRun)
-    }
+    runs = _run_folders([each for group in draft.tested.values() for each in group])
     found = []
     for path in sorted((draft.runs_dir.parent / "compressed").glob("*/result.json")):
         with suppress(RunError, KeyError, TypeError, ValueError, AttributeError):  # a damaged chain is not told
