@@ -143,7 +143,7 @@ def _changes(title: str, drops: Sequence[Interval]) -> list[Column]:
     """Ours minus theirs, as where rows are compared: a loss is below zero."""
     return [
         Column(title, [signed(-drop.estimate) for drop in drops]),
-        Column("95% interval", [f"{signed(-drop.high)} to {signed(-drop.low)}" for drop in drops]),
+        Column("95% interval", [f"{signed(-drop.high)} to {signed(-drop.low)}" for drop in drops], joins=True),
     ]
 
 

@@ -31,6 +31,7 @@ class Column:
         words: Cells are words, which may be folded; numbers never are.
         style: Of the whole column.
         rank: Where columns are left out for want of room, the highest rank goes first; 0 never goes.
+        joins: It says something of the column before it: where columns move below, the two move together.
     """
 
     head: str
@@ -38,6 +39,7 @@ class Column:
     words: bool = False
     style: str = ""
     rank: int = 0
+    joins: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -58,7 +60,7 @@ def stacked(columns: Sequence[Column], width: int, *, row_styles: Sequence[str] 
     others = [column for column in others if not column.is_empty]
     key_width = min(key.width, _WIDEST_KEY if width >= 100 else _WIDEST_KEY_NARROW, max(width // 2, 8))
     parts = _balanced(others, width - key_width)
-    used = max(sum(_GAP + column.width for column in part) for part in parts)
+    used = max(map(_width, parts))
     key_width = min(key.width, max(key_width, width - used))  # what the others leave free is the key's
     tables = [_table([key, *part], key_width, width, row_styles) for part in parts]
     return Group(*(each for table in tables for each in (table, Text())[: 1 if table is tables[-1] else 2]))
@@ -75,28 +77,41 @@ def fitted(columns: Sequence[Column], width: int, *, row_styles: Sequence[str] =
 def table_width(columns: Sequence[Column]) -> int:
     """Cells that all columns with a value need side by side."""
     key, *others = columns
-    return min(key.width, _WIDEST_KEY) + sum(_GAP + column.width for column in others if not column.is_empty)
+    return min(key.width, _WIDEST_KEY) + _width([column for column in others if not column.is_empty])
 
 
 def _balanced(columns: Sequence[Column], room: int) -> list[list[Column]]:
     """As few parts as fit, and of those the most even, so that the last one is not a single column."""
-    fewest = len(_parts(columns, room))
-    narrowest = max((_GAP + column.width for column in columns), default=0)
-    tries = (_parts(columns, less) for less in range(min(narrowest, room), room + 1))
+    units = _units(columns, room)
+    fewest = len(_parts(units, room))
+    narrowest = max(map(_width, units), default=0)
+    tries = (_parts(units, less) for less in range(min(narrowest, room), room + 1))
     return next(parts for parts in tries if len(parts) == fewest)
 
 
-def _parts(columns: Sequence[Column], room: int) -> list[list[Column]]:
+def _units(columns: Sequence[Column], room: int) -> list[list[Column]]:
+    """Each column with those that join it, as far as ``room`` allows."""
+    units: list[list[Column]] = []
+    for column in columns:
+        if column.joins and units and _width([*units[-1], column]) <= room:
+            units[-1].append(column)
+        else:
+            units.append([column])
+    return units
+
+
+def _parts(units: Sequence[list[Column]], room: int) -> list[list[Column]]:
     """Columns in their order, broken like words of a paragraph."""
     parts: list[list[Column]] = [[]]
-    used = 0
-    for column in columns:
-        if parts[-1] and used + _GAP + column.width > room:
+    for unit in units:
+        if parts[-1] and _width(parts[-1] + unit) > room:
             parts.append([])
-            used = 0
-        parts[-1].append(column)
-        used += _GAP + column.width
+        parts[-1] += unit
     return parts
+
+
+def _width(columns: Sequence[Column]) -> int:
+    return sum(_GAP + column.width for column in columns)
 
 
 def _table(columns: Sequence[Column], key_width: int, width: int, row_styles: Sequence[str]) -> Table:

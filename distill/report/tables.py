@@ -75,7 +75,7 @@ def _comparison_columns(rows: Sequence[Row]) -> list[Column]:
         Column("role", [row.role for row in rows], words=True),
         Column("dataset", [row.dataset for row in rows], words=True),
         Column("test top-1\n%", [_accuracy(row) for row in rows]),
-        Column("95%\ninterval", [_interval(row.test_top1_low, row.test_top1_high) for row in rows]),
+        Column("95%\ninterval", [_interval(row.test_top1_low, row.test_top1_high) for row in rows], joins=True),
         *_class_columns(rows),
         *_baseline_columns(rows),
         Column("Δ teacher\npoints", [signed(row.delta_top1) for row in rows]),
@@ -120,7 +120,9 @@ def _baseline_columns(rows: Sequence[Row]) -> list[Column]:
     return [
         Column("Δ baseline\npoints", [signed(row.baseline_difference) for row in rows]),
         Column(
-            "95%\ninterval", [MISSING if each is None else f"{signed(each[0])} {signed(each[1])}" for each in bounds]
+            "95%\ninterval",
+            [MISSING if each is None else f"{signed(each[0])} {signed(each[1])}" for each in bounds],
+            joins=True,
         ),
         Column("verdict", [_verdict(row) for row in rows], words=True),
     ]

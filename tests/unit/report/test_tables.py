@@ -299,3 +299,24 @@ def test_a_long_path_is_whole_or_broken_behind_a_separator(width: int) -> None:
 def test_a_name_without_separators_is_still_shown_whole() -> None:
     shown = _text(stacked([Column("file", ["x" * 90]), Column("top 1", ["99.0%"])], 60), 60)
     assert shown.count("x") == 90
+
+
+@pytest.mark.parametrize("width", range(16, 90))
+def test_an_interval_stays_beside_its_value_where_columns_move_below(width: int) -> None:
+    columns = [
+        Column("recipe", ["r18"]),
+        Column("dataset", ["cifar10"]),
+        Column("top-1", ["93.90"]),
+        Column("interval", ["93.1 to 94.2"], joins=True),
+        Column("params", ["1,971,352"]),
+        Column("change", ["+0.31"]),
+        Column("interval", ["-0.2 to +0.8"], joins=True),
+        Column("verdict", ["cannot tell"]),
+    ]
+    heads = [line.split() for line in _text(stacked(columns, width), width).splitlines() if "recipe" in line]
+    assert [head for line in heads for head in line if head != "recipe"] == [each.head for each in columns[1:]]
+    room = width - min(6, max(width // 2, 8))  # behind the first column
+    for line in heads:
+        for place, head in enumerate(line):
+            if head == "interval" and room >= 2 * 2 + 6 + 12:
+                assert line[place - 1] in ("top-1", "change")
