@@ -301,7 +301,7 @@ def test_a_name_without_separators_is_still_shown_whole() -> None:
     assert shown.count("x") == 90
 
 
-@pytest.mark.parametrize("width", range(16, 90))
+@pytest.mark.parametrize("width", range(20, 90))
 def test_an_interval_stays_beside_its_value_where_columns_move_below(width: int) -> None:
     columns = [
         Column("recipe", ["r18"]),
