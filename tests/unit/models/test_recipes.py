@@ -44,6 +44,7 @@ COUNTS = {
     "lite2_cifar10": 4_823_882,
     "lite2_cifar100": 4_939_172,
     "lite2_cifar100_cutmix": 4_939_172,
+    "lite2_cifar10_cutmix": 4_823_882,
     "quickstart_scratch": 1_506,
     "quickstart_student": 1_506,
     "quickstart_teacher": 78_042,
