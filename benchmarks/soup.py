@@ -2,8 +2,8 @@
 
     python -m benchmarks.soup runs/lite2_cifar10/001 runs/lite2_cifar10_cutmix/001
 
-Every run counts as much as another: nothing is chosen, so no images are needed to choose by. The first one's recipe says
-how large images are asked about.
+Every run counts as much as another: nothing is chosen, so no images are needed to choose by. The first one's recipe
+says how large the images are that it is asked about.
 """
 
 from __future__ import annotations
