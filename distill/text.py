@@ -158,13 +158,14 @@ def signed(fraction: float | None, digits: int = 2) -> str:
 def short_number(value: float) -> str:
     """As an axis has it: 200000 is 200k.
 
-    >>> [short_number(value) for value in (0.5, 20, 200_000, 5_000_000, 0.0123)]
-    ['0.5', '20', '200k', '5M', '0.0123']
+    >>> [short_number(value) for value in (0.5, 20, 200_000, 999_999, 5_000_000, 0.0123)]
+    ['0.5', '20', '200k', '1M', '5M', '0.0123']
     """
+    rounded = float(f"{value:.3g}")
     for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.3g}{suffix}"
-    return f"{value:.3g}"
+        if abs(rounded) >= size:
+            return f"{rounded / size:.3g}{suffix}"
+    return f"{rounded:.3g}"
 
 
 def duration(seconds: float | None) -> str:

@@ -156,7 +156,11 @@ def default_baseline_notes(
     held = sorted(row.name for row in rows if row.run in baselines.values())
     notes = [f"against {several(held, 4)}, trained without a teacher; --baseline names another row"] if held else []
     unjudged: dict[str, list[str]] = {}
+    by_run = {row.run: row for row in rows}
     for row in rows:
+        teacher = by_run.get(row.teacher or "")
+        if teacher is not None and _learned_alone(teacher) and teacher.params == row.params:
+            continue  # its teacher is its network from labels alone: the difference from it stands in the table
         if row.role == "student" and row.test_set is not None and _is_taught(row) and row.run not in baselines:
             alone = _alone([each for each in rows if each.test_set == row.test_set], teaching)
             unjudged.setdefault(_no_baseline(alone), []).append(row.name)

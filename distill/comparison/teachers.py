@@ -93,8 +93,8 @@ def _taught_by(
                 return None
             told: list[Event] = []
             assessment = assess(run, device=device, data=data, tell=told.append)
-            if not assessment.is_kept:
-                notes += [event.message for event in told[-1:] if isinstance(event, Note)]
+            warnings = [event.message for event in told if isinstance(event, Note) and event.level == "warning"]
+            notes += [] if assessment.is_kept else warnings
             reference = of_run(run.recipe().data, assessment)
         elif about.get("onnx") is not None and "bank" not in about:
             notes.append(f"{entry.run.path}: its teacher, the file {about['onnx']}, left no bank: it is not compared")

@@ -45,7 +45,7 @@ class CutLimit:
             raise UsageError(f"--latency-ms {self.most:g} is no time", hint="--latency-ms 2.5")
 
     @classmethod
-    def of(cls, *, macs: float | None, params: int | None, latency_ms: float | None = None) -> CutLimit:
+    def of(cls, *, macs: float | None, params: int | None, latency_ms: float | None) -> CutLimit:
         """The one that is given.
 
         Raises:
@@ -60,11 +60,6 @@ class CutLimit:
             )
         ((quantity, most),) = given.items()
         return cls(quantity, most)
-
-    @classmethod
-    def share(cls, quantity: Literal["macs", "params"], ratio: float, *, params: int) -> CutLimit:
-        """A share of what a network of ``params`` parameters costs."""
-        return cls(quantity, ratio if quantity == "macs" else round(ratio * params))
 
     def __str__(self) -> str:
         """As the user gives it."""

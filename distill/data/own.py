@@ -211,7 +211,7 @@ def _decoded(spec: DataSpec, bases: Mapping[str, Split], facts: Mapping[str, Any
     if not len(absent):
         return found
     without = f"no training image of {several([found.classes[at] for at in absent], 8)}"
-    without += " (do labels begin at 1?)" if absent.tolist() == [0] else ""
+    without += " (do labels begin at 1?)" if absent.tolist() == [0] and found.classes[0] == "0" else ""
     return replace(found, note=f"{found.note}\n{without}" if found.note else without)
 
 

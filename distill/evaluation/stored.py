@@ -68,7 +68,7 @@ def read_evaluation(folder: Path, split: str = "test", *, place: str | None = No
         split: ``test`` or ``val``.
         place: Whose it is; None: the folder's.
     """
-    found = read_answers(folder, split, place=place or str(folder))
+    found = read_answers(folder, split, place=place)
     if found is None:
         return None
     answers, seal = found
@@ -110,11 +110,11 @@ def write_answers(folder: Path, answers: Assessment, seal: Seal) -> None:
     write_sealed(folder / f"{split}.json", {**about, "files": files, **made}, seal)
 
 
-def read_answers(folder: Path, split: str, *, place: str) -> tuple[Assessment, Seal] | None:
+def read_answers(folder: Path, split: str, *, place: str | None = None) -> tuple[Assessment, Seal] | None:
     """What is stored, and what it belongs to; None where it is absent or damaged.
 
     Args:
-        place: Whose answers they are.
+        place: Whose answers they are; None: the folder's.
     """
     try:
         document = _read(folder / f"{split}.json")
@@ -126,7 +126,7 @@ def read_answers(folder: Path, split: str, *, place: str) -> tuple[Assessment, S
         if len(logits) != len(labels) or len(labels) != result.n:
             return None
         answers = Assessment(
-            place=place,
+            place=place or str(folder),
             split=split,
             result=result,
             reliability=Reliability.from_json(document["reliability"]),

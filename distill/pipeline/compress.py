@@ -367,9 +367,11 @@ def cut_cost(run: Path, ratio: float, definition: ChainDefinition, options: Opti
 
 
 def _limit(run: Path, ratio: float, definition: ChainDefinition) -> CutLimit:
+    if definition.measure == "macs":
+        return CutLimit("macs", ratio)
     params = RunFolder(run).figures().params
     assert params is not None
-    return CutLimit.share(definition.measure, ratio, params=params)
+    return CutLimit("params", round(ratio * params))
 
 
 def _outcome(candidate: CompressionCandidate) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -101,7 +102,8 @@ class Options:
 
 
 def in_asked_threads(verb: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Carry out in ``options.threads`` what takes ``options``; afterwards the caller has as many as before."""
+    """Carry out in ``options.threads`` what takes ``options`` by name; afterwards the caller has as many as before."""
+    assert inspect.signature(verb).parameters["options"].kind is inspect.Parameter.KEYWORD_ONLY
 
     @functools.wraps(verb)
     def carried_out(*args: _P.args, **kwargs: _P.kwargs) -> _T:

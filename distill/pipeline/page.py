@@ -133,7 +133,7 @@ def gather_page(examined: Examined, *, title: str | None, command: str, runs_dir
         command=command,
         comparison=replace(comparison, notes=(*comparison.notes, *notes)),
         members=shown,
-        lead=_on(student, rows) + _lead(student, teacher, labels),
+        lead=_data_set_prefix(student, rows) + _lead(student, teacher, labels),
         sentences=(*_sentences(draft, teacher, student, labels), *_other_leads(draft, student, labels)),
         headline=None if student is None else labels[student.run],
         pair=pair,
@@ -220,7 +220,7 @@ def _lead(student: Row | None, teacher: Row | None, labels: Mapping[str, str]) -
     return lead(name, student, teacher, told, list(labels.values()))
 
 
-def _on(student: Row | None, rows: Sequence[Row]) -> str:
+def _data_set_prefix(student: Row | None, rows: Sequence[Row]) -> str:
     """Of which data set a verdict is, on a page of several."""
     several_sets = len({row.dataset for row in rows}) > 1
     return f"On {student.dataset}: " if student is not None and several_sets else ""
@@ -234,7 +234,7 @@ def _other_leads(draft: _Draft, headline: Row | None, labels: Mapping[str, str])
         student = _headline([row for row in draft.rows if row.dataset == dataset], draft.tested, notes)
         if student is not None and headline is not None and dataset != headline.dataset:
             verdict = _lead(student, _teacher_of(draft, student), labels)
-            told.append(Sentence(_on(student, draft.rows) + verdict, "; ".join(notes)))
+            told.append(Sentence(_data_set_prefix(student, draft.rows) + verdict, "; ".join(notes)))
     return told
 
 

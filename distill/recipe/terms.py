@@ -259,7 +259,7 @@ class OwnTerm(OwnLoss, TermSpec):
 
     kind: Literal["python"]
     features: tuple[StageName, ...] = Field((), description="stages that it is given")
-    teacher_features: tuple[StageName, ...] | None = Field(
+    teacher_features: Annotated[tuple[StageName, ...], Field(min_length=1)] | None = Field(
         None, description="the teacher's stages that it is given; null: those of the same names"
     )
 

@@ -39,7 +39,7 @@ _INT8_DROP = 0.003  # of top-1 that rounding alone may cost: the rest of what ma
 _MAX_NOISE = 0.1  # a budget means something on a busy machine, too
 _NOISE = 0.03  # by which a latency may be over its budget: as much as two timings of one network differ by
 _CUTS = 3
-_WORDS = {"params": "parameters", "macs": "multiply-accumulates"}
+_CUT_WORDS = {"params": "parameters", "macs": "multiply-accumulates"}
 _SAFE = 0.97  # what a cut aims at: timings are noisy, and widths come in multiples
 
 
@@ -186,7 +186,7 @@ def _why(cuts: Sequence[tuple[RunFolder, Excess]]) -> str:
         took = "that" if number > 1 else "trained, its file"
         took += f" took {percent(each.times, 1)}% of the budget of {each.quantity}"
         words.append(
-            f"{took}: cut to {percent(_remaining_fraction(excesses[:number]), 1)}% of its {_WORDS[_cut_of(each)]}"
+            f"{took}: cut to {percent(_remaining_fraction(excesses[:number]), 1)}% of its {_CUT_WORDS[_cut_of(each)]}"
         )
     return "; ".join(words) + ", and trained on"
 
@@ -209,7 +209,7 @@ def _cut(run: RunFolder, excesses: Sequence[Excess], shipping: Shipping) -> RunF
     def begin(options: Options) -> Path:
         params = run.figures().params
         assert params is not None
-        limit = CutLimit.share(quantity, share if quantity == "params" else round(share, 4), params=params)
+        limit = CutLimit(quantity, round(share * params) if quantity == "params" else round(share, 4))
         made = prune_to(run.path, limit, multiple=shipping.multiple, options=options)
         assert made.run is not None, "it was trained on"
         return made.run

@@ -58,6 +58,7 @@ _FAMILIES = {
     "cnn": _Family(None, ("channels", "hidden")),
     "fast": _Family("convolutions", ("channels",)),
     "tiny": _Family(None, ("width",), scalar=True),
+    "vgg": _Family("convolutions", ("channels",)),
 }
 
 

@@ -114,6 +114,16 @@ def test_nobody_to_ask(runs: Path) -> None:
     assert (runs / "tiny_student/001/run.json").is_file()
 
 
+@pytest.mark.parametrize("answer", ["n", "y"])
+def test_somebody_is_asked(runs: Path, answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill.cli.output._is_answered", lambda: True)
+    arguments = ["runs", "remove", "tiny_student/001", "--runs", str(runs)]
+    result = CliRunner().invoke(app, arguments, input=f"{answer}\n")
+    assert result.exit_code == 0
+    assert (runs / "tiny_student/001").exists() == (answer == "n")
+    assert ("nothing was deleted" in result.stderr) == (answer == "n")
+
+
 def test_latest_follows(runs: Path) -> None:
     assert os.readlink(runs / "tiny_student/latest") == "002"
     code, _, stderr = _cli("runs", "remove", "tiny_student/002", "--yes", "--runs", str(runs))

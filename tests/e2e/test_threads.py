@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -198,30 +199,39 @@ def test_a_large_teacher_of_a_small_student_is_asked_on_more_threads(tmp_path: P
     assert teacher.run.is_dir()
 
 
-@pytest.mark.usefixtures("four_threads")
-def test_every_verb_leaves_the_process_its_threads(tmp_path: Path, teacher_run: RunResult, monkeypatch) -> None:
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An empty folder to work in."""
     monkeypatch.chdir(tmp_path)
-    picture = tmp_path / "a.png"
-    Image.fromarray(np.zeros((16, 16, 3), dtype=np.uint8)).save(picture)
-    run, options = teacher_run.run, Options(threads=1, device="cpu")
-    used = []
-    monkeypatch.setattr(Trained, "logits", _noting(Trained.logits, used))
-    for verb in (
-        lambda: distill.evaluate(run, again=True, plots=False, options=options),
-        lambda: distill.evaluate_runs([run], again=True, plots=False, options=options),
-        lambda: distill.predict(run, [picture], options=options),
-        lambda: distill.export(run, options=options),
-        lambda: distill.prune(run, macs=0.9, train=False, options=replace(options, runs_dir=tmp_path / "runs")),
-        lambda: distill.verify_banks(options=replace(options, runs_dir=tmp_path / "runs")),
-    ):
-        verb()
-        assert torch.get_num_threads() == 4
-    assert set(used) == {1}
+    return monkeypatch
 
 
-def _noting(asked, used: list[int]):
-    def logits(*args, **kwargs):
+@pytest.mark.usefixtures("four_threads")
+@pytest.mark.parametrize(
+    ("verb", "asked", "arguments"),
+    [
+        ("evaluate", "distill.pipeline.evaluate.assess", {"again": True, "plots": False}),
+        ("evaluate_runs", "distill.pipeline.evaluate.assess", {"again": True, "plots": False}),
+        ("predict", "distill.pipeline.predict.find_pictures", {"paths": ["a.png"]}),
+        ("export", "distill.pipeline.export.load_trained", {}),
+        ("prune", "distill.pipeline.prune.load_trained", {"macs": 0.9, "train": False}),
+        ("verify_banks", "distill.pipeline.verify.find_banks", {}),
+    ],
+)
+def test_every_verb_works_in_its_threads_and_leaves_the_process_its_own(
+    verb: str, asked: str, arguments: dict[str, object], teacher_run: RunResult, here: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(np.zeros((16, 16, 3), dtype=np.uint8)).save("a.png")
+    module, _, name = asked.rpartition(".")
+    inner, used = getattr(importlib.import_module(module), name), []
+
+    def noting(*args: object, **kwargs: object) -> object:
         used.append(torch.get_num_threads())
-        return asked(*args, **kwargs)
+        return inner(*args, **kwargs)
 
-    return logits
+    here.setattr(importlib.import_module(module), name, noting)
+    references = {"evaluate_runs": [[teacher_run.run]], "verify_banks": []}.get(verb, [teacher_run.run])
+    options = Options(threads=1, device="cpu")
+    getattr(distill, verb)(*references, **arguments, options=options)
+    assert set(used) == {1}
+    assert torch.get_num_threads() == 4

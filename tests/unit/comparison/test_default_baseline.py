@@ -80,7 +80,11 @@ def test_each_test_set_and_each_network_has_its_own() -> None:
     [
         ([TEACHER, ALONE, STUDENT], ["against alone, trained without a teacher"]),
         ([TEACHER, STUDENT], ["what a teacher is worth to taught: not known without a run of its network"]),
-        ([ALONE, row("by_it", "student", teacher=ALONE.run)], ["what a teacher is worth to by_it: not known"]),
+        ([ALONE, row("by_it", "student", teacher=ALONE.run)], []),
+        (
+            [ALONE, row("by_it", "student", teacher=ALONE.run, params=7)],
+            ["what a teacher is worth to by_it: not known"],
+        ),
         (
             [TEACHER, ALONE, row("again", "baseline"), STUDENT, row("taught_2", "student")],
             ["what a teacher is worth to taught, taught_2: several learned without one: alone, again; --baseline"],

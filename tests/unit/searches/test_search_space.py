@@ -22,6 +22,7 @@ FAMILIES = {
     "cnn": "{}",
     "fast": "{}",
     "tiny": "{}",
+    "vgg": "{channels: [16, 32], convolutions: [1, 2]}",
 }
 
 
