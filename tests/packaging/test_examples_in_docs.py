@@ -109,7 +109,7 @@ def parsed(words: list[str]) -> None:
     if words == ["--version"]:
         return
     if "[" in "".join(words):
-        words = [word for word in words if word[0] != "[" and word[-1] != "]"]
+        words = [word for word in words if word[0] != "[" and word.count("[") == word.count("]")]  # may be left out
     while hasattr(command, "commands"):
         assert words[0] in command.commands, f"no command {words[0]}"
         command = command.commands[words[0]]
