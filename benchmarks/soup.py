@@ -31,15 +31,14 @@ def mean_of(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     Raises:
         UsageError: The networks differ.
     """
-    first, *others = states
     shapes = [{name: each.shape for name, each in state.items()} for state in states]
     if any(each != shapes[0] for each in shapes[1:]):
         raise UsageError("these runs are of different networks: their weights have no mean")
     return {
         name: torch.stack([state[name].double() for state in states]).mean(0).to(tensor.dtype)
-        if tensor.is_floating_point() and others
+        if tensor.is_floating_point()
         else tensor
-        for name, tensor in first.items()
+        for name, tensor in states[0].items()
     }
 
 

@@ -142,10 +142,9 @@ def _shapes(
     """Of the student's stages that it is given, and of the teacher's."""
     if not isinstance(spec, OwnTerm):
         return {}, {}
-    ours, theirs = spec.features, spec.features if spec.teacher_features is None else spec.teacher_features
     return (
-        {name: stage_shape(context.student, name, spec, "student") for name in ours},
-        {name: stage_shape(context.teacher, name, spec, "teacher") for name in theirs},
+        {name: stage_shape(context.student, name, spec, "student") for name in spec.features},
+        {name: stage_shape(context.teacher, name, spec, "teacher") for name in spec.teacher_stages},
     )
 
 

@@ -264,13 +264,16 @@ class OwnTerm(OwnLoss, TermSpec):
     )
 
     @property
+    def teacher_stages(self) -> tuple[str, ...]:
+        """The teacher's stages that it is given."""
+        return self.teacher_features or self.features
+
+    @property
     def asks_features(self) -> bool:
         """Where it names some."""
-        return bool(self.features or self.teacher_features)
+        return bool(self.teacher_stages)
 
     @property
     def needs_maps(self) -> bool:
         """Whether it asks the teacher for more than ``pooled``: a bank has no maps."""
-        return any(
-            name != "pooled" for name in (self.features if self.teacher_features is None else self.teacher_features)
-        )
+        return any(name != "pooled" for name in self.teacher_stages)
