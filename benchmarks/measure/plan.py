@@ -71,7 +71,7 @@ STAGES = (
     Stage(("r222_sgd",)),
     Stage(("r222_sgd_constant",)),
     Stage(("r222_adam_dropout",)),
-    Stage(("r222_adam_augment",)),
+    Stage(("r222_adam_augment", "r222_adam_augment_kd"), seeds=4),
     Stage(("resnet20_cifar10",)),
     Stage(("grouped_resnet_cifar100",)),
 )
@@ -89,6 +89,7 @@ GAINS = (
     Gain("fast_cifar100_lite2_kd", "fast_cifar100"),
     Gain("fast_cifar100_short_lite2_kd", "fast_cifar100_short"),
     Gain("r222_adam_kd", "r222_adam", looked_after=3),
+    Gain("r222_adam_augment_kd", "r222_adam_augment"),
 )
 
 # Students of several teachers.

@@ -56,6 +56,7 @@ COUNTS = {
     "r222_adam_augment": 195_738,
     "r222_adam_constant": 195_738,
     "r222_adam_dropout": 195_738,
+    "r222_adam_augment_kd": 195_738,
     "r222_adam_kd": 195_738,
     "r222_sgd": 195_738,
     "r222_sgd_constant": 195_738,
