@@ -23,23 +23,20 @@ from distill.evaluation.assess import assess_classifier
 from distill.evaluation.cost import model_cost
 from distill.evaluation.latency import time_one_image
 from distill.events import Note, silent
-from distill.fingerprint import state_sha256
 from distill.models import build_model, resolved_model, without_weights
 from distill.models.trained import Trained, load_trained
 from distill.pipeline.context import Options, in_asked_threads, prepare
 from distill.pipeline.launch import launch
 from distill.pipeline.provenance import foreseen
-from distill.pipeline.record import recorded
 from distill.pipeline.source import find_teacher
 from distill.pipeline.teacher import resolve_teacher, taught_as_before
+from distill.pipeline.untrained import finish_untrained, holding_weights
 from distill.pipeline.worker import train_worker
 from distill.recipe import Recipe, dump_recipe, parse_recipe
 from distill.recipe.derived import derived_name
 from distill.recipe.model_specs import ModelSpec
 from distill.results.figures import Figures
-from distill.runs import RunFolder, open_run, utc_now
-from distill.runs.checkpoints import save_checkpoint, set_link
-from distill.teaching.identity import write_identity
+from distill.runs import RunFolder, open_run
 from distill.team.watch import watching
 
 __all__ = ["check_cut", "cost_of_cut", "prune", "prune_to"]
@@ -249,25 +246,12 @@ def _write_cut(
     context = prepare(recipe, replace(options, into=into, init_from=origin, devices=1), splits=splits)
     classes = splits.dataset.classes
     teacher = find_teacher(context.recipe, runs_dir=options.runs_dir, device=_CPU, classes=classes)
-    state = cut.module.state_dict()
     about = foreseen(context.recipe, splits, teacher)
-    with recorded(context, splits, teacher=about, initial=state_sha256(state), cut_from=origin) as run:
-        place = save_checkpoint(
-            run.checkpoints, epoch=0, step=0, model_state=state, resume_state={}, meta={"metrics": {}}
-        )
-        for link in ("best", "last"):
-            set_link(run.checkpoints, link, place)
-        write_identity(run)
+    made_from = {"pruned_from": origin}
+    with holding_weights(context, splits, cut.module.state_dict(), teacher=about, made_from=made_from) as run:
         before, after = _measured(source, run, network, cut.module)
-        cost = model_cost(cut.module, recipe.model.input_size)
-        run.write_result(
-            cost.figures.to_json()
-            | {"epochs": 0, "best_epoch": 0, "val_top1": after.val_top1, "val_loss": None}
-            | {"seconds": 0.0, "images_per_s": 0.0}
-        )
-        run.log(f"cut from {origin}; {len(cut.widths)} layers have other widths")
-        run.write_info(status="finished", finished=utc_now(), exit_code=0, teacher=about)
-        run.point_latest()
+        line = f"cut from {origin}; {len(cut.widths)} layers have other widths"
+        finish_untrained(run, teacher=about, val_top1=after.val_top1, line=line)
     return run, before, after
 
 

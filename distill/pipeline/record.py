@@ -40,14 +40,14 @@ def recorded(
     *,
     teacher: dict[str, Any] | None,
     initial: str | None,
-    cut_from: str | None = None,
+    made_from: Mapping[str, Any] | None = None,
 ) -> Iterator[RunFolder]:
     """Open the folder, hold it, and say in run.json how it ended, whatever happens.
 
     Args:
         teacher: What is known of the teacher.
         initial: sha256 of the weights that training begins with; None where it goes on from a checkpoint.
-        cut_from: The run whose channels this one has fewer of, where it is not trained.
+        made_from: Where the weights of a run that is not trained are from, as run.json keeps it.
 
     Raises:
         RunError: A run that would go on stands on something else than it began with; it is left as it is.
@@ -57,7 +57,7 @@ def recorded(
     with run.lock():
         if context.resume:
             refuse_changes(run, data=about_data(splits), teacher=teacher, initial=initial)
-        _write_start(run, context, splits, initial, cut_from)
+        _write_start(run, context, splits, initial, made_from or {})
         try:
             yield run
         except BaseException as error:
@@ -65,7 +65,9 @@ def recorded(
             raise
 
 
-def _write_start(run: RunFolder, context: Context, splits: Splits, initial: str | None, cut_from: str | None) -> None:
+def _write_start(
+    run: RunFolder, context: Context, splits: Splits, initial: str | None, made_from: Mapping[str, Any]
+) -> None:
     recipe, options = context.recipe, context.options
     if context.resume and initial is not None:
         options.tell(Note(f"{run.path} has no checkpoint: it starts over"))
@@ -82,7 +84,7 @@ def _write_start(run: RunFolder, context: Context, splits: Splits, initial: str 
         git=git_state(Path.cwd()),
         **({} if context.resume else _begun(context)),
         **(_resumed(run, options.tell) if initial is None else _from_the_start(run, context, initial)),
-        **({} if cut_from is None else {"pruned_from": cut_from}),
+        **made_from,
         finished=None,
         exit_code=None,
         error=None,

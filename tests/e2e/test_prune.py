@@ -20,7 +20,7 @@ from distill.pipeline import Options, RunResult, export, prune, rerun, resume_ru
 from distill.runs import RunFolder, open_run
 
 WIDE = ("model.width=32",)
-PRUNE, RECORD = (sys.modules[f"distill.pipeline.{name}"] for name in ("prune", "record"))
+UNTRAINED, RECORD = (sys.modules[f"distill.pipeline.{name}"] for name in ("untrained", "record"))
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_a_cut_that_was_killed_is_whole_or_says_to_cut_again(
 
     runs = tmp_path / "runs"
     shutil.copytree(options.runs_dir / "tiny_student", runs / "tiny_student", symlinks=True)
-    where = RunFolder if stage in ("write_recipe", "write_result", "point_latest") else PRUNE
+    where = RunFolder if stage in ("write_recipe", "write_result", "point_latest") else UNTRAINED
     with monkeypatch.context() as patch:
         patch.setattr(where, stage, kill)
         patch.setattr(RECORD, "_write_end", lambda *_: None)  # nothing is said any more
