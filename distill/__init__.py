@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from distill.pipeline.prune import prune
     from distill.pipeline.quantize import quantize
     from distill.pipeline.quickstart import quickstart
+    from distill.pipeline.soup import soup
     from distill.recipe import Recipe, dump_recipe, load_recipe
     from distill.report.catalogue import describe_model, list_models
     from distill.results.rows import Comparison, Row
@@ -104,6 +105,7 @@ __all__ = [
     "resume_run",
     "resume_sweep",
     "search",
+    "soup",
     "sweep",
     "train_generations",
     "train_student",
@@ -155,6 +157,7 @@ _HOMES = {  # name -> module, or module:name where it is called otherwise there
     "resume_run": "distill.pipeline",
     "resume_sweep": "distill.sweeps",
     "search": "distill.searches",
+    "soup": "distill.pipeline",
     "sweep": "distill.sweeps",
     "train_generations": "distill.pipeline",
     "train_student": "distill.pipeline",

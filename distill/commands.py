@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["rerun_command", "resume_command", "training_verb"]
+__all__ = ["prune_command", "rerun_command", "resume_command", "soup_command", "training_verb"]
 
 
 def training_verb(role: str) -> str:
@@ -33,3 +34,17 @@ def resume_command(role: str, run: str | Path, *, allow_code: bool = False) -> s
 def rerun_command(role: str, run: str | Path) -> str:
     """What trains a run once more, to the same bytes."""
     return f"distill {training_verb(role)} --rerun {shlex.quote(str(run))}"
+
+
+def prune_command(run: str | Path) -> str:
+    """What cuts a run; the goal is still to be said."""
+    return f"distill prune {shlex.quote(str(run))}"
+
+
+def soup_command(runs: Sequence[str], *, name: str, greedy: bool) -> str:
+    """What averages the weights of runs.
+
+    >>> soup_command(["runs/a/001", "runs/a/002"], name="a_soup", greedy=True)
+    'distill soup runs/a/001 runs/a/002 --name a_soup --greedy'
+    """
+    return f"distill soup {shlex.join(runs)} --name {shlex.quote(name)}" + (" --greedy" if greedy else "")

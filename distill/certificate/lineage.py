@@ -20,7 +20,7 @@ from distill.models.onnx_open import OnnxClassifier
 from distill.results.certificate import Step
 from distill.runs import RunFolder, list_runs, open_run
 from distill.runs.find import open_named
-from distill.runs.origin import ancestors, cut_from, parent_of
+from distill.runs.origin import SOUP_TRIED, ancestors, cut_from, made_again, parent_of, soup_of
 from distill.teaching.identity import read_identity
 from distill.teaching.recorded import open_former_teacher
 
@@ -28,6 +28,7 @@ __all__ = ["check_same_task", "is_all_known", "original", "source_of", "steps_of
 
 NOT_HERE = "not known: it is not here as it was"
 NOT_SAID = "not known: the file does not say, or says others"
+_READS = {"trained": "taught", "cut": "ranked channels, where that was by taylor"}  # of training images
 _AGAINST = (
     "--against names the run that a loss is measured against; paths of runs are as seen from where they were made"
 )
@@ -139,7 +140,9 @@ def _add(steps: dict[str, Step], run: RunFolder, images: Images, runs_dir: Path,
         if key in taught:
             steps.setdefault(f"teacher of {each.path}", _absent(each.info.teacher or {}))
             continue
-        if (about := each.info.teacher) is not None:
+        if members := soup_of(each.info):
+            _add_members(steps, each, members, images, runs_dir, taught=(*taught, key))
+        elif (about := each.info.teacher) is not None:
             if (teacher := teacher_of(each, runs_dir)) is None:
                 steps.setdefault(f"teacher of {each.path}", _absent(about))
             else:
@@ -149,11 +152,30 @@ def _add(steps: dict[str, Step], run: RunFolder, images: Images, runs_dir: Path,
         steps[key] = _trained(each, images)
 
 
+def _add_members(
+    steps: dict[str, Step],
+    run: RunFolder,
+    members: Sequence[str],
+    images: Images,
+    runs_dir: Path,
+    *,
+    taught: tuple[str, ...],
+) -> None:
+    """Add the runs whose mean a run is, each with what is behind it: what taught them taught it."""
+    for member in members:
+        try:
+            before = open_named(member, run, runs_dir=runs_dir)
+        except RunError:
+            steps.setdefault(f"began {member}", _began(member))
+            continue
+        _add(steps, before, images, runs_dir, taught)
+
+
 def _others_weights(run: RunFolder) -> str | None:
     """Whose weights its network was built with, where those are no run's; one that starts from a run may keep some."""
     model = run.recipe().model
     weights = getattr(model, "weights", "none")
-    if weights == "none" or cut_from(run.info) is not None:
+    if weights == "none" or made_again(run.info) is not None:
         return None
     return f"the weights of {model.name}" if weights == "pretrained" else str(weights)
 
@@ -165,14 +187,16 @@ def _began(subject: str) -> Step:
 
 def _trained(run: RunFolder, images: Images) -> Step:
     info, parts = run.info, images.of_run(run)
-    cut = cut_from(info) is not None
+    what, again = made_again(info) or ("trained", rerun_command(info.role, run.path))
     training = parts["training"] if "unlabelled" not in parts else f"{parts['training']} and {parts['unlabelled']}"
-    reads = {"ranked channels, where that was by taylor": training} if cut else {"taught": training}
-    if not cut and "validation" in parts:
+    reads = {_READS[what]: training} if what in _READS else {}
+    if what == "trained" and "validation" in parts:
         reads["chose the epoch"] = parts["validation"]
+    if what == "averaged" and SOUP_TRIED in info.extra:
+        reads["chose which runs count"] = parts.get("validation", NOT_HERE)
     about = info.teacher or {}
     return Step(
-        what="cut" if cut else "trained",
+        what=what,
         subject=str(run.path),
         reads=reads,
         weights_sha256=_weights(run),
@@ -182,7 +206,7 @@ def _trained(run: RunFolder, images: Images) -> Step:
         seeds=info.seeds,
         threads=info.threads,
         command=shlex.join(info.command) if info.command else None,
-        repeat=None if cut else rerun_command(info.role, run.path),
+        repeat=None if what == "cut" else again,
     )
 
 

@@ -13,6 +13,7 @@ from distill.evaluation.by_class import few_images_note
 from distill.recipe import Recipe, compared_settings, dump_recipe, of_any_seed
 from distill.results.figures import Figures
 from distill.runs import RunFolder, RunInfo
+from distill.runs.origin import soup_of
 from distill.text import brief
 
 __all__ = [
@@ -62,8 +63,10 @@ def message(error: Exception) -> str:
 
 
 def origin(info: RunInfo) -> dict[str, Any]:
-    """What decides a run besides its recipe: the weights it began with, and the images it saw."""
-    return {"init_from": info.extra.get("init_from"), "data fingerprint": info.trained_on}
+    """What decides a run besides its recipe: the weights it began with or is the mean of, and the images it saw."""
+    averaged = soup_of(info)
+    began = {"soup_of": averaged} if averaged else {"init_from": info.extra.get("init_from")}
+    return began | {"data fingerprint": info.trained_on}
 
 
 def identity(recipe: Recipe, info: RunInfo) -> str:
@@ -124,7 +127,7 @@ def namesake_notes(groups: Mapping[str, list[EvaluatedRun]]) -> list[str]:
 
 def _keys(trees: Sequence[dict[str, Any]]) -> list[str]:
     """All keys: those of no recipe first, as a note names only a few."""
-    first = ["init_from", "data fingerprint"]
+    first = ["soup_of", "init_from", "data fingerprint"]
     return first + sorted({key for tree in trees for key in tree}.difference(first))
 
 

@@ -9,10 +9,11 @@ from typing import Any, Literal
 from distill.compression.candidate import CompressionCandidate
 from distill.compression.choose import Attempt
 from distill.compression.parity import Parity
+from distill.evaluation.statistics import PairedTest
 from distill.results.figures import Figures
 from distill.results.rows import Comparison
 
-__all__ = ["Compressed", "Exported", "Format", "Pruned", "Quantized"]
+__all__ = ["Compressed", "Exported", "Format", "Pruned", "Quantized", "Soup", "SoupMember"]
 
 Format = Literal["onnx", "torch", "timm"]
 
@@ -147,3 +148,50 @@ class Pruned:
         figures = {"before": self.before.to_json(), "after": self.after.to_json()}
         own = {"criterion": self.criterion, "multiple": self.multiple, "trained_val_top1": self.trained_val_top1}
         return paths | own | figures
+
+
+@dataclass(frozen=True)
+class SoupMember:
+    """One of the runs whose weights were averaged, or tried.
+
+    Attributes:
+        top1: Of the run alone, on the images that the mean is judged on, a fraction.
+        used: Whether it is in the mean.
+    """
+
+    run: Path
+    top1: float
+    used: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the document of ``distill soup --json``."""
+        return {"run": str(self.run), "top1": self.top1, "used": self.used}
+
+
+@dataclass(frozen=True)
+class Soup:
+    """The mean of the weights of several runs, as a run of its own.
+
+    Attributes:
+        run: The run that holds the mean.
+        greedy: Whether the members were chosen one by one on these images.
+        split: The images that it was judged on: ``val``, or ``train`` where the runs have no validation images;
+            ``images`` of them.
+        top1: Of the mean, a fraction.
+        against_best: The mean against the member that is best alone, on these images, paired.
+    """
+
+    run: Path
+    members: tuple[SoupMember, ...]
+    greedy: bool
+    split: str
+    images: int
+    top1: float
+    against_best: PairedTest
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that ``distill soup --json`` prints."""
+        own = {"greedy": self.greedy, "split": self.split, "images": self.images, "top1": self.top1}
+        against = asdict(self.against_best) | {"verdict": self.against_best.verdict}
+        members = {"members": [each.to_json() for each in self.members]}
+        return {"run": str(self.run)} | own | {"against_best": against} | members

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distill.compression.results import Compressed, Exported, Pruned, Quantized
+from distill.compression.results import Compressed, Exported, Pruned, Quantized, Soup
 from distill.pipeline.banks import build_bank, build_banks, clear_banks, list_banks
 from distill.pipeline.compress import compress
 from distill.pipeline.context import Options
@@ -16,6 +16,7 @@ from distill.pipeline.predict import Predictions, predict
 from distill.pipeline.prune import prune
 from distill.pipeline.quantize import quantize
 from distill.pipeline.quickstart import QuickstartResult, quickstart
+from distill.pipeline.soup import soup
 from distill.pipeline.verbs import RerunResult, finetune_teacher, rerun, resume_run, train_student
 from distill.pipeline.verify import verify_banks
 from distill.results.rows import DryRun
@@ -33,6 +34,7 @@ __all__ = [
     "QuickstartResult",
     "RerunResult",
     "RunResult",
+    "Soup",
     "build_bank",
     "build_banks",
     "check_kernels",
@@ -50,6 +52,7 @@ __all__ = [
     "quickstart",
     "rerun",
     "resume_run",
+    "soup",
     "train_generations",
     "train_student",
     "verify_banks",

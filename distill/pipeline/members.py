@@ -26,7 +26,7 @@ from distill.results.roles import ROLES
 from distill.results.rows import Row, row_labels
 from distill.runs import RunFolder
 from distill.runs.journal import is_number
-from distill.runs.origin import cut_from
+from distill.runs.origin import cut_from, made_again, weights_from
 from distill.teaching.identity import read_identity
 
 __all__ = ["differences", "found_of", "members", "repeating", "settings_of"]
@@ -162,6 +162,7 @@ def _of_run(entry: EvaluatedRun) -> Provenance:
         device=info.device,
         threads=info.threads,
         weights=weights,
+        weights_from=weights_from(info),
         data=data.get("fingerprint"),
         test_images=entry.assessment.content,
         teacher=teachers_weights(info.teacher or {}),
@@ -177,7 +178,8 @@ def repeating(run: RunFolder) -> str | None:
     info = run.info
     if cut_from(info) is not None:
         return None
-    return rerun_command(info.role, run.path)
+    made = made_again(info)
+    return rerun_command(info.role, run.path) if made is None else made[1]
 
 
 def _of_file(entry: EvaluatedFile) -> Provenance:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from distill.results.runs import RunResult
 from distill.runs import RunFolder, open_run
 from distill.runs.checkpoints import MODEL_FILE, best_checkpoint
 from distill.runs.find import place_named
-from distill.runs.origin import cut_from
+from distill.runs.origin import made_again
 
 if TYPE_CHECKING:
     from torch import nn
@@ -116,9 +115,9 @@ def resume_run(reference: Any, *, options: Options | None = None) -> RunResult:
             run.point_latest()
         run.clear_dead()
         return read_result(run)
-    if (source := cut_from(run.info)) is not None:
-        again = f"distill prune {shlex.quote(source)} ..."
-        raise UsageError(f"{run.path} is a cut that was stopped", hint=f"cut again: {again}")
+    if (made := made_again(run.info)) is not None:
+        what, command = made
+        raise UsageError(f"{run.path} was being {what} when it was stopped", hint=f"make it again: {command}")
     return launch(train_worker, prepare(taught_as_before(run), _as_before(run, options), resume=run.path))
 
 
@@ -146,8 +145,9 @@ def rerun(reference: Any, *, options: Options | None = None) -> RerunResult:
     """
     options = options or Options()
     run = open_run(reference, runs_dir=options.runs_dir)
-    if (source := cut_from(run.info)) is not None:
-        raise UsageError(f"{run.path} was cut and not trained", hint=f"cut again: distill prune {source}")
+    if (made := made_again(run.info)) is not None:
+        what, command = made
+        raise UsageError(f"{run.path} was {what} and not trained", hint=f"make it again: {command}")
     result = _train(taught_as_before(run), _as_before(run, options))
     again = RunFolder(result.run)
     pairs = {

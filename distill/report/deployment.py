@@ -16,10 +16,10 @@ from distill.text import MISSING, count, counted, fixed, percent, signed
 if TYPE_CHECKING:
     from distill.compression.candidate import CompressionCandidate, Int8File
     from distill.compression.choose import Attempt
-    from distill.compression.results import Compressed, Exported, Pruned, Quantized
+    from distill.compression.results import Compressed, Exported, Pruned, Quantized, Soup
     from distill.evaluation.statistics import Interval
 
-__all__ = ["compressed_table", "exported_table", "pruned_table", "quantized_table", "scheme_sentence"]
+__all__ = ["compressed_table", "exported_table", "pruned_table", "quantized_table", "scheme_sentence", "soup_table"]
 
 
 def scheme_sentence(scheme: str, images: int) -> str:
@@ -91,6 +91,22 @@ def pruned_table(made: Pruned, width: int) -> RenderableType:
     if made.run is not None:
         where.append(("fine-tuned", str(made.run)))
     return Group(key_values(where), Text(), stacked(columns, width))
+
+
+def soup_table(made: Soup, width: int) -> RenderableType:
+    """Each run's accuracy and the mean's, and how sure the difference to the best one is."""
+    members, against = made.members, made.against_best
+    images = f"{count(made.images)} {'validation' if made.split == 'val' else 'training'} images"
+    gain, low, high = (
+        signed(each) for each in (against.difference.estimate, against.difference.low, against.difference.high)
+    )
+    head = [("run", str(made.run)), ("over the best alone", f"{gain} points [{low}, {high}] on {images}, paired")]
+    columns = [
+        Column("", [*(str(each.run) for each in members), "the mean"], style="bold"),
+        Column(f"{made.split} top-1\n%", [*(percent(each.top1) for each in members), percent(made.top1)]),
+        Column("", ["" if each.used else "left out" for each in members] + [""], words=True),
+    ]
+    return Group(key_values(head), Text(), stacked(columns, width))
 
 
 def _attempts(attempts: tuple[Attempt, ...], width: int) -> RenderableType:

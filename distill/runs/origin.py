@@ -1,15 +1,18 @@
-"""Where a run's weights began: cut from another run, started from one, or from nothing."""
+"""Where a run's weights began: cut from another run, the mean of several, started from one, or from nothing."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from distill.commands import prune_command, soup_command
 from distill.errors import RunError
 from distill.runs.find import open_named
 from distill.runs.folder import RunFolder
 from distill.runs.info import RunInfo
 
-__all__ = ["ancestors", "cut_from", "parent_of"]
+__all__ = ["SOUP_OF", "SOUP_TRIED", "ancestors", "cut_from", "made_again", "parent_of", "soup_of", "weights_from"]
+
+SOUP_OF, SOUP_TRIED = "soup_of", "soup_tried"  # of run.json
 
 
 def cut_from(info: RunInfo) -> str | None:
@@ -18,10 +21,42 @@ def cut_from(info: RunInfo) -> str | None:
     return source if isinstance(source, str) else None
 
 
+def soup_of(info: RunInfo) -> tuple[str, ...]:
+    """The runs whose weights this one is the mean of, as they were named then; none for one that was trained."""
+    return _named(info, SOUP_OF)
+
+
+def _named(info: RunInfo, key: str) -> tuple[str, ...]:
+    runs = info.extra.get(key)
+    return tuple(each for each in runs if isinstance(each, str)) if isinstance(runs, list) else ()
+
+
+def made_again(info: RunInfo) -> tuple[str, str] | None:
+    """Of a run that was not trained how its weights were made, in a word, and the command that makes them again.
+
+    Of a cut it is the command's beginning: how much was cut stands in the run's own. None for one that was trained.
+    """
+    if (source := cut_from(info)) is not None:
+        return "cut", f"{prune_command(source)} ..."
+    if runs := soup_of(info):
+        tried = _named(info, SOUP_TRIED)
+        return "averaged", soup_command(tried or runs, name=info.name, greedy=bool(tried))
+    return None
+
+
 def parent_of(info: RunInfo) -> str | None:
     """The run whose weights this one began with, as it was named then; None where it began with none."""
     parent = cut_from(info) or info.extra.get("init_from")
     return parent if isinstance(parent, str) else None
+
+
+def weights_from(info: RunInfo) -> str | None:
+    """Where a run's weights are from, in words; None where it began with weights of no run."""
+    if runs := soup_of(info):
+        return f"the mean of the weights of {', '.join(runs)}; settings are the first one's"
+    if (source := cut_from(info)) is not None:
+        return f"cut from {source}, and not trained since"
+    return None if (parent := parent_of(info)) is None else f"trained on from {parent}"
 
 
 def ancestors(run: RunFolder, runs_dir: Path) -> tuple[list[RunFolder], str | None]:

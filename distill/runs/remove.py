@@ -14,7 +14,7 @@ from distill.errors import DistillError, RunError, UsageError
 from distill.files import writing
 from distill.runs.find import list_runs, places_named
 from distill.runs.folder import RunFolder
-from distill.runs.origin import parent_of
+from distill.runs.origin import parent_of, soup_of
 
 __all__ = ["RunRow", "check_removable", "describe_runs", "remove_runs"]
 
@@ -157,7 +157,7 @@ def _needed(runs: Iterable[RunFolder]) -> dict[Path, list[str]]:
     needed: dict[Path, list[str]] = {}
     for run in runs:
         info, taught = run.info, run.info.teacher or {}
-        for name in dict.fromkeys((taught.get("run"), *_homes_of_banks(taught), parent_of(info))):
+        for name in dict.fromkeys((taught.get("run"), *_homes_of_banks(taught), parent_of(info), *soup_of(info))):
             if not isinstance(name, str):
                 continue
             places = [Path(name)] if Path(name).is_absolute() and os.path.exists(name) else places_named(name, run)

@@ -135,8 +135,8 @@ def test_a_cut_that_was_killed_is_whole_or_says_to_cut_again(
     with pytest.raises((RunError, UsageError)) as caught:
         resume_run(cut.path, options=options)
     if stage != "write_recipe":  # without one a run never began
-        assert "is a cut that was stopped" in caught.value.message
-        assert caught.value.hint.startswith("cut again: distill prune ")
+        assert "was being cut when it was stopped" in caught.value.message
+        assert caught.value.hint.startswith("make it again: distill prune ")
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ class Provenance:
     Attributes:
         place: The run's folder, or the file.
         weights: Hex sha256 of what ships: of the run's checkpoint, or of the file.
+        weights_from: The runs whose weights it is made of or began with, in words.
         command: As it was typed.
         again: A command line that repeats it; None where there is none.
     """
@@ -51,6 +52,7 @@ class Provenance:
     device: str | None = None
     threads: int | None = None
     weights: str | None = None
+    weights_from: str | None = None
     data: str | None = None
     test_images: str | None = None
     teacher: str | None = None

@@ -1,0 +1,310 @@
+"""Several finished runs to one network: the mean of their weights (model soups, arXiv:2203.05482)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.compression.results import Soup, SoupMember
+from distill.data.images import Split, evenly_spaced_positions
+from distill.data.splits import Splits, load_splits
+from distill.devices import fast_kernels, resolve_device
+from distill.errors import UsageError
+from distill.evaluation.askable import refuse_drawn_anew
+from distill.evaluation.correct import correct
+from distill.evaluation.metrics import predict_logits
+from distill.evaluation.statistics import compare_images
+from distill.events import Note, Tell
+from distill.models import resolved_model, without_weights
+from distill.models.mean_weights import mean_weights
+from distill.models.onnx_open import is_exported_file
+from distill.models.trained import Trained, load_trained
+from distill.pipeline.context import Options, in_asked_threads, prepare
+from distill.pipeline.provenance import teachers_weights
+from distill.pipeline.record import caution
+from distill.pipeline.teacher import taught_as_before
+from distill.pipeline.untrained import finish_untrained, holding_weights
+from distill.recipe import Recipe
+from distill.recipe.derived import derived_name
+from distill.references import check_name, listed, run_of
+from distill.runs import RunFolder, open_run
+from distill.runs.origin import SOUP_OF, SOUP_TRIED
+from distill.team.watch import watching
+from distill.text import brief, count, counted, percent
+
+__all__ = ["soup"]
+
+_BATCH = 256
+_JUDGED_MOST = 2_000  # of images that the runs were trained on, where there are no others: it shows a mean that is none
+_TRAINED_AS = ("input_size", "normalize", "max_params", "dropout", "stem_dropout", "code_sha256")
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Images that a mean is judged on, of one split: ``val``, or ``train`` where there are none to validate on."""
+
+    part: Split
+    chosen: np.ndarray
+    split: str
+
+    @classmethod
+    def of(cls, splits: Splits, tell: Tell) -> _Judge:
+        if splits.val is not None:
+            return cls(splits.val, np.arange(len(splits.val)), "val")
+        tell(Note("these runs have no validation images: the mean is judged on images they were trained on", "warning"))
+        part = splits.labelled
+        return cls(part, evenly_spaced_positions(len(part), _JUDGED_MOST), "train")
+
+    @property
+    def what(self) -> str:
+        return f"{count(len(self.chosen))} {'validation' if self.split == 'val' else 'training'} images"
+
+    def right(self, network: Trained) -> np.ndarray:
+        """Which of the images it answers right, ``(N,)`` bool."""
+        parts = np.array_split(self.chosen, math.ceil(len(self.chosen) / _BATCH))
+        with fast_kernels(network.device):
+            logits = predict_logits(network.logits, (torch.from_numpy(self.part.take(each)) for each in parts))
+        return correct(logits.numpy(), np.asarray(self.part.labels)[self.chosen])
+
+
+@watching()
+@in_asked_threads
+def soup(
+    references: Sequence[Any], *, greedy: bool = False, name: str | None = None, options: Options | None = None
+) -> Soup:
+    """Average the weights of several finished runs into one network, which costs what one of them costs.
+
+    That works for runs of one network that went different ways from the same weights, such as fine-tunings of one
+    pretrained network with other settings or seeds (``--init-from``); of runs that began apart the mean knows nothing,
+    which the accuracy shows. The result is a run of its own, ``<recipe>_soup``, with the first one's recipe.
+
+    Args:
+        references: Two runs or more, each by its folder or name.
+        greedy: Begin with the run that has the best validation accuracy, and take in each of the others, from the best
+            to the worst, where the mean is then no worse on the validation images; False: all count alike.
+        name: Of the new run; None: the first one's recipe's, and ``_soup``.
+
+    Raises:
+        UsageError: Fewer than two runs; they differ in network, classes or images; ``greedy`` without validation
+            images.
+
+    Example:
+        >>> first = train_student("quickstart_scratch").run
+        >>> again = load_recipe("quickstart_scratch", ["train.epochs=2", "train.seed=1"])
+        >>> second = train_student(again, options=Options(init_from=str(first))).run
+        >>> soup([first, second], name="both").run.parent.name
+        'both'
+    """
+    options = options or Options()
+    if name is not None and is_exported_file(check_name(name, "a run")):
+        raise UsageError(
+            f"--name {name}: a run of that name would be taken for an exported file",
+            hint=f"--name {name.rpartition('.')[0]}",
+        )
+    runs = _opened(references, options)
+    device = resolve_device(options.device)
+    networks = [load_trained(run, device=device, precision="fp32") for run in runs]
+    first = networks[0]
+    for other in networks[1:]:
+        _require_alike(first, other)
+    splits = load_splits(first.recipe.data, options.tell, unlabelled=True)
+    refuse_drawn_anew(splits, "val", first.recipe.data, first.place, runs[0].info.trained_on)
+    if greedy and splits.val is None:
+        raise UsageError(
+            f"--greedy chooses by validation images: {first.place} has none (data.val_fraction: 0)",
+            hint="without it every run counts alike",
+        )
+    judge = _Judge.of(splits, options.tell)
+    _tell_of_sizes(networks, options.tell)
+    options.tell(Note(f"averaging {counted(len(runs), 'run')}, judged on {judge.what}"))
+    alone = [judge.right(each) for each in networks]
+    averaged = _Averaged(networks, judge)
+    chosen = _greedily(alone, averaged, options.tell) if greedy else list(range(len(runs)))
+    state, right = averaged.of(chosen)
+    members = tuple(
+        SoupMember(run.path, float(found.mean()), at in chosen)
+        for at, (run, found) in enumerate(zip(runs, alone, strict=True))
+    )
+    folder = _written(
+        _recipe_of(first, name),
+        state,
+        splits,
+        options,
+        counting=[runs[at] for at in chosen],
+        tried=runs if greedy else None,
+        val_top1=None if splits.val is None else float(right.mean()),
+    )
+    best = max(range(len(runs)), key=lambda at: members[at].top1)
+    made = Soup(
+        run=folder.path,
+        members=members,
+        greedy=greedy,
+        split=judge.split,
+        images=len(judge.chosen),
+        top1=float(right.mean()),
+        against_best=compare_images(right, alone[best]),
+    )
+    _warn_of_a_loss(made, options.tell)
+    return made
+
+
+def _opened(references: Sequence[Any], options: Options) -> list[RunFolder]:
+    """The runs, each once.
+
+    Raises:
+        UsageError: Fewer than two, or one twice.
+    """
+    named = [run_of(each) for each in listed(references)]
+    runs = [open_run(each, runs_dir=options.runs_dir) for each in named]
+    if len(runs) < 2:
+        raise UsageError("a mean is of two runs or more", hint="name each: distill soup NAME/001 NAME/002")
+    places = [run.path.resolve() for run in runs]
+    for at, place in enumerate(places):
+        if place in places[:at]:
+            raise UsageError(f"{runs[at].path} is named twice", hint="a name is its latest run: NAME/001 is the first")
+    return runs
+
+
+class _Averaged:
+    """Means of some of several networks, and what they answer."""
+
+    def __init__(self, networks: Sequence[Trained], judge: _Judge) -> None:
+        self._states = [
+            {key: tensor.detach().to("cpu", copy=True) for key, tensor in each.module.state_dict().items()}
+            for each in networks
+        ]
+        self._first, self._judge = networks[0], judge
+
+    def of(self, chosen: Sequence[int]) -> tuple[dict[str, Tensor], np.ndarray]:
+        """The mean of these, and which images it answers right."""
+        state = mean_weights([self._states[at] for at in chosen])
+        self._first.module.load_state_dict(state)
+        return state, self._judge.right(self._first)
+
+
+def _greedily(alone: Sequence[np.ndarray], averaged: _Averaged, tell: Tell) -> list[int]:
+    """Which of the runs count (the paper's recipe 1), the best one first."""
+    order = sorted(range(len(alone)), key=lambda at: -int(alone[at].sum()))  # of equals, the one named first
+    chosen, most = order[:1], int(alone[order[0]].sum())
+    for at in order[1:]:
+        found = int(averaged.of([*chosen, at])[1].sum())
+        if found >= most:
+            chosen, most = [*chosen, at], found
+    if len(chosen) == 1:
+        tell(Note("no other run makes the best one better: the mean is of that one alone", "warning"))
+    return sorted(chosen)
+
+
+# What has a mean
+
+
+def _require_alike(first: Trained, other: Trained) -> None:
+    """Refuse two runs whose weights have no mean, or whose mean could not be judged.
+
+    Raises:
+        UsageError: They are of different networks, or of different data.
+    """
+    pair = f"{first.place} and {other.place}"
+    if first.classes != other.classes:
+        raise UsageError(f"{pair} know different classes", hint="a mean is of runs of the same data")
+    data = [each.run.info.data or {} for each in (first, other)]
+    for key, what in (("fingerprint", "trained"), ("val_fingerprint", "validated")):
+        if len({each.get(key) for each in data}) > 1:
+            raise UsageError(
+                f"{pair} were {what} on different images",
+                hint="a mean is of runs of the same data, split alike: what validates one may have taught the other",
+            )
+    shapes = [{name: tuple(each.shape) for name, each in one.module.state_dict().items()} for one in (first, other)]
+    for one, two in ((_network(first), _network(other)), shapes):
+        if (difference := _difference(one, two)) is not None:
+            raise UsageError(f"{pair} are different networks: {difference}", hint="a mean is of runs of one network")
+
+
+def _network(trained: Trained) -> dict[str, Any]:
+    """What decides a network's answers beside its weights, by the names of a recipe."""
+    spec = without_weights(trained.recipe.model)
+    own = {f"model.{key}": value for key, value in spec.model_dump().items() if key not in _TRAINED_AS}
+    normalize = {"mean": trained.normalize.mean, "std": trained.normalize.std}
+    return own | {"model.normalize": normalize, "data.image_size": trained.image_size}
+
+
+def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """The first key in which two differ, with both values; None where they are alike."""
+    for key in dict.fromkeys((*one, *other)):
+        if one.get(key) != other.get(key):
+            return f"{key} {brief(one.get(key))} and {brief(other.get(key))}"
+    return None
+
+
+def _tell_of_sizes(networks: Sequence[Trained], tell: Tell) -> None:
+    sizes = [each.normalize.input_size for each in networks]
+    if len(set(sizes)) > 1:
+        tell(
+            Note(
+                f"the mean is asked at {sizes[0]} pixels, as {networks[0].place} is; the others at "
+                f"{', '.join(map(str, sizes[1:]))}: name first whose size it should have"
+            )
+        )
+
+
+# What is written
+
+
+def _written(
+    recipe: Recipe,
+    state: dict[str, Tensor],
+    splits: Splits,
+    options: Options,
+    *,
+    counting: Sequence[RunFolder],
+    tried: Sequence[RunFolder] | None,
+    val_top1: float | None,
+) -> RunFolder:
+    """The new run.
+
+    Args:
+        counting: The runs in the mean.
+        tried: All that it was chosen from, in their order; None where nothing was chosen.
+    """
+    context = prepare(recipe, replace(options, init_from=None, devices=1), splits=splits)
+    teacher = counting[0].info.teacher
+    places = [str(run.path) for run in counting]
+    made_from = {SOUP_OF: places} | ({} if tried is None else {SOUP_TRIED: [str(run.path) for run in tried]})
+    with holding_weights(context, splits, state, teacher=teacher, made_from=made_from) as run:
+        caution(run, list(_cautions(counting)), options.tell)
+        line = f"the mean of the weights of {', '.join(places)}"
+        finish_untrained(run, teacher=teacher, val_top1=val_top1, line=line)
+    return run
+
+
+def _recipe_of(first: Trained, name: str | None) -> Recipe:
+    """The first one's, complete in itself: nothing to fetch."""
+    recipe = taught_as_before(first.run)
+    model = resolved_model(without_weights(recipe.model), first.normalize)
+    return recipe.model_copy(update={"name": name or derived_name(recipe.name, "_soup"), "model": model})
+
+
+def _cautions(runs: Sequence[RunFolder]) -> Iterator[str]:
+    """What of the mean is not as its recipe says."""
+    teachers = {teachers_weights(run.info.teacher or {}) for run in runs}
+    if len(teachers) > 1:
+        yield f"its runs learned from {len(teachers)} different teachers; its recipe names the first one's"
+
+
+def _warn_of_a_loss(made: Soup, tell: Tell) -> None:
+    worst = min(each.top1 for each in made.members if each.used)
+    if made.top1 < worst:
+        tell(
+            Note(
+                f"the mean answers {percent(made.top1)} % of these images right, the worst of its runs "
+                f"{percent(worst)} %: a mean is worth something for runs that began with the same weights "
+                "(--init-from)",
+                "warning",
+            )
+        )
