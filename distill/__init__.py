@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from distill.pipeline.compress import compress
     from distill.pipeline.export import export
     from distill.pipeline.generations import train_generations
+    from distill.pipeline.import_weights import import_weights
     from distill.pipeline.page import write_page
     from distill.pipeline.predict import predict
     from distill.pipeline.prune import prune
@@ -89,6 +90,7 @@ __all__ = [
     "evaluate_runs",
     "export",
     "finetune_teacher",
+    "import_weights",
     "list_banks",
     "list_models",
     "list_runs",
@@ -141,6 +143,7 @@ _HOMES = {  # name -> module, or module:name where it is called otherwise there
     "evaluate_runs": "distill.pipeline",
     "export": "distill.pipeline",
     "finetune_teacher": "distill.pipeline",
+    "import_weights": "distill.pipeline",
     "list_banks": "distill.pipeline",
     "list_models": "distill.report.catalogue",
     "list_runs": "distill.runs",

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["prune_command", "rerun_command", "resume_command", "soup_command", "training_verb"]
+__all__ = ["import_command", "prune_command", "rerun_command", "resume_command", "soup_command", "training_verb"]
 
 
 def training_verb(role: str) -> str:
@@ -48,3 +48,8 @@ def soup_command(runs: Sequence[str], *, name: str, greedy: bool) -> str:
     'distill soup runs/a/001 runs/a/002 --name a_soup --greedy'
     """
     return f"distill soup {shlex.join(runs)} --name {shlex.quote(name)}" + (" --greedy" if greedy else "")
+
+
+def import_command(file: str) -> str:
+    """What makes a run of a checkpoint; the recipe is still to be said."""
+    return f"distill import {shlex.quote(file)}"

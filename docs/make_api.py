@@ -28,6 +28,8 @@ GROUPS = {
         "train_generations",
         "resume_run",
         "rerun",
+        "import_weights",
+        "soup",
         "quickstart",
         "dry_run",
         "Options",

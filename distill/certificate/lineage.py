@@ -192,6 +192,8 @@ def _trained(run: RunFolder, images: Images) -> Step:
     reads = {_READS[what]: training} if what in _READS else {}
     if what == "trained" and "validation" in parts:
         reads["chose the epoch"] = parts["validation"]
+    if what == "imported":
+        reads["taught"] = NOT_HERE
     if what == "averaged" and SOUP_TRIED in info.extra:
         reads["chose which runs count"] = parts.get("validation", NOT_HERE)
     about = info.teacher or {}
@@ -206,7 +208,7 @@ def _trained(run: RunFolder, images: Images) -> Step:
         seeds=info.seeds,
         threads=info.threads,
         command=shlex.join(info.command) if info.command else None,
-        repeat=None if what == "cut" else again,
+        repeat=again if what in ("trained", "averaged") else None,
     )
 
 

@@ -24,6 +24,7 @@ from distill.cli import (
     doctor,
     evaluate,
     export,
+    import_weights,
     kit,
     models,
     options,
@@ -139,6 +140,7 @@ app.command("teacher-finetune", epilog=teacher_finetune.EXAMPLES, rich_help_pane
 app.command("student", epilog=student.EXAMPLES, rich_help_panel=_TRAIN)(student.command)
 app.command("sweep", epilog=sweep.EXAMPLES, rich_help_panel=_TRAIN)(sweep.command)
 app.command("search", epilog=search.EXAMPLES, rich_help_panel=_TRAIN)(search.command)
+app.command("import", epilog=import_weights.EXAMPLES, rich_help_panel=_TRAIN)(import_weights.command)
 app.command("soup", epilog=soup.EXAMPLES, rich_help_panel=_TRAIN)(soup.command)
 app.add_typer(cache.app, name="cache", rich_help_panel=_TRAIN)
 app.command("compare", epilog=compare.EXAMPLES, rich_help_panel=_MEASURE)(compare.command)
@@ -161,8 +163,8 @@ app.command("doctor", epilog=doctor.EXAMPLES, rich_help_panel=_LOOK)(doctor.comm
 
 
 _NETWORKS = {  # commands that build the network of a recipe or of a run
-    "teacher-finetune", "student", "sweep", "search", "soup", "compare", "evaluate", "predict", "report", "card",
-    "compress", "prune", "quantize", "export", "kit", "certify", "models", "build", "verify", "check", "doctor",
+    "teacher-finetune", "student", "sweep", "search", "import", "soup", "compare", "evaluate", "predict", "report",
+    "card", "compress", "prune", "quantize", "export", "kit", "certify", "models", "build", "verify", "check", "doctor",
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from distill.evaluation.by_class import few_images_note
 from distill.recipe import Recipe, compared_settings, dump_recipe, of_any_seed
 from distill.results.figures import Figures
 from distill.runs import RunFolder, RunInfo
-from distill.runs.origin import soup_of
+from distill.runs.origin import IMPORTED_FROM, soup_of
 from distill.text import brief
 
 __all__ = [
@@ -63,10 +63,12 @@ def message(error: Exception) -> str:
 
 
 def origin(info: RunInfo) -> dict[str, Any]:
-    """What decides a run besides its recipe: the weights it began with or is the mean of, and the images it saw."""
-    averaged = soup_of(info)
-    began = {"soup_of": averaged} if averaged else {"init_from": info.extra.get("init_from")}
-    return began | {"data fingerprint": info.trained_on}
+    """What decides a run besides its recipe: where its weights are from, and the images it saw."""
+    began = {"init_from": info.extra.get("init_from"), "data fingerprint": info.trained_on}
+    if averaged := soup_of(info):
+        return began | {"soup_of": averaged}
+    imported = info.extra.get(IMPORTED_FROM)
+    return began if imported is None else began | {"imported_from": imported}
 
 
 def identity(recipe: Recipe, info: RunInfo) -> str:
@@ -127,7 +129,7 @@ def namesake_notes(groups: Mapping[str, list[EvaluatedRun]]) -> list[str]:
 
 def _keys(trees: Sequence[dict[str, Any]]) -> list[str]:
     """All keys: those of no recipe first, as a note names only a few."""
-    first = ["soup_of", "init_from", "data fingerprint"]
+    first = ["init_from", "soup_of", "imported_from", "data fingerprint"]
     return first + sorted({key for tree in trees for key in tree}.difference(first))
 
 

@@ -13,7 +13,7 @@ from distill.evaluation.statistics import PairedTest
 from distill.results.figures import Figures
 from distill.results.rows import Comparison
 
-__all__ = ["Compressed", "Exported", "Format", "Pruned", "Quantized", "Soup", "SoupMember"]
+__all__ = ["Compressed", "Exported", "Format", "Imported", "Pruned", "Quantized", "Soup", "SoupMember"]
 
 Format = Literal["onnx", "torch", "timm"]
 
@@ -195,3 +195,31 @@ class Soup:
         against = asdict(self.against_best) | {"verdict": self.against_best.verdict}
         members = {"members": [each.to_json() for each in self.members]}
         return {"run": str(self.run)} | own | {"against_best": against} | members
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A run that holds weights which were trained elsewhere.
+
+    Attributes:
+        file: Where they are from; ``sha256`` is its digest, ``entry`` the dictionary in it (empty: the whole).
+        tensors: How many there are; ``by_order``: matched in their order, as their names are not the network's.
+        split: The images that it was judged on: ``val``, or ``train`` where there are no validation images; ``images``
+            of them.
+        top1: On these, a fraction.
+    """
+
+    run: Path
+    file: Path
+    sha256: str
+    entry: str
+    tensors: int
+    by_order: bool
+    params: int
+    split: str
+    images: int
+    top1: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that ``distill import --json`` prints."""
+        return asdict(self) | {"run": str(self.run), "file": str(self.file)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distill.compression.results import Compressed, Exported, Pruned, Quantized, Soup
+from distill.compression.results import Compressed, Exported, Imported, Pruned, Quantized, Soup
 from distill.pipeline.banks import build_bank, build_banks, clear_banks, list_banks
 from distill.pipeline.compress import compress
 from distill.pipeline.context import Options
@@ -10,6 +10,7 @@ from distill.pipeline.dryrun import dry_run
 from distill.pipeline.evaluate import evaluate_run, evaluate_runs
 from distill.pipeline.export import export
 from distill.pipeline.generations import Generations, train_generations
+from distill.pipeline.import_weights import import_weights
 from distill.pipeline.kernels import check_kernels
 from distill.pipeline.page import write_page
 from distill.pipeline.predict import Predictions, predict
@@ -27,6 +28,7 @@ __all__ = [
     "DryRun",
     "Exported",
     "Generations",
+    "Imported",
     "Options",
     "Predictions",
     "Pruned",
@@ -45,6 +47,7 @@ __all__ = [
     "evaluate_runs",
     "export",
     "finetune_teacher",
+    "import_weights",
     "list_banks",
     "predict",
     "prune",

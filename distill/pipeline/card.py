@@ -22,6 +22,7 @@ from distill.report.card.content import Card
 from distill.report.card.render import MARK, render_card
 from distill.report.deployment import scheme_sentence
 from distill.results.rows import Row
+from distill.runs.origin import imported_from
 from distill.team.watch import watching
 from distill.text import percent
 
@@ -105,7 +106,8 @@ def gather_card(examined: Examined, *, wants_file: bool) -> Card:
     source = newest.source if isinstance(newest, EvaluatedFile) else newest
     info = source.info if isinstance(source, EvaluatedRun) else None
     result, data = newest.assessment.result, (info.data if info else None) or {}
-    trained = {"training": data.get("train"), "unlabelled training": data.get("unlabelled")}
+    imported = None if info is None else imported_from(info)
+    trained = {} if imported else {"training": data.get("train"), "unlabelled training": data.get("unlabelled")}
     counts = trained | {"validation": data.get("val"), "test": result.n}
     teacher = (info.teacher if info else None) or {}
     learned = newest.recipe.teacher is not None
@@ -126,6 +128,7 @@ def gather_card(examined: Examined, *, wants_file: bool) -> Card:
         hub_dataset=_HUB.get(newest.recipe.data.name),
         corruptions=stored.corruptions if stored else None,
         quantised=_quantised(newest.file.about) if isinstance(newest, EvaluatedFile) else None,
+        imported=imported,
         teacher=str(teacher.get("name") or "a teacher that is not here") if learned else None,
         teacher_sha256=teachers_weights(teacher),
         teacher_top1=None if row.delta_top1 is None or row.test_top1 is None else row.test_top1 - row.delta_top1,

@@ -26,7 +26,7 @@ from distill.results.roles import ROLES
 from distill.results.rows import Row, row_labels
 from distill.runs import RunFolder
 from distill.runs.journal import is_number
-from distill.runs.origin import cut_from, made_again, weights_from
+from distill.runs.origin import made_again, soup_of, weights_from
 from distill.teaching.identity import read_identity
 
 __all__ = ["differences", "found_of", "members", "repeating", "settings_of"]
@@ -174,12 +174,11 @@ def _of_run(entry: EvaluatedRun) -> Provenance:
 
 
 def repeating(run: RunFolder) -> str | None:
-    """The command that repeats a run; None for one that was cut and not trained."""
-    info = run.info
-    if cut_from(info) is not None:
-        return None
-    made = made_again(info)
-    return rerun_command(info.role, run.path) if made is None else made[1]
+    """The command that repeats a run; None where that needs more than its folder says."""
+    made = made_again(run.info)
+    if made is None:
+        return rerun_command(run.info.role, run.path)
+    return made[1] if soup_of(run.info) else None
 
 
 def _of_file(entry: EvaluatedFile) -> Provenance:

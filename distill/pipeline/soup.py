@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from distill.compression.results import Soup, SoupMember
-from distill.data.images import Split, evenly_spaced_positions
 from distill.data.splits import Splits, load_splits
-from distill.devices import fast_kernels, resolve_device
+from distill.devices import resolve_device
 from distill.errors import UsageError
 from distill.evaluation.askable import refuse_drawn_anew
-from distill.evaluation.correct import correct
-from distill.evaluation.metrics import predict_logits
 from distill.evaluation.statistics import compare_images
 from distill.events import Note, Tell
 from distill.models import resolved_model, without_weights
@@ -26,6 +21,7 @@ from distill.models.mean_weights import mean_weights
 from distill.models.onnx_open import is_exported_file
 from distill.models.trained import Trained, load_trained
 from distill.pipeline.context import Options, in_asked_threads, prepare
+from distill.pipeline.judge import Judge
 from distill.pipeline.provenance import teachers_weights
 from distill.pipeline.record import caution
 from distill.pipeline.teacher import taught_as_before
@@ -36,41 +32,11 @@ from distill.references import check_name, listed, run_of
 from distill.runs import RunFolder, open_run
 from distill.runs.origin import SOUP_OF, SOUP_TRIED
 from distill.team.watch import watching
-from distill.text import brief, count, counted, percent
+from distill.text import brief, counted, percent
 
 __all__ = ["soup"]
 
-_BATCH = 256
-_JUDGED_MOST = 2_000  # of images that the runs were trained on, where there are no others: it shows a mean that is none
 _TRAINED_AS = ("input_size", "normalize", "max_params", "dropout", "stem_dropout", "code_sha256")
-
-
-@dataclass(frozen=True)
-class _Judge:
-    """Images that a mean is judged on, of one split: ``val``, or ``train`` where there are none to validate on."""
-
-    part: Split
-    chosen: np.ndarray
-    split: str
-
-    @classmethod
-    def of(cls, splits: Splits, tell: Tell) -> _Judge:
-        if splits.val is not None:
-            return cls(splits.val, np.arange(len(splits.val)), "val")
-        tell(Note("these runs have no validation images: the mean is judged on images they were trained on", "warning"))
-        part = splits.labelled
-        return cls(part, evenly_spaced_positions(len(part), _JUDGED_MOST), "train")
-
-    @property
-    def what(self) -> str:
-        return f"{count(len(self.chosen))} {'validation' if self.split == 'val' else 'training'} images"
-
-    def right(self, network: Trained) -> np.ndarray:
-        """Which of the images it answers right, ``(N,)`` bool."""
-        parts = np.array_split(self.chosen, math.ceil(len(self.chosen) / _BATCH))
-        with fast_kernels(network.device):
-            logits = predict_logits(network.logits, (torch.from_numpy(self.part.take(each)) for each in parts))
-        return correct(logits.numpy(), np.asarray(self.part.labels)[self.chosen])
 
 
 @watching()
@@ -95,11 +61,16 @@ def soup(
             images.
 
     Example:
-        >>> first = train_student("quickstart_scratch").run
-        >>> again = load_recipe("quickstart_scratch", ["train.epochs=2", "train.seed=1"])
-        >>> second = train_student(again, options=Options(init_from=str(first))).run
-        >>> soup([first, second], name="both").run.parent.name
-        'both'
+        >>> settings = ["name=tuned", "train.epochs=1"]
+        >>> tuned = [
+        ...     train_student(
+        ...         load_recipe("quickstart_scratch", [*settings, f"train.seed={seed}"]),
+        ...         options=Options(init_from="quickstart_scratch"),
+        ...     )
+        ...     for seed in (1, 2)
+        ... ]
+        >>> soup(tuned).run.parent.name
+        'tuned_soup'
     """
     options = options or Options()
     if name is not None and is_exported_file(check_name(name, "a run")):
@@ -120,7 +91,10 @@ def soup(
             f"--greedy chooses by validation images: {first.place} has none (data.val_fraction: 0)",
             hint="without it every run counts alike",
         )
-    judge = _Judge.of(splits, options.tell)
+    judge = Judge.of(splits)
+    if judge.split == "train":
+        text = "these runs have no validation images: the mean is judged on images they were trained on"
+        options.tell(Note(text, "warning"))
     _tell_of_sizes(networks, options.tell)
     options.tell(Note(f"averaging {counted(len(runs), 'run')}, judged on {judge.what}"))
     alone = [judge.right(each) for each in networks]
@@ -174,7 +148,7 @@ def _opened(references: Sequence[Any], options: Options) -> list[RunFolder]:
 class _Averaged:
     """Means of some of several networks, and what they answer."""
 
-    def __init__(self, networks: Sequence[Trained], judge: _Judge) -> None:
+    def __init__(self, networks: Sequence[Trained], judge: Judge) -> None:
         self._states = [
             {key: tensor.detach().to("cpu", copy=True) for key, tensor in each.module.state_dict().items()}
             for each in networks

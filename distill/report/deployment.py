@@ -16,10 +16,18 @@ from distill.text import MISSING, count, counted, fixed, percent, signed
 if TYPE_CHECKING:
     from distill.compression.candidate import CompressionCandidate, Int8File
     from distill.compression.choose import Attempt
-    from distill.compression.results import Compressed, Exported, Pruned, Quantized, Soup
+    from distill.compression.results import Compressed, Exported, Imported, Pruned, Quantized, Soup
     from distill.evaluation.statistics import Interval
 
-__all__ = ["compressed_table", "exported_table", "pruned_table", "quantized_table", "scheme_sentence", "soup_table"]
+__all__ = [
+    "compressed_table",
+    "exported_table",
+    "imported_table",
+    "pruned_table",
+    "quantized_table",
+    "scheme_sentence",
+    "soup_table",
+]
 
 
 def scheme_sentence(scheme: str, images: int) -> str:
@@ -91,6 +99,22 @@ def pruned_table(made: Pruned, width: int) -> RenderableType:
     if made.run is not None:
         where.append(("fine-tuned", str(made.run)))
     return Group(key_values(where), Text(), stacked(columns, width))
+
+
+def imported_table(made: Imported) -> RenderableType:
+    """The run, where its weights are from, and how right they are."""
+    how = "in their order" if made.by_order else "by name"
+    images = f"{count(made.images)} {'validation' if made.split == 'val' else 'training'} images"
+    return key_values(
+        [
+            ("run", str(made.run)),
+            ("from", f"{made.file}, {made.entry}" if made.entry else str(made.file)),
+            ("sha256", made.sha256),
+            ("matched", f"{count(made.tensors)} tensors, {how}"),
+            ("params", count(made.params)),
+            (f"{made.split} top-1", f"{percent(made.top1)}% of {images}"),
+        ]
+    )
 
 
 def soup_table(made: Soup, width: int) -> RenderableType:

@@ -1,18 +1,29 @@
-"""Where a run's weights began: cut from another run, the mean of several, started from one, or from nothing."""
+"""Where a run's weights are from: cut from another run, the mean of several, a file, started from one, or nothing."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from distill.commands import prune_command, soup_command
+from distill.commands import import_command, prune_command, soup_command
 from distill.errors import RunError
 from distill.runs.find import open_named
 from distill.runs.folder import RunFolder
 from distill.runs.info import RunInfo
 
-__all__ = ["SOUP_OF", "SOUP_TRIED", "ancestors", "cut_from", "made_again", "parent_of", "soup_of", "weights_from"]
+__all__ = [
+    "IMPORTED_FROM",
+    "SOUP_OF",
+    "SOUP_TRIED",
+    "ancestors",
+    "cut_from",
+    "imported_from",
+    "made_again",
+    "parent_of",
+    "soup_of",
+    "weights_from",
+]
 
-SOUP_OF, SOUP_TRIED = "soup_of", "soup_tried"  # of run.json
+IMPORTED_FROM, SOUP_OF, SOUP_TRIED = "imported_from", "soup_of", "soup_tried"  # of run.json
 
 
 def cut_from(info: RunInfo) -> str | None:
@@ -31,16 +42,25 @@ def _named(info: RunInfo, key: str) -> tuple[str, ...]:
     return tuple(each for each in runs if isinstance(each, str)) if isinstance(runs, list) else ()
 
 
+def imported_from(info: RunInfo) -> str | None:
+    """The file whose weights this run holds, which were trained elsewhere; None for one that was trained."""
+    origin = info.extra.get(IMPORTED_FROM)
+    file = origin.get("file") if isinstance(origin, dict) else None
+    return file if isinstance(file, str) else None
+
+
 def made_again(info: RunInfo) -> tuple[str, str] | None:
     """Of a run that was not trained how its weights were made, in a word, and the command that makes them again.
 
-    Of a cut it is the command's beginning: how much was cut stands in the run's own. None for one that was trained.
+    Of a cut and an import it is the command's beginning: the run's own has the rest. None for one that was trained.
     """
     if (source := cut_from(info)) is not None:
         return "cut", f"{prune_command(source)} ..."
     if runs := soup_of(info):
         tried = _named(info, SOUP_TRIED)
         return "averaged", soup_command(tried or runs, name=info.name, greedy=bool(tried))
+    if (file := imported_from(info)) is not None:
+        return "imported", f"{import_command(file)} ..."
     return None
 
 
@@ -56,6 +76,8 @@ def weights_from(info: RunInfo) -> str | None:
         return f"the mean of the weights of {', '.join(runs)}; settings are the first one's"
     if (source := cut_from(info)) is not None:
         return f"cut from {source}, and not trained since"
+    if (file := imported_from(info)) is not None:
+        return f"imported from {file}; settings of training are the recipe's, not what was done"
     return None if (parent := parent_of(info)) is None else f"trained on from {parent}"
 
 

@@ -35,6 +35,7 @@ GUIDES_FIRST = (
     "docs/banks.md",
     "docs/evaluate.md",
     "docs/statistics.md",
+    "docs/soup.md",
     "docs/tracking.md",
     "docs/page.md",
     "docs/compress.md",

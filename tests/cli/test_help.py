@@ -33,6 +33,7 @@ SURFACE = {
         "--recipe -r --set -s --teacher -t --budget --runtime --threads --measure --max-drop --prove --against "
         "--evaluations --hours --seeds --name --device --runs --json --quiet -q"
     ),
+    "import": "FILE --device --entry --json --quiet -q --recipe -r --runs --set -s --threads",
     "soup": "RUNS --device --greedy --json --name --quiet -q --runs --threads",
     "cache": "",
     "cache build": "--device --devices --json --out --quiet -q --recipe -r --runs --set -s --teacher -t --threads --views",  # noqa: E501
@@ -92,10 +93,9 @@ SURFACE = {
 
 
 BUILDS_NETWORKS = (  # so that they may be asked to run a recipe's own code
-    "teacher-finetune", "student", "sweep", "search", "soup", "cache build", "cache verify", "compare", "evaluate",
-    "compress",
-    "prune", "quantize", "export", "kit", "predict", "report", "recipe check", "models", "certify",
-    "verify", "card", "doctor",
+    "teacher-finetune", "student", "sweep", "search", "import", "soup", "cache build", "cache verify", "compare",
+    "evaluate", "compress", "prune", "quantize", "export", "kit", "predict", "report", "recipe check", "models",
+    "certify", "verify", "card", "doctor",
 )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ class Card:
         recipe_text: The same as YAML.
         off: Keys of ``recipe`` that change nothing, with all below them.
         quantised: Of an int8 file: its scheme, which images set the ranges, and what it was allowed to lose.
+        imported: The file that its weights are from, where they were trained elsewhere.
         teacher: The name of what it learned from; ``teacher_top1`` on the same test images.
         device: That it was timed on, with ``threads``; ``versions`` of the libraries.
         notes: What the reader must know of the figures.
@@ -50,6 +51,7 @@ class Card:
     hub_dataset: str | None = None
     corruptions: CorruptionResult | None = None
     quantised: str | None = None
+    imported: str | None = None
     teacher: str | None = None
     teacher_sha256: str | None = None
     teacher_top1: float | None = None

@@ -1,0 +1,131 @@
+"""A checkpoint that was trained elsewhere to a finished run: a teacher, or a row of a table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from distill.compression.results import Imported
+from distill.data.splits import Splits
+from distill.errors import UsageError
+from distill.evaluation.statistics import share_interval
+from distill.events import Note, Tell
+from distill.files import expanded, sha256_file
+from distill.models import build_model, build_normalize, resolved_model, without_weights
+from distill.models.foreign_weights import ForeignWeights, fit_foreign_weights, read_checkpoint
+from distill.models.own_answers import keep_own_answers
+from distill.models.trained import load_trained
+from distill.pipeline.context import Options, in_asked_threads, prepare
+from distill.pipeline.judge import Judge
+from distill.pipeline.record import caution
+from distill.pipeline.untrained import finish_untrained, holding_weights
+from distill.recipe import Recipe, load_recipe
+from distill.recipe.model_specs import ModelSpec, PythonModel, TimmModel
+from distill.runs.origin import IMPORTED_FROM
+from distill.team.watch import watching
+from distill.text import percent
+
+__all__ = ["import_weights"]
+
+_ELSEWHERE = (
+    "its weights were trained elsewhere, on images that are not known here: validation and test images may have been "
+    "among them"
+)
+
+
+@watching()
+@in_asked_threads
+def import_weights(
+    file: str | Path, recipe: Recipe | str | Path, *, entry: str | None = None, options: Options | None = None
+) -> Imported:
+    """Make a finished run of weights that were trained elsewhere, such as a published teacher.
+
+    The recipe says which network they are of, what it expects of pixels (``model.normalize``; ``auto`` is what its
+    training would have: of a timm network what timm says, else the training images' mean and standard deviation), and
+    which data it knows. Tensors are matched by name, or in order where their names are others. The run is like any
+    other: it teaches, and is compared, exported and pruned.
+
+    Args:
+        file: ``.safetensors``, or what ``torch.save`` wrote of a ``state_dict()``, or of a dictionary that has one. It
+            is read without executing anything.
+        recipe: A recipe without a teacher, a path, or a bundled name.
+        entry: Which of a checkpoint's dictionaries, as ``model`` or ``ema.state_dict``; None: the only one that fits.
+
+    Raises:
+        UsageError: The recipe names a teacher.
+        MissingError: The file, or the data, is not here.
+        DataError: The file is damaged, or of another network.
+
+    Example:
+        >>> import torch
+        >>> network = load_model("quickstart_scratch").module
+        >>> torch.save({"model": network.state_dict()}, "theirs.pth")
+        >>> import_weights("theirs.pth", load_recipe("quickstart_scratch", ["name=theirs"])).run.parent.name
+        'theirs'
+    """
+    options = options or Options()
+    recipe, place = load_recipe(recipe), expanded(file)
+    if recipe.teacher is not None:
+        raise UsageError(
+            f"recipe {recipe.name} is a student's: it names a teacher, and these weights were trained elsewhere",
+            hint="a recipe of the same network without one: distill recipe list",
+        )
+    checkpoint = read_checkpoint(place)
+    bare = recipe.model_copy(update={"model": without_weights(recipe.model)})
+    context = prepare(bare, replace(options, init_from=None, devices=1))
+    splits = context.splits
+    assert splits is not None, "prepare() loads them"
+    module = build_model(context.recipe.model, num_classes=len(splits.dataset.classes))
+    weights = fit_foreign_weights(module, checkpoint, name=recipe.model.name, entry=entry)
+    context = replace(context, recipe=_expecting(context.recipe, recipe.model, splits))
+    origin = {"file": str(place), "sha256": sha256_file(place), "entry": weights.entry}
+    options.tell(Note(_how(weights, place)))
+    judge = Judge.of(splits)
+    with holding_weights(context, splits, weights.state, teacher=None, made_from={IMPORTED_FROM: origin}) as run:
+        caution(run, [_ELSEWHERE], options.tell)
+        trained = load_trained(run, device=context.device, precision="fp32")
+        if isinstance(context.recipe.model, PythonModel):
+            keep_own_answers(run, trained.module, context.recipe.model, dict(weights.state))
+            trained.module.to(context.device)
+        right = judge.right(trained)
+        top1 = float(right.mean())
+        val_top1 = top1 if judge.split == "val" else None
+        finish_untrained(run, teacher=None, val_top1=val_top1, line=f"imported from {place}")
+    _warn_of_chance(int(right.sum()), len(right), len(trained.classes), options.tell)
+    return Imported(
+        run=run.path,
+        file=place,
+        sha256=origin["sha256"],
+        entry=weights.entry,
+        tensors=len(weights.state),
+        by_order=weights.by_order,
+        params=context.params,
+        split=judge.split,
+        images=len(right),
+        top1=top1,
+    )
+
+
+def _expecting(recipe: Recipe, named: ModelSpec, splits: Splits) -> Recipe:
+    """The run's recipe, with what its network expects of pixels; ``auto`` is what timm says of the model ``named``."""
+    spec = recipe.model.model_copy(update={"weights": named.weights}) if isinstance(named, TimmModel) else recipe.model
+    normalize = build_normalize(spec, mean=splits.dataset.mean, std=splits.dataset.std)
+    return recipe.model_copy(update={"model": resolved_model(recipe.model, normalize)})
+
+
+def _how(weights: ForeignWeights, place: Path) -> str:
+    where = f"{place}, {weights.entry}" if weights.entry else str(place)
+    how = "in their order, as their names are others" if weights.by_order else "by name"
+    return f"{where}: {len(weights.state)} tensors, matched {how}"
+
+
+def _warn_of_chance(right: int, images: int, classes: int, tell: Tell) -> None:
+    """Say so where a network may be guessing: the usual sign of another order of layers, pixels or classes."""
+    if share_interval(right, images).low <= 1 / classes:
+        tell(
+            Note(
+                f"it answers {percent(right / images)} % of these images right, which chance does too: are the pixels "
+                "scaled as it expects (model.normalize), the classes in its order, the layers in this network's?",
+                "warning",
+            )
+        )
