@@ -60,8 +60,8 @@ def import_weights(
         >>> import torch
         >>> network = load_model("quickstart_scratch").module
         >>> torch.save({"model": network.state_dict()}, "theirs.pth")
-        >>> import_weights("theirs.pth", load_recipe("quickstart_scratch", ["name=theirs"])).run.parent.name
-        'theirs'
+        >>> import_weights("theirs.pth", load_recipe("quickstart_scratch", ["name=imported"])).run.parent.name
+        'imported'
     """
     options = options or Options()
     recipe, place = load_recipe(recipe), expanded(file)

@@ -61,16 +61,16 @@ def soup(
             images.
 
     Example:
-        >>> settings = ["name=tuned", "train.epochs=1"]
-        >>> tuned = [
+        >>> settings = ["name=more", "train.epochs=1"]
+        >>> more = [
         ...     train_student(
         ...         load_recipe("quickstart_scratch", [*settings, f"train.seed={seed}"]),
         ...         options=Options(init_from="quickstart_scratch"),
         ...     )
         ...     for seed in (1, 2)
         ... ]
-        >>> soup(tuned).run.parent.name
-        'tuned_soup'
+        >>> soup(more).run.parent.name
+        'more_soup'
     """
     options = options or Options()
     if name is not None and is_exported_file(check_name(name, "a run")):
