@@ -104,7 +104,7 @@ def fit_foreign_weights(
     ``running_mean``) that the network has at that place.
 
     Args:
-        name: The network's, for messages.
+        name: Of what the network was built by, for messages.
         entry: The mapping that is meant, as ``model`` or ``ema.state_dict``; None: the only one that fits.
 
     Raises:

@@ -71,12 +71,11 @@ def import_weights(
             hint="a recipe of the same network without one: distill recipe list",
         )
     checkpoint = read_checkpoint(place)
-    bare = recipe.model_copy(update={"model": without_weights(recipe.model)})
-    context = prepare(bare, replace(options, init_from=None, devices=1))
+    context = prepare(_untrained(recipe), replace(options, init_from=None, devices=1))
     splits = context.splits
     assert splits is not None, "prepare() loads them"
     module = build_model(context.recipe.model, num_classes=len(splits.dataset.classes))
-    weights = fit_foreign_weights(module, checkpoint, name=recipe.model.name, entry=entry)
+    weights = fit_foreign_weights(module, checkpoint, name=f"recipe {recipe.name}", entry=entry)
     context = replace(context, recipe=_expecting(context.recipe, recipe.model, splits))
     origin = {"file": str(place), "sha256": sha256_file(place), "entry": weights.entry}
     options.tell(Note(_how(weights, place)))
@@ -104,6 +103,14 @@ def import_weights(
         images=len(right),
         top1=top1,
     )
+
+
+def _untrained(recipe: Recipe) -> Recipe:
+    """The recipe with nothing to fetch, and in the precision that weights are asked in which nobody trains here."""
+    train = recipe.train
+    if train.precision == "auto":
+        train = train.model_copy(update={"precision": "fp32"})
+    return recipe.model_copy(update={"model": without_weights(recipe.model), "train": train})
 
 
 def _expecting(recipe: Recipe, named: ModelSpec, splits: Splits) -> Recipe:

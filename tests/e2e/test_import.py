@@ -127,7 +127,7 @@ def test_what_cannot_be_imported_leaves_nothing_behind(
     file: Path, options: Options, teacher_recipe, student_recipe, tmp_path: Path
 ) -> None:
     runs = replace(options, runs_dir=tmp_path / "runs")
-    with pytest.raises(DataError, match="does not fit tiny"):
+    with pytest.raises(DataError, match="does not fit recipe tiny_teacher"):
         import_weights(file, teacher_recipe("model.width=16"), options=runs)
     with pytest.raises(UsageError, match="is a student's"):
         import_weights(file, student_recipe(), options=runs)
