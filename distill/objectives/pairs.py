@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from distill.errors import RecipeError
 from distill.objectives.objective import NetworkOutput, RequiredOutputs, TermContext
 from distill.recipe.objectives import FeatureTerm, OwnTerm
+from distill.recipe.terms import PREACT
 
 __all__ = ["StagePairs", "as_small", "no_autocast", "require_maps", "stage_shape"]
 
@@ -54,7 +55,8 @@ def _named(spec: FeatureTerm, context: TermContext) -> list[tuple[str, str]]:
     if spec.auto_stages == "pooled":
         return [("pooled", "pooled")]
     ours, theirs = (
-        [name for name in shapes if name.startswith("stage")] for shapes in (context.student, context.teacher)
+        [name for name in shapes if name.startswith("stage") and not name.endswith(PREACT)]
+        for shapes in (context.student, context.teacher)
     )
     shared = [name for name in ours if name in theirs]
     if not shared:

@@ -86,7 +86,7 @@ def _term_context(recipe: Recipe, splits: Splits, teacher: Teacher | None, devic
         return context
     return replace(
         context,
-        student=stage_shapes(recipe.model, len(splits.dataset.classes)),
+        student=stage_shapes(recipe.model, len(splits.dataset.classes), preact=True),
         teacher=_teachers(recipe, teacher),
         labels=torch.from_numpy(splits.train.labels.copy()).long(),
     )
@@ -100,4 +100,4 @@ def _teachers(recipe: Recipe, teacher: Teacher | None) -> Mapping[str, tuple[int
         return {POOLED: (counts[0],)} if len(counts) == 1 and counts[0] else {}
     if teacher.run is None:
         return {}
-    return stage_shapes(teacher.run.recipe().model, len(teacher.identity.classes))
+    return stage_shapes(teacher.run.recipe().model, len(teacher.identity.classes), preact=True)

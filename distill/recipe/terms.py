@@ -126,14 +126,18 @@ class MSETerm(_Standardized):
 
 
 AutoStages = Literal["all", "middle", "last", "pooled"]
-StageName = Annotated[str, Field(pattern=r"^(stem|stage[1-9][0-9]?|pooled)$")]
+PREACT = ".preact"
+"""Behind a stage's name: what enters the activation that it ends in."""
+StageName = Annotated[str, Field(pattern=r"^((stem|stage[1-9][0-9]?)(\.preact)?|pooled)$")]
 
 
 class FeatureTerm(TermSpec):
     """What is learned from a teacher's features; ``auto`` names the stages that its paper takes."""
 
     features: Annotated[tuple[StageName, ...], Field(min_length=1)] | Literal["auto"] = Field(
-        "auto", description="stages of the student: stem, stage1 ... or pooled (distill models NAME lists them)"
+        "auto",
+        description="stages of the student: stem, stage1 ... or pooled (distill models NAME lists them); "
+        "stage1.preact: before its last activation",
     )
     teacher_features: Annotated[tuple[StageName, ...], Field(min_length=1)] | None = Field(
         None, description="the teacher's stages in their places; null: those of the same names"

@@ -129,6 +129,8 @@ FEATURES = [
     ("{kind: fitnet}", {"fitnet"}),
     ("{kind: vid}", {"vid"}),
     ("{kind: reviewkd, ramp_epochs: 1, add: [{kind: kd}]}", {"reviewkd", "kd"}),
+    ("{kind: reviewkd, features: [stem.preact, stage1.preact]}", {"reviewkd"}),
+    ("{kind: fitnet, features: [stage1.preact], teacher_features: [stage1]}", {"fitnet"}),
     ("{kind: at}", {"at"}),
     ("{kind: nst}", {"nst"}),
     ("{kind: sp}", {"sp"}),
@@ -323,6 +325,7 @@ def test_features_change_nothing_of_the_network_but_its_loss(runs, teacher):
     ("objective", "told"),
     [
         ("{kind: at, features: [stage7]}", "the student has no stage stage7"),
+        ("{kind: at, features: [stage7.preact]}", r"the student has no stage stage7\.preact"),
         ("{kind: at, features: [pooled]}", "compares maps"),
     ],
 )
