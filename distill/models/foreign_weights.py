@@ -101,7 +101,7 @@ def fit_foreign_weights(
     """Find a network's weights in what :func:`read_checkpoint` gave.
 
     They fit by name, or, where names are others, by order: as many tensors, each of the shape and kind (``weight``,
-    ``running_mean``) that the network has at that place.
+    ``running_mean``) that the network has at that place. A dense layer's weight is a 1x1 convolution's, too.
 
     Args:
         name: Of what the network was built by, for messages.
@@ -165,7 +165,7 @@ def _fitted(module: nn.Module, state: dict[str, Tensor], entry: str, *, is_order
         return problem
     counters = {key: value for key, value in module.state_dict().items() if key.endswith(_COUNTER)}
     pairs = zip(own, theirs, strict=True) if by_order else ((key, key) for key in own)
-    cast = {ours: theirs[other].to(own[ours].dtype).contiguous() for ours, other in pairs}
+    cast = {ours: theirs[other].reshape(own[ours].shape).to(own[ours].dtype).contiguous() for ours, other in pairs}
     return ForeignWeights(cast | counters, entry, by_order=by_order)
 
 
@@ -177,7 +177,7 @@ def _misnamed(own: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> str | 
     for key in own:
         if key not in theirs:
             return f"{key} is missing"
-        if own[key].shape != theirs[key].shape:
+        if _sides(own[key]) != _sides(theirs[key]):
             return f"{key} is {tuple(theirs[key].shape)}, not {tuple(own[key].shape)}"
     unknown = next((key for key in theirs if key not in own), None)
     return None if unknown is None else f"{unknown} is unknown"
@@ -187,7 +187,7 @@ def _misplaced(own: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> str |
     """The first tensor that is another's in its place; None where all fit."""
     for at, (ours, other) in enumerate(zip(own, theirs, strict=False)):
         shapes = tuple(theirs[other].shape), tuple(own[ours].shape)
-        if shapes[0] != shapes[1] or _kind(ours) != _kind(other):
+        if _sides(theirs[other]) != _sides(own[ours]) or _kind(ours) != _kind(other):
             return f"tensor {at + 1} of {len(theirs)} is {other} {shapes[0]}, where the network has {ours} {shapes[1]}"
     if len(own) != len(theirs):
         return f"it has {counted(len(theirs), 'tensor')}, the network {len(own)}"
@@ -202,6 +202,14 @@ def _without_prefix(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict
             break
         state = {key.partition(".")[2]: value for key, value in state.items()}
     return state
+
+
+def _sides(tensor: Tensor) -> tuple[int, ...]:
+    """Its shape without ones at its end: a 1x1 convolution's is that of a dense layer."""
+    shape = tuple(tensor.shape)
+    while len(shape) > 1 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
 
 
 def _kind(name: str) -> str:

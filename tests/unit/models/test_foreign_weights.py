@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
+import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -141,6 +143,28 @@ def test_published_networks_answer_as_theirs_do(recipe: str, tmp_path: Path) -> 
     images = torch.randn(4, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(ours(images), theirs(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "by_order"),
+    [
+        ("resnet18", "resnet18", False),
+        ("resnext50_32x4d", "resnext50_32x4d", False),
+        ("mobilenet_v2", "mobilenetv2_100", True),
+        ("efficientnet_b0", "efficientnet_b0", True),
+    ],
+)
+def test_torchvisions_networks_answer_alike_as_timms(theirs: str, ours: str, by_order: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = _lived(torchvision.models.get_model(theirs, num_classes=10))
+    torch.save(network.state_dict(), tmp_path / "theirs.pth")
+    module = timm.create_model(ours, num_classes=10).eval()
+    found = _fit(module, tmp_path / "theirs.pth")
+    assert found.by_order == by_order
+    module.load_state_dict(found.state)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(module(images), network(images), rtol=1e-4, atol=1e-4)
 
 
 @pytest.fixture
