@@ -71,7 +71,7 @@ STAGES = (
     Stage(("r222_sgd",)),
     Stage(("r222_sgd_constant",)),
     Stage(("r222_adam_dropout",)),
-    Stage(("r222_adam_augment", "r222_adam_augment_kd"), seeds=6),
+    Stage(("r222_adam_augment", "r222_adam_augment_kd"), seeds=4),
     Stage(("resnet20_cifar10",)),
     Stage(("grouped_resnet_cifar100",)),
 )
