@@ -31,9 +31,10 @@ def resume_command(role: str, run: str | Path, *, allow_code: bool = False) -> s
     return f"distill {training_verb(role)} --resume {shlex.quote(str(run))}{leave}"
 
 
-def rerun_command(role: str, run: str | Path) -> str:
-    """What trains a run once more, to the same bytes."""
-    return f"distill {training_verb(role)} --rerun {shlex.quote(str(run))}"
+def rerun_command(role: str, run: str | Path, *, allow_code: bool = False) -> str:
+    """What trains a run once more, to the same bytes; ``allow_code`` as of :func:`resume_command`."""
+    leave = " --allow-code" if allow_code else ""
+    return f"distill {training_verb(role)} --rerun {shlex.quote(str(run))}{leave}"
 
 
 def prune_command(run: str | Path) -> str:

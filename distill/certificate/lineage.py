@@ -20,7 +20,7 @@ from distill.models.onnx_open import OnnxClassifier
 from distill.results.certificate import Step
 from distill.runs import RunFolder, list_runs, open_run
 from distill.runs.find import open_named
-from distill.runs.origin import SOUP_TRIED, ancestors, cut_from, made_again, parent_of, soup_of
+from distill.runs.origin import SOUP_TRIED, ancestors, cut_from, imported_from, made_again, parent_of, soup_of
 from distill.teaching.identity import read_identity
 from distill.teaching.recorded import open_former_teacher
 
@@ -28,6 +28,7 @@ __all__ = ["check_same_task", "is_all_known", "original", "source_of", "steps_of
 
 NOT_HERE = "not known: it is not here as it was"
 NOT_SAID = "not known: the file does not say, or says others"
+ELSEWHERE = "not known: it was trained elsewhere"
 _READS = {"trained": "taught", "cut": "ranked channels, where that was by taylor"}  # of training images
 _AGAINST = (
     "--against names the run that a loss is measured against; paths of runs are as seen from where they were made"
@@ -186,14 +187,15 @@ def _began(subject: str) -> Step:
 
 
 def _trained(run: RunFolder, images: Images) -> Step:
-    info, parts = run.info, images.of_run(run)
+    info = run.info
+    if imported_from(info) is not None:
+        return Step(what="imported", subject=str(run.path), reads={"taught": ELSEWHERE}, weights_sha256=_weights(run))
+    parts = images.of_run(run)
     what, again = made_again(info) or ("trained", rerun_command(info.role, run.path))
     training = parts["training"] if "unlabelled" not in parts else f"{parts['training']} and {parts['unlabelled']}"
     reads = {_READS[what]: training} if what in _READS else {}
     if what == "trained" and "validation" in parts:
         reads["chose the epoch"] = parts["validation"]
-    if what == "imported":
-        reads["taught"] = NOT_HERE
     if what == "averaged" and SOUP_TRIED in info.extra:
         reads["chose which runs count"] = parts.get("validation", NOT_HERE)
     about = info.teacher or {}
@@ -208,7 +210,7 @@ def _trained(run: RunFolder, images: Images) -> Step:
         seeds=info.seeds,
         threads=info.threads,
         command=shlex.join(info.command) if info.command else None,
-        repeat=again if what in ("trained", "averaged") else None,
+        repeat=None if what == "cut" else again,
     )
 
 
@@ -268,7 +270,7 @@ def _written_by(run: RunFolder, about: FileAbout) -> str | None:
 
 def is_all_known(steps: Sequence[Step]) -> bool:
     """Whether every step tells which images it read."""
-    return not any(part in (NOT_HERE, NOT_SAID) for step in steps for part in step.reads.values())
+    return not any(part in (NOT_HERE, NOT_SAID, ELSEWHERE) for step in steps for part in step.reads.values())
 
 
 def check_same_task(file: OnnxClassifier, run: RunFolder) -> None:

@@ -17,6 +17,7 @@ from distill.comparison.entries import (
     namesake_notes,
     precision_notes,
     seed_notes,
+    unequal_training_notes,
 )
 from distill.comparison.files import file_rows, open_files, parted
 from distill.comparison.paired_rows import beside_teachers, other_images_notes
@@ -38,6 +39,7 @@ from distill.references import count_of, folder_of, listed, run_of
 from distill.report.display import Shown
 from distill.results.roles import role_order
 from distill.results.rows import Comparison, Row
+from distill.runs.origin import made_again
 from distill.team.watch import watching
 
 __all__ = ["Examined", "compare", "examine"]
@@ -156,7 +158,7 @@ def examine(
     rows, tested = _untimed(subjects, data, notes)
     elsewhere = device_rows(found_elsewhere, rows)
     if baseline is None:
-        teaching = _teaching(subjects)
+        teaching = _teaching(subjects) | {str(each.run.path) for each in subjects.entries if made_again(each.info)}
         baselines = default_baselines(rows, teaching)
         notes += default_baseline_notes(rows, baselines, teaching)
     else:
@@ -186,7 +188,7 @@ def examine(
         device=describe_device(target),
         threads=used,
         versions=library_versions(*(["onnxruntime"] if subjects.files else [])),
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys(notes)),
         latency_n=min(counts, default=None),
         difference=difference_of(tested),
     )
@@ -232,4 +234,5 @@ def _notes(subjects: Subjects, rows: Sequence[Row], data: DatasetCache) -> list[
         *namesake_notes(groups),
         *seed_notes(groups),
         *caution_notes(groups),
+        *unequal_training_notes(rows, subjects.tested),
     ]

@@ -12,6 +12,7 @@ from distill.evaluation.assessment import Assessment
 from distill.evaluation.by_class import few_images_note
 from distill.recipe import Recipe, compared_settings, dump_recipe, of_any_seed
 from distill.results.figures import Figures
+from distill.results.rows import Row
 from distill.runs import RunFolder, RunInfo
 from distill.runs.origin import IMPORTED_FROM, soup_of
 from distill.text import brief
@@ -29,6 +30,7 @@ __all__ = [
     "origin",
     "precision_notes",
     "seed_notes",
+    "unequal_training_notes",
 ]
 
 
@@ -68,7 +70,9 @@ def origin(info: RunInfo) -> dict[str, Any]:
     if averaged := soup_of(info):
         return began | {"soup_of": averaged}
     imported = info.extra.get(IMPORTED_FROM)
-    return began if imported is None else began | {"imported_from": imported}
+    if not isinstance(imported, dict):
+        return began
+    return began | {"imported_from": f"{imported.get('sha256')} {imported.get('entry')}".strip()}
 
 
 def identity(recipe: Recipe, info: RunInfo) -> str:
@@ -185,6 +189,27 @@ def caution_notes(groups: Mapping[str, list[EvaluatedRun]]) -> list[str]:
             for line in cautions if isinstance(cautions, list) else []:
                 lines[f"{entry.recipe.name}: {line}"] = None
     return list(lines)
+
+
+def unequal_training_notes(rows: Sequence[Row], tested: Mapping[str, Sequence[EvaluatedModel]]) -> list[str]:
+    """Which runs had more labelled images to train on than the run that they are held against, or fewer."""
+    counts = {run: {_labelled(each) for each in group} for run, group in tested.items()}
+    names = {row.run: row.name for row in rows}
+    found: dict[str, None] = {}
+    for row in rows:
+        if row.role == "teacher" or row.baseline is None:
+            continue
+        ours, theirs = counts.get(row.run, set()), counts.get(row.baseline, set())
+        if len(ours) == len(theirs) == 1 and 0 not in ours | theirs and ours != theirs:
+            told = f"{row.name} was trained on {max(ours):,} labelled images, {names[row.baseline]} on {max(theirs):,}"
+            found[f"{told}: the difference is not of the method alone"] = None
+    return list(found)
+
+
+def _labelled(entry: EvaluatedModel) -> int:
+    """How many labelled images a run was trained on; 0 where that is not known."""
+    count = (entry.info.data or {}).get("train") if isinstance(entry, EvaluatedRun) else None
+    return count if isinstance(count, int) else 0
 
 
 def _chance(group: Sequence[EvaluatedRun]) -> tuple[list[str], list[str]]:

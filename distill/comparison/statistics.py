@@ -125,7 +125,8 @@ def default_baselines(rows: Sequence[Row], teaching: Collection[str] = ()) -> di
     file, as many as its run has. A run that teaches a student of the table is none.
 
     Args:
-        teaching: The names of all that teach, those among several too, which are no row's ``teacher``.
+        teaching: The names of all that teach, those among several too, which are no row's ``teacher``; and the ``run``
+            of those of which it is not known how they learned.
     """
     found: dict[str, str] = {}
     for test_set in {row.test_set for row in rows if row.role == "student" and row.test_set is not None}:
@@ -141,7 +142,7 @@ def _alone(rows: Collection[Row], teaching: Collection[str]) -> list[Row]:
     """The runs that learned without a teacher, and are none."""
     teachers = {row.teacher for row in rows if _is_taught(row)}
     runs = [row for row in rows if row.role != "teacher" and row.source_run is None and _learned_alone(row)]
-    return [row for row in runs if row.run not in teachers and row.name not in teaching]
+    return [row for row in runs if row.run not in teachers and not {row.name, row.run} & set(teaching)]
 
 
 def default_baseline_notes(

@@ -106,7 +106,7 @@ def _taught_by(
         return None
     if not reference.saw(entry, data):
         notes.append(
-            f"{entry.run.path} and its teacher {reference.name} were tested on different images: "
+            f"{entry.run.path.parent} and its teacher {reference.name} were tested on different images: "
             "neither their accuracies nor their answers are compared"
         )
         return None

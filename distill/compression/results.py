@@ -202,19 +202,24 @@ class Imported:
     """A run that holds weights which were trained elsewhere.
 
     Attributes:
-        file: Where they are from; ``sha256`` is its digest, ``entry`` the dictionary in it (empty: the whole).
+        checkpoint: The file that they are from; ``sha256`` is its digest, ``entry`` the dictionary in it (else empty).
         tensors: How many there are; ``by_order``: matched in their order, as their names are not the network's.
+        mean: Of pixels in 0..1, by channel, as the network is given them; ``std`` likewise; ``stated`` is where both
+            are from: the recipe, timm, or so many training images.
         split: The images that it was judged on: ``val``, or ``train`` where there are no validation images; ``images``
             of them.
         top1: On these, a fraction.
     """
 
     run: Path
-    file: Path
+    checkpoint: Path
     sha256: str
     entry: str
     tensors: int
     by_order: bool
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    stated: str
     params: int
     split: str
     images: int
@@ -222,4 +227,4 @@ class Imported:
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``distill import --json`` prints."""
-        return asdict(self) | {"run": str(self.run), "file": str(self.file)}
+        return asdict(self) | {"run": str(self.run), "checkpoint": str(self.checkpoint)}

@@ -22,6 +22,7 @@ from distill.text import counted
 __all__ = ["Checkpoint", "ForeignWeights", "fit_foreign_weights", "read_checkpoint"]
 
 _COUNTER = "num_batches_tracked"
+_AVERAGED = "n_averaged"  # of torch's AveragedModel
 _DEEPEST = 3  # of the mappings in a checkpoint: "model", "state_dict", or one in the other
 # What training scripts put beside weights, and what is built of it alone: a namespace of options, NumPy's numbers.
 _HARMLESS: list[Any] = [
@@ -55,11 +56,13 @@ class ForeignWeights:
         state: By the network's own names, in its dtypes.
         entry: Where in the checkpoint they are, as ``model``; empty for the whole file.
         by_order: Whether names told which tensor is which, or their order did.
+        matched: How many tensors of the file these are; batch norm's counters are not looked at.
     """
 
     state: dict[str, Tensor]
     entry: str
     by_order: bool
+    matched: int
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -157,16 +160,19 @@ def _mappings(tree: Any, depth: int, at: str = "") -> Iterator[tuple[str, dict[s
 def _fitted(module: nn.Module, state: dict[str, Tensor], entry: str, *, is_ordered: bool) -> ForeignWeights | str:
     """The weights, or why they do not fit."""
     own = {key: value for key, value in module.state_dict().items() if not key.endswith(_COUNTER)}
-    theirs = _without_prefix({key: value for key, value in state.items() if not key.endswith(_COUNTER)}, own)
+    theirs = {key: value for key, value in state.items() if not key.endswith(_COUNTER) and key != _AVERAGED}
+    theirs = _without_prefix(theirs, own)
     known = [key for key in own if key in theirs]
     by_order = is_ordered and 2 * len(known) < len(own)
     problem = _misplaced(own, theirs) if by_order else _misnamed(own, theirs)
     if problem is not None:
         return problem
+    if unusable := next((key for key, value in theirs.items() if not _is_plain(value)), None):
+        return f"{unusable} is no plain tensor of numbers ({theirs[unusable].dtype}, {theirs[unusable].layout})"
     counters = {key: value for key, value in module.state_dict().items() if key.endswith(_COUNTER)}
     pairs = zip(own, theirs, strict=True) if by_order else ((key, key) for key in own)
     cast = {ours: theirs[other].reshape(own[ours].shape).to(own[ours].dtype).contiguous() for ours, other in pairs}
-    return ForeignWeights(cast | counters, entry, by_order=by_order)
+    return ForeignWeights(cast | counters, entry, by_order=by_order, matched=len(cast))
 
 
 def _misnamed(own: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> str | None:
@@ -195,13 +201,18 @@ def _misplaced(own: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> str |
 
 
 def _without_prefix(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without what wrappers put before every name (``module.``, ``_orig_mod.``)."""
-    while state and not set(state) & set(own):
-        first = {key.partition(".")[0] for key in state}
-        if len(first) > 1 or any("." not in key for key in state):
-            break
-        state = {key.partition(".")[2]: value for key, value in state.items()}
+    """Without what stands before the network's names (``module.``, ``model.backbone.``), and what stands elsewhere."""
+    first = next(iter(own))
+    for key in state:
+        prefix = key.removesuffix(first)
+        if prefix.endswith(".") and key != prefix and 2 * sum(prefix + name in state for name in own) >= len(own):
+            return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     return state
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether it is neither sparse, quantised, complex, whole numbers, nor without content."""
+    return tensor.layout == torch.strided and tensor.is_floating_point() and not tensor.is_meta
 
 
 def _sides(tensor: Tensor) -> tuple[int, ...]:

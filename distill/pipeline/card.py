@@ -22,7 +22,8 @@ from distill.report.card.content import Card
 from distill.report.card.render import MARK, render_card
 from distill.report.deployment import scheme_sentence
 from distill.results.rows import Row
-from distill.runs.origin import imported_from
+from distill.runs import RunFolder
+from distill.runs.origin import behind, imported_from, weights_from
 from distill.team.watch import watching
 from distill.text import percent
 
@@ -129,11 +130,19 @@ def gather_card(examined: Examined, *, wants_file: bool) -> Card:
         corruptions=stored.corruptions if stored else None,
         quantised=_quantised(newest.file.about) if isinstance(newest, EvaluatedFile) else None,
         imported=imported,
+        weights_from=None if info is None else weights_from(info),
+        elsewhere=() if source is None or not isinstance(source, EvaluatedRun) else _elsewhere(source.run),
         teacher=str(teacher.get("name") or "a teacher that is not here") if learned else None,
         teacher_sha256=teachers_weights(teacher),
         teacher_top1=None if row.delta_top1 is None or row.test_top1 is None else row.test_top1 - row.delta_top1,
         notes=comparison.notes,
     )
+
+
+def _elsewhere(run: RunFolder) -> tuple[str, ...]:
+    """The runs behind a run, also as teachers, that were trained elsewhere."""
+    found = behind(run, run.path.parent.parent, taught=True)
+    return tuple(str(each.path) for each in found if imported_from(each.info) is not None)
 
 
 def _quantised(about: FileAbout) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,36 +16,79 @@ from distill.pipeline.provenance import named_banks
 from distill.recipe import Recipe, parse_recipe
 from distill.recipe.schema import DataSpec
 from distill.runs import RunFolder
+from distill.runs.origin import behind, imported_from
 from distill.teaching.bank import Bank
 from distill.teaching.teacher_file import Teacher
 from distill.teaching.teacher_run import TeacherRun
 
-__all__ = ["cautions", "of_reference"]
+__all__ = ["Start", "cautions", "of_origin", "of_reference"]
 
 
-def cautions(recipe: Recipe, splits: Splits, teacher: Teacher | None, *, initial: str) -> list[str]:
+@dataclass(frozen=True)
+class Start:
+    """What training begins with.
+
+    Attributes:
+        sha256: Of the weights.
+        run: Whose they are, where they are a run's.
+        runs_dir: Where what is behind that run, or behind the teacher, is looked up.
+    """
+
+    sha256: str
+    run: RunFolder | None
+    runs_dir: Path
+
+
+def cautions(recipe: Recipe, splits: Splits, teacher: Teacher | None, start: Start) -> list[str]:
     """One line for each thing that a reader of the run's figures must know.
 
     Args:
         teacher: The run that teaches; None where none does, or only its answers are here.
-        initial: sha256 of the weights that training begins with.
     """
-    return [*splits.leaks, *_of_teacher(recipe, splits, teacher, initial)]
+    lines = [*splits.leaks, *_of_teacher(recipe, splits, teacher, start)]
+    if start.run is not None:
+        first = f"the run that it begins with, {start.run.path},"
+        lines += _of_run(first, start.run, recipe.data, splits) + of_origin(
+            [start.run], recipe.data, splits, start.runs_dir
+        )
+    return lines
 
 
-def _of_teacher(recipe: Recipe, splits: Splits, teacher: Teacher | None, initial: str) -> list[str]:
+def _of_run(who: str, run: RunFolder, ours: DataSpec, splits: Splits) -> list[str]:
+    """Whether one run learned from images that judge another, which it went into."""
+    if imported_from(run.info) is not None:
+        return [f"{who} was trained elsewhere: whether validation or test images taught it is not known"]
+    return _saw_validation(who, _Trainee(str(run.path), run.recipe().data, run.info.trained_on), ours, splits)
+
+
+def of_origin(runs: Sequence[RunFolder], ours: DataSpec, splits: Splits, runs_dir: Path) -> list[str]:
+    """Whether runs whose weights went into one of ``runs`` learned from images that judge it; of each once."""
+    found: dict[Path, list[str]] = {}
+    for run in runs:
+        for each in behind(run, runs_dir):
+            if (place := each.path.resolve()) not in found:
+                found[place] = _of_run(f"{each.path}, whose weights are in {run.path},", each, ours, splits)
+    return [line for lines in found.values() for line in lines]
+
+
+def _of_teacher(recipe: Recipe, splits: Splits, teacher: Teacher | None, start: Start) -> list[str]:
     if recipe.teacher is None:
         return []
     if teacher is None:
         return [line for path, _ in named_banks(recipe.teacher) for line in _of_bank(path, recipe.data, splits)]
     if not isinstance(teacher, TeacherRun):
         return _of_file(teacher.path, recipe.data, splits)
-    learned = _Trainee(str(teacher.run), teacher.run.recipe().data, teacher.run.info.trained_on)
-    return _same_start(teacher, initial) + _overlaps(learned, recipe.data, splits)
+    run = teacher.run
+    lines = _same_start(teacher, start.sha256) + of_origin([run], recipe.data, splits, start.runs_dir)
+    if imported_from(run.info) is not None:
+        return lines + _of_run(f"its teacher {run}", run, recipe.data, splits)
+    return lines + _overlaps(_Trainee(str(run), run.recipe().data, run.info.trained_on), recipe.data, splits)
 
 
 def of_reference(run: RunFolder, ours: DataSpec, splits: Splits) -> list[str]:
     """What a reader must know of a loss against ``run``: whether it was trained on images that judge it."""
+    if imported_from(run.info) is not None:
+        return _of_run(str(run.path), run, ours, splits)
     count = _seen(_Trainee(str(run.path), run.recipe().data, run.info.trained_on), ours, splits)
     if count == 0:
         return []
@@ -99,19 +143,20 @@ class _Trainee:
 
 def _overlaps(teacher: _Trainee, ours: DataSpec, splits: Splits) -> list[str]:
     """Whether images that judge a student may have taught its teacher."""
-    return _saw_validation(teacher, ours, splits) + _drawn_anew(teacher, ours, splits)
+    who = f"its teacher {teacher.place}"
+    return _saw_validation(who, teacher, ours, splits) + _drawn_anew(teacher, ours, splits)
 
 
-def _saw_validation(teacher: _Trainee, ours: DataSpec, splits: Splits) -> list[str]:
-    """Whether it was trained on images that validate its student, as with another split of the same data it was."""
-    count, theirs = _seen(teacher, ours, splits), teacher.data
+def _saw_validation(who: str, learner: _Trainee, ours: DataSpec, splits: Splits) -> list[str]:
+    """Whether it was trained on images that validate what came of it, as with another split of the same data it was."""
+    count, theirs = _seen(learner, ours, splits), learner.data
     if count == 0:
         return []
     assert splits.val is not None
     split = f"data.split_seed={theirs.split_seed}, data.val_fraction={theirs.val_fraction:g}"
     return [
-        f"its teacher {teacher.place} was trained on {count:,} of the {len(splits.val):,} images that validate it: "
-        f"validation flatters (its teacher's split: {split})"
+        f"{who} was trained on {count:,} of the {len(splits.val):,} images that validate it: "
+        f"validation flatters (that one's split: {split})"
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,17 +14,17 @@ from distill.events import Note, Tell
 from distill.files import expanded, sha256_file
 from distill.models import build_model, build_normalize, resolved_model, without_weights
 from distill.models.foreign_weights import ForeignWeights, fit_foreign_weights, read_checkpoint
-from distill.models.own_answers import keep_own_answers
+from distill.models.timm_folder import resolve_timm
 from distill.models.trained import load_trained
 from distill.pipeline.context import Options, in_asked_threads, prepare
 from distill.pipeline.judge import Judge
 from distill.pipeline.record import caution
 from distill.pipeline.untrained import finish_untrained, holding_weights
 from distill.recipe import Recipe, load_recipe
-from distill.recipe.model_specs import ModelSpec, PythonModel, TimmModel
+from distill.recipe.model_specs import ModelSpec, TimmModel
 from distill.runs.origin import IMPORTED_FROM
 from distill.team.watch import watching
-from distill.text import percent
+from distill.text import count, percent
 
 __all__ = ["import_weights"]
 
@@ -64,6 +65,8 @@ def import_weights(
         'imported'
     """
     options = options or Options()
+    if not str(file):
+        raise UsageError("no file", hint="distill import FILE --recipe R")
     recipe, place = load_recipe(recipe), expanded(file)
     if recipe.teacher is not None:
         raise UsageError(
@@ -75,17 +78,13 @@ def import_weights(
     splits = context.splits
     assert splits is not None, "prepare() loads them"
     module = build_model(context.recipe.model, num_classes=len(splits.dataset.classes))
-    weights = fit_foreign_weights(module, checkpoint, name=f"recipe {recipe.name}", entry=entry)
-    context = replace(context, recipe=_expecting(context.recipe, recipe.model, splits))
+    weights = fit_foreign_weights(module, checkpoint, name=f"recipe {recipe.name}", entry=entry or None)
     origin = {"file": str(place), "sha256": sha256_file(place), "entry": weights.entry}
     options.tell(Note(_how(weights, place)))
     judge = Judge.of(splits)
     with holding_weights(context, splits, weights.state, teacher=None, made_from={IMPORTED_FROM: origin}) as run:
         caution(run, [_ELSEWHERE], options.tell)
         trained = load_trained(run, device=context.device, precision="fp32")
-        if isinstance(context.recipe.model, PythonModel):
-            keep_own_answers(run, trained.module, context.recipe.model, dict(weights.state))
-            trained.module.to(context.device)
         right = judge.right(trained)
         top1 = float(right.mean())
         val_top1 = top1 if judge.split == "val" else None
@@ -93,11 +92,14 @@ def import_weights(
     _warn_of_chance(int(right.sum()), len(right), len(trained.classes), options.tell)
     return Imported(
         run=run.path,
-        file=place,
+        checkpoint=place,
         sha256=origin["sha256"],
         entry=weights.entry,
-        tensors=len(weights.state),
+        tensors=weights.matched,
         by_order=weights.by_order,
+        mean=trained.normalize.mean,
+        std=trained.normalize.std,
+        stated=_stated(recipe.model, splits),
         params=context.params,
         split=judge.split,
         images=len(right),
@@ -110,20 +112,31 @@ def _untrained(recipe: Recipe) -> Recipe:
     train = recipe.train
     if train.precision == "auto":
         train = train.model_copy(update={"precision": "fp32"})
-    return recipe.model_copy(update={"model": without_weights(recipe.model), "train": train})
+    return recipe.model_copy(update={"model": without_weights(_expecting(recipe.model)), "train": train})
 
 
-def _expecting(recipe: Recipe, named: ModelSpec, splits: Splits) -> Recipe:
-    """The run's recipe, with what its network expects of pixels; ``auto`` is what timm says of the model ``named``."""
-    spec = recipe.model.model_copy(update={"weights": named.weights}) if isinstance(named, TimmModel) else recipe.model
-    normalize = build_normalize(spec, mean=splits.dataset.mean, std=splits.dataset.std)
-    return recipe.model_copy(update={"model": resolved_model(recipe.model, normalize)})
+def _expecting(named: ModelSpec) -> ModelSpec:
+    """A network of timm with what timm says that its pixels are, where the recipe leaves that open, as for training."""
+    spec = resolve_timm(named)
+    if not isinstance(spec, TimmModel) or spec.normalize != "auto" or spec.weights == "none":
+        return spec
+    normalize = build_normalize(spec, mean=(math.nan,) * 3, std=(1.0,) * 3)
+    return spec if math.isnan(normalize.mean[0]) else resolved_model(spec, normalize)
+
+
+def _stated(named: ModelSpec, splits: Splits) -> str:
+    """Where mean and standard deviation are from."""
+    if named.normalize != "auto":
+        return "the recipe"
+    if _expecting(named).normalize != "auto":
+        return "timm"
+    return f"{count(len(splits.labelled))} training images"
 
 
 def _how(weights: ForeignWeights, place: Path) -> str:
     where = f"{place}, {weights.entry}" if weights.entry else str(place)
     how = "in their order, as their names are others" if weights.by_order else "by name"
-    return f"{where}: {len(weights.state)} tensors, matched {how}"
+    return f"{where}: {weights.matched} tensors, matched {how}"
 
 
 def _warn_of_chance(right: int, images: int, classes: int, tell: Tell) -> None:

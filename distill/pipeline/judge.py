@@ -11,6 +11,7 @@ import torch
 from distill.data.images import Split, evenly_spaced_positions
 from distill.data.splits import Splits
 from distill.devices import fast_kernels
+from distill.errors import DataError
 from distill.evaluation.correct import correct
 from distill.evaluation.metrics import predict_logits
 from distill.models.trained import Trained
@@ -44,8 +45,16 @@ class Judge:
         return f"{count(len(self.chosen))} {'validation' if self.split == 'val' else 'training'} images"
 
     def right(self, network: Trained) -> np.ndarray:
-        """Which of the images a network answers right, ``(N,)`` bool."""
+        """Which of the images a network answers right, ``(N,)`` bool.
+
+        Raises:
+            DataError: Its answers are not finite.
+        """
         parts = np.array_split(self.chosen, math.ceil(len(self.chosen) / _BATCH))
         with fast_kernels(network.device):
             logits = predict_logits(network.logits, (torch.from_numpy(self.part.take(each)) for each in parts))
+        if not bool(logits.isfinite().all()):
+            raise DataError(
+                f"{network.place}: its answers are not finite", hint="are its weights, and batch norm's statistics?"
+            )
         return correct(logits.numpy(), np.asarray(self.part.labels)[self.chosen])

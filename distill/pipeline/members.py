@@ -26,7 +26,7 @@ from distill.results.roles import ROLES
 from distill.results.rows import Row, row_labels
 from distill.runs import RunFolder
 from distill.runs.journal import is_number
-from distill.runs.origin import made_again, soup_of, weights_from
+from distill.runs.origin import cut_from, imported_from, made_again, soup_of, weights_from
 from distill.teaching.identity import read_identity
 
 __all__ = ["differences", "found_of", "members", "repeating", "settings_of"]
@@ -175,10 +175,18 @@ def _of_run(entry: EvaluatedRun) -> Provenance:
 
 def repeating(run: RunFolder) -> str | None:
     """The command that repeats a run; None where that needs more than its folder says."""
-    made = made_again(run.info)
-    if made is None:
-        return rerun_command(run.info.role, run.path)
-    return made[1] if soup_of(run.info) else None
+    info = run.info
+    if soup_of(info):
+        made = made_again(info)
+        return made[1] if made else None
+    if imported_from(info) is not None:
+        return shlex.join(info.command) if "import" in info.command[:2] else None
+    if cut_from(info) is not None:
+        return None
+    allow_code = False
+    with suppress(DistillError):  # a recipe that cannot be read repeats nothing either
+        allow_code = bool(run.recipe().own_code)
+    return rerun_command(info.role, run.path, allow_code=allow_code)
 
 
 def _of_file(entry: EvaluatedFile) -> Provenance:

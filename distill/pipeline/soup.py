@@ -20,6 +20,7 @@ from distill.models import resolved_model, without_weights
 from distill.models.mean_weights import mean_weights
 from distill.models.onnx_open import is_exported_file
 from distill.models.trained import Trained, load_trained
+from distill.pipeline.cautions import of_origin
 from distill.pipeline.context import Options, in_asked_threads, prepare
 from distill.pipeline.judge import Judge
 from distill.pipeline.provenance import teachers_weights
@@ -32,10 +33,11 @@ from distill.references import check_name, listed, run_of
 from distill.runs import RunFolder, open_run
 from distill.runs.origin import SOUP_OF, SOUP_TRIED
 from distill.team.watch import watching
-from distill.text import brief, counted, percent
+from distill.text import brief, counted, cut, percent
 
 __all__ = ["soup"]
 
+_LONGEST = 60  # of a value in a message
 _TRAINED_AS = ("input_size", "normalize", "max_params", "dropout", "stem_dropout", "code_sha256")
 
 
@@ -80,10 +82,9 @@ def soup(
         )
     runs = _opened(references, options)
     device = resolve_device(options.device)
-    networks = [load_trained(run, device=device, precision="fp32") for run in runs]
-    first = networks[0]
-    for other in networks[1:]:
-        _require_alike(first, other)
+    first = load_trained(runs[0], device=device, precision="fp32")
+    for run in runs[1:]:  # looked at before any is judged, and one at a time: they may be large
+        _require_alike(first, load_trained(run, device=device, precision="fp32"))
     splits = load_splits(first.recipe.data, options.tell, unlabelled=True)
     refuse_drawn_anew(splits, "val", first.recipe.data, first.place, runs[0].info.trained_on)
     if greedy and splits.val is None:
@@ -91,14 +92,19 @@ def soup(
             f"--greedy chooses by validation images: {first.place} has none (data.val_fraction: 0)",
             hint="without it every run counts alike",
         )
+    flattered = of_origin(runs, first.recipe.data, splits, options.runs_dir)
+    if greedy and flattered:
+        raise UsageError(
+            f"--greedy chooses by validation images: {flattered[0]}", hint="without it every run counts alike"
+        )
     judge = Judge.of(splits)
     if judge.split == "train":
         text = "these runs have no validation images: the mean is judged on images they were trained on"
         options.tell(Note(text, "warning"))
-    _tell_of_sizes(networks, options.tell)
+    _check_sizes(runs, options.tell, greedy=greedy)
     options.tell(Note(f"averaging {counted(len(runs), 'run')}, judged on {judge.what}"))
-    alone = [judge.right(each) for each in networks]
-    averaged = _Averaged(networks, judge)
+    averaged = _Averaged(first, judge)
+    alone = [averaged.add(load_trained(run, device=device, precision="fp32")) for run in runs]
     chosen = _greedily(alone, averaged, options.tell) if greedy else list(range(len(runs)))
     state, right = averaged.of(chosen)
     members = tuple(
@@ -106,11 +112,12 @@ def soup(
         for at, (run, found) in enumerate(zip(runs, alone, strict=True))
     )
     folder = _written(
-        _recipe_of(first, name),
+        _recipe_of(runs[chosen[0]], first, name),
         state,
         splits,
         options,
         counting=[runs[at] for at in chosen],
+        flattered=flattered,
         tried=runs if greedy else None,
         val_top1=None if splits.val is None else float(right.mean()),
     )
@@ -148,12 +155,15 @@ def _opened(references: Sequence[Any], options: Options) -> list[RunFolder]:
 class _Averaged:
     """Means of some of several networks, and what they answer."""
 
-    def __init__(self, networks: Sequence[Trained], judge: Judge) -> None:
-        self._states = [
-            {key: tensor.detach().to("cpu", copy=True) for key, tensor in each.module.state_dict().items()}
-            for each in networks
-        ]
-        self._first, self._judge = networks[0], judge
+    def __init__(self, first: Trained, judge: Judge) -> None:
+        self._states: list[dict[str, Tensor]] = []
+        self._first, self._judge = first, judge
+
+    def add(self, network: Trained) -> np.ndarray:
+        """Take a network's weights in, and say which images it answers right alone."""
+        state = network.module.state_dict()
+        self._states.append({key: tensor.detach().to("cpu", copy=True) for key, tensor in state.items()})
+        return self._judge.right(network)
 
     def of(self, chosen: Sequence[int]) -> tuple[dict[str, Tensor], np.ndarray]:
         """The mean of these, and which images it answers right."""
@@ -212,19 +222,35 @@ def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
     """The first key in which two differ, with both values; None where they are alike."""
     for key in dict.fromkeys((*one, *other)):
         if one.get(key) != other.get(key):
-            return f"{key} {brief(one.get(key))} and {brief(other.get(key))}"
+            return " and ".join((f"{key} {_shown(one.get(key))}", _shown(other.get(key))))
     return None
 
 
-def _tell_of_sizes(networks: Sequence[Trained], tell: Tell) -> None:
-    sizes = [each.normalize.input_size for each in networks]
-    if len(set(sizes)) > 1:
-        tell(
-            Note(
-                f"the mean is asked at {sizes[0]} pixels, as {networks[0].place} is; the others at "
-                f"{', '.join(map(str, sizes[1:]))}: name first whose size it should have"
-            )
+def _shown(value: object) -> str:
+    return cut(brief(value), _LONGEST)
+
+
+def _check_sizes(runs: Sequence[RunFolder], tell: Tell, *, greedy: bool) -> None:
+    """Say at which size the mean is asked, where its runs have several.
+
+    Raises:
+        UsageError: ``greedy``: who is chosen first decides on the size.
+    """
+    sizes = [run.recipe().model.input_size for run in runs]
+    if len(set(sizes)) == 1:
+        return
+    others = ", ".join(map(str, sizes[1:]))
+    if greedy:
+        raise UsageError(
+            f"--greedy holds runs of one model.input_size against each other: these have {sizes[0]}, {others}",
+            hint="without it every run counts alike, at the first one's size",
         )
+    tell(
+        Note(
+            f"the mean is asked at {sizes[0]} pixels, as {runs[0].path} is; the others at {others}: name first whose "
+            "size it should have"
+        )
+    )
 
 
 # What is written
@@ -237,6 +263,7 @@ def _written(
     options: Options,
     *,
     counting: Sequence[RunFolder],
+    flattered: Sequence[str],
     tried: Sequence[RunFolder] | None,
     val_top1: float | None,
 ) -> RunFolder:
@@ -244,6 +271,7 @@ def _written(
 
     Args:
         counting: The runs in the mean.
+        flattered: Lines on images that judge the mean and taught what is behind it.
         tried: All that it was chosen from, in their order; None where nothing was chosen.
     """
     context = prepare(recipe, replace(options, init_from=None, devices=1), splits=splits)
@@ -251,21 +279,24 @@ def _written(
     places = [str(run.path) for run in counting]
     made_from = {SOUP_OF: places} | ({} if tried is None else {SOUP_TRIED: [str(run.path) for run in tried]})
     with holding_weights(context, splits, state, teacher=teacher, made_from=made_from) as run:
-        caution(run, list(_cautions(counting)), options.tell)
+        caution(run, [*flattered, *_cautions(counting)], options.tell)
         line = f"the mean of the weights of {', '.join(places)}"
         finish_untrained(run, teacher=teacher, val_top1=val_top1, line=line)
     return run
 
 
-def _recipe_of(first: Trained, name: str | None) -> Recipe:
-    """The first one's, complete in itself: nothing to fetch."""
-    recipe = taught_as_before(first.run)
-    model = resolved_model(without_weights(recipe.model), first.normalize)
+def _recipe_of(run: RunFolder, network: Trained, name: str | None) -> Recipe:
+    """A run's recipe, complete in itself: nothing to fetch."""
+    recipe = taught_as_before(run)
+    model = resolved_model(without_weights(recipe.model), network.normalize)
     return recipe.model_copy(update={"name": name or derived_name(recipe.name, "_soup"), "model": model})
 
 
 def _cautions(runs: Sequence[RunFolder]) -> Iterator[str]:
-    """What of the mean is not as its recipe says."""
+    """What flatters its runs, and what of the mean is not as its recipe says."""
+    for run in runs:
+        known = run.info.extra.get("cautions")
+        yield from (f"{run.path}: {line}" for line in (known if isinstance(known, list) else ()))
     teachers = {teachers_weights(run.info.teacher or {}) for run in runs}
     if len(teachers) > 1:
         yield f"its runs learned from {len(teachers)} different teachers; its recipe names the first one's"

@@ -6,13 +6,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from distill.data.splits import Splits
 from distill.evaluation.cost import spec_cost
 from distill.fingerprint import state_sha256
+from distill.models.own_answers import keep_own_answers
+from distill.models.trained import load_trained
 from distill.pipeline.context import Context
 from distill.pipeline.record import recorded
+from distill.recipe.model_specs import PythonModel
 from distill.runs import RunFolder, utc_now
 from distill.runs.checkpoints import save_checkpoint, set_link
 from distill.teaching.identity import write_identity
@@ -43,6 +47,9 @@ def holding_weights(
         for link in ("best", "last"):
             set_link(run.checkpoints, link, place)
         write_identity(run)
+        if isinstance(spec := context.recipe.model, PythonModel):
+            network = load_trained(run, device=torch.device("cpu"), precision="fp32")
+            keep_own_answers(run, network.module, spec, weights)
         yield run
 
 

@@ -18,7 +18,7 @@ from distill.models.reuse import copy_classifier
 from distill.models.trained import Trained, shipped_checkpoint
 from distill.objectives import Objective
 from distill.pipeline.build import build_job, build_network, resumes
-from distill.pipeline.cautions import cautions
+from distill.pipeline.cautions import Start, cautions
 from distill.pipeline.context import Context
 from distill.pipeline.failures import on_this_machine
 from distill.pipeline.introduce import introduce
@@ -30,7 +30,7 @@ from distill.pipeline.source import OpenedTeacher, find_teacher, open_source
 from distill.pipeline.teacher_settings import resolve_teacher_settings
 from distill.recipe.model_specs import PythonModel
 from distill.results.runs import RunResult
-from distill.runs import RunFolder
+from distill.runs import RunFolder, open_run
 from distill.runs.checkpoints import last_checkpoint, load_checkpoint
 from distill.teaching.teacher_file import Teacher
 from distill.team.shares import Distributed, Team
@@ -148,7 +148,10 @@ def _begin(stack: ExitStack, plan: _Plan, team: Team, watch: Watchdog) -> _Begun
         trackers = context.options.track or (known_trackers(run.path) if context.resume else ())
         tracked = stack.enter_context(tracking(run, trackers, tell))
         if initial is not None:
-            caution(run, cautions(recipe, splits, teacher, initial=initial), tell)
+            options, begun = context.options, None
+            if options.init_from is not None:
+                begun = open_run(options.init_from, runs_dir=options.runs_dir)
+            caution(run, cautions(recipe, splits, teacher, Start(initial, begun, options.runs_dir)), tell)
     path = Path(team.broadcast(str(run.path) if run else ""))
     watch.hint = f"is a kernel wrong on this machine? distill doctor --recipe {path / 'recipe.yaml'}"
     return _Begun(path, run, tracked)

@@ -108,13 +108,18 @@ def imported_table(made: Imported) -> RenderableType:
     return key_values(
         [
             ("run", str(made.run)),
-            ("from", f"{made.file}, {made.entry}" if made.entry else str(made.file)),
+            ("from", f"{made.checkpoint}, {made.entry}" if made.entry else str(made.checkpoint)),
             ("sha256", made.sha256),
             ("matched", f"{count(made.tensors)} tensors, {how}"),
+            ("pixels", f"mean {_triple(made.mean)}, std {_triple(made.std)}, of {made.stated} (model.normalize)"),
             ("params", count(made.params)),
             (f"{made.split} top-1", f"{percent(made.top1)}% of {images}"),
         ]
     )
+
+
+def _triple(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{each:.4g}" for each in values)
 
 
 def soup_table(made: Soup, width: int) -> RenderableType:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from distill.commands import import_command, prune_command, soup_command
-from distill.errors import RunError
+from distill.errors import DistillError, RunError
 from distill.runs.find import open_named
 from distill.runs.folder import RunFolder
 from distill.runs.info import RunInfo
@@ -37,6 +38,11 @@ def soup_of(info: RunInfo) -> tuple[str, ...]:
     return _named(info, SOUP_OF)
 
 
+def tried_in(info: RunInfo) -> tuple[str, ...]:
+    """The runs that those in a mean were chosen from; none where nothing was chosen."""
+    return _named(info, SOUP_TRIED)
+
+
 def _named(info: RunInfo, key: str) -> tuple[str, ...]:
     runs = info.extra.get(key)
     return tuple(each for each in runs if isinstance(each, str)) if isinstance(runs, list) else ()
@@ -57,7 +63,7 @@ def made_again(info: RunInfo) -> tuple[str, str] | None:
     if (source := cut_from(info)) is not None:
         return "cut", f"{prune_command(source)} ..."
     if runs := soup_of(info):
-        tried = _named(info, SOUP_TRIED)
+        tried = tried_in(info)
         return "averaged", soup_command(tried or runs, name=info.name, greedy=bool(tried))
     if (file := imported_from(info)) is not None:
         return "imported", f"{import_command(file)} ..."
@@ -73,12 +79,41 @@ def parent_of(info: RunInfo) -> str | None:
 def weights_from(info: RunInfo) -> str | None:
     """Where a run's weights are from, in words; None where it began with weights of no run."""
     if runs := soup_of(info):
-        return f"the mean of the weights of {', '.join(runs)}; settings are the first one's"
+        return f"the mean of the weights of {', '.join(runs)}; settings are those of {runs[0]}"
     if (source := cut_from(info)) is not None:
         return f"cut from {source}, and not trained since"
     if (file := imported_from(info)) is not None:
         return f"imported from {file}; settings of training are the recipe's, not what was done"
     return None if (parent := parent_of(info)) is None else f"trained on from {parent}"
+
+
+def teachers_of(info: RunInfo) -> tuple[str, ...]:
+    """The runs that taught this one, as they were named then; of several teachers those whose banks it read."""
+    about = info.teacher or {}
+    banks = about.get("banks")
+    paths = [bank.get("path") for bank in banks if isinstance(bank, dict)] if isinstance(banks, list) else []
+    homes = [str(Path(path).parent.parent) for path in paths if isinstance(path, str)]
+    return tuple(each for each in dict.fromkeys((about.get("run"), *homes)) if isinstance(each, str))
+
+
+def behind(run: RunFolder, runs_dir: Path, *, taught: bool = False) -> list[RunFolder]:
+    """The runs whose weights went into this one, as far as they are here.
+
+    Args:
+        taught: Also those that taught it or one of them, and what is behind these.
+    """
+    found = {run.path.resolve(): run}
+    waiting = [run]
+    while waiting:
+        each = waiting.pop(0)
+        names = (parent_of(each.info), *soup_of(each.info), *(teachers_of(each.info) if taught else ()))
+        for name in dict.fromkeys(name for name in names if name is not None):
+            with suppress(DistillError):
+                before = open_named(name, each, runs_dir=runs_dir)
+                if before.path.resolve() not in found:
+                    found[before.path.resolve()] = before
+                    waiting.append(before)
+    return list(found.values())[1:]
 
 
 def ancestors(run: RunFolder, runs_dir: Path) -> tuple[list[RunFolder], str | None]:

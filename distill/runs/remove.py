@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from distill.errors import DistillError, RunError, UsageError
 from distill.files import writing
 from distill.runs.find import list_runs, places_named
 from distill.runs.folder import RunFolder
-from distill.runs.origin import parent_of, soup_of
+from distill.runs.origin import parent_of, soup_of, teachers_of, tried_in
 
 __all__ = ["RunRow", "check_removable", "describe_runs", "remove_runs"]
 
@@ -156,22 +156,14 @@ def _needed(runs: Iterable[RunFolder]) -> dict[Path, list[str]]:
     """The places of runs, and which others stand on each."""
     needed: dict[Path, list[str]] = {}
     for run in runs:
-        info, taught = run.info, run.info.teacher or {}
-        for name in dict.fromkeys((taught.get("run"), *_homes_of_banks(taught), parent_of(info), *soup_of(info))):
-            if not isinstance(name, str):
+        info = run.info
+        for name in dict.fromkeys((*teachers_of(info), parent_of(info), *soup_of(info), *tried_in(info))):
+            if name is None:
                 continue
             places = [Path(name)] if Path(name).is_absolute() and os.path.exists(name) else places_named(name, run)
             for place in {_place(each) for each in places} - {_place(run.path)}:
                 needed.setdefault(place, []).append(str(run.path))
     return needed
-
-
-def _homes_of_banks(taught: dict[str, Any]) -> Iterator[str]:
-    """The runs of several teachers, in whose folders the banks lie that a student reads."""
-    banks = taught.get("banks")
-    for bank in banks if isinstance(banks, list) else ():
-        if isinstance(bank, dict) and isinstance(path := bank.get("path"), str):
-            yield str(Path(path).parent.parent)
 
 
 def _place(path: Path) -> Path:

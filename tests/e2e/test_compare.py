@@ -277,7 +277,7 @@ def test_a_teacher_that_was_tested_on_other_images_is_not_compared(
     table = compare([run.path], latency=False)
     assert (table.rows[0].delta_top1, table.rows[0].agreement) == (None, None)
     (note,) = [note for note in table.notes if "different images" in note]
-    assert str(run.path) in note
+    assert str(run.path.parent) in note
     assert str(teacher.path) in note
 
 
@@ -297,7 +297,7 @@ def test_a_bank_says_which_test_set_it_is_of(copies, student, tmp_path, changes:
     assert (row.delta_top1 is not None, row.agreement is not None) == (compared, compared)
     notes = [note for note in table.notes if "different images" in note]
     assert len(notes) == (not compared)
-    assert all(str(run.path) in note and str(bank) in note for note in notes)
+    assert all(str(run.path.parent) in note and str(bank) in note for note in notes)
 
 
 def test_a_bank_has_what_its_teacher_is_tested_against_a_student_by(copies, student: Path, tmp_path: Path) -> None:
@@ -654,3 +654,17 @@ def _rewrite(path: Path, **changes: object) -> None:
     document = json.loads(path.read_text()) | changes
     del document["sha256"]
     write_json(path, document | {"sha256": json_sha256(document)})
+
+
+def test_a_run_is_not_held_against_one_of_fewer_labels_without_a_word(student: Path, student_recipe, tmp_path) -> None:
+    alone = ("teacher=null", "objective={kind: supervised}", "role=baseline", "train.epochs=1")
+    fewer, same = (
+        train_student(student_recipe(*alone, f"name={name}", *more), options=Options(runs_dir=tmp_path / "runs")).run
+        for name, more in (("fewer", ("data.limit=100",)), ("same", ()))
+    )
+    notes = compare([student, fewer], latency=False).notes
+    assert (
+        "tiny_student was trained on 135 labelled images, fewer on 90: the difference is not of the method alone"
+        in notes
+    )
+    assert not any("labelled images" in each for each in compare([student, same], latency=False).notes)

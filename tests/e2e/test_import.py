@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from typer.testing import CliRunner
 
 from distill.certificate import certify
 from distill.cli import app
 from distill.comparison import compare
-from distill.errors import DataError, UsageError
+from distill.errors import DataError, RunError, UsageError
 from distill.events import Note
 from distill.files import sha256_file
+from distill.models import build_model
 from distill.models.trained import load_trained
-from distill.pipeline import Options, RunResult, export, import_weights, prune, rerun, train_student
+from distill.pipeline import (
+    Options,
+    RunResult,
+    export,
+    finetune_teacher,
+    import_weights,
+    prune,
+    rerun,
+    soup,
+    train_student,
+)
 from distill.pipeline.card import model_card
 from distill.runs import RunFolder
 
@@ -94,19 +107,47 @@ def test_its_card_and_certificate_say_that_its_training_is_not_known(
     assert certificate.disjoint is None
 
 
+def test_what_comes_of_it_says_that_its_training_is_not_known(
+    imported, options: Options, student_recipe, teacher_recipe
+) -> None:
+    taught = train_student(student_recipe("train.epochs=1", "name=taught"), teacher=imported, options=options)
+    split = ("train.epochs=1", "name=split", "data.val_fraction=0.5")
+    apart = train_student(student_recipe(*split), teacher=imported, options=options)
+    begun = finetune_teacher(
+        teacher_recipe("train.epochs=1", "name=begun"), options=replace(options, init_from=str(imported.run))
+    )
+    of_begun = train_student(student_recipe("train.epochs=1", "name=of_begun"), teacher="begun", options=options)
+    unknown = "was trained elsewhere: whether validation or test images taught it is not known"
+    for run, who in (
+        (taught, f"its teacher {imported.run}"),
+        (apart, f"its teacher {imported.run}"),  # nothing is made up of the split that its recipe has
+        (begun, f"the run that it begins with, {imported.run},"),
+        (of_begun, f"{imported.run}, whose weights are in {begun.run},"),
+    ):
+        assert RunFolder(run.run).info.extra["cautions"] == [f"{who} {unknown}"]
+    card = model_card(str(taught.run), latency=False, options=options)
+    assert "read the test images here; " in card
+    assert "which it comes of, was trained elsewhere, on images that are not known" in card
+
+
+def test_it_says_what_pixels_it_expects(file: Path, options: Options, teacher_recipe) -> None:
+    found = import_weights(file, teacher_recipe("name=auto"), options=options)
+    assert found.stated == "135 training images"
+    assert found.mean == RunFolder(found.run).recipe().model.normalize.mean
+    settings = "model.normalize={mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}"
+    found = import_weights(file, teacher_recipe("name=said", settings), options=options)
+    assert (found.mean, found.std, found.stated) == ((0.5,) * 3, (0.25,) * 3, "the recipe")
+
+
 def test_a_run_of_the_same_recipe_that_was_trained_is_another_row(
     imported, file: Path, options: Options, teacher_recipe, tmp_path: Path
 ) -> None:
-    from distill.pipeline import finetune_teacher
-
     trained = finetune_teacher(teacher_recipe("name=theirs", "train.epochs=1"), options=options)
     rows = compare([imported.run, trained.run], latency=False).rows
     assert [row.seeds for row in rows] == [1, 1]
 
 
 def test_a_network_that_guesses_is_warned_of(options: Options, teacher_recipe, tmp_path: Path) -> None:
-    from distill.models import build_model
-
     module = build_model(teacher_recipe().model, num_classes=10)
     torch.save(module.state_dict(), tmp_path / "untrained.pth")
     said: list[Note] = []
@@ -154,3 +195,66 @@ def test_the_command_and_its_document(file: Path, tmp_path: Path) -> None:
     missing = CliRunner().invoke(app, ["import", str(file)])
     assert missing.exit_code == 2
     assert "no recipe" in missing.stderr
+
+
+OWN = """
+from torch import nn
+def make(num_classes):
+    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes)
+    return nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), *head)
+"""
+
+
+def test_of_a_network_of_ones_own_other_code_is_told(
+    options: Options, teacher_recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DISTILL_ALLOW_CODE", "1")
+    (tmp_path / "mine.py").write_text(OWN)
+    recipe = teacher_recipe("name=own", "train.epochs=1", "model={source: python, name: 'mine.py:make'}")
+    state = build_model(recipe.model, num_classes=10, seed=3).state_dict()
+    torch.save({f"theirs.{key}": value for key, value in state.items()}, tmp_path / "own.pth")
+    first = import_weights("own.pth", recipe, options=options)
+    torch.save({key: value + 0.01 for key, value in state.items()}, tmp_path / "near.pth")
+    second = import_weights("near.pth", recipe, options=options)
+    made = soup([first, second], options=options)
+    for run in (first.run, made.run):
+        assert RunFolder(run).info.extra["own_answers"]
+    (tmp_path / "mine.py").write_text(OWN.replace("ReLU", "Tanh"))
+    for name in [each for each in sys.modules if each.startswith("distill_own_")]:
+        del sys.modules[name]  # as in a process of its own
+    for run in (first.run, made.run):
+        with pytest.raises(RunError, match="answers otherwise than when it was trained"):
+            load_trained(RunFolder(run), device=CPU)
+
+
+def test_of_timms_network_pixels_are_as_timm_says(options: Options, teacher_recipe, tmp_path: Path) -> None:
+    torch.save(timm.create_model("mobilenetv3_small_050", num_classes=10).state_dict(), tmp_path / "timms.pth")
+    model = "model={source: timm, name: mobilenetv3_small_050, input_size: 32}"
+    found = import_weights(tmp_path / "timms.pth", teacher_recipe("name=timms", model), options=options)
+    assert (found.stated, found.by_order) == ("timm", False)
+    assert found.mean == (0.485, 0.456, 0.406)
+    assert RunFolder(found.run).recipe().model.normalize.mean == found.mean
+    assert RunFolder(found.run).recipe().model.weights == "none"
+
+
+def test_answers_that_are_not_finite_are_refused(file: Path, options: Options, teacher_recipe, tmp_path: Path) -> None:
+    content = torch.load(file, weights_only=True)
+    for key, value in content["model"].items():
+        if key.endswith("running_var"):
+            value.fill_(-1.0)
+    torch.save(content, tmp_path / "negative.pth")
+    with pytest.raises(DataError, match="its answers are not finite"):
+        import_weights(tmp_path / "negative.pth", teacher_recipe("name=negative"), options=options)
+    assert RunFolder(options.runs_dir / "negative" / "001").status == "failed"
+
+
+def test_it_is_no_baseline_unless_it_is_named(
+    imported, options: Options, student_recipe, file: Path, teacher_recipe
+) -> None:
+    alone = import_weights(file, teacher_recipe("name=alone", "role=baseline"), options=options)
+    taught = train_student(student_recipe("train.epochs=1", "name=judged"), teacher=imported, options=options)
+    rows = compare([alone.run, taught.run], latency=False).rows
+    assert {row.baseline for row in rows} == {None}
+    rows = compare([alone.run, taught.run], latency=False, baseline="alone").rows
+    assert {row.baseline for row in rows} == {str(alone.run)}

@@ -234,6 +234,58 @@ def test_what_has_no_mean_is_refused_in_one_line(tuned, options: Options, teache
     assert sorted(options.runs_dir.iterdir()) == before, "nothing was made"
 
 
+def test_what_validates_must_not_have_taught_what_is_behind_it(options: Options, teacher_recipe) -> None:
+    everything = finetune_teacher(
+        teacher_recipe("name=everything", "data.val_fraction=0", "train.epochs=1"), options=options
+    )
+    begun = replace(options, init_from=str(everything.run))
+    runs = [
+        finetune_teacher(teacher_recipe("name=leaky", "train.epochs=1", f"train.seed={seed}"), options=begun).run
+        for seed in (1, 2)
+    ]
+    (line,) = RunFolder(runs[0]).info.extra["cautions"]
+    assert line.startswith(f"the run that it begins with, {everything.run}, was trained on 15 of the 15 images")
+    with pytest.raises(UsageError, match=r"--greedy chooses by validation images: .* was trained on 15 of"):
+        soup(runs, greedy=True, options=options)
+    line, *own = RunFolder(soup(runs, options=options).run).info.extra["cautions"]
+    assert [each.partition(":")[0] for each in own] == [str(run) for run in runs]
+    assert line.startswith(f"{everything.run}, whose weights are in {runs[0]}, was trained on 15 of the 15 images")
+
+
+def test_the_recipe_is_of_a_run_that_counts(tuned, options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SOUP, "_greedily", lambda *_: [1, 2])
+    run = RunFolder(soup(tuned, greedy=True, name="later", options=options).run)
+    assert run.info.extra["soup_of"] == [str(tuned[1]), str(tuned[2])]
+    assert run.info.extra["soup_tried"] == [str(each) for each in tuned]
+    assert run.info.seeds["train"] == run.recipe().train.seed == 2
+    assert run.recipe().optim.lr == 0.02
+    with pytest.raises(UsageError, match="is needed by"):
+        check_removable([open_run(tuned[0])], runs_dir=options.runs_dir)
+
+
+def test_sizes_of_several_runs(tuned, started: Path, options: Options, teacher_recipe) -> None:
+    recipe = teacher_recipe("name=larger", "train.epochs=1", "model.input_size=40")
+    larger = finetune_teacher(recipe, options=replace(options, init_from=str(started))).run
+    said: list[Note] = []
+    made = soup([tuned[0], larger], name="sizes", options=replace(options, on_event=said.append))
+    assert RunFolder(made.run).recipe().model.input_size == 32
+    assert any("is asked at 32 pixels" in each.message for each in said if isinstance(each, Note))
+    with pytest.raises(UsageError, match=r"of one model\.input_size .* have 32, 40"):
+        soup([tuned[0], larger], greedy=True, options=options)
+
+
+def test_what_flatters_its_runs_flatters_it(tuned, options: Options, student_recipe) -> None:
+    other_split = ("train.epochs=1", "name=flattered", "data.split_seed=5")
+    runs = [
+        train_student(student_recipe(*other_split, f"train.seed={seed}"), teacher=str(tuned[0]), options=options).run
+        for seed in (1, 2)
+    ]
+    cautions = RunFolder(soup(runs, options=options).run).info.extra["cautions"]
+    own = RunFolder(runs[0]).info.extra["cautions"]
+    assert own
+    assert [f"{runs[0]}: {line}" for line in own] == cautions[: len(own)]
+
+
 def test_students_of_different_teachers_are_told(options: Options, started: Path, tuned, student_recipe) -> None:
     runs = [
         train_student(student_recipe("train.epochs=1", "name=taught"), teacher=str(teacher), options=options).run

@@ -30,6 +30,8 @@ class Card:
         off: Keys of ``recipe`` that change nothing, with all below them.
         quantised: Of an int8 file: its scheme, which images set the ranges, and what it was allowed to lose.
         imported: The file that its weights are from, where they were trained elsewhere.
+        weights_from: The runs or the file whose weights it is made of or began with, in words.
+        elsewhere: Runs behind this one that were trained elsewhere, on images that are not known.
         teacher: The name of what it learned from; ``teacher_top1`` on the same test images.
         device: That it was timed on, with ``threads``; ``versions`` of the libraries.
         notes: What the reader must know of the figures.
@@ -52,6 +54,8 @@ class Card:
     corruptions: CorruptionResult | None = None
     quantised: str | None = None
     imported: str | None = None
+    weights_from: str | None = None
+    elsewhere: tuple[str, ...] = ()
     teacher: str | None = None
     teacher_sha256: str | None = None
     teacher_top1: float | None = None

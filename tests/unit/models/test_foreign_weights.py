@@ -85,12 +85,13 @@ class Wide(nn.Module):
 class Vgg(nn.Module):
     """Five blocks of 3x3 convolutions with batch norm, pooled behind the first three."""
 
-    def __init__(self) -> None:
+    def __init__(self, convolutions: int) -> None:
         super().__init__()
         for at, (inputs, outputs) in enumerate(zip((3, 64, 128, 256, 512), (64, 128, 256, 512, 512), strict=True)):
-            setattr(
-                self, f"block{at}", nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs))
-            )
+            block = [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs)]
+            for _ in range(1, convolutions):
+                block += [nn.ReLU(), nn.Conv2d(outputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs)]
+            setattr(self, f"block{at}", nn.Sequential(*block))
         self.classifier = nn.Linear(512, 100)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -107,7 +108,8 @@ THEIRS: dict[str, Callable[[], nn.Module]] = {
     "resnet32x4_cifar100": lambda: Resnet(5, (32, 64, 128, 256)),
     "wrn_16_2_cifar100": lambda: Wide(2, 2),
     "wrn_40_2_cifar100": lambda: Wide(6, 2),
-    "vgg8_cifar100": Vgg,
+    "vgg8_cifar100": lambda: Vgg(1),
+    "vgg13_cifar100": lambda: Vgg(2),
 }
 
 
@@ -172,7 +174,7 @@ def network() -> nn.Module:
     return _lived(_ours("resnet8x4_cifar100"))
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "module._orig_mod."])
+@pytest.mark.parametrize("prefix", ["", "module.", "module._orig_mod.", "net.backbone."])
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 def test_by_name_whatever_stands_before_and_in_any_order(
     network: nn.Module, tmp_path: Path, prefix: str, suffix: str
@@ -185,6 +187,37 @@ def test_by_name_whatever_stands_before_and_in_any_order(
     assert all(
         torch.equal(found.state[key], value) for key, value in network.state_dict().items() if "num_b" not in key
     )
+
+
+def test_what_stands_beside_the_network_is_not_looked_at(network: nn.Module, tmp_path: Path) -> None:
+    """As an averaged model's counter, and a loss of Lightning's."""
+    averaged = torch.optim.swa_utils.AveragedModel(network)
+    torch.save(averaged.state_dict() | {"criterion.weight": torch.ones(100)}, tmp_path / "swa.pth")
+    found = _fit(_ours("resnet8x4_cifar100"), tmp_path / "swa.pth")
+    assert torch.equal(found.state["head.weight"], network.state_dict()["head.weight"])
+    assert found.matched == len([key for key in network.state_dict() if "num_batches" not in key])
+    one_more = averaged.state_dict() | {"module.aux.weight": torch.zeros(2)}
+    torch.save(one_more, tmp_path / "more.pth")
+    with pytest.raises(DataError, match=r"aux\.weight is unknown"):
+        _fit(_ours("resnet8x4_cifar100"), tmp_path / "more.pth")
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        lambda t: t.to_sparse(),
+        lambda t: t.to(torch.complex64),
+        lambda t: t.to(torch.int32),
+        lambda t: t.to("meta"),
+    ],
+    ids=["sparse", "complex", "whole numbers", "meta"],
+)
+def test_only_plain_numbers_are_weights(
+    network: nn.Module, tmp_path: Path, strange: Callable[[Tensor], Tensor]
+) -> None:
+    torch.save(network.state_dict() | {"head.weight": strange(network.state_dict()["head.weight"])}, tmp_path / "w.pth")
+    with pytest.raises(DataError, match=r"head.weight is no plain tensor|not a checkpoint of tensors"):
+        _fit(_ours("resnet8x4_cifar100"), tmp_path / "w.pth")
 
 
 def test_half_precision_is_cast_and_one_of_several_is_named(network: nn.Module, tmp_path: Path) -> None:
