@@ -24,7 +24,7 @@ def run_row(
         teachers: By the paths of runs.
         test_set: A name for the images that they were tested on.
     """
-    newest = group[-1]
+    newest, by_seed = group[-1], sorted(group, key=lambda entry: entry.recipe.train.seed)
     top1, std = mean_std([entry.assessment.result.top1 for entry in group])
     pairs = [(entry, reference) for entry in group if (reference := teachers[str(entry.run.path)]) is not None]
     if len(pairs) < len(group):  # a mean over some of the seeds would stand beside a mean over all
@@ -51,6 +51,8 @@ def run_row(
         agreement=None if None in agreements else _mean([value for value in agreements if value is not None]),
         runtime=f"torch {newest.assessment.precision}",
         test_set=test_set,
+        train_seeds=tuple(entry.recipe.train.seed for entry in by_seed),
+        test_top1_each=tuple(entry.assessment.result.top1 for entry in by_seed),
     )
     return row.with_figures(figures)
 

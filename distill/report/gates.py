@@ -26,6 +26,7 @@ __all__ = ["Finding", "Gate", "Value", "check_gates", "check_rows", "findings", 
 
 _TEXT_FIELDS = {"name", "role", "run", "dataset", "objective", "test_set", "teacher", "runtime", "source_run"}
 _TEXT_FIELDS |= {"on_front", "baseline", "baseline_method", "baseline_verdict", "measured_on"}
+_TEXT_FIELDS |= {"train_seeds", "test_top1_each"}  # of several, none is compared
 _TESTED = {"test_top1", "test_top1_std", "delta_top1", "ece", "agreement", "agreement_source"}  # of the test images
 _TESTED |= {"test_top1_low", "test_top1_high", "baseline_difference", "baseline_low", "baseline_high"}
 _TESTED |= {"test_balanced_accuracy", "test_macro_f1"}

@@ -62,6 +62,7 @@ class Row:
             ``one run`` (against several); docs/statistics.md.
         baseline_n: Images for ``mcnemar``, else seeds; ``baseline_needed``: roughly how many would be enough to tell.
         baseline_verdict: ``better``, ``worse``, or ``cannot tell``.
+        test_top1_each: Test top-1 of each run, in the order of ``train_seeds``; empty where it is no run's row.
         measured_on: Another machine, which measured it with a kit (``run`` is the file it wrote); None: this machine.
     """
 
@@ -108,6 +109,8 @@ class Row:
     measured_on: str | None = None
     throughput_batch: int | None = None
     latency_b1_calls: int | None = None
+    train_seeds: tuple[int, ...] = ()
+    test_top1_each: tuple[float, ...] = ()
 
     @property
     def is_file(self) -> bool:

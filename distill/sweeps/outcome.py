@@ -16,6 +16,7 @@ from distill.commands import training_verb
 from distill.evaluation.mean_std import mean_std
 from distill.files import write_atomically, write_json
 from distill.recipe import Recipe, dump_recipe
+from distill.recipe.derived import derived_name
 from distill.report.sweeps import BestTrial, GroupRow, SweepReport, TrialRow, shown_value
 from distill.sweeps.folder import SweepFolder
 from distill.text import percent, plain
@@ -130,7 +131,8 @@ def _between(rows: Sequence[TrialRow], key: str) -> float:
 
 
 def write_best(best: BestTrial, recipe: Recipe, *, name: str, trials: int, commands: Sequence[Sequence[str]]) -> None:
-    """Write the best trial's recipe, with a header that says how it was found."""
+    """Write the best trial's recipe, with a header that says how it was found; its runs are not those of the recipe."""
+    recipe = recipe.model_copy(update={"name": derived_name(recipe.name, "_best")})
     over = "" if best.seeds < 2 else f" (mean of {best.seeds} seeds)"
     chosen = ", ".join(f"{key}={shown_value(value)}" for key, value in best.params.items())
     lines = [

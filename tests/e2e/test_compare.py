@@ -25,7 +25,7 @@ from distill.evaluation.assess import DatasetCache, assess
 from distill.files import json_sha256, write_json
 from distill.pipeline import Options, RunResult, finetune_teacher, rerun, train_student
 from distill.recipe.schema import DataSpec
-from distill.report.tables import comparison_table
+from distill.report.tables import comparison_csv, comparison_table
 from distill.results.figures import Latency
 from distill.runs import RunFolder
 from distill.teaching.bank import Bank
@@ -668,3 +668,20 @@ def test_a_run_is_not_held_against_one_of_fewer_labels_without_a_word(student: P
         in notes
     )
     assert not any("labelled images" in each for each in compare([student, same], latency=False).notes)
+
+
+def test_a_row_has_the_accuracy_of_each_seed(student: Path, student_recipe, teacher_run: RunResult, tmp_path) -> None:
+    options = Options(runs_dir=tmp_path / "runs", threads=1)
+    for seed in (4, 2):
+        recipe = student_recipe("train.epochs=1", f"train.seed={seed}")
+        train_student(recipe, teacher=str(teacher_run.run), options=options)
+    comparison = compare(["tiny_student"], runs_dir=options.runs_dir, latency=False)
+    (row,) = (each for each in comparison.rows if each.role == "student")
+    assert row.train_seeds == (2, 4)
+    tops = [compare([options.runs_dir / "tiny_student" / number], latency=False).rows[0] for number in ("002", "001")]
+    assert row.test_top1_each == tuple(next(each.test_top1 for each in [top]) for top in tops)
+    assert row.test_top1 == pytest.approx(np.mean(row.test_top1_each))
+    header, *lines = comparison_csv(comparison).splitlines()
+    cells = dict(zip(header.split(","), next(line for line in lines if ",student," in line).split(","), strict=True))
+    assert cells["train_seeds"] == "2 4"
+    assert [float(each) for each in cells["test_top1_each"].split()] == list(row.test_top1_each)
