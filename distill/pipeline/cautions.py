@@ -109,8 +109,11 @@ def _same_start(teacher: TeacherRun, initial: str) -> list[str]:
 
 
 def _of_bank(path: Path, ours: DataSpec, splits: Splits) -> list[str]:
-    """Of a teacher that is not here: its bank has its recipe."""
+    """Of a teacher that is not here: its bank has its recipe. One of several lies in its teacher's folder."""
+    home = RunFolder(path.parent.parent)
     try:
+        if (home.path / "run.json").is_file() and imported_from(home.info) is not None:
+            return _of_run(f"its teacher {home.path}", home, ours, splits)
         record = Bank.read(path).info.teacher
         if record is None:
             return []

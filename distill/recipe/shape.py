@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from distill.recipe.schema import Recipe
+from distill.recipe.terms import STAGE_PATTERN
 from distill.recipe.yaml_tree import show
 from distill.references import LONGEST_NAME, NAME
 
@@ -51,7 +52,7 @@ CEILING = 1e9
 
 _PATTERN_WORDS = {
     f"^{NAME.pattern}$": f"1 to {LONGEST_NAME} letters, digits, '_', '-' and '.', a letter or digit first",
-    r"^(stem|stage[1-9][0-9]?|pooled)$": "stem, stage1, stage2 and so on, or pooled",
+    STAGE_PATTERN: "stem, stage1, stage2 and so on (or stage1.preact), or pooled",
 }
 
 

@@ -128,7 +128,8 @@ class MSETerm(_Standardized):
 AutoStages = Literal["all", "middle", "last", "pooled"]
 PREACT = ".preact"
 """Behind a stage's name: what enters the activation that it ends in."""
-StageName = Annotated[str, Field(pattern=r"^((stem|stage[1-9][0-9]?)(\.preact)?|pooled)$")]
+STAGE_PATTERN = r"^((stem|stage[1-9][0-9]?)(\.preact)?|pooled)$"
+StageName = Annotated[str, Field(pattern=STAGE_PATTERN)]
 
 
 class FeatureTerm(TermSpec):

@@ -117,6 +117,9 @@ def test_what_comes_of_it_says_that_its_training_is_not_known(
         teacher_recipe("train.epochs=1", "name=begun"), options=replace(options, init_from=str(imported.run))
     )
     of_begun = train_student(student_recipe("train.epochs=1", "name=of_begun"), teacher="begun", options=options)
+    ensemble = train_student(
+        student_recipe(*split[:1], "name=ensemble", "data.split_seed=3"), teacher=[imported, begun], options=options
+    )
     unknown = "was trained elsewhere: whether validation or test images taught it is not known"
     for run, who in (
         (taught, f"its teacher {imported.run}"),
@@ -125,6 +128,7 @@ def test_what_comes_of_it_says_that_its_training_is_not_known(
         (of_begun, f"{imported.run}, whose weights are in {begun.run},"),
     ):
         assert RunFolder(run.run).info.extra["cautions"] == [f"{who} {unknown}"]
+    assert f"its teacher {imported.run} {unknown}" in RunFolder(ensemble.run).info.extra["cautions"]
     card = model_card(str(taught.run), latency=False, options=options)
     assert "read the test images here; " in card
     assert "which it comes of, was trained elsewhere, on images that are not known" in card

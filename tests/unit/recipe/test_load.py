@@ -375,3 +375,8 @@ def test_a_text_read_again_is_a_recipe_of_its_own(student: str) -> None:
     one.model.options.values["widths"].append(3)
     assert two.model.options.values["widths"] == [1, 2]
     assert parse_recipe(student, source="r.yaml", overrides=change) == two
+
+
+def test_a_stage_that_is_none_is_told_in_words(student: str) -> None:
+    first, *_ = mistakes_in(student, overrides=("objective={kind: at, features: [layer2]}",))
+    assert "should be stem, stage1, stage2 and so on (or stage1.preact), or pooled, got 'layer2'" in first
