@@ -75,7 +75,11 @@ def _of_teacher(recipe: Recipe, splits: Splits, teacher: Teacher | None, start: 
     if recipe.teacher is None:
         return []
     if teacher is None:
-        return [line for path, _ in named_banks(recipe.teacher) for line in _of_bank(path, recipe.data, splits)]
+        banks = [path for path, _ in named_banks(recipe.teacher)]
+        homes = [RunFolder(path.parent.parent) for path in banks]
+        here = [run for run in homes if (run.path / "run.json").is_file()]
+        behind_them = of_origin(here, recipe.data, splits, start.runs_dir)
+        return behind_them + [line for path in banks for line in _of_bank(path, recipe.data, splits)]
     if not isinstance(teacher, TeacherRun):
         return _of_file(teacher.path, recipe.data, splits)
     run = teacher.run

@@ -99,7 +99,8 @@ def about_banks(banks: Sequence[tuple[Bank, float]], views: int) -> dict[str, An
 
 def teachers_weights(about: Mapping[str, Any]) -> str | None:
     """The sha256 of a run's teacher's weights, or those of its several teachers; None where it does not say."""
-    several = [str(each["sha256"]) for each in about.get("banks") or ()]
+    banks = about.get("banks")
+    several = [str(each.get("sha256")) for each in (banks if isinstance(banks, list) else ()) if isinstance(each, dict)]
     return ", ".join(several) if several else about.get("sha256")
 
 

@@ -93,7 +93,7 @@ def teachers_of(info: RunInfo) -> tuple[str, ...]:
     banks = about.get("banks")
     paths = [bank.get("path") for bank in banks if isinstance(bank, dict)] if isinstance(banks, list) else []
     homes = [str(Path(path).parent.parent) for path in paths if isinstance(path, str)]
-    return tuple(each for each in dict.fromkeys((about.get("run"), *homes)) if isinstance(each, str))
+    return tuple(dict.fromkeys(each for each in (about.get("run"), *homes) if isinstance(each, str)))
 
 
 def behind(run: RunFolder, runs_dir: Path, *, taught: bool = False) -> list[RunFolder]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from distill.runs import RunFolder, RunInfo
-from distill.runs.origin import ancestors, cut_from, parent_of
+from distill.runs.origin import ancestors, behind, cut_from, parent_of, teachers_of
 
 
 def _run(path: Path, **links: object) -> RunFolder:
@@ -64,3 +64,27 @@ def test_one_that_is_not_here_as_it_was_is_named(tmp_path: Path, damage: str) ->
         text = "{}" if damage == "no status" else '{"status": "failed"}'
         (before.path / "run.json").write_text(text)
     assert ancestors(after, tmp_path) == ([], str(before.path))
+
+
+@pytest.mark.parametrize(
+    ("teacher", "named"),
+    [
+        (None, ()),
+        ({"run": "runs/t/001", "name": "t"}, ("runs/t/001",)),
+        ({"run": None, "banks": [{"path": "runs/a/001/banks/x"}, {"path": "runs/b/002/banks/y"}]},
+         ("runs/a/001", "runs/b/002")),
+        ({"run": ["x"], "banks": [{"path": 3}, 5]}, ()),  # damaged
+        ({"banks": "none"}, ()),
+    ],
+)  # fmt: skip
+def test_teachers_by_their_runs(teacher: dict[str, object] | None, named: tuple[str, ...]) -> None:
+    assert teachers_of(RunInfo(teacher=teacher)) == named
+
+
+def test_all_that_is_behind_a_mean_is_found_once_and_circles_end(tmp_path: Path) -> None:
+    first, taught = _run(tmp_path / "first"), _run(tmp_path / "teacher")
+    one = _run(tmp_path / "one", init_from=str(first.path))
+    two = _run(tmp_path / "two", init_from=str(first.path), teacher={"run": str(taught.path)})
+    mean = _run(tmp_path / "mean", soup_of=[str(one.path), str(two.path), "nowhere", 3, str(tmp_path / "mean")])
+    assert [run.path.name for run in behind(mean, tmp_path)] == ["one", "two", "first"]
+    assert [run.path.name for run in behind(mean, tmp_path, taught=True)] == ["one", "two", "first", "teacher"]
