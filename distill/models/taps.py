@@ -29,10 +29,13 @@ class Taps:
 
     Args:
         names: Stages of ``module``.
+        proves: Keep what enters an activation only where that one's answer is the stage's, as is seen in evaluation
+            mode; while it trains dropout may stand between the two.
     """
 
-    def __init__(self, module: nn.Module, names: Sequence[str]) -> None:
+    def __init__(self, module: nn.Module, names: Sequence[str], *, proves: bool = False) -> None:
         self.names = tuple(names)
+        self._proves = proves
         self.active = True
         self._module = module
         self._found: dict[str, Tensor] = {}
@@ -58,7 +61,7 @@ class Taps:
         def left(_stage: nn.Module, _inputs: Any, output: Any) -> None:
             if not self.active:
                 return
-            feature = output if last is None else last.entered(output)
+            feature = output if last is None else last.entered(output, proves=self._proves)
             if feature is not None:
                 self._found[name] = self._as_map(feature)
 
@@ -123,9 +126,9 @@ class _LastActivation:
 
         return activation.register_forward_pre_hook(enters), activation.register_forward_hook(leaves)
 
-    def entered(self, output: Any) -> Tensor | None:
-        """What became ``output`` in the last activation; None where ``output`` is none's answer."""
-        found = self._input if output is self._output else None
+    def entered(self, output: Any, *, proves: bool) -> Tensor | None:
+        """What entered the last activation; None where it is to be proven and ``output`` is not that one's answer."""
+        found = self._input if output is self._output or not proves else None
         self._input = self._output = None
         return found
 
@@ -180,7 +183,7 @@ def _shapes(module: nn.Module, side: int, *, device: str, preact: bool) -> dict[
     stages = [*stage_modules(module)]
     names = [each for name in stages for each in ((name, name + PREACT) if preact else (name,))]
     names += [POOLED] if classifier_of(module) is not None else []
-    taps = Taps(module, names)
+    taps = Taps(module, names, proves=True)
     try:
         with torch.no_grad():
             module(torch.zeros(1, 3, side, side, device=device))

@@ -130,9 +130,25 @@ def test_before_a_shared_activation_in_place_with_its_gradient() -> None:
 
 
 def test_a_stage_that_ends_in_no_module_has_none() -> None:
-    taps = Taps(_net(_Plain), ["stage1.preact", "stage1"])
+    taps = Taps(_net(_Plain), ["stage1.preact", "stage1"], proves=True)
     taps._module(torch.randn(2, 4, 5, 5))
     assert set(taps.taken()) == {"stage1"}
+
+
+class _Dropped(_Shared):
+    """Dropout behind the activation, which does nothing when it answers."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.dropout(super().forward(x), 0.5, training=self.training)
+
+
+def test_dropout_behind_the_activation_changes_nothing_of_what_entered_it() -> None:
+    module, images = _net(_Dropped), torch.randn(2, 4, 5, 5)
+    for training in (False, True):
+        taps = Taps(module.train(training), ["stage1.preact"])
+        module(images)
+        torch.testing.assert_close(taps.take()[0], module.stages[0].sum(images))
+        taps.remove()
 
 
 @pytest.mark.parametrize(
