@@ -25,6 +25,8 @@ __all__ = [
     "several",
     "short_number",
     "shorten",
+    "signed",
+    "significant",
 ]
 
 MISSING = "\N{EN DASH}"
@@ -153,6 +155,17 @@ def signed(fraction: float | None, digits: int = 2) -> str:
     if fraction is None:
         return MISSING
     return f"{round(100 * fraction, digits) + 0.0:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def significant(value: float | None) -> str:
+    """Three digits that mean something, whatever the size.
+
+    >>> significant(0.000417), significant(78.2)
+    ('0.000417', '78.20')
+    """
+    if value is None:
+        return MISSING
+    return f"{value:.3g}" if 0 < abs(value) < 1 else fixed(value, 2)
 
 
 def short_number(value: float) -> str:

@@ -159,7 +159,7 @@ def _check_files(csv: str | None, svg: Path | None, plot: Path | None, *, overwr
 
 
 def _show(comparison: Comparison, output: Output, *, csv: str | None, svg: Path | None, plot: Path | None) -> None:
-    from distill.report.tables import comparison_csv, comparison_table
+    from distill.report.comparison import comparison_csv, comparison_table
 
     if csv != "-":
         output.show(comparison, lambda width: comparison_table(comparison, width))

@@ -33,7 +33,7 @@ def command(
     """
     from distill.comparison import compare
     from distill.pipeline import Options, quickstart
-    from distill.report.tables import comparison_table
+    from distill.report.comparison import comparison_table
     from distill.team.stop import stopping_saves
 
     output = Output(json=json, quiet=quiet)

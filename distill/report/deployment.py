@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from distill.report.comparison import comparison_table
 from distill.report.layout import Column, key_values, stacked
-from distill.report.tables import comparison_table
 from distill.report.verdict import drop_sentence
 from distill.text import MISSING, count, counted, fixed, percent, signed
 

@@ -24,7 +24,7 @@ class Shown(Comparison):
     def __repr__(self) -> str:
         from rich.console import Console
 
-        from distill.report.tables import comparison_table
+        from distill.report.comparison import comparison_table
 
         width = max(shutil.get_terminal_size().columns, _NARROWEST)
         console = Console(width=width, highlight=False, color_system=None, force_terminal=False)
@@ -36,7 +36,7 @@ class Shown(Comparison):
         """What a notebook shows: names and all other texts are escaped."""
         from rich.console import Console
 
-        from distill.report.tables import comparison_table
+        from distill.report.comparison import comparison_table
 
         console = Console(width=140, highlight=False, record=True, file=cast("IO[str]", _Nowhere()))
         console.print(comparison_table(self, 140))

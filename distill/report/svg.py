@@ -7,7 +7,7 @@ import re
 
 from rich.console import Console
 
-from distill.report.tables import comparison_table, comparison_width
+from distill.report.comparison import comparison_table, comparison_width
 from distill.results.rows import Comparison
 
 __all__ = ["comparison_svg"]

@@ -25,7 +25,7 @@ from distill.evaluation.assess import DatasetCache, assess
 from distill.files import json_sha256, write_json
 from distill.pipeline import Options, RunResult, finetune_teacher, rerun, train_student
 from distill.recipe.schema import DataSpec
-from distill.report.tables import comparison_csv, comparison_table
+from distill.report.comparison import comparison_csv, comparison_table
 from distill.results.figures import Latency
 from distill.runs import RunFolder
 from distill.teaching.bank import Bank

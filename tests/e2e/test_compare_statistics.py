@@ -19,7 +19,7 @@ from distill.comparison import compare
 from distill.comparison.statistics import baseline_row, difference_of, with_statistics
 from distill.errors import UsageError
 from distill.pipeline import RunResult
-from distill.report.tables import comparison_table
+from distill.report.comparison import comparison_table
 from distill.results.rows import Comparison, Row, row_labels
 
 

@@ -29,7 +29,7 @@ from distill.data.splits import load_splits
 from distill.errors import RunError, UsageError
 from distill.files import json_sha256, sha256_file
 from distill.pipeline import Options, RunResult, export, quantize, train_student
-from distill.report.tables import comparison_table
+from distill.report.comparison import comparison_table
 from distill.runs import RunFolder
 
 ALONE = ("numpy", "onnxruntime")

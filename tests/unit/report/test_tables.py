@@ -12,17 +12,10 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console, RenderableType
 
+from distill.report.comparison import comparison_csv, comparison_table
 from distill.report.layout import Column, stacked
 from distill.report.svg import comparison_svg
-from distill.report.tables import (
-    comparison_csv,
-    comparison_table,
-    doctor_table,
-    dry_run_table,
-    layers_table,
-    models_table,
-    recipes_table,
-)
+from distill.report.tables import doctor_table, dry_run_table, layers_table, models_table, recipes_table
 from distill.results.figures import LayerCost
 from distill.results.rows import Check, Comparison, DryRun, ModelRow, ModelSummary, RecipeRow, Row
 from distill.text import MISSING, count, csv_text, duration, fixed, percent, plain

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from distill.report.comparison import comparison_table
 from distill.report.plots import plot_comparison
-from distill.report.tables import comparison_table
 from distill.results.figures import Figures, Latency
 from distill.results.metrics import EvalResult, PerClass
 from distill.results.roles import ROLES, RoleName, role_order
