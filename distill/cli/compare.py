@@ -21,7 +21,7 @@ __all__ = ["EXAMPLES", "command"]
 EXAMPLES = options.examples(
     "distill compare",
     "distill compare resnet152_cifar10 r18_small --threads 4 --csv table.csv",
-    "distill compare --baseline quickstart_scratch",
+    "distill compare --baseline quickstart_scratch --markdown table.md",
     "distill compare r18_small exports/r18_small_int8.onnx "
     "--require 'r18_small_int8.test_top1 >= r18_small.test_top1 - 0.003'",
     "distill compare r18_small exports/r18_small_int8.onnx --measured device.json",
@@ -95,6 +95,24 @@ def command(
     runs: options.RunsOption = Path("runs"),
     json: options.JsonOption = False,
     csv: options.CsvOption = None,
+    markdown: Annotated[
+        str | None,
+        typer.Option(
+            "--markdown",
+            metavar="FILE",
+            help="Also write a shorter table as Markdown, for a README; - prints it instead.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
+    latex: Annotated[
+        str | None,
+        typer.Option(
+            "--latex",
+            metavar="FILE",
+            help="Also write a shorter table as LaTeX (booktabs), for a paper; - prints it instead.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
     svg: Annotated[
         Path | None,
         typer.Option("--svg", metavar="FILE", help="Save the table as an SVG image.", rich_help_panel=_OUTPUT),
@@ -118,8 +136,9 @@ def command(
     """
     from distill.report.gates import check_gates, check_rows, parse_gate
 
-    options.one_document(json=json, csv=csv)
-    _check_files(csv, svg, plot, overwrite=overwrite)
+    options.one_document(json=json, csv=csv, markdown=markdown, latex=latex)
+    tables = {"csv": csv, "markdown": markdown, "latex": latex}
+    _check_files(tables, svg, plot, overwrite=overwrite)
     gates = [parse_gate(text) for text in require or []]  # a typing mistake is told before minutes of measuring
     from distill.comparison import compare
 
@@ -137,34 +156,43 @@ def command(
             check=partial(check_rows, gates),
             tell=printer,
         )
-    _show(comparison, output, csv=csv, svg=svg, plot=plot)
+    _show(comparison, output, tables, svg=svg, plot=plot)
     check_gates(gates, comparison, tell=output.note)
 
 
-def _check_files(csv: str | None, svg: Path | None, plot: Path | None, *, overwrite: bool) -> None:
+def _check_files(tables: dict[str, str | None], svg: Path | None, plot: Path | None, *, overwrite: bool) -> None:
     """Refuse names that cannot be, and files of the user's, before minutes of measuring."""
+    from distill.report.markup import LATEX_MARK, MARKDOWN_MARK
     from distill.results.rows import ROW_FIELDS
 
-    options.check_csv(csv, ROW_FIELDS, overwrite=overwrite)
-    named = {"--csv": None if csv in (None, "-") else Path(csv or ""), "--svg": svg, "--plot": plot}
+    options.check_csv(tables["csv"], ROW_FIELDS, overwrite=overwrite)
+    options.check_table(tables["markdown"], mark=MARKDOWN_MARK, example="table.md", overwrite=overwrite)
+    options.check_table(tables["latex"], mark=LATEX_MARK, example="table.tex", overwrite=overwrite)
+    named = {f"--{kind}": Path(target) for kind, target in tables.items() if target not in (None, "-")}
+    named |= {option: path for option, path in (("--svg", svg), ("--plot", plot)) if path is not None}
     places: dict[Path, str] = {}
     for option, path in named.items():
-        if path is not None and (other := places.setdefault(path.resolve(), option)) != option:
+        if (other := places.setdefault(path.resolve(), option)) != option:
             raise UsageError(f"{other} and {option} name one file: {path}", hint="give each a name of its own")
-    for path, only in ((svg, "svg"), (plot, None)):
-        if path is not None:
+    for picture, only in ((svg, "svg"), (plot, None)):
+        if picture is not None:
             from distill.report.figure import check_name
 
-            check_name(path, overwrite=overwrite, only=only)
+            check_name(picture, overwrite=overwrite, only=only)
 
 
-def _show(comparison: Comparison, output: Output, *, csv: str | None, svg: Path | None, plot: Path | None) -> None:
+def _show(
+    comparison: Comparison, output: Output, tables: dict[str, str | None], *, svg: Path | None, plot: Path | None
+) -> None:
     from distill.report.comparison import comparison_csv, comparison_table
+    from distill.report.markup import comparison_latex, comparison_markdown
 
-    if csv != "-":
+    if "-" not in tables.values():
         output.show(comparison, lambda width: comparison_table(comparison, width))
-    if csv is not None:
-        output.csv(comparison_csv(comparison), csv)
+    write = {"csv": comparison_csv, "markdown": comparison_markdown, "latex": comparison_latex}
+    for kind, target in tables.items():
+        if target is not None:
+            output.text_file(write[kind](comparison), target)
     if svg is not None:
         from distill.report.svg import comparison_svg
 

@@ -352,25 +352,47 @@ def check_csv(csv: str | None, columns: Sequence[str], *, overwrite: bool) -> No
     Raises:
         UsageError: It would be lost, or is a folder.
     """
-    if csv is None or csv == "-":
+    check_table(csv, mark=",".join(columns[:3]), example="table.csv", overwrite=overwrite)
+
+
+def check_table(target: str | None, *, mark: str, example: str, overwrite: bool) -> None:
+    """Refuse a file that is no such table, before minutes of measuring.
+
+    Args:
+        target: A file; ``-`` and None are none.
+        mark: What a table that distill wrote begins with.
+        example: A name for the hint.
+        overwrite: Files may be replaced whatever they hold.
+
+    Raises:
+        UsageError: It would be lost, or is a folder.
+    """
+    if target is None or target == "-":
         return
-    path = Path(csv)
+    path = Path(target)
     if path.is_dir():
-        raise UsageError(f"{path} is a folder", hint=f"name a file: {path / 'table.csv'}")
-    beginning = ",".join(columns[:3]).encode()
+        raise UsageError(f"{path} is a folder", hint=f"name a file: {path / example}")
     refuse_to_replace(
         path,
-        ours=lambda there: not there or there.startswith(beginning),
+        ours=lambda there: not there or there.startswith(mark.encode()),
         why="is no such table of distill's",
         overwrite=overwrite,
     )
 
 
-def one_document(*, json: bool, csv: str | None) -> None:
+def one_document(*, json: bool, **tables: str | None) -> None:
     """Refuse to print two documents to stdout.
 
+    Args:
+        tables: What each option names that takes a file or ``-``: ``csv="-"``.
+
     Raises:
-        UsageError: --json together with --csv -.
+        UsageError: Two of --json, --csv - and the like.
     """
-    if json and csv == "-":
-        raise UsageError("--json and --csv - both print to stdout", hint="name a file: --csv table.csv")
+    printed = [*(["--json"] if json else []), *(f"--{name} -" for name, target in tables.items() if target == "-")]
+    if len(printed) > 1:
+        name = printed[1].split()[0]
+        suffix = {"--latex": "tex", "--markdown": "md"}.get(name, "csv")
+        raise UsageError(
+            f"{printed[0]} and {printed[1]} both print to stdout", hint=f"name a file: {name} table.{suffix}"
+        )

@@ -137,8 +137,8 @@ class Output:
         except BrokenPipeError:
             mute(sys.stdout)
 
-    def csv(self, text: str, target: str) -> None:
-        """Write CSV to a file, or to stdout where ``target`` is ``-``."""
+    def text_file(self, text: str, target: str) -> None:
+        """Write a table as text to a file, or to stdout where ``target`` is ``-``."""
         if target == "-":
             self.text(text)
         else:

@@ -87,7 +87,7 @@ def command(
     if csv != "-":
         output.show(predictions.rows, lambda width: predictions_table(predictions.rows, width))
     if csv is not None:
-        output.csv(predictions_csv(predictions.rows), csv)
+        output.text_file(predictions_csv(predictions.rows), csv)
     if grid is not None and predictions.rows:
         from distill.report.pictures import plot_predictions
 

@@ -30,6 +30,7 @@ __all__ = [
     "schema_table",
 ]
 
+
 def result_table(result: RunResult) -> RenderableType:
     """What a training run came to."""
     top1 = result.val_top1

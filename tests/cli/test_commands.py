@@ -240,6 +240,8 @@ def test_a_dry_run_trains_nothing(cli, library: Library) -> None:
         (("student", "--epochs", "3"), "--epochs"),
         (("studen",), "student"),
         (("compare", "--json", "--csv", "-"), "both print to stdout"),
+        (("compare", "--json", "--latex", "-"), "--json and --latex - both print to stdout"),
+        (("compare", "--csv", "-", "--markdown", "-"), "--csv - and --markdown - both print to stdout"),
         (("compare", "--require", "student.test_top1"), "--require"),
         (("evaluate",), "RUN"),
         (("evaluate", "x", "--split", "train"), "--split"),
@@ -351,9 +353,20 @@ def test_compare_csv_to_stdout_and_to_a_file(cli, library: Library) -> None:
     assert "wrote out/table.csv" in result.stderr
 
 
-@pytest.mark.parametrize("option", ["--csv", "--svg", "--plot"])
+@pytest.mark.parametrize("option", ["--markdown", "--latex"])
+def test_compare_writes_a_table_for_a_readme_and_a_paper(cli, library: Library, option: str) -> None:
+    printed = cli("compare", option, "-").stdout
+    result = cli("compare", option, "table.txt")
+    assert Path("table.txt").read_text() == printed
+    assert "95.00" in printed
+    assert "95.00" in result.stdout
+    assert "wrote table.txt" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--csv", "--markdown", "--latex", "--svg", "--plot"])
 def test_compare_replaces_what_it_made_itself_and_nothing_else(cli, library: Library, option: str) -> None:
-    mine, own = Path("mine" if option == "--csv" else "mine.svg"), Path("own" if option == "--csv" else "own.svg")
+    suffix = ".svg" if option in ("--svg", "--plot") else ""
+    mine, own = Path(f"mine{suffix}"), Path(f"own{suffix}")
     mine.write_text("<svg>name,of,mine</svg>")
     refused = cli("compare", option, mine)
     assert (refused.exit_code, mine.read_text()) == (2, "<svg>name,of,mine</svg>")
@@ -369,7 +382,11 @@ def test_compare_replaces_what_it_made_itself_and_nothing_else(cli, library: Lib
 @pytest.mark.parametrize("place", [".", "/"])
 @pytest.mark.parametrize(
     "command",
-    [("compare", "--csv"), ("compare", "--svg"), ("compare", "--plot"), ("report", "--html"), ("card", "r", "--out")],
+    [
+        *(("compare", option) for option in ("--csv", "--markdown", "--latex", "--svg", "--plot")),
+        ("report", "--html"),
+        ("card", "r", "--out"),
+    ],
 )
 def test_a_folder_is_no_file(cli, monkeypatch, command: tuple[str, ...], place: str) -> None:
     monkeypatch.setattr(distill.comparison, "compare", lambda *_, **__: pytest.fail("measured"))

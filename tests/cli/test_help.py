@@ -42,8 +42,8 @@ SURFACE = {
     "cache clear": "BANKS --runs --yes -y",
     "cache images": "--clear --yes -y --json",
     "compare": (
-        "RUNS --baseline -b --csv --device --json --latency --measured --no-latency --overwrite --plot --quiet -q"
-        " --require --runs --svg --teacher -t --threads"
+        "RUNS --baseline -b --csv --device --json --latency --latex --markdown --measured --no-latency --overwrite"
+        " --plot --quiet -q --require --runs --svg --teacher -t --threads"
     ),
     "evaluate": (
         "RUN --again --calibrated --corruption-images --corruptions --device --figure --json --no-plots --overwrite"

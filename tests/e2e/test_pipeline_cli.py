@@ -268,7 +268,9 @@ def test_compare_prints_a_table_and_csv(cli: Run) -> None:
     assert cli("compare", "--no-latency", "--csv", "-").stdout == Path("table.csv").read_text()
 
 
-@pytest.mark.parametrize("pair", [("--svg", "--plot"), ("--csv", "--svg"), ("--csv", "--plot")])
+@pytest.mark.parametrize(
+    "pair", [("--svg", "--plot"), ("--csv", "--svg"), ("--csv", "--plot"), ("--markdown", "--latex")]
+)
 def test_two_outputs_are_two_files(cli: Run, pair: tuple[str, str]) -> None:
     result = cli("compare", "--no-latency", pair[0], "both.svg", pair[1], "./both.svg")
     assert result.exit_code == 2

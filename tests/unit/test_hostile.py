@@ -189,7 +189,7 @@ class _Stdout(io.TextIOWrapper):
 def _printed(text: str, monkeypatch: pytest.MonkeyPatch, *, is_terminal: bool, encoding: str = "utf-8") -> bytes:
     stdout = _Stdout(is_terminal=is_terminal, encoding=encoding)
     monkeypatch.setattr("sys.stdout", stdout)
-    Output().csv(text, "-")
+    Output().text_file(text, "-")
     return stdout.bytes_of()
 
 
