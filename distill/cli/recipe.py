@@ -58,7 +58,7 @@ def _row(name: str, path: Path) -> RecipeRow:
         role=recipe.role,
         dataset=recipe.data.name,
         model=recipe.model.name,
-        objective=recipe.objective.kind,
+        objective=recipe.objective.title,
         teacher=(teacher.run or teacher.onnx or teacher.bank or f"{len(teacher.banks)} banks") if teacher else None,
         epochs=recipe.train.epochs,
         purpose=_purpose(path),

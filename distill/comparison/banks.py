@@ -200,7 +200,7 @@ def _bank_row(path: str, record: TeacherRecord) -> Row:
         role="teacher",
         run=path,
         dataset=record.dataset,
-        objective=parse_recipe(record.recipe, source=f"{path}/bank.json").objective.kind if record.recipe else "",
+        objective=parse_recipe(record.recipe, source=f"{path}/bank.json").objective.title if record.recipe else "",
         seeds=1,
     )
     return row.with_figures(replace(record.figures, latency_ms={}))  # of another time, maybe another machine

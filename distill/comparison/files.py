@@ -178,7 +178,7 @@ def _row(entry: EvaluatedFile, teacher: ReferenceTeacher | None) -> Row:
         role=about.role,
         run=entry.file.place,
         dataset=entry.recipe.data.title,
-        objective=entry.recipe.objective.kind,
+        objective=entry.recipe.objective.title,
         seeds=1,
         delta_top1=None if teacher is None else top1 - teacher.top1,
         agreement=None if teacher is None else agreement_if_alike(logits, teacher.logits),

@@ -44,7 +44,7 @@ def run_row(
         role=newest.recipe.role,
         run=str(newest.run.path),
         dataset=newest.recipe.data.title,
-        objective=newest.recipe.objective.kind,
+        objective=newest.recipe.objective.title,
         seeds=len(group),
         test_top1_std=std,
         delta_top1=_mean([entry.assessment.result.top1 - reference.top1 for entry, reference in pairs]),

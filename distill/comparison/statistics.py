@@ -181,7 +181,7 @@ def _is_taught(row: Row) -> bool:
 
 def _learned_alone(row: Row) -> bool:
     """Without a teacher; a student's role has a budget, and need not have one."""
-    return row.role == "baseline" or row.objective in KINDS_WITHOUT_TEACHER
+    return row.role == "baseline" or row.objective.startswith(KINDS_WITHOUT_TEACHER)
 
 
 def _meant(row: Row, alone: Sequence[Row], beside: Mapping[str, Row]) -> Sequence[Row]:

@@ -106,6 +106,11 @@ class SupervisedObjective(Spec):
     _weighs = field_validator("class_weights")(_weighs_something)
 
     @property
+    def title(self) -> str:
+        """What a table calls it."""
+        return self.kind
+
+    @property
     def terms(self) -> tuple[TermSpec, ...]:
         """None."""
         return ()
@@ -123,6 +128,11 @@ class TaughtObjective(TermSpec):
     add: tuple[AddedTerm, ...] = Field((), description="more terms, each of another kind, with weights of its own")
 
     _weighs = field_validator("class_weights")(_weighs_something)
+
+    @property
+    def title(self) -> str:
+        """What a table calls it, and what is added to it: ``kd+at``."""
+        return "+".join(term.method for term in self.terms)
 
     @property
     def terms(self) -> tuple[TermSpec, ...]:
@@ -225,6 +235,11 @@ class OwnLabelsObjective(OwnLoss, TermSpec):
     class_weights: ClassWeights = Field(None, description=_CLASS_WEIGHTS)
 
     _weighs = field_validator("class_weights")(_weighs_something)
+
+    @property
+    def title(self) -> str:
+        """What a table calls it: ``python_labels:my_loss``."""
+        return f"{self.kind}:{self.called}"
 
     @property
     def terms(self) -> tuple[TermSpec, ...]:

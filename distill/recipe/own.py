@@ -53,3 +53,8 @@ class OwnLoss(Spec):
     options: OwnOptions = Field(OwnOptions(), description="further arguments of the function, or the class's")
     own_weight: NonNegative = 1.0
     code_sha256: str | None = Field(None, description="of the file that it is written in; a run states it")
+
+    @property
+    def called(self) -> str:
+        """Its name without the file or module that has it."""
+        return self.name.rpartition(":")[2]

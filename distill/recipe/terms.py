@@ -57,6 +57,11 @@ class TermSpec(Spec):
     ramp_epochs: RampEpochs = 0
     until_epoch: PositiveInt | None = Field(None, description="the last epoch that it takes part in; null: to the end")
 
+    @property
+    def method(self) -> str:
+        """What a table calls it: its kind, and of one's own code what it is called there."""
+        return self.kind
+
     def after_epochs(self, epochs: int) -> Self:
         """For training on after ``epochs`` epochs: its ramp is over, and where it had ended it weighs nothing."""
         ended = self.until_epoch is not None and self.until_epoch <= epochs
@@ -267,6 +272,11 @@ class OwnTerm(OwnLoss, TermSpec):
     teacher_features: Annotated[tuple[StageName, ...], Field(min_length=1)] | None = Field(
         None, description="the teacher's stages that it is given; null: those of the same names"
     )
+
+    @property
+    def method(self) -> str:
+        """``python:my_loss``."""
+        return f"{self.kind}:{self.called}"
 
     @property
     def teacher_stages(self) -> tuple[str, ...]:
