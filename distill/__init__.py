@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from distill.pipeline.prune import prune
     from distill.pipeline.quantize import quantize
     from distill.pipeline.quickstart import quickstart
+    from distill.pipeline.several_seeds import train_seeds
     from distill.pipeline.soup import soup
     from distill.recipe import Recipe, dump_recipe, load_recipe
     from distill.report.catalogue import describe_model, list_models
@@ -110,6 +111,7 @@ __all__ = [
     "soup",
     "sweep",
     "train_generations",
+    "train_seeds",
     "train_student",
     "verify_banks",
     "verify_file",
@@ -163,6 +165,7 @@ _HOMES = {  # name -> module, or module:name where it is called otherwise there
     "soup": "distill.pipeline",
     "sweep": "distill.sweeps",
     "train_generations": "distill.pipeline",
+    "train_seeds": "distill.pipeline",
     "train_student": "distill.pipeline",
     "verify_banks": "distill.pipeline",
     "verify_file": "distill.certificate",

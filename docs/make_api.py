@@ -26,6 +26,7 @@ GROUPS = {
         "finetune_teacher",
         "train_student",
         "train_generations",
+        "train_seeds",
         "resume_run",
         "rerun",
         "import_weights",

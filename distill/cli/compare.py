@@ -11,6 +11,7 @@ import typer
 from distill.cli import completion, options
 from distill.cli.output import Output
 from distill.cli.progress import ProgressPrinter
+from distill.cli.text_tables import check_csv, check_table, one_document
 from distill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def command(
     """
     from distill.report.gates import check_gates, check_rows, parse_gate
 
-    options.one_document(json=json, csv=csv, markdown=markdown, latex=latex)
+    one_document(json=json, csv=csv, markdown=markdown, latex=latex)
     tables = {"csv": csv, "markdown": markdown, "latex": latex}
     _check_files(tables, svg, plot, overwrite=overwrite)
     gates = [parse_gate(text) for text in require or []]  # a typing mistake is told before minutes of measuring
@@ -165,9 +166,9 @@ def _check_files(tables: dict[str, str | None], svg: Path | None, plot: Path | N
     from distill.report.markup import LATEX_MARK, MARKDOWN_MARK
     from distill.results.rows import ROW_FIELDS
 
-    options.check_csv(tables["csv"], ROW_FIELDS, overwrite=overwrite)
-    options.check_table(tables["markdown"], mark=MARKDOWN_MARK, example="table.md", overwrite=overwrite)
-    options.check_table(tables["latex"], mark=LATEX_MARK, example="table.tex", overwrite=overwrite)
+    check_csv(tables["csv"], ROW_FIELDS, overwrite=overwrite)
+    check_table(tables["markdown"], mark=MARKDOWN_MARK, example="table.md", overwrite=overwrite)
+    check_table(tables["latex"], mark=LATEX_MARK, example="table.tex", overwrite=overwrite)
     named = {f"--{kind}": Path(target) for kind, target in tables.items() if target not in (None, "-")}
     named |= {option: path for option, path in (("--svg", svg), ("--plot", plot)) if path is not None}
     places: dict[Path, str] = {}

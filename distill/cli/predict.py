@@ -10,6 +10,7 @@ import typer
 from distill.cli import completion, options
 from distill.cli.output import Output
 from distill.cli.progress import ProgressPrinter
+from distill.cli.text_tables import check_csv, one_document
 
 __all__ = ["EXAMPLES", "command"]
 
@@ -68,10 +69,10 @@ def command(
     alone in --json and --csv. A path that does not exist is taken for a mistake: nothing is classified, and the exit
     code is 2.
     """
-    options.one_document(json=json, csv=csv)
+    one_document(json=json, csv=csv)
     from distill.report.evaluation import PREDICTION_FIELDS, predictions_csv, predictions_table
 
-    options.check_csv(csv, PREDICTION_FIELDS, overwrite=overwrite)
+    check_csv(csv, PREDICTION_FIELDS, overwrite=overwrite)
     if grid is not None:
         from distill.report.figure import check_name
 

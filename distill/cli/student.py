@@ -20,6 +20,7 @@ EXAMPLES = options.examples(
     "distill student --recipe r18_small --teacher resnet152_cifar10",
     "distill student --recipe r18_small --teacher resnet152_cifar10/001 --teacher resnet152_cifar10/002",
     "distill student --recipe mine.yaml --set objective.temperature=2 --seed 1",
+    "distill student --recipe r18_small --seeds 3",
     "distill student --recipe r18_small --generations 3",
     "distill student --resume r18_small/003",
 )
@@ -30,6 +31,7 @@ def command(
     recipe: options.RecipeOption = None,
     changes: options.SetOption = None,
     seed: options.SeedOption = None,
+    seeds: options.SeedsOption = 1,
     teacher: options.TeachersOption = None,
     device: options.DeviceOption = None,
     devices: options.DevicesOption = 1,
@@ -85,6 +87,7 @@ def command(
         dry_run,
         json=json,
         quiet=quiet,
+        seeds=seeds,
         teachers=tuple(teacher or ()),
         track=tuple(track or ()),
     )

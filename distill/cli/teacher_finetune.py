@@ -27,6 +27,7 @@ def command(
     recipe: options.RecipeOption = None,
     changes: options.SetOption = None,
     seed: options.SeedOption = None,
+    seeds: options.SeedsOption = 1,
     device: options.DeviceOption = None,
     devices: options.DevicesOption = 1,
     threads: options.ThreadsOption = None,
@@ -59,6 +60,7 @@ def command(
         dry_run,
         json=json,
         quiet=quiet,
+        seeds=seeds,
         track=tuple(track or ()),
     )
     train(request, _start, roles=("teacher",))

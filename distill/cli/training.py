@@ -39,6 +39,7 @@ class Request:
     quiet: bool
     teachers: tuple[str, ...] = ()
     track: tuple[str, ...] = ()
+    seeds: int = 1
 
     def options(self, printer: ProgressPrinter) -> Options:
         """The same for the library."""
@@ -76,10 +77,27 @@ def train(request: Request, start: Start, *, roles: tuple[str, ...]) -> None:
             _try_out(request, output, printer, roles)
         elif request.rerun:
             _repeat(request.rerun, request, output, printer)
+        elif request.seeds > 1:
+            _train_seeds(request, output, printer, roles)
         else:
             result = _train(request, start, printer, roles)
             printer.close()
             _show(result, output, request)
+
+
+def _train_seeds(request: Request, output: Output, printer: ProgressPrinter, roles: tuple[str, ...]) -> None:
+    recipe = _recipe(request, roles)
+    from distill.pipeline.several_seeds import train_seeds
+    from distill.report.tables import seeds_table
+
+    results = train_seeds(
+        recipe, seeds=request.seeds, teacher=request.teachers or None, options=request.options(printer)
+    )
+    printer.close()
+    seeds = range(recipe.train.seed, recipe.train.seed + len(results))
+    document = [jsonable(result) | {"seed": seed} for seed, result in zip(seeds, results, strict=True)]
+    output.show(document, lambda width: seeds_table(results, seeds, width))
+    output.note(f"next: distill compare{_ending(results[-1])}")
 
 
 def train_chain(request: Request, then: list[str], generations: int) -> None:
@@ -89,7 +107,12 @@ def train_chain(request: Request, then: list[str], generations: int) -> None:
         UsageError: Options that exclude each other.
     """
     _check_exclusive(request)
-    taken = {"--resume": request.resume, "--rerun": request.rerun, "--dry-run": request.dry_run}
+    taken = {
+        "--resume": request.resume,
+        "--rerun": request.rerun,
+        "--dry-run": request.dry_run,
+        "--seeds": request.seeds > 1,
+    }
     if extra := [name for name, value in taken.items() if value]:
         raise UsageError(
             f"--generations and --then take no {', '.join(extra)}", hint="the same command again goes on with its runs"
@@ -149,7 +172,7 @@ def _show(result: RunResult, output: Output, request: Request) -> None:
     from distill.report.tables import result_table
 
     output.show(result, lambda _: result_table(result))
-    ending = elsewhere(result.run.parent.parent) + (" --allow-code" if "--allow-code" in typed() else "")
+    ending = _ending(result)
     if result.role == "teacher":  # --resume takes up runs of any role
         from distill.pipeline.teacher import recipe_taught_by
 
@@ -162,6 +185,11 @@ def _show(result: RunResult, output: Output, request: Request) -> None:
         output.note(f"next: distill student --recipe {shlex.quote(str(alone))}{ending}")
     else:
         output.note(f"next: distill compare{ending}")
+
+
+def _ending(result: RunResult) -> str:
+    """What the next command takes over from this one."""
+    return elsewhere(result.run.parent.parent) + (" --allow-code" if "--allow-code" in typed() else "")
 
 
 def _without_teacher(result: RunResult, request: Request) -> Path | None:
@@ -196,6 +224,7 @@ def _check_exclusive(request: Request) -> None:
         "--recipe": request.recipe,
         "--set or --seed": request.overrides,
         "--teacher": request.teachers,
+        "--seeds": request.seeds > 1,
         "--init-from": request.init_from,
         "--dry-run": request.dry_run,
         "--rerun": request.rerun if request.resume else None,

@@ -17,6 +17,7 @@ from distill.pipeline.predict import Predictions, predict
 from distill.pipeline.prune import prune
 from distill.pipeline.quantize import quantize
 from distill.pipeline.quickstart import QuickstartResult, quickstart
+from distill.pipeline.several_seeds import train_seeds
 from distill.pipeline.soup import soup
 from distill.pipeline.verbs import RerunResult, finetune_teacher, rerun, resume_run, train_student
 from distill.pipeline.verify import verify_banks
@@ -57,6 +58,7 @@ __all__ = [
     "resume_run",
     "soup",
     "train_generations",
+    "train_seeds",
     "train_student",
     "verify_banks",
     "write_page",

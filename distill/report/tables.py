@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
@@ -28,6 +29,7 @@ __all__ = [
     "recipes_table",
     "result_table",
     "schema_table",
+    "seeds_table",
 ]
 
 
@@ -43,6 +45,23 @@ def result_table(result: RunResult) -> RenderableType:
         ("speed", f"{count(result.images_per_s)} images/s"),
     ]
     return key_values(pairs)
+
+
+def seeds_table(results: Sequence[RunResult], seeds: Sequence[int], width: int) -> RenderableType:
+    """What the runs of several seeds came to, and their mean."""
+    top1 = [result.val_top1 for result in results if result.val_top1 is not None]
+    columns = [
+        Column("run", [str(result.run) for result in results], words=True, style="bold"),
+        Column("seed", [str(seed) for seed in seeds]),
+        Column("epochs", [count(result.epochs) for result in results]),
+        Column("val top-1\n%", [percent(result.val_top1) for result in results]),
+        Column("time", [duration(result.seconds) for result in results]),
+    ]
+    table = stacked(columns, width)
+    if len(top1) < 2:
+        return table
+    line = f"val top-1 {percent(mean(top1))} ± {percent(stdev(top1))} % (n={len(top1)}; ±: sample standard deviation)"
+    return Group(table, Text(), Text(line, style="dim"))
 
 
 def dry_run_table(dry: DryRun) -> RenderableType:

@@ -16,8 +16,8 @@ from distill.cli import app, completion
 
 ROOT = Path(__file__).parents[2]
 _TRAIN = (
-    "--recipe -r --set -s --seed --device --devices --threads --runs --resume --rerun --init-from --track --dry-run "
-    "--json --quiet -q"
+    "--recipe -r --set -s --seed --seeds --device --devices --threads --runs --resume --rerun --init-from --track "
+    "--dry-run --json --quiet -q"
 )
 
 SURFACE = {
