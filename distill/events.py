@@ -11,6 +11,7 @@ __all__ = [
     "EpochDone",
     "Event",
     "Note",
+    "NotesOnce",
     "RunStarted",
     "StageProgress",
     "StepDone",
@@ -95,6 +96,21 @@ Tell = Callable[[Event], None]
 
 def silent(event: Event) -> None:
     """Nobody listens."""
+
+
+class NotesOnce:
+    """Hands events on, but no note or warning twice: what many runs of one command have to say in the same words."""
+
+    def __init__(self, tell: Tell) -> None:
+        self.tell = tell
+        self.told: set[Note] = set()
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Note):
+            if event in self.told:
+                return
+            self.told.add(event)
+        self.tell(event)
 
 
 _defaults: list[Tell] = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill.data.splits import Splits
 from distill.errors import DistillError, UsageError
-from distill.events import Note
+from distill.events import Note, NotesOnce
 from distill.pipeline.context import Context, Options, prepare
 from distill.pipeline.ensemble import with_banks
 from distill.pipeline.launch import launch
@@ -67,6 +67,7 @@ def train_seeds(
         ['001', '002', '003']
     """
     options, count = options or Options(), count_of(seeds, "seeds")
+    options = replace(options, on_event=NotesOnce(options.tell))
     if under_torchrun():
         raise UsageError("several seeds are several runs, and torchrun's processes are one", hint="--seed N, one each")
     base = with_own(load_recipe(recipe), network=network, data=data, objective=objective)

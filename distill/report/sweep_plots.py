@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from distill.report.figure import TRAIN_COLOR, VAL_COLOR, drawing, label, save
-from distill.report.sweeps import SweepReport, TrialRow, shown_value
-from distill.text import cut
+from distill.report.sweep_map import SweepMap, map_of
+from distill.results.sweeps import SweepReport, TrialRow, shown_value
+from distill.text import cut, percent
 
 __all__ = ["plot_sweep"]
 
@@ -25,7 +26,7 @@ _PRUNED_COLOR = "#9A9A9A"
 
 
 def plot_sweep(report: SweepReport, path: Path, *, log_keys: Sequence[str] = ()) -> Path | None:
-    """Draw every trial against its number (of a search) and against each key.
+    """Draw every trial against its number (of a search) and against each key, and a grid of two keys as a map.
 
     Args:
         log_keys: The keys that were searched on a logarithmic scale.
@@ -44,20 +45,43 @@ def plot_sweep(report: SweepReport, path: Path, *, log_keys: Sequence[str] = ())
         panels.append(lambda axes: _history(axes, rows))
     panels += [_panel(rows, key, log=key in log_keys, grid=report.kind == "grid") for key in keys]
     panels = panels[:_MAX_PANELS]
+    pairs = map_of(report)
+    count = len(panels) + (pairs is not None)
     with drawing():
-        columns = 2 if len(panels) == 4 else min(len(panels), 3)
-        lines = -(-len(panels) // columns)
+        columns = 2 if count == 4 else min(count, 3)
+        lines = -(-count // columns)
         figure = Figure(figsize=(1.4 + 3.6 * columns, 0.7 + 3.0 * lines), layout="constrained")
-        grid = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
-        for place, axes in enumerate(grid):
-            if place < len(panels):
-                panels[place](axes)
-                axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
-                axes.set_ylabel("validation top-1" if place % columns == 0 else "")
-            else:
-                axes.set_visible(False)
+        grid = figure.subplots(lines, columns, squeeze=False).ravel()
+        for place, axes in enumerate(grid[: len(panels)]):
+            panels[place](axes)
+            axes.sharey(grid[0])
+            axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+            axes.tick_params(labelleft=place % columns == 0)
+            axes.set_ylabel("validation top-1" if place % columns == 0 else "")
+        if pairs is not None:
+            _draw_map(grid[len(panels)], pairs)
+        for axes in grid[count:]:
+            axes.set_visible(False)
         _legend(figure, rows, report)
         return save(figure, path)
+
+
+def _draw_map(axes: Axes, pairs: SweepMap) -> None:
+    """Means as shades with their numbers: what no panel of one key shows is where the two depend on each other."""
+    means = [[math.nan if mean is None else mean for mean in row] for row in pairs.means]
+    axes.imshow(means, cmap="Blues", aspect="auto")
+    axes.grid(visible=False)
+    known = sorted(mean for row in pairs.means for mean in row if mean is not None)
+    middle = (known[0] + known[-1]) / 2
+    for down, row in enumerate(pairs.means):
+        for across, mean in enumerate(row):
+            if mean is not None:
+                color = "white" if mean > middle else "black"
+                weight = "bold" if mean == pairs.best else "normal"
+                axes.text(across, down, percent(mean, 1), ha="center", va="center", color=color, fontweight=weight)
+    for axis, names in ((axes.yaxis, pairs.values[0]), (axes.xaxis, pairs.values[1])):
+        axis.set_ticks(range(len(names)), [cut(name, 12) for name in names])
+    label(axes, "Mean validation top-1, %", x=pairs.keys[1], y=pairs.keys[0])
 
 
 def _panel(rows: Sequence[TrialRow], key: str, *, log: bool, grid: bool) -> Callable[[Axes], None]:

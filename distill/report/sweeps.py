@@ -1,109 +1,23 @@
-"""A sweep's trials as rows, as a table and as JSON. Accuracies are fractions, of validation images."""
+"""A sweep's trials as tables: means over seeds, each trial, a map of two keys, what mattered."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from distill.report.layout import Column, stacked
+from distill.report.sweep_map import SweepMap, map_of
+from distill.results.sweeps import GroupRow, SweepReport, TrialRow, shown_value
 from distill.text import MISSING, count, duration, percent, plain
 
-__all__ = ["BestTrial", "GroupRow", "SweepReport", "TrialRow", "shown_value", "sweep_table"]
+__all__ = ["sweep_table"]
 
 _MAX_ROWS = 40
 _BAR_CELLS = 24
-
-TrialStatus = Literal["finished", "pruned", "failed", "running", "interrupted", "waiting"]
-
-
-@dataclass(frozen=True)
-class TrialRow:
-    """One trial.
-
-    Attributes:
-        number: From 0, in the order of the grid, or as Optuna numbers it.
-        params: The swept keys and their values.
-        seed: The training seed, where a grid repeats seeds.
-        val_top1: Of its best epoch; of a pruned one the best so far.
-        seconds: Of training.
-        run: Its run folder, where that is on this machine.
-        error: Why it failed.
-    """
-
-    number: int
-    params: Mapping[str, Any]
-    status: TrialStatus
-    seed: int | None = None
-    val_top1: float | None = None
-    epochs: int | None = None
-    seconds: float | None = None
-    run: str | None = None
-    error: str | None = None
-
-
-@dataclass(frozen=True)
-class GroupRow:
-    """One combination of a grid over its seeds: mean and sample standard deviation of the finished ones."""
-
-    params: Mapping[str, Any]
-    seeds: int
-    val_top1: float | None
-    val_top1_std: float | None
-    seconds: float | None
-    runs: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class BestTrial:
-    """What the sweep found.
-
-    Attributes:
-        val_top1: Over seeds, the mean.
-        recipe: A file that ``distill student`` or ``distill teacher-finetune`` takes.
-        run: Its run; of several seeds the first.
-    """
-
-    params: Mapping[str, Any]
-    val_top1: float
-    val_top1_std: float | None
-    seeds: int
-    trial: int
-    run: str | None
-    recipe: str
-
-
-@dataclass(frozen=True)
-class SweepReport:
-    """All a sweep came to.
-
-    Attributes:
-        kind: ``grid`` or ``search``.
-        groups: Means over seeds; none where each combination has one run.
-        importances: Share of the differences in accuracy that each key explains; None where too little is known.
-        importance_method: ``main effects beyond chance`` (epsilon squared, of a full grid) or ``fANOVA``.
-        storage: Of a search, where the study lives; without a password.
-    """
-
-    name: str
-    kind: Literal["grid", "search"]
-    folder: str
-    trials: tuple[TrialRow, ...]
-    groups: tuple[GroupRow, ...] = ()
-    best: BestTrial | None = None
-    importances: Mapping[str, float] | None = None
-    importance_method: str | None = None
-    plot: str | None = None
-    storage: str | None = None
-    notes: tuple[str, ...] = field(default=())
-
-    def to_json(self) -> dict[str, Any]:
-        """The document that ``distill sweep --json`` prints."""
-        return asdict(self)
 
 
 def sweep_table(report: SweepReport, width: int) -> RenderableType:
@@ -112,6 +26,8 @@ def sweep_table(report: SweepReport, width: int) -> RenderableType:
     if report.groups:
         parts += [_groups_table(report, width), Text()]
     parts += [_trials_table(report, width), Text()]
+    if (pairs := map_of(report)) is not None:
+        parts += [_map_table(pairs, width), Text()]
     if report.importances:
         parts += [_importances(report), Text()]
     return Group(*parts, *_ending(report))
@@ -130,6 +46,15 @@ def _groups_table(report: SweepReport, width: int) -> RenderableType:
     ]
     table = stacked(columns, width, row_styles=[_group_style(row, report) for row in rows])
     return Group(table, *_left_out(len(ranked), report))
+
+
+def _map_table(pairs: SweepMap, width: int) -> RenderableType:
+    down, across = pairs.keys
+    columns = [Column(down, pairs.values[0], words=True, style="bold")]
+    for place, value in enumerate(pairs.values[1]):
+        columns.append(Column(value, [percent(row[place]) for row in pairs.means]))
+    title = Text(f"mean val top-1, % (across: {plain(across)})", style="bold")
+    return Group(title, stacked(columns, width))
 
 
 def _mean(row: GroupRow) -> str:
@@ -191,25 +116,6 @@ def _param_columns(params: Sequence[Mapping[str, Any]]) -> list[Column]:
         numbers = all(isinstance(each.get(key), int | float) and not isinstance(each.get(key), bool) for each in params)
         columns.append(Column(key, cells, words=not numbers))
     return columns
-
-
-def shown_value(value: Any) -> str:
-    """A swept value: numbers to four digits, the rest as YAML has it.
-
-    >>> [shown_value(v) for v in (0.0123456, 1e-5, 128, [2, 2], None, True, {"kind": "cosine"})]
-    ['0.01235', '1e-05', '128', '[2, 2]', 'null', 'true', '{kind: cosine}']
-    """
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {shown_value(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(shown_value(each) for each in value) + "]"
-    return str(value)
 
 
 def _importances(report: SweepReport) -> RenderableType:

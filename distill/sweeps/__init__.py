@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distill.report.sweeps import SweepReport, TrialRow
+from distill.results.sweeps import SweepReport, TrialRow
 from distill.sweeps.trainer import PrunedTrial
 from distill.sweeps.verbs import resume_sweep, sweep
 

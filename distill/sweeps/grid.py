@@ -10,7 +10,7 @@ from typing import Any
 from distill.errors import DistillError, RecipeError, RunError
 from distill.events import Note
 from distill.recipe import Recipe
-from distill.report.sweeps import TrialRow
+from distill.results.sweeps import TrialRow
 from distill.runs import RunFolder
 from distill.sweeps.folder import SweepFolder
 from distill.sweeps.plan import BaseRecipe, Trial, trial_key

@@ -14,14 +14,15 @@ from typing import Any
 
 from distill.commands import training_verb
 from distill.evaluation.mean_std import mean_std
+from distill.evaluation.statistics import share_interval
 from distill.files import write_atomically, write_json
 from distill.recipe import Recipe, dump_recipe
 from distill.recipe.derived import derived_name
-from distill.report.sweeps import BestTrial, GroupRow, SweepReport, TrialRow, shown_value
+from distill.results.sweeps import BestTrial, GroupRow, SweepReport, TrialRow, shown_value
 from distill.sweeps.folder import SweepFolder
-from distill.text import percent, plain
+from distill.text import counted, percent, plain
 
-__all__ = ["best_of", "grouped", "main_effects", "publish", "write_best"]
+__all__ = ["best_of", "grouped", "main_effects", "publish", "unsettled", "with_interval", "write_best"]
 
 
 def identity(params: Mapping[str, Any]) -> str:
@@ -91,6 +92,32 @@ def best_of(rows: Sequence[TrialRow], recipe: Path) -> BestTrial | None:
     assert best.val_top1 is not None
     return BestTrial(
         best.params, best.val_top1, best.val_top1_std, best.seeds, trial=first.number, run=first.run, recipe=str(recipe)
+    )
+
+
+def with_interval(best: BestTrial, images: int) -> BestTrial:
+    """What the accuracy of the best is worth, of so many validation images: Wilson's interval of the mean over seeds.
+
+    Raises:
+        ValueError: There are no images.
+    """
+    found = share_interval(round(best.val_top1 * images), images)
+    return replace(best, val_top1_low=found.low, val_top1_high=found.high)
+
+
+def unsettled(best: BestTrial, rows: Sequence[TrialRow], images: int) -> str | None:
+    """That other choices may be as good as the best, where their accuracies lie in its interval; None where none do."""
+    means = [group.val_top1 for group in grouped(rows) if group.val_top1 is not None and group.params != best.params]
+    if best.val_top1_low is None or best.val_top1_high is None:
+        return None
+    close = sum(best.val_top1_low <= mean <= best.val_top1_high for mean in means)
+    if not close:
+        return None
+    interval = f"{percent(best.val_top1_low)} to {percent(best.val_top1_high)} %"
+    return (
+        f"which is best is not settled: {close} of {counted(len(means), 'other choice')} "
+        f"lie{'s' if close == 1 else ''} in the best one's 95% interval, {interval} "
+        f"(Wilson's, of {images:,} validation images)"
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from distill.errors import RecipeError, UsageError
 from distill.recipe import Recipe, dump_recipe, parse_recipe
 from distill.recipe.mistakes import MAX_MISTAKES
-from distill.report.sweeps import shown_value
+from distill.results.sweeps import shown_value
 from distill.sweeps.space import Axis, Params, Range, Variable, combinations, value_of
 
 __all__ = [

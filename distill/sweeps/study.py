@@ -13,7 +13,7 @@ from typing import Any
 
 from distill.errors import RecipeError
 from distill.events import Note
-from distill.report.sweeps import TrialRow
+from distill.results.sweeps import TrialRow
 from distill.runs import RunFolder, RunInfo
 from distill.sweeps.folder import SweepFolder
 from distill.sweeps.grid import finished_text, row_of_run

@@ -10,7 +10,7 @@ import torch
 
 from distill.data.splits import Splits, load_splits
 from distill.errors import DivergedError, InterruptedRunError, OutOfMemoryError, RunError
-from distill.events import EpochDone, Event, Note, RunStarted, Tell
+from distill.events import EpochDone, Event, Note, NotesOnce, RunStarted, Tell
 from distill.pipeline.context import Options, prepare
 from distill.pipeline.ensemble import with_banks
 from distill.pipeline.image_size import resolve_image_size
@@ -98,6 +98,10 @@ class Trainer:
     teachers: dict[str, str] = field(default_factory=dict)
     _settled: dict[str, DataSpec] = field(default_factory=dict)
     _splits: dict[str, Splits] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Have what every trial would say told once."""
+        self.options = replace(self.options, on_event=NotesOnce(self.options.tell))
 
     def resolved(self, recipe: Recipe) -> Recipe:
         """The recipe with its teacher's folder; the first look decides which run a name means.

@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from distill.code import needs_allow_code
-from distill.errors import InterruptedRunError, RunError, Terminated, TerminatedRunError, UsageError
+from distill.errors import DistillError, InterruptedRunError, RunError, Terminated, TerminatedRunError, UsageError
 from distill.events import Note, Tell
 from distill.files import relative
 from distill.pipeline.context import Options
 from distill.pipeline.teacher import asks_none
 from distill.recipe import Recipe, load_recipe
 from distill.references import check_name, count_of, listed
-from distill.report.sweeps import SweepReport, TrialRow
-from distill.runs import check_runs_dir
+from distill.results.sweeps import BestTrial, SweepReport, TrialRow
+from distill.runs import RunFolder, check_runs_dir
 from distill.sweeps.folder import (
     SweepDefinition,
     SweepFolder,
@@ -30,7 +30,7 @@ from distill.sweeps.folder import (
     teachers_to_keep,
 )
 from distill.sweeps.grid import earlier_trials, run_grid
-from distill.sweeps.outcome import best_of, grouped, main_effects, publish, write_best
+from distill.sweeps.outcome import best_of, grouped, main_effects, publish, unsettled, with_interval, write_best
 from distill.sweeps.plan import (
     Trial,
     check_networks,
@@ -308,7 +308,7 @@ def _run_search(definition: SweepDefinition, folder: SweepFolder, trainer: Train
             importances=shares,
             importance_method=None if shares is None else "fANOVA",
             storage=redacted(definition.storage) if definition.storage else str(folder.path / "study.db"),
-            notes=(f"{running} trials are still at work on other machines",) if running else (),
+            notes=(*report.notes, *([f"{running} trials are still at work on other machines"] if running else [])),
         )
         chosen = None if report.best is None else search.choices_of(report.best.trial)
         return _published(definition, folder, trainer, report, chosen, log_keys=search.log_keys)
@@ -316,7 +316,20 @@ def _run_search(definition: SweepDefinition, folder: SweepFolder, trainer: Train
 
 def _report(folder: SweepFolder, kind: Literal["grid", "search"], rows: Sequence[TrialRow]) -> SweepReport:
     best = best_of(rows, folder.path / "best.yaml")
-    return SweepReport(folder.path.name, kind, str(folder.path), tuple(rows), best=best)
+    notes: tuple[str, ...] = ()
+    if best is not None and (images := _val_images(best)):
+        best = with_interval(best, images)
+        notes = tuple(note for note in [unsettled(best, rows, images)] if note is not None)
+    return SweepReport(folder.path.name, kind, str(folder.path), tuple(rows), best=best, notes=notes)
+
+
+def _val_images(best: BestTrial) -> int | None:
+    """How many images validated; a trial of another machine may not be here to tell."""
+    run = None if best.run is None else RunFolder(Path(best.run))
+    with suppress(DistillError):
+        count = None if run is None else (run.read_info().data or {}).get("val")
+        return count if isinstance(count, int) else None
+    return None
 
 
 def _published(

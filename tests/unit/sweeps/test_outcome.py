@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill.report.sweeps import TrialRow
+from distill.results.sweeps import TrialRow
 from distill.sweeps.folder import redacted
-from distill.sweeps.outcome import best_of, grouped, main_effects
+from distill.sweeps.outcome import best_of, grouped, main_effects, unsettled, with_interval
 
 
 def row(
@@ -147,3 +147,26 @@ def test_where_importances_would_mean_nothing_there_are_none(rows: list[TrialRow
 )
 def test_passwords_are_written_nowhere(url: str, shown: str) -> None:
     assert redacted(url) == shown
+
+
+def test_the_best_is_worth_what_so_many_images_tell() -> None:
+    """By hand: Wilson's interval of 90 out of 100 is 82.56 to 94.48 %."""
+    rows = [row(0, 0.90, lr=1), row(1, 0.84, lr=2), row(2, 0.80, lr=3), row(3, 0.89, status="failed", lr=4)]
+    best = best_of(rows, Path("best.yaml"))
+    assert best is not None
+    best = with_interval(best, 100)
+    assert best.val_top1_low == pytest.approx(0.8256, abs=5e-5)
+    assert best.val_top1_high == pytest.approx(0.9448, abs=5e-5)
+    told = unsettled(best, rows, 100)
+    assert told is not None
+    assert told.startswith("which is best is not settled: 1 of 2 other choices lies in the best one's 95% interval")
+    assert "82.56 to 94.48 % (Wilson's, of 100 validation images)" in told
+    assert unsettled(with_interval(best, 10_000), rows, 10_000) is None
+
+
+def test_over_seeds_the_means_are_compared() -> None:
+    rows = [row(0, 0.90, seed=0, lr=1), row(1, 0.60, seed=0, lr=2)]
+    rows += [row(2, 0.90, seed=1, lr=1), row(3, 0.88, seed=1, lr=2)]  # one seed is close, the mean of both is not
+    best = best_of(rows, Path("best.yaml"))
+    assert best is not None
+    assert unsettled(with_interval(best, 100), rows, 100) is None

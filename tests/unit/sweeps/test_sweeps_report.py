@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import io
+import itertools
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from distill.report.sweep_map import map_of
 from distill.report.sweep_plots import plot_sweep
-from distill.report.sweeps import BestTrial, GroupRow, SweepReport, TrialRow, sweep_table
+from distill.report.sweeps import sweep_table
+from distill.results.sweeps import BestTrial, GroupRow, SweepReport, TrialRow
+from distill.text import MISSING
 
 
 def report(kind: str = "search", trials: int = 6) -> SweepReport:
@@ -117,3 +123,62 @@ def test_means_of_choices_are_in_the_legend(values: tuple[object, ...], has_mean
     picture = plot_sweep(SweepReport("x", "search", "s", rows), tmp_path / "a.svg")
     assert picture is not None
     assert ("<!-- mean -->" in picture.read_text()) == has_means
+
+
+def grid(values: dict[str, list[object]], tops: list[float | None]) -> SweepReport:
+    """A grid of every combination, the last key fastest, and what each came to; None failed."""
+    combinations = [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
+    rows = [
+        TrialRow(number, params, "failed" if top is None else "finished", val_top1=top)
+        for number, (params, top) in enumerate(zip(combinations, tops, strict=True))
+    ]
+    return SweepReport("x", "grid", "sweeps/x", tuple(rows))
+
+
+TWO = {"objective.temperature": [4, 1], "objective.kd_weight": [0.9, 0.5, 0.1]}
+
+
+def test_a_grid_of_two_keys_is_a_map_of_their_means() -> None:
+    one = grid(TWO, [0.1, 0.2, 0.3, 0.4, 0.5, None])
+    again = replace(one, trials=(*one.trials, replace(one.trials[0], seed=1, val_top1=0.2)))
+    found = map_of(again)
+    assert found is not None
+    assert found.keys == ("objective.temperature", "objective.kd_weight")
+    assert found.values == (("1", "4"), ("0.1", "0.5", "0.9"))
+    assert found.means == ((None, 0.5, 0.4), (0.3, 0.2, pytest.approx(0.15)))
+    assert found.best == 0.5
+    lines = shown(again).splitlines()
+    place = lines.index("mean val top-1, % (across: objective.kd_weight)")
+    assert lines[place + 1].split() == ["objective.temperature", "0.1", "0.5", "0.9"]
+    assert [line.split() for line in lines[place + 3 : place + 5]] == [
+        ["1", MISSING, "50.00", "40.00"],
+        ["4", "30.00", "20.00", "15.00"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ({"a": [1, 2, 3]}, "grid"),
+        ({"a": [1, 2], "b": [1, 2], "c": [1, 2]}, "grid"),
+        ({"a": list(range(13)), "b": [1, 2]}, "grid"),
+        ({"a": [1, 2], "b": [1, 2]}, "search"),
+    ],
+)
+def test_what_is_no_map_of_two_keys_has_none(values: dict[str, list[object]], kind: str) -> None:
+    trials = math.prod(map(len, values.values()))
+    assert map_of(replace(grid(values, [0.5] * trials), kind=kind)) is None
+
+
+def test_a_key_that_does_not_vary_is_not_on_the_map(tmp_path: Path) -> None:
+    found = map_of(grid({"a": [1, 2], "fixed": ["x"], "b": ["p", "q"]}, [0.1, 0.2, 0.3, 0.4]))
+    assert found is not None
+    assert found.keys == ("a", "b")
+
+
+def test_the_map_is_in_the_picture(tmp_path: Path) -> None:
+    path = plot_sweep(grid(TWO, [0.1, 0.2, 0.3, 0.4, 0.5, None]), tmp_path / "a.svg")
+    assert path is not None
+    drawn = path.read_text()
+    assert all(f"<!-- {number} -->" in drawn for number in ("10.0", "20.0", "30.0", "40.0", "50.0"))
+    assert "Mean validation top-1" in drawn
