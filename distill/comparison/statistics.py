@@ -12,7 +12,6 @@ from distill.comparison.entries import EvaluatedModel
 from distill.errors import UsageError
 from distill.evaluation.correct import correct
 from distill.evaluation.statistics import (
-    PairedTest,
     SeedOutcomes,
     compare_runs,
     front,
@@ -46,10 +45,12 @@ def with_statistics(
     rows = [_with_interval(row, answers.get(row.run)) for row in rows]
     rows = _with_front(rows)
     labels, by_run = dict(zip((row.run for row in rows), row_labels(rows), strict=True)), {row.run: row for row in rows}
-    return [
+    held = [
         _against(row, by_run[baselines[row.run]], answers, labels, notes, named=named) if row.run in baselines else row
         for row in rows
     ]
+    notes += _single_run_notes(held, labels)
+    return held
 
 
 def _answers(group: Sequence[EvaluatedModel]) -> SeedOutcomes:
@@ -209,7 +210,8 @@ def _against(
         return row
     ours, theirs = pair
     test = compare_runs(ours, theirs)
-    notes += _limits(labels[row.run], labels[baseline.run], (len(ours.seeds), len(theirs.seeds)), test)
+    if test.method == "paired seeds" and test.n < max(len(ours.seeds), len(theirs.seeds)):
+        notes.append(f"{labels[row.run]} against {labels[baseline.run]}: over the {test.n} seeds that both have")
     return replace(
         row,
         baseline=baseline.run,
@@ -253,11 +255,17 @@ def difference_of(tested: Mapping[str, Sequence[EvaluatedModel]]) -> Callable[[R
     return difference
 
 
-def _limits(row: str, baseline: str, runs: tuple[int, int], test: PairedTest) -> list[str]:
-    """What the interval of a difference leaves out."""
-    if test.method == "one run":
-        single = row if runs[0] == 1 else baseline
-        return [f"{row} against {baseline}: {single} is one run, whose spread over seeds is not in the interval"]
-    if test.method == "paired seeds" and test.n < max(runs):
-        return [f"{row} against {baseline}: over the {test.n} seeds that both have"]
-    return []
+def _single_run_notes(rows: Sequence[Row], labels: Mapping[str, str]) -> list[str]:
+    """Whose intervals leave out a spread over seeds that nobody knows, by the row that they are held against."""
+    seeds = {row.run: row.seeds for row in rows}
+    notes = []
+    for baseline in dict.fromkeys(row.baseline for row in rows if row.baseline_method == "one run"):
+        assert baseline is not None, "held against it"
+        theirs = [labels[row.run] for row in rows if row.baseline == baseline and row.baseline_method == "one run"]
+        names, other = several(theirs, 6), labels[baseline]
+        if seeds[baseline] == 1:
+            single = f"{other} is one run"
+        else:
+            single = f"{names} is one run" if len(theirs) == 1 else "each is one run"
+        notes.append(f"{names} against {other}: {single}, whose spread over seeds is not in the interval")
+    return notes

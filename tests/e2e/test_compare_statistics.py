@@ -127,6 +127,18 @@ def test_one_run_against_several_says_what_its_interval_leaves_out() -> None:
     assert got.baseline_low < 282 / 300 - 0.5 < got.baseline_high
 
 
+def test_single_runs_against_several_are_told_of_in_one_line() -> None:
+    theirs = _tested(_right(300, 280), _right(300, 284, shift=5), seeds=(0, 1))
+    rows = [_row("one", 0.5, 300), _row("two", 0.5, 300), _row("theirs", 0.94, 300, seeds=2)]
+    tested = {row.run: _tested(_right(300, 150), seeds=(7,)) for row in rows[:2]} | {rows[2].run: theirs}
+    notes: list[str] = []
+    with_statistics(rows, tested, baselines=_against(rows, "theirs"), notes=notes)
+    assert notes == ["one, two against theirs: each is one run, whose spread over seeds is not in the interval"]
+    notes.clear()
+    with_statistics(rows[1:], tested, baselines=_against(rows[1:], "theirs"), notes=notes)
+    assert notes == ["two against theirs: two is one run, whose spread over seeds is not in the interval"]
+
+
 def test_other_images_are_not_held_against_each_other() -> None:
     rows = [_row("ours", 0.9, 100, test_set="b"), _row("theirs", 0.9, 100)]
     notes: list[str] = []
@@ -260,4 +272,4 @@ def test_a_run_and_its_file_of_one_name_are_told_apart() -> None:
     }
     notes: list[str] = []
     with_statistics(rows, tested, baselines=_against(rows, "runs/net/001"), notes=notes)
-    assert any(note.startswith("net net.onnx against net 001: net net.onnx is one run") for note in notes)
+    assert notes[-1].startswith("net net.onnx, other against net 001: each is one run")
