@@ -26,10 +26,10 @@ from distill.results.roles import ROLES
 from distill.results.rows import Row, row_labels
 from distill.runs import RunFolder
 from distill.runs.journal import is_number
-from distill.runs.origin import cut_from, imported_from, made_again, soup_of, weights_from
+from distill.runs.origin import behind, cut_from, imported_from, made_again, soup_of, weights_from
 from distill.teaching.identity import read_identity
 
-__all__ = ["differences", "found_of", "members", "repeating", "settings_of"]
+__all__ = ["differences", "found_of", "members", "repeating", "repeating_before", "settings_of"]
 
 _SHAPES = {"teacher": "square", "baseline": "triangle", "student": "circle"}
 _LOOKS = 7  # colours of the page; the first three are the roles'
@@ -187,6 +187,22 @@ def repeating(run: RunFolder) -> str | None:
     with suppress(DistillError):  # a recipe that cannot be read repeats nothing either
         allow_code = bool(run.recipe().own_code)
     return rerun_command(info.role, run.path, allow_code=allow_code)
+
+
+def repeating_before(tested: Mapping[str, Sequence[EvaluatedModel]], runs_dir: Path) -> tuple[str, ...]:
+    """The commands that repeat what taught these runs, or lent them weights, and is none of them; the oldest first."""
+    runs = {
+        entry.run.path.resolve(): entry.run
+        for group in tested.values()
+        for entry in group
+        if isinstance(entry, EvaluatedRun)
+    }
+    found: dict[Path, RunFolder] = {}
+    for run in runs.values():
+        found |= {each.path.resolve(): each for each in behind(run, runs_dir, taught=True)}
+    others = [run for path, run in found.items() if path not in runs][::-1]  # of one second, what is further behind
+    others.sort(key=lambda run: run.info.started or "")
+    return tuple(line for run in others if (line := repeating(run)) is not None)
 
 
 def _of_file(entry: EvaluatedFile) -> Provenance:

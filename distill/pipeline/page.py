@@ -18,7 +18,7 @@ from distill.errors import DistillError, RunError, UsageError
 from distill.files import read_json, refuse_to_replace, write_export
 from distill.pipeline.context import Options
 from distill.pipeline.lost import hardest, images_asked, pair_of
-from distill.pipeline.members import differences, members
+from distill.pipeline.members import differences, members, repeating_before
 from distill.references import listed, run_of
 from distill.report.page.content import Chain, Hard, Member, Page, Pair, Sentence
 from distill.report.page.render import GENERATOR, render_page
@@ -141,6 +141,7 @@ def gather_page(examined: Examined, *, title: str | None, command: str, runs_dir
         steps=steps,
         chains=_chains(draft),
         differences=differences(shown),
+        before=repeating_before(tested, runs_dir),
         missing=draft.missing,
     )
     return _explained(page)

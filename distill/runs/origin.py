@@ -16,6 +16,7 @@ __all__ = [
     "SOUP_OF",
     "SOUP_TRIED",
     "ancestors",
+    "behind",
     "cut_from",
     "imported_from",
     "made_again",

@@ -17,7 +17,9 @@ from distill.comparison import Examined, examine
 from distill.data.splits import load_splits
 from distill.pipeline import Options, RunResult, quantize, train_student
 from distill.pipeline.page import gather_page
+from distill.pipeline.soup import soup
 from distill.report.page.content import Page
+from distill.report.page.render import render_page
 from distill.runs import RunFolder
 
 
@@ -187,6 +189,21 @@ def test_provenance_names_weights_data_and_how_to_repeat_it(page: Page, runs: Pa
     assert one.teacher == page.member("tiny_teacher").provenance[0].weights
     assert one.data == json.loads((runs / "taught" / "001" / "run.json").read_text())["data"]["fingerprint"]
     assert page.member("taught_int8").provenance[0].weights
+
+
+def test_what_taught_or_lent_its_weights_and_is_no_row_is_repeated_first(runs: Path, teacher_run: RunResult) -> None:
+    mean = soup([runs / "taught" / "001", runs / "taught" / "002"], options=Options(runs_dir=runs, threads=1)).run
+    names = [str(mean), str(runs / "taught" / "002")]
+    page = gather_page(
+        examine(names, runs_dir=runs, latency=False), title=None, command="distill report", runs_dir=runs
+    )
+    assert page.before == (
+        f"distill teacher-finetune --rerun {teacher_run.run}",
+        f"distill student --rerun {runs / 'taught' / '001'}",
+    )
+    text = render_page(page)
+    places = [text.index(line) for line in (*page.before, "distill soup ", f"--rerun {runs / 'taught' / '002'}")]
+    assert places[0] < places[1] < min(places[2:])
 
 
 def test_the_command_writes_a_page_and_replaces_its_own_alone(

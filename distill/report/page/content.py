@@ -193,6 +193,7 @@ class Page:
     Attributes:
         made: When, as text.
         command: That makes the page again.
+        before: Those that repeat what taught the members' runs, or lent them weights, and is no member.
         lead: The verdict in one sentence; ``sentences`` what it rests on.
         headline: The label of the student that the page is about.
         against: The rows held against the teacher's, by ``run``, with the statistics of that.
@@ -213,6 +214,7 @@ class Page:
     steps: tuple[str, ...] = ()
     chains: tuple[Chain, ...] = ()
     differences: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    before: tuple[str, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
 
     def member(self, label: str | None) -> Member | None:
