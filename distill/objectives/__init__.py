@@ -17,7 +17,9 @@ from distill.objectives.dkd import DKD, dkd_losses
 from distill.objectives.fitnet import FitNet
 from distill.objectives.kd import KD, kd_loss
 from distill.objectives.logits import standardize_logits
+from distill.objectives.mlkd import MLKD, mlkd_losses
 from distill.objectives.mse import MSE, mse_loss
+from distill.objectives.nkd import NKD, nkd_losses
 from distill.objectives.nst import NST
 from distill.objectives.objective import LossParts, NetworkOutput, Objective, RequiredOutputs, Term, TermContext
 from distill.objectives.own import OwnLoss
@@ -45,7 +47,9 @@ __all__ = [
     "dist_losses",
     "dkd_losses",
     "kd_loss",
+    "mlkd_losses",
     "mse_loss",
+    "nkd_losses",
     "resolve_class_weights",
     "standardize_logits",
 ]
@@ -55,6 +59,8 @@ OBJECTIVES: dict[str, Callable[..., Term]] = {
     "dkd": DKD,
     "dist": DIST,
     "mse": MSE,
+    "nkd": NKD,
+    "mlkd": MLKD,
     "fitnet": FitNet,
     "at": AT,
     "nst": NST,

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distill.data.batches import Batch
-from distill.objectives.logits import logits_of, require_same_shape
+from distill.objectives.logits import logits_of, other_classes, require_same_shape
 from distill.objectives.objective import NetworkOutput, RequiredOutputs, Term, TermContext
 from distill.recipe.objectives import DKDTerm
 
@@ -57,9 +57,7 @@ def dkd_losses(student: Tensor, teacher: Tensor, labels: Tensor, *, temperature:
     require_same_shape(student, teacher)
     with torch.autocast(student.device.type, enabled=False):
         ours, theirs = student.float() / temperature, teacher.detach().float() / temperature
-        target = labels[:, None]
-        columns = torch.arange(student.shape[1] - 1, device=labels.device)
-        others = columns + (columns >= target)  # (B, C - 1): every class but the target
+        target, others = labels[:, None], other_classes(labels, student.shape[1])
         pair_s, pair_t = _binary(ours, target, others), _binary(theirs, target, others)
         rest_s = F.log_softmax(ours.gather(1, others), dim=1)
         rest_t = F.log_softmax(theirs.gather(1, others), dim=1)

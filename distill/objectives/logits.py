@@ -7,7 +7,7 @@ from torch import Tensor
 
 from distill.objectives.objective import NetworkOutput
 
-__all__ = ["logits_of", "require_same_shape", "standardize_logits"]
+__all__ = ["logits_of", "other_classes", "require_same_shape", "standardize_logits"]
 
 
 def logits_of(student: NetworkOutput, teacher: NetworkOutput, *, standardize: bool) -> tuple[Tensor, Tensor]:
@@ -15,6 +15,20 @@ def logits_of(student: NetworkOutput, teacher: NetworkOutput, *, standardize: bo
     if not standardize:
         return student.logits, teacher.logits
     return standardize_logits(student.logits), standardize_logits(teacher.logits)
+
+
+def other_classes(labels: Tensor, classes: int) -> Tensor:
+    """Every class but an image's own, in their order.
+
+    Shapes:
+        labels: ``(B,)`` int64.
+        returns: ``(B, classes - 1)`` int64.
+
+    >>> other_classes(torch.tensor([0, 2]), 3).tolist()
+    [[1, 2], [0, 1]]
+    """
+    columns = torch.arange(classes - 1, device=labels.device)
+    return columns + (columns >= labels[:, None])
 
 
 def require_same_shape(student: Tensor, teacher: Tensor) -> None:

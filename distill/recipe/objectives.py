@@ -16,7 +16,9 @@ from distill.recipe.terms import (
     FeatureTerm,
     FitNetTerm,
     KDTerm,
+    MLKDTerm,
     MSETerm,
+    NKDTerm,
     NSTTerm,
     OwnTerm,
     PKTTerm,
@@ -42,8 +44,12 @@ __all__ = [
     "FitNetTerm",
     "KDObjective",
     "KDTerm",
+    "MLKDObjective",
+    "MLKDTerm",
     "MSEObjective",
     "MSETerm",
+    "NKDObjective",
+    "NKDTerm",
     "NSTTerm",
     "ObjectiveSpec",
     "OwnLabelsObjective",
@@ -66,6 +72,8 @@ AddedTerm = Annotated[
     | DKDTerm
     | DISTTerm
     | MSETerm
+    | NKDTerm
+    | MLKDTerm
     | FitNetTerm
     | ATTerm
     | NSTTerm
@@ -180,6 +188,16 @@ class MSEObjective(MSETerm, TaughtObjective):
     ce_weight: NonNegative = 0.0
 
 
+class NKDObjective(NKDTerm, TaughtObjective):
+    """Cross-entropy, a teacher's certainty of the target class, and its other classes (arXiv:2303.13005)."""
+
+
+class MLKDObjective(MLKDTerm, TaughtObjective):
+    """Cross-entropy, and a teacher's logits by image, by pairs of images and by pairs of classes (CVPR 2023)."""
+
+    ce_weight: NonNegative = 0.1
+
+
 class FitNetObjective(FitNetTerm, TaughtObjective):
     """Cross-entropy, and a teacher's features themselves (arXiv:1412.6550)."""
 
@@ -262,6 +280,8 @@ ObjectiveSpec = Annotated[
     | DKDObjective
     | DISTObjective
     | MSEObjective
+    | NKDObjective
+    | MLKDObjective
     | FitNetObjective
     | ATObjective
     | NSTObjective

@@ -130,6 +130,26 @@ class MSETerm(_Standardized):
     mse_weight: NonNegative = 1.0
 
 
+class NKDTerm(_Standardized):
+    """target_weight * -t log s of the target class + others_weight * T^2 * CE among the others (arXiv:2303.13005)."""
+
+    asks_labels: ClassVar[bool] = True
+    kind: Literal["nkd"]
+    target_weight: NonNegative = 1.0
+    others_weight: NonNegative = 1.5
+    temperature: Positive = Field(1.0, description="of the other classes alone")
+
+
+class MLKDTerm(_Standardized):
+    """Sum over temperatures of KL by image, and of what pairs of images and of classes differ in (CVPR 2023)."""
+
+    kind: Literal["mlkd"]
+    instance_level_weight: NonNegative = 0.9
+    batch_level_weight: NonNegative = 0.9
+    class_level_weight: NonNegative = 0.9
+    temperatures: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=16)] = (2.0, 3.0, 4.0, 5.0, 6.0)
+
+
 AutoStages = Literal["all", "middle", "last", "pooled"]
 PREACT = ".preact"
 """Behind a stage's name: what enters the activation that it ends in."""

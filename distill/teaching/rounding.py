@@ -64,7 +64,7 @@ def check_features(largest: float, *, teacher: str) -> None:
     if not largest < _ENDS:
         raise RunError(
             f"the teacher {teacher} has pooled features of up to {largest:,.0f}, and float16 ends at 65,504",
-            hint="learn from its logits (objective kd, dkd, dist), or from features of another stage",
+            hint="learn from its logits (objective kd, dkd, nkd, dist), or from features of another stage",
         )
 
 

@@ -87,6 +87,8 @@ def metrics(run):
         ("{kind: dkd, ramp_epochs: 2}", {"tckd", "nckd"}),
         ("{kind: dist}", {"inter", "intra"}),
         ("{kind: mse}", {"mse"}),
+        ("{kind: nkd}", {"target", "others"}),
+        ("{kind: mlkd, temperatures: [1, 4]}", {"instance", "batch", "class"}),
         ("{kind: kd, standardize: true, add: [{kind: dist}, {kind: mse}]}", {"kd", "inter", "intra", "mse"}),
     ],
 )

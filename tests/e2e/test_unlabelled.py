@@ -245,6 +245,7 @@ def test_it_goes_on_only_with_the_same_pictures_and_is_evaluated_without_any(run
     ("changes", "refusal"),
     [
         ({"objective": "{kind: dkd}"}, (RecipeError, "objective dkd asks for every image's label")),
+        ({"objective": "{kind: nkd}"}, (RecipeError, "objective nkd asks for every image's label")),
         ({"objective": "{kind: kd, add: [{kind: crd}]}"}, (RecipeError, "objective crd asks for every image's label")),
         ({"share": 1.0}, (RecipeError, "above 0, below 1")),
         ({"train": ", batch_size: 1"}, (RecipeError, "no room for both kinds")),

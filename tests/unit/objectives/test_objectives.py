@@ -35,8 +35,10 @@ from distill.recipe.objectives import (
     FeatureTerm,
     KDObjective,
     KDTerm,
+    MLKDObjective,
     MSEObjective,
     MSETerm,
+    NKDObjective,
     ObjectiveSpec,
     OwnLabelsObjective,
     SupervisedObjective,
@@ -71,7 +73,7 @@ def test_every_kind_of_the_schema_has_a_builder():
     added = {kind for spec in ADDED for kind in get_args(spec.model_fields["kind"].annotation)}
     assert added == OBJECTIVES.keys() - {"simkd", "python_labels"}  # which changes the network, and asks no teacher
     on_features = {"fitnet", "at", "nst", "sp", "rkd", "pkt", "vid", "crd", "reviewkd", "simkd"}
-    assert set(OBJECTIVES) == {"kd", "dkd", "dist", "mse"} | on_features | OWN
+    assert set(OBJECTIVES) == {"kd", "dkd", "dist", "mse", "nkd", "mlkd"} | on_features | OWN
 
 
 @pytest.mark.parametrize("spec", BUILT_IN, ids=lambda spec: spec.__name__)
@@ -119,6 +121,8 @@ LOGIT_SPECS = [
     DKDObjective(kind="dkd", standardize=True),
     DISTObjective(kind="dist", standardize=True),
     MSEObjective(kind="mse", standardize=True),
+    NKDObjective(kind="nkd", standardize=True),
+    MLKDObjective(kind="mlkd", standardize=True),
 ]
 
 
