@@ -92,7 +92,8 @@ class Entry:
 
 def _entries() -> dict[str, Entry]:
     stored, live = "bank", "live"
-    kinds = {kind: Entry(f"{{kind: {kind}}}", stored) for kind in ("kd", "dkd", "dist", "mse", "nkd", "mlkd", "rkd", "pkt")}
+    on_logits = ("kd", "dkd", "dist", "mse", "nkd", "mlkd")
+    kinds = {kind: Entry(f"{{kind: {kind}}}", stored) for kind in (*on_logits, "rkd", "pkt")}
     kinds |= {
         kind: Entry(f"{{kind: {kind}}}", live) for kind in ("fitnet", "at", "nst", "sp", "vid", "reviewkd", "simkd")
     }
