@@ -11,6 +11,7 @@ from distill.comparison.banks import bank_rows
 from distill.comparison.devices import check_files, device_rows, placed, read_reports
 from distill.comparison.entries import (
     EvaluatedModel,
+    but_for_the_teacher,
     caution_notes,
     earlier_images_notes,
     few_images_notes,
@@ -159,7 +160,8 @@ def examine(
     elsewhere = device_rows(found_elsewhere, rows)
     if baseline is None:
         teaching = _teaching(subjects) | {str(each.run.path) for each in subjects.entries if made_again(each.info)}
-        baselines = default_baselines(rows, teaching)
+        twins = {str(each.run.path): but_for_the_teacher(each.recipe, each.info) for each in subjects.entries}
+        baselines = default_baselines(rows, teaching, twins)
         notes += default_baseline_notes(rows, baselines, teaching)
     else:
         baselines = dict.fromkeys([row.run for row in rows], baseline_row(run_of(baseline), rows).run)

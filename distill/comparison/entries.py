@@ -80,6 +80,18 @@ def identity(recipe: Recipe, info: RunInfo) -> str:
     return f"{dump_recipe(of_any_seed(recipe))}{origin(info)}"
 
 
+def but_for_the_teacher(recipe: Recipe, info: RunInfo) -> str:
+    """A run without its seed and without what a teacher changes: equal for a student and its twin from labels alone."""
+    settings = compared_settings(of_any_seed(recipe))
+    kept = {
+        name: value
+        for name, value in settings.items()
+        if not name.startswith(("teacher.", "objective."))
+        and name not in ("name", "role", "teacher", "augment.views", "model.max_params")
+    }
+    return f"{kept}{origin(info)}"
+
+
 def grouped(entries: Sequence[EvaluatedRun], notes: list[str]) -> dict[str, list[EvaluatedRun]]:
     """Runs by identity, one for each seed: the newest. The last of each group is the newest of all."""
     groups: dict[str, list[EvaluatedRun]] = {}

@@ -119,21 +119,26 @@ def baseline_row(baseline: str, rows: Sequence[Row]) -> Row:
     )
 
 
-def default_baselines(rows: Sequence[Row], teaching: Collection[str] = ()) -> dict[str, str]:
+def default_baselines(
+    rows: Sequence[Row], teaching: Collection[str] = (), settings: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Where no row is named: by a row's ``run``, that of the run without a teacher that it is held against.
 
     On each test set that a student answered: its only such run, or, of several, the one with as many parameters; of a
-    file, as many as its run has. A run that teaches a student of the table is none.
+    file, as many as its run has; of several of these the one that has the student's settings in all but the teaching. A
+    run that teaches a student of the table is none.
 
     Args:
         teaching: The names of all that teach, those among several too, which are no row's ``teacher``; and the ``run``
             of those of which it is not known how they learned.
+        settings: By a row's ``run`` all but its teaching, its name and its seed; equal for twins.
     """
     found: dict[str, str] = {}
     for test_set in {row.test_set for row in rows if row.role == "student" and row.test_set is not None}:
         beside = {row.run: row for row in rows if row.test_set == test_set}
         alone = _alone(beside.values(), teaching)
-        held = {run: meant[0].run for run, row in beside.items() if len(meant := _meant(row, alone, beside)) == 1}
+        meant = {run: _meant(row, alone, beside, settings or {}) for run, row in beside.items()}
+        held = {run: only[0].run for run, only in meant.items() if len(only) == 1}
         used = {held.get(student.run) for student in beside.values() if _is_taught(student)}
         found |= {run: baseline for run, baseline in held.items() if baseline in used}
     return found
@@ -185,11 +190,14 @@ def _learned_alone(row: Row) -> bool:
     return row.role == "baseline" or row.objective.startswith(KINDS_WITHOUT_TEACHER)
 
 
-def _meant(row: Row, alone: Sequence[Row], beside: Mapping[str, Row]) -> Sequence[Row]:
+def _meant(row: Row, alone: Sequence[Row], beside: Mapping[str, Row], settings: Mapping[str, str]) -> Sequence[Row]:
     if len(alone) == 1:
         return alone
     network = beside.get(row.source_run or "", row)
-    return [each for each in alone if each.params == network.params]
+    alike = [each for each in alone if each.params == network.params]
+    own = settings.get(network.run)
+    twins = [each for each in alike if own is not None and settings.get(each.run) == own]
+    return twins if len(twins) == 1 else alike
 
 
 def _against(

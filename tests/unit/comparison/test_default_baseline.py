@@ -57,6 +57,18 @@ def test_every_row_of_a_test_set_is_held_against_its_only_baseline() -> None:
     )
 
 
+def test_of_several_networks_alike_the_twin_is_meant() -> None:
+    """It has the student's settings in all but the teaching; where none has, or two have, none is meant."""
+    longer = row("longer", "baseline")
+    file = row("taught_int8", "student", source_run=STUDENT.run, params=None)
+    rows = [TEACHER, ALONE, longer, STUDENT, file]
+    short = {STUDENT.run: "8 epochs", ALONE.run: "8 epochs", longer.run: "24 epochs"}
+    assert default_baselines(rows, settings=short) == dict.fromkeys([ALONE.run, STUDENT.run, file.run], ALONE.run)
+    assert default_baselines(rows, settings=short | {longer.run: "8 epochs"}) == {}
+    assert default_baselines(rows, settings=short | {STUDENT.run: "16 epochs"}) == {}
+    assert default_baselines([TEACHER, longer, STUDENT], settings=short)[STUDENT.run] == longer.run, "the only one"
+
+
 def test_each_test_set_and_each_network_has_its_own() -> None:
     other = {"test_set": "cifar10 1"}
     far, far_taught = row("far", "baseline", params=300, **other), row("far_taught", "student", params=100, **other)
