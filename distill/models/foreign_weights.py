@@ -19,7 +19,7 @@ from distill.errors import DataError, MissingError
 from distill.files import regular
 from distill.text import counted
 
-__all__ = ["Checkpoint", "ForeignWeights", "fit_foreign_weights", "read_checkpoint"]
+__all__ = ["Checkpoint", "ForeignWeights", "MisfitError", "fit_foreign_weights", "fits", "read_checkpoint"]
 
 _COUNTER = "num_batches_tracked"
 _AVERAGED = "n_averaged"  # of torch's AveragedModel
@@ -32,6 +32,10 @@ _HARMLESS: list[Any] = [
     (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),  # type: ignore[attr-defined]
     (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
 ]
+
+
+class MisfitError(DataError):
+    """A checkpoint is of another network."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,8 @@ def fit_foreign_weights(
         entry: The mapping that is meant, as ``model`` or ``ema.state_dict``; None: the only one that fits.
 
     Raises:
-        DataError: None fits, or several do.
+        MisfitError: None fits.
+        DataError: Several do, or there is none.
     """
     path, found = checkpoint.path, dict(_mappings(checkpoint.tree, _DEEPEST))
     if entry is not None and entry not in found:
@@ -132,13 +137,21 @@ def fit_foreign_weights(
         most = max(found, key=lambda place: len(found[place]))
         at = f" ({most})" if most else ""
         hint = "a recipe of the same network is wanted: distill models --json lists what recipes build"
-        raise DataError(f"{path}{at} does not fit {name}: {reasons[most]}", hint=hint)
+        raise MisfitError(f"{path}{at} does not fit {name}: {reasons[most]}", hint=hint)
     if len(fitting) > 1:
         raise DataError(f"{path} has several that fit {name}: {', '.join(fitting)}", hint="say which: --entry NAME")
     (weights,) = fitting.values()
     if bad := next((key for key, each in weights.state.items() if not each.isfinite().all()), None):
         raise DataError(f"{path}: {bad} holds numbers that are not finite")
     return weights
+
+
+def fits(module: nn.Module, checkpoint: Checkpoint, *, entry: str | None = None) -> bool:
+    """Whether some of a checkpoint's tensors are this network's; it may be an outline, on the meta device."""
+    found = dict(_mappings(checkpoint.tree, _DEEPEST))
+    meant = found if entry is None else {entry: found[entry]}
+    fitted = (_fitted(module, state, place, is_ordered=checkpoint.is_ordered) for place, state in meant.items())
+    return any(isinstance(each, ForeignWeights) for each in fitted)
 
 
 def _listing(found: Mapping[str, object]) -> str:

@@ -7,20 +7,28 @@ from dataclasses import replace
 from pathlib import Path
 
 from distill.compression.results import Imported
+from distill.data.datasets import num_classes
 from distill.data.splits import Splits
 from distill.errors import UsageError
 from distill.evaluation.statistics import share_interval
 from distill.events import Note, Tell
 from distill.files import expanded, sha256_file
-from distill.models import build_model, build_normalize, resolved_model, without_weights
-from distill.models.foreign_weights import ForeignWeights, fit_foreign_weights, read_checkpoint
+from distill.models import build_model, build_normalize, meta_model, resolved_model, without_weights
+from distill.models.foreign_weights import (
+    Checkpoint,
+    ForeignWeights,
+    MisfitError,
+    fit_foreign_weights,
+    fits,
+    read_checkpoint,
+)
 from distill.models.timm_folder import resolve_timm
 from distill.models.trained import load_trained
 from distill.pipeline.context import Options, in_asked_threads, prepare
 from distill.pipeline.judge import Judge
 from distill.pipeline.record import caution
 from distill.pipeline.untrained import finish_untrained, holding_weights
-from distill.recipe import Recipe, load_recipe
+from distill.recipe import Recipe, bundled_recipes, load_recipe
 from distill.recipe.model_specs import ModelSpec, TimmModel
 from distill.runs.origin import IMPORTED_FROM
 from distill.team.watch import watching
@@ -28,6 +36,7 @@ from distill.text import count, percent
 
 __all__ = ["import_weights"]
 
+_NAMED = 4  # recipes in a hint
 _ELSEWHERE = (
     "its weights were trained elsewhere, on images that are not known here: validation and test images may have been "
     "among them"
@@ -78,7 +87,12 @@ def import_weights(
     splits = context.splits
     assert splits is not None, "prepare() loads them"
     module = build_model(context.recipe.model, num_classes=len(splits.dataset.classes))
-    weights = fit_foreign_weights(module, checkpoint, name=f"recipe {recipe.name}", entry=entry or None)
+    try:
+        weights = fit_foreign_weights(module, checkpoint, name=f"recipe {recipe.name}", entry=entry or None)
+    except MisfitError as error:
+        if fitting := _fitting(checkpoint, entry or None):
+            raise MisfitError(error.message, hint=f"it fits --recipe {' or '.join(fitting)}") from None
+        raise
     origin = {"file": str(place), "sha256": sha256_file(place), "entry": weights.entry}
     options.tell(Note(_how(weights, place)))
     judge = Judge.of(splits)
@@ -105,6 +119,21 @@ def import_weights(
         images=len(right),
         top1=top1,
     )
+
+
+def _fitting(checkpoint: Checkpoint, entry: str | None) -> list[str]:
+    """The bundled recipes whose network these weights are of, the first of each network and data set."""
+    found: dict[str, str] = {}
+    for name, path in bundled_recipes().items():
+        recipe = load_recipe(path)
+        if recipe.teacher is not None or recipe.data.is_found_out:
+            continue
+        network = recipe.model.model_dump_json(exclude={"dropout", "max_params", "weights", "normalize"})
+        if (key := f"{recipe.data.name} {network}") in found:
+            continue
+        if fits(meta_model(recipe.model, num_classes(recipe.data)), checkpoint, entry=entry):
+            found[key] = name
+    return list(found.values())[:_NAMED]
 
 
 def _untrained(recipe: Recipe) -> Recipe:

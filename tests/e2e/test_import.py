@@ -32,6 +32,7 @@ from distill.pipeline import (
     train_student,
 )
 from distill.pipeline.card import model_card
+from distill.recipe import load_recipe
 from distill.runs import RunFolder
 
 CPU = torch.device("cpu")
@@ -177,6 +178,20 @@ def test_what_cannot_be_imported_leaves_nothing_behind(
     with pytest.raises(UsageError, match="is a student's"):
         import_weights(file, student_recipe(), options=runs)
     assert not (tmp_path / "runs").exists()
+
+
+def test_of_another_network_the_recipes_that_fit_are_named(options: Options, tmp_path: Path) -> None:
+    recipe = load_recipe("resnet8x4_cifar100")
+    state = build_model(recipe.model, num_classes=100).state_dict()
+    names = {key: f"their{at}.{key.rpartition('.')[2]}" for at, key in enumerate(state)}
+    torch.save({"model": {names[key]: value for key, value in state.items()}}, tmp_path / "theirs.pth")
+    with pytest.raises(DataError, match="does not fit recipe quickstart_scratch") as refused:
+        import_weights(tmp_path / "theirs.pth", "quickstart_scratch", options=options)
+    assert refused.value.hint == "it fits --recipe resnet8x4_cifar100"
+    torch.save({"a.weight": torch.zeros(3, 3), "b.weight": torch.zeros(2)}, tmp_path / "strange.pth")
+    with pytest.raises(DataError) as refused:
+        import_weights(tmp_path / "strange.pth", "quickstart_scratch", options=options)
+    assert refused.value.hint.startswith("a recipe of the same network is wanted")
 
 
 def test_the_command_and_its_document(file: Path, tmp_path: Path) -> None:
