@@ -11,6 +11,7 @@ import numpy as np
 from distill.comparison.entries import EvaluatedModel
 from distill.errors import UsageError
 from distill.evaluation.correct import correct
+from distill.evaluation.holm import holm
 from distill.evaluation.statistics import (
     SeedOutcomes,
     compare_runs,
@@ -50,7 +51,7 @@ def with_statistics(
         for row in rows
     ]
     notes += _single_run_notes(held, labels)
-    return held
+    return _with_holm(held)
 
 
 def _answers(group: Sequence[EvaluatedModel]) -> SeedOutcomes:
@@ -261,6 +262,19 @@ def difference_of(tested: Mapping[str, Sequence[EvaluatedModel]]) -> Callable[[R
         return Difference(test.difference.estimate, test.difference.low, test.difference.high, test.method, test.n)
 
     return difference
+
+
+def _with_holm(rows: Sequence[Row]) -> list[Row]:
+    """Every method with its p-value among all that are held against the same row."""
+    found: dict[str, float] = {}
+    for baseline in {row.baseline for row in rows if row.baseline_p is not None}:
+        methods = {
+            row.run: row.baseline_p
+            for row in rows
+            if row.baseline == baseline and row.baseline_p is not None and row.is_method
+        }
+        found |= dict(zip(methods, holm(list(methods.values())), strict=True))
+    return [replace(row, baseline_p_holm=found.get(row.run)) for row in rows]
 
 
 def _single_run_notes(rows: Sequence[Row], labels: Mapping[str, str]) -> list[str]:

@@ -18,6 +18,7 @@ from distill.text import MISSING, count, counted, csv_text, fixed, percent, plai
 __all__ = ["comparison_columns", "comparison_csv", "comparison_lines", "comparison_table", "comparison_width"]
 
 _TELLING = 0.005  # half a point
+_SHOWN = 0.05  # a p-value below it
 
 
 def comparison_table(comparison: Comparison, width: int) -> RenderableType:
@@ -177,12 +178,33 @@ def _statistics_lines(rows: Sequence[Row]) -> list[str]:
     if any(row.on_front for row in rows):
         front = "is as accurate and faster for one image, or as fast and more accurate"
         lines.append(f"on the front: no other row that was tested on the same images {front}")
+    lines += _several_methods_line(rows)
     for row, label in zip(rows, row_labels(rows), strict=True):
         if row.baseline_verdict == "cannot tell":
             unit, or_else = ("images", "images") if row.baseline_method == "mcnemar" else ("seeds", "seeds or images")
             more = f"about {count(row.baseline_needed)} {unit} would" if row.baseline_needed else f"more {or_else} may"
             lines.append(f"{plain(label)} against the baseline: cannot tell; {more}")
     return lines
+
+
+def _several_methods_line(rows: Sequence[Row]) -> list[str]:
+    """Of several methods held against one row, which differences are not shown where all are looked at together."""
+    named = list(zip(rows, row_labels(rows), strict=True))
+    lines = []
+    for baseline in dict.fromkeys(row.baseline for row in rows if row.baseline_p_holm is not None):
+        methods = [(row, label) for row, label in named if row.baseline == baseline and row.baseline_p_holm is not None]
+        alone = [f"{plain(label)} (p {row.baseline_p_holm:.2g})" for row, label in methods if _is_alone(row)]
+        if alone:
+            lines.append(
+                f"each verdict stands alone, at 5%; among {len(methods)} methods, by Holm's rule, no difference is "
+                f"shown of {', '.join(alone)}"
+            )
+    return lines
+
+
+def _is_alone(row: Row) -> bool:
+    """Whether a verdict does not outlast the other methods."""
+    return row.baseline_verdict in ("better", "worse") and (row.baseline_p_holm or 0.0) >= _SHOWN
 
 
 def _test_images(rows: Sequence[Row]) -> str:

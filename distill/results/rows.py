@@ -57,7 +57,8 @@ class Row:
             image, or as fast and more accurate; None where it was not timed.
         baseline: The run whose row this one is compared with; equal to ``run`` for that row itself.
         baseline_difference: Test top-1 minus the baseline's; ``baseline_low`` to ``baseline_high`` is its 95% interval.
-        baseline_p: Two-sided p-value of no difference.
+        baseline_p: Two-sided p-value of no difference; ``baseline_p_holm``: adjusted by Holm's rule for all runs of
+            students and baselines that are held against that row; None of teachers and files, which are no methods.
         baseline_method: ``mcnemar`` (one run each), ``paired seeds``, ``separate seeds`` (fewer than two in common) or
             ``one run`` (against several); docs/statistics.md.
         baseline_n: Images for ``mcnemar``, else seeds; ``baseline_needed``: roughly how many would be enough to tell.
@@ -111,11 +112,17 @@ class Row:
     latency_b1_calls: int | None = None
     train_seeds: tuple[int, ...] = ()
     test_top1_each: tuple[float, ...] = ()
+    baseline_p_holm: float | None = None
 
     @property
     def is_file(self) -> bool:
         """Whether it is an exported file, here or on another machine."""
         return (self.runtime or "").startswith("onnxruntime")
+
+    @property
+    def is_method(self) -> bool:
+        """Whether it is what people compare: a way to train a student, and not its teacher or a file of it."""
+        return self.role != "teacher" and self.source_run is None and not self.is_file
 
     def same_test_images(self, other: Row) -> bool:
         """Whether both were tested on the same images; of a row that was tested on none nobody can say so."""

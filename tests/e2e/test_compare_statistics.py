@@ -19,7 +19,7 @@ from distill.comparison import compare
 from distill.comparison.statistics import baseline_row, difference_of, with_statistics
 from distill.errors import UsageError
 from distill.pipeline import RunResult
-from distill.report.comparison import comparison_table
+from distill.report.comparison import comparison_lines, comparison_table
 from distill.results.rows import Comparison, Row, row_labels
 
 
@@ -273,3 +273,28 @@ def test_a_run_and_its_file_of_one_name_are_told_apart() -> None:
     notes: list[str] = []
     with_statistics(rows, tested, baselines=_against(rows, "runs/net/001"), notes=notes)
     assert notes[-1].startswith("net net.onnx, other against net 001: each is one run")
+
+
+def test_several_methods_are_told_what_remains_among_them() -> None:
+    """By hand: mid-p of 10 against 2 is 0.0225, Holm's of three that are so is three times it."""
+    theirs = _tested(_right(200, 100))
+    alone = np.array(_right(200, 100)).copy()
+    alone[:2], alone[100:110] = False, True  # 2 lost, 10 won
+    names = ("one", "two", "three")
+    rows = [_row(name, 0.54, 200) for name in names]
+    rows += [_row("theirs", 0.5, 200), replace(_row("large", 0.6, 200), role="teacher")]
+    rows += [replace(_row("file", 0.54, 200), runtime="onnxruntime int8", source_run=rows[0].run)]
+    tested = {row.run: _tested(alone) for row in rows} | {rows[3].run: theirs}
+    got = with_statistics(rows, tested, baselines=_against(rows, "theirs"), notes=[])
+    single = (2 * (1 + 12) + 66) / 2**12
+    assert [row.baseline_p for row in got[:3]] == pytest.approx([single] * 3)
+    assert [row.baseline_p_holm for row in got] == [pytest.approx(3 * single)] * 3 + [None] * 3
+    assert {row.baseline_verdict for row in got[:3]} == {"better"}
+    lines = comparison_lines(Comparison(tuple(got), "cpu", 1, {}, (), None))
+    assert (
+        "each verdict stands alone, at 5%; among 3 methods, by Holm's rule, no difference is shown of "
+        f"one (p {3 * single:.2g}), two (p {3 * single:.2g}), three (p {3 * single:.2g})"
+    ) in lines
+    (only,) = with_statistics(rows[:1] + rows[3:4], tested, baselines=_against(rows, "theirs"), notes=[])[:1]
+    assert only.baseline_p_holm == only.baseline_p
+    assert not any("Holm" in line for line in comparison_lines(Comparison((only, rows[3]), "cpu", 1, {}, (), None)))

@@ -22,7 +22,7 @@ from distill.cli import app
 pytestmark = pytest.mark.pictures
 COMPARE_ROW = (
     "name role run dataset objective seeds test_top1 test_top1_std delta_top1 params gmacs size_mb latency_b1_ms "
-    "train_seeds test_top1_each "
+    "train_seeds test_top1_each baseline_p_holm "
     "latency_b1_p90_ms latency_b32_ms images_per_s throughput_batch latency_b1_calls ece agreement test_images "
     "test_set teacher times_smaller times_faster runtime source_run agreement_source "
     "test_top1_low test_top1_high on_front baseline baseline_difference baseline_low baseline_high baseline_p "

@@ -65,7 +65,7 @@ test_set teacher times_smaller times_faster runtime source_run agreement_source 
 test_top1_high on_front baseline
 baseline_difference baseline_low baseline_high baseline_p baseline_method baseline_n baseline_verdict
 baseline_needed test_balanced_accuracy test_macro_f1 measured_on throughput_batch latency_b1_calls
-train_seeds test_top1_each
+train_seeds test_top1_each baseline_p_holm
 """
 NUMBERS = (
     "97.21",
