@@ -63,6 +63,8 @@ def command(
             told = seen.done
             if once:
                 break
+    if seen is not None and seen.status == "finished" and seen.done == 0:
+        Output().note(f"{folder} has no epochs: its weights were not trained here (averaged, cut or imported)")
     if seen is not None and seen.status in ("failed", "interrupted"):
         if seen.status == "failed":
             state = f"has failed{f': {seen.error}' if seen.error else ''}"

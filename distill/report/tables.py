@@ -41,9 +41,9 @@ def result_table(result: RunResult) -> RenderableType:
         ("status", result.status),
         ("epochs", count(result.epochs)),
         ("val top-1", f"{MISSING} (no validation images)" if top1 is None else f"{percent(top1)} %"),
-        ("time", duration(result.seconds)),
-        ("speed", f"{count(result.images_per_s)} images/s"),
     ]
+    if result.epochs:  # weights that were averaged, cut or imported had no training
+        pairs += [("time", duration(result.seconds)), ("speed", f"{count(result.images_per_s)} images/s")]
     return key_values(pairs)
 
 

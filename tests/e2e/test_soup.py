@@ -91,6 +91,16 @@ def test_it_is_a_run_like_any_other(tuned, options: Options, tmp_path: Path) -> 
     assert taught.run.parent.name == "pair_soup", "a mean has a mean with others"
 
 
+def test_it_has_no_epochs_to_watch_and_no_speed(tuned, options: Options) -> None:
+    run = soup(tuned[:2], name="still", options=options).run
+    watched = CliRunner().invoke(app, ["watch", str(run)])
+    assert (watched.exit_code, watched.stdout) == (0, "")
+    assert "has no epochs: its weights were not trained here" in watched.stderr
+    resumed = CliRunner().invoke(app, ["teacher-finetune", "--resume", str(run)])
+    assert resumed.exit_code == 0
+    assert "images/s" not in resumed.stdout
+
+
 def test_it_teaches(tuned, options: Options, student_recipe) -> None:
     made = soup(tuned, name="teaching", options=options)
     student = train_student(student_recipe("train.epochs=1"), teacher="teaching", options=options)
