@@ -93,7 +93,14 @@ def _heads(columns: list[Column], escape: Callable[[str], str]) -> Iterator[str]
 
 
 def _rows(columns: list[Column], escape: Callable[[str], str]) -> Iterator[list[str]]:
-    return ([escape(cell) for cell in row] for row in zip(*(column.cells for column in columns), strict=True))
+    cells = (map(_interval, column.cells) if column.joins else column.cells for column in columns)
+    return ([escape(cell) for cell in row] for row in zip(*cells, strict=True))
+
+
+def _interval(cell: str) -> str:
+    """With the word between its ends that a terminal has no room for."""
+    ends = cell.split()
+    return " to ".join(ends) if len(ends) == 2 else cell
 
 
 def _told(comparison: Comparison) -> list[str]:
