@@ -37,6 +37,18 @@ class _Point:
     row: Row
 
 
+def by_test_set(members: Sequence[Member]) -> list[tuple[str, list[Member]]]:
+    """Members that were tested on the same images, and what these are: others belong in no picture with them."""
+    groups: dict[str, list[Member]] = {}
+    for member in members:
+        groups.setdefault(member.row.test_set or member.row.dataset, []).append(member)
+    return [(_images(group[0].row), group) for group in groups.values()]
+
+
+def _images(row: Row) -> str:
+    return row.dataset if row.test_images is None else f"{row.dataset}, {count(row.test_images)} test images"
+
+
 def cost(members: Sequence[Member], column: str) -> Markup | None:
     """Test accuracy against one cost, log scale, with what no other beats joined by a line; None for fewer than two."""
     points = [

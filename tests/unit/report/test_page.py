@@ -259,3 +259,22 @@ def test_alternative_text_holds_no_control_characters() -> None:
     svg = Svg(1, 1, "a\x00b\ud800")
     assert "\x00" not in str(svg.markup())
     ET.fromstring(str(svg.markup()))
+
+
+def test_rows_of_two_test_sets_are_in_no_picture_together(make_page) -> None:
+    page = make_page(students=3)
+    one, *others = page.members
+    other = replace(one, row=replace(one.row, dataset="other_set", test_set="other 1", test_images=77))
+    parted = replace(page, members=(other, *others))
+    assert [[each.label for each in members] for _, members in charts.by_test_set(parted.members)] == [
+        [one.label],
+        [each.label for each in others],
+    ]
+    text = render_page(parted)
+    cost = text.split('<section id="cost">')[1].split("</section>")[0]
+    assert "other_set, 77 test images" in cost
+    assert f"One row: {other.label}." in cost
+    pictures = [each["aria-label"] for each in Reader(cost).of("svg") if each.get("role") == "img"]
+    assert len(pictures) == 3
+    assert not any(f"{other.label} " in picture for picture in pictures)
+    assert "other_set" not in render_page(page)
