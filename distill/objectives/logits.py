@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
+from distill.data.batches import Batch
 from distill.objectives.objective import NetworkOutput
 
-__all__ = ["logits_of", "other_classes", "require_same_shape", "standardize_logits"]
+__all__ = ["logits_of", "mean_over_labels", "other_classes", "require_same_shape", "standardize_logits"]
 
 
 def logits_of(student: NetworkOutput, teacher: NetworkOutput, *, standardize: bool) -> tuple[Tensor, Tensor]:
@@ -29,6 +32,23 @@ def other_classes(labels: Tensor, classes: int) -> Tensor:
     """
     columns = torch.arange(classes - 1, device=labels.device)
     return columns + (columns >= labels[:, None])
+
+
+def mean_over_labels(losses: Callable[[Tensor], Sequence[Tensor]], batch: Batch) -> list[Tensor]:
+    """Means over a batch of losses that use the label; a mixed image has those of both its labels, by their shares.
+
+    Args:
+        losses: Of each image, ``(B,)`` each, for labels ``(B,)``.
+
+    Shapes:
+        returns: ``()`` each.
+    """
+    own = losses(batch.labels)
+    if batch.mix is None:
+        return [each.mean() for each in own]
+    weight = batch.mix.weight.float()
+    pairs = zip(own, losses(batch.mix.partner_labels), strict=True)
+    return [(weight * one + (1.0 - weight) * other).mean() for one, other in pairs]
 
 
 def require_same_shape(student: Tensor, teacher: Tensor) -> None:

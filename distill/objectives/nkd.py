@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from distill.data.batches import Batch
-from distill.objectives.logits import logits_of, other_classes, require_same_shape
+from distill.objectives.logits import logits_of, mean_over_labels, other_classes, require_same_shape
 from distill.objectives.objective import NetworkOutput, RequiredOutputs, Term, TermContext
 from distill.recipe.objectives import NKDTerm
 
@@ -25,13 +27,8 @@ class NKD(Term):
 
     def losses(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         ours, theirs = logits_of(student, teacher, standardize=self._spec.standardize)
-        own = nkd_losses(ours, theirs, batch.labels, temperature=self._spec.temperature)
-        if batch.mix is None:
-            return {"target": own[0].mean(), "others": own[1].mean()}
-        partner = nkd_losses(ours, theirs, batch.mix.partner_labels, temperature=self._spec.temperature)
-        weight = batch.mix.weight.float()
-        target, others = ((weight * a + (1.0 - weight) * b).mean() for a, b in zip(own, partner, strict=True))
-        return {"target": target, "others": others}
+        of = partial(nkd_losses, ours, theirs, temperature=self._spec.temperature)
+        return dict(zip(self.weights, mean_over_labels(of, batch), strict=True))
 
 
 def nkd_losses(student: Tensor, teacher: Tensor, labels: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
