@@ -60,7 +60,7 @@ def train_seeds(
         UsageError: Under torchrun, whose processes are those of one run.
 
     Example:
-        >>> short = load_recipe("quickstart_scratch", ["name=repeated", "train.epochs=1"])
+        >>> short = load_recipe("quickstart_scratch", ["name=many", "train.epochs=1"])
         >>> [each.run.name for each in train_seeds(short, seeds=2)]
         ['001', '002']
         >>> [each.run.name for each in train_seeds(short, seeds=3)]
