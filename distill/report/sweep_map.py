@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,24 +40,29 @@ def map_of(report: SweepReport) -> SweepMap | None:
     if report.kind != "grid":
         return None
     keys = list(dict.fromkeys(key for row in report.trials for key in row.params))
-    shown = {key: _values(report.trials, key) for key in keys}
-    varied = [key for key in keys if len(shown[key]) > 1]
-    if len(varied) != 2 or max(len(shown[key]) for key in varied) > _MOST:
+    values = {key: _values(report.trials, key) for key in keys}
+    varied = [key for key in keys if len(values[key]) > 1]
+    if len(varied) != 2 or max(len(values[key]) for key in varied) > _MOST:
         return None
     down, across = varied
     means = tuple(
-        tuple(_mean(report.trials, {down: one, across: other}) for other in shown[across]) for one in shown[down]
+        tuple(_mean(report.trials, {down: one, across: other}) for other in values[across]) for one in values[down]
     )
-    found = SweepMap((down, across), (tuple(shown[down]), tuple(shown[across])), means)
+    shown = [tuple(shown_value(value) for value in values[key].values()) for key in varied]
+    found = SweepMap((down, across), (shown[0], shown[1]), means)
     return None if found.best is None else found
 
 
-def _values(rows: Sequence[TrialRow], key: str) -> list[str]:
-    """What a key was set to: numbers ascend, the rest stands as it came."""
+def _values(rows: Sequence[TrialRow], key: str) -> dict[str, Any]:
+    """What a key was set to, by what tells values apart: numbers ascend, the rest stands as it came."""
     values: list[Any] = [row.params.get(key) for row in rows]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         values = sorted(values)
-    return list(dict.fromkeys(shown_value(value) for value in values))
+    return {_exact(value): value for value in values}
+
+
+def _exact(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _mean(rows: Sequence[TrialRow], where: dict[str, str]) -> float | None:
@@ -65,6 +71,6 @@ def _mean(rows: Sequence[TrialRow], where: dict[str, str]) -> float | None:
         for row in rows
         if row.status == "finished"
         and row.val_top1 is not None
-        and all(shown_value(row.params.get(key)) == value for key, value in where.items())
+        and all(_exact(row.params.get(key)) == value for key, value in where.items())
     ]
     return statistics.fmean(tops) if tops else None
