@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from distill.models.build import build_model, meta_model
 from distill.models.stage_names import classifier_of, stage_modules
 from distill.models.weights import without_weights
+from distill.recipe.feature_terms import PREACT
 from distill.recipe.model_specs import ModelSpec
-from distill.recipe.terms import PREACT
 
 __all__ = ["POOLED", "Tapped", "Taps", "stage_modules", "stage_shapes"]
 

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from distill.errors import RecipeError
 from distill.objectives.objective import NetworkOutput, RequiredOutputs, TermContext
+from distill.recipe.feature_terms import PREACT
 from distill.recipe.objectives import FeatureTerm, OwnTerm
-from distill.recipe.terms import PREACT
 
 __all__ = ["StagePairs", "as_small", "no_autocast", "require_maps", "stage_shape"]
 

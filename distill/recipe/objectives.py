@@ -7,18 +7,11 @@ from typing import Annotated, ClassVar, Literal, Self, get_args
 from pydantic import Field, field_validator, model_validator
 
 from distill.recipe.base import NonNegative, Spec
-from distill.recipe.own import OwnLoss
-from distill.recipe.terms import (
+from distill.recipe.feature_terms import (
     ATTerm,
     CRDTerm,
-    DISTTerm,
-    DKDTerm,
     FeatureTerm,
     FitNetTerm,
-    KDTerm,
-    MLKDTerm,
-    MSETerm,
-    NKDTerm,
     NSTTerm,
     OwnTerm,
     PKTTerm,
@@ -26,9 +19,10 @@ from distill.recipe.terms import (
     RKDTerm,
     SimKDTerm,
     SPTerm,
-    TermSpec,
     VIDTerm,
 )
+from distill.recipe.own import OwnLoss
+from distill.recipe.terms import DISTTerm, DKDTerm, KDTerm, MLKDTerm, MSETerm, NKDTerm, TermSpec
 
 __all__ = [
     "KINDS_WITHOUT_TEACHER",

@@ -12,8 +12,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from distill.recipe.feature_terms import STAGE_PATTERN
 from distill.recipe.schema import Recipe
-from distill.recipe.terms import STAGE_PATTERN
 from distill.recipe.yaml_tree import show
 from distill.references import LONGEST_NAME, NAME
 
