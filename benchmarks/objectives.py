@@ -92,11 +92,11 @@ class Entry:
 
 def _entries() -> dict[str, Entry]:
     stored, live = "bank", "live"
-    on_logits = ("kd", "dkd", "dist", "mse", "nkd", "mlkd")
-    kinds = {kind: Entry(f"{{kind: {kind}}}", stored) for kind in (*on_logits, "rkd", "pkt")}
-    kinds |= {
-        kind: Entry(f"{{kind: {kind}}}", live) for kind in ("fitnet", "at", "nst", "sp", "vid", "reviewkd", "simkd")
-    }
+    on_logits = ("kd", "dkd", "dist", "mse", "nkd", "mlkd", "ttm", "ctkd")
+    on_maps = ("fitnet", "at", "nst", "ab", "ofd", "sp", "vid", "reviewkd", "simkd")  # fsp: no network as wide
+    kinds = {kind: Entry(f"{{kind: {kind}}}", stored) for kind in (*on_logits, "rkd", "pkt", "cc")}
+    kinds |= {kind: Entry(f"{{kind: {kind}}}", live) for kind in on_maps}
+    kinds["ft"] = Entry("{kind: ft, paraphraser_epochs: 2}", live)  # of the 30 there are 5
     kinds["crd"] = Entry("{kind: crd, negatives: 1024}", stored)  # 16384 are more than there are images
     pooled = {
         f"{kind} pooled": Entry(f"{{kind: {kind}, features: [pooled]}}", stored, seeds=1)

@@ -8,13 +8,18 @@ import torch
 from torch import Tensor
 
 from distill.errors import RecipeError
+from distill.objectives.ab import AB
 from distill.objectives.at import AT
+from distill.objectives.cc import CC
 from distill.objectives.class_weights import resolve_class_weights
 from distill.objectives.combined import Combined
 from distill.objectives.crd import CRD
+from distill.objectives.ctkd import CTKD
 from distill.objectives.dist import DIST, dist_losses
 from distill.objectives.dkd import DKD, dkd_losses
 from distill.objectives.fitnet import FitNet
+from distill.objectives.fsp import FSP
+from distill.objectives.ft import FT
 from distill.objectives.kd import KD, kd_loss
 from distill.objectives.logits import standardize_logits
 from distill.objectives.mlkd import MLKD, mlkd_losses
@@ -22,6 +27,7 @@ from distill.objectives.mse import MSE, mse_loss
 from distill.objectives.nkd import NKD, nkd_losses
 from distill.objectives.nst import NST
 from distill.objectives.objective import LossParts, NetworkOutput, Objective, RequiredOutputs, Term, TermContext
+from distill.objectives.ofd import OFD
 from distill.objectives.own import OwnLoss
 from distill.objectives.pkt import PKT
 from distill.objectives.reviewkd import ReviewKD
@@ -29,6 +35,7 @@ from distill.objectives.rkd import RKD
 from distill.objectives.simkd import SimKD
 from distill.objectives.sp import SP
 from distill.objectives.supervised import MixedLabels, cross_entropy
+from distill.objectives.ttm import TTM, ttm_loss
 from distill.objectives.vid import VID
 from distill.recipe.objectives import ObjectiveSpec, SupervisedObjective, TermSpec
 
@@ -52,6 +59,7 @@ __all__ = [
     "nkd_losses",
     "resolve_class_weights",
     "standardize_logits",
+    "ttm_loss",
 ]
 
 OBJECTIVES: dict[str, Callable[..., Term]] = {
@@ -61,12 +69,19 @@ OBJECTIVES: dict[str, Callable[..., Term]] = {
     "mse": MSE,
     "nkd": NKD,
     "mlkd": MLKD,
+    "ttm": TTM,
+    "ctkd": CTKD,
     "fitnet": FitNet,
     "at": AT,
     "nst": NST,
+    "fsp": FSP,
+    "ab": AB,
+    "ofd": OFD,
+    "ft": FT,
     "sp": SP,
     "rkd": RKD,
     "pkt": PKT,
+    "cc": CC,
     "vid": VID,
     "crd": CRD,
     "reviewkd": ReviewKD,
@@ -99,6 +114,7 @@ def build_objective(
     return Combined(
         terms,
         ce_weight=spec.ce_weight,
+        ce_from_epoch=spec.ce_from_epoch,
         label_smoothing=label_smoothing,
         class_weights=class_weights,
         unlabelled=unlabelled,

@@ -21,6 +21,7 @@ class Combined(nn.Module):
 
     Args:
         terms: By their kinds, each with the spec that says when it takes part.
+        ce_from_epoch: The first epoch in which the cross-entropy takes part, from 1.
         class_weights: ``(C,)``, what an image of each class counts in the cross-entropy; None: all alike.
         unlabelled: Some images have no label, and pay no cross-entropy.
     """
@@ -30,6 +31,7 @@ class Combined(nn.Module):
         terms: Mapping[str, tuple[TermSpec, Term]] = {},
         *,
         ce_weight: float = 1.0,
+        ce_from_epoch: int = 1,
         label_smoothing: float = 0.0,
         class_weights: Tensor | None = None,
         unlabelled: bool = False,
@@ -37,7 +39,8 @@ class Combined(nn.Module):
         super().__init__()
         self.terms = nn.ModuleDict({kind: term for kind, (_, term) in terms.items()})
         self.requires = reduce(or_, (term.requires for _, term in terms.values()), RequiredOutputs())
-        self._ce_weight, self._label_smoothing = ce_weight, label_smoothing
+        self._whole_ce_weight, self._ce_from_epoch = ce_weight, ce_from_epoch
+        self._label_smoothing = label_smoothing
         self._class_weights = class_weights  # no buffer: the recipe and the data say it, no state needs to
         self._unlabelled = unlabelled
         self._specs = {kind: spec for kind, (spec, _) in terms.items()}
@@ -47,9 +50,11 @@ class Combined(nn.Module):
     def begin_epoch(self, epoch: int) -> None:
         """Set the weights of the epoch after ``epoch`` whole ones. What has none is not worked out."""
         self._active = []
+        self._ce_weight = self._whole_ce_weight if epoch + 1 >= self._ce_from_epoch else 0.0
         for kind, spec in self._specs.items():
             term, share = self.terms[kind], share_of(spec, epoch)
             assert isinstance(term, Term)
+            term.begin_epoch(epoch)
             if share > 0.0 and any(term.weights.values()):
                 self._active.append((term, {part: share * weight for part, weight in term.weights.items()}))
 
@@ -90,9 +95,9 @@ def share_of(spec: TermSpec, epoch: int) -> float:
     """The share of its weights that a term has in the epoch after ``epoch`` whole ones.
 
     >>> from distill.recipe.objectives import KDTerm
-    >>> [share_of(KDTerm(kind="kd", ramp_epochs=2, until_epoch=3), epoch) for epoch in range(4)]
-    [0.5, 1.0, 1.0, 0.0]
+    >>> [share_of(KDTerm(kind="kd", ramp_epochs=4, from_epoch=2, until_epoch=4), epoch) for epoch in range(5)]
+    [0.0, 0.5, 0.75, 1.0, 0.0]
     """
-    if spec.until_epoch is not None and epoch >= spec.until_epoch:
+    if epoch + 1 < spec.from_epoch or (spec.until_epoch is not None and epoch >= spec.until_epoch):
         return 0.0
     return min((epoch + 1) / spec.ramp_epochs, 1.0) if spec.ramp_epochs else 1.0

@@ -120,6 +120,9 @@ class Term(nn.Module):
     requires: RequiredOutputs
     weights: Mapping[str, float]
 
+    def begin_epoch(self, epoch: int) -> None:
+        """What it does may depend on how many epochs are done; of most it does not."""
+
     def losses(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         """Its parts before their weights, each ``()`` float32; gradient flows to the student."""
         raise NotImplementedError

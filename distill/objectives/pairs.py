@@ -55,15 +55,17 @@ def _named(spec: FeatureTerm, context: TermContext) -> list[tuple[str, str]]:
     if spec.auto_stages == "pooled":
         return [("pooled", "pooled")]
     ours, theirs = (
-        [name for name in shapes if name.startswith("stage") and not name.endswith(PREACT)]
-        for shapes in (context.student, context.teacher)
+        [name for name in shapes if _may_be_taken(name, spec)] for shapes in (context.student, context.teacher)
     )
     shared = [name for name in ours if name in theirs]
     if not shared:
+        told, hint = "have no stages of the same names", "name those to compare"
+        if spec.auto_stages == "before activations":
+            told, hint = "have no stages of the same names that end in an activation", "name stages that end in a sum"
         raise RecipeError(
-            f"objective {spec.kind}: student and teacher have no stages of the same names "
+            f"objective {spec.kind}: student and teacher {told} "
             f"({_listed(context.student)}; {_listed(context.teacher)})",
-            hint="name those to compare: objective.features and objective.teacher_features",
+            hint=f"{hint}: objective.features and objective.teacher_features",
         )
     if spec.auto_stages == "last":
         return [(ours[-1], theirs[-1])]
@@ -71,6 +73,15 @@ def _named(spec: FeatureTerm, context: TermContext) -> list[tuple[str, str]]:
         middle = shared[(len(shared) - 1) // 2]
         return [(middle, middle)]
     return [(name, name) for name in shared]
+
+
+def _may_be_taken(name: str, spec: FeatureTerm) -> bool:
+    """Whether ``features: auto`` may take a stage."""
+    if spec.auto_stages == "before activations":
+        return name.startswith("stage") and name.endswith(PREACT)
+    if name == "stem":
+        return spec.auto_stages == "stem and all"
+    return name.startswith("stage") and not name.endswith(PREACT)
 
 
 def stage_shape(shapes: Shapes, name: str, spec: FeatureTerm | OwnTerm, whose: str) -> tuple[int, ...]:

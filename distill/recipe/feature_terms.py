@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from distill.recipe.base import NonNegative, Positive
+from distill.recipe.base import NonNegative, Positive, PositiveInt
 from distill.recipe.own import OwnLoss
 from distill.recipe.terms import RampEpochs, TermSpec
 
 __all__ = [
+    "ABTerm",
     "ATTerm",
+    "CCTerm",
     "CRDTerm",
+    "FSPTerm",
+    "FTTerm",
     "FeatureTerm",
     "FitNetTerm",
     "NSTTerm",
+    "OFDTerm",
     "OwnTerm",
     "PKTTerm",
     "RKDTerm",
@@ -25,7 +30,7 @@ __all__ = [
     "VIDTerm",
 ]
 
-AutoStages = Literal["all", "middle", "last", "pooled"]
+AutoStages = Literal["all", "stem and all", "before activations", "middle", "last", "pooled"]
 PREACT = ".preact"
 """Behind a stage's name: what enters the activation that it ends in."""
 STAGE_PATTERN = r"^((stem|stage[1-9][0-9]?)(\.preact)?|pooled)$"
@@ -157,6 +162,71 @@ class SimKDTerm(FeatureTerm):
     auto_stages: ClassVar[AutoStages] = "last"
     kind: Literal["simkd"]
     simkd_weight: NonNegative = 1.0
+
+
+class CCTerm(FeatureTerm):
+    """cc_weight * mean square of the difference of correlations between the images of a batch (arXiv:1904.01802)."""
+
+    auto_stages: ClassVar[AutoStages] = "pooled"
+    compares_images: ClassVar[bool] = True
+    kind: Literal["cc"]
+    cc_weight: NonNegative = 100.0
+    gamma: Positive = Field(0.4, description="of the Gaussian kernel exp(-gamma * squared distance)")
+    order: Annotated[int, Field(ge=1, le=16)] = Field(2, description="of the kernel's Taylor series")
+
+
+class FSPTerm(FeatureTerm):
+    """fsp_weight * mean square of the difference of how channels of consecutive stages go together (CVPR 2017)."""
+
+    auto_stages: ClassVar[AutoStages] = "stem and all"
+    kind: Literal["fsp"]
+    fsp_weight: NonNegative = 50.0
+
+    @model_validator(mode="after")
+    def _stages_follow_one_another(self) -> FSPTerm:
+        if self.features != "auto" and len(self.features) < 2:
+            raise ValueError("features: fsp relates one stage to the next, so two at least")
+        return self
+
+
+class ABTerm(FeatureTerm):
+    """ab_weight * how far a student's neurons are from being on where its teacher's are (arXiv:1811.03233)."""
+
+    auto_stages: ClassVar[AutoStages] = "before activations"
+    kind: Literal["ab"]
+    ab_weight: NonNegative = 0.003
+    margin: Positive = 1.0
+
+
+class OFDTerm(FeatureTerm):
+    """ofd_weight * squared distance to a teacher's features where they or the student's are on (arXiv:1904.01866)."""
+
+    auto_stages: ClassVar[AutoStages] = "before activations"
+    kind: Literal["ofd"]
+    ofd_weight: NonNegative = 0.001
+
+
+class FTTerm(FeatureTerm):
+    """ft_weight * mean difference of factors: of what a paraphraser makes of a teacher's maps (arXiv:1802.04977)."""
+
+    auto_stages: ClassVar[AutoStages] = "last"
+    kind: Literal["ft"]
+    ft_weight: NonNegative = 200.0
+    paraphrase_rate: Annotated[float, Field(gt=0.0, le=16.0)] = Field(
+        0.5, description="channels of a factor, as a share of the teacher's"
+    )
+    paraphraser_epochs: PositiveInt = Field(
+        30, description="in which the paraphraser learns; it teaches the student from the next one on"
+    )
+
+    @property
+    def first_epoch(self) -> int:
+        """Once the paraphraser has learned."""
+        return max(self.from_epoch, self.paraphraser_epochs + 1)
+
+    def after_epochs(self, epochs: int) -> Self:
+        """It weighs nothing: what trains on has no paraphraser, and seldom the epochs for another."""
+        return super().after_epochs(epochs).model_copy(update={"ft_weight": 0.0})
 
 
 class OwnTerm(OwnLoss, TermSpec):

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from distill.recipe.base import NonNegative, Spec
+from distill.recipe.base import NonNegative, PositiveInt, Spec
 from distill.recipe.feature_terms import (
+    ABTerm,
     ATTerm,
+    CCTerm,
     CRDTerm,
     FeatureTerm,
     FitNetTerm,
+    FSPTerm,
+    FTTerm,
     NSTTerm,
+    OFDTerm,
     OwnTerm,
     PKTTerm,
     ReviewKDTerm,
@@ -22,18 +29,33 @@ from distill.recipe.feature_terms import (
     VIDTerm,
 )
 from distill.recipe.own import OwnLoss
-from distill.recipe.terms import DISTTerm, DKDTerm, KDTerm, MLKDTerm, MSETerm, NKDTerm, TermSpec
+from distill.recipe.terms import (
+    CTKDTerm,
+    DISTTerm,
+    DKDTerm,
+    KDTerm,
+    MLKDTerm,
+    MSETerm,
+    NKDTerm,
+    TermSpec,
+    TTMTerm,
+)
 
 __all__ = [
     "KINDS_WITHOUT_TEACHER",
+    "ABTerm",
     "ATTerm",
     "AddedTerm",
+    "CCTerm",
     "CRDTerm",
+    "CTKDTerm",
     "ClassWeights",
     "DISTObjective",
     "DISTTerm",
     "DKDObjective",
     "DKDTerm",
+    "FSPTerm",
+    "FTTerm",
     "FeatureTerm",
     "FitNetTerm",
     "KDObjective",
@@ -45,6 +67,7 @@ __all__ = [
     "NKDObjective",
     "NKDTerm",
     "NSTTerm",
+    "OFDTerm",
     "ObjectiveSpec",
     "OwnLabelsObjective",
     "OwnObjective",
@@ -55,6 +78,8 @@ __all__ = [
     "SPTerm",
     "SimKDTerm",
     "SupervisedObjective",
+    "TTMObjective",
+    "TTMTerm",
     "TaughtObjective",
     "TermSpec",
     "VIDTerm",
@@ -68,12 +93,19 @@ AddedTerm = Annotated[
     | MSETerm
     | NKDTerm
     | MLKDTerm
+    | TTMTerm
+    | CTKDTerm
     | FitNetTerm
     | ATTerm
     | NSTTerm
+    | FSPTerm
+    | ABTerm
+    | OFDTerm
+    | FTTerm
     | SPTerm
     | RKDTerm
     | PKTTerm
+    | CCTerm
     | VIDTerm
     | CRDTerm
     | ReviewKDTerm
@@ -92,10 +124,27 @@ def _weighs_something(weights: ClassWeights) -> ClassWeights:
     return weights
 
 
-def _refuse_endless_ramps(*terms: TermSpec) -> None:
+def _refuse_odd_schedules(terms: Sequence[TermSpec], *, ce_weight: float, ce_from_epoch: int) -> None:
+    """A ramp beyond a term's end, an end before its beginning, or an epoch in which nothing is learned."""
     for term in terms:
         if term.until_epoch is not None and term.ramp_epochs > term.until_epoch:
             raise ValueError(f"{term.kind}: ramp_epochs {term.ramp_epochs} goes beyond until_epoch")
+        if term.until_epoch is not None and term.first_epoch > term.until_epoch:
+            raise ValueError(f"{term.kind} teaches from epoch {term.first_epoch} on: until_epoch is {term.until_epoch}")
+    weighing = [(term.first_epoch, term.until_epoch or math.inf) for term in terms if term.weighs]
+    if ce_weight > 0:
+        weighing.append((ce_from_epoch, math.inf))
+    if not weighing:
+        raise ValueError("every weight is 0: nothing is learned")
+    idle: float = 1
+    for begins, ends in sorted(weighing):
+        if begins > idle:
+            raise ValueError(
+                f"nothing is learned in epoch {idle:.0f}: from_epoch, until_epoch and ce_from_epoch leave it out"
+            )
+        idle = max(idle, ends + 1)
+    if idle < math.inf:
+        raise ValueError("until_epoch: ce_weight is 0, so nothing is learned once the last term has ended")
 
 
 class SupervisedObjective(Spec):
@@ -126,6 +175,7 @@ class TaughtObjective(TermSpec):
     """ce_weight * CE(labels), a term of its kind, and what ``add`` adds."""
 
     ce_weight: NonNegative = 1.0
+    ce_from_epoch: PositiveInt = Field(1, description="the first epoch in which the cross-entropy takes part")
     class_weights: ClassWeights = Field(None, description=_CLASS_WEIGHTS)
     add: tuple[AddedTerm, ...] = Field((), description="more terms, each of another kind, with weights of its own")
 
@@ -144,21 +194,16 @@ class TaughtObjective(TermSpec):
     def after_epochs(self, epochs: int) -> Self:
         """For training on after ``epochs`` epochs, each term."""
         add = tuple(term.after_epochs(epochs) for term in self.add)
-        return super().after_epochs(epochs).model_copy(update={"add": add})
+        return super().after_epochs(epochs).model_copy(update={"add": add, "ce_from_epoch": 1})
 
     @model_validator(mode="after")
     def _something_is_always_learned(self) -> TaughtObjective:
         kinds = [self.kind, *(term.kind for term in self.add)]
         if twice := {kind for kind in kinds if kinds.count(kind) > 1}:
             raise ValueError(f"add: {', '.join(sorted(twice))} is there twice; each kind once")
-        _refuse_endless_ramps(*self.terms)
+        _refuse_odd_schedules(self.terms, ce_weight=self.ce_weight, ce_from_epoch=self.ce_from_epoch)
         if self.class_weights is not None and self.ce_weight == 0:
             raise ValueError("class_weights weighs the cross-entropy, and ce_weight is 0")
-        weighing = [term.until_epoch for term in (self, *self.add) if term.weighs]
-        if self.ce_weight == 0 and not weighing:
-            raise ValueError("every weight is 0: nothing is learned")
-        if self.ce_weight == 0 and None not in weighing:
-            raise ValueError("until_epoch: ce_weight is 0, so nothing is learned once the last term has ended")
         return self
 
 
@@ -188,6 +233,16 @@ class NKDObjective(NKDTerm, TaughtObjective):
 
 class MLKDObjective(MLKDTerm, TaughtObjective):
     """Cross-entropy, and a teacher's logits by image, by pairs of images and by pairs of classes (CVPR 2023)."""
+
+    ce_weight: NonNegative = 0.1
+
+
+class TTMObjective(TTMTerm, TaughtObjective):
+    """Cross-entropy, and a softened teacher for the student as it is (arXiv:2402.11148)."""
+
+
+class CTKDObjective(CTKDTerm, TaughtObjective):
+    """Cross-entropy, and a teacher at a temperature that makes the task harder by and by (arXiv:2211.16231)."""
 
     ce_weight: NonNegative = 0.1
 
@@ -234,6 +289,26 @@ class PKTObjective(PKTTerm, TaughtObjective):
     """Cross-entropy, and which images are neighbours to a teacher (arXiv:1803.10837)."""
 
 
+class CCObjective(CCTerm, TaughtObjective):
+    """Cross-entropy, and how a teacher's features of a batch correlate (arXiv:1904.01802)."""
+
+
+class FSPObjective(FSPTerm, TaughtObjective):
+    """Cross-entropy, and how a teacher's maps flow from stage to stage (CVPR 2017)."""
+
+
+class ABObjective(ABTerm, TaughtObjective):
+    """Cross-entropy, and which of a teacher's neurons are on (arXiv:1811.03233)."""
+
+
+class OFDObjective(OFDTerm, TaughtObjective):
+    """Cross-entropy, and a teacher's features before their activation (arXiv:1904.01866)."""
+
+
+class FTObjective(FTTerm, TaughtObjective):
+    """Cross-entropy, and the factors of a teacher's last maps (arXiv:1802.04977)."""
+
+
 class OwnObjective(OwnTerm, TaughtObjective):
     """Cross-entropy, and a loss of one's own that knows a teacher's answers."""
 
@@ -244,6 +319,7 @@ class OwnLabelsObjective(OwnLoss, TermSpec):
     asks_teacher: ClassVar[bool] = False
     kind: Literal["python_labels"]
     ce_weight: NonNegative = 0.0
+    ce_from_epoch: PositiveInt = Field(1, description="the first epoch in which the cross-entropy takes part")
     class_weights: ClassWeights = Field(None, description=_CLASS_WEIGHTS)
 
     _weighs = field_validator("class_weights")(_weighs_something)
@@ -260,11 +336,9 @@ class OwnLabelsObjective(OwnLoss, TermSpec):
 
     @model_validator(mode="after")
     def _something_is_always_learned(self) -> OwnLabelsObjective:
-        _refuse_endless_ramps(self)
         if self.ce_weight == 0 and (self.class_weights is not None or self.until_epoch is not None):
             raise ValueError("class_weights and until_epoch need a cross-entropy: ce_weight is 0")
-        if self.ce_weight == 0 and not self.weighs:
-            raise ValueError("every weight is 0: nothing is learned")
+        _refuse_odd_schedules([self], ce_weight=self.ce_weight, ce_from_epoch=self.ce_from_epoch)
         return self
 
 
@@ -276,12 +350,19 @@ ObjectiveSpec = Annotated[
     | MSEObjective
     | NKDObjective
     | MLKDObjective
+    | TTMObjective
+    | CTKDObjective
     | FitNetObjective
     | ATObjective
     | NSTObjective
+    | FSPObjective
+    | ABObjective
+    | OFDObjective
+    | FTObjective
     | SPObjective
     | RKDObjective
     | PKTObjective
+    | CCObjective
     | VIDObjective
     | CRDObjective
     | ReviewKDObjective

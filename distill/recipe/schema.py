@@ -196,6 +196,16 @@ class Recipe(Spec):
         return self
 
     @model_validator(mode="after")
+    def _every_term_begins(self) -> Recipe:
+        for term in self.objective.terms:
+            if term.weighs and term.first_epoch > self.train.epochs:
+                raise ValueError(
+                    f"objective {term.kind} teaches from epoch {term.first_epoch} on, "
+                    f"and train.epochs is {self.train.epochs}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _features_can_be_had(self) -> Recipe:
         if self.teacher is None:
             return self

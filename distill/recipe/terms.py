@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from distill.recipe.base import NonNegative, Positive, PositiveInt, Spec
 
-__all__ = ["DISTTerm", "DKDTerm", "KDTerm", "MLKDTerm", "MSETerm", "NKDTerm", "RampEpochs", "TermSpec"]
+__all__ = [
+    "CTKDTerm",
+    "DISTTerm",
+    "DKDTerm",
+    "KDTerm",
+    "MLKDTerm",
+    "MSETerm",
+    "NKDTerm",
+    "RampEpochs",
+    "TTMTerm",
+    "TermSpec",
+]
 
 
 RampEpochs = Annotated[
@@ -36,6 +47,7 @@ class TermSpec(Spec):
     tells_images_apart: ClassVar[bool] = False
     kind: str
     ramp_epochs: RampEpochs = 0
+    from_epoch: PositiveInt = Field(1, description="the first epoch that it takes part in")
     until_epoch: PositiveInt | None = Field(None, description="the last epoch that it takes part in; null: to the end")
 
     @property
@@ -43,11 +55,16 @@ class TermSpec(Spec):
         """What a table calls it: its kind, and of one's own code what it is called there."""
         return self.kind
 
+    @property
+    def first_epoch(self) -> int:
+        """The first one in which it teaches the student."""
+        return self.from_epoch
+
     def after_epochs(self, epochs: int) -> Self:
         """For training on after ``epochs`` epochs: its ramp is over, and where it had ended it weighs nothing."""
         ended = self.until_epoch is not None and self.until_epoch <= epochs
         off = dict.fromkeys(self._weights(), 0.0) if ended else {}
-        return self.model_copy(update={"ramp_epochs": 0, "until_epoch": None, **off})
+        return self.model_copy(update={"ramp_epochs": 0, "from_epoch": 1, "until_epoch": None, **off})
 
     @classmethod
     def _weights(cls) -> tuple[str, ...]:
@@ -129,3 +146,30 @@ class MLKDTerm(_Standardized):
     batch_level_weight: NonNegative = 0.9
     class_level_weight: NonNegative = 0.9
     temperatures: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=16)] = (2.0, 3.0, 4.0, 5.0, 6.0)
+
+
+class TTMTerm(_Standardized):
+    """ttm_weight * divergence from a teacher, softened, to the student as it is (arXiv:2402.11148)."""
+
+    kind: Literal["ttm"]
+    ttm_weight: NonNegative = 45.0
+    temperature: Positive = Field(10.0, description="of the teacher alone; the paper's exponent is 1 / temperature")
+    weighted: bool = Field(False, description="WTTM: an image counts more, the less sure its teacher is")
+
+
+class CTKDTerm(_Standardized):
+    """kd_weight * T^2 * KL at a temperature that is learned, against the student (arXiv:2211.16231)."""
+
+    kind: Literal["ctkd"]
+    kd_weight: NonNegative = 0.9
+    lowest_temperature: Positive = 1.0
+    highest_temperature: Positive = 21.0
+    curriculum_epochs: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        10, description="until the temperature learns against the student with whole strength; 0: from the start"
+    )
+
+    @model_validator(mode="after")
+    def _temperatures_are_a_range(self) -> Self:
+        if self.lowest_temperature >= self.highest_temperature:
+            raise ValueError("lowest_temperature must be below highest_temperature")
+        return self

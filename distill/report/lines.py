@@ -25,11 +25,11 @@ class StagePace:
 
 
 def loss_parts(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The parts of the training loss in a line of metrics.jsonl, by name."""
+    """The parts of the training loss in a line of metrics.jsonl, by name; a learned temperature is none."""
     return {
         key.removeprefix("train_"): value
         for key, value in metrics.items()
-        if key.startswith("train_") and key not in ("train_loss", "train_top1")
+        if key.startswith("train_") and key not in ("train_loss", "train_top1", "train_temperature")
     }
 
 
@@ -43,6 +43,8 @@ def loss_text(metrics: Mapping[str, float]) -> str:
     text = f"loss {metrics['train_loss']:.3f}" if "train_loss" in metrics else ""
     if len(parts) > 1:
         text += f" ({' '.join(f'{name} {value:.3g}' for name, value in parts.items())})"
+    if "train_temperature" in metrics:
+        text += f" at T {metrics['train_temperature']:.3g}"
     return text
 
 

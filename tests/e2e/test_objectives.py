@@ -59,6 +59,7 @@ def student(
     on_event=None,
     devices=1,
     source=None,
+    width=4,
 ):
     source = source or f"run: {teacher}"
     rest = f"teacher: {{{source}, logits: {logits}}}\nobjective: {objective}"
@@ -66,7 +67,7 @@ def student(
         name=name,
         role="student",
         source="students",
-        width=4,
+        width=width,
         epochs=epochs,
         rest=rest,
         augment=augment,
@@ -89,6 +90,8 @@ def metrics(run):
         ("{kind: mse}", {"mse"}),
         ("{kind: nkd}", {"target", "others"}),
         ("{kind: mlkd, temperatures: [1, 4]}", {"instance", "batch", "class"}),
+        ("{kind: ttm, weighted: true}", {"ttm"}),
+        ("{kind: ctkd, curriculum_epochs: 2}", {"ctkd", "temperature"}),
         ("{kind: kd, standardize: true, add: [{kind: dist}, {kind: mse}]}", {"kd", "inter", "intra", "mse"}),
     ],
 )
@@ -135,9 +138,12 @@ FEATURES = [
     ("{kind: fitnet, features: [stage1.preact], teacher_features: [stage1]}", {"fitnet"}),
     ("{kind: at}", {"at"}),
     ("{kind: nst}", {"nst"}),
+    ("{kind: ab}", {"ab"}),
+    ("{kind: ofd}", {"ofd"}),
     ("{kind: sp}", {"sp"}),
     ("{kind: rkd}", {"rkd_distance", "rkd_angle"}),
     ("{kind: pkt, features: [stage1, pooled]}", {"pkt"}),
+    ("{kind: cc, features: [stage1, pooled]}", {"cc"}),
 ]
 
 
@@ -151,6 +157,38 @@ def test_objectives_on_features_train_with_mixup_ema_and_accumulation(runs, teac
     assert chosen["logits"] == ("bank" if parts == {"rkd_distance", "rkd_angle"} else "live")  # pooled alone
 
 
+def test_fsp_trains_where_widths_agree_and_is_refused_where_not(runs, teacher):
+    run = student(runs, teacher, "{kind: fsp}", name="flow", width=8)
+    assert all("train_fsp" in epoch for epoch in metrics(run))
+    with pytest.raises(RecipeError, match="the student's stem has 4 channels, the teacher's stem 8"):
+        student(runs, teacher, "{kind: fsp}", name="narrow")
+    assert not (runs / "narrow").exists()
+
+
+def test_fts_student_learns_of_the_teacher_once_the_paraphraser_has(runs, teacher):
+    run = student(runs, teacher, "{kind: ft, paraphraser_epochs: 2}", name="paraphrased", epochs=4)
+    told = [{key for key in epoch if key in ("train_ft", "train_paraphraser")} for epoch in metrics(run)]
+    assert told == [{"train_paraphraser"}] * 2 + [{"train_ft"}] * 2
+    plain = student(runs, teacher, "{kind: kd, kd_weight: 0.0, ce_weight: 1.0}", name="of_labels", epochs=4)
+    losses = [[epoch["train_ce"] for epoch in metrics(each)] for each in (run, plain)]
+    assert losses[0][:2] == losses[1][:2]  # what the paraphraser learns is no matter of the student's
+    assert losses[0][3] != losses[1][3]
+    with pytest.raises(RecipeError, match=r"objective ft teaches from epoch 31 on, and train.epochs is 2"):
+        student(runs, teacher, "{kind: ft}", name="too_short")
+    assert not (runs / "too_short").exists()
+
+
+def test_a_hint_first_then_labels_live_and_from_a_bank_to_the_same_bytes(runs, teacher):
+    objective = "{kind: kd, ce_from_epoch: 2, from_epoch: 3, add: [{kind: rkd, until_epoch: 1}]}"
+    stored, live = (
+        student(runs, teacher, objective, name=f"first_{how}", logits=how, epochs=3) for how in ("bank", "live")
+    )
+    assert weights(stored) == weights(live)
+    told = [{key.removeprefix("train_") for key in epoch if key.startswith("train_")} for epoch in metrics(stored)]
+    assert ["rkd_angle" in parts for parts in told] == [True, False, False]
+    assert ["kd" in parts for parts in told] == [False, False, True]
+
+
 def test_crd_trains_and_mixed_images_are_refused(runs, teacher):
     run = student(runs, teacher, "{kind: crd, negatives: 50}", train=", ema: 0.9, accumulate: 2")
     assert "train_crd" in metrics(run)[0]
@@ -158,7 +196,7 @@ def test_crd_trains_and_mixed_images_are_refused(runs, teacher):
         student(runs, teacher, "{kind: crd}", augment=", mixup: {alpha: 0.4}")
 
 
-@pytest.mark.parametrize("kind", ["sp", "rkd", "pkt"])
+@pytest.mark.parametrize("kind", ["sp", "rkd", "pkt", "cc"])
 def test_what_compares_images_is_refused_batches_of_one(kind):
     settings = ["train.batch_size=1", f"objective.add=[{{kind: {kind}}}]"]
     with pytest.raises(RecipeError, match=rf"{kind} compares images of a batch"):
@@ -277,7 +315,13 @@ def test_what_an_objective_owns_is_not_shipped(runs, teacher):
 
 
 @pytest.mark.parametrize(
-    "objective", ["{kind: crd, negatives: 20, add: [{kind: vid}]}", "{kind: reviewkd}", "{kind: simkd}"]
+    "objective",
+    [
+        "{kind: crd, negatives: 20, add: [{kind: vid}]}",
+        "{kind: reviewkd}",
+        "{kind: simkd}",
+        "{kind: ofd, add: [{kind: ctkd}, {kind: ft, paraphraser_epochs: 1}]}",
+    ],
 )
 def test_a_run_that_was_stopped_ends_with_the_same_bytes(runs, teacher, objective):
     """Stopped in the middle of an epoch, so that adapters, memories and draws are those of a step."""

@@ -29,6 +29,7 @@ from distill.objectives import (
 from distill.recipe.objectives import (
     AddedTerm,
     ATObjective,
+    CTKDObjective,
     DISTObjective,
     DISTTerm,
     DKDObjective,
@@ -42,12 +43,20 @@ from distill.recipe.objectives import (
     ObjectiveSpec,
     OwnLabelsObjective,
     SupervisedObjective,
+    TTMObjective,
 )
 from distill.teaching.objective import ObjectiveWithTeacher
 
 ROOT = Path(__file__).parents[3]
 ADDED = get_args(get_args(AddedTerm)[0])
-SHAPES = {"stem": (4, 8, 8), "stage1": (4, 8, 8), "stage2": (8, 4, 4), "pooled": (8,)}
+SHAPES = {
+    "stem": (4, 8, 8),
+    "stage1": (4, 8, 8),
+    "stage1.preact": (4, 8, 8),
+    "stage2": (8, 4, 4),
+    "stage2.preact": (8, 4, 4),
+    "pooled": (8,),
+}
 SETTING = TermContext(student=SHAPES, teacher=SHAPES, labels=torch.arange(40) % 10)
 OWN = {"python", "python_labels"}  # code of the user's own, which tests/e2e/test_own_loss.py tries
 SPECS = [spec for spec in get_args(get_args(ObjectiveSpec)[0])]
@@ -72,8 +81,9 @@ def test_every_kind_of_the_schema_has_a_builder():
     assert kinds.keys() - {"supervised"} == OBJECTIVES.keys()
     added = {kind for spec in ADDED for kind in get_args(spec.model_fields["kind"].annotation)}
     assert added == OBJECTIVES.keys() - {"simkd", "python_labels"}  # which changes the network, and asks no teacher
-    on_features = {"fitnet", "at", "nst", "sp", "rkd", "pkt", "vid", "crd", "reviewkd", "simkd"}
-    assert set(OBJECTIVES) == {"kd", "dkd", "dist", "mse", "nkd", "mlkd"} | on_features | OWN
+    on_maps = {"fitnet", "at", "nst", "fsp", "ab", "ofd", "ft", "vid", "reviewkd", "simkd"}
+    on_features = on_maps | {"sp", "rkd", "pkt", "cc", "crd"}
+    assert set(OBJECTIVES) == {"kd", "dkd", "dist", "mse", "nkd", "mlkd", "ttm", "ctkd"} | on_features | OWN
 
 
 @pytest.mark.parametrize("spec", BUILT_IN, ids=lambda spec: spec.__name__)
@@ -123,6 +133,8 @@ LOGIT_SPECS = [
     MSEObjective(kind="mse", standardize=True),
     NKDObjective(kind="nkd", standardize=True),
     MLKDObjective(kind="mlkd", standardize=True),
+    TTMObjective(kind="ttm", standardize=True),
+    CTKDObjective(kind="ctkd", standardize=True),
 ]
 
 
@@ -177,6 +189,39 @@ def test_weights_follow_their_schedule_and_what_has_ended_is_not_worked_out(batc
         seen.append((rest / result.parts["mse"]).item())
         assert ("inter" in result.parts) is (epoch < 2)
     assert seen == pytest.approx([2.0, 4.0, 6.0, 8.0, 8.0], rel=1e-4)
+
+
+def test_a_hint_may_come_first_and_alone(batch):
+    """FitNets' two stages: the hint until epoch 2, then labels and a teacher's logits."""
+    student, teacher, labels = batch
+    added = (MSETerm(kind="mse", mse_weight=8.0, until_epoch=2),)
+    objective = build_objective(KDObjective(kind="kd", kd_weight=2.0, ce_from_epoch=3, from_epoch=4, add=added))
+    index = torch.arange(len(labels))
+    images = Batch(torch.zeros(len(labels), 3, 1, 1), labels, index, index, None)
+    for epoch, expected in enumerate(({"mse": 8.0}, {"mse": 8.0}, {"ce": 0.1}, {"ce": 0.1, "kd": 2.0})):
+        objective.begin_epoch(epoch)
+        assert objective.needs_teacher is (epoch != 2)
+        result = objective(NetworkOutput(student), NetworkOutput(teacher), images)
+        assert result.parts.keys() == expected.keys() | {"ce"}
+        total = sum(weight * result.parts[name] for name, weight in expected.items())
+        torch.testing.assert_close(result.loss, total)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"ce_from_epoch": 3, "from_epoch": 2}, "nothing is learned in epoch 1"),
+        (
+            {"ce_from_epoch": 5, "from_epoch": 4, "add": (MSETerm(kind="mse", until_epoch=2),)},
+            "nothing is learned in epoch 3",
+        ),
+        ({"from_epoch": 3, "until_epoch": 2}, "teaches from epoch 3 on: until_epoch is 2"),
+        ({"ce_weight": 0.0, "from_epoch": 2}, "nothing is learned in epoch 1"),
+    ],
+)
+def test_an_epoch_in_which_nothing_is_learned_is_refused_by_the_schema(settings, message):
+    with pytest.raises(ValueError, match=message):
+        KDObjective(kind="kd", **settings)
 
 
 def test_terms_that_cannot_be_are_refused_by_the_schema():

@@ -1,12 +1,16 @@
-"""at, sp, rkd, pkt: float64 NumPy, torchdistill where it is, and what the papers say does not change them."""
+"""at, nst, sp, rkd, pkt, cc: float64 NumPy, torchdistill where it is, and what the papers say does not change them."""
 
 from __future__ import annotations
+
+import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from distill.objectives.at import at_loss
+from distill.objectives.cc import cc_loss
 from distill.objectives.nst import nst_loss
 from distill.objectives.pkt import pkt_loss
 from distill.objectives.rkd import rkd_angle_loss, rkd_distance_loss
@@ -89,6 +93,21 @@ def numpy_pkt(student: np.ndarray, teacher: np.ndarray) -> float:
     return float((p * np.log((p + 1e-7) / (q + 1e-7))).mean())
 
 
+def numpy_cc(student: np.ndarray, teacher: np.ndarray) -> float:
+    """The kernel by its first three terms: exp(-gamma |x - y|^2) = exp(-2 gamma) exp(2 gamma x.y) of unit vectors."""
+
+    def correlations(features: np.ndarray) -> np.ndarray:
+        flat = [unit(each.ravel()) for each in features]
+        products = 0.8 * np.array([[a @ b for b in flat] for a in flat])
+        return math.exp(-0.8) * (1 + products + products**2 / 2)
+
+    return float(((correlations(student) - correlations(teacher)) ** 2).mean())
+
+
+correlations = partial(cc_loss, gamma=0.4, order=2)
+correlations.__name__ = "cc_loss"
+
+
 @pytest.fixture
 def maps():
     rng = np.random.default_rng(3)
@@ -102,6 +121,7 @@ ALL = [
     (rkd_distance_loss, numpy_distances),
     (rkd_angle_loss, numpy_angles),
     (pkt_loss, numpy_pkt),
+    (correlations, numpy_cc),
 ]
 
 
@@ -123,7 +143,9 @@ def test_is_blind_to_scale(maps, loss):
     torch.testing.assert_close(loss(student * 3, teacher * 0.5), loss(student, teacher), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("loss", [sp_loss, rkd_distance_loss, rkd_angle_loss, pkt_loss], ids=lambda each: each.__name__)
+@pytest.mark.parametrize(
+    "loss", [sp_loss, rkd_distance_loss, rkd_angle_loss, pkt_loss, correlations], ids=lambda each: each.__name__
+)
 def test_relations_are_blind_to_rotations(maps, loss):
     student, teacher = (torch.from_numpy(each).float().flatten(1) for each in maps)
     turn, _ = torch.linalg.qr(
@@ -146,6 +168,16 @@ def test_equal_or_empty_features_have_finite_gradients(maps, loss):
         assert student.grad.isfinite().all()
 
 
+def test_ccs_series_becomes_the_gaussian_kernel(maps):
+    def exact(features: np.ndarray) -> np.ndarray:
+        flat = [unit(each.ravel()) for each in features]
+        return np.array([[np.exp(-0.4 * ((a - b) ** 2).sum()) for b in flat] for a in flat])
+
+    found = cc_loss(*(torch.from_numpy(each).float() for each in maps), gamma=0.4, order=12)
+    expected = ((exact(maps[0]) - exact(maps[1])) ** 2).mean()
+    assert found.item() == pytest.approx(expected, rel=1e-4)
+
+
 def test_equal_torchdistill(maps):
     """All but sp: torchdistill 1.1.5 brings its rows to norm 1 by absolute values, the paper by squares."""
     theirs = pytest.importorskip("torchdistill.losses.mid_level")
@@ -154,13 +186,20 @@ def test_equal_torchdistill(maps):
     flat = {"s": {"output": student.flatten(1)}}, {"t": {"output": teacher.flatten(1)}}
     close = {"rtol": 1e-5, "atol": 1e-6}
     torch.testing.assert_close(pkt_loss(student, teacher), theirs.PKTLoss("s", "output", "t", "output")(*flat), **close)
-    rkd = theirs.RKDLoss("s", "t", dist_factor=25.0, angle_factor=50.0)(*told)
+    rkd = theirs.RKDLoss("s", "t", dist_factor=25.0, angle_factor=50.0, reduction="mean")(*told)
     ours = 25 * rkd_distance_loss(student, teacher) + 50 * rkd_angle_loss(student, teacher)
     torch.testing.assert_close(ours, rkd, **close)
     same = torch.nn.functional.adaptive_avg_pool2d(teacher, 2)
     pair = {"p": {"student": {"io": "output", "path": "s"}, "teacher": {"io": "output", "path": "t"}}}
     at = theirs.ATLoss(pair)({"s": {"output": student}}, {"t": {"output": same}})
     torch.testing.assert_close(at_loss(student, teacher), at, **close)
+    unit_rows = [
+        {name: {"output": torch.nn.functional.normalize(each.flatten(1))}}
+        for name, each in (("s", student), ("t", teacher))
+    ]
+    kernel = {"type": "gaussian", "gamma": 0.4, "max_p": 2}
+    norm = theirs.CCKDLoss("s", "t", kernel, reduction="sum")(*unit_rows)  # the paper has its square, over B * B
+    torch.testing.assert_close(correlations(student, teacher), norm**2 / 16, **close)
 
 
 def test_what_all_images_have_in_common_costs_rkd_no_digits():
