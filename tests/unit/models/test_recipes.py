@@ -24,6 +24,8 @@ COUNTS = {
     "fast_cifar10_short": 1_971_352,
     "fast_cifar10_short_kd": 1_971_352,
     "fast_cifar10_long_kd": 1_971_352,
+    "fast_cifar100_long": 1_994_392,
+    "fast_cifar100_long_kd": 1_994_392,
     "fast_cifar10_short_lite2_kd": 1_971_352,
     "fast_cifar10_short_soft_kd": 1_971_352,
     "fast_cifar10_soft": 1_971_352,
