@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from distill.pipeline.quantize import quantize
     from distill.pipeline.quickstart import quickstart
     from distill.pipeline.several_seeds import train_seeds
+    from distill.pipeline.similarity import similarity
     from distill.pipeline.soup import soup
     from distill.recipe import Recipe, dump_recipe, load_recipe
     from distill.report.catalogue import describe_model, list_models
@@ -108,6 +109,7 @@ __all__ = [
     "resume_run",
     "resume_sweep",
     "search",
+    "similarity",
     "soup",
     "sweep",
     "train_generations",
@@ -162,6 +164,7 @@ _HOMES = {  # name -> module, or module:name where it is called otherwise there
     "resume_run": "distill.pipeline",
     "resume_sweep": "distill.sweeps",
     "search": "distill.searches",
+    "similarity": "distill.pipeline.similarity",
     "soup": "distill.pipeline",
     "sweep": "distill.sweeps",
     "train_generations": "distill.pipeline",

@@ -43,6 +43,7 @@ GROUPS = {
         "Row",
         "evaluate",
         "evaluate_runs",
+        "similarity",
         "predict",
         "write_page",
         "check_kernels",

@@ -36,6 +36,7 @@ from distill.cli import (
     report,
     runs,
     search,
+    similarity,
     soup,
     student,
     sweep,
@@ -145,6 +146,7 @@ app.command("soup", epilog=soup.EXAMPLES, rich_help_panel=_TRAIN)(soup.command)
 app.add_typer(cache.app, name="cache", rich_help_panel=_TRAIN)
 app.command("compare", epilog=compare.EXAMPLES, rich_help_panel=_MEASURE)(compare.command)
 app.command("evaluate", epilog=evaluate.EXAMPLES, rich_help_panel=_MEASURE)(evaluate.command)
+app.command("similarity", epilog=similarity.EXAMPLES, rich_help_panel=_MEASURE)(similarity.command)
 app.command("predict", epilog=predict.EXAMPLES, rich_help_panel=_MEASURE)(predict.command)
 app.command("report", epilog=report.EXAMPLES, rich_help_panel=_MEASURE)(report.command)
 app.command("card", epilog=card.EXAMPLES, rich_help_panel=_SHIP)(card.command)
@@ -163,8 +165,9 @@ app.command("doctor", epilog=doctor.EXAMPLES, rich_help_panel=_LOOK)(doctor.comm
 
 
 _NETWORKS = {  # commands that build the network of a recipe or of a run
-    "teacher-finetune", "student", "sweep", "search", "import", "soup", "compare", "evaluate", "predict", "report",
-    "card", "compress", "prune", "quantize", "export", "kit", "certify", "models", "build", "verify", "check", "doctor",
+    "teacher-finetune", "student", "sweep", "search", "import", "soup", "compare", "evaluate", "similarity", "predict",
+    "report", "card", "compress", "prune", "quantize", "export", "kit", "certify", "models", "build", "verify", "check",
+    "doctor",
 }  # fmt: skip
 
 

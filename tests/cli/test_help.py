@@ -49,6 +49,7 @@ SURFACE = {
         "RUN --again --calibrated --corruption-images --corruptions --device --figure --json --no-plots --overwrite"
         " --plots --quiet -q --runs --split --threads --tta"
     ),
+    "similarity": ("RUN OTHER --device --figure --images --json --overwrite --quiet -q --runs --split --threads"),
     "compress": (
         "RUN --criterion --device --epochs --goal --json --max-drop --name --prove --quiet -q --runs --threads --trials"
     ),
@@ -94,8 +95,8 @@ SURFACE = {
 
 BUILDS_NETWORKS = (  # so that they may be asked to run a recipe's own code
     "teacher-finetune", "student", "sweep", "search", "import", "soup", "cache build", "cache verify", "compare",
-    "evaluate", "compress", "prune", "quantize", "export", "kit", "predict", "report", "recipe check", "models",
-    "certify", "verify", "card", "doctor",
+    "evaluate", "similarity", "compress", "prune", "quantize", "export", "kit", "predict", "report", "recipe check",
+    "models", "certify", "verify", "card", "doctor",
 )  # fmt: skip
 
 

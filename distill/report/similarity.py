@@ -1,0 +1,78 @@
+"""How alike two networks are: a table for the terminal, and a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from distill.report.layout import Column, key_values, stacked
+from distill.results.similarity import Similarity
+from distill.text import MISSING, count, cut, fixed, percent, plain, shorten
+
+__all__ = ["plot_similarity", "similarity_table"]
+
+_MAX_NUMBERS = 14  # stages: a larger matrix has no room for digits
+_MAX_LABELS = 40
+
+
+def similarity_table(found: Similarity, width: int) -> RenderableType:
+    """How often and how exactly both answer alike, then their stages."""
+    pairs = [
+        ("run", found.run),
+        ("held against", found.other),
+        ("split", f"{found.split}, {count(found.n)} images"),
+        ("agreement", f"{percent(found.agreement)} %"),
+        ("KL of their classes", f"{fixed(found.divergence, 4)} nats"),
+        ("class correlations", f"{fixed(found.correlation_difference, 4)} apart"),
+    ]
+    columns = [Column("", found.stages, words=True, style="bold")]
+    for place, name in enumerate(found.other_stages):
+        columns.append(Column(name, [_number(row[place]) for row in found.cka]))
+    head = f"CKA of {count(found.images)} images: {found.name} down, {found.other_name} across"
+    parts: list[RenderableType] = [key_values(pairs), Text(), Text(cut(plain(head), width), style="bold"), Text()]
+    parts.append(stacked(columns, width))
+    return Group(*parts, *(Text(f"note: {plain(note)}", style="yellow") for note in found.notes))
+
+
+def _number(value: float | None) -> str:
+    return MISSING if value is None else fixed(value, 2)
+
+
+def plot_similarity(found: Similarity, path: Path) -> Path:
+    """Draw both networks' stages by CKA, and by how much the correlations of their classes differ."""
+    from matplotlib.figure import Figure
+
+    from distill.report.figure import drawing, label, save
+
+    assert found.correlations is not None, "measured just now"
+    cka = np.array([[np.nan if each is None else each for each in row] for row in found.cka])
+    ours, theirs = (np.array(each, dtype=np.float64) for each in found.correlations)
+    names = [shorten(plain(each), 32) for each in (found.name, found.other_name)]
+    with drawing():
+        figure = Figure(figsize=(10.5, 4.8), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        image = left.imshow(cka, cmap="cividis", vmin=0.0, vmax=1.0)
+        left.set_xticks(range(len(found.other_stages)), found.other_stages, rotation=45, ha="right")
+        left.set_yticks(range(len(found.stages)), found.stages)
+        if max(cka.shape) <= _MAX_NUMBERS:
+            for (row, column), value in np.ndenumerate(cka):
+                if np.isfinite(value):
+                    color = "black" if value > 0.5 else "white"
+                    left.text(column, row, f"{value:.2f}", ha="center", va="center", color=color, fontsize=8)
+        label(left, "CKA of stages", x=names[1], y=names[0])
+        figure.colorbar(image, ax=left, shrink=0.8)
+        image = right.imshow(np.abs(ours - theirs), cmap="cividis", vmin=0.0)
+        if len(found.classes) <= _MAX_LABELS:
+            labels = [shorten(plain(each), 16) for each in found.classes]
+            right.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
+            right.set_yticks(range(len(labels)), labels)
+            right.tick_params(labelsize=8)
+        title = f"Difference of class correlations, mean {found.correlation_difference:.3f}"
+        label(right, title, x="", y="")
+        figure.colorbar(image, ax=right, shrink=0.8)
+        for axes in (left, right):
+            axes.grid(False)
+        return save(figure, path)
