@@ -1,4 +1,4 @@
-"""``distill recipe``: list, show, copy, check, schema."""
+"""``distill recipe``: list, show, copy, check, objectives, schema."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["app"]
 
 _USUAL_CLASSES = 10  # shapes before the classifier do not depend on it
 
-app = typer.Typer(no_args_is_help=True, help="List, show, copy and check recipes.")
+app = typer.Typer(no_args_is_help=True, help="List, show, copy and check recipes; list objectives.")
 
 _Name = Annotated[
     str,
@@ -264,6 +264,28 @@ def _params(recipe: Recipe) -> int | None:
         check_shapes(recipe, _USUAL_CLASSES)
         return None
     return check_network(recipe, classes)
+
+
+@app.command("objectives", epilog=options.examples("distill recipe objectives", "distill recipe objectives dkd"))
+def objectives(
+    kind: Annotated[
+        str | None,
+        typer.Argument(metavar="KIND", help="One of them, with every key that it takes.", show_default="all of them"),
+    ] = None,
+    *,
+    json: options.JsonOption = False,
+) -> None:
+    """List the objectives: what each minimises, asks of a teacher, and has for defaults."""
+    from distill.recipe import describe_objective, list_objectives
+    from distill.report.tables import objective_table, objectives_table
+
+    output = Output(json=json)
+    if kind is None:
+        kinds = list_objectives()
+        output.show(kinds, lambda width: objectives_table(kinds, width))
+        return
+    found, keys = describe_objective(kind)
+    output.show(found, lambda width: objective_table(found, keys, width))
 
 
 @app.command(

@@ -36,6 +36,7 @@ MAX_BYTES = 1_000_000
 _PIPE_S = 30.0
 _KEPT = 128  # recipes of a process; few comparisons have more runs
 _HINT = "see every key: distill recipe schema"
+_HINT_OF_KINDS = "what each objective does: distill recipe objectives"
 
 
 def load_recipe(
@@ -97,7 +98,8 @@ def _parsed(text: str, source: str, overrides: tuple[str, ...]) -> Recipe:
         recipe = _validate(tree, sets, report)
         if recipe is not None and not report.mistaken:
             return recipe
-    raise RecipeError(report.message(), hint=_HINT)
+    message = report.message()
+    raise RecipeError(message, hint=_HINT_OF_KINDS if "objective.kind: " in message else _HINT)
 
 
 def check_text(recipe: Recipe) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
@@ -19,13 +20,15 @@ from distill.results.runs import RunResult
 from distill.text import MISSING, count, duration, percent, plain, significant
 
 if TYPE_CHECKING:
-    from distill.recipe import SchemaKey
+    from distill.recipe import ObjectiveKind, SchemaKey
 
 __all__ = [
     "doctor_table",
     "dry_run_table",
     "layers_table",
     "models_table",
+    "objective_table",
+    "objectives_table",
     "recipes_table",
     "result_table",
     "schema_table",
@@ -148,6 +151,38 @@ def schema_table(keys: Sequence[SchemaKey], width: int) -> RenderableType:
         only = f" ({', '.join(key.variants)})" if key.variants else ""
         table.add_row(*(Text(plain(cell)) for cell in (key.path, key.type, key.default, f"{key.description}{only}")))
     return table
+
+
+def objectives_table(kinds: Sequence[ObjectiveKind], width: int) -> RenderableType:
+    """Every objective: what it minimises beside the cross-entropy, what it asks of a teacher, its weights."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", show_edge=False)
+    table.add_column("kind", style="bold", no_wrap=True)
+    for head in ("asks a teacher for", "bank", "minimises, beside CE", "defaults"):
+        table.add_column(head, overflow="fold")
+    table.add_column("source", no_wrap=width >= 120, overflow="fold")
+    for each in kinds:
+        settings = ", ".join(f"{name} {_setting(value)}" for name, value in each.settings.items())
+        bank = "yes" if each.from_bank else MISSING if each.asks == "nothing" else "no"
+        asks = MISSING if each.asks == "nothing" else each.asks
+        cells = (each.kind, asks, bank, each.minimises, settings, each.source)
+        table.add_row(*(Text(plain(cell)) for cell in cells))
+    return table
+
+
+def _setting(value: float | tuple[float, ...]) -> str:
+    return " ".join(f"{each:g}" for each in value) if isinstance(value, tuple) else f"{value:g}"
+
+
+def objective_table(kind: ObjectiveKind, keys: Sequence[SchemaKey], width: int) -> RenderableType:
+    """One objective, and every key that it takes."""
+    pairs = [
+        ("kind", kind.kind),
+        ("minimises", kind.minimises),
+        ("asks a teacher for", kind.asks),
+        ("source", kind.source),
+    ]
+    alone = [replace(key, variants=()) for key in keys]
+    return Group(key_values([pair for pair in pairs if pair[1]]), Text(), schema_table(alone, width))
 
 
 def doctor_table(checks: Sequence[Check]) -> RenderableType:

@@ -87,6 +87,7 @@ SURFACE = {
     "--unlabelled",
     "recipe copy": "FILE NAME --force --overwrite",
     "recipe check": "NAMES --set -s",
+    "recipe objectives": "KIND --json",
     "recipe schema": "--json",
     "models": "NAME --json --set -s",
     "doctor": "--data --json --quiet -q --recipe -r --runs --set -s --threads",
