@@ -97,7 +97,7 @@ def _baseline_columns(rows: Sequence[Row]) -> list[Column]:
         Column("Δ baseline\npoints", [signed(row.baseline_difference) for row in rows]),
         Column(
             "95%\ninterval",
-            [MISSING if each is None else f"{signed(each[0])} {signed(each[1])}" for each in bounds],
+            [MISSING if each is None else f"{signed(each[0])} to {signed(each[1])}" for each in bounds],
             joins=True,
         ),
         Column("verdict", [_verdict(row) for row in rows], words=True),
