@@ -282,7 +282,7 @@ def _document(study: Study, rows: Sequence[Row], teacher: dict[str, Any], option
 
 {study.about}. Seeds 0 to {seeds - 1}, one teacher for all ({100 * teacher["top1"]:.2f}%), the last epoch, no
 validation images. Each objective has the defaults of the recipe's schema (`crd` 1,024 negatives: its 16,384 are more
-than there are images), alone beside cross-entropy where its paper has that. One thread of {machine}, with other work
+than there are images; `ft` 2 epochs of its paraphraser instead of 30), alone beside cross-entropy where its paper has that. One thread of {machine}, with other work
 on the machine; {versions}.
 
 {_table(rows, baseline)}
@@ -295,7 +295,8 @@ it. `kd live` gives the same bytes as `kd`, and is here for its cost: what a tea
 
 **Limits.** One pair of small networks, one data set, a few thousand images, a training that is far from done, {seeds}
 seeds, and no setting tuned for any objective: the defaults are those of papers with other networks and trainings of
-hundreds of epochs (the ramps of `dkd` and `reviewkd`, 20 epochs, are not over when these end). A t-interval of {seeds}
+hundreds of epochs (the ramps of `dkd` and `reviewkd`, 20 epochs, are not over when these end, nor is the curriculum of
+`ctkd`, 10). `fsp` is not in it: the teacher is wider than the student. A t-interval of {seeds}
 seeds is wide; one that holds 0 says that this study cannot tell the two apart, and of twenty one would leave 0 out by
 chance. One teacher and one subset: the intervals know nothing of how another would do. It ranks no methods, and says
 nothing of how one does when it is tuned.
