@@ -282,8 +282,8 @@ def _document(study: Study, rows: Sequence[Row], teacher: dict[str, Any], option
 
 {study.about}. Seeds 0 to {seeds - 1}, one teacher for all ({100 * teacher["top1"]:.2f}%), the last epoch, no
 validation images. Each objective has the defaults of the recipe's schema (`crd` 1,024 negatives: its 16,384 are more
-than there are images; `ft` 2 epochs of its paraphraser instead of 30), alone beside cross-entropy where its paper has that. One thread of {machine}, with other work
-on the machine; {versions}.
+than there are images; `ft` 2 epochs of its paraphraser instead of 30), alone beside cross-entropy where its paper has
+that. One thread of {machine}, with other work on the machine; {versions}.
 
 {_table(rows, baseline)}
 

@@ -31,7 +31,8 @@ def test_a_run_that_diverged_pairs_with_nothing_and_is_told():
 
 def test_every_objective_has_a_row_that_is_a_recipe():
     kinds = {entry.objective[len("{kind: ") :].split(",")[0].rstrip("}") for entry in objectives.ENTRIES.values()}
-    assert kinds == OBJECTIVES.keys() - {"python", "python_labels"} | {"supervised"}
+    too_wide = "fsp"  # asks for a student as wide as its teacher
+    assert kinds == OBJECTIVES.keys() - {"python", "python_labels", too_wide} | {"supervised"}
     study = objectives.STUDIES["cifar10"]
     for entry in objectives.ENTRIES.values():
         taught = ["role=student", "teacher.run=there"] if entry.asked else ["role=baseline"]
