@@ -7,13 +7,14 @@ Later overrides win over earlier ones.
 Choosing another variant drops what only the old one knew. ``--set optim.name=adam`` on a recipe with ``momentum`` would
 otherwise be an error, and no sweep over optimisers possible. Keys that an override set are kept, and so are keys that
 neither variant knows: those are mistakes, and are reported. ``--set objective.kind=supervised`` drops ``teacher:``,
-which that objective does not ask. Keys that both variants know keep the recipe's values, ``lr`` among them.
+which that objective does not ask. Keys that both variants know keep the recipe's values, ``lr`` among them; but another
+``objective.kind`` brings its own weights and temperatures: of two losses they are not the same thing.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,8 +149,9 @@ def _follow_new_variants(before: dict[str, Any], after: dict[str, Any], override
         if chosen and before.get(name) is None:
             _fill_default_tags(section, node)
         written, replaced = _written_whole(name, overrides, tag_keys(node))
+        own = _of_one_loss if name == "objective" else _nothing
         for old in (before.get(name), *replaced):
-            _drop_old_keys(old, section, node, chosen | written)
+            _drop_old_keys(old, section, node, chosen | written, own=own)
     objective = after.get("objective")
     paths = {override.path for override in overrides}
     kind_is_set = ("objective",) in paths or ("objective", "kind") in paths
@@ -183,13 +185,24 @@ def _written_whole(
     return written, values
 
 
-def _drop_old_keys(before: Any, section: dict[str, Any], node: Any, chosen: set[str]) -> None:
+def _drop_old_keys(
+    before: Any, section: dict[str, Any], node: Any, chosen: set[str], *, own: Callable[[str], bool]
+) -> None:
+    """Drop what only the old variant knew, and what both know but is each one's ``own``."""
     old, new = pick_variant(node, before), pick_variant(node, section)
     if old is None or new is None or old == new:
         return
     for key in list(section):
-        if key in old["properties"] and key not in new["properties"] and key not in chosen:
+        if key in old["properties"] and (key not in new["properties"] or own(key)) and key not in chosen:
             del section[key]
+
+
+def _of_one_loss(key: str) -> bool:
+    return key.endswith("_weight") or "temperature" in key
+
+
+def _nothing(_key: str) -> bool:
+    return False
 
 
 def _label(text: str) -> str:

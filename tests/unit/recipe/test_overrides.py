@@ -7,7 +7,7 @@ import copy
 import pytest
 
 from distill.errors import RecipeError
-from distill.recipe import Recipe, apply_overrides, parse_recipe
+from distill.recipe import Recipe, apply_overrides, load_recipe, parse_recipe
 
 
 def changed(text: str, *overrides: str) -> Recipe:
@@ -77,6 +77,17 @@ def test_another_optimizer_drops_what_only_the_old_one_knew(student: str, name: 
     assert recipe.optim.weight_decay == 0.0005
     if name in ("sgd", "rmsprop"):
         assert recipe.optim.momentum == 0.9
+
+
+def test_another_objective_brings_its_own_weights_and_temperature() -> None:
+    base = load_recipe("quickstart_student").objective  # kd, ce_weight 0.1, temperature 4
+    dist = load_recipe("quickstart_student", ["objective.kind=dist"]).objective
+    assert (dist.ce_weight, dist.temperature) == (1.0, 1.0)
+    asked = load_recipe("quickstart_student", ["objective.kind=dist", "objective.temperature=2.0"]).objective
+    assert (asked.ce_weight, asked.temperature) == (1.0, 2.0)
+    assert load_recipe("quickstart_student", ["objective.kind=kd"]).objective == base
+    ramped = apply_overrides({"objective": {"kind": "kd", "ramp_epochs": 3, "kd_weight": 0.5}}, ["objective.kind=mse"])
+    assert ramped["objective"] == {"kind": "mse", "ramp_epochs": 3}
 
 
 def test_what_an_override_set_is_never_dropped(student: str) -> None:
