@@ -10,12 +10,14 @@ import typer
 from distill.cli import completion, options
 from distill.cli.output import Output
 from distill.cli.progress import ProgressPrinter
+from distill.errors import UsageError
 
 __all__ = ["EXAMPLES", "command"]
 
 EXAMPLES = options.examples(
     "distill similarity quickstart_student",
-    "distill similarity quickstart_scratch quickstart_teacher --figure scratch.png",
+    "distill similarity quickstart_student quickstart_scratch --with quickstart_teacher",
+    "distill similarity quickstart_student --figure both.png",
     "distill similarity quickstart_student --split val --json",
 )
 
@@ -24,21 +26,22 @@ _IMAGES = 2000
 
 def command(
     *,
-    run: Annotated[
-        str,
+    compared: Annotated[
+        list[str],
         typer.Argument(
             metavar="RUN",
-            help="A run folder, or a name (its latest finished run).",
+            help="Run folders, or names (each its latest finished run).",
             show_default=False,
             autocompletion=completion.complete_runs,
         ),
     ],
     other: Annotated[
         str | None,
-        typer.Argument(
-            metavar="OTHER",
-            help="The run that it is held against.",
-            show_default="its teacher",
+        typer.Option(
+            "--with",
+            metavar="RUN",
+            help="The run that they are held against.",
+            show_default="each one's teacher",
             autocompletion=completion.complete_runs,
         ),
     ] = None,
@@ -63,25 +66,24 @@ def command(
     json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Compare a student with its teacher inside: CKA of their stages, agreement, class correlations."""
+    """Compare students with their teachers inside: CKA of stages, agreement, class correlations."""
+    if figure is not None and len(compared) > 1:
+        raise UsageError("--figure is of one run", hint="name one, or leave --figure out")
     if figure is not None:
         from distill.report.figure import check_name
 
         check_name(figure, overwrite=overwrite)
     from distill.pipeline import Options
     from distill.pipeline.similarity import similarity
-    from distill.report.similarity import similarity_table
+    from distill.report.similarity import similarities_table, similarity_table
 
     output = Output(json=json, quiet=quiet)
     with ProgressPrinter(quiet=quiet) as printer:
-        found = similarity(
-            run,
-            other,
-            split=split,
-            images=images,
-            figure=figure,
-            options=Options(runs_dir=runs, device=device, threads=threads, on_event=printer),
-        )
-    output.show(found, lambda width: similarity_table(found, width))
-    if found.figure is not None:
-        output.note(f"wrote {found.figure}")
+        where = Options(runs_dir=runs, device=device, threads=threads, on_event=printer)
+        found = [similarity(run, other, split=split, images=images, figure=figure, options=where) for run in compared]
+    if len(found) > 1:
+        output.show({"runs": found}, lambda width: similarities_table(found, width))
+        return
+    output.show(found[0], lambda width: similarity_table(found[0], width))
+    if found[0].figure is not None:
+        output.note(f"wrote {found[0].figure}")

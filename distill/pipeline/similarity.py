@@ -127,7 +127,7 @@ def _run(reference: Any, options: Options) -> RunFolder:
 
 def _taught(run: RunFolder, options: Options, device: torch.device) -> tuple[RunFolder, tuple[str, ...]]:
     """The run's teacher, and what must be known of it."""
-    hint = f"name a run to hold it against: distill similarity {run.path} RUN"
+    hint = f"name a run to hold it against: distill similarity {run.path} --with RUN"
     former = open_former_teacher(run, runs_dir=options.runs_dir, device=device)
     if former is None:
         raise UsageError(f"{run.path} names no run that taught it", hint=hint)

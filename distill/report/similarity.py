@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from distill.report.layout import Column, key_values, stacked
 from distill.results.similarity import Similarity
 from distill.text import MISSING, count, cut, fixed, percent, plain, shorten
 
-__all__ = ["plot_similarity", "similarity_table"]
+__all__ = ["plot_similarity", "similarities_table", "similarity_table"]
 
 _MAX_NUMBERS = 14  # stages: a larger matrix has no room for digits
 _MAX_LABELS = 40
@@ -35,6 +36,27 @@ def similarity_table(found: Similarity, width: int) -> RenderableType:
     parts: list[RenderableType] = [key_values(pairs), Text(), Text(cut(plain(head), width), style="bold"), Text()]
     parts.append(stacked(columns, width))
     return Group(*parts, *(Text(f"note: {plain(note)}", style="yellow") for note in found.notes))
+
+
+def similarities_table(found: Sequence[Similarity], width: int) -> RenderableType:
+    """A line for each run; of the stages, what enters the classifiers, where both networks have that."""
+    columns = [
+        Column("run", [each.name for each in found], words=True, style="bold"),
+        Column("held against", [each.other_name for each in found], words=True),
+        Column("images", [count(each.n) for each in found]),
+        Column("agreement\n%", [percent(each.agreement) for each in found]),
+        Column("KL of classes\nnats", [fixed(each.divergence, 4) for each in found]),
+        Column("class correlations\napart", [fixed(each.correlation_difference, 4) for each in found]),
+        Column("CKA\nof pooled", [_number(_pooled(each)) for each in found]),
+    ]
+    notes = dict.fromkeys(note for each in found for note in each.notes)
+    return Group(stacked(columns, width), *(Text(f"note: {plain(note)}", style="yellow") for note in notes))
+
+
+def _pooled(found: Similarity) -> float | None:
+    if "pooled" not in found.stages or "pooled" not in found.other_stages:
+        return None
+    return found.cka[found.stages.index("pooled")][found.other_stages.index("pooled")]
 
 
 def _number(value: float | None) -> str:

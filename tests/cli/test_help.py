@@ -49,7 +49,7 @@ SURFACE = {
         "RUN --again --calibrated --corruption-images --corruptions --device --figure --json --no-plots --overwrite"
         " --plots --quiet -q --runs --split --threads --tta"
     ),
-    "similarity": ("RUN OTHER --device --figure --images --json --overwrite --quiet -q --runs --split --threads"),
+    "similarity": ("RUN --device --figure --images --json --overwrite --quiet -q --runs --split --threads --with"),
     "compress": (
         "RUN --criterion --device --epochs --goal --json --max-drop --name --prove --quiet -q --runs --threads --trials"
     ),

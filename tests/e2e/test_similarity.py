@@ -105,6 +105,17 @@ def test_the_command_prints_a_table_json_and_a_picture(student, runs, tmp_path):
     assert document["split"] == "val"
     assert document["images"] == 8
     assert "correlations" not in document
+    several = runner.invoke(app, ["similarity", "student", "teacher", "--with", "teacher", *told])
+    assert several.exit_code == 0, several.output
+    lines = [line.split() for line in several.stdout.splitlines() if line.startswith(("student", "teacher"))]
+    assert [(line[0], line[1], line[2]) for line in lines] == [
+        ("student", "teacher", "60"),
+        ("teacher", "teacher", "60"),
+    ]
+    assert lines[1][3:] == ["100.00", "0.0000", "0.0000", "1.00"]
+    both = runner.invoke(app, ["similarity", "student", "student", *told, "--json"])
+    assert [each["name"] for each in json.loads(both.stdout)["runs"]] == ["student"] * 2
+    assert runner.invoke(app, ["similarity", "student", "teacher", *told, "--figure", "a.svg"]).exit_code == 2
     (tmp_path / "mine.svg").write_text("<svg/>")
     refused = runner.invoke(app, ["similarity", "student", *told, "--figure", str(tmp_path / "mine.svg")])
     assert refused.exit_code == 2
