@@ -133,13 +133,14 @@ SeedOption = Annotated[
     ),
 ]
 SeedsOption = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--seeds",
         min=1,
         metavar="N",
         help="Train with N seeds, a run each, counting up from --seed. The same command continues an interrupted "
         "series; a larger N extends it.",
+        show_default="one run, a new one",
         rich_help_panel=_RECIPE,
     ),
 ]

@@ -27,7 +27,7 @@ def command(
     recipe: options.RecipeOption = None,
     changes: options.SetOption = None,
     seed: options.SeedOption = None,
-    seeds: options.SeedsOption = 1,
+    seeds: options.SeedsOption = None,
     device: options.DeviceOption = None,
     devices: options.DevicesOption = 1,
     threads: options.ThreadsOption = None,

@@ -39,7 +39,7 @@ class Request:
     quiet: bool
     teachers: tuple[str, ...] = ()
     track: tuple[str, ...] = ()
-    seeds: int = 1
+    seeds: int | None = None
 
     def options(self, printer: ProgressPrinter) -> Options:
         """The same for the library."""
@@ -77,22 +77,22 @@ def train(request: Request, start: Start, *, roles: tuple[str, ...]) -> None:
             _try_out(request, output, printer, roles)
         elif request.rerun:
             _repeat(request.rerun, request, output, printer)
-        elif request.seeds > 1:
-            _train_seeds(request, output, printer, roles)
+        elif request.seeds is not None:
+            _train_seeds(request, request.seeds, output, printer, roles)
         else:
             result = _train(request, start, printer, roles)
             printer.close()
             _show(result, output, request)
 
 
-def _train_seeds(request: Request, output: Output, printer: ProgressPrinter, roles: tuple[str, ...]) -> None:
+def _train_seeds(
+    request: Request, count: int, output: Output, printer: ProgressPrinter, roles: tuple[str, ...]
+) -> None:
     recipe = _recipe(request, roles)
     from distill.pipeline.several_seeds import train_seeds
     from distill.report.tables import seeds_table
 
-    results = train_seeds(
-        recipe, seeds=request.seeds, teacher=request.teachers or None, options=request.options(printer)
-    )
+    results = train_seeds(recipe, seeds=count, teacher=request.teachers or None, options=request.options(printer))
     printer.close()
     seeds = range(recipe.train.seed, recipe.train.seed + len(results))
     document = [jsonable(result) | {"seed": seed} for seed, result in zip(seeds, results, strict=True)]
@@ -111,7 +111,7 @@ def train_chain(request: Request, then: list[str], generations: int) -> None:
         "--resume": request.resume,
         "--rerun": request.rerun,
         "--dry-run": request.dry_run,
-        "--seeds": request.seeds > 1,
+        "--seeds": request.seeds,
     }
     if extra := [name for name, value in taken.items() if value]:
         raise UsageError(
@@ -166,6 +166,8 @@ def _try_out(request: Request, output: Output, printer: ProgressPrinter, roles: 
     trial = dry_run(recipe, teacher=request.teachers, options=request.options(printer))
     printer.close()
     output.show(trial, lambda _: dry_run_table(trial))
+    if (request.seeds or 1) > 1:
+        output.note(f"that is one run of {request.seeds}: --seeds {request.seeds} trains as many")
 
 
 def _show(result: RunResult, output: Output, request: Request) -> None:
@@ -224,7 +226,7 @@ def _check_exclusive(request: Request) -> None:
         "--recipe": request.recipe,
         "--set or --seed": request.overrides,
         "--teacher": request.teachers,
-        "--seeds": request.seeds > 1,
+        "--seeds": request.seeds,
         "--init-from": request.init_from,
         "--dry-run": request.dry_run,
         "--rerun": request.rerun if request.resume else None,

@@ -193,6 +193,8 @@ def _several_methods_line(rows: Sequence[Row]) -> list[str]:
     lines = []
     for baseline in dict.fromkeys(row.baseline for row in rows if row.baseline_p_holm is not None):
         methods = [(row, label) for row, label in named if row.baseline == baseline and row.baseline_p_holm is not None]
+        if len(methods) < 2:  # nothing is looked at together
+            continue
         alone = [f"{plain(label)} (p {row.baseline_p_holm:.2g})" for row, label in methods if _is_alone(row)]
         if alone:
             lines.append(

@@ -22,6 +22,8 @@ LATEX_MARK = "% distill compare"
 
 _UNITS = ("%", "MB", "points")
 _ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
+_BEYOND = 0x180  # from here on letters that pdflatex with T1 has not
+_HYPHENS = re.compile(r"-(?=-)")  # TeX makes a dash of two
 _LATEX = {
     **{char: f"\\{char}" for char in "{}$&#_%"},
     "\\": r"\textbackslash{}",
@@ -58,14 +60,17 @@ def comparison_markdown(comparison: Comparison) -> str:
 def comparison_latex(comparison: Comparison) -> str:
     """A ``tabular`` of the booktabs package; what its figures are of stands above it, in comments."""
     columns = _columns(comparison)
+    rows = [*map(_latex_row, _rows(columns, _latex))]
+    far = "" if all(ord(char) < _BEYOND for row in rows for char in row) else "; for these names lualatex or xelatex"
     lines = [
-        f"{LATEX_MARK}; needs \\usepackage{{booktabs}} and \\usepackage[T1]{{fontenc}}",
+        f"{LATEX_MARK}; needs \\usepackage{{booktabs}} and \\usepackage[T1]{{fontenc}}{far}",
+        "% where it is too wide: \\resizebox{\\linewidth}{!}{...} of the package graphicx",
         *(f"% {line}" for line in _told(comparison)),
         f"\\begin{{tabular}}{{{''.join('l' if is_words else 'r' for is_words in _words(columns))}}}",
         "\\toprule",
         _latex_row(_heads(columns, _latex)),
         "\\midrule",
-        *map(_latex_row, _rows(columns, _latex)),
+        *rows,
         "\\bottomrule",
         "\\end{tabular}",
     ]
@@ -84,8 +89,12 @@ def _words(columns: list[Column]) -> list[bool]:
 
 def _heads(columns: list[Column], escape: Callable[[str], str]) -> Iterator[str]:
     """A head's two lines as one: the second is a unit, a remark, or goes on with the first."""
+    before = ""
     for column in columns:
         first, _, second = column.head.partition("\n")
+        if column.joins and before.startswith("Δ"):  # a terminal's column says by where it stands what it is of
+            second = f"{second} of the difference"
+        before = first
         if second in _UNITS:
             yield escape(f"{first}, {second}")
         else:
@@ -93,18 +102,14 @@ def _heads(columns: list[Column], escape: Callable[[str], str]) -> Iterator[str]
 
 
 def _rows(columns: list[Column], escape: Callable[[str], str]) -> Iterator[list[str]]:
-    cells = (map(_interval, column.cells) if column.joins else column.cells for column in columns)
-    return ([escape(cell) for cell in row] for row in zip(*cells, strict=True))
-
-
-def _interval(cell: str) -> str:
-    """With the word between its ends that a terminal has no room for."""
-    ends = cell.split()
-    return " to ".join(ends) if len(ends) == 2 else cell
+    cells = zip(*(column.cells for column in columns), strict=True)
+    return ([escape(cell) for cell in row] for row in cells)
 
 
 def _told(comparison: Comparison) -> list[str]:
-    return [*comparison_lines(comparison), *(f"note: {plain(note)}" for note in comparison.notes)]
+    """What the figures are of, without what explains a column that a short table has not."""
+    lines = [line for line in comparison_lines(comparison) if not line.startswith("on the front: ")]
+    return [*lines, *(f"note: {plain(note)}" for note in comparison.notes)]
 
 
 def _markdown(text: str) -> str:
@@ -117,7 +122,8 @@ def _markdown_row(cells: Iterable[str]) -> str:
 
 def _latex(text: str) -> str:
     spaced = len(text) - len(text.lstrip(" "))  # a file stands indented below the run that it was made from
-    return ("\\quad " if spaced else "") + "".join(_LATEX.get(char, char) for char in plain(text).strip())
+    apart = "".join(_LATEX.get(char, char) for char in _HYPHENS.sub("-\0", plain(text).strip()))
+    return ("\\quad " if spaced else "") + apart.replace("\0", "{}")
 
 
 def _latex_row(cells: Iterable[str]) -> str:

@@ -48,7 +48,7 @@ def map_of(report: SweepReport) -> SweepMap | None:
     means = tuple(
         tuple(_mean(report.trials, {down: one, across: other}) for other in values[across]) for one in values[down]
     )
-    shown = [tuple(shown_value(value) for value in values[key].values()) for key in varied]
+    shown = [_shown(values[key]) for key in varied]
     found = SweepMap((down, across), (shown[0], shown[1]), means)
     return None if found.best is None else found
 
@@ -59,6 +59,12 @@ def _values(rows: Sequence[TrialRow], key: str) -> dict[str, Any]:
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         values = sorted(values)
     return {_exact(value): value for value in values}
+
+
+def _shown(values: dict[str, Any]) -> tuple[str, ...]:
+    """As a table shows them; with all their digits where two would look the same."""
+    short = tuple(shown_value(value) for value in values.values())
+    return short if len(set(short)) == len(short) else tuple(values)
 
 
 def _exact(value: Any) -> str:

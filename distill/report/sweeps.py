@@ -50,9 +50,9 @@ def _groups_table(report: SweepReport, width: int) -> RenderableType:
 
 def _map_table(pairs: SweepMap, width: int) -> RenderableType:
     down, across = pairs.keys
-    columns = [Column(down, pairs.values[0], words=True, style="bold")]
+    columns = [Column(plain(down), pairs.values[0], words=True, style="bold")]
     for place, value in enumerate(pairs.values[1]):
-        columns.append(Column(value, [percent(row[place]) for row in pairs.means]))
+        columns.append(Column(plain(value), [percent(row[place]) for row in pairs.means]))
     title = Text(f"mean val top-1, % (across: {plain(across)})", style="bold")
     return Group(title, stacked(columns, width))
 

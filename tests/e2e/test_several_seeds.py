@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
+import sys
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -12,11 +14,12 @@ from typer.testing import CliRunner
 
 from distill import Options, finetune_teacher, load_recipe, train_seeds, train_student
 from distill.cli import app
-from distill.errors import InterruptedRunError, UsageError
+from distill.errors import DivergedError, InterruptedRunError, UsageError
 from distill.events import RunStarted, StepDone
 from distill.recipe import parse_recipe
 from distill.runs import RunFolder
 
+module = sys.modules["distill.pipeline.several_seeds"]
 RECIPE = """
 schema_version: 1
 name: {name}
@@ -109,8 +112,8 @@ def test_another_recipe_of_the_same_name_is_another_series(tmp_path, other):
 
 
 def test_another_teacher_other_images_and_another_start_are_other_series(tmp_path):
-    for _ in range(2):
-        finetune_teacher(recipe("teacher", width=8, role="teacher"), options=options(tmp_path))
+    for width in (8, 9):
+        finetune_teacher(recipe("teacher", width=width, role="teacher"), options=options(tmp_path))
     taught = recipe(rest=TAUGHT)
     assert folders(train_seeds(taught, seeds=2, teacher="teacher/001", options=options(tmp_path))) == ["001", "002"]
     assert folders(train_seeds(taught, seeds=2, teacher="teacher/002", options=options(tmp_path))) == ["003", "004"]
@@ -153,3 +156,63 @@ def test_on_the_command_line(tmp_path, monkeypatch):
     assert (refused.exit_code, "takes no --seeds" in refused.stderr) == (2, True)
     refused = run(app, ["student", "-r", "mine.yaml", "--generations", "2", "--seeds", "2"])
     assert (refused.exit_code, "take no --seeds" in refused.stderr) == (2, True)
+
+
+def test_another_teacher_under_the_same_name_is_another_series_and_that_is_told(tmp_path):
+    runs = tmp_path / "runs"
+    teacher = finetune_teacher(recipe("teacher", role="teacher", rest=""), options=options(runs)).run
+    told = []
+    taught = options(runs, on_event=lambda event: told.append(getattr(event, "message", "")))
+    assert folders(train_seeds(recipe(rest=TAUGHT), seeds=2, options=taught)) == ["001", "002"]
+    shutil.copytree(teacher, tmp_path / "kept", symlinks=True)
+    shutil.rmtree(teacher)
+    other = finetune_teacher(recipe("teacher", role="teacher", width=5, rest=""), options=options(runs)).run
+    assert other == teacher
+    told.clear()
+    assert folders(train_seeds(recipe(rest=TAUGHT), seeds=2, options=taught)) == ["003", "004"]
+    notes = [each for each in told if "learned from another teacher" in each]
+    assert [each.split(" learned")[0] for each in notes] == [str(runs / "small" / name) for name in ("001", "002")]
+    assert "teacher (was" in notes[0]
+    moved = train_seeds(recipe(rest=TAUGHT), seeds=3, teacher=str(tmp_path / "kept"), options=taught)
+    assert folders(moved) == ["001", "002", "005"], "the same weights, wherever they lie"
+
+
+def test_a_finished_run_counts_though_a_newer_one_of_its_seed_was_stopped(tmp_path):
+    first = train_student(recipe(), options=options(tmp_path))
+
+    def stop(event):
+        if isinstance(event, StepDone):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(InterruptedRunError):
+        train_student(recipe(), options=options(tmp_path, on_event=stop))
+    found = train_seeds(recipe(), seeds=2, options=options(tmp_path))
+    assert found[0].run == first.run
+    assert folders(found) == ["001", "003"]
+
+
+def test_a_seed_that_diverges_stops_no_other(tmp_path, monkeypatch):
+    launch = module.launch
+
+    def diverging(worker, context):
+        if context.recipe.train.seed == 4:
+            raise DivergedError("the loss is not finite", hint="lower optim.lr")
+        return launch(worker, context)
+
+    monkeypatch.setattr(module, "launch", diverging)
+    with pytest.raises(DivergedError, match="seed 4: the loss is not finite"):
+        train_seeds(recipe(), seeds=3, options=options(tmp_path))
+    seeds = [RunFolder(tmp_path / "small" / name).recipe().train.seed for name in ("001", "002")]
+    assert seeds == [5, 6]
+
+
+def test_one_seed_is_a_series_of_one(tmp_path):
+    (tmp_path / "small.yaml").write_text(text())
+    asked = ["student", "--recipe", str(tmp_path / "small.yaml"), "--runs", str(tmp_path / "runs"), "--device", "cpu"]
+    for _ in range(2):
+        done = CliRunner().invoke(app, [*asked, "--seeds", "1", "--json"])
+        assert done.exit_code == 0, done.output
+        assert [each["seed"] for each in json.loads(done.stdout)] == [4]
+    assert [each.name for each in (tmp_path / "runs" / "small").iterdir() if each.name.isdigit()] == ["001"]
+    tried = CliRunner().invoke(app, [*asked, "--seeds", "3", "--dry-run"])
+    assert "that is one run of 3" in tried.output

@@ -26,3 +26,9 @@ def test_it_is_the_closed_test_of_bonferroni(count: int) -> None:
     for _ in range(20):
         p_values = [draw.choice([0.001, 0.01, 0.04, 0.3, draw.random()]) for _ in range(count)]
         assert holm(p_values) == pytest.approx(closed_test(p_values))
+
+
+@pytest.mark.parametrize("odd", [float("nan"), -0.1, 1.1])
+def test_what_is_no_probability_is_refused(odd: float) -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        holm([0.04, odd, 0.01])

@@ -36,7 +36,7 @@ STUDENT = Row(
 )
 FILE = replace(STUDENT, name="r18_small_int8", run="r18_small_int8.onnx", runtime="onnxruntime int8", source_run="r18")
 ODD = r"a|b_c*d*`e`<f>&g\h$i$#j%k{l}^m~n\"o'"
-HEADS = ["recipe", "test top-1, %", "95% interval", "Δ baseline, points", "95% interval", "verdict"]
+HEADS = ["recipe", "test top-1, %", "95% interval", "Δ baseline, points", "95% interval of the difference", "verdict"]
 HEADS += ["params", "GMACs", "size, MB"]
 CELLS = ["95.32 ± 0.12 (n=3)", "94.41 to 96.24", "−0.52", "−1.13 to +0.09", "cannot tell"]  # noqa: RUF001
 CELLS += ["4,935,242", "0.402", "19.83"]
@@ -104,14 +104,21 @@ def test_names_of_users_are_no_markup() -> None:
     )
 
 
+def test_two_hyphens_stay_two_in_latex_and_names_of_other_scripts_say_what_sets_them() -> None:
+    text = comparison_latex(_comparison(replace(STUDENT, name="a--b---c")))
+    assert "\na-{}-b-{}-{}-c & " in text
+    assert "xelatex" not in text
+    assert "for these names lualatex or xelatex" in comparison_latex(_comparison(replace(STUDENT, name="猫")))
+
+
 def test_latex_is_a_table_of_booktabs() -> None:
     lines = comparison_latex(_comparison(STUDENT, FILE)).splitlines()
     assert lines[-9:] == [
         "% note: two of\\nthree_seeds",
         r"\begin{tabular}{llrrrrlrrr}",
         r"\toprule",
-        r"recipe & runtime & test top-1, \% & 95\% interval & $\Delta$ baseline, points & 95\% interval & verdict & "
-        r"params & GMACs & size, MB \\",
+        r"recipe & runtime & test top-1, \% & 95\% interval & $\Delta$ baseline, points & "
+        r"95\% interval of the difference & verdict & params & GMACs & size, MB \\",
         r"\midrule",
         r"r18\_small & -- & 95.32 $\pm$ 0.12 (n=3) & 94.41 to 96.24 & $-$0.52 & $-$1.13 to +0.09 & cannot tell"
         r" & 4,935,242 & 0.402 & 19.83 \\",
@@ -121,3 +128,10 @@ def test_latex_is_a_table_of_booktabs() -> None:
         r"\end{tabular}",
     ]
     assert all(line.startswith("%") for line in lines[:-8])
+
+
+@pytest.mark.parametrize("write", [comparison_markdown, comparison_latex])
+def test_what_explains_a_column_that_is_not_there_is_left_out(write: Callable[[Comparison], str]) -> None:
+    text = write(_comparison(replace(STUDENT, on_front=True)))
+    assert "front" not in text
+    assert "95% interval: Wilson's" in text

@@ -188,6 +188,16 @@ def test_what_is_not_there_gets_a_near_miss(runs):
     assert caught.value.hint == "of teacher there are 001"
 
 
+@pytest.mark.parametrize(("kind", "again"), [("sweep", "; its table again: distill sweep --resume {}"), ("search", "")])
+def test_what_a_sweep_or_a_search_made_is_told_for_what_it_is(tmp_path: Path, kind: str, again: str) -> None:
+    place = tmp_path / "mine"
+    (place / "trials").mkdir(parents=True)
+    (place / f"{kind}.json").write_text("{}")
+    with pytest.raises(RunError, match=f"mine is a {kind}, and no run") as caught:
+        open_run(str(place), runs_dir=tmp_path / "runs")
+    assert caught.value.hint == f"its runs are in {place / 'trials'}{again.format(place)}"
+
+
 @pytest.mark.parametrize(
     "reference",
     ["", "../secret", "..", ".", "/", "a/../../secret", "\0", "x" * 5000, "a/001/002", "~no-such-user/x", "~\0"],

@@ -170,3 +170,17 @@ def test_over_seeds_the_means_are_compared() -> None:
     best = best_of(rows, Path("best.yaml"))
     assert best is not None
     assert unsettled(with_interval(best, 100), rows, 100) is None
+
+
+def test_a_choice_above_the_best_ones_interval_leaves_it_unsettled_too() -> None:
+    """One that waits for its second seed, and one that lost a seed: either is above the best one's mean."""
+    waiting = [row(0, 0.90, seed=0, lr=1), row(1, 0.70, seed=1, lr=1), row(2, 0.89, seed=0, lr=2)]
+    lost = [row(0, 0.90, seed=0, lr=1), row(1, 0.90, seed=1, lr=1), row(2, 0.99, seed=0, lr=2)]
+    lost.append(row(3, 0.5, seed=1, status="failed", lr=2))
+    for rows in (waiting, lost):
+        best = best_of(rows, Path("best.yaml"))
+        assert best is not None
+        assert best.params == {"lr": 1}
+        told = unsettled(with_interval(best, 500), rows, 500)
+        assert told is not None
+        assert "1 of 1 other choice lies in or above the best one's 95% interval" in told
