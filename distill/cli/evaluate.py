@@ -74,10 +74,7 @@ def command(
             autocompletion=completion.complete_runs,
         ),
     ],
-    split: Annotated[
-        Literal["test", "val"],
-        typer.Option("--split", help="The test set, or the validation images, which select checkpoints."),
-    ] = "test",
+    split: options.SplitOption = "test",
     again: Annotated[
         bool, typer.Option("--again", help="Ignore stored predictions and run the network again.")
     ] = False,

@@ -132,6 +132,10 @@ SeedOption = Annotated[
         rich_help_panel=_RECIPE,
     ),
 ]
+SplitOption = Annotated[
+    Literal["test", "val"],
+    typer.Option("--split", help="The test set, or the validation images, which select checkpoints."),
+]
 SeedsOption = Annotated[
     int | None,
     typer.Option(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -45,10 +45,7 @@ def command(
             autocompletion=completion.complete_runs,
         ),
     ] = None,
-    split: Annotated[
-        Literal["test", "val"],
-        typer.Option("--split", help="The test set, or the validation images, which select checkpoints."),
-    ] = "test",
+    split: options.SplitOption = "test",
     images: Annotated[
         int,
         typer.Option(

@@ -100,6 +100,15 @@ class DatasetCache:
         except DistillError:
             return True
 
+    def is_same_at(self, spec: DataSpec, split: str, *, side: int, content: str | None) -> bool:
+        """Whether a split has this :meth:`content` once it is decoded at another ``side``; no where nobody can tell."""
+        if spec.side == side:
+            return False
+        try:
+            return self.content(spec.model_copy(update={"image_size": side}), split) == content
+        except DistillError:  # not here
+            return False
+
     def _read(self, spec: DataSpec, split: str) -> str:
         if not _is_here(spec):
             raise MissingError(f"{spec.name} is not in {spec.root}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.data.batches import Batch
-from distill.objectives.logits import logits_of, require_same_shape
+from distill.objectives.kd import kd_loss
+from distill.objectives.logits import logits_of
 from distill.objectives.objective import NetworkOutput, RequiredOutputs, Term, TermContext
 from distill.recipe.objectives import CTKDTerm
 
@@ -36,14 +36,9 @@ class CTKD(Term):
 
     def losses(self, student: NetworkOutput, teacher: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
         ours, theirs = logits_of(student, teacher, standardize=self._spec.standardize)
-        require_same_shape(ours, theirs)
         low, high = self._spec.lowest_temperature, self._spec.highest_temperature
-        with torch.autocast(ours.device.type, enabled=False):
-            temperature = low + (high - low) * reversed_gradient(self.position, self._strength).sigmoid()
-            student_log = F.log_softmax(ours.float() / temperature, dim=1)
-            teacher_log = F.log_softmax(theirs.detach().float() / temperature, dim=1)
-            divergence = F.kl_div(student_log, teacher_log, reduction="batchmean", log_target=True)
-            return {"ctkd": temperature.square() * divergence, "temperature": temperature.detach()}
+        temperature = low + (high - low) * reversed_gradient(self.position, self._strength).sigmoid()
+        return {"ctkd": kd_loss(ours, theirs, temperature=temperature), "temperature": temperature.detach()}
 
 
 def reversal_strength(epoch: int, curriculum_epochs: int) -> float:

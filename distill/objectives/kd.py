@@ -28,12 +28,13 @@ class KD(Term):
         return {"kd": kd_loss(ours, theirs, temperature=self._spec.temperature)}
 
 
-def kd_loss(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
+def kd_loss(student: Tensor, teacher: Tensor, *, temperature: float | Tensor) -> Tensor:
     """KL divergence from the student's softened classes to the teacher's (Hinton et al., arXiv:1503.02531).
 
     Shapes:
         student: ``(B, C)`` float logits; gradient flows.
         teacher: ``(B, C)`` float logits; treated as constant.
+        temperature: A number, or ``()``, to which gradient flows as well.
         returns: ``()`` float32, ``KL(teacher || student)``, mean over the batch, times ``temperature ** 2``.
 
     Raises:

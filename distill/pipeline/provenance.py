@@ -21,6 +21,7 @@ from distill.teaching.teacher_file import Teacher
 from distill.text import brief
 
 __all__ = [
+    "PLACES",
     "about_bank",
     "about_banks",
     "about_data",
@@ -35,13 +36,13 @@ __all__ = [
     "teachers_weights",
 ]
 
-# Of a recipe, where things lie: what lies there has a digest of its own.
-_PLACES = {
+PLACES = {
     "data": ("root", "options", "unlabelled"),
     "model": ("weights",),
     "teacher": ("run", "onnx", "bank", "banks"),
     "train": ("threads",),  # the run keeps their number
 }
+"""Of a recipe's parts, where things lie: what lies there has a digest of its own."""
 
 
 # What run.json keeps
@@ -156,7 +157,7 @@ def recipe_digests(text: str) -> dict[str, str]:
     tree = read_yaml(text).value
     if not isinstance(tree, dict):
         return {}
-    for part, places in _PLACES.items():
+    for part, places in PLACES.items():
         for place in places if isinstance(tree.get(part), dict) else ():
             tree[part].pop(place, None)
     return {str(part): json_sha256(_without_code(content)) for part, content in tree.items()}

@@ -14,9 +14,8 @@ from distill.pipeline.context import Context, Options, prepare
 from distill.pipeline.ensemble import with_banks
 from distill.pipeline.launch import launch
 from distill.pipeline.own import with_own
-from distill.pipeline.provenance import about_banks, about_data, changes, named_banks, teacher_record
+from distill.pipeline.provenance import PLACES, about_data, changes, foreseen, teacher_record
 from distill.pipeline.source import find_teacher
-from distill.pipeline.taught import taught_views
 from distill.pipeline.teacher import resolve_teacher
 from distill.pipeline.verbs import resume_run
 from distill.pipeline.worker import train_worker
@@ -27,7 +26,6 @@ from distill.results.runs import RunResult
 from distill.runs import RunFolder
 from distill.runs.find import begun_runs
 from distill.runs.origin import made_again
-from distill.teaching.bank import Bank
 from distill.team.ranks import under_torchrun
 
 if TYPE_CHECKING:
@@ -35,8 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["train_seeds"]
 
-_PLACES = {"teacher.run", "teacher.onnx", "teacher.bank", "teacher.banks"}
-"""Settings that say where a teacher lies; whether it is the same one its weights tell."""
+_PLACES = {f"teacher.{place}" for place in PLACES["teacher"]}  # whether it is the same teacher its weights tell
 
 
 def train_seeds(
@@ -124,14 +121,11 @@ class _Series:
         None where there is none; where there would be one but for its teacher, that is told.
         """
         alike = [run for run in reversed(self._runs) if self._is_it(run, context)]
-        of_teacher = {run.path: self._changes(run) for run in alike}
-        own = [run for run in alike if not of_teacher[run.path]]
+        changed = [changes(run.read_info(), data=self._data, teacher=self._teacher) for run in alike]
+        own = [run for run, differs in zip(alike, changed, strict=True) if not differs]
         if alike and not own:
-            context.options.tell(Note(_of_another_teacher(alike[0], of_teacher[alike[0].path])))
+            context.options.tell(Note(_of_another_teacher(alike[0], changed[0])))
         return next((run for run in own if run.status == "finished"), own[0] if own else None)
-
-    def _changes(self, run: RunFolder) -> list[str]:
-        return changes(run.read_info(), data=self._data, teacher=self._teacher)
 
     def _is_it(self, run: RunFolder, context: Context) -> bool:
         """Whether it is of this recipe, seed, start and data, whatever its teacher was."""
@@ -157,15 +151,11 @@ def _of_another_teacher(run: RunFolder, changed: list[str]) -> str:
 
 def _about_teacher(context: Context) -> dict[str, Any] | None:
     """Of a teacher that is named, what tells it apart: its weights and network, or a bank's answers."""
-    recipe, splits = context.recipe, context.splits
-    if recipe.teacher is None or splits is None:
-        return None
+    recipe, splits, options = context.recipe, context.splits, context.options
+    assert splits is not None, "loaded before"
     classes = splits.dataset.classes
-    teacher = find_teacher(recipe, runs_dir=context.options.runs_dir, device=context.device, classes=classes)
-    if teacher is not None:
-        return teacher_record(teacher)
-    banks = [(Bank.read(path), weight) for path, weight in named_banks(recipe.teacher)]
-    return about_banks(banks, taught_views(recipe))
+    teacher = find_teacher(recipe, runs_dir=options.runs_dir, device=context.device, classes=classes)
+    return foreseen(recipe, splits, None) if teacher is None else teacher_record(teacher)
 
 
 def _are_alike(made: Recipe, asked: Recipe) -> bool:

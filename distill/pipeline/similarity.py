@@ -15,7 +15,7 @@ from distill.data.batches import Loader
 from distill.data.images import Split
 from distill.data.streams import permutation
 from distill.devices import resolve_device
-from distill.errors import DataError, DistillError, UsageError
+from distill.errors import DataError, UsageError
 from distill.evaluation.agreement import agreement
 from distill.evaluation.assess import IMAGES_OF, DatasetCache, assess
 from distill.evaluation.assessment import Assessment
@@ -88,7 +88,7 @@ def similarity(
     answers = [assess(each, split=split, data=data, tell=options.tell) for each in targets]
     _require_alike(targets, answers, split, data)
     ours, theirs = (each.logits for each in answers)
-    classes = tuple(each.label for each in answers[0].result.per_class)
+    classes = [each.label for each in answers[0].result.per_class]
     correlations = [class_correlations(each) for each in (ours, theirs)]
     networks = [load_trained(each, device=device) for each in (run, against)]
     options.tell(Note(f"looking at {IMAGES_OF[split]} inside {targets[0].place} and {targets[1].place}"))
@@ -109,14 +109,12 @@ def similarity(
         other_stages=stages[1],
         cka=tuple(tuple(float(each) if np.isfinite(each) else None for each in row) for row in cka.value()),
         notes=notes,
-        classes=classes,
-        correlations=(_rows(correlations[0]), _rows(correlations[1])),
     )
     if figure is None:
         return found
     from distill.report.similarity import plot_similarity
 
-    return replace(found, figure=str(plot_similarity(found, Path(figure))))
+    return replace(found, figure=str(plot_similarity(found, correlations, classes, Path(figure))))
 
 
 def _run(reference: Any, options: Options) -> RunFolder:
@@ -141,16 +139,9 @@ def _require_alike(targets: list[EvaluationTarget], answers: list[Assessment], s
     names = [tuple(each.label for each in one.result.per_class) for one in answers]
     if names[0] != names[1]:
         raise DataError(f"{targets[0].place} and {targets[1].place} know different classes")
-    if answers[0].content == answers[1].content:
+    side, content = targets[0].spec.side, answers[0].content
+    if answers[1].content == content or data.is_same_at(targets[1].spec, split, side=side, content=content):
         return
-    sides = [each.spec.side for each in targets]
-    if sides[0] != sides[1]:
-        try:
-            resized = targets[1].spec.model_copy(update={"image_size": sides[0]})
-            if data.content(resized, split) == answers[0].content:
-                return
-        except DistillError:  # not here: nobody can tell
-            pass
     raise DataError(f"{targets[0].place} and {targets[1].place} were asked about different {IMAGES_OF[split]}")
 
 
@@ -183,7 +174,3 @@ def _features(network: Trained, part: Split, names: tuple[str, ...]) -> Iterator
             yield ask_for_all(asked, batch.images)
     finally:
         taps.remove()
-
-
-def _rows(matrix: np.ndarray) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(float(each) for each in row) for row in matrix)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from distill.errors import UsageError
@@ -37,10 +37,6 @@ class ObjectiveKind:
     minimises: str
     source: str
     settings: dict[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields by name."""
-        return asdict(self)
 
 
 def list_objectives() -> tuple[ObjectiveKind, ...]:
@@ -83,18 +79,18 @@ def _kind(spec: type[Any], kind: str) -> ObjectiveKind:
     term = next((each for each in spec.__mro__ if _is_term(each)), spec)
     text = " ".join((term.__doc__ or "").split())
     source = _SOURCE.search(text)
-    fields = spec.model_fields
+    default = spec.model_construct(kind=kind)
     settings = {
-        name: field.get_default(call_default_factory=True)
-        for name, field in fields.items()
+        name: getattr(default, name)
+        for name, field in spec.model_fields.items()
         if name not in _SHARED and not field.is_required()
     }
     on = {name: value for name, value in settings.items() if value not in ("auto", None, 0, (), {})}
     weight = {"ce_weight": settings["ce_weight"]} if "ce_weight" in settings else {}
     return ObjectiveKind(
         kind=kind,
-        asks=_asks(spec),
-        from_bank=spec.asks_teacher and _asks(spec) != "feature maps",
+        asks=_asks(default),
+        from_bank=default.asks_teacher and not default.needs_maps,
         minimises=_SOURCE.sub("", text).rstrip("."),
         source=source.group(1) if source else "",
         settings=weight | on,
@@ -105,10 +101,9 @@ def _is_term(spec: type[Any]) -> bool:
     return spec.__name__.endswith("Term") and issubclass(spec, TermSpec) and not spec.__name__.startswith("_")
 
 
-def _asks(spec: type[Any]) -> str:
+def _asks(spec: Any) -> str:
     if not spec.asks_teacher:
         return "nothing"
-    stages = getattr(spec, "auto_stages", None)
-    if stages is None:
+    if not spec.asks_features:
         return "logits"
-    return "pooled features" if stages == "pooled" else "feature maps"
+    return "feature maps" if spec.needs_maps else "pooled features"

@@ -14,7 +14,7 @@ which that objective does not ask. Keys that both variants know keep the recipe'
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,9 +149,8 @@ def _follow_new_variants(before: dict[str, Any], after: dict[str, Any], override
         if chosen and before.get(name) is None:
             _fill_default_tags(section, node)
         written, replaced = _written_whole(name, overrides, tag_keys(node))
-        own = _of_one_loss if name == "objective" else _nothing
         for old in (before.get(name), *replaced):
-            _drop_old_keys(old, section, node, chosen | written, own=own)
+            _drop_old_keys(old, section, node, chosen | written)
     objective = after.get("objective")
     paths = {override.path for override in overrides}
     kind_is_set = ("objective",) in paths or ("objective", "kind") in paths
@@ -185,24 +184,15 @@ def _written_whole(
     return written, values
 
 
-def _drop_old_keys(
-    before: Any, section: dict[str, Any], node: Any, chosen: set[str], *, own: Callable[[str], bool]
-) -> None:
-    """Drop what only the old variant knew, and what both know but is each one's ``own``."""
+def _drop_old_keys(before: Any, section: dict[str, Any], node: Any, chosen: set[str]) -> None:
+    """Drop what only the old variant knew, and weights and temperatures, which are each loss's own."""
     old, new = pick_variant(node, before), pick_variant(node, section)
     if old is None or new is None or old == new:
         return
     for key in list(section):
-        if key in old["properties"] and (key not in new["properties"] or own(key)) and key not in chosen:
+        is_own = key not in new["properties"] or key.endswith("_weight") or "temperature" in key
+        if key in old["properties"] and is_own and key not in chosen:
             del section[key]
-
-
-def _of_one_loss(key: str) -> bool:
-    return key.endswith("_weight") or "temperature" in key
-
-
-def _nothing(_key: str) -> bool:
-    return False
 
 
 def _label(text: str) -> str:

@@ -63,15 +63,19 @@ def _number(value: float | None) -> str:
     return MISSING if value is None else fixed(value, 2)
 
 
-def plot_similarity(found: Similarity, path: Path) -> Path:
-    """Draw both networks' stages by CKA, and by how much the correlations of their classes differ."""
+def plot_similarity(found: Similarity, correlations: Sequence[np.ndarray], classes: Sequence[str], path: Path) -> Path:
+    """Draw both networks' stages by CKA, and by how much the correlations of their classes differ.
+
+    Args:
+        correlations: ``(C, C)`` of the run's classes, and of the other's.
+        classes: Their names.
+    """
     from matplotlib.figure import Figure
 
     from distill.report.figure import drawing, label, save
 
-    assert found.correlations is not None, "measured just now"
     cka = np.array([[np.nan if each is None else each for each in row] for row in found.cka])
-    ours, theirs = (np.array(each, dtype=np.float64) for each in found.correlations)
+    ours, theirs = correlations
     names = [shorten(plain(each), 32) for each in (found.name, found.other_name)]
     with drawing():
         figure = Figure(figsize=(10.5, 4.8), layout="constrained")
@@ -87,8 +91,8 @@ def plot_similarity(found: Similarity, path: Path) -> Path:
         label(left, "CKA of stages", x=names[1], y=names[0])
         figure.colorbar(image, ax=left, shrink=0.8)
         image = right.imshow(np.abs(ours - theirs), cmap="cividis", vmin=0.0)
-        if len(found.classes) <= _MAX_LABELS:
-            labels = [shorten(plain(each), 16) for each in found.classes]
+        if len(classes) <= _MAX_LABELS:
+            labels = [shorten(plain(each), 16) for each in classes]
             right.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
             right.set_yticks(range(len(labels)), labels)
             right.tick_params(labelsize=8)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 __all__ = ["Similarity"]
-
-Matrix = tuple[tuple[float | None, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,6 @@ class Similarity:
         cka: Linear CKA of each stage (row) with each of the other's (column); null of a stage that knows no images
             apart.
         figure: The picture that was drawn.
-        correlations: Of the run's classes, and of the other's; only for the picture.
     """
 
     run: str
@@ -40,14 +36,6 @@ class Similarity:
     images: int
     stages: tuple[str, ...]
     other_stages: tuple[str, ...]
-    cka: Matrix
+    cka: tuple[tuple[float | None, ...], ...]
     notes: tuple[str, ...] = ()
     figure: str | None = None
-    classes: tuple[str, ...] = ()
-    correlations: tuple[Matrix, Matrix] | None = field(default=None, repr=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """The document that ``distill similarity --json`` prints."""
-        document = asdict(self)
-        del document["correlations"], document["classes"]
-        return document | {"cka": [list(row) for row in self.cka], "notes": list(self.notes)}

@@ -300,18 +300,11 @@ def _unfinished(folder: RunFolder) -> RunError:
     return RunError(f"{folder} is not finished: it {state}", hint=f"to continue: {folder.resume_command()}")
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # no name of a file
-        return False
-
-
 def _not_found(text: str, runs_dir: Path, *, name: str | None) -> NoRunError:
     from distill.recipe import bundled_recipes, load_recipe  # pydantic, for a mistake alone
 
     for kind, again in (("sweep", f"; its table again: distill sweep --resume {text}"), ("search", "")):
-        if _is_file(Path(text) / f"{kind}.json"):
+        if os.path.isfile(Path(text) / f"{kind}.json"):
             return NoRunError(f"{text} is a {kind}, and no run", hint=f"its runs are in {Path(text) / 'trials'}{again}")
     names = sorted(parent.name for parent in _entries(runs_dir) if NAME.fullmatch(parent.name) and _runs_in(parent))
     if name not in names and name in bundled_recipes():

@@ -8,7 +8,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["assert_equals", "numeric_gradient", "softmax"]
+from distill.objectives import NetworkOutput
+
+__all__ = ["SHAPES", "answer", "assert_equals", "numeric_gradient", "softmax"]
+
+SHAPES = {
+    "stem": (4, 8, 8),
+    "stage1": (4, 8, 8),
+    "stage1.preact": (4, 8, 8),
+    "stage2": (8, 4, 4),
+    "stage2.preact": (8, 4, 4),
+    "pooled": (8,),
+}
+"""Stages of a small network, without the batch."""
+
+
+def answer(shapes: dict[str, tuple[int, ...]], seed: int, *, count: int = 4) -> NetworkOutput:
+    """What a network with these stages says of ``count`` images of three classes: anything."""
+    generator = torch.Generator().manual_seed(seed)
+    features = {name: torch.randn(count, *shape, generator=generator) for name, shape in shapes.items()}
+    return NetworkOutput(torch.randn(count, 3, generator=generator), features)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -20,18 +20,12 @@ from distill.objectives.reviewkd import ReviewKD, hcl_loss
 from distill.objectives.vid import vid_loss
 from distill.recipe.objectives import CRDObjective, CRDTerm, FitNetTerm, ReviewKDTerm, VIDObjective
 
-from .reference import assert_equals
+from .reference import answer, assert_equals
 
 STUDENT = {"stage1": (4, 8, 8), "stage2": (6, 4, 4), "pooled": (6,)}
 TEACHER = {"stage1": (8, 8, 8), "stage2": (16, 2, 2), "pooled": (16,)}
 LABELS = torch.arange(30) % 3
 SETTING = TermContext(student=STUDENT, teacher=TEACHER, labels=LABELS, seed=7)
-
-
-def answer(shapes, seed, *, count=4):
-    generator = torch.Generator().manual_seed(seed)
-    features = {name: torch.randn(count, *shape, generator=generator) for name, shape in shapes.items()}
-    return NetworkOutput(torch.randn(count, 3, generator=generator), features)
 
 
 def batch(index=(0, 4, 8, 20)):

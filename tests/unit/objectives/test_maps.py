@@ -8,31 +8,17 @@ import torch
 
 from distill.data.batches import Batch
 from distill.errors import RecipeError
-from distill.objectives import NetworkOutput, TermContext
+from distill.objectives import TermContext
 from distill.objectives.ab import AB, ab_loss
 from distill.objectives.fsp import FSP, fsp_loss
 from distill.objectives.ft import FT, ft_loss
 from distill.objectives.ofd import OFD, ofd_loss
 from distill.recipe.feature_terms import ABTerm, FSPTerm, FTTerm, OFDTerm
 
-from .reference import assert_equals
+from .reference import SHAPES, answer, assert_equals
 
-SHAPES = {
-    "stem": (4, 8, 8),
-    "stage1": (4, 8, 8),
-    "stage1.preact": (4, 8, 8),
-    "stage2": (8, 4, 4),
-    "stage2.preact": (8, 4, 4),
-    "pooled": (8,),
-}
 WIDE = {name: (2 * shape[0], *shape[1:]) for name, shape in SHAPES.items()}
 SAME, WIDER = TermContext(student=SHAPES, teacher=SHAPES), TermContext(student=SHAPES, teacher=WIDE)
-
-
-def answer(shapes, seed, *, count=4):
-    generator = torch.Generator().manual_seed(seed)
-    features = {name: torch.randn(count, *shape, generator=generator) for name, shape in shapes.items()}
-    return NetworkOutput(torch.randn(count, 3, generator=generator), features)
 
 
 def batch(count=4):

@@ -47,16 +47,10 @@ from distill.recipe.objectives import (
 )
 from distill.teaching.objective import ObjectiveWithTeacher
 
+from .reference import SHAPES
+
 ROOT = Path(__file__).parents[3]
 ADDED = get_args(get_args(AddedTerm)[0])
-SHAPES = {
-    "stem": (4, 8, 8),
-    "stage1": (4, 8, 8),
-    "stage1.preact": (4, 8, 8),
-    "stage2": (8, 4, 4),
-    "stage2.preact": (8, 4, 4),
-    "pooled": (8,),
-}
 SETTING = TermContext(student=SHAPES, teacher=SHAPES, labels=torch.arange(40) % 10)
 OWN = {"python", "python_labels"}  # code of the user's own, which tests/e2e/test_own_loss.py tries
 SPECS = [spec for spec in get_args(get_args(ObjectiveSpec)[0])]
