@@ -194,5 +194,5 @@ def _name(name: str | None, data: str | Path) -> str:
 
 
 def _side(seen: Survey) -> int:
-    """The largest usual size that does not enlarge the pictures."""
-    return max((side for side in _SIDES if side <= seen.side), default=_SIDES[0])
+    """The usual size nearest to the pictures', by ratio: a little is enlarged rather than much detail lost."""
+    return min(_SIDES, key=lambda side: (max(side, seen.side) / min(side, seen.side), side))

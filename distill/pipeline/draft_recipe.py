@@ -13,6 +13,7 @@ from distill.data.stratify import stratified_counts
 from distill.data.survey import Survey
 from distill.files import expanded
 from distill.pipeline.draft_network import DraftedNetwork
+from distill.pipeline.image_size import LOSES_DETAIL
 from distill.recipe import SCHEMA_FILE
 from distill.text import count, counted
 
@@ -198,8 +199,7 @@ def _seen(seen: Survey, more: MorePictures | None = None) -> str:
 
 def _data(seen: Survey, side: int, root: str, more: MorePictures | None = None) -> str:
     own_val = "val" in seen.counts
-    why = "the largest usual size that does not enlarge them" if side <= seen.side else "they are smaller: enlarged"
-    lines = [f"# kept at {side} pixels: {why}"]
+    lines = [f"# kept at {side} pixels: {_why_kept(side, seen)}"]
     if "test" not in seen.counts:
         lines.append("# no test/ folder: a fifth of each class is set aside for testing, the same in all three recipes")
     fraction = "" if own_val else f", val_fraction: {_VAL_FRACTION}"
@@ -217,6 +217,12 @@ def _data(seen: Survey, side: int, root: str, more: MorePictures | None = None) 
     place = json.dumps(root, ensure_ascii=False)
     lines.append(f"data: {{name: folder, root: {place}, image_size: {side}{fraction}{test}{beside}}}")
     return "\n".join(lines)
+
+
+def _why_kept(side: int, seen: Survey) -> str:
+    if seen.side > LOSES_DETAIL * side:
+        return "the largest usual size"
+    return "they are smaller: enlarged" if side > LOSES_DETAIL * seen.side else "the usual size nearest to theirs"
 
 
 def _augment(side: int, *, views: int | None = None) -> str:

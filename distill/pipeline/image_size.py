@@ -14,7 +14,10 @@ from distill.runs import open_run
 from distill.teaching.bank import Bank
 from distill.text import duration
 
-__all__ = ["resolve_image_size"]
+__all__ = ["LOSES_DETAIL", "resolve_image_size"]
+
+LOSES_DETAIL = 1.25
+"""Pictures so many times as large as they are kept lose detail that a network would see."""
 
 _MIN_SIDE, _MAX_SIDE = 8, 1024  # as the schema's
 
@@ -81,6 +84,8 @@ def _teachers_size(recipe: Recipe, runs_dir: Path) -> int | None:
 
 def _warn_of_enlarging(side: int, takes: int, seen: Survey, tell: Tell) -> None:
     if side >= takes:
+        return
+    if side < seen.side <= LOSES_DETAIL * side:
         return
     if seen.side > side:
         loss = f"pictures of {seen.side} pixels are kept at {side} and enlarged to {takes}: detail is lost"

@@ -79,6 +79,12 @@ def test_a_stored_size_below_both_is_a_loss_and_said_to_be(photos: Path) -> None
     assert "--set data.image_size=16" in said
 
 
+def test_a_stored_size_a_little_below_is_no_loss_to_speak_of(photos: Path) -> None:
+    resolved, _, notes = _prepared(_recipe(TEACHER, photos, "data.image_size=34", "model.input_size=64"))
+    assert resolved == 34
+    assert not [note for note in notes if note.startswith("warning: pictures")]
+
+
 def test_data_sets_that_come_by_name_keep_their_own_size() -> None:
     text = TEACHER.replace("{name: folder, root: ROOT, val_fraction: 0.2}", "{name: synthetic, limit: 40}")
     resolved, side, notes = _prepared(parse_recipe(text, source="test"))

@@ -176,14 +176,23 @@ def test_what_cannot_be_pictures_without_labels(
     assert not Path("photos_student.yaml").exists()
 
 
-@pytest.mark.parametrize("side", [20, 40, 70, 300])
-def test_the_size_never_enlarges_pictures_where_it_need_not(tmp_path: Path, side: int) -> None:
+@pytest.mark.parametrize(
+    ("side", "kept", "why"),
+    [
+        (20, 32, "they are smaller: enlarged"),
+        (39, 32, "the usual size nearest to theirs"),
+        (70, 64, "the usual size nearest to theirs"),
+        (94, 96, "the usual size nearest to theirs"),  # not 64, which would lose a third of the detail
+        (300, 224, "the largest usual size"),
+    ],
+)
+def test_pictures_are_kept_at_the_usual_size_nearest_to_theirs(tmp_path: Path, side: int, kept: int, why: str) -> None:
     _pictures(tmp_path / "photos", {"cat": 3, "dog": 3}, side=side)
     draft = draft_recipes(tmp_path / "photos")
     for text in (draft.teacher, draft.scratch, draft.student):
         recipe = parse_recipe(text, source="test")
-        assert recipe.data.side == recipe.model.input_size == {20: 32, 40: 32, 70: 64, 300: 224}[side]
-        assert ("they are smaller: enlarged" in text) is (side < recipe.data.side)
+        assert recipe.data.side == recipe.model.input_size == kept
+        assert f"# kept at {kept} pixels: {why}\n" in text
     assert params_of(recipe.model, 2) < 5_000_000
     assert f"{params_of(recipe.model, 2):,} parameters" in draft.student
 
@@ -206,8 +215,8 @@ def test_networks_of_timm_begin_from_files_of_weights(cli: Callable[..., Result]
     assert "8 images: an accuracy of 90% is known to ±" in made.stdout
     teacher, student = (load_recipe(f"photos_{role}.yaml") for role in ("teacher", "student"))
     assert (teacher.model.name, teacher.model.stem, teacher.model.input_size) == (WEIGHTS[0], "imagenet", 128)
-    assert (student.model.name, student.model.stem, student.model.input_size) == (WEIGHTS[1], "cifar", 32)
-    assert teacher.data.side == student.data.side == 32
+    assert (student.model.name, student.model.stem, student.model.input_size) == (WEIGHTS[1], "cifar", 48)
+    assert teacher.data.side == student.data.side == 48
     text = Path("photos_student.yaml").read_text()
     assert f"timm's resnet10t with a file's weights, {params_of(student.model, 2):,} parameters" in text
     commands = [line for line in made.stdout.splitlines() if line.startswith("distill ")]
