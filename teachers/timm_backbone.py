@@ -20,6 +20,7 @@ __all__ = [
     "centre_crop",
     "check_name",
     "cifar_stem_state",
+    "draw_head",
     "fit_cifar_stem",
     "timm_backbone",
 ]
@@ -33,6 +34,7 @@ def timm_backbone(
     input_size: int,
     stem: str,
     head: str,
+    head_init: str = "own",
     pretrained: bool,
     patch_size: int | None,
     dropout: float,
@@ -41,7 +43,8 @@ def timm_backbone(
 
     ``stem="cifar"`` fits a ResNet to small images (see :func:`fit_cifar_stem`), after pretrained weights are in place.
     Networks that are built for one image size (vision transformers) are built for ``input_size``; timm then resamples
-    pretrained position embeddings.
+    pretrained position embeddings. ``head_init="fan_in"`` draws a new classifier anew (see :func:`draw_head`); one that
+    comes with pretrained weights, of as many classes, stays.
 
     Shapes:
         input: ``(B, in_channels, input_size, input_size)``; output: ``(B, num_classes)`` logits.
@@ -75,6 +78,8 @@ def timm_backbone(
         fit_cifar_stem(model, name)
     if head == "conv":
         _fit_conv_head(model, name, input_size, num_classes, dropout)
+    elif head_init == "fan_in" and not (pretrained and config is not None and config.num_classes == num_classes):
+        draw_head(model)
     return model
 
 
@@ -174,6 +179,19 @@ def _small_conv(old: nn.Module, out_channels: int) -> nn.Conv2d:
     else:
         nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
     return new
+
+
+def draw_head(model: nn.Module) -> None:
+    """Draw the last layer of each of a timm network's classifiers anew, as torch does: from +-1 / sqrt(inputs).
+
+    timm draws those of EfficientNets and MobileNets from +-1 / sqrt(classes), as they are trained on ImageNet: of 20
+    classes behind 1,280 features, the first loss is 7, and what flows back into pretrained layers is of that size.
+    """
+    found = model.get_classifier()  # type: ignore[operator]
+    for classifier in found if isinstance(found, tuple | list) else (found,):
+        layers = [each for each in classifier.modules() if isinstance(each, nn.Linear | nn.Conv2d)]
+        if layers:
+            layers[-1].reset_parameters()
 
 
 def _fit_conv_head(model: nn.Module, name: str, input_size: int, num_classes: int, dropout: float) -> None:

@@ -125,10 +125,11 @@ def timm_network(
     told, whose = "pretrained", f"timm's weights{f' ({config.tag})' if config.tag else ''}"
     if source != "pretrained":
         told, whose = json.dumps(source, ensure_ascii=False), "a file's weights"
-    budget = f",\n        max_params: {STUDENT_BUDGET}" if role == "student" else ""
+    budget = f", max_params: {STUDENT_BUDGET}" if role == "student" else ""
     return DraftedNetwork(
         title=f"timm's {'ResNet-34' if name == DEFAULT_TEACHER else name} with {whose}",
-        model=f"{{source: timm, name: {name}, stem: {stem}, weights: {told}, input_size: {size}{budget}}}",
+        model=f"{{source: timm, name: {name}, stem: {stem}, weights: {told}, head_init: fan_in,\n"
+        f"        input_size: {size}{budget}}}",
         why=why,
         optim=optim,
         params=params,

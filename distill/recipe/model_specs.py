@@ -80,6 +80,11 @@ class TimmModel(_Model):
     )
     weights: str = Field("pretrained", description="pretrained, none, or a .safetensors file of that model")
     head: Literal["linear", "conv"] = Field("linear", description="conv: four convolutions and two dense layers")
+    head_init: Literal["own", "fan_in"] = Field(
+        "own",
+        description="a new classifier's first weights: own: as timm draws them; fan_in: small ones, as torch does, "
+        "which suits pretrained EfficientNets and MobileNets and few classes",
+    )
     patch_size: PositiveInt | None = Field(
         None, description="vision transformers: side of a patch in pixels; null: the name's own"
     )

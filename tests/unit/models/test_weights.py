@@ -10,10 +10,12 @@ import timm
 import torch
 from huggingface_hub import errors as hub
 from safetensors.torch import save_file
+from torch import nn
 
 from distill.errors import DataError, MissingError
 from distill.models import build_model, params_of
 from teachers import pretrained
+from teachers.timm_backbone import draw_head
 
 # httpx (or httpx2, or requests) stands behind the hub, depending on its version; their errors are no OSErrors
 _HTTPX_TIMEOUT = type("ConnectTimeout", (Exception,), {"__module__": "httpx"})
@@ -156,6 +158,49 @@ def test_a_file_of_the_same_network_is_loaded_whole(spec, tmp_path):
     save_file(source.state_dict(), tmp_path / "own.safetensors")
     net = build_model(spec(**fields, weights=str(tmp_path / "own.safetensors")), num_classes=10, seed=2)
     assert all(torch.equal(v, source.state_dict()[k]) for k, v in net.state_dict().items())
+
+
+def test_a_new_classifier_may_begin_small(spec, tmp_path):
+    lcnet = {"source": "timm", "name": "lcnet_035"}
+    source = timm.create_model("lcnet_035")
+    save_file(source.state_dict(), tmp_path / "imagenet.safetensors")
+    lcnet["weights"] = str(tmp_path / "imagenet.safetensors")
+    own, small = (build_model(spec(**lcnet, head_init=how), num_classes=4, seed=1) for how in ("own", "fan_in"))
+    inputs = own.classifier.in_features
+    bound = inputs**-0.5
+    assert own.classifier.weight.abs().max() > 10 * bound  # timm's: up to 1 / sqrt(classes)
+    assert 0.9 * bound < small.classifier.weight.abs().max() <= bound
+    assert small.classifier.bias.abs().max() <= bound
+    assert torch.equal(small.conv_stem.weight, source.conv_stem.weight)
+    assert torch.equal(own.conv_stem.weight, source.conv_stem.weight)
+    again = build_model(spec(**lcnet, head_init="fan_in"), num_classes=4, seed=1)
+    assert torch.equal(again.classifier.weight, small.classifier.weight)
+    whole = build_model(spec(**lcnet, head_init="fan_in"), num_classes=1000, seed=1)
+    assert torch.equal(whole.classifier.weight, source.classifier.weight)
+
+
+def test_a_classifier_that_timm_fetched_stays(spec, monkeypatch, tmp_path):
+    source = timm.create_model("resnet10t")
+    file = tmp_path / "cached.safetensors"
+    save_file(source.state_dict(), file)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_args, **_kwargs: str(file))
+    kept, drawn = (build_model(spec(**TIMM, head_init="fan_in"), num_classes=n) for n in (1000, 10))
+    assert torch.equal(kept.fc.weight, source.fc.weight)
+    assert drawn.fc.weight.abs().max() <= 512**-0.5
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "dla34", "levit_128s", "beit_base_patch16_224"])
+def test_classifiers_of_every_sort_are_drawn(name):
+    net = timm.create_model(name, num_classes=4)
+    found = net.get_classifier()
+    for classifier in found if isinstance(found, tuple) else (found,):
+        layer = [each for each in classifier.modules() if isinstance(each, nn.Linear | nn.Conv2d)][-1]
+        nn.init.constant_(layer.weight, 9.0)
+    draw_head(net)
+    for classifier in found if isinstance(found, tuple) else (found,):
+        layer = [each for each in classifier.modules() if isinstance(each, nn.Linear | nn.Conv2d)][-1]
+        assert layer.out_features == 4 if isinstance(layer, nn.Linear) else layer.out_channels == 4
+        assert 0.0 < layer.weight.std() < layer.weight[0].numel() ** -0.5
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "resnetv2_50d"])
