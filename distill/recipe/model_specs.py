@@ -98,6 +98,12 @@ class TimmModel(_Model):
             )
         return value
 
+    @model_validator(mode="after")
+    def _only_a_linear_head_is_drawn(self) -> TimmModel:
+        if self.head == "conv" and self.head_init != "own":
+            raise ValueError(f"head_init: {self.head_init} is for head: linear; a convolutional one draws its own")
+        return self
+
 
 class ResNetModel(_Model):
     """A residual network by hyper-parameters: stages, blocks, channels, kernels, pooling."""

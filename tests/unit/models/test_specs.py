@@ -36,3 +36,8 @@ def test_only_safetensors_files_are_weights(spec, file):
 def test_groups_need_blocks_and_channels(spec):
     with pytest.raises(ValidationError, match="differ in length: 2 and 4"):
         spec(source="students", name="grouped_resnet", blocks=[1, 1])
+
+
+def test_a_convolutional_head_draws_its_own_weights(spec):
+    with pytest.raises(ValidationError, match="head_init: fan_in is for head: linear"):
+        spec(source="timm", name="resnet18", head="conv", head_init="fan_in")
