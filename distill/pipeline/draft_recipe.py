@@ -31,6 +31,7 @@ __all__ = [
 FEW = 2_000  # training images: a network of a quarter of the parameters has enough to learn from
 _TEACHER_STEPS, _STUDENT_STEPS = 2_000, 8_000
 _TEST_FRACTION, _VAL_FRACTION = 0.2, 0.1
+_SHIPS = "# the last epoch is what ships: the best of many on so few validation images may be a lucky one"
 _LEAST_VIEWS = 10  # the labelled pictures are shown far more often than the others where these are very many
 
 
@@ -56,7 +57,8 @@ objective: {{kind: supervised}}
 optim: {network.optim}
 schedule: {{kind: cosine, warmup_epochs: {_short(_warmup(network, steps, epochs, 1))}}}
 # {epochs} epochs are about {count(steps * epochs)} steps: pretrained weights need few
-train: {{epochs: {epochs}, batch_size: {batch}, seed: 0, freeze_backbone_epochs: 1{_clip(network)}}}
+{_SHIPS}
+train: {{epochs: {epochs}, batch_size: {batch}, seed: 0, monitor: last, freeze_backbone_epochs: 1{_clip(network)}}}
 """
 
 
@@ -126,7 +128,8 @@ def _trained(network: DraftedNetwork, training: _Training) -> str:
 optim: {network.optim}
 schedule: {{kind: cosine, warmup_epochs: {_short(training.warmup)}}}
 # {epochs} epochs are about {steps} steps: {_how_many(network)}
-train: {{epochs: {epochs}, batch_size: {training.batch}, seed: 0{_clip(network)}}}
+{_SHIPS}
+train: {{epochs: {epochs}, batch_size: {training.batch}, seed: 0, monitor: last{_clip(network)}}}
 """
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Fraction", "Monitor", "NonNegative", "Positive", "PositiveInt", "Spec"]
+__all__ = ["Fraction", "Monitor", "NonNegative", "Picks", "Positive", "PositiveInt", "Spec", "lower_is_better", "worth"]
 
 
 class Spec(BaseModel):
@@ -20,6 +21,22 @@ Positive = Annotated[float, Field(gt=0.0, le=1e9)]
 NonNegative = Annotated[float, Field(ge=0.0, le=1e9)]
 Monitor = Literal["val_top1", "val_loss", "val_balanced_accuracy", "val_macro_f1"]
 PositiveInt = Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+
+Picks = Literal["val_top1", "val_loss", "val_balanced_accuracy", "val_macro_f1", "last"]
+"""What picks the epoch whose weights are shipped."""
+
+
+def worth(metrics: Mapping[str, float], picks: Picks) -> float | None:
+    """What an epoch's numbers are worth to what picks one, larger is better; None where they do not tell.
+
+    >>> worth({"epoch": 3, "val_loss": 0.5}, "val_loss"), worth({"epoch": 3, "val_loss": 0.5}, "last")
+    (-0.5, 3)
+    """
+    if picks == "last":
+        return metrics.get("epoch")
+    value = metrics.get(picks)
+    return -value if value is not None and lower_is_better(picks) else value
 
 
 def lower_is_better(monitor: Monitor) -> bool:

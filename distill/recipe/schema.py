@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from distill.recipe.augmentation import AugmentSpec, EraseSpec, MixSpec
-from distill.recipe.base import Monitor, NonNegative, Positive, PositiveInt, Spec
+from distill.recipe.base import NonNegative, Picks, Positive, PositiveInt, Spec
 from distill.recipe.data_spec import DataSpec
 from distill.recipe.model_specs import ModelSpec, PositiveRgb, Rgb
 from distill.recipe.objectives import (
@@ -141,7 +141,10 @@ class TrainSpec(Spec):
         1, description="a step's batch is worked through in this many pieces, of two images at least"
     )
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    monitor: Monitor = Field("val_top1", description="picks the best checkpoint")
+    monitor: Picks = Field(
+        "val_top1",
+        description="picks the checkpoint that is shipped; last: the last epoch's, which suits few validation images",
+    )
     early_stopping: EarlyStoppingSpec | None = None
     freeze_backbone_epochs: Annotated[int, Field(ge=0)] = Field(0, description="so long the classifier trains alone")
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.0, description="decay of averaged weights a step; 0: off")
@@ -161,6 +164,12 @@ class TrainSpec(Spec):
     deterministic: bool = Field(False, description="CUDA: deterministic kernels, slower; the CPU always is")
     checkpoint_epochs: PositiveInt = Field(1, description="save every so many epochs; the best and the last always")
     checkpoint_minutes: Positive | None = Field(None, description="save within an epoch too, this often")
+
+    @model_validator(mode="after")
+    def _patience_watches_a_number(self) -> TrainSpec:
+        if self.early_stopping is not None and self.monitor == "last":
+            raise ValueError("early_stopping watches train.monitor, and of last the next epoch is always better")
+        return self
 
     @property
     def thread_count(self) -> int | None:

@@ -188,13 +188,12 @@ class RunFolder:
         """
         if not lines:
             return None
-        from distill.recipe.base import lower_is_better
+        from distill.recipe.base import worth
 
         monitor = self.recipe().train.monitor
-        best = min if lower_is_better(monitor) else max
-        return best(
-            (line for line in lines if line.get(monitor) is not None), key=lambda line: line[monitor], default=None
-        )
+        worths = [worth(line, monitor) for line in lines]
+        known = [(value, -place) for place, value in enumerate(worths) if value is not None]
+        return lines[-max(known)[1]] if known else None
 
     def truncate_metrics(self, epochs_kept: int) -> None:
         """Go back to the first ``epochs_kept`` epochs.

@@ -41,7 +41,7 @@ def row_of_run(number: int, params: dict[str, Any], run: RunFolder, *, seed: int
     else:
         lines = run.metrics()
         picked = run.picked(lines)
-        top1 = None if picked is None else picked["val_top1"]
+        top1 = None if picked is None else picked.get("val_top1")
         epochs, seconds = len(lines), sum(line["seconds"] for line in run.timing())
     return TrialRow(number, params, status, seed=seed, val_top1=top1, epochs=epochs, seconds=seconds, run=str(run.path))
 

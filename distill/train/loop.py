@@ -27,7 +27,7 @@ from distill.evaluation.by_class import balanced_accuracy, macro_f1
 from distill.events import CheckpointSaved, EpochDone, Event, Note, RunStarted, StepDone
 from distill.models import Normalize
 from distill.recipe import Recipe
-from distill.recipe.base import lower_is_better
+from distill.recipe.base import worth
 from distill.runs.checkpoints import Checkpoint
 from distill.team.consensus import Consensus
 from distill.team.shares import Distributed
@@ -267,7 +267,7 @@ class _Fit:
         yield done(epoch=self.at.epoch, metrics=metrics, is_best=is_best)
         stopping, _ = self.consensus.ask(self.stop, now=True)
         stopping = stopping and not self._is_over()
-        better = is_best and self.job.val is not None  # without validation every epoch is the best so far
+        better = is_best and not self._last_is_best
         if better or self.at.epoch % self.train.checkpoint_epochs == 0 or self._is_over() or stopping:
             yield from self._save(metrics, is_best=is_best)
         if stopping or self._is_over():
@@ -285,11 +285,16 @@ class _Fit:
                 metrics = _validate(self.learner, self.job.val, max(self.train.batch_size, 64), precision)
         return self.team.broadcast(metrics)
 
+    @property
+    def _last_is_best(self) -> bool:
+        return self.job.val is None or self.train.monitor == "last"
+
     def _judge(self, metrics: dict[str, float]) -> bool:
-        """Whether this epoch is the best so far; without validation the last one is."""
-        if self.job.val is None:
+        """Whether this epoch is the best so far."""
+        if self._last_is_best:
             return True
-        value = metrics[self.train.monitor] * (-1 if lower_is_better(self.train.monitor) else 1)
+        value = worth(metrics, self.train.monitor)
+        assert value is not None, "validated just now"
         stopping = self.train.early_stopping
         return self.at.judge(value, min_delta=stopping.min_delta if stopping else 0.0)
 

@@ -34,6 +34,7 @@ SETTINGS = {
     "freeze_backbone": ("train.freeze_backbone_epochs=1", "train.ema=0.8", "optim={name: adamw, lr: 0.01}"),
     "bank, all views": ("teacher.logits=bank", "augment.crop_padding=1", "augment.views=all"),
     "live, rare checkpoints": ("train.checkpoint_epochs=3", "augment.views=2", *LIVE),
+    "the last epoch": ("train.checkpoint_epochs=3", "train.monitor=last", *LIVE),
     "no validation": ("data.val_fraction=0", "schedule={kind: multistep, milestones: [1, 2]}", *LIVE),
     "every optimiser state: rmsprop": ("optim={name: rmsprop, lr: 0.001, momentum: 0.5}",),
     "every optimiser state: nadam": ("optim={name: nadam, lr: 0.01}", "schedule={kind: warm_restarts}"),

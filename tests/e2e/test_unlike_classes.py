@@ -83,13 +83,13 @@ def test_too_few_weights_are_refused_before_there_is_a_folder(recipe, tmp_path: 
 MONITORS = ("val_top1", "val_loss", "val_balanced_accuracy", "val_macro_f1")
 
 
-@pytest.mark.parametrize("monitor", MONITORS[2:])
+@pytest.mark.parametrize("monitor", [*MONITORS[2:], "last"])
 def test_averages_over_classes_pick_the_checkpoint(recipe, tmp_path: Path, monitor: str) -> None:
     changed = recipe(f"train.monitor={monitor}", "train.epochs=6", "objective.class_weights=balanced")
     run = RunFolder(finetune_teacher(changed, options=Options(runs_dir=tmp_path, threads=1)).run)
     lines = run.metrics()
     assert all(set(MONITORS) <= set(line) for line in lines)
-    values = [line[monitor] for line in lines]
+    values = [line["epoch" if monitor == "last" else monitor] for line in lines]
     assert run.result("best_epoch")["best_epoch"] == 1 + values.index(max(values))
     # the shipped epoch's, as evaluate works it out from the checkpoint
     found = evaluate_run(run.path, split="val", plots=False, options=Options(threads=1))

@@ -288,6 +288,11 @@ def test_messages_name_the_file_as_it_was_given(student_file: Path, monkeypatch:
     assert all(line.startswith("student.yaml:1: ") for line in caught.value.message.splitlines())
 
 
+def test_patience_with_the_last_epoch_is_refused():
+    with pytest.raises(RecipeError, match=r"early_stopping watches train\.monitor, and of last the next epoch"):
+        load_recipe("quickstart_scratch", ["train.early_stopping={patience: 3}", "train.monitor=last"])
+
+
 @pytest.mark.parametrize("watcher", ["train.early_stopping={patience: 3}", "schedule={kind: plateau}"])
 def test_what_watches_validation_needs_some(watcher: str) -> None:
     with pytest.raises(RecipeError, match="watches validation"):

@@ -126,7 +126,15 @@ def test_the_log_has_the_time_and_any_text(tmp_path):
 
 @pytest.mark.parametrize(
     ("monitor", "epochs", "picked"),
-    [("val_top1", None, 3), ("val_top1", 2, 1), ("val_loss", None, 2), ("val_loss", 1, 1), ("val_macro_f1", None, 1)],
+    [
+        ("val_top1", None, 3),
+        ("val_top1", 2, 1),
+        ("val_loss", None, 2),
+        ("val_loss", 1, 1),
+        ("val_macro_f1", None, 1),
+        ("last", None, 3),
+        ("last", 2, 2),
+    ],
 )
 def test_the_epoch_that_ships_need_not_be_the_most_accurate(tmp_path, monitor, epochs, picked):
     folder = create_run(tmp_path, "a")
