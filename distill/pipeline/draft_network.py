@@ -27,12 +27,14 @@ _ENLARGED_TO = 128  # pixels, for other networks with such a stem (docs/results/
 _SMALL = "tf_efficientnet_lite0, mobilenetv3_small_100 or resnet10t, for example"
 
 _WARMUP_STEPS = 100  # of AdamW, whose first steps are as large as the others
-# YAML of optim, by the kind of network; the last as in vit_tiny_cifar10
+# YAML of optim, by the kind of network. The second as measured on a small folder (docs/results/real-images.md), where
+# more epochs of it made answers worse; the last as in vit_tiny_cifar10.
 _OPTIM = {
     "resnet": "{name: sgd, lr: 0.02, momentum: 0.9, weight_decay: 5e-4, backbone_lr_scale: 0.2}  # a new head: faster",
-    "batch norm": "{name: adamw, lr: 2e-3, weight_decay: 0.01}",  # as lite2_cifar10
+    "batch norm": "{name: adamw, lr: 1e-3, weight_decay: 0.01}",
     "layer norm": "{name: adamw, lr: 5e-4, weight_decay: 0.05, decay_norm_and_bias: false, layer_decay: 0.75}",
 }
+_MOST_EPOCHS = {"resnet": 40, "batch norm": 10, "layer norm": 40}
 
 Role = Literal["teacher", "student"]
 Stem = Literal["cifar", "imagenet"]
@@ -50,6 +52,7 @@ class DraftedNetwork:
         params: So many parameters.
         warmup: Steps; None: as its role has it.
         clip: Whether gradients are clipped.
+        most_epochs: Of fine-tuning a teacher, however few the pictures.
     """
 
     title: str
@@ -60,6 +63,7 @@ class DraftedNetwork:
     weights: str = "none"
     warmup: int | None = None
     clip: bool = False
+    most_epochs: int = 40
 
     @property
     def sized(self) -> str:
@@ -136,6 +140,7 @@ def timm_network(
         weights=source,
         warmup=None if kind == "resnet" else _WARMUP_STEPS,
         clip=kind == "layer norm",
+        most_epochs=_MOST_EPOCHS[kind],
     )
 
 

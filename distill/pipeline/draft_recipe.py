@@ -47,7 +47,7 @@ def teacher_recipe(seen: Survey, network: DraftedNetwork, side: int, *, root: st
     """The teacher's."""
     batch = batch_size(seen.counts["train"])
     steps = _steps(labelled_pictures(seen), batch)
-    epochs = _epochs(steps, _TEACHER_STEPS, most=40)
+    epochs = _epochs(steps, _TEACHER_STEPS, most=network.most_epochs)
     return f"""\
 # A teacher for the pictures in {_comment(root)}: {network.title}, fine-tuned.
 # Run:    distill teacher-finetune --recipe {name}_teacher.yaml
