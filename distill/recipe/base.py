@@ -20,11 +20,8 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0, le=1e9)]
 NonNegative = Annotated[float, Field(ge=0.0, le=1e9)]
 Monitor = Literal["val_top1", "val_loss", "val_balanced_accuracy", "val_macro_f1"]
+Picks = Literal[Monitor, "last"]  # of epochs the one whose weights are shipped
 PositiveInt = Annotated[int, Field(ge=1, le=1_000_000_000)]
-
-
-Picks = Literal["val_top1", "val_loss", "val_balanced_accuracy", "val_macro_f1", "last"]
-"""What picks the epoch whose weights are shipped."""
 
 
 def worth(metrics: Mapping[str, float], picks: Picks) -> float | None:
